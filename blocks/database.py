@@ -1,0 +1,252 @@
+"""One database behind the ledger, SQLite or PostgreSQL, with the same few verbs for both.
+
+What differs between the two stands in this file and in the migrations: how writers wait their turn, whose clock counts,
+how many rows travel in one statement, and what the drivers' errors mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    String,
+    TypeDecorator,
+    bindparam,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.types import TypeEngine
+
+from blocks.chain import iso
+from blocks.errors import ConfigurationError, LedgerError, LedgerUnreachable
+
+ROWS = 5000
+"""Rows per statement: bounds memory and the length of what one statement carries."""
+
+Kind = Literal["text", "bigint", "bytea", "timestamptz"]
+T = TypeVar("T")
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment in UTC: ``timestamptz`` on PostgreSQL, sortable text on SQLite."""
+
+    impl = String(27)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        kind: TypeEngine[Any] = DateTime(timezone=True) if dialect.name == "postgresql" else String(27)
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        return value if value is None or dialect.name == "postgresql" else iso(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return (value if isinstance(value, datetime) else datetime.fromisoformat(value)).astimezone(UTC)
+
+
+Key = String().with_variant(String(collation="C"), "postgresql")
+"""Text that is compared byte by byte in both databases, so that order and ranges do not hang on a locale."""
+
+
+def chunks(items: Iterable[T], count: int = ROWS) -> Iterator[list[T]]:
+    """Lists of at most ``count`` items, in order."""
+    source = iter(items)
+    while part := list(islice(source, count)):
+        yield part
+
+
+class Database:
+    """Connections to one database, made when needed and shared by the threads of one process (never across a fork)."""
+
+    def __init__(self, url: str, *, timeout_seconds: float = 30.0) -> None:
+        try:
+            address = make_url(url)
+        except ArgumentError as error:
+            raise ConfigurationError(
+                "the ledger's URL cannot be read; write sqlite:////path/to/file or postgresql://..."
+            ) from error
+        self.name = address.render_as_string(hide_password=True)
+        self.timeout_seconds = timeout_seconds
+        self.postgres = address.get_backend_name() == "postgresql"
+        if self.postgres:
+            self.engine = _postgres(address.set(drivername="postgresql+psycopg"), timeout_seconds)
+        elif address.get_backend_name() == "sqlite" and address.database and address.database != ":memory:":
+            self.file = Path(address.database)
+            self.engine = _sqlite(address, timeout_seconds)
+        else:
+            raise ConfigurationError(f"{self.name}: the ledger is kept in an SQLite file or in PostgreSQL, nothing else")
+        self._snapshot = self.engine.execution_options(isolation_level="REPEATABLE READ") if self.postgres else self.engine
+        self._writer = self.engine.execution_options(begin="IMMEDIATE")
+        weakref.finalize(self, self.engine.dispose)  # connections are closed even where nobody says close()
+
+    # ---------------------------------------------------------------------------------------- transactions
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database throughout, and hinders no writer."""
+        with self._translated(), self._snapshot.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: whole or not at all. On SQLite the only one at that moment."""
+        with self._translated(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection without a transaction, for what needs several of them (temporary tables)."""
+        with self._translated(), self.engine.connect() as connection:
+            yield connection
+
+    def lock(self, connection: Connection, *names: str) -> None:
+        """Wait until nobody else holds these names, and hold them to the end of the transaction.
+
+        Always taken in the same order. On SQLite a writer has the whole file already.
+        """
+        if self.postgres:
+            for key in sorted({_lock_key(name) for name in names}):
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    def now(self, connection: Connection) -> datetime:
+        """The database's clock, UTC. On SQLite that is this machine's, in milliseconds."""
+        if self.postgres:
+            # Not now(), which stands still from the beginning of the transaction, before we waited for a lock.
+            moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+            return moment.astimezone(UTC)
+        found: str = connection.execute(text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')")).scalar_one()
+        return datetime.fromisoformat(found).replace(tzinfo=UTC)
+
+    # ---------------------------------------------------------------------------------------- statements
+
+    def run(self, connection: Connection, statement: str, **values: Any) -> CursorResult[Any]:
+        """One statement that both databases read alike, with ``:name`` parameters."""
+        typed = [bindparam(name, type_=Instant()) for name, value in values.items() if isinstance(value, datetime)]
+        return connection.execute(text(statement).bindparams(*typed), values)
+
+    def each(
+        self, connection: Connection, statement: str, columns: Mapping[str, Kind], rows: Iterable[tuple[Any, ...]]
+    ) -> None:
+        """One statement for many rows. ``{given}`` in it stands for a table called ``given`` with these columns and rows.
+
+        On PostgreSQL it is one statement for 5,000 rows, on SQLite a prepared one for each, which is as fast there.
+        """
+        if self.postgres:
+            arrays = ", ".join(f"%({name})s::{kind}[]" for name, kind in columns.items())
+            whole = statement.format(given=f"unnest({arrays}) AS given({', '.join(columns)})")
+            for part in chunks(rows):
+                values = dict(zip(columns, map(list, zip(*part, strict=True)), strict=True))
+                connection.exec_driver_sql(whole, values)
+            return
+        marks = ", ".join(f"? AS {name}" for name in columns)
+        whole = statement.format(given=f"(SELECT {marks}) AS given")
+        moments = [place for place, kind in enumerate(columns.values()) if kind == "timestamptz"]
+        for part in chunks(rows):
+            connection.exec_driver_sql(whole, [_with_text(row, moments) for row in part])
+
+    # ---------------------------------------------------------------------------------------- errors
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeout as error:
+            raise LedgerUnreachable(f"{self.name}: all our connections are busy; this is tried again") from error
+        except DBAPIError as error:
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: DBAPIError) -> Exception:
+        """What a driver's error means for us; a mistake of ours stays what it is."""
+        said = str(error.orig).strip().partition("\n")[0]
+        kind = type(error.orig).__name__
+        if "no such table" in said or kind == "UndefinedTable":
+            return LedgerError(f"{self.name}: there is no ledger of this version yet ({said}); let migrate() make it")
+        if "database or disk is full" in said or kind == "DiskFull":
+            return LedgerUnreachable(f"{self.name}: the database's disk is full, nothing was written; make room, then go on")
+        if "database is locked" in said or "database table is locked" in said or kind == "LockNotAvailable":
+            return LedgerUnreachable(
+                f"{self.name}: another writer kept the ledger locked for over {self.timeout_seconds:g} s; "
+                "nothing was written, and this is tried again"
+            )
+        if kind in ("OperationalError", "InterfaceError") or error.connection_invalidated or _is_operational(error):
+            return LedgerUnreachable(
+                f"{self.name}: the ledger's database did not answer ({said}); "
+                "check that it runs and that this user may reach it. It is tried again"
+            )
+        return error
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _is_operational(error: DBAPIError) -> bool:
+    # psycopg has a class per condition (AdminShutdown, DeadlockDetected, ...); what they have in common is their base.
+    return any(base.__name__ == "OperationalError" for base in type(error.orig).__mro__) and not isinstance(
+        error, ProgrammingError
+    )
+
+
+def _lock_key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"countersign {name}".encode()).digest()[:8], "big", signed=True)
+
+
+def _with_text(row: tuple[Any, ...], moments: list[int]) -> tuple[Any, ...]:
+    if not moments:
+        return row
+    values = list(row)
+    for place in moments:
+        if values[place] is not None:
+            values[place] = iso(values[place])
+    return tuple(values)
+
+
+def _postgres(url: Any, timeout_seconds: float) -> Engine:
+    # Without keepalives a worker would wait for ever on a connection whose other side was cut off silently.
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=10,
+        pool_timeout=timeout_seconds,
+        connect_args={
+            "connect_timeout": 10,
+            "application_name": "countersign",
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "options": f"-c timezone=UTC -c lock_timeout={int(timeout_seconds * 1000)}",
+        },
+    )
+
+
+def _sqlite(url: Any, timeout_seconds: float) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": timeout_seconds}, pool_timeout=timeout_seconds)
+
+    @event.listens_for(engine, "connect")
+    def connected(driver: Any, _record: Any) -> None:
+        driver.isolation_level = None  # we say BEGIN ourselves; the driver's own comes too late and is never IMMEDIATE
+        driver.execute("PRAGMA synchronous=FULL")  # an entry that was acknowledged survives a power cut
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+
+    return engine

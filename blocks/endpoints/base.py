@@ -1,0 +1,187 @@
+"""The contract of an endpoint: a partner's place for files.
+
+An ``Endpoint`` is a Prefect block: what was agreed, without a connection. ``with endpoint.session() as session`` connects.
+A session offers five verbs. Every back-end keeps every promise below; ``tests/conformance/endpoints`` asks it of each.
+
+Promises of all verbs:
+
+- Synchronous, one thread at a time per session. Every wait has a deadline (``timeout_seconds``); none is for ever.
+- Names are bytes, exactly as the server listed them. A name that is empty, ``.``, ``..``, or holds ``/`` or NUL is never put
+  into a path: asked to act on one, a verb answers ``Outcome.ILLEGAL_NAME``. CR and LF never reach a line protocol.
+- Verbs that take many answer for each: one bad file is an outcome beside the others. Only what concerns the whole session
+  (connection lost, login, disk full, host key) is raised. What was yielded before a raise stays true.
+- Folders are text paths as the profile spells them. A missing folder is an ``EndpointError``.
+- Symbolic links are listed as ``FileKind.LINK`` and never followed, fetched, moved or removed.
+
+Errors: ``EndpointUnreachable``, ``EndpointBusy``, ``EndpointFull``, ``TransferIncomplete``, ``HostKeyChanged``,
+``LoginRefused``, ``EndpointUnsuitable``, and ``EndpointError`` for the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, BinaryIO, ClassVar, Self
+from uuid import uuid4
+
+from prefect.blocks.core import Block
+from pydantic import ConfigDict, Field, model_validator
+
+from blocks.errors import SpoolMissing
+from blocks.spool import Batch
+from blocks.values import (
+    EndpointCapabilities,
+    Exists,
+    Fetched,
+    FileKind,
+    Missed,
+    Move,
+    Moved,
+    Outcome,
+    Outgoing,
+    Placed,
+    RemoteFile,
+    shown,
+)
+
+
+class EndpointSession(ABC):
+    """A connection to one endpoint, open between ``__enter__`` and ``__exit__``."""
+
+    capabilities: EndpointCapabilities
+
+    @abstractmethod
+    def look(self, folder: str) -> Iterator[RemoteFile]:
+        """List everything in ``folder``, files and others, as a stream: 100,000 entries in bounded memory.
+
+        ``.`` and ``..`` are left out. Order is the server's. Entries whose names are illegal are listed too, so that
+        a person hears of them. An interrupted listing raises; it never ends early as if it were whole.
+        """
+
+    @abstractmethod
+    def fetch(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
+        """Bring the bytes of many files into a spool batch, many in flight; answers come as files complete, in any order.
+
+        ``Fetched`` means: as many bytes as listed and as the server says now, all read once and hashed, and size and time
+        unchanged at the end. ``CHANGED``: they differ (still growing, or replaced), nothing is kept. ``VANISHED``: gone.
+        A broken connection raises; complete files were yielded, and the partial one stays with the batch, so that a later
+        fetch of a file with the same name, size and time goes on there (after its last bytes were compared).
+        """
+
+    @abstractmethod
+    def put(self, files: Sequence[Outgoing], folder: str, *, exists: Exists = Exists.REFUSE) -> Iterator[Placed | Missed]:
+        """Place many files so that a reader never sees half of one: temporary name, size checked, then renamed.
+
+        ``EXISTS`` where the name is taken, unless ``exists`` says replace. On any other outcome nothing of ours stands
+        under the final name. Temporary names start with ``.countersign-`` and are removed on failure where possible.
+        ``UNKNOWN``: the answer to the rename was lost and looking did not settle it.
+        """
+
+    @abstractmethod
+    def rename(self, moves: Iterable[Move], *, exists: Exists = Exists.REFUSE) -> Iterator[Moved]:
+        """Rename or move files that are unchanged since we saw them: ``CHANGED`` and ``VANISHED`` are left alone.
+
+        ``EXISTS`` where the new name is taken, unless ``exists`` says replace.
+        """
+
+    @abstractmethod
+    def remove(self, files: Iterable[RemoteFile]) -> Iterator[Moved]:
+        """Remove files that are unchanged since we saw them: ``CHANGED`` is left alone, ``VANISHED`` is no error."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the connection. Safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class Endpoint(Block, ABC):
+    """What was agreed about a partner's place for files. Parsed from the profile; connects only when asked."""
+
+    model_config = ConfigDict(extra="forbid")  # a typo in a profile must be loud
+
+    protocol: ClassVar[str]
+    """The word in the profile that chooses this back-end."""
+
+    timeout_seconds: float = Field(default=30.0, gt=0, description="Longest wait for any single answer, in seconds")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_slug(cls, values: Any) -> Any:
+        # Prefect writes the kind of a block among its fields; it has compared it by now, and it is no field of ours.
+        return (
+            {name: value for name, value in values.items() if name != "block_type_slug"} if isinstance(values, dict) else values
+        )
+
+    @abstractmethod
+    def session(self) -> EndpointSession:
+        """Connect and sign in."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where this is, for people and for the ledger: ``sftp://user@host:22``. Holds no secret."""
+
+
+def legal(name: bytes) -> bool:
+    """True for a name that can be one path segment; anything else is never joined to a path."""
+    return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
+
+
+def unfit(file: RemoteFile) -> Missed | None:
+    """Why a file is not touched at all, by its name and the kind it was listed with; None if it may be."""
+    if not legal(file.name):
+        return Missed(file, Outcome.ILLEGAL_NAME, "no file can have this name; it was not used in any path")
+    if file.kind is not FileKind.FILE:
+        return Missed(file, Outcome.NOT_A_FILE, f"it is listed as {file.kind}")
+    return None
+
+
+def differs(file: RemoteFile, kind: FileKind | None, size: int | None, modified: datetime | None) -> Missed | None:
+    """Why what stands there now is not the file we saw; None if it is. A server that tells no kind is believed."""
+    if kind not in (FileKind.FILE, None):
+        return Missed(file, Outcome.NOT_A_FILE, f"it is a {kind} now")
+    if size != file.size:
+        return Missed(file, Outcome.CHANGED, f"it has {size} bytes now, {file.size} when it was listed; it was left alone")
+    if file.modified is not None and modified != file.modified:
+        return Missed(file, Outcome.CHANGED, f"it was written at {modified}, not at {file.modified}; it was left alone")
+    return None
+
+
+def open_source(file: Outgoing) -> BinaryIO:
+    """Our bytes, to be placed. Raises ``SpoolMissing``: what is wrong on our side is never an outcome at the partner."""
+    try:
+        return file.source.open("rb")
+    except OSError as error:
+        raise SpoolMissing(
+            f"{file.source}: our bytes for {shown(file.name)} cannot be read ({error.strerror}); nothing was placed under that name"
+        ) from error
+
+
+TEMPORARY = b".countersign-"
+"""How our temporary names begin."""
+
+
+def temporary_name() -> bytes:
+    """A name for an upload under way. Ours alone: it holds nothing of the final name, which may already be of full length."""
+    return TEMPORARY + uuid4().hex.encode()
+
+
+def resume_key(address: str, file: RemoteFile) -> str:
+    """Under what key an interrupted download is kept: another size or time is another file."""
+    modified = file.modified.isoformat() if file.modified else ""
+    parts = (
+        address.encode(),
+        file.folder.encode(errors="surrogateescape"),
+        file.name,
+        str(file.size).encode(),
+        modified.encode(),
+    )
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()

@@ -1,0 +1,670 @@
+"""SFTP version 3 with many requests in flight on one SSH channel.
+
+What is done to one file is written as a *routine*: a generator that yields the requests it wants sent and is resumed with the
+oldest answer it has not seen yet. The engine runs many routines at once: it packs their requests into few channel sends, finds
+the routine of each answer by request id, holds answers that come early, and bounds the bytes in flight. A routine that eats
+its data before it asks for more therefore opens the window only after it has eaten.
+
+::
+
+    routine ── yields requests ─▶ Engine ── packed ─▶ channel ─▶ server
+       ▲                            │
+       └── oldest unseen answer ────┘  (by request id, any order on the wire)
+
+Wire format: draft-ietf-secsh-filexfer-02; extensions: OpenSSH's PROTOCOL file, section 4.
+"""
+
+from __future__ import annotations
+
+import stat as modes
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+import paramiko
+
+from blocks.errors import EndpointError, EndpointUnreachable, EndpointUnsuitable
+from blocks.values import FileKind, shown
+
+WINDOW = 8 * 1024 * 1024
+"""Receive window of our channel in bytes: how much the server may send before we have taken it."""
+FILES = 64
+"""Files in flight."""
+UPLOAD_WINDOW = 4 * 1024 * 1024
+"""Bytes of one upload in flight."""
+_PIECE = 32_000
+_LONGEST_ANSWER = 4 * 1024 * 1024
+
+(_INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE, _LSTAT, _FSTAT) = range(1, 9)
+_OPENDIR, _READDIR, _REMOVE, _STAT, _RENAME = 11, 12, 13, 17, 18
+_STATUS, _HANDLE, _DATA, _NAME, _ATTRS, _EXTENDED, _EXTENDED_REPLY = 101, 102, 103, 104, 105, 200, 201
+
+OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE = 0, 1, 2, 3, 4
+OP_UNSUPPORTED = 8
+# Codes of later protocol versions that some version 3 servers send all the same.
+NO_SPACE, QUOTA_EXCEEDED, FILE_EXISTS = 14, 15, 11
+
+_uint32 = struct.Struct(">I")
+_uint64 = struct.Struct(">Q")
+_header = struct.Struct(">IBI")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+# --------------------------------------------------------------------------------------------- answers
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The server's word on a request that has no other answer."""
+
+    code: int
+    message: str
+
+    @property
+    def words(self) -> str:
+        return f"the server says: {self.message or 'nothing'} (code {self.code})"
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What the server tells about a file; None where it does not tell."""
+
+    size: int | None
+    mode: int | None
+    owner: tuple[int, int] | None
+    modified: datetime | None
+
+    @property
+    def kind(self) -> FileKind | None:
+        if self.mode is None:
+            return None
+        if modes.S_ISREG(self.mode):
+            return FileKind.FILE
+        if modes.S_ISDIR(self.mode):
+            return FileKind.FOLDER
+        return FileKind.LINK if modes.S_ISLNK(self.mode) else FileKind.OTHER
+
+
+class Entry(NamedTuple):
+    """One line of a listing: the exact bytes of a name, and what the server tells about it."""
+
+    name: bytes
+    attributes: Attributes
+
+
+Bytes: TypeAlias = bytes | memoryview
+"""A handle, a file's data, or an extension's answer."""
+Answer: TypeAlias = Status | Attributes | Bytes | list[Entry]
+
+
+# --------------------------------------------------------------------------------------------- requests
+
+
+class Request(NamedTuple):
+    """One request, still without its id."""
+
+    kind: int
+    body: bytes
+    owed: int = 512
+    """About how many bytes its answer may take."""
+
+
+def lstat(path: bytes) -> Request:
+    """Attributes of what stands under a name; a link is told as a link."""
+    return Request(_LSTAT, _string(path))
+
+
+def stat(path: bytes) -> Request:
+    return Request(_STAT, _string(path))
+
+
+def fstat(handle: Bytes) -> Request:
+    return Request(_FSTAT, _string(handle))
+
+
+def open_to_read(path: bytes) -> Request:
+    return Request(_OPEN, _string(path) + b"\0\0\0\x01" + b"\0\0\0\0")
+
+
+def open_new(path: bytes) -> Request:
+    """Create a file that must not exist (WRITE, CREAT, EXCL), so that a planted link is never written through."""
+    return Request(_OPEN, _string(path) + b"\0\0\0\x2a" + b"\0\0\0\0")
+
+
+def read(handle: Bytes, offset: int, length: int) -> Request:
+    return Request(_READ, _string(handle) + _uint64.pack(offset) + _uint32.pack(length), 32 + length)
+
+
+def write(handle: Bytes, offset: int, data: bytes) -> Request:
+    return Request(_WRITE, b"".join((_string(handle), _uint64.pack(offset), _uint32.pack(len(data)), data)))
+
+
+def close(handle: Bytes) -> Request:
+    return Request(_CLOSE, _string(handle))
+
+
+def remove(path: bytes) -> Request:
+    return Request(_REMOVE, _string(path))
+
+
+def rename(old: bytes, new: bytes) -> Request:
+    """Rename, an error if the new name is taken (the draft says so, and OpenSSH keeps it by link and unlink)."""
+    return Request(_RENAME, _string(old) + _string(new))
+
+
+def posix_rename(old: bytes, new: bytes) -> Request:
+    """Rename, atomically over what stands under the new name. Only where the server offers it."""
+    return Request(_EXTENDED, _string(b"posix-rename@openssh.com") + _string(old) + _string(new))
+
+
+def statvfs(path: bytes) -> Request:
+    return Request(_EXTENDED, _string(b"statvfs@openssh.com") + _string(path))
+
+
+def _string(value: Bytes) -> bytes:
+    return _uint32.pack(len(value)) + value
+
+
+# --------------------------------------------------------------------------------------------- routines
+
+T = TypeVar("T")
+Routine: TypeAlias = Generator[Sequence[Request], Answer, T]
+"""Yields requests to send (perhaps none), is resumed with its oldest unseen answer, returns its outcome."""
+
+
+class Crowded(Exception):
+    """A signal, not an error: an OPEN failed for no stated reason, perhaps because the server allows no more open handles."""
+
+    def __init__(self, otherwise: Any) -> None:
+        super().__init__(otherwise)
+        self.otherwise = otherwise
+        """The routine's outcome if the reason was another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[T]):
+    """One file's routine, and about how many bytes it will have in flight."""
+
+    begin: Callable[[], Routine[T]]
+    weight: int = 0
+
+
+def each(requests: Sequence[Request]) -> Routine[list[Answer]]:
+    """Send several requests together and wait for all their answers."""
+    answers = [(yield requests)]
+    for _ in requests[1:]:
+        answers.append((yield ()))
+    return answers
+
+
+class Sink(Protocol):
+    size: int
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+
+def read_into(sink: Sink, handle: Bytes, size: int, engine: Engine) -> Routine[Status]:
+    """Bring a file's bytes from ``sink.size`` on into ``sink``, in order; ``OK`` when it held exactly ``size`` bytes.
+
+    Asks for one byte more than announced, so that a growing file shows: ``FAILURE`` then, and ``EOF`` when it was shorter.
+    """
+    asked = sink.size
+    outstanding: deque[tuple[int, int]] = deque()
+    early: dict[int, bytes] = {}
+    requests: list[Request] = []
+    verdict = Status(OK, "")
+    while True:
+        while verdict.code == OK and asked <= size and asked - sink.size < engine.read_window:
+            length = min(engine.read_bytes, size + 1 - asked)
+            outstanding.append((asked, length))
+            requests.append(read(handle, asked, length))
+            asked += length
+        if not outstanding:
+            return verdict
+        answer = yield requests
+        requests = []
+        offset, length = outstanding.popleft()
+        if isinstance(answer, Status) and answer.code != EOF:
+            verdict = answer
+        if verdict.code != OK:
+            continue  # only the answers still on their way are awaited
+        data = b"" if isinstance(answer, Status) else _as_bytes(answer)
+        end = offset + len(data)
+        if len(data) > length:
+            raise EndpointError(f"{engine.address}: the server answered {len(data)} bytes where {length} were asked for")
+        if end > size:
+            verdict = Status(FAILURE, "it has more bytes than it was listed with")
+        elif not data and offset < size:
+            verdict = Status(EOF, f"it ended after {offset} of {size} bytes")
+        elif end < size and len(data) < length:
+            # A short answer is legal at any time: ask for the rest, and from now on for no more than this server gives.
+            outstanding.append((end, length - len(data)))
+            requests.append(read(handle, end, length - len(data)))
+            engine.read_bytes = max(4096, min(engine.read_bytes, len(data)))
+        if verdict.code != OK or not data:
+            continue
+        if offset != sink.size:
+            early[offset] = bytes(data)
+            continue
+        sink.write(data)
+        while sink.size in early:
+            sink.write(early.pop(sink.size))
+
+
+def read_exactly(handle: Bytes, offset: int, length: int, engine: Engine) -> Routine[bytes]:
+    """One stretch of an open file; shorter where the file ends."""
+    got = bytearray()
+    while len(got) < length:
+        answer = yield [read(handle, offset + len(got), min(length - len(got), engine.read_bytes))]
+        if isinstance(answer, Status) or not (data := _as_bytes(answer)):
+            break
+        got += data
+    return bytes(got)
+
+
+def write_from(source: BinaryIO, handle: Bytes, engine: Engine, seen: Callable[[bytes], None]) -> Routine[Status]:
+    """Write all of ``source`` to an open handle; ``seen`` is shown every piece. The first bad status, or ``OK``."""
+    offset, outstanding, verdict = 0, 0, Status(OK, "")
+    depth = max(2, min(64, UPLOAD_WINDOW // engine.write_bytes))
+    requests: list[Request] = []
+    while True:
+        while verdict.code == OK and outstanding < depth and (data := source.read(engine.write_bytes)):
+            seen(data)
+            requests.append(write(handle, offset, data))
+            offset += len(data)
+            outstanding += 1
+        if not outstanding:
+            return verdict
+        answer = yield requests
+        requests = []
+        outstanding -= 1
+        if verdict.code == OK:
+            verdict = status(answer)
+
+
+def handle(answer: Answer) -> bytes:
+    """The handle that an OPEN was answered with."""
+    return bytes(_as_bytes(answer))
+
+
+def status(answer: Answer) -> Status:
+    """The status that a request was answered with."""
+    return answer if isinstance(answer, Status) else Status(FAILURE, "an answer of another kind than asked for")
+
+
+def _as_bytes(answer: Answer) -> Bytes:
+    if isinstance(answer, bytes | memoryview):
+        return answer
+    raise EndpointError("the server gave an answer of another kind than asked for; it may not speak SFTP version 3")
+
+
+# --------------------------------------------------------------------------------------------- the engine
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """A request on its way. The runner is whose routine waits for it."""
+
+    owed: int
+    runner: _Runner | None
+    answer: Answer | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Runner:
+    """A routine under way in one run. ``ready`` is that run's list of routines whose oldest answer has come."""
+
+    work: Work[Any]
+    routine: Routine[Any]
+    ready: deque[_Runner]
+    begun: bool = False
+    tickets: deque[_Ticket] = field(default_factory=deque)
+
+
+_UNFINISHED: Any = object()
+
+
+class Engine:
+    """SFTP on one channel that is open and bound to the server's ``sftp`` subsystem. One thread at a time.
+
+    Every wait for the server ends after ``timeout_seconds`` without a byte of progress. Raises ``EndpointUnreachable`` when
+    the channel is lost (with the transport's reason as its cause) or stalls; the engine is of no more use then.
+    """
+
+    def __init__(
+        self, channel: paramiko.Channel, transport: paramiko.Transport, *, address: str, timeout_seconds: float
+    ) -> None:
+        self.address, self.transport = address, transport
+        self._channel, self._timeout = channel, timeout_seconds
+        self._out = bytearray()
+        self._parts: list[bytes] = []
+        self._have, self._need = 0, 4
+        self._tickets: dict[int, _Ticket] = {}
+        self._last_id = 0
+        self._owed = 0
+        self._greeting: bytes | None = None
+        self._handles = self._most_handles = FILES
+        self.usable = True
+        self.read_bytes = self.write_bytes = 32768
+        self.extensions = self._greet()
+        self.read_window = 32 * self.read_bytes
+        if b"limits@openssh.com" in self.extensions:
+            self._ask_limits()
+
+    def run(self, works: Iterable[Work[T]]) -> Generator[T, None, None]:
+        """Run many routines, up to 64 files at once; outcomes come as routines return, in any order.
+
+        ``works`` is taken from only as far as there is room. Whatever is raised, outcomes that were known are yielded first.
+        A run that is given up half-way leaves the engine unusable, because answers nobody waits for are still to come.
+        """
+        source, again, waiting = iter(works), deque[Work[T]](), None
+        running: set[_Runner] = set()
+        ready: deque[_Runner] = deque()
+        done: deque[T] = deque()
+        weight, whole = 0, False
+        try:
+            while True:
+                while len(running) < self._handles:
+                    if waiting is None:
+                        waiting = again.popleft() if again else next(source, None)
+                    if waiting is None or (running and weight + waiting.weight > self.read_window):
+                        break
+                    runner, waiting = _Runner(waiting, waiting.begin(), ready), None
+                    running.add(runner)
+                    weight += runner.work.weight
+                    ready.append(runner)
+                if not running:
+                    break
+                if not ready:
+                    self._flush()
+                    self._receive()
+                while ready:
+                    runner = ready.popleft()
+                    try:
+                        outcome = self._resume(runner)
+                    except Crowded as crowded:
+                        if len(running) > 1:
+                            # Learn how many handles this server allows; this file has its turn when others have closed theirs.
+                            self._handles = max(1, min(self._handles, len(running) - 1))
+                            again.append(runner.work)
+                            outcome = None
+                        else:
+                            self._handles = self._most_handles
+                            outcome = crowded.otherwise
+                    else:
+                        if outcome is _UNFINISHED:
+                            continue
+                    running.discard(runner)
+                    weight -= runner.work.weight
+                    if outcome is not None:
+                        done.append(outcome)
+                while done:
+                    yield done.popleft()
+            whole = True
+        except Exception:
+            # An outcome that was reached stays true, so it is told before the error.
+            done.extend(self._last_words(ready))
+            yield from done
+            raise
+        finally:
+            self.usable = self.usable and whole
+            for runner in running:
+                runner.routine.close()
+
+    def ask(self, request: Request) -> Answer:
+        """One request, one answer: for the few that stand alone."""
+        return self._wait(self._post(request))
+
+    def listing(self, folder: bytes) -> Iterator[Entry]:
+        """Everything in a folder except ``.`` and ``..``, as the server sends it. A missing folder is an ``EndpointError``."""
+        opened = self.ask(Request(_OPENDIR, _string(folder)))
+        if isinstance(opened, Status):
+            raise EndpointError(f"{self.address}: the folder {shown(folder)} cannot be listed; {opened.words}")
+        folder_handle = handle(opened)
+        ask = Request(_READDIR, _string(folder_handle), 128 * 1024)
+        ahead = deque(self._post(ask) for _ in range(4))
+        ended = False
+        try:
+            while ahead:
+                answer = self._wait(ahead.popleft())
+                if isinstance(answer, Status):
+                    if answer.code != EOF:
+                        raise EndpointError(f"{self.address}: the listing of {shown(folder)} broke off; {answer.words}")
+                    ended = True
+                elif isinstance(answer, list):
+                    if not ended:
+                        ahead.append(self._post(ask))
+                    yield from (entry for entry in answer if entry.name not in (b".", b".."))
+        finally:
+            if not self._channel.closed:
+                self._post(close(folder_handle))
+                self._flush()
+
+    def close(self) -> None:
+        self.usable = False
+        self._channel.close()
+
+    # ----------------------------------------------------------------------------------------- routines, step by step
+
+    def _resume(self, runner: _Runner) -> Any:
+        """Go on with a routine as far as its answers have come. Its outcome, or ``_UNFINISHED``."""
+        try:
+            if not runner.begun:
+                runner.begun = True
+                self._post_all(next(runner.routine), runner)
+            while runner.tickets and (answer := runner.tickets[0].answer) is not None:
+                runner.tickets.popleft()
+                self._post_all(runner.routine.send(answer), runner)
+        except StopIteration as stop:
+            return stop.value
+        return _UNFINISHED
+
+    def _last_words(self, ready: deque[_Runner]) -> Iterator[Any]:
+        for runner in ready:
+            with suppress(Exception):  # the first error is already on its way to the caller
+                outcome = self._resume(runner)
+                if outcome is not _UNFINISHED:
+                    yield outcome
+
+    def _post_all(self, requests: Sequence[Request], runner: _Runner) -> None:
+        for request in requests:
+            self._post(request, runner)
+
+    def _post(self, request: Request, runner: _Runner | None = None) -> _Ticket:
+        self._last_id = (self._last_id + 1) & 0xFFFFFFFF
+        ticket = _Ticket(request.owed, runner)
+        if runner is not None:
+            runner.tickets.append(ticket)
+        self._tickets[self._last_id] = ticket
+        self._owed += request.owed
+        self._out += _header.pack(len(request.body) + 5, request.kind, self._last_id)
+        self._out += request.body
+        if len(self._out) > 16 * _PIECE:
+            self._flush()
+        return ticket
+
+    def _wait(self, ticket: _Ticket) -> Answer:
+        self._flush()
+        while ticket.answer is None:
+            self._receive()
+        return ticket.answer
+
+    # ----------------------------------------------------------------------------------------- the wire
+
+    def _flush(self) -> None:
+        out, self._out = memoryview(self._out), bytearray()
+        stalled_since = time.monotonic()
+        while out:
+            if self._owed > WINDOW // 2 and not self._channel.send_ready():
+                # The server may itself be waiting for us to take its answers: blocking here would lock both.
+                if self._receive(wait_seconds=0.05):
+                    stalled_since = time.monotonic()
+                elif time.monotonic() - stalled_since > self._timeout:
+                    raise self._stalled()
+                continue
+            try:
+                self._channel.settimeout(self._timeout)
+                sent = self._channel.send(bytes(out[:_PIECE]))
+            except TimeoutError as error:
+                raise self._stalled() from error
+            except (OSError, EOFError, paramiko.SSHException) as error:
+                raise self._lost() from error
+            if sent == 0:
+                raise self._lost()
+            stalled_since = time.monotonic()
+            out = out[sent:]
+
+    def _receive(self, wait_seconds: float | None = None) -> bool:
+        """Take what has come and hand out complete answers. With ``wait_seconds``: False if nothing came in that time."""
+        self._channel.settimeout(self._timeout if wait_seconds is None else wait_seconds)
+        try:
+            # Asking for more than the window takes the whole buffer in one piece; parts of it would be moved again and again.
+            data = self._channel.recv(2 * WINDOW)
+        except TimeoutError as error:
+            if wait_seconds is not None:
+                return False
+            raise self._stalled() from error
+        except (OSError, EOFError, paramiko.SSHException) as error:  # taking data also sends: it opens the window
+            raise self._lost() from error
+        if not data:
+            raise self._lost()
+        self._parts.append(data)
+        self._have += len(data)
+        if self._have < self._need:
+            return True
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        view, start = memoryview(data), 0
+        self._need = 4
+        while len(data) - start >= 4:
+            (length,) = _uint32.unpack_from(data, start)
+            if not 5 <= length <= _LONGEST_ANSWER:
+                raise EndpointError(f"{self.address}: the server sent something that is not SFTP; does its login print text?")
+            if len(data) - start - 4 < length:
+                self._need = length + 4
+                break
+            self._take(view[start + 4 : start + 4 + length])
+            start += 4 + length
+        self._parts = [data[start:]] if start < len(data) else []
+        self._have = len(data) - start
+        return True
+
+    def _take(self, packet: memoryview) -> None:
+        if packet[0] == _VERSION:
+            self._greeting = bytes(packet[1:])
+            return
+        (number,) = _uint32.unpack_from(packet, 1)
+        ticket = self._tickets.pop(number, None)
+        if ticket is None:
+            raise EndpointError(f"{self.address}: the server answered request {number}, which was never sent")
+        self._owed -= ticket.owed
+        try:
+            ticket.answer = _parse(packet)
+        except (struct.error, IndexError) as error:
+            raise EndpointError(f"{self.address}: the server sent an answer that cannot be read") from error
+        if ticket.runner is not None and ticket.runner.tickets and ticket.runner.tickets[0] is ticket:
+            ticket.runner.ready.append(ticket.runner)
+
+    def _greet(self) -> dict[bytes, bytes]:
+        self._out += _uint32.pack(5) + bytes([_INIT]) + _uint32.pack(3)
+        self._flush()
+        while self._greeting is None:
+            self._receive()
+        (version,) = _uint32.unpack_from(self._greeting)
+        if version < 3:
+            raise EndpointUnsuitable(f"{self.address}: the server speaks SFTP version {version}; we need version 3")
+        position, pairs, words = 4, {}, []
+        while position < len(self._greeting):
+            word, position = _take_string(memoryview(self._greeting), position)
+            words.append(bytes(word))
+        for name, value in zip(words[::2], words[1::2], strict=False):
+            pairs[name] = value
+        return pairs
+
+    def _ask_limits(self) -> None:
+        answer = self.ask(Request(_EXTENDED, _string(b"limits@openssh.com")))
+        if isinstance(answer, bytes | memoryview) and len(answer) >= 32:
+            packet, reading, writing, handles = struct.unpack_from(">QQQQ", answer)
+            longest = min(packet or 34000, _LONGEST_ANSWER // 4) - 1024
+            self.read_bytes = max(4096, min(reading or 32768, longest))
+            self.write_bytes = max(4096, min(writing or 32768, longest))
+            self.read_window = 64 * self.read_bytes
+            self._handles = self._most_handles = max(1, min(FILES, handles or FILES))
+
+    def _stalled(self) -> EndpointUnreachable:
+        self.usable = False
+        return EndpointUnreachable(
+            f"{self.address}: no answer for {self._timeout:g} s; nothing half-done stands under a final name, it will be tried again"
+        )
+
+    def _lost(self) -> EndpointUnreachable:
+        self.usable = False
+        cause = self.transport.get_exception()
+        error = EndpointUnreachable(
+            f"{self.address}: the connection was lost ({cause or 'closed by the server'}); "
+            "nothing half-done stands under a final name, it will be tried again"
+        )
+        error.__cause__ = cause
+        return error
+
+
+def _parse(packet: memoryview) -> Answer:
+    kind = packet[0]
+    if kind == _STATUS:
+        (code,) = _uint32.unpack_from(packet, 5)
+        # Servers older than version 3 send no message.
+        message = bytes(_take_string(packet, 9)[0]) if len(packet) >= 13 else b""
+        return Status(code, shown(message[:500]))
+    if kind in (_DATA, _HANDLE):
+        return _take_string(packet, 5)[0]
+    if kind == _ATTRS:
+        return _take_attributes(packet, 5)[0]
+    if kind == _NAME:
+        (count,) = _uint32.unpack_from(packet, 5)
+        position, entries = 9, []
+        for _ in range(count):
+            name, position = _take_string(packet, position)
+            _, position = _take_string(packet, position)  # a line for people, in the server's own format
+            attributes, position = _take_attributes(packet, position)
+            entries.append(Entry(bytes(name), attributes))
+        return entries
+    if kind == _EXTENDED_REPLY:
+        return packet[5:]
+    raise IndexError(kind)
+
+
+def _take_string(packet: memoryview, position: int) -> tuple[memoryview, int]:
+    (length,) = _uint32.unpack_from(packet, position)
+    end = position + 4 + length
+    if end > len(packet):
+        raise IndexError(end)
+    return packet[position + 4 : end], end
+
+
+def _take_attributes(packet: memoryview, position: int) -> tuple[Attributes, int]:
+    (flags,) = _uint32.unpack_from(packet, position)
+    position += 4
+    size = mode = owner = modified = None
+    if flags & 1:
+        (size,) = _uint64.unpack_from(packet, position)
+        position += 8
+    if flags & 2:
+        owner = struct.unpack_from(">II", packet, position)
+        position += 8
+    if flags & 4:
+        (mode,) = _uint32.unpack_from(packet, position)
+        position += 4
+    if flags & 8:
+        (seconds,) = _uint32.unpack_from(packet, position + 4)
+        modified = datetime.fromtimestamp(seconds, UTC)
+        position += 8
+    if flags & 0x80000000:
+        (count,) = _uint32.unpack_from(packet, position)
+        position += 4
+        for _ in range(2 * count):
+            _, position = _take_string(packet, position)
+    return Attributes(size, mode, owner, modified), position

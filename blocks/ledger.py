@@ -1,0 +1,1166 @@
+"""The ledger: what became of every journey, who works on what, and what stands at the partners.
+
+::
+
+    the record      entry ─ entry ─ entry      a hash chain per journey; append-only; ``chain.py`` says what an entry is
+                    checkpoint ─ checkpoint    signed seals over all entries so far, chained to each other
+    its index       journey, quarantine_case   made from the record, and made again by ``reindex``
+    what changes    arrival, look              what our looks at the partners found (``sight``, ``sightings``)
+                    lease, fence               who works on what, until when by the database's clock
+
+**Repeats.** An entry with a ``once`` key is written once in the whole ledger; appending it again answers with the entry that
+holds the key (``fresh=False``). ``LedgerUnreachable`` means that nothing was written, except when the connection broke while
+the answer to the commit was on its way: so whatever must not be doubled carries a ``once`` key, and the call is made again.
+
+**Locks.** A writer takes, in this order and to the end of its transaction: the streams whose arrivals it changes, then the
+record. So the numbers of entries have no gaps and no collisions, and writers wait for each other instead of deadlocking.
+On SQLite a writer has the whole file (``BEGIN IMMEDIATE``).
+
+**Cases.** ``body["case"] = {"code", "reason", "owner", "due", "state"}`` opens or updates the journey's quarantine case; what is
+absent stays as it was. ``state`` is a ``CaseState`` ("new" at first), ``due`` an ISO 8601 date or time.
+
+**Stages.** A journey counts as open, and its bytes as needed, until an entry moves it to ``LEFT`` or ``CLEARED`` and its case,
+if it has one, is resolved. That holds for journeys without an arrival too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    LargeBinary,
+    MetaData,
+    Row,
+    String,
+    Table,
+    func,
+    inspect,
+    literal,
+    select,
+    tuple_,
+)
+
+from blocks import chain
+from blocks.chain import CaseState, Index, Link, folded, indexed, once_key
+from blocks.database import Database, Instant, Key, Kind, chunks
+from blocks.errors import ChainBroken, LeaseLost, LedgerError, LedgerUnreachable
+from blocks.seals import signed
+from blocks.values import Arrival, FileKind, RemoteFile, Sighting, Stage, name_b64, shown
+
+HEAD = "0001"
+"""The schema revision that this code works with: the newest in ``migrations``."""
+
+__all__ = [
+    "Case", "CaseState", "Checkpoint", "Entry", "Holding", "JourneySummary", "Lease", "Ledger", "Recorded", "SightTally",
+    "Verification", "new_journey",
+]  # fmt: skip
+
+# --------------------------------------------------------------------------------------------- values
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is to be recorded about a journey.
+
+    Well-known facts of the body feed the index: partner, stream, name, digest, repository, repository_id, size, case.
+    """
+
+    journey: str
+    kind: str
+    """"arrived", "fetched", "judged", "filing" (an intent), "filed", "quarantined", "cleared", ..."""
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """JSON."""
+    once: str | None = None
+    """Unique over the whole ledger, 1,000 characters at most."""
+    stage: Stage | None = None
+    """Moves the journey's arrival there in the same transaction, with ``body["digest"]``; ``CLEARED`` closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An entry as it stands in the record."""
+
+    seq: int
+    journey: str
+    n: int
+    kind: str
+    at: datetime
+    body: Mapping[str, Any]
+    hash: str
+    fresh: bool = True
+    """False: the ``once`` key was taken already, and this is the entry that holds it, maybe another journey's."""
+    once: str | None = None
+    stage: Stage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on some resources until a moment of the database's clock. A journey's is ``journey:<id>``."""
+
+    owner: str
+    """For people to read. Two workers may be called the same; what tells leases apart is the fence."""
+    fence: int
+    """Higher than that of any lease before it."""
+    resources: tuple[str, ...]
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SightTally:
+    """What one look told, in files."""
+
+    seen: int
+    new: int = 0
+    unchanged: int = 0
+    changed: int = 0
+    """Other size or time than before; watched anew."""
+    replaced: int = 0
+    """Another file stands where one was left: a new arrival."""
+    gone: int = 0
+    """Not there any more; whether forgotten, vanished or seen absent."""
+    doubted: bool = False
+    """Nothing was seen where files stood: believed only if the next look says so too."""
+
+
+@dataclass(frozen=True, slots=True)
+class JourneySummary:
+    """What the index knows of one journey."""
+
+    journey: str
+    partner: str | None
+    stream: str | None
+    name: str | None
+    size: int | None
+    digest: str | None
+    repository: str | None
+    repository_id: str | None
+    stage: Stage | None
+    kind: str
+    """Of its newest entry."""
+    entries: int
+    opened: datetime
+    changed: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A quarantine case: what a person is to resolve."""
+
+    journey: str
+    partner: str | None
+    stream: str | None
+    name: str | None
+    code: str | None
+    reason: str | None
+    owner: str | None
+    due: datetime | None
+    state: CaseState
+    opened: datetime
+    changed: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A seal over the entries ``first`` to ``last``: keep it elsewhere, and nothing before it can be taken back unseen."""
+
+    number: int
+    record: str
+    """The canonical text that was signed: number, at, first, last, root (SHA-256 over the entries' hashes), previous, key."""
+    hash: str
+    signature: bytes
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.record)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was read and found whole."""
+
+    journeys: int
+    entries: int
+    checkpoints: int = 0
+    sealed: int = 0
+    """Entries under a checkpoint."""
+    signatures: int = 0
+    """Checkpoints whose signature was checked."""
+
+
+def new_journey(at: datetime | None = None) -> str:
+    """An id for a journey that does not begin with a sighting: a UUID of version 7 (RFC 9562), which sorts by time."""
+    bits = secrets.randbits(48)
+    return f"{_id_prefix(at or datetime.now(UTC))}-{bits:012x}"
+
+
+def _id_prefix(at: datetime) -> str:
+    milliseconds, bits = int(at.timestamp() * 1000), secrets.token_hex(4)
+    clock = f"{milliseconds:012x}"
+    return f"{clock[:8]}-{clock[8:]}-7{bits[:3]}-{8 + int(bits[3], 16) % 4:x}{bits[4:7]}"
+
+
+# --------------------------------------------------------------------------------------------- tables
+
+
+def _table(name: str, /, **columns: Any) -> Table:
+    return Table(name, MetaData(), *(Column(column, kind) for column, kind in columns.items()))
+
+
+_entry = _table(
+    "entry", seq=BigInteger(), journey=Key, n=BigInteger(), kind=Key, at=Instant(), once=Key, hash=Key, record=Key
+)  # fmt: skip
+_checkpoint = _table("checkpoint", number=BigInteger(), record=Key, hash=Key, signature=Key)
+_journey = _table(
+    "journey", journey=Key, partner=Key, stream=Key, name=Key, size=BigInteger(), digest=Key, repository=Key,
+    repository_id=Key, stage=Key, kind=Key, entries=BigInteger(), opened=Instant(), changed=Instant(), folded=Key,
+)  # fmt: skip
+_case = _table(
+    "quarantine_case", journey=Key, code=Key, reason=Key, owner=Key, due=Instant(), state=Key, opened=Instant(), changed=Instant()
+)  # fmt: skip
+_lease = _table("lease", resource=Key, owner=Key, fence=BigInteger(), until=Instant())
+_look = _table("look", partner=Key, stream=Key, at=Instant(), files=BigInteger(), empties=BigInteger())
+_arrival = _table(
+    "arrival", journey=Key, partner=Key, stream=Key, place=LargeBinary(), folder=Key, name=LargeBinary(), size=BigInteger(),
+    modified=Instant(), file_kind=Key, stage=Key, digest=Key, first_seen=Instant(), unchanged_since=Instant(),
+    last_seen=Instant(), looks=BigInteger(), closed=Instant(),
+)  # fmt: skip
+
+
+def _columns(table: Table, *names: str) -> dict[str, Kind]:
+    """A table's columns, or some of them, as ``Database.each`` wants them."""
+    kinds: dict[type, Kind] = {String: "text", BigInteger: "bigint", LargeBinary: "bytea", Instant: "timestamptz"}
+    return {column.name: kinds[type(column.type)] for column in table.columns if not names or column.name in names}
+
+
+def _insert(table: Table, rest: str = "") -> str:
+    names = ", ".join(table.columns.keys())
+    return f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {{given}} WHERE true {rest}"  # noqa: S608 - our own names
+
+
+_PUT_JOURNEY = _insert(
+    _journey,
+    "ON CONFLICT (journey) DO UPDATE SET kind = excluded.kind, entries = excluded.entries, changed = excluded.changed, "
+    + ", ".join(
+        f"{fact} = COALESCE(excluded.{fact}, journey.{fact})"
+        for fact in ("partner", "stream", "name", "folded", "size", "digest", "repository", "repository_id", "stage")
+    ),
+)
+_PUT_CASE = _insert(
+    _case,
+    "ON CONFLICT (journey) DO UPDATE SET changed = excluded.changed, "
+    + ", ".join(
+        f"{fact} = COALESCE(excluded.{fact}, quarantine_case.{fact})" for fact in ("code", "reason", "owner", "due", "state")
+    ),
+)
+_PUT_LEASE = _insert(
+    _lease, "ON CONFLICT (resource) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, until = excluded.until"
+)
+_MOVE_ARRIVAL = """
+    UPDATE arrival SET stage = given.stage, digest = COALESCE(given.digest, arrival.digest),
+        closed = CASE WHEN given.stage = 'cleared' THEN COALESCE(arrival.closed, given.closed) ELSE arrival.closed END
+    FROM {given} WHERE arrival.journey = given.journey
+"""
+_SEEN = _columns(_arrival, "place", "folder", "name", "size", "modified", "file_kind")
+# Made from arrival's own columns: SQLite uses no index between columns of unlike declared types.
+_MAKE_SEEN = f"CREATE TEMPORARY TABLE seen AS SELECT {', '.join(_SEEN)} FROM arrival WHERE 1 = 0"  # noqa: S608 - our own names
+_PUT_SEEN = f"INSERT INTO seen ({', '.join(_SEEN)}) SELECT {', '.join(_SEEN)} FROM {{given}} WHERE true ON CONFLICT DO NOTHING"  # noqa: S608
+_RECORD = "record"
+IN = 1000
+"""Values in one IN list."""
+JOURNEY = "journey:"
+"""What the name of a journey's resource begins with."""
+
+
+class Ledger:
+    """One ledger, for all threads of one process. Every verb is one transaction: it happens whole or not at all.
+
+    Raises ``LedgerUnreachable`` when the database does not answer or stays locked beyond ``timeout_seconds``.
+    """
+
+    def __init__(self, url: str, *, timeout_seconds: float = 30.0) -> None:
+        """``url``: ``sqlite:////path/to/file`` or ``postgresql://user@host/name``. Connects only when asked something."""
+        self._db = Database(url, timeout_seconds=timeout_seconds)
+
+    def close(self) -> None:
+        """End all connections. The next call makes new ones."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def now(self) -> datetime:
+        """The database's clock, UTC: the only one that decides anything here."""
+        with self._db.read() as connection:
+            return self._db.now(connection)
+
+    # ---------------------------------------------------------------------------------------- schema
+
+    def migrate(self) -> None:
+        """Bring the schema to this version. Several processes may call it at once.
+
+        Raises ``LedgerError`` when the schema was made by a newer version.
+        """
+        if not self._db.postgres:
+            self._db.file.parent.mkdir(parents=True, exist_ok=True)
+            self._write_ahead()
+        with self._db.read() as connection:
+            if _revision(connection) == HEAD:
+                return  # without the third of a second that Alembic takes to import
+        with self._db.write() as connection:
+            self._db.lock(connection, "migration")
+            self._upgrade(connection)
+
+    def _write_ahead(self) -> None:
+        # The switch to WAL needs the file alone and does not wait for it (https://www.sqlite.org/wal.html); it stays switched.
+        give_up = time.monotonic() + self._db.timeout_seconds
+        while True:
+            try:
+                with self._db.engine.connect() as connection:
+                    driver = connection.connection.driver_connection
+                    assert driver is not None  # noqa: S101 - an open connection has its driver's
+                    driver.execute("PRAGMA journal_mode=WAL")
+                    return
+            except Exception as error:
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise LedgerUnreachable(f"{self._db.name}: cannot be opened ({error})") from error
+                time.sleep(0.02)
+
+    def _upgrade(self, connection: Connection) -> None:
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        found = _revision(connection)
+        if found is not None and found not in known:
+            raise LedgerError(
+                f"{self._db.name}: its schema {found} was made by a newer version than this one (which knows {HEAD}); "
+                "nothing was changed. Upgrade Countersign here"
+            )
+        command.upgrade(config, HEAD)
+
+    # ---------------------------------------------------------------------------------------- the record
+
+    def append(self, entries: Sequence[Entry], lease: Lease | None = None) -> list[Recorded]:
+        """Record entries, all or none; answered in the order given. A thousand are a dozen statements.
+
+        With a lease, its resources must include every entry's journey, and it must be alive by the database's clock, else
+        ``LeaseLost``. An entry whose ``once`` key is taken (in the record, or earlier in this batch) is not written; the one
+        that holds the key is the answer. ``ValueError`` for what can never be recorded.
+        """
+        if not entries:
+            return []
+        for entry in entries:
+            _check_entry(entry)
+        journeys = sorted({entry.journey for entry in entries})
+        with self._db.write() as connection:
+            self._lock_streams_of(connection, journeys)
+            self._db.lock(connection, _RECORD)
+            now = self._db.now(connection)
+            if lease is not None:
+                self._check_lease(connection, lease, [JOURNEY + journey for journey in journeys], now)
+            return self._record(connection, entries, now)
+
+    def _record(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> list[Recorded]:
+        """Write entries behind the heads of their journeys. The caller holds the lock of the record."""
+        holders = self._holders(connection, [key for entry in entries if (key := once_key(entry.once))])
+        heads = self._heads(connection, sorted({entry.journey for entry in entries}))
+        seq: int = connection.execute(select(func.coalesce(func.max(_entry.c.seq), 0))).scalar_one()
+        answers: list[Recorded] = []
+        links: list[Link] = []
+        facts: dict[str, list[dict[str, Any]]] = {}
+        for entry in entries:
+            key = once_key(entry.once)
+            if key is not None and key in holders:
+                answers.append(replace(holders[key], fresh=False))
+                continue
+            n, previous = heads.get(entry.journey, (0, None))
+            link = chain.link(
+                seq + len(links) + 1,
+                entry.journey,
+                n + 1,
+                previous,
+                kind=entry.kind,
+                at=now,
+                body=entry.body,
+                once=entry.once,
+                stage=entry.stage,
+            )
+            heads[entry.journey] = (link.n, link.hash)
+            links.append(link)
+            answers.append(_recorded(link))
+            facts.setdefault(entry.journey, []).append(link.facts)
+            if key is not None:
+                holders[key] = answers[-1]
+        self._db.each(connection, _insert(_entry), _columns(_entry), map(astuple, links))
+        self._index(connection, facts)
+        self._move_arrivals(connection, facts, now)
+        return answers
+
+    def _holders(self, connection: Connection, keys: list[str]) -> dict[str, Recorded]:
+        found = {}
+        for part in chunks(keys, IN):
+            for row in connection.execute(select(_entry).where(_entry.c.once.in_(part))):
+                found[row.once] = _recorded(Link(*row))
+        return found
+
+    def _heads(self, connection: Connection, journeys: list[str]) -> dict[str, tuple[int, str]]:
+        heads = {}
+        for part in chunks(journeys, IN):
+            newest = (
+                select(_entry.c.journey, func.max(_entry.c.n).label("n"))
+                .where(_entry.c.journey.in_(part))
+                .group_by(_entry.c.journey)
+                .subquery()
+            )
+            same = (_entry.c.journey == newest.c.journey) & (_entry.c.n == newest.c.n)
+            for row in connection.execute(select(_entry.c.journey, _entry.c.n, _entry.c.hash).join(newest, same)):
+                heads[row.journey] = (row.n, row.hash)
+        return heads
+
+    def _index(self, connection: Connection, facts: Mapping[str, list[dict[str, Any]]]) -> None:
+        """Bring the index up to date with new entries, by journey."""
+        told = [indexed(journey, facts[journey]) for journey in sorted(facts)]
+        self._db.each(connection, _PUT_JOURNEY, _columns(_journey), [_journey_row(index) for index, _ in told])
+        self._db.each(connection, _PUT_CASE, _columns(_case), [astuple(case) for _, case in told if case])
+
+    def _move_arrivals(self, connection: Connection, facts: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
+        """Bring the arrivals to the stages that new entries say."""
+        moves = []
+        for journey in sorted(facts):
+            if staged := [fact for fact in facts[journey] if fact["stage"]]:
+                index, _ = indexed(journey, staged)
+                moves.append((journey, index.stage, index.digest, now))
+        columns: dict[str, Kind] = {"journey": "text", "stage": "text", "digest": "text", "closed": "timestamptz"}
+        self._db.each(connection, _MOVE_ARRIVAL, columns, moves)
+
+    def journey(self, id: str) -> list[Recorded]:
+        """All entries of one journey, in order; none if there is no such journey."""
+        return self.journeys([id])[id]
+
+    def journeys(self, ids: Sequence[str]) -> dict[str, list[Recorded]]:
+        """All entries of many journeys: an answer for each id, empty for one that has none."""
+        found: dict[str, list[Recorded]] = {id: [] for id in ids}
+        with self._db.read() as connection:
+            for part in chunks(found, IN):
+                wanted = select(_entry).where(_entry.c.journey.in_(part)).order_by(_entry.c.journey, _entry.c.n)
+                for row in connection.execute(wanted):
+                    found[row.journey].append(_recorded(Link(*row)))
+        return found
+
+    def search(
+        self,
+        *,
+        name: str | None = None,
+        partner: str | None = None,
+        stream: str | None = None,
+        digest: str | None = None,
+        repository_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        stage: Stage | None = None,
+        limit: int = 100,
+    ) -> list[JourneySummary]:
+        """Journeys that fit everything asked, newest first.
+
+        ``name``: any part of it, without regard to case. ``digest``: how it begins. ``since`` (included) and ``until``
+        (excluded): when the journey's first entry was written.
+        """
+        wanted = select(_journey).order_by(_journey.c.opened.desc(), _journey.c.journey.desc()).limit(limit)
+        equal = {"partner": partner, "stream": stream, "repository_id": repository_id, "stage": stage}
+        for column, value in equal.items():
+            if value is not None:
+                wanted = wanted.where(_journey.c[column] == str(value))
+        if name:
+            contains = func.strpos if self._db.postgres else func.instr
+            wanted = wanted.where(contains(_journey.c.folded, folded(name)) > 0)
+        if digest:
+            beginning = digest.lower()
+            after = beginning[:-1] + chr(ord(beginning[-1]) + 1)
+            wanted = wanted.where(_journey.c.digest >= beginning, _journey.c.digest < after)
+        if since is not None:
+            wanted = wanted.where(_journey.c.opened >= since)
+        if until is not None:
+            wanted = wanted.where(_journey.c.opened < until)
+        with self._db.read() as connection:
+            return [_summary(row) for row in connection.execute(wanted)]
+
+    def begun(self, kind: str, since: datetime) -> list[str]:
+        """Journeys that began with an entry of this kind and are not closed, or changed since then; oldest first."""
+        open_still = _journey.c.stage.is_(None) | _journey.c.stage.not_in([Stage.CLEARED.value, Stage.LEFT.value])
+        wanted = (
+            select(_journey.c.journey)
+            .join(_entry, (_entry.c.journey == _journey.c.journey) & (_entry.c.n == 1))
+            .where(_entry.c.kind == kind, open_still | (_journey.c.changed >= since))
+            .order_by(_journey.c.opened, _journey.c.journey)
+        )
+        with self._db.read() as connection:
+            return [row.journey for row in connection.execute(wanted)]
+
+    def cases(
+        self,
+        *,
+        partner: str | None = None,
+        stream: str | None = None,
+        state: CaseState | str | None = None,
+        open_only: bool = True,
+    ) -> list[Case]:
+        """Quarantine cases, oldest first; without the resolved ones unless asked for."""
+        standing = func.coalesce(_case.c.state, CaseState.NEW.value)
+        wanted = (
+            select(_case, _journey.c.partner, _journey.c.stream, _journey.c.name)
+            .join(_journey, _journey.c.journey == _case.c.journey)
+            .order_by(_case.c.opened, _case.c.journey)
+        )
+        if partner is not None:
+            wanted = wanted.where(_journey.c.partner == partner)
+        if stream is not None:
+            wanted = wanted.where(_journey.c.stream == stream)
+        if state is not None:
+            wanted = wanted.where(standing == CaseState(state).value)
+        elif open_only:
+            wanted = wanted.where(standing != CaseState.RESOLVED.value)
+        with self._db.read() as connection:
+            return [
+                Case(**{**row._mapping, "state": CaseState(row.state or CaseState.NEW)}) for row in connection.execute(wanted)
+            ]
+
+    def open_digests(self) -> set[str]:
+        """Digests whose bytes an open journey, or a case that is not resolved, still needs: for ``Spool.collect``."""
+        # The first WHERE is the condition of the index journey_unsettled, word for word.
+        needed = """
+            SELECT digest FROM journey WHERE digest IS NOT NULL AND (stage IS NULL OR stage NOT IN ('cleared', 'left'))
+            UNION SELECT journey.digest FROM journey JOIN quarantine_case ON quarantine_case.journey = journey.journey
+            WHERE journey.digest IS NOT NULL AND (quarantine_case.state IS NULL OR quarantine_case.state <> 'resolved')
+            UNION SELECT digest FROM arrival WHERE digest IS NOT NULL AND closed IS NULL AND stage <> 'left'
+        """
+        with self._db.read() as connection:
+            return {row.digest for row in self._db.run(connection, needed)}
+
+    # ---------------------------------------------------------------------------------------- proof
+
+    def verify(
+        self, journey: str | None = None, *, keys: Mapping[str, bytes] | None = None, filed: Checkpoint | None = None
+    ) -> Verification:
+        """Read the record, of one journey or entire, and raise ``ChainBroken`` at the first thing that is not as it was written.
+
+        ``keys`` (id -> public key): checkpoints must be signed by one of these. ``filed``: a checkpoint that was kept
+        elsewhere; it must still be among ours, so that not even the newest entries can be taken back together with their seal.
+        """
+        with self._db.read() as connection:
+            if journey is None:
+                self._verify_file(connection)
+            journeys = entries = 0
+            for part in chunks(self._chains(connection, journey), 500):
+                self._verify_chains(connection, part)
+                journeys += len(part)
+                entries += sum(len(links) for _, links in part)
+            if journey is not None:
+                self._verify_no_orphans(connection, journey)
+                return Verification(journeys, entries)
+            self._verify_no_orphans(connection)
+            checkpoints, sealed = self._verify_checkpoints(connection, keys, filed)
+            self._verify_no_gaps(connection)
+            return Verification(journeys, entries, checkpoints, sealed, checkpoints if keys is not None else 0)
+
+    def _verify_file(self, connection: Connection) -> None:
+        """On SQLite, an edited file may make tables and indexes disagree; then what we read is not what there is."""
+        if not self._db.postgres:
+            said = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+            if said != "ok":
+                raise ChainBroken(f"{self._db.name}: the file is damaged or was edited: {said}; restore it from a backup")
+
+    def _chains(self, connection: Connection, journey: str | None = None) -> Iterator[tuple[str, list[Link]]]:
+        """Journeys with their entries, ordered by id, read page by page."""
+        for id, links in groupby(self._links(connection, journey), key=lambda link: link.journey):
+            yield id, list(links)
+
+    def _links(self, connection: Connection, journey: str | None) -> Iterator[Link]:
+        page = select(_entry).order_by(_entry.c.journey, _entry.c.n).limit(2000)
+        if journey is not None:
+            page = page.where(_entry.c.journey == journey)
+        rows: Sequence[Row[Any]] = connection.execute(page).all()
+        while rows:
+            yield from (Link(*tuple(row)) for row in rows)
+            last = rows[-1]
+            rows = connection.execute(page.where(tuple_(_entry.c.journey, _entry.c.n) > tuple_(last.journey, last.n))).all()
+
+    def _verify_chains(self, connection: Connection, chains: list[tuple[str, list[Link]]]) -> None:
+        ids = [id for id, _ in chains]
+        journeys = {row.journey: tuple(row) for row in connection.execute(select(_journey).where(_journey.c.journey.in_(ids)))}
+        cases = {row.journey: tuple(row) for row in connection.execute(select(_case).where(_case.c.journey.in_(ids)))}
+        for id, links in chains:
+            facts, before = [], None
+            for link in links:
+                facts.append(chain.proven(link, before))
+                before = link
+            index, case = indexed(id, facts)
+            _same_index(_journey, id, _journey_row(index), journeys.get(id))
+            _same_index(_case, id, astuple(case) if case else None, cases.get(id))
+
+    def _verify_no_orphans(self, connection: Connection, journey: str | None = None) -> None:
+        for table in (_journey, _case):
+            lost = select(table.c.journey).where(~select(_entry.c.seq).where(_entry.c.journey == table.c.journey).exists())
+            if journey is not None:
+                lost = lost.where(table.c.journey == journey)
+            if found := connection.execute(lost.order_by(table.c.journey).limit(1)).scalar():
+                raise ChainBroken(f"journey {found}: the index knows it, and the record has no entry of it: they were removed")
+
+    def _verify_no_gaps(self, connection: Connection) -> None:
+        """Numbers in the record have no gaps, so an entry that is missing leaves one, unless it was the last."""
+        count, last = connection.execute(
+            select(func.count(), func.coalesce(func.max(_entry.c.seq), 0)).select_from(_entry)
+        ).one()
+        if count == last:
+            return
+        after = _entry.alias()
+        gap = select(_entry.c.seq).where(~select(after.c.seq).where(after.c.seq == _entry.c.seq + 1).exists())
+        first: int = connection.execute(gap.order_by(_entry.c.seq).limit(1)).scalar_one()
+        missing = first + 1 if connection.execute(select(func.min(_entry.c.seq))).scalar_one() == 1 else 1
+        raise ChainBroken(f"the record: entry number {missing} is missing ({last - count} in all): a whole journey was removed")
+
+    def _verify_checkpoints(
+        self, connection: Connection, keys: Mapping[str, bytes] | None, filed: Checkpoint | None
+    ) -> tuple[int, int]:
+        before: Checkpoint | None = None
+        for row in connection.execute(select(_checkpoint).order_by(_checkpoint.c.number)).all():
+            found = _as_checkpoint(row)
+            _proven_checkpoint(found, before, keys)
+            if filed is not None and filed.number == found.number and filed.hash != found.hash:
+                raise ChainBroken(f"checkpoint {found.number}: it is not the one that was filed")
+            first, last = found.facts["first"], found.facts["last"]
+            root, count = self._root(connection, first, last)
+            if count != last - first + 1:
+                raise ChainBroken(
+                    f"checkpoint {found.number}: it sealed the entries {first} to {last}, "
+                    f"and {last - first + 1 - count} of them are missing: a whole journey was removed"
+                )
+            if root != found.facts["root"]:
+                raise ChainBroken(f"checkpoint {found.number}: one of the entries {first} to {last} is not the one it sealed")
+            before = found
+        count = before.number if before else 0
+        if filed is not None and filed.number > count:
+            raise ChainBroken(
+                f"checkpoint {filed.number}: it was filed, and the ledger has only {count}: the newest were removed"
+            )
+        return count, before.facts["last"] if before else 0
+
+    def _root(self, connection: Connection, first: int, last: int) -> tuple[str, int]:
+        """SHA-256 over the hashes of some entries in order, and how many there are."""
+        root, count = hashlib.sha256(), 0
+        for start in range(first, last + 1, 10_000):
+            within = _entry.c.seq.between(start, min(last, start + 9_999))
+            for (digest,) in connection.execute(select(_entry.c.hash).where(within).order_by(_entry.c.seq)):
+                root.update(digest.encode())
+                count += 1
+        return root.hexdigest(), count
+
+    def checkpoint(self, sign: Callable[[bytes], bytes], key_id: str) -> Checkpoint | None:
+        """Seal the entries that are not sealed yet; None if there are none.
+
+        ``sign`` is given the canonical text. Keep the answer where whoever can edit this database cannot reach.
+        """
+        with self._db.read() as connection:
+            row = connection.execute(select(_checkpoint).order_by(_checkpoint.c.number.desc()).limit(1)).first()
+            before = _as_checkpoint(row) if row else None
+            first = before.facts["last"] + 1 if before else 1
+            last: int = connection.execute(select(func.coalesce(func.max(_entry.c.seq), 0))).scalar_one()
+            if last < first:
+                return None
+            root, _ = self._root(connection, first, last)
+            at = self._db.now(connection)
+        record = chain.canonical(
+            {
+                "v": chain.VERSION,
+                "number": before.number + 1 if before else 1,
+                "at": chain.iso(at),
+                "first": first,
+                "last": last,
+                "root": root,
+                "previous": before.hash if before else None,
+                "key": key_id,
+            }
+        )
+        made = Checkpoint(before.number + 1 if before else 1, record, chain.sha256(record), sign(record.encode("ascii")))
+        with self._db.write() as connection:
+            self._db.lock(connection, _RECORD)
+            newest = connection.execute(select(func.coalesce(func.max(_checkpoint.c.number), 0))).scalar_one()
+            if newest != made.number - 1:
+                raise LedgerUnreachable(f"{self._db.name}: another checkpoint was made at the same moment; this is tried again")
+            values = {"number": made.number, "record": record, "hash": made.hash, "signature": made.signature.hex()}
+            connection.execute(_checkpoint.insert().values(values))
+        return made
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All seals, in order."""
+        with self._db.read() as connection:
+            return [_as_checkpoint(row) for row in connection.execute(select(_checkpoint).order_by(_checkpoint.c.number))]
+
+    def reindex(self) -> None:
+        """Make the index again from the canonical texts. Arrivals and leases are no index, and stay.
+
+        The columns beside a text in ``entry`` are as protected as the text: where ``verify`` finds those edited,
+        this does not paint over it.
+        """
+        with self._db.write() as connection:
+            self._db.lock(connection, _RECORD)
+            for table in (_journey, _case):
+                connection.execute(table.delete())
+            for part in chunks(self._chains(connection), 500):
+                self._index(connection, {id: [link.facts for link in links] for id, links in part})
+
+    # ---------------------------------------------------------------------------------------- leases
+
+    def lease(self, resources: Sequence[str], *, owner: str, seconds: float) -> Lease | None:
+        """The right to work on all of these, or None when somebody has any of them (this owner too)."""
+        wanted = list(dict.fromkeys(resources))
+        with self._db.write() as connection:
+            self._db.lock(connection, _RECORD)
+            now = self._db.now(connection)
+            if self._held(connection, wanted, now):
+                return None
+            return self._grant(connection, wanted, owner, now + timedelta(seconds=seconds))
+
+    def claim(
+        self, partner: str, stream: str, journeys: Sequence[str], *, owner: str, seconds: float
+    ) -> tuple[Lease, list[Arrival]] | None:
+        """Take those open arrivals of a stream that nobody holds, in the order asked; None when none is left.
+
+        Two workers at once get disjoint sets. A ``SIGHTED`` arrival becomes ``CLAIMED``; one that another worker left behind
+        keeps its stage and its digest, so that work goes on where it stopped.
+        """
+        asked = list(dict.fromkeys(journeys))
+        with self._db.write() as connection:
+            self._db.lock(connection, _stream_lock(partner, stream))
+            self._db.lock(connection, _RECORD)
+            now = self._db.now(connection)
+            held = self._held(connection, [JOURNEY + journey for journey in asked], now)
+            rows = self._arrivals(connection, asked)
+            free = [
+                journey
+                for journey in asked
+                if JOURNEY + journey not in held
+                and (row := rows.get(journey))
+                and (row.partner, row.stream, row.closed) == (partner, stream, None)
+            ]
+            if not free:
+                return None
+            lease = self._grant(connection, [JOURNEY + journey for journey in free], owner, now + timedelta(seconds=seconds))
+            self._restage(connection, free, Stage.SIGHTED, Stage.CLAIMED)
+            claimed = [_as_arrival(rows[journey]) for journey in free]
+            return lease, [replace(each, stage=Stage.CLAIMED) if each.stage is Stage.SIGHTED else each for each in claimed]
+
+    def renew(self, lease: Lease, seconds: float) -> Lease:
+        """Keep a lease for so long from now. ``LeaseLost`` if it ran out, or any of it was taken."""
+        with self._db.write() as connection:
+            self._db.lock(connection, _RECORD)
+            now = self._db.now(connection)
+            self._check_lease(connection, lease, lease.resources, now)
+            until = now + timedelta(seconds=seconds)
+            for part in chunks(lease.resources, IN):
+                mine = (_lease.c.fence == lease.fence) & _lease.c.resource.in_(part)
+                connection.execute(_lease.update().where(mine).values(until=until))
+        return replace(lease, until=until)
+
+    def release(self, lease: Lease) -> None:
+        """Give back what is still ours of a lease; what was only claimed is sighted again. Safe to call twice."""
+        journeys = [resource.removeprefix(JOURNEY) for resource in lease.resources if resource.startswith(JOURNEY)]
+        with self._db.write() as connection:
+            self._lock_streams_of(connection, journeys)
+            self._db.lock(connection, _RECORD)
+            ours: list[str] = []
+            for part in chunks(lease.resources, IN):
+                mine = (_lease.c.fence == lease.fence) & _lease.c.resource.in_(part)
+                ours.extend(connection.execute(select(_lease.c.resource).where(mine)).scalars())
+                connection.execute(_lease.delete().where(mine))
+            self._restage(connection, [resource.removeprefix(JOURNEY) for resource in ours], Stage.CLAIMED, Stage.SIGHTED)
+
+    def holding(self, lease: Lease, seconds: float) -> Holding:
+        """Keep a lease alive while a ``with`` block runs, and release it at its end."""
+        return Holding(self, lease, seconds)
+
+    def _held(self, connection: Connection, resources: list[str], now: datetime) -> set[str]:
+        held: set[str] = set()
+        for part in chunks(resources, IN):
+            alive = select(_lease.c.resource).where(_lease.c.resource.in_(part), _lease.c.until > now)
+            held.update(connection.execute(alive).scalars())
+        return held
+
+    def _grant(self, connection: Connection, resources: list[str], owner: str, until: datetime) -> Lease:
+        self._db.run(connection, "UPDATE fence SET last = last + 1")
+        fence: int = self._db.run(connection, "SELECT last FROM fence").scalar_one()
+        rows = ((resource, owner, fence, until) for resource in sorted(resources))
+        self._db.each(connection, _PUT_LEASE, _columns(_lease), rows)
+        return Lease(owner, fence, tuple(resources), until)
+
+    def _check_lease(self, connection: Connection, lease: Lease, resources: Sequence[str], now: datetime) -> None:
+        """Raise ``LeaseLost`` unless all of these are in the lease, and alive under its fence."""
+        alive: set[str] = set()
+        for part in chunks(resources, IN):
+            ours = (_lease.c.fence == lease.fence) & (_lease.c.until > now) & _lease.c.resource.in_(part)
+            alive.update(connection.execute(select(_lease.c.resource).where(ours)).scalars())
+        lost = sorted((set(resources) - alive) | (set(resources) - set(lease.resources)))
+        if lost:
+            why = (
+                "is not part of the lease"
+                if lost[0] not in lease.resources
+                else f"ran out or was taken over (fence {lease.fence})"
+            )
+            raise LeaseLost(
+                f"{lost[0]}{f' and {len(lost) - 1} more' if len(lost) > 1 else ''}: the right of {lease.owner} to work on it {why}; "
+                "nothing was written. Stop here: whoever has it now goes on"
+            )
+
+    # ---------------------------------------------------------------------------------------- arrivals
+
+    def sight(self, partner: str, stream: str, seen: Iterable[RemoteFile]) -> SightTally:
+        """Record one complete look at what stands at a partner. If ``seen`` raises, nothing of the look is recorded.
+
+        =====================  ==============================================================================
+        the file is            and then
+        =====================  ==============================================================================
+        new                    ``SIGHTED`` under a journey of its own; ids sort by first sight, then name
+        as it was              looked at once more
+        of other size or time  ``SIGHTED``: watched anew, same journey. ``LEFT``: that one is closed ("replaced"), and a new
+                               arrival begins
+        not there              ``SIGHTED``: forgotten, or, if its journey has entries, closed ("vanished"). ``LEFT``: closed
+                               ("seen absent")
+        =====================  ==============================================================================
+
+        What is in work (``CLAIMED`` to ``QUARANTINED``) is left alone. A look that sees nothing at all where files stood is
+        doubted, and believed when the next one sees nothing either.
+        """
+        with self._db.connection() as connection:
+            with connection.begin():
+                connection.exec_driver_sql("DROP TABLE IF EXISTS seen")
+                connection.exec_driver_sql(_MAKE_SEEN)
+                connection.exec_driver_sql("CREATE UNIQUE INDEX seen_place ON seen (place)")
+            # Short transactions on a table of our own: a slow server does not keep other writers waiting.
+            for part in chunks(seen):
+                with connection.begin():
+                    self._db.each(connection, _PUT_SEEN, _SEEN, map(_seen_row, part))
+            connection.execution_options(begin="IMMEDIATE")
+            with connection.begin():
+                tally = self._merge(connection, partner, stream)
+            with connection.begin():
+                connection.exec_driver_sql("DROP TABLE seen")
+        return tally
+
+    def _merge(self, connection: Connection, partner: str, stream: str) -> SightTally:
+        """Compare what was seen with the open arrivals of the stream."""
+        self._db.lock(connection, _stream_lock(partner, stream))
+        if self._db.postgres:
+            connection.exec_driver_sql("ANALYZE seen")
+        now = self._db.now(connection)
+
+        def run(statement: str, **more: Any) -> int:
+            return self._db.run(connection, statement, partner=partner, stream=stream, **more).rowcount
+
+        ours = "arrival.partner = :partner AND arrival.stream = :stream AND arrival.closed IS NULL"
+        there = f"{ours} AND arrival.place = seen.place"
+        equal = "IS NOT DISTINCT FROM" if self._db.postgres else "IS"
+        same = f"arrival.size = seen.size AND arrival.file_kind = seen.file_kind AND arrival.modified {equal} seen.modified"
+        files: int = self._db.run(connection, "SELECT count(*) FROM seen").scalar_one()
+        doubted = self._note_look(connection, partner, stream, files, now)
+        gone = replaced = 0
+        if not doubted:
+            another = f"EXISTS (SELECT 1 FROM seen WHERE arrival.place = seen.place AND NOT ({same}))"  # noqa: S608 - names of ours
+            absent = "NOT EXISTS (SELECT 1 FROM seen WHERE arrival.place = seen.place)"
+            begun = "EXISTS (SELECT 1 FROM entry WHERE entry.journey = arrival.journey)"
+            replaced = self._close(connection, partner, stream, f"{ours} AND stage = 'left' AND {another}", "replaced", now)
+            gone = self._close(connection, partner, stream, f"{ours} AND stage = 'left' AND {absent}", "seen absent", now)
+            gone += self._close(
+                connection, partner, stream, f"{ours} AND stage = 'sighted' AND {absent} AND {begun}", "vanished", now
+            )
+            gone += run(f"DELETE FROM arrival WHERE {ours} AND stage = 'sighted' AND {absent}")  # noqa: S608
+        unchanged = run(
+            f"""UPDATE arrival SET looks = looks + 1, last_seen = :now
+                FROM seen WHERE {there} AND stage IN ('sighted', 'left') AND {same}""",  # noqa: S608
+            now=now,
+        )
+        changed = run(
+            f"""UPDATE arrival SET size = seen.size, modified = seen.modified, file_kind = seen.file_kind,
+                    unchanged_since = :now, last_seen = :now, looks = 1
+                FROM seen WHERE {there} AND stage = 'sighted' AND NOT ({same})""",  # noqa: S608
+            now=now,
+        )
+        new = run(
+            f"""INSERT INTO arrival (journey, partner, stream, place, folder, name, size, modified, file_kind, stage,
+                    first_seen, unchanged_since, last_seen, looks)
+                SELECT CAST(:prefix AS text) || '-' || substr(CAST(1000000000000 + row_number() OVER (ORDER BY name, folder) AS text), 2),
+                    CAST(:partner AS text), CAST(:stream AS text), place, folder, name, size, modified, file_kind, 'sighted',
+                    {self._moment}, {self._moment}, {self._moment}, 1
+                FROM seen WHERE NOT EXISTS (SELECT 1 FROM arrival WHERE {there})""",  # noqa: S608
+            now=now,
+            prefix=_id_prefix(now),
+        )
+        return SightTally(files, new=new, unchanged=unchanged, changed=changed, replaced=replaced, gone=gone, doubted=doubted)
+
+    @property
+    def _moment(self) -> str:
+        return "CAST(:now AS timestamptz)" if self._db.postgres else ":now"
+
+    def _note_look(self, connection: Connection, partner: str, stream: str, files: int, now: datetime) -> bool:
+        """Write down that we looked. True if this look is doubted: nothing there, files stood there, and the last look saw some."""
+        this = (_look.c.partner == partner) & (_look.c.stream == stream)
+        before = connection.execute(select(_look.c.empties).where(this)).scalar() or 0
+        stood = (_arrival.c.partner == partner) & (_arrival.c.stream == stream) & _arrival.c.closed.is_(None)
+        doubted = (
+            files == 0
+            and before == 0
+            and connection.execute(select(_arrival.c.journey).where(stood).limit(1)).first() is not None
+        )
+        rest = (
+            "ON CONFLICT (partner, stream) DO UPDATE SET at = excluded.at, files = excluded.files, empties = excluded.empties"
+        )
+        row = (partner, stream, now, files, before + 1 if files == 0 else 0)
+        self._db.each(connection, _insert(_look, rest), _columns(_look), [row])
+        return doubted
+
+    def _close(self, connection: Connection, partner: str, stream: str, which: str, kind: str, now: datetime) -> int:
+        """Close some arrivals with an entry of this kind; a thousand at a time."""
+        count = 0
+        asked = f"SELECT journey, folder, name, size FROM arrival WHERE {which} ORDER BY journey LIMIT 1000"  # noqa: S608 - ours
+        while rows := self._db.run(connection, asked, partner=partner, stream=stream).all():
+            self._db.lock(connection, _RECORD)
+            entries = [
+                Entry(
+                    row.journey,
+                    kind,
+                    {
+                        "partner": partner,
+                        "stream": stream,
+                        "name": shown(bytes(row.name)),
+                        "name_b64": name_b64(bytes(row.name)),
+                        "folder": row.folder,
+                        "size": row.size,
+                    },
+                    stage=Stage.CLEARED,
+                )
+                for row in rows
+            ]
+            self._record(connection, entries, now)
+            count += len(rows)
+        return count
+
+    def sightings(self, partner: str, stream: str) -> Iterator[Sighting]:
+        """All open arrivals of a stream, oldest first (first sight, then the bytes of the name), read page by page.
+
+        What others change meanwhile may or may not show.
+        """
+        order = (_arrival.c.first_seen, _arrival.c.journey)  # ids of one look sort by name
+        mine = (_arrival.c.partner == partner) & (_arrival.c.stream == stream) & _arrival.c.closed.is_(None)
+        page = select(_arrival).where(mine).order_by(*order).limit(2000)
+        wanted = page
+        while True:
+            with self._db.read() as connection:
+                rows = connection.execute(wanted).all()
+            if not rows:
+                return
+            yield from map(_as_sighting, rows)
+            wanted = page.where(
+                tuple_(*order) > tuple_(literal(rows[-1].first_seen, Instant()), literal(rows[-1].journey, Key))
+            )
+
+    def arrivals(self, journeys: Sequence[str]) -> dict[str, Arrival]:
+        """Arrivals by journey, closed ones too; without an answer for a journey that has none."""
+        with self._db.read() as connection:
+            return {journey: _as_arrival(row) for journey, row in self._arrivals(connection, journeys).items()}
+
+    def _arrivals(self, connection: Connection, journeys: Sequence[str]) -> dict[str, Row[Any]]:
+        found = {}
+        for part in chunks(journeys, IN):
+            found.update({row.journey: row for row in connection.execute(select(_arrival).where(_arrival.c.journey.in_(part)))})
+        return found
+
+    def _restage(self, connection: Connection, journeys: Sequence[str], before: Stage, after: Stage) -> None:
+        for part in chunks(journeys, IN):
+            moved = (_arrival.c.stage == before.value) & _arrival.c.closed.is_(None) & _arrival.c.journey.in_(part)
+            connection.execute(_arrival.update().where(moved).values(stage=after.value))
+
+    def _lock_streams_of(self, connection: Connection, journeys: Sequence[str]) -> None:
+        """Take the locks of the streams whose arrivals these journeys are."""
+        if self._db.postgres:
+            names: set[str] = set()
+            for part in chunks(journeys, IN):
+                streams = select(_arrival.c.partner, _arrival.c.stream).where(_arrival.c.journey.in_(part)).distinct()
+                names.update(_stream_lock(*row) for row in connection.execute(streams))
+            self._db.lock(connection, *names)
+
+
+class Holding:
+    """A lease that is renewed in a thread, three times in its life, while a ``with`` block runs."""
+
+    def __init__(self, ledger: Ledger, lease: Lease, seconds: float) -> None:
+        self._ledger, self._lease, self._seconds = ledger, lease, seconds
+        self._lost: LeaseLost | None = None
+        self._deadline = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    @property
+    def lease(self) -> Lease:
+        """The lease as it stands now. Raises ``LeaseLost`` once it could not be kept: ask before every act that shows outside."""
+        if self._lost is not None:
+            raise LeaseLost(*self._lost.args)
+        if time.monotonic() > self._deadline:
+            raise LeaseLost(
+                f"the lease of {self._lease.owner} could not be renewed in time; stop here, whoever has it now goes on"
+            )
+        return self._lease
+
+    def __enter__(self) -> Self:
+        self._renew()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+        # A lease that cannot be given back now runs out by itself; what the block did, or raised, is what counts.
+        with suppress(LedgerUnreachable):
+            self._ledger.release(self._lease)
+
+    def _renew(self) -> None:
+        began = time.monotonic()  # before we ask: the database may have counted from then on
+        self._lease = self._ledger.renew(self._lease, self._seconds)
+        self._deadline = began + self._seconds
+
+    def _keep(self) -> None:
+        pause = self._seconds / 3
+        while not self._over.wait(pause):
+            try:
+                self._renew()
+                pause = self._seconds / 3
+            except LeaseLost as error:
+                self._lost = error
+                return
+            except LedgerUnreachable:
+                pause = self._seconds / 10  # until the deadline there is still time
+
+
+# --------------------------------------------------------------------------------------------- between rows and values
+
+
+def _check_entry(entry: Entry) -> None:
+    """Raise ``ValueError`` for an entry that could never be recorded."""
+    for what, value, most in (("journey", entry.journey, 200), ("kind", entry.kind, 100)):
+        if not value or len(value) > most or not (value.isascii() and value.isprintable()):
+            raise ValueError(f"{what} {value!r:.60}: 1 to {most} printable ASCII characters are wanted")
+    if entry.once is not None and not 0 < len(entry.once) <= 1000:
+        raise ValueError(f"once {entry.once!r:.60}: 1 to 1,000 characters are wanted; hash what is longer")
+
+
+def _recorded(link: Link) -> Recorded:
+    facts = link.facts
+    stage = Stage(facts["stage"]) if facts["stage"] else None
+    return Recorded(
+        link.seq, link.journey, link.n, link.kind, link.at, facts["body"], link.hash, once=facts["once"], stage=stage
+    )
+
+
+def _journey_row(index: Index) -> tuple[Any, ...]:
+    return (*astuple(index), folded(index.name))
+
+
+def _summary(row: Row[Any]) -> JourneySummary:
+    values = {**row._mapping, "stage": Stage(row.stage) if row.stage else None}
+    del values["folded"]
+    return JourneySummary(**values)
+
+
+def _same_index(table: Table, journey: str, expected: tuple[Any, ...] | None, found: tuple[Any, ...] | None) -> None:
+    """Raise ``ChainBroken`` unless the index says what the record says."""
+    if expected == found:
+        return
+    where, cure = f"journey {journey}: the index ({table.name})", "the record itself is whole, reindex() makes the index again"
+    if expected is None or found is None:
+        raise ChainBroken(f"{where} {'does not know it' if found is None else 'has a row too many'}; {cure}")
+    for column, right, wrong in zip(table.columns.keys(), expected, found, strict=True):
+        if right != wrong:
+            raise ChainBroken(f"{where} says {column} {wrong!r}, the record says {right!r}; {cure}")
+
+
+def _as_checkpoint(row: Row[Any]) -> Checkpoint:
+    return Checkpoint(row.number, row.record, row.hash, bytes.fromhex(row.signature))
+
+
+def _proven_checkpoint(found: Checkpoint, before: Checkpoint | None, keys: Mapping[str, bytes] | None) -> None:
+    where = f"checkpoint {found.number}"
+    expected = before.number + 1 if before else 1
+    if found.number != expected:
+        raise ChainBroken(f"checkpoint {expected}: it is missing before checkpoint {found.number}")
+    if hashlib.sha256(found.record.encode("utf-8", "surrogatepass")).hexdigest() != found.hash:
+        raise ChainBroken(f"{where}: its text was edited, or its hash")
+    facts = found.facts
+    if (facts["number"], facts["previous"]) != (expected, before.hash if before else None):
+        raise ChainBroken(f"{where}: it does not follow the one before it")
+    if facts["first"] != (before.facts["last"] + 1 if before else 1):
+        raise ChainBroken(f"{where}: it does not begin where the one before it ended")
+    if keys is not None:
+        if facts["key"] not in keys:
+            raise ChainBroken(f"{where}: it is signed with the key {facts['key']}, which is none of those given")
+        if not signed(keys[facts["key"]], found.record.encode("utf-8", "surrogatepass"), found.signature):
+            raise ChainBroken(f"{where}: its signature does not fit its text and the key {facts['key']}")
+
+
+def _stream_lock(partner: str, stream: str) -> str:
+    return f"stream {partner}/{stream}"
+
+
+def _seen_row(file: RemoteFile) -> tuple[Any, ...]:
+    place = hashlib.sha256(file.folder.encode() + b"\0" + file.name).digest()
+    # Size and time are claims: no server makes us fail with a number that no column takes.
+    return (place, file.folder, file.name, max(0, min(file.size, chain.LARGEST)), file.modified, file.kind.value)
+
+
+def _as_file(row: Row[Any]) -> RemoteFile:
+    return RemoteFile(row.folder, bytes(row.name), row.size, row.modified, FileKind(row.file_kind))
+
+
+def _as_arrival(row: Row[Any]) -> Arrival:
+    return Arrival(row.journey, row.partner, row.stream, _as_file(row), row.first_seen, Stage(row.stage), row.digest)
+
+
+def _as_sighting(row: Row[Any]) -> Sighting:
+    return Sighting(
+        journey=row.journey,
+        file=_as_file(row),
+        stage=Stage(row.stage),
+        first_seen=row.first_seen,
+        unchanged_since=row.unchanged_since,
+        last_seen=row.last_seen,
+        looks=row.looks,
+        digest=row.digest,
+    )
+
+
+def _revision(connection: Connection) -> str | None:
+    """The schema's revision; None where there is no ledger yet."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return found

@@ -1,0 +1,1 @@
+"""The ledger's schema, step by step (Alembic). No step ever touches a row of ``entry`` or ``checkpoint``."""

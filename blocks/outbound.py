@@ -1,0 +1,873 @@
+"""What leaves and who lets it: the terms of an outbound stream, the people, the frozen package, and what a sign-off is made of.
+
+::
+
+    Outbound + Order ── gathered and frozen as ─▶ Package ── shown in a ─▶ Round ── filled in as ─▶ Answer
+                                                    │ digest                                         │ judged (tasks.rules)
+                                                    ▼                                                ▼
+                                              Statement ◀── a signature covers it ──  Refusal | ProposedVote ── proven as ─▶ Vote
+
+No Prefect, no I/O, no clock. Whatever is hashed, signed or sealed has one canonical text: JSON, ASCII, keys sorted, no blanks, as
+in the ledger; moments are UTC with microseconds and ``Z``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+
+from blocks.values import Classification, Exists, Limits, Proof, Slug, Target, Terms, name_b64, shown
+
+NAMESPACE = "release@countersign"
+"""Of our SSH signatures (``ssh-keygen -Y sign -n``): one made for a commit or a mail is never an approval."""
+
+MOST_CHOICES = 50
+"""Files of a package from which some may be left out in the form; larger packages go whole or not at all."""
+
+
+def canonical(value: Any) -> str:
+    """The one way we write JSON that is hashed, signed or sealed. Raises ``ValueError`` for what JSON does not have."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"cannot be written as JSON: {error}") from error
+
+
+def sha256(text: str) -> str:
+    """Of a canonical text, in hex."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def iso(moment: datetime) -> str:
+    """The one way we write a moment. Raises ``ValueError`` for one without a zone."""
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+# --------------------------------------------------------------------------------------------- templates
+
+
+def _template(*facts: str) -> AfterValidator:
+    """A template over these facts only: no attributes, no conversions, so that it cannot read anything else."""
+
+    def checked(template: str) -> str:
+        try:
+            parts = list(string.Formatter().parse(template))
+        except ValueError as error:
+            raise ValueError(f"is no template: {error}; a brace itself is written twice") from None
+        for _, name, spec, conversion in parts:
+            if name is not None and (name not in facts or conversion):
+                raise ValueError(f"{{{name}}} is no fact here; known: {', '.join('{' + fact + '}' for fact in facts)}")
+            if spec and (name != "ordered" or "{" in spec):
+                raise ValueError(f"{{{name}}} takes no format; only {{ordered:%Y-%m-%d}} does")
+        return template
+
+    return AfterValidator(checked)
+
+
+Folder = Annotated[str, StringConstraints(min_length=1), _template("partner", "stream", "order", "ordered")]
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1),
+    _template("name", "stem", "extension", "partner", "stream", "order", "version", "digest", "id"),
+]
+ServiceName = Annotated[str, StringConstraints(min_length=1), _template("partner", "stream", "order", "package")]
+Sidecar = Annotated[str, StringConstraints(min_length=6), _template("name")]
+
+# --------------------------------------------------------------------------------------------- terms of a stream
+
+
+class Attribute(Terms):
+    """One attribute of a category in the repository."""
+
+    category: str = Field(description="Name of the category: Product Content")
+    attribute: str = Field(description="Name of the attribute in it: Status")
+
+
+class Admission(Attribute):
+    """A value that a document must have before it may leave."""
+
+    values: tuple[str, ...] = Field(
+        min_length=1, description="Any one of these, written exactly as in the repository: Approved"
+    )
+
+
+class Which(StrEnum):
+    """Which version of a document leaves."""
+
+    NEWEST = "newest"
+    APPROVED = "approved"
+
+
+class Gather(Terms):
+    """Which documents a release takes, and from where. Exactly one of folder, search and from_order."""
+
+    repository: Slug = Field(description="A repository in repositories.yaml")
+    folder: Folder | None = Field(
+        default=None, description="Everything in this folder: a template over {partner}, {stream}, {order}, {ordered:%Y-%m-%d}"
+    )
+    search: str | None = Field(
+        default=None, min_length=1, description="What a search for these words finds; an index may lag behind"
+    )
+    from_order: bool = Field(default=False, description="The documents whose ids the order lists, and no others")
+    patterns: tuple[str, ...] = Field(
+        default=("*",), min_length=1, description="Names that belong to this stream (shell patterns)"
+    )
+    admits: tuple[Admission, ...] = Field(default=(), description="What a document must have, all of it; others are withheld")
+    valid_until: Attribute | None = Field(
+        default=None, description="The attribute with the last day (YYYY-MM-DD) on which a document may leave, if it has one"
+    )
+    version: Which = Field(default=Which.NEWEST, description="newest or approved")
+    approved_in: Attribute | None = Field(
+        default=None, description="The attribute that holds the number of the approved version; needed by 'version: approved'"
+    )
+    most_files: int = Field(default=1000, gt=0, le=10_000, description="A larger package is refused: somebody has to read it")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if [self.folder is not None, self.search is not None, self.from_order].count(True) != 1:
+            raise ValueError("say where documents come from by exactly one of 'folder', 'search' and 'from_order: true'")
+        if (self.version is Which.APPROVED) != (self.approved_in is not None):
+            raise ValueError("'version: approved' needs 'approved_in', and only it does")
+        return self
+
+
+class DestinationTerms(Terms):
+    """Where a package goes and what it looks like there."""
+
+    endpoint: Slug = Field(description="One of the partner's endpoints")
+    folder: Folder = Field(description="A template over {partner}, {stream}, {order}, {ordered:%Y-%m-%d}; it must exist there")
+    name: Name = Field(
+        default="{name}", description="A template over {name}, {stem}, {extension}, {version}, {id}, {digest}, {order}, ..."
+    )
+    exists: Exists = Field(default=Exists.REFUSE, description="If a name is taken: refuse or replace")
+    sidecar: Sidecar | None = Field(
+        default=None, description="A checksum file beside each document, e.g. '{name}.sha256'; its format is that of sha256sum"
+    )
+    manifest: ServiceName | None = Field(
+        default=None, description="One list of all documents with sizes and SHA-256: {order}.json"
+    )
+    done_file: ServiceName | None = Field(default=None, description="An empty file that is placed last of all: {order}.done")
+
+    @model_validator(mode="after")
+    def _sidecar_beside_its_file(self) -> Self:
+        if self.sidecar is not None and ("{name}" not in self.sidecar or self.sidecar == "{name}"):
+            raise ValueError("'sidecar' must name its file by {name} and differ from it: '{name}.sha256'")
+        return self
+
+
+class Freshness(StrEnum):
+    """What a change in the repository while a package waits means for it."""
+
+    LATEST = "latest"  # a newer version voids the package
+    PINNED = "pinned"  # the approved version still goes
+
+
+class SignoffProof(StrEnum):
+    """How approvers prove that a decision is theirs."""
+
+    CODE = "code"  # TOTP: proves the person and the moment, binds neither decision nor files
+    SIGNATURE = "signature"  # SSH: covers the whole statement
+
+
+class FourEyes(StrEnum):
+    """How sure we are who asked for a release."""
+
+    AS_STATED = "as_stated"
+    PROVEN = "proven"
+
+
+class StageTerms(Terms):
+    """One step of a sign-off; the next one opens when its quorum is reached."""
+
+    name: str = Field(min_length=1, max_length=40, description="As approvers call it: pricing, content")
+    groups: tuple[Slug, ...] = Field(min_length=1, description="Whose members may sign here; groups of people.yaml")
+    quorum: int = Field(default=1, ge=1, le=20, description="How many of them must approve")
+
+
+class SignoffPolicy(Terms):
+    """Who must agree, how they prove it, and until when."""
+
+    proof: SignoffProof = Field(description="code (TOTP) or signature (SSH key over the whole statement)")
+    four_eyes: FourEyes = Field(
+        default=FourEyes.AS_STATED,
+        description="as_stated: the requester as the order says; proven: only orders made with `countersign request`",
+    )
+    stages: tuple[StageTerms, ...] = Field(min_length=1, max_length=8, description="In order; each person votes once in all")
+    veto: tuple[Slug, ...] = Field(
+        default=(), description="Groups that may reject or ask for changes also when it is not their turn"
+    )
+    expires_after: timedelta = Field(
+        default=timedelta(days=14), gt=timedelta(0), description="From the first asking; then the release ends, unsent"
+    )
+    calendar: Slug | None = Field(default=None, description="Only time on its business days counts; empty: every day does")
+    remind_after: timedelta | None = Field(default=None, gt=timedelta(0), description="From the first asking")
+
+    @model_validator(mode="after")
+    def _stages_differ(self) -> Self:
+        names = [stage.name.casefold() for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError("two stages have the same name")
+        return self
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """Everybody's who may answer at all."""
+        return frozenset(self.veto).union(*(stage.groups for stage in self.stages))
+
+
+class Outbound(Terms):
+    """One named kind of exchange that goes out. The words for checks are those of an inbound stream."""
+
+    direction: Literal["outbound"]
+    gather: Gather
+    limits: Limits = Limits()
+    naming: str | None = Field(default=None, description="Regular expression for the whole name; others are withheld")
+    classify: tuple[Classification, ...] = Field(
+        default=(), description="If given, each document must be of one of these types and pass its checks"
+    )
+    encoding: str = Field(default="utf-8", description="Of tables")
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    decimal: Literal[".", ","] = "."
+    destinations: tuple[DestinationTerms, ...] = Field(
+        min_length=1, max_length=20, description="Each gets all of a package or nothing of it"
+    )
+    freshness: Freshness = Field(
+        description="latest: a newer version in the repository voids a waiting package; pinned: the approved version still goes"
+    )
+    signoff: SignoffPolicy
+    evidence: Target = Field(description="Where the certificate is filed; {name} is its own name")
+    owner: str = Field(
+        default="", description="Who hears of rejections, changes asked for and expiry: a mail address or a team"
+    )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical terms, defaults included."""
+        return sha256(canonical(self.model_dump(mode="json")))
+
+
+# --------------------------------------------------------------------------------------------- people
+
+_KEY = re.compile(r"(?:ssh-ed25519|sk-ssh-ed25519@openssh\.com) ([A-Za-z0-9+/]{40,200}={0,2})(?: [^\r\n]{0,100})?")
+
+
+class PublicKey(Terms):
+    """A key with which a person may sign, valid from the beginning of one day to the end of another."""
+
+    key: str = Field(max_length=400, description="One line of an Ed25519 .pub file: ssh-ed25519 AAAA... comment")
+    valid_from: date | None = Field(default=None, description="First day")
+    valid_until: date | None = Field(default=None, description="Last day")
+
+    @model_validator(mode="after")
+    def _is_a_key(self) -> Self:
+        found = _KEY.fullmatch(self.key)
+        try:
+            base64.b64decode(found[1] if found else "-", validate=True)
+        except binascii.Error:
+            raise ValueError("'key' must be one line of an Ed25519 .pub file, as ssh-keygen -t ed25519 makes it") from None
+        return self
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """As ``ssh-keygen -l`` prints it: ``SHA256:...``."""
+        blob = base64.b64decode(self.key.split(" ")[1])
+        return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def _as_key(given: Any) -> Any:
+    return {"key": given} if isinstance(given, str) else given
+
+
+class Delegation(Terms):
+    """Somebody signs for this person, on dated days only."""
+
+    to: Slug = Field(description="Id of the person who signs instead")
+    valid_from: date = Field(description="First day")
+    valid_until: date = Field(description="Last day")
+
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self) -> Self:
+        if self.valid_until < self.valid_from:
+            raise ValueError("'valid_until' is before 'valid_from'")
+        return self
+
+
+class Person(Terms):
+    """Somebody who may sign or ask for releases."""
+
+    id: Slug = Field(description="Short and for ever: it is never given to another person")
+    name: str = Field(min_length=1, max_length=80, description="As printed on certificates")
+    mail: str = Field(description="Mail address", pattern=r"^\S+@\S+$")
+    groups: tuple[Slug, ...] = Field(default=(), description="What the stages of a sign-off ask for")
+    logins: tuple[str, ...] = Field(
+        default=(), description="Their user names in repositories: whoever edited a document last never signs for it"
+    )
+    valid_from: date | None = Field(default=None, description="First day")
+    valid_until: date | None = Field(default=None, description="Last day")
+    keys: tuple[Annotated[PublicKey, BeforeValidator(_as_key, json_schema_input_type=str | PublicKey)], ...] = Field(
+        default=(), description="Public keys for signatures: a .pub line, or 'key:' with 'valid_from:' and 'valid_until:'"
+    )
+    delegations: tuple[Delegation, ...] = Field(default=(), description="Who signs instead, and on which days")
+
+    @model_validator(mode="after")
+    def _not_to_oneself(self) -> Self:
+        if any(delegation.to == self.id for delegation in self.delegations):
+            raise ValueError("nobody delegates to themselves")
+        return self
+
+    def known_as(self, name: str | None) -> bool:
+        """True if that is this person's id, login, mail address or printed name; case does not count.
+
+        Whoever asks over the API states what they like: the more we recognise, the fewer sign for themselves by mistake.
+        """
+        words = {word.casefold() for word in (self.id, self.mail, self.name, *self.logins)}
+        return name is not None and name.strip().casefold() in words
+
+
+class PeopleFile(Terms):
+    """``people.yaml``: everybody who may sign. Days in it are days of its time zone."""
+
+    timezone: str = Field(default="UTC", description="IANA time zone in which days begin and end: Europe/Berlin")
+    people: tuple[Person, ...] = Field(description="One entry per person")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        try:
+            ZoneInfo(self.timezone)
+        except (ValueError, OSError, LookupError):
+            raise ValueError("'timezone' is no time zone of the IANA database (Europe/Berlin, UTC, ...)") from None
+        names = [word.casefold() for person in self.people for word in {person.id, *person.logins}]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"these ids or logins belong to two people: {', '.join(map(shown, twice))}")
+        keys = [key.fingerprint for person in self.people for key in person.keys]
+        if len(set(keys)) != len(keys):
+            raise ValueError("one public key is given to two people, or twice to one: each has their own")
+        ids = {person.id for person in self.people}
+        for person in self.people:
+            for delegation in person.delegations:
+                if delegation.to not in ids:
+                    raise ValueError(f"{person.id} delegates to {delegation.to!r}, who is not in this file")
+        return self
+
+    def get(self, id: str | None) -> Person | None:
+        return self._by_id.get(id) if id else None
+
+    def day(self, moment: datetime) -> date:
+        """The day of a moment, where these people live."""
+        return moment.astimezone(ZoneInfo(self.timezone)).date()
+
+    @cached_property
+    def _by_id(self) -> dict[str, Person]:
+        return {person.id: person for person in self.people}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical file."""
+        return sha256(canonical(self.model_dump(mode="json")))
+
+
+def on(day: date, first: date | None, last: date | None) -> bool:
+    """True on the days between first and last, both included."""
+    return (first is None or first <= day) and (last is None or day <= last)
+
+
+# --------------------------------------------------------------------------------------------- the package
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+_ORDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:~[0-9a-f]{12})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A place at the partner, resolved: what approvers agree to."""
+
+    protocol: str
+    host: str
+    port: int
+    user: str
+    path: str
+    key_fingerprint: str
+    """The pinned key or certificate; several sorted and joined by a blank; "" where the protocol has none."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {
+            "protocol": self.protocol,
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "path": self.path,
+            "key_fingerprint": self.key_fingerprint,
+        }
+
+    @property
+    def shown(self) -> str:
+        """For people: ``sftp://acme@sftp.example.com:22/in``."""
+        user = f"{self.user}@" if self.user else ""
+        port = f":{self.port}" if self.port else ""
+        return shown(f"{self.protocol}://{user}{self.host}{port}/{self.path.lstrip('/')}")
+
+
+@dataclass(frozen=True, slots=True)
+class PackageFile:
+    """One document of a package: these bytes, of this version."""
+
+    name: bytes
+    size: int
+    sha256: str
+    repository_id: str
+    version: int
+
+    @property
+    def shown(self) -> str:
+        return shown(self.name)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {
+            "name": self.shown,
+            "name_b64": name_b64(self.name),
+            "size": self.size,
+            "sha256": self.sha256,
+            "repository_id": self.repository_id,
+            "version": self.version,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What a package was frozen under, by the digests of its parts: the partner's profile, the people file, the stream's terms.
+
+    A package carries the digest of all three. The parts are kept beside it, because a change of people does not void a package
+    (it is asked of each vote), and a change of the other two does.
+    """
+
+    profile: str
+    people: str
+    terms: str
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {"profile": self.profile, "people": self.people, "terms": self.terms}
+
+    @property
+    def digest(self) -> str:
+        return sha256(canonical(self.facts))
+
+
+@dataclass(frozen=True)
+class Package:
+    """The frozen set of documents and destinations that approvers look at. Its digest is what they sign.
+
+    Raises ``ValueError`` for what is no package: no documents, no destinations, two documents of one name.
+    """
+
+    journey: str
+    order: str
+    partner: str
+    stream: str
+    policy: str
+    """``Policies.digest`` when it was frozen."""
+    destinations: tuple[Destination, ...]
+    files: tuple[PackageFile, ...]
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        if type(self.version) is not int or self.version != 1:
+            raise ValueError(f"version {self.version!r} of a package is not known here; use a newer Countersign")
+        if not self.files or not self.destinations:
+            raise ValueError("a package has at least one document and one destination")
+        if not _ORDER.fullmatch(self.order):
+            raise ValueError(f"{shown(self.order[:80])!r} is no order id: letters, digits, '.', '_' and '-', at most 100")
+        if not self.journey or not self.partner or not self.stream or not _HEX.fullmatch(self.policy):
+            raise ValueError("a package names its journey, partner, stream and the digest of its policy")
+        if len({file.name for file in self.files}) != len(self.files):
+            raise ValueError("two documents of a package have the same name: the partner would get only one")
+        if len(set(self.destinations)) != len(self.destinations):
+            raise ValueError("a destination is in the package twice")
+        for file in self.files:
+            counts = all(type(number) is int and number >= 0 for number in (file.size, file.version))
+            if not file.name or not counts or not _HEX.fullmatch(file.sha256):
+                raise ValueError(f"{file.shown or 'a document without a name'}: size, version or digest cannot be")
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """As JSON values. Not to be changed."""
+        return {
+            "version": self.version,
+            "journey": self.journey,
+            "order": self.order,
+            "partner": self.partner,
+            "stream": self.stream,
+            "policy": self.policy,
+            "destinations": [destination.facts for destination in self.destinations],
+            "files": [file.facts for file in self.files],
+        }
+
+    @cached_property
+    def text(self) -> str:
+        """The canonical text."""
+        return canonical(self.facts)
+
+    @cached_property
+    def digest(self) -> str:
+        """The package digest: SHA-256 of the canonical text, 64 hex digits."""
+        return sha256(self.text)
+
+    @property
+    def digits(self) -> str:
+        """What an approver types to show which package was read."""
+        return self.digest[:8]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all documents."""
+        return sum(file.size for file in self.files)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """What each document is called in forms and statements: its number and its name, ``3. prices.csv``."""
+        return tuple(f"{number}. {shortened(file.shown, 120)}" for number, file in enumerate(self.files, 1))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Labels that may be left out; none where there are too many to choose from, or only one."""
+        return self.labels if 1 < len(self.files) <= MOST_CHOICES else ()
+
+    def labelled(self, labels: Iterable[str]) -> tuple[PackageFile, ...]:
+        """The documents of these labels, in the package's order. Raises ``ValueError`` for a label that is not of this package."""
+        wanted = set(labels)
+        if foreign := wanted - set(self.labels):
+            raise ValueError(f"{shown(min(foreign)[:200])!r} is no document of package {self.digits}")
+        return tuple(file for label, file in zip(self.labels, self.files, strict=True) if label in wanted)
+
+    def kept(self, left_out: Iterable[str]) -> tuple[PackageFile, ...]:
+        """What goes if these are left out."""
+        out = self.labelled(left_out)
+        return tuple(file for file in self.files if file not in out)
+
+    def child(self, left_out: Iterable[str]) -> Package:
+        """The package of what was left out of this one, to be asked about anew.
+
+        Its order is the root order with ``~`` and twelve digits behind it, its journey a UUID made from this package's digest and
+        the documents: asked twice, it is the same package with the same digest. Raises ``ValueError`` if nothing is left out.
+        """
+        files = self.labelled(left_out)
+        seed = sha256(canonical(["child", self.digest, [file.facts for file in files]]))
+        # RFC 9562, version 8: the bits are our own hash.
+        journey = f"{seed[:8]}-{seed[8:12]}-8{seed[13:16]}-{'89ab'[int(seed[16], 16) % 4]}{seed[17:20]}-{seed[20:32]}"
+        return replace(self, journey=journey, order=f"{self.root_order}~{seed[:12]}", files=files)
+
+    @property
+    def root_order(self) -> str:
+        """The order that somebody made; a child package's has a suffix."""
+        return self.order.partition("~")[0]
+
+    @classmethod
+    def parse(cls, text: str) -> Package:
+        """The package of a canonical text. Raises ``ValueError`` for any other text, also for one that only means the same."""
+        try:
+            facts = json.loads(text)
+            package = cls(
+                version=facts["version"],
+                journey=facts["journey"],
+                order=facts["order"],
+                partner=facts["partner"],
+                stream=facts["stream"],
+                policy=facts["policy"],
+                destinations=tuple(Destination(**told) for told in facts["destinations"]),
+                files=tuple(_file(told) for told in facts["files"]),
+            )
+            same = package.text == text
+        except (KeyError, TypeError, AttributeError, RecursionError, binascii.Error, ValueError) as error:
+            raise ValueError(f"this is no package: {shown(str(error)[:200])}") from error
+        if not same:
+            raise ValueError("this is no package: its text is not canonical, or holds more than a package does")
+        return package
+
+
+def _file(told: Mapping[str, Any]) -> PackageFile:
+    name = base64.b64decode(told["name_b64"], validate=True)
+    return PackageFile(name, told["size"], told["sha256"], told["repository_id"], told["version"])
+
+
+def shortened(text: str, most: int) -> str:
+    """The text with its middle left out if it is long: the end of a name says what it is."""
+    if len(text) <= most:
+        return text
+    tail = most // 3
+    return f"{text[: most - tail - 1]}…{text[-tail:]}"
+
+
+# --------------------------------------------------------------------------------------------- asking and answering
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Who asked for a release. Without a proof it is as stated."""
+
+    id: str
+    proven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """What is to be decided, and what stands around it."""
+
+    package: Package
+    run: str
+    """The flow run that asks."""
+    requester: Requester | None
+    """None: a schedule or an event asked."""
+    editors: frozenset[str] = frozenset()
+    """Who edited each document last: ids, or logins as the repository names them."""
+    deadline: datetime | None = None
+    """After it nobody may sign any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One asking. Written to the ledger before the run is suspended."""
+
+    n: int
+    key: str
+    run: str
+    digest: str
+    """Of the package."""
+
+
+class Decision(StrEnum):
+    APPROVE = "approve"
+    APPROVE_BUT = "approve all but the listed"
+    REJECT = "reject"
+    CHANGES = "request changes"
+
+    @property
+    def approves(self) -> bool:
+        return self in (Decision.APPROVE, Decision.APPROVE_BUT)
+
+
+class Meaning(StrEnum):
+    """What a signature means to its signer."""
+
+    AUTHORSHIP = "authorship"
+    REVIEW = "review"
+    APPROVAL = "approval"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Seat:
+    """Who signs, and for whom. In the form: ``bea``, or ``bea for ann``."""
+
+    approver: str
+    on_behalf_of: str | None = None
+
+    @property
+    def text(self) -> str:
+        return f"{self.approver} for {self.on_behalf_of}" if self.on_behalf_of else self.approver
+
+    @property
+    def principal(self) -> str:
+        """Whose vote it is."""
+        return self.on_behalf_of or self.approver
+
+    @classmethod
+    def parse(cls, text: str) -> Seat:
+        """Of anything: whoever is not there is found out later."""
+        approver, _, principal = text.partition(" for ")
+        return cls(approver, principal or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What somebody filled in, in shape and within bounds; not yet judged."""
+
+    decision: Decision
+    seat: Seat
+    meaning: Meaning
+    digits: str
+    """What was typed from the package digest."""
+    proof: str = field(repr=False)
+    left_out: tuple[str, ...] = ()
+    """Labels as listed: maybe foreign, maybe twice."""
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an answer does not count. Its first line opens the next asking."""
+
+    code: str
+    """Stable, kebab-case, for the ledger and programs."""
+    first_line: str
+    """For the approver; holds no text from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a signature covers."""
+
+    package: str
+    destinations: tuple[Destination, ...]
+    run: str
+    round: int
+    decision: Decision
+    meaning: Meaning
+    left_out: tuple[str, ...]
+    """Labels, sorted."""
+    approver: str
+    on_behalf_of: str | None
+    time: datetime
+    """When it was signed, by the signer's clock; whole seconds."""
+
+    @property
+    def text(self) -> str:
+        """The canonical text, to the byte what ``ssh-keygen -Y sign`` is given."""
+        facts = {
+            "version": 1,
+            "package": self.package,
+            "destinations": [destination.facts for destination in self.destinations],
+            "run": self.run,
+            "round": self.round,
+            "decision": self.decision.value,
+            "meaning": self.meaning.value,
+            "left_out": list(self.left_out),
+            "approver": self.approver,
+            "on_behalf_of": self.on_behalf_of,
+            "time": iso(self.time),
+        }
+        return canonical(facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposedVote:
+    """A vote that every rule admits; only its proof is still the sender's to say."""
+
+    package: str
+    run: str
+    round: int
+    approver: str
+    on_behalf_of: str | None
+    stage: int | None
+    """Number of the stage it counts in, from 0; None for a veto out of turn."""
+    decision: Decision
+    meaning: Meaning
+    left_out: tuple[str, ...]
+    """Labels, in the package's order."""
+    comment: str
+    at: datetime
+    """When the run left Paused, by the server's clock."""
+    shown: str
+    """SHA-256 of the text that the form showed."""
+
+    @property
+    def seat(self) -> Seat:
+        return Seat(self.approver, self.on_behalf_of)
+
+    def proven(self, proof: SignoffProof, *, key: str = "", signature: str = "", signed_at: datetime | None = None) -> Vote:
+        """This vote with its proof, not yet sealed."""
+        told = {name.name: getattr(self, name.name) for name in fields(ProposedVote)}
+        return Vote(**told, proof=proof, key=key, signature=signature, signed_at=signed_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote(ProposedVote):
+    """An approver's recorded, proven answer. The sender seals its text."""
+
+    proof: SignoffProof
+    key: str = ""
+    """The public key that made the signature, ``ssh-ed25519 AAAA...``; "" for a code."""
+    signature: str = ""
+    """SSH signature over ``statement(...)``: the body of its armour in one line; "" for a code."""
+    signed_at: datetime | None = None
+    """The statement's time; None for a code."""
+    seal: str = ""
+    """The sender's signature over ``text``, in base64; "" until sealed."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON values, the seal included."""
+        told: dict[str, Any] = {name.name: getattr(self, name.name) for name in fields(self)}
+        told |= {"at": iso(self.at), "signed_at": iso(self.signed_at) if self.signed_at else None}
+        return told | {
+            "decision": self.decision.value,
+            "meaning": self.meaning.value,
+            "proof": self.proof.value,
+            "left_out": list(self.left_out),
+        }
+
+    @property
+    def text(self) -> str:
+        """The canonical text that is sealed: everything but the seal."""
+        return canonical({key: value for key, value in self.facts.items() if key != "seal"})
+
+    def statement(self, destinations: tuple[Destination, ...]) -> Statement | None:
+        """What the signature covers; None for a vote by code."""
+        if self.signed_at is None:
+            return None
+        return Statement(
+            package=self.package,
+            destinations=destinations,
+            run=self.run,
+            round=self.round,
+            decision=self.decision,
+            meaning=self.meaning,
+            left_out=tuple(sorted(self.left_out)),
+            approver=self.approver,
+            on_behalf_of=self.on_behalf_of,
+            time=self.signed_at,
+        )
+
+    @classmethod
+    def parse(cls, facts: object) -> Vote:
+        """The vote of its facts. Raises ``ValueError`` for anything else."""
+        try:
+            told = json.dumps(facts)
+            vote = _VOTE.validate_json(told)
+            same = canonical(vote.facts) == canonical(facts)
+        except (ValidationError, TypeError, RecursionError, ValueError) as error:
+            raise ValueError(f"this is no vote: {shown(str(error)[:300])}") from error
+        if not same:
+            raise ValueError("this is no vote: it holds more or other than a vote does")
+        return vote
+
+
+_VOTE = TypeAdapter(Vote)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One document at one destination: what was approved, read, sent and found there afterwards."""
+
+    destination: int
+    """Its place in the package's destinations, from 0."""
+    name: bytes
+    """Its name there."""
+    source: bytes
+    """Its name in the package."""
+    approved: str
+    """The SHA-256 that was signed; so the next ones, of what the sender read and what it sent."""
+    read: str
+    sent: str
+    proof: Proof
+    proven: str | None
+    """The SHA-256 of the bytes read back or told by the server; None where there is none."""
+    at: datetime
+    collected: bool = False
+    """It was gone when we looked: the partner had it already, or somebody removed it."""

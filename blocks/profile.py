@@ -1,0 +1,284 @@
+"""What was agreed with a partner: one reviewed file, ``deployments/<partner>.yaml``, which also holds its Prefect deployments.
+
+::
+
+    partner:
+      name: acme
+      endpoints: { drop: { protocol: sftp, host: …, host_keys: [ … ] } }      parsed by the block class of the protocol
+      streams:   { invoices: { direction: inbound, endpoint: drop, … } }      the terms in blocks/values.py
+    deployments:                                                              Prefect's own stanzas, checked more strictly
+
+What the product uses is this file. Its terms never come from the environment, a variable or the Prefect UI; only
+credentials are references (``env:``, ``file:``). The digest of the terms goes into the ledger with every journey.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+import re
+import string
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, TypeAdapter, WrapValidator, model_validator
+
+from blocks import reviewed
+from blocks.catalog import ENDPOINTS, REPOSITORIES
+from blocks.chosen import Chosen
+from blocks.endpoints.base import Endpoint
+from blocks.errors import ConfigurationError
+from blocks.outbound import Outbound
+from blocks.repositories.base import Repository
+from blocks.reviewed import Problem, nearest
+from blocks.stanza import Deployment
+from blocks.values import DispositionKind, Inbound, Slug, Terms
+
+FACTS = frozenset({"partner", "stream", "name", "stem", "extension", "digest", "received"})
+"""Known about every document. A named group of these names would be ambiguous in a template."""
+
+_endpoint, _repository = Chosen("protocol", ENDPOINTS), Chosen("kind", REPOSITORIES)
+
+NOT_PARTNERS = frozenset({"repositories", "people", "calendars"})
+"""Other reviewed files in the same folder."""
+
+# --------------------------------------------------------------------------------------------- the profile
+
+
+def _sound(stream: Inbound) -> Inbound:
+    """What the shape of a stream's terms cannot say."""
+    problems = list(_faults(stream))
+    if problems:
+        raise reviewed.invalid("stream", problems)
+    return stream
+
+
+def _faults(stream: Inbound) -> Iterator[Problem]:
+    expressions: list[tuple[reviewed.Loc, str]] = [(("naming",), stream.naming)] if stream.naming is not None else []
+    expressions += [(("classify", number, "pattern"), rule.pattern) for number, rule in enumerate(stream.classify)]
+    for loc, pattern in expressions:
+        try:
+            groups = re.compile(pattern).groupindex
+        except (re.error, OverflowError, RecursionError) as error:
+            yield Problem(loc, f"is not a regular expression: {error}")
+        else:
+            for group in sorted(FACTS & groups.keys()):
+                yield Problem(loc, f"the group name {group!r} is taken: it always means the document's own; choose another")
+    for word in ("quiet", "minimum_age"):
+        if getattr(stream.settle, word) < timedelta(0):
+            yield Problem(("settle", word), "cannot be negative")
+    if stream.settle.done_file is not None and not _names_its_file(stream.settle.done_file):
+        yield Problem(("settle", "done_file"), "must name its file by {name} or {stem}, e.g. '{name}.done'")
+    moves = DispositionKind.MOVE in (stream.disposition.accepted, stream.disposition.refused)
+    if moves and not stream.disposition.folder:
+        yield Problem(("disposition",), "'move' needs a folder to move to: add 'folder:'")
+    if moves and stream.disposition.folder == stream.folder:
+        yield Problem(("disposition", "folder"), "is the folder we look in: what was moved would come in again")
+    if not moves and stream.disposition.folder:
+        yield Problem(("disposition", "folder"), "nothing is moved: add 'accepted: move' or 'refused: move', or leave this out")
+    try:
+        codecs.lookup(stream.encoding)
+    except LookupError:
+        yield Problem(("encoding",), "is no text encoding that Python knows (utf-8, cp1252, iso8859-15, …)")
+
+
+def _names_its_file(pattern: str) -> bool:
+    try:
+        used = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
+    except ValueError:
+        return False
+    return bool(used) and used <= {"name", "stem"}
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, LookupError) as error:
+        raise ValueError("is no time zone of the IANA database (Europe/Berlin, UTC, …)") from error
+    return name
+
+
+_inbound = TypeAdapter[Inbound](Annotated[Inbound, AfterValidator(_sound)])
+
+
+def _by_direction(given: Any, handler: Any) -> Inbound | Outbound:
+    """Parsed as what it says it is, so that its mistakes are told for that direction only."""
+    if isinstance(given, Outbound) or (isinstance(given, dict) and given.get("direction") == "outbound"):
+        return Outbound.model_validate(given)
+    return _inbound.validate_python(given)
+
+
+Stream = Annotated[Inbound | Outbound, WrapValidator(_by_direction)]
+
+
+class Contact(Terms):
+    """A person or team at the partner."""
+
+    name: str = Field(description="Person or team")
+    mail: str = Field(description="Mail address", pattern=r"^\S+@\S+$")
+    role: str = Field(default="", description="What to ask them about: 'transfers', 'prices'")
+
+
+class PartnerProfile(Terms):
+    """What was agreed with one partner."""
+
+    name: Slug = Field(description="The file's name without .yaml: acme")
+    title: str = Field(description="As people call the partner: ACME Corporation")
+    owner: str = Field(default="", description="Who of us answers for this partner: a mail address or a team's name")
+    contacts: tuple[Contact, ...] = Field(default=(), description="Whom to ask at the partner")
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        default="UTC", description="The partner's IANA time zone: Europe/Berlin"
+    )
+    endpoints: Mapping[Slug, Annotated[Endpoint, _endpoint]] = Field(
+        min_length=1, description="The partner's places for files, by a short name"
+    )
+    streams: Mapping[Slug, Stream] = Field(min_length=1, description="The kinds of exchange, by a short name")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _endpoints_exist(cls, given: Any, handler: ModelWrapValidatorHandler[PartnerProfile]) -> PartnerProfile:
+        """Every stream's endpoint is there; asked of what was written, so that it is told along with all other problems."""
+        valid: PartnerProfile = reviewed.beside(_lost_endpoints(given), given, handler)
+        return valid
+
+    @property
+    def inbound(self) -> dict[str, Inbound]:
+        """The streams that come in, by name."""
+        return {name: stream for name, stream in self.streams.items() if isinstance(stream, Inbound)}
+
+    @property
+    def outbound(self) -> dict[str, Outbound]:
+        """The streams that go out, by name."""
+        return {name: stream for name, stream in self.streams.items() if isinstance(stream, Outbound)}
+
+    @cached_property
+    def terms(self) -> dict[str, Any]:
+        """Everything that is in force, defaults included, as JSON values."""
+        return self.model_dump(mode="json")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of the terms: the same in two files that mean the same."""
+        return digest_of(self.terms)
+
+
+def _lost_endpoints(given: Any) -> Iterator[Problem]:
+    """Streams whose endpoint, or one of whose destinations' endpoints, is not in the same profile."""
+    endpoints = _mapping(given, "endpoints")
+    for name, stream in _mapping(given, "streams").items():
+        destinations = _told(stream, "destinations")
+        places: list[tuple[reviewed.Loc, Any]] = [((), stream)]
+        if isinstance(destinations, list | tuple):
+            places += [(("destinations", number), destination) for number, destination in enumerate(destinations)]
+        for loc, place in places:
+            wanted = _told(place, "endpoint")
+            if isinstance(wanted, str) and wanted not in endpoints:
+                yield Problem(("streams", name, *loc, "endpoint"), f"no such endpoint; {nearest(wanted, endpoints)}")
+
+
+def _told(given: Any, key: str) -> Any:
+    """What stands under a key of something that was written, or is parsed already."""
+    return given.get(key) if isinstance(given, dict) else getattr(given, key, None)
+
+
+def _mapping(given: Any, key: str) -> dict[str, Any]:
+    """What was written under a key, if it is a mapping: the rest of the check tells if it is not."""
+    inner = given.get(key) if isinstance(given, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+class PartnerFile(Terms):
+    """One partner's file: the profile, and the Prefect deployments that carry it out."""
+
+    partner: PartnerProfile
+    deployments: tuple[Deployment, ...] = Field(default=(), description="Prefect deployments, deployed by countersign deploy")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _deployments_stay_here(cls, given: Any, handler: ModelWrapValidatorHandler[PartnerFile]) -> PartnerFile:
+        """No deployment runs another partner's stream, or one that is not here."""
+        valid: PartnerFile = reviewed.beside(_strays(given), given, handler)
+        return valid
+
+
+def _strays(given: Any) -> Iterator[Problem]:
+    """Deployments whose parameters name another partner or an unknown stream."""
+    partner, deployments = _mapping(given, "partner"), given.get("deployments") if isinstance(given, dict) else None
+    for number, deployment in enumerate(deployments if isinstance(deployments, list) else ()):
+        loc, parameters = ("deployments", number, "parameters"), _mapping(deployment, "parameters")
+        if parameters.get("partner", partner.get("name")) != partner.get("name"):
+            yield Problem((*loc, "partner"), f"is another partner's: this file is {partner.get('name')!r}")
+        if "stream" in parameters and parameters["stream"] not in _mapping(partner, "streams"):
+            yield Problem(
+                (*loc, "stream"), f"no such stream; {nearest(str(parameters['stream']), _mapping(partner, 'streams'))}"
+            )
+
+
+class RepositoriesFile(Terms):
+    """``repositories.yaml``: where documents are kept, by a short name that targets use."""
+
+    repositories: Mapping[Slug, Annotated[Repository, _repository]]
+
+
+# --------------------------------------------------------------------------------------------- reading
+
+
+def partner_path(name: str, folder: Path) -> Path:
+    """Where a partner's file is, or would be. Raises ``ConfigurationError`` for what cannot be a name."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name) or name in NOT_PARTNERS:
+        raise ConfigurationError(f"{name[:80]!r} is no partner's name: small letters, digits and dashes, as in 'acme'")
+    return folder / f"{name}.yaml"
+
+
+def load_file(name: str, folder: Path) -> PartnerFile:
+    """A partner's reviewed file. Raises ``ConfigurationError`` with every problem, its line and what may have been meant."""
+    path = partner_path(name, folder)
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: there is no such partner; {nearest(name, partners(folder))}")
+    return reviewed.load(path, PartnerFile, also=lambda content: _misnamed(content, name))
+
+
+def _misnamed(content: Any, name: str) -> Iterator[Problem]:
+    if _mapping(content, "partner").get("name", name) != name:
+        yield Problem(("partner", "name"), f"must be the file's name, {name!r}")
+
+
+def load_partner(name: str, folder: Path) -> PartnerProfile:
+    """What was agreed with a partner, from ``<folder>/<name>.yaml``. Raises ``ConfigurationError``."""
+    return load_file(name, folder).partner
+
+
+def load_repositories(folder: Path) -> dict[str, Repository]:
+    """The repositories of ``<folder>/repositories.yaml`` by name. Raises ``ConfigurationError``."""
+    return dict(reviewed.load(folder / "repositories.yaml", RepositoriesFile).repositories)
+
+
+def partners(folder: Path) -> list[str]:
+    """Names of the partner files in a folder, broken ones included: those with a top-level key ``partner``."""
+    return sorted(path.stem for path in folder.glob("*.yaml") if re.search(rb"(?m)^partner\s*:", _beginning(path)))
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(reviewed.LARGEST_BYTES)
+
+
+def terms_of(block: Endpoint | Repository) -> dict[str, Any]:
+    """What was agreed about one endpoint or repository, as JSON values."""
+    return (_endpoint if isinstance(block, Endpoint) else _repository).terms(block)
+
+
+def digest_of(terms: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of some terms."""
+    return hashlib.sha256(json.dumps(terms, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+
+
+def editor_schema() -> dict[str, Any]:
+    """JSON schema of a partner's file, for editors: completion, descriptions, and a red line under a typo."""
+    schema = PartnerFile.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "A partner of Countersign"}

@@ -1,0 +1,92 @@
+"""The contract of a repository: where documents are kept and governed.
+
+A ``Repository`` is a Prefect block; ``with repository.session() as session`` signs in. Every back-end keeps every promise
+below; ``tests/conformance/repositories`` asks it of each.
+
+- Synchronous; a session may be used from several threads at once.
+- Filing is whole or not at all: a filing that cannot be completed (values, classification, access) is taken back.
+- Every remote act can lose its answer. ``file`` settles that itself by looking for the journey's identity; when looking cannot
+  tell it raises ``OutcomeUnknown``, and never repeats.
+- Filing the same journey twice yields the same id and version: nothing is doubled.
+
+Errors: ``RepositoryUnreachable``, ``SignInRefused``, ``DocumentMissing``, ``EditConflict``, ``OutcomeUnknown``, and
+``RepositoryError`` for the rest.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import ClassVar, Self
+
+from prefect.blocks.core import Block
+from pydantic import Field
+
+from blocks.spool import Batch, Spooled
+from blocks.values import Filed, Filing, HistoryEvent, Kept, NotFiled
+
+
+class RepositorySession(ABC):
+    """Signed in to one repository, between ``__enter__`` and ``__exit__``."""
+
+    @abstractmethod
+    def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        """Keep many documents, answered in the order given: content, name, values, classification, access.
+
+        Missing folders are created. ``NotFiled`` where the repository refuses this one (unknown category, bad value, name
+        taken under ``REFUSE``); nothing of it is left behind, and the others are not affected. Under ``NEW_VERSION`` a document
+        of that name in that folder gets a new version, unless its newest version already came from this journey.
+        """
+
+    @abstractmethod
+    def find(self, folder: tuple[str, ...], name: str) -> Kept | None:
+        """The document or folder of that name (case is ignored where the repository ignores it); None where there is none."""
+
+    @abstractmethod
+    def look(self, folder: tuple[str, ...]) -> Iterator[Kept]:
+        """Everything directly in a folder, as a stream. A missing folder raises ``DocumentMissing``."""
+
+    @abstractmethod
+    def get(self, id: str) -> Kept:
+        """One document with its category values."""
+
+    @abstractmethod
+    def search(self, *, name: str | None = None, text: str | None = None) -> Iterator[Kept]:
+        """Documents by part of their name or by words. An index may lag: never rest correctness on it."""
+
+    @abstractmethod
+    def fetch(self, id: str, version: int | None, into: Batch) -> Spooled:
+        """Bring a version's bytes (None: the newest) into a spool batch; counted against what was announced."""
+
+    @abstractmethod
+    def history(self, id: str) -> Iterator[HistoryEvent]:
+        """The repository's own audit trail of one document, newest first."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Sign out. Safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class Repository(Block, ABC):
+    """Where documents are kept. Parsed from ``repositories.yaml``; connects only when asked."""
+
+    kind: ClassVar[str]
+    """The word in the file that chooses this back-end."""
+
+    timeout_seconds: float = Field(default=60.0, gt=0, description="Longest wait for any single answer, in seconds")
+
+    @abstractmethod
+    def session(self) -> RepositorySession:
+        """Sign in."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where this is, for people and for the ledger. Holds no secret."""

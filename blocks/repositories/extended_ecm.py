@@ -1,0 +1,803 @@
+"""OpenText Extended ECM: documents in Content Server, with category values, records classification and access.
+
+How a filing is done, and what it costs in calls (after names were looked up once per session):
+
+1. One POST makes the document with its content, category values and identity (``external_source=ftp``,
+   ``external_identity`` = the journey). Nothing is looked up before: a taken name is told by the refusal. (From 1 MiB on we look
+   first, because a refusal would cost the whole upload.)
+2. A taken name is looked up. Ours already: completed. Else by the filing's ``collision``: a new version (identity on the
+   version, values with one PUT per category), another name, or ``NotFiled``.
+3. The records class: one POST. Access: one GET, then one call per line that differs.
+
+If 2 or 3 is refused, what was made is taken back: the document into the recycle bin, or the version removed and the old values
+put back. If it fails otherwise, an error is raised and the half-done document stays; filing the journey again finds it by its
+identity, compares what is there with what was asked, and completes it.
+
+Between 1 and 3 a document has the access of its folder; where even that moment matters, restrict the folder. Access that was
+asked for is set exactly: group, public and inherited lines go. Only the owner stays where it is the account that files, because
+without it later versions could not be added; ``RIGHTS`` is how a grant is spelled.
+
+A name that Content Server cannot hold is fitted (``naming``); a document's original name is then its description.
+
+Facts about the interface are in ``otcs_wire``, names in ``otcs_names``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from blocks import credentials
+from blocks.errors import (
+    DocumentMissing,
+    EditConflict,
+    OutcomeUnknown,
+    RepositoryError,
+    RepositoryUnreachable,
+)
+from blocks.repositories.base import Repository, RepositorySession
+from blocks.repositories.otcs_names import (
+    DOCUMENT,
+    PAGE,
+    Names,
+    Node,
+    Unfit,
+    definition_key,
+    described,
+    kept_name,
+    last_page,
+    node_of,
+    one_result,
+    other_name,
+)
+from blocks.repositories.otcs_wire import (
+    CHUNK_BYTES,
+    SMALL_BYTES,
+    AnswerLost,
+    Json,
+    NameTaken,
+    Refusal,
+    Upload,
+    Wire,
+    pauses,
+)
+from blocks.spool import Batch, Spooled, SpoolFile
+from blocks.values import Collision, Filed, Filing, HistoryEvent, Kept, NotFiled, Right
+
+SOURCE = "ftp"
+"""From the interface's list of external sources: a node with it carries a journey as its external identity."""
+
+_READ = ("see", "see_contents")
+_EDIT = (*_READ, "modify", "edit_attributes", "reserve")
+_DELETE = (*_EDIT, "delete_versions", "delete")
+RIGHTS: Mapping[Right, tuple[str, ...]] = {
+    Right.SEE: ("see",),
+    Right.READ: _READ,
+    Right.EDIT: _EDIT,
+    Right.DELETE: _DELETE,
+    Right.FULL: (*_DELETE, "edit_permissions"),
+}
+"""A grant in Content Server's words. ``add_items`` is for containers, ``add_major_version`` for another versioning."""
+
+
+class ExtendedEcm(Repository):
+    """An OpenText Extended ECM platform, reached over its REST interface."""
+
+    _block_type_name = "Extended ECM"
+
+    kind: ClassVar[str] = "extended-ecm"
+
+    url: str = Field(pattern=r"^https?://[^/@\s]+(/\S*)?$", description="Address with base path: https://ecm.example.com/cs/cs")
+    username: str = Field(description="Login of the account that files")
+    password: credentials.Reference = Field(description="Its password, as env:NAME or file:/path")
+    root: str = Field(
+        default="", description="Where filing paths begin: empty for the Enterprise volume, a path below it, or a node id"
+    )
+    connections: int = Field(default=4, ge=1, le=32, description="Documents filed at the same time")
+    ca: Path | None = Field(
+        default=None, description="File with the certificate authority of the server; default: the system's"
+    )
+
+    @property
+    def address(self) -> str:
+        return self.url.rstrip("/")
+
+    def session(self) -> ExtendedEcmSession:
+        wire = Wire(
+            self.address,
+            self.username,
+            partial(credentials.read, self.password),
+            timeout_seconds=self.timeout_seconds,
+            connections=self.connections,
+            ca=self.ca,
+        )
+        try:
+            wire.sign_in()
+        except BaseException:
+            wire.close()
+            raise
+        return ExtendedEcmSession(wire, Names(wire, self.root), self.connections)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A filing in the server's terms: every name was looked up, so nothing is made for one that means nothing."""
+
+    filing: Filing
+    name: str
+    values: Mapping[int, Mapping[str, Any]]
+    """Category id -> attribute key -> value."""
+    class_id: int | None
+    grants: Mapping[int, frozenset[str]] | None
+
+    @property
+    def journey(self) -> str:
+        return self.filing.journey
+
+    def upload(self, name: str) -> Upload:
+        filing = self.filing
+        return Upload(filing.path, name, filing.media_type, filing.size, filing.digest)
+
+    def external(self) -> dict[str, str]:
+        fields = {"external_source": SOURCE, "external_identity": self.journey}
+        if self.filing.modified is not None:
+            fields["external_modify_date"] = self.filing.modified.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return fields
+
+
+class ExtendedEcmSession(RepositorySession):
+    def __init__(self, wire: Wire, names: Names, connections: int) -> None:
+        self._wire, self._names, self._connections = wire, names, connections
+
+    def close(self) -> None:
+        self._wire.close()
+
+    # ------------------------------------------------------------------------------------------------- filing
+
+    def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        waiting: deque[tuple[tuple[tuple[str, ...], str], Future[Filed | NotFiled]]] = deque()
+        latest: dict[tuple[tuple[str, ...], str], Future[Filed | NotFiled]] = {}
+
+        def oldest() -> Filed | NotFiled:
+            place, future = waiting.popleft()
+            answer = future.result()
+            if latest.get(place) is future:
+                del latest[place]
+            return answer
+
+        with ThreadPoolExecutor(self._connections, thread_name_prefix="filing") as pool:
+            try:
+                for filing in filings:
+                    place = (tuple(part.casefold() for part in filing.folder), filing.name.casefold())
+                    latest[place] = future = pool.submit(self._in_turn, latest.get(place), filing)
+                    waiting.append((place, future))
+                    if len(waiting) >= 4 * self._connections:
+                        yield oldest()
+                while waiting:
+                    yield oldest()
+            finally:
+                for _, future in waiting:
+                    future.cancel()
+
+    def _in_turn(self, before: Future[Filed | NotFiled] | None, filing: Filing) -> Filed | NotFiled:
+        """File after the one before it under the same name. Threads take filings in order, so that one is running or done."""
+        if before is not None:
+            before.result()
+        try:
+            return self._file(self._wanted(filing))
+        except Unfit as unfit:
+            return NotFiled(filing.journey, unfit.code, unfit.reason)
+        except Refusal as refusal:  # while making its folders: nothing of the document is there yet
+            return NotFiled(filing.journey, "refused", str(refusal))
+
+    def _wanted(self, filing: Filing) -> _Wanted:
+        values: dict[int, dict[str, Any]] = {}
+        for name, given in filing.categories.items():
+            category = self._names.category(name)
+            values.setdefault(category.id, {}).update(category.wire(given))
+        return _Wanted(
+            filing,
+            kept_name(filing.name),
+            values,
+            None if filing.records_class is None else self._names.records_class(filing.records_class),
+            {self._names.member(grant.who): frozenset(RIGHTS[grant.right]) for grant in filing.access}
+            if filing.access
+            else None,
+        )
+
+    def _file(self, wanted: _Wanted) -> Filed:
+        filing = wanted.filing
+        for _ in range(2):
+            parent = self._names.folder(filing.folder, create=True)
+            assert parent is not None  # noqa: S101 - it was to be created
+            try:
+                return self._file_in(parent, wanted)
+            except (DocumentMissing, Refusal):
+                # Perhaps a remembered folder was removed in the meantime; then make it again, once.
+                if self._exists(parent):
+                    raise
+                self._names.forget_folder(filing.folder)
+        raise RepositoryError(f"{filing.name!r}: its folder is removed while we file; nothing was filed")
+
+    def _file_in(self, parent: int, wanted: _Wanted) -> Filed:
+        filing, name = wanted.filing, wanted.name
+        if filing.collision is Collision.KEEP_BOTH:
+            # Filed before, beside another one? Then that place is ours, even if the plain name is free by now.
+            other = other_name(name, filing.digest)
+            found = self._names.child(parent, other)
+            if found is not None and self._version_of(found, wanted.journey):
+                return self._resume(found, wanted)
+        found = self._names.child(parent, name) if filing.size >= SMALL_BYTES else None
+        if found is None:
+            made = self._create(parent, name, wanted)
+            if isinstance(made, Filed):
+                return made
+            found = made
+        if found.type == DOCUMENT and self._version_of(found, wanted.journey):
+            return self._resume(found, wanted)
+        if filing.collision is Collision.NEW_VERSION:
+            if found.type != DOCUMENT:
+                raise Unfit("name-taken", f"{name!r} in folder {'/'.join(filing.folder)!r} is no document")
+            return self._add_version(found, wanted)
+        if filing.collision is Collision.KEEP_BOTH:
+            made = self._create(parent, other, wanted)
+            if isinstance(made, Filed):
+                return made
+            if self._version_of(made, wanted.journey):
+                return self._resume(made, wanted)
+            raise Unfit(
+                "name-taken", f"{name!r} and {other!r} are both taken in folder {'/'.join(filing.folder)!r} by other journeys"
+            )
+        raise Unfit(
+            "name-taken", f"{name!r} is taken in folder {'/'.join(filing.folder)!r} (node {found.id}); nothing was replaced"
+        )
+
+    def _create(self, parent: int, name: str, wanted: _Wanted) -> Filed | Node:
+        """A new document; or the node that holds its name, which after a lost answer may be this very document."""
+        what = f"document {name!r} in node {parent}"
+        flat = {key: value for values in wanted.values.values() for key, value in values.items()}
+        body: Json = {"type": DOCUMENT, "parent_id": parent, "name": name, "roles": {"categories": flat} if flat else {}}
+        body |= wanted.external()
+        if text := described(wanted.filing.name, name):
+            body["description"] = text
+        for _ in pauses():
+            try:
+                answer = self._wire.write(what, "POST", "v2/nodes", body=body, upload=wanted.upload(name))
+            except AnswerLost:
+                found = self._names.child(parent, name)
+                if found is not None:
+                    return found
+                continue  # certainly not there: and if the server should still be at it, the name lets only one of them be
+            except NameTaken:
+                return self._holder(parent, name)
+            except Refusal as refusal:
+                found = self._names.child(parent, name)
+                if found is not None and self._identity(found.properties) == wanted.journey:
+                    self._delete(found.id)
+                raise Unfit("refused", refusal.text) from refusal
+            node = node_of(one_result(answer, what), what)
+            self._finish(node, 1, wanted, fresh=True)
+            return self._filed(node, 1, wanted)
+        raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was filed; it is safe to try again")
+
+    def _holder(self, parent: int, name: str) -> Node:
+        """The node that holds a name which is said to exist."""
+        found = self._names.child(parent, name)
+        if found is None:
+            # The server compares names by its database's rules, which may differ from ours: ask it which one it means.
+            answer = self._wire.ask(
+                f"name {name!r} in node {parent}",
+                "POST",
+                "v1/validation/nodes/names",
+                body={"parent_id": parent, "names": [name]},
+            )
+            results = answer.get("results")
+            for entry in results if isinstance(results, list) else []:
+                if isinstance(entry, dict) and isinstance(entry.get("id"), int):
+                    return self._node(entry["id"])
+            raise Unfit("name-taken", f"{name!r} is taken in node {parent} by something that this account may not see")
+        return found
+
+    # ------------------------------------------------------------------------------------------------- versions
+
+    def _versions(self, id: int) -> list[Json]:
+        """All versions, oldest first."""
+        what, page, found = f"versions of node {id}", 1, list[Json]()
+        while True:
+            answer = self._wire.ask(what, "GET", f"v2/nodes/{id}/versions", query={"limit": PAGE, "page": page})
+            results = answer.get("results")
+            if not isinstance(results, list):
+                raise RepositoryError(f"{what} at {self._wire.url}: the answer holds no list of results")
+            found += [version for entry in results if (version := _version(entry))]
+            # Without paging in the answer it holds all of them.
+            if not results or page >= last_page(answer, 1):
+                return sorted(found, key=lambda version: int(version["version_number"]))
+            page += 1
+
+    def _version_of(self, node: Node, journey: str) -> int | None:
+        """The number of the version that a journey filed."""
+        if node.type != DOCUMENT:
+            return None
+        versions = self._versions(node.id)
+        for version in reversed(versions):
+            if self._identity(version) == journey:
+                return int(version["version_number"])
+        # Whether a document's first version repeats the document's identity is not documented.
+        if self._identity(node.properties) == journey and versions and not self._identity(versions[0]):
+            return int(versions[0]["version_number"])
+        return None
+
+    def _add_version(self, node: Node, wanted: _Wanted) -> Filed:
+        before = self._versions(node.id)
+        highest = int(before[-1]["version_number"]) if before else 0
+        what = f"version of {node.name!r} (node {node.id})"
+        for _ in pauses():
+            try:
+                answer = self._wire.write(
+                    what, "POST", f"v2/nodes/{node.id}/versions", fields=wanted.external(), upload=wanted.upload(node.name)
+                )
+            except AnswerLost as lost:
+                number = self._lost_version(node, wanted, highest, lost)
+                if number is None:
+                    continue
+            except Refusal as refusal:
+                raise Unfit("refused", refusal.text) from refusal
+            else:
+                version = _version(one_result(answer, what))
+                number = int(version["version_number"]) if version else self._version_of(node, wanted.journey)
+                if number is None:
+                    raise OutcomeUnknown(
+                        f"{what} at {self._wire.url}: said to be added and not found; look before filing it again"
+                    )
+            self._finish(node, number, wanted, fresh=False)
+            return self._filed(node, number, wanted)
+        raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was added; it is safe to try again")
+
+    def _lost_version(self, node: Node, wanted: _Wanted, highest: int, lost: AnswerLost) -> int | None:
+        """The version whose answer was lost; None if it certainly was not added.
+
+        Unlike a new document's name, nothing at the server keeps a version from being added twice.
+        """
+        for _ in pauses():
+            if number := self._version_of(node, wanted.journey):
+                return number
+            newer = [version for version in self._versions(node.id) if int(version["version_number"]) > highest]
+            if any(not self._identity(version) and version.get("file_size") == wanted.filing.size for version in newer):
+                break  # ours without its identity, or a person's: we cannot tell
+            if not lost.running:
+                return None
+        raise OutcomeUnknown(
+            f"version of {node.name!r} (node {node.id}) at {self._wire.url}: the answer was lost and looking does not tell whether "
+            f"the server still adds it; look at its versions, then file journey {wanted.journey} again or close it by hand"
+        ) from lost
+
+    def _resume(self, node: Node, wanted: _Wanted) -> Filed:
+        """Complete what an earlier call or a lost answer left; nothing is done to a document that somebody else has continued."""
+        versions = self._versions(node.id)
+        number = self._version_of(node, wanted.journey)
+        if number is None or not versions:
+            raise OutcomeUnknown(
+                f"{node.name!r} (node {node.id}): its versions change while we look; look before filing it again"
+            )
+        ours = next(version for version in versions if version["version_number"] == number)
+        if ours.get("file_size", wanted.filing.size) != wanted.filing.size:
+            raise OutcomeUnknown(
+                f"{node.name!r} (node {node.id}) version {number} at {self._wire.url} carries journey {wanted.journey} and holds "
+                f"{ours['file_size']} bytes instead of {wanted.filing.size}; a person decides, nothing was changed"
+            )
+        if versions[-1] is ours:
+            self._finish(node, number, wanted, fresh=False, first=len(versions) == 1)
+        return self._filed(node, number, wanted)
+
+    # ------------------------------------------------------------------------------------------------- values, class, access
+
+    def _finish(self, node: Node, number: int, wanted: _Wanted, *, fresh: bool, first: bool = False) -> None:
+        """Everything but the content. ``fresh``: just made in one POST with its values. Refusals take the content back."""
+        undo: list[Any] = []
+        try:
+            if not fresh:
+                self._set_values(node.id, wanted.values, undo)
+            if wanted.class_id is not None:
+                self._classify(node.id, wanted.class_id, fresh=fresh)
+            if wanted.grants is not None:
+                self._grant(node.id, wanted.grants)
+        except (Refusal, Unfit) as refusal:
+            if fresh or first:
+                self._delete(node.id)
+            else:
+                for step in reversed(undo):
+                    step()
+                self._drop_version(node.id, number)
+            if isinstance(refusal, Unfit):
+                raise
+            raise Unfit("refused", refusal.text) from refusal
+
+    def _set_values(self, id: int, wanted: Mapping[int, Mapping[str, Any]], undo: list[Any]) -> None:
+        """Set category values where they differ. Repeating this changes nothing, so a lost answer is settled by comparing again."""
+        if not wanted:
+            return
+        for _ in pauses():
+            held = self._held_values(id)
+            different = {
+                category: values
+                for category, values in wanted.items()
+                if category not in held or any(not _same(held[category].get(key), value) for key, value in values.items())
+            }
+            try:
+                for category, values in different.items():
+                    path = f"v2/nodes/{id}/categories"
+                    if category in held:
+                        old = {key: held[category].get(key) for key in values}
+                        undo.append(partial(self._put_back, id, category, old))
+                        self._wire.write(f"values of node {id}", "PUT", f"{path}/{category}", fields=_plain(values))
+                    else:
+                        undo.append(partial(self._put_back, id, category, None))
+                        self._wire.write(
+                            f"category of node {id}", "POST", path, fields={"category_id": category} | _plain(values)
+                        )
+            except (AnswerLost, NameTaken):
+                continue
+            return
+        raise RepositoryUnreachable(f"values of node {id} at {self._wire.url}: could not be set; filing it again completes it")
+
+    def _put_back(self, id: int, category: int, values: Mapping[str, Any] | None) -> None:
+        path = f"v2/nodes/{id}/categories/{category}"
+        for _ in pauses():
+            if category not in self._held_values(id):
+                return
+            try:
+                if values is None:
+                    self._wire.write(f"category of node {id}", "DELETE", path)
+                else:
+                    self._wire.write(f"values of node {id}", "PUT", path, fields=_plain(values))
+            except AnswerLost:
+                continue
+            return
+        raise RepositoryUnreachable(
+            f"values of node {id} at {self._wire.url}: could not be put back; filing it again settles it"
+        )
+
+    def _held_values(self, id: int) -> dict[int, dict[str, Any]]:
+        """Category id -> attribute key -> value, of the categories a node has."""
+        return {category: values for category, (values, _) in self._categories(id).items()}
+
+    def _categories(self, id: int) -> dict[int, tuple[dict[str, Any], dict[str, Any]]]:
+        """Category id -> (values, definitions), both by attribute key."""
+        what = f"categories of node {id}"
+        answer = self._wire.ask(what, "GET", f"v2/nodes/{id}/categories", query={"metadata": ""})
+        results = answer.get("results")
+        if not isinstance(results, list):
+            raise RepositoryError(f"{what} at {self._wire.url}: the answer holds no list of results")
+        found: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        for entry in results:
+            values = dict(_dig(entry, "data", "categories"))
+            # Documented below "categories", seen in OpenText's client without it.
+            metadata = _dig(entry, "metadata", "categories") or _dig(entry, "metadata")
+            for key in (*metadata, *values):
+                category = int(key.partition("_")[0])
+                found[category] = (values, dict(metadata))
+                break
+        return found
+
+    def _classify(self, id: int, class_id: int, *, fresh: bool) -> None:
+        what, path = f"records class of node {id}", f"v1/nodes/{id}/rmclassifications"
+        current, token = (None, None) if fresh else self._class_of(id)
+        for _ in pauses():
+            if current == class_id:
+                return
+            body: Json = {"class_id": class_id, "apply_to_sub_items": False}
+            if token:
+                body["rm_metadataToken"] = token
+            try:
+                self._wire.write(what, "POST", path, body=body)
+            except AnswerLost:
+                current, token = self._class_of(id)
+            except (Refusal, EditConflict):
+                # A class inherited from the folder can be replaced only with the token of what is there.
+                current, newer = self._class_of(id)
+                if current != class_id and (token or not newer):
+                    raise
+                token = newer
+            else:
+                return
+        raise RepositoryUnreachable(f"{what} at {self._wire.url}: could not be set; filing it again completes it")
+
+    def _class_of(self, id: int) -> tuple[int | None, str | None]:
+        answer = self._wire.ask(f"records class of node {id}", "GET", f"v1/nodes/{id}/rmclassifications")
+        data = answer.get("data")
+        held = data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else {}
+        # The interface's examples have both names for it.
+        current = held.get("rmclassification_id") or held.get("id")
+        token = answer.get("rm_metadataToken")
+        return (current if isinstance(current, int) else None), (str(token) if token else None)
+
+    def _grant(self, id: int, grants: Mapping[int, frozenset[str]]) -> None:
+        """Exactly these, and our own account as the owner: without it we could not keep what we promise about the document."""
+        path = f"v2/nodes/{id}/permissions"
+        for _ in pauses():
+            try:
+                for method, where, body in self._changes(id, grants):
+                    self._wire.write(f"access to node {id}", method, f"{path}/{where}", body=body)
+            except AnswerLost:
+                continue  # compare again
+            return
+        raise RepositoryUnreachable(f"access to node {id} at {self._wire.url}: could not be set; filing it again completes it")
+
+    def _changes(self, id: int, grants: Mapping[int, frozenset[str]]) -> list[tuple[str, str, Json]]:
+        """What is to be done, removals first: method, path below permissions, body."""
+        remove: list[tuple[str, str, Json]] = []
+        set_: list[tuple[str, str, Json]] = []
+        missing = dict(grants)
+        for line in self._permissions(id):
+            kind, who, held = line.get("type"), line.get("right_id"), frozenset(line.get("permissions") or ())
+            if kind == "owner" and who == self._names.myself():
+                missing.pop(who, None)
+            elif kind == "custom" and who in missing:
+                if held != missing.pop(who):
+                    set_.append(("PUT", f"custom/{who}", {"permissions": sorted(grants[who]), "apply_to": 0}))
+            elif kind == "custom":
+                remove.append(("DELETE", f"custom/{who}", {"apply_to": 0}))
+            elif held:
+                remove.append(("DELETE", str(kind), {"apply_to": 0}))
+        for who, rights in missing.items():
+            set_.append(("POST", "custom", {"permissions": sorted(rights), "right_id": who, "apply_to": 0}))
+        return remove + set_
+
+    def _permissions(self, id: int) -> Iterator[Json]:
+        what, page = f"access to node {id}", 1
+        while True:
+            answer = self._wire.ask(what, "GET", f"v2/nodes/{id}/permissions", query={"limit": PAGE, "page": page})
+            results = answer.get("results")
+            if not isinstance(results, list):
+                raise RepositoryError(f"{what} at {self._wire.url}: the answer holds no list of results")
+            for entry in results:
+                yield _dig(entry, "data", "permissions")
+            if not results or page >= last_page(answer, 1):
+                return
+            page += 1
+
+    # ------------------------------------------------------------------------------------------------- taking back
+
+    def _delete(self, id: int) -> None:
+        """Into the recycle bin."""
+        for _ in pauses():
+            try:
+                self._wire.write(f"removal of node {id}", "DELETE", f"v2/nodes/{id}")
+            except AnswerLost:
+                continue
+            except DocumentMissing:
+                pass
+            return
+        raise RepositoryUnreachable(f"removal of node {id} at {self._wire.url}: no answer; filing its journey again settles it")
+
+    def _drop_version(self, id: int, number: int) -> None:
+        for _ in pauses():
+            if all(version["version_number"] != number for version in self._versions(id)):
+                return
+            try:
+                self._wire.write(f"removal of version {number} of node {id}", "DELETE", f"v2/nodes/{id}/versions/{number}")
+            except AnswerLost:
+                continue
+            return
+        raise RepositoryUnreachable(f"version {number} of node {id} at {self._wire.url}: no answer; filing it again settles it")
+
+    # ------------------------------------------------------------------------------------------------- reading
+
+    def find(self, folder: tuple[str, ...], name: str) -> Kept | None:
+        parent = self._names.folder(folder, create=False)
+        found = None if parent is None else self._names.child(parent, kept_name(name))
+        return None if found is None else self._kept(self._described(found.id), f"node {found.id}")
+
+    def look(self, folder: tuple[str, ...]) -> Iterator[Kept]:
+        parent = self._names.folder(folder, create=False)
+        if parent is None:
+            raise DocumentMissing(f"folder {'/'.join(folder)!r} at {self._wire.url}: there is none below the root")
+        for entry in self._names.children(parent, fields=["properties", "versions.element(0)"]):
+            yield self._kept(entry, f"list of node {parent}")
+
+    def get(self, id: str) -> Kept:
+        number = self._number(id)
+        kept = self._kept(self._described(number), f"node {number}")
+        categories: dict[str, dict[str, Any]] = {}
+        for category, (values, metadata) in self._categories(number).items():
+            named = categories.setdefault(str(_dig(metadata, str(category)).get("name", category)), {})
+            for key in sorted(values, key=_natural):
+                name = self._attribute_name(key, metadata)
+                if name is None:
+                    continue
+                if definition_key(key) != key:  # a cell of a set: one value per row
+                    named.setdefault(name, []).append(values[key])
+                else:
+                    named[name] = values[key]
+        return replace(kept, categories=categories)
+
+    def search(self, *, name: str | None = None, text: str | None = None) -> Iterator[Kept]:
+        words = re.findall(r"\w+", text or "")
+        # Only the longest plain run of the name goes into the query: nothing in it can be taken for query language.
+        part = max(re.findall(r"[A-Za-z0-9]+", name or ""), key=len, default="")
+        if words:
+            query = {"lookfor": "allwords", "where": " ".join(words)}
+        elif part:
+            query = {"lookfor": "complexQuery", "where": f'[QLREGION "OTName"] *{part}*'}
+        else:
+            return
+        page = 1
+        while True:
+            answer = self._wire.ask("search", "POST", "v2/search", fields={**query, "limit": PAGE, "page": page})
+            results = answer.get("results") or []
+            for entry in results:
+                node = node_of(entry, "search")
+                if node.type == DOCUMENT and (name is None or name.casefold() in node.name.casefold()):
+                    yield self._kept(entry, "search")
+            if not results or page >= last_page(answer, page + 1):
+                return
+            page += 1
+
+    def fetch(self, id: str, version: int | None, into: Batch) -> Spooled:
+        number = self._number(id)
+        what = f"content of node {number}" + ("" if version is None else f" version {version}")
+        path = f"v2/nodes/{number}/content" if version is None else f"v2/nodes/{number}/versions/{version}/content"
+        file = into.open()
+        try:
+            self._download(what, path, number, version, file)
+        except BaseException:
+            file.discard()
+            raise
+        return file.finish()
+
+    def _download(self, what: str, path: str, id: int, version: int | None, file: SpoolFile) -> None:
+        for _ in pauses():
+            try:
+                with self._wire.download(what, path) as response:
+                    for piece in response.iter_bytes(CHUNK_BYTES):
+                        file.write(piece)
+                # A length of a packed body would count other bytes than we get.
+                counted = response.headers.get("Content-Length") if "Content-Encoding" not in response.headers else None
+                announced = self._announced(id, version) if counted is None else int(counted)
+                if file.size == announced:
+                    return
+                failure = RepositoryUnreachable(
+                    f"{what} at {self._wire.url}: {file.size} of {announced} bytes; it is safe to try again"
+                )
+            except RepositoryUnreachable as error:
+                failure = error
+            file.restart()
+        raise RepositoryUnreachable(*failure.args) from failure
+
+    def history(self, id: str) -> Iterator[HistoryEvent]:
+        number, page = self._number(id), 1
+        while True:
+            what = f"audit trail of node {number}"
+            answer = self._wire.ask(
+                what, "GET", f"v2/nodes/{number}/audit", query={"sort": "desc_audit_date", "limit": PAGE, "page": page}
+            )
+            data = _dig(answer, "results", "data")
+            events = data.get("audit")
+            if not isinstance(events, list):
+                raise RepositoryError(f"{what} at {self._wire.url}: the answer holds no events")
+            kinds = {kind.get("id"): kind.get("name") for kind in data.get("audit_event_types") or []}
+            for event in events:
+                kind = event.get("audit_name") or kinds.get(event.get("event_type")) or event.get("event_type")
+                at = _moment(event.get("audit_date"))
+                if at is None:
+                    raise RepositoryError(f"{what} at {self._wire.url}: an event without a date")
+                yield HistoryEvent(at, str(kind), self._names.account(int(event["user_id"])))
+            if not events or page >= last_page(answer, page + 1):
+                return
+            page += 1
+
+    # ------------------------------------------------------------------------------------------------- small things
+
+    def _number(self, id: str) -> int:
+        if not (id.isascii() and id.isdecimal()):
+            raise DocumentMissing(f"{id!r}: not an id of {self._wire.url}, which are numbers")
+        return int(id)
+
+    def _node(self, id: int) -> Node:
+        return node_of(self._described(id), f"node {id}")
+
+    def _described(self, id: int) -> Json:
+        what = f"node {id}"
+        answer = self._wire.ask(what, "GET", f"v2/nodes/{id}", query={"fields": ["properties", "versions.element(0)"]})
+        return one_result(answer, what)
+
+    def _exists(self, id: int) -> bool:
+        try:
+            self._node(id)
+        except DocumentMissing:
+            return False
+        return True
+
+    def _announced(self, id: int, version: int | None) -> int:
+        for held in reversed(self._versions(id)):
+            if version in (None, held["version_number"]):
+                return int(held["file_size"])
+        raise DocumentMissing(f"node {id} at {self._wire.url}: no version {version}")
+
+    def _filed(self, node: Node, number: int, wanted: _Wanted) -> Filed:
+        return Filed(wanted.journey, str(node.id), number, node.name or wanted.name, wanted.filing.folder)
+
+    def _identity(self, described: Mapping[str, Any]) -> str | None:
+        identity = described.get("external_identity")
+        return str(identity) if identity and described.get("external_source") == SOURCE else None
+
+    def _attribute_name(self, key: str, metadata: Mapping[str, Any]) -> str | None:
+        parts, name = key.split("_"), _dig(metadata, definition_key(key)).get("name")
+        if name is None or len(parts) < 2 or (len(parts) == 2 and parts[1] == "1"):
+            return None
+        if len(parts) == 4:
+            return f"{_dig(metadata, '_'.join(parts[:2])).get('name')}:{name}"
+        return str(name)
+
+    def _kept(self, entry: Json, what: str) -> Kept:
+        node = node_of(entry, f"{what} at {self._wire.url}")
+        newest = _version(entry) or {}
+        found = node.properties
+        return Kept(
+            id=str(node.id),
+            name=node.name,
+            container=node.container,
+            size=0 if node.container else int(newest.get("file_size") or found.get("size") or 0),
+            version=0 if node.container else int(newest.get("version_number") or 1),
+            media_type=str(found.get("mime_type") or ""),
+            modified=_moment(found.get("modify_date")),
+            identity=self._identity(newest) or self._identity(found),
+        )
+
+
+def _version(entry: Json) -> Json | None:
+    """The (newest) version in an answer, which holds one or a list."""
+    held = entry.get("data", {}).get("versions")
+    if isinstance(held, list):
+        held = max(held, key=lambda version: int(version.get("version_number", 0)), default=None)
+    return held if isinstance(held, dict) and "version_number" in held else None
+
+
+def _dig(value: Any, *keys: str) -> Json:
+    """A nested object, empty where a step is missing or something else."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _same(held: Any, wanted: Any) -> bool:
+    """True if a value that we read is the one that we wrote."""
+    if isinstance(held, list) or isinstance(wanted, list):
+        both = [value if isinstance(value, list) else [value] for value in (held, wanted)]
+        return [_text(value) for value in both[0] if value is not None] == [_text(value) for value in both[1]]
+    # A date is written as a day and read as its midnight.
+    return _text(held).removesuffix("T00:00:00") == _text(wanted).removesuffix("T00:00:00")
+
+
+def _text(value: Any) -> str:
+    """A value as a plain form field."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as plain form fields: a list repeats its key, an empty one clears it."""
+    return {
+        key: [_text(item) for item in value] or "" if isinstance(value, list) else _text(value) for key, value in values.items()
+    }
+
+
+def _moment(text: Any) -> datetime | None:
+    if not isinstance(text, str) or not text:
+        return None
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _natural(key: str) -> list[int]:
+    return [int(part) if part.isdecimal() else 0 for part in key.split("_")]

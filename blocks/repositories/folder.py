@@ -1,0 +1,408 @@
+"""A plain folder as a repository: for a first try, for tests, and for firms whose archive is a file share.
+
+::
+
+    <root>/<folder>/<name>                                    the newest version, readable to anybody who may read the share
+    <root>/.countersign/records/<folder>/<name>/record.json   versions, values, class, access, history
+    <root>/.countersign/records/<folder>/<name>/<n>           the bytes of version n (the newest shares them with the name above)
+    <root>/.countersign/lock, incoming/
+
+The record is the truth; it is replaced in one step, after the bytes are safe on disk and before the name above points to them.
+A crash in between leaves what was, or is completed when the same journey is filed again. Filing takes a lock file, so that
+several processes on one machine (or on a share that keeps POSIX locks) can work in the same folder.
+
+What a folder cannot do, it records: category values are kept as given (there is no definition that could refuse them), class
+and access are written down and not enforced, and names that differ in case are different names.
+
+An id is the path below the root. A name that a file system cannot hold (``/``, more than 255 bytes, ``.countersign``) is fitted
+as told in ``naming``; the original name stands in the record. A file that a person put there is a document of one version.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import getpass
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from pydantic import Field
+
+from blocks.errors import DocumentMissing, RepositoryError, RepositoryUnreachable, SpoolCorrupt, SpoolMissing
+from blocks.repositories.base import Repository, RepositorySession
+from blocks.repositories.naming import beside, fitted
+from blocks.spool import CHUNK, Batch, Spooled
+from blocks.values import Collision, Filed, Filing, HistoryEvent, Kept, NotFiled
+
+OURS = ".countersign"
+LONGEST_NAME_BYTES = 255 - len("record.json")
+"""Room for a suffix of ours in the file system's 255."""
+SEARCHED_BYTES = 1024 * 1024
+ABANDONED_SECONDS = 24 * 3600
+
+Record = dict[str, Any]
+
+
+def _length(text: str) -> int:
+    return len(os.fsencode(text))
+
+
+def kept_name(name: str) -> str:
+    """``name`` as one path segment (see ``naming``)."""
+    return fitted(name, forbidden="/\\", length=_length, most=LONGEST_NAME_BYTES, reserved=_reserved)
+
+
+def _reserved(name: str) -> bool:
+    return name in (".", "..") or name.startswith(OURS)
+
+
+class FolderRepository(Repository):
+    """A folder that keeps documents with their versions and what is known about them."""
+
+    _block_type_name = "Folder Repository"
+
+    kind: ClassVar[str] = "folder"
+
+    path: Path = Field(description="The folder. It must exist: a share that is not mounted must not be filled by accident")
+
+    @property
+    def address(self) -> str:
+        return f"folder {self.path}"
+
+    def session(self) -> FolderSession:
+        if not self.path.is_dir():
+            raise RepositoryUnreachable(f"{self.address}: is not there; mount or create it, nothing was filed")
+        return FolderSession(self.path, self.timeout_seconds)
+
+
+class FolderSession(RepositorySession):
+    def __init__(self, root: Path, timeout_seconds: float) -> None:
+        self._root, self._timeout_seconds = root, timeout_seconds
+        self._records, self._incoming = root / OURS / "records", root / OURS / "incoming"
+        with _translated(str(root)):
+            self._records.mkdir(parents=True, exist_ok=True)
+            self._incoming.mkdir(exist_ok=True)
+            for left in self._incoming.iterdir():  # by a process that was killed
+                with suppress(FileNotFoundError):
+                    if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                        left.unlink()
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+    # ------------------------------------------------------------------------------------------------- filing
+
+    def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        for filing in filings:
+            with _translated(f"{filing.name!r} in {self._root}"):
+                arrived = self._take_in(filing)
+                try:
+                    with self._lock():
+                        answer = self._keep(filing, arrived)
+                finally:
+                    arrived.unlink(missing_ok=True)
+            yield answer
+
+    def _take_in(self, filing: Filing) -> Path:
+        """The bytes on the repository's own file system, counted, hashed and synced."""
+        place, digest, size = self._incoming / uuid4().hex, sha256(), 0
+        try:
+            source = filing.path.open("rb")
+        except FileNotFoundError as error:
+            raise SpoolMissing(f"{filing.path}: gone before it was filed as {filing.name!r}; fetch it again") from error
+        with source, place.open("xb") as copy:
+            while piece := source.read(CHUNK):
+                digest.update(piece)
+                size += len(piece)
+                copy.write(piece)
+            copy.flush()
+            os.fsync(copy.fileno())
+        if size != filing.size or digest.hexdigest() != filing.digest:
+            place.unlink()
+            raise SpoolCorrupt(
+                f"{filing.path}: {size} bytes with digest {digest.hexdigest()[:16]}…, promised were {filing.size} with "
+                f"{filing.digest[:16]}…; {filing.name!r} was not filed, fetch it again"
+            )
+        place.chmod(0o640)
+        return place
+
+    def _keep(self, filing: Filing, arrived: Path) -> Filed | NotFiled:
+        folder = tuple(kept_name(part) for part in filing.folder)
+        name = kept_name(filing.name)
+        for depth in range(1, len(folder) + 1):
+            if self._root.joinpath(*folder[:depth]).is_file():
+                taken = "/".join(folder[:depth])
+                return NotFiled(filing.journey, "folder-name-taken", f"{taken!r} is a document in {self._root}, not a folder")
+        other = beside(name, filing.digest, length=_length, most=LONGEST_NAME_BYTES)
+        names = (name, other) if filing.collision is Collision.KEEP_BOTH else (name,)
+        for candidate in names:
+            record = self._record((*folder, candidate))
+            number = (
+                next((held["number"] for held in record["versions"] if held["identity"] == filing.journey), None)
+                if record
+                else None
+            )
+            if record and number:
+                self._show((*folder, candidate), record)
+                return Filed(filing.journey, "/".join((*folder, candidate)), number, candidate, filing.folder)
+        for candidate in names:
+            path = (*folder, candidate)
+            if self._root.joinpath(*path).is_dir():
+                continue
+            record = self._record(path)
+            if record is None or filing.collision is Collision.NEW_VERSION:
+                return self._add(path, record, filing, arrived)
+        where = "/".join((*folder, name))
+        return NotFiled(filing.journey, "name-taken", f"{where!r} is taken in {self._root}; nothing was replaced")
+
+    def _add(self, path: tuple[str, ...], record: Record | None, filing: Filing, arrived: Path) -> Filed:
+        place, now = self._records.joinpath(*path), datetime.now(UTC).isoformat(timespec="seconds")
+        _make_folders(place)
+        if record is None:
+            record = {"original_name": filing.name, "versions": [], "history": []}
+        elif not (place / "record.json").exists():  # a person's file becomes version 1
+            _link(self._root.joinpath(*path), place / "1", self._incoming)
+        number = max((held["number"] for held in record["versions"]), default=0) + 1
+        arrived.replace(place / str(number))
+        _sync(place)
+        record["versions"].append(
+            {
+                "number": number,
+                "identity": filing.journey,
+                "digest": filing.digest,
+                "size": filing.size,
+                "media_type": filing.media_type,
+                "filed": now,
+                "modified": None if filing.modified is None else filing.modified.astimezone(UTC).isoformat(),
+            }
+        )
+        record["categories"] = {
+            **record.get("categories", {}),
+            **{name: dict(values) for name, values in filing.categories.items()},
+        }
+        record["records_class"] = filing.records_class or record.get("records_class")
+        if filing.access:
+            record["access"] = [grant.model_dump(mode="json") for grant in filing.access]
+        event = "Create" if number == 1 else "Add Version"
+        record["history"].append({"at": now, "event": event, "user": getpass.getuser()})
+        self._write(place / "record.json", record)
+        self._show(path, record)
+        return Filed(filing.journey, "/".join(path), number, path[-1], filing.folder)
+
+    def _show(self, path: tuple[str, ...], record: Record) -> None:
+        """Let the document's name mean its newest version."""
+        shown, newest = self._root.joinpath(*path), self._records.joinpath(*path, str(record["versions"][-1]["number"]))
+        if shown.exists() and (shown.samefile(newest) or _digest(shown) == record["versions"][-1]["digest"]):
+            return
+        _make_folders(shown.parent)
+        _link(newest, shown, self._incoming)
+        _sync(shown.parent)
+
+    def _write(self, place: Path, record: Record) -> None:
+        written = self._incoming / uuid4().hex
+        with written.open("x", encoding="utf-8") as file:
+            # surrogates of names that are no UTF-8 survive as escapes
+            json.dump(record, file, indent=1, ensure_ascii=True)
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(place)
+        _sync(place.parent)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One filing at a time, between processes too. Released by the system when its holder dies."""
+        handle = os.open(self._root / OURS / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+        try:
+            limit = time.monotonic() + self._timeout_seconds
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > limit:
+                        raise RepositoryUnreachable(
+                            f"{self._root}: its lock was held for {self._timeout_seconds} s by another process; try again later"
+                        ) from error
+                    time.sleep(0.005)
+            yield
+        finally:
+            os.close(handle)
+
+    # ------------------------------------------------------------------------------------------------- reading
+
+    def find(self, folder: tuple[str, ...], name: str) -> Kept | None:
+        path = (*(kept_name(part) for part in folder), kept_name(name))
+        return self._kept(path) if self._root.joinpath(*path).exists() else None
+
+    def look(self, folder: tuple[str, ...]) -> Iterator[Kept]:
+        path = tuple(kept_name(part) for part in folder)
+        place = self._root.joinpath(*path)
+        if not place.is_dir():
+            raise DocumentMissing(f"folder {'/'.join(folder)!r} in {self._root}: there is none")
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if not (entry.name.startswith(OURS) or entry.is_symlink()):
+                    yield self._kept((*path, entry.name))
+
+    def get(self, id: str) -> Kept:
+        return self._kept(self._path(id))
+
+    def search(self, *, name: str | None = None, text: str | None = None) -> Iterator[Kept]:
+        words = [word.encode() for word in (text or "").casefold().split()]
+        if not (name or words):
+            return
+        for base, folders, files in os.walk(self._root):
+            folders[:] = sorted(folder for folder in folders if not folder.startswith(OURS))
+            for file in sorted(files):
+                path = (*Path(base).relative_to(self._root).parts, file)
+                if name and name.casefold() not in file.casefold():
+                    continue
+                if not words or self._says(path, words):
+                    yield self._kept(path)
+
+    def _says(self, path: tuple[str, ...], words: list[bytes]) -> bool:
+        """True if all words are in the name, the values or the first MiB of the content."""
+        record = self._record(path) or {}
+        with self._root.joinpath(*path).open("rb") as content:
+            begin = content.read(SEARCHED_BYTES).decode("utf-8", "replace")
+        values = json.dumps(record.get("categories", {}), ensure_ascii=False)
+        said = "\n".join((path[-1], values, begin)).casefold().encode("utf-8", "replace")
+        return all(word in said for word in words)
+
+    def fetch(self, id: str, version: int | None, into: Batch) -> Spooled:
+        path = self._path(id)
+        record = self._record(path)
+        if record is None:
+            raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
+        held = (
+            record["versions"][-1] if version is None else next((v for v in record["versions"] if v["number"] == version), None)
+        )
+        if held is None:
+            raise DocumentMissing(f"{id!r} in {self._root}: has no version {version}")
+        place = self._records.joinpath(*path, str(held["number"]))
+        if not place.exists():
+            place = self._root.joinpath(*path)  # a person's file, of which we have no record
+        file = into.open()
+        try:
+            with _translated(f"{id!r} in {self._root}"), place.open("rb") as source:
+                while piece := source.read(CHUNK):
+                    file.write(piece)
+        except BaseException:
+            file.discard()
+            raise
+        spooled = file.finish()
+        if spooled.size != held["size"] or held["digest"] not in (None, spooled.digest):
+            raise RepositoryError(
+                f"{id!r} in {self._root}: other bytes than were filed; somebody changed them, restore from a backup"
+            )
+        return spooled
+
+    def history(self, id: str) -> Iterator[HistoryEvent]:
+        record = self._record(self._path(id))
+        if record is None:
+            raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
+        for event in reversed(record["history"]):
+            yield HistoryEvent(datetime.fromisoformat(event["at"]), event["event"], event["user"])
+
+    # ------------------------------------------------------------------------------------------------- small things
+
+    def _path(self, id: str) -> tuple[str, ...]:
+        """The path that an id is. Anything that could lead elsewhere is no id."""
+        path = tuple(id.split("/"))
+        if not all(path) or any(_reserved(part) or "\0" in part for part in path) or not self._root.joinpath(*path).exists():
+            raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
+        return path
+
+    def _record(self, path: tuple[str, ...]) -> Record | None:
+        """What is known about a document; a made-up record for a person's file; None where there is nothing."""
+        place = self._records.joinpath(*path) / "record.json"
+        try:
+            record: Record = json.loads(place.read_bytes())
+        except FileNotFoundError:
+            shown = self._root.joinpath(*path)
+            if not shown.is_file():
+                return None
+            status = shown.stat()
+            filed = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
+            version = {"number": 1, "identity": None, "digest": None, "size": status.st_size, "media_type": "", "filed": filed}
+            return {"original_name": path[-1], "versions": [version | {"modified": None}], "history": [], "categories": {}}
+        except ValueError as error:
+            raise RepositoryError(
+                f"{place}: is not readable as a record; restore it from a backup, nothing was changed"
+            ) from error
+        return record
+
+    def _kept(self, path: tuple[str, ...]) -> Kept:
+        record = self._record(path)
+        if record is None:
+            modified = datetime.fromtimestamp(self._root.joinpath(*path).stat().st_mtime, UTC)
+            return Kept("/".join(path), path[-1], True, 0, 0, "", modified)
+        newest = record["versions"][-1]
+        return Kept(
+            id="/".join(path),
+            name=path[-1],
+            container=False,
+            size=newest["size"],
+            version=newest["number"],
+            media_type=newest["media_type"],
+            modified=datetime.fromisoformat(newest["filed"]),
+            identity=newest["identity"],
+            categories=record["categories"],
+        )
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN):
+            raise RepositoryUnreachable(f"{where}: {error.strerror}; the share is away, it is safe to try again") from error
+        raise RepositoryError(
+            f"{where}: {error.strerror} ({error.filename}); what was complete is kept, nothing is half filed"
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as source:
+        while piece := source.read(CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _link(source: Path, place: Path, incoming: Path) -> None:
+    """Put the bytes of ``source`` at ``place`` in one step; shared with it where the file system can."""
+    step = incoming / uuid4().hex
+    try:
+        os.link(source, step)
+    except OSError:
+        shutil.copyfile(source, step)
+        _sync(step)
+    step.replace(place)
+
+
+def _make_folders(folder: Path) -> None:
+    missing = [folder]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        _sync(made.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

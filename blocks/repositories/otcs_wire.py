@@ -1,0 +1,401 @@
+"""Speaking with Content Server's REST interface (OTCS): tickets, encodings, what an answer means, and what may be repeated.
+
+Nothing here knows what a filing is. Two kinds of call, because they fail differently:
+
+- ``ask`` changes nothing. No answer, or one that means "later", is asked again a few times with growing, jittered pauses.
+- ``write`` changes something and is sent once. When it was sent and no answer tells what became of it, ``AnswerLost`` is
+  raised: the caller looks. Only what certainly was not carried out is sent again here (no connection; 401 for an old ticket).
+
+What an answer means, from OpenText's REST reference and its own client (pyxecm):
+
+- 401: the ticket has run out. One thread signs in again for all; each call is then repeated once, its body from the start.
+- 502, 503, 504, an HTML page where JSON was due, an empty success: transient.
+- a name collision is 500 or 400 depending on the call, and is told by its text ("already exists"), never by its status.
+- a missing or invisible node is 400 as a rule, and told by its text too.
+- every answer may carry a renewed ticket in the header ``OTCSTicket``: whoever keeps the newest one stays signed in.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import httpx
+
+from blocks.errors import (
+    DocumentMissing,
+    EditConflict,
+    RepositoryError,
+    RepositoryUnreachable,
+    SignInRefused,
+    SpoolCorrupt,
+    SpoolMissing,
+)
+
+SMALL_BYTES = 1024 * 1024
+"""Below this a file is sent from memory in one piece; measured to be the faster way for small posts."""
+CHUNK_BYTES = 256 * 1024
+ATTEMPTS = 6
+LONGEST_PAUSE_SECONDS = 4.0
+
+Query: TypeAlias = Mapping[str, str | int | list[str]]
+Fields: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
+Json: TypeAlias = dict[str, Any]
+
+
+class Refusal(RepositoryError):
+    """The server answered, and said no. ``text`` is the reason in its own words."""
+
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class NameTaken(Refusal):
+    """The container already holds something of that name (whatever its case)."""
+
+
+class AnswerLost(RepositoryUnreachable):
+    """A write was sent, and no answer tells what became of it. ``running``: the server may still be at it."""
+
+    def __init__(self, message: str, running: bool = False) -> None:
+        super().__init__(message)
+        self.running = running
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The file part of a multipart call. Its bytes are counted and hashed on the way: others than promised are never filed."""
+
+    path: Path
+    name: str
+    media_type: str
+    size: int
+    digest: str
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes. Raises before the last piece is out, so that the server can never take a wrong body for a whole one."""
+        digest, sent, held = sha256(), 0, b""
+        try:
+            with self.path.open("rb") as source:
+                while piece := source.read(CHUNK_BYTES):
+                    if held:
+                        yield held
+                    digest.update(piece)
+                    sent, held = sent + len(piece), piece
+                    if sent > self.size:
+                        break
+        except FileNotFoundError as error:
+            raise SpoolMissing(f"{self.path}: gone before it was filed as {self.name!r}; fetch it again") from error
+        except OSError as error:
+            raise RepositoryError(f"{self.path}: cannot be read ({error.strerror}); {self.name!r} was not filed") from error
+        if sent != self.size or digest.hexdigest() != self.digest:
+            raise SpoolCorrupt(
+                f"{self.path}: {sent} bytes with digest {digest.hexdigest()[:16]}…, promised were {self.size} with "
+                f"{self.digest[:16]}…; {self.name!r} was not filed, fetch it again"
+            )
+        yield held
+
+
+def pauses() -> Iterator[None]:
+    """Yields once per attempt; sleeps between attempts, longer each time and never in step with others."""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(min(LONGEST_PAUSE_SECONDS, 0.15 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311
+        yield
+
+
+class Wire:
+    """One signed-in account at one server. Used by several threads at once."""
+
+    def __init__(
+        self,
+        url: str,
+        username: str,
+        password: Callable[[], str],
+        *,
+        timeout_seconds: float,
+        connections: int,
+        ca: Path | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._username, self._password = username, password
+        self._client = httpx.Client(
+            verify=_trust(self.url, ca),
+            timeout=httpx.Timeout(timeout_seconds),
+            # Idle connections are given up before the usual servers do (5 s): a post on one just being closed is a lost answer.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections, keepalive_expiry=3.0),
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            follow_redirects=False,
+            trust_env=False,
+        )
+        self._lock, self._ticket, self._sign_ins = Lock(), "", 0
+
+    # ------------------------------------------------------------------------------------------------- the two kinds of call
+
+    def ask(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Json | None = None,
+        fields: Fields | None = None,
+    ) -> Json:
+        """A call that changes nothing. ``what`` names it in errors: ``"versions of node 4711"``."""
+        timeouts = 0
+        for _ in pauses():
+            try:
+                return self._judge(what, self._send(what, method, path, query=query, fields=_form(body, fields)))
+            except _Stalled as error:
+                failure: RepositoryUnreachable = error
+                timeouts += 1
+                if timeouts == 2:  # each has already waited as long as was agreed
+                    break
+            except RepositoryUnreachable as error:
+                failure = error
+        raise RepositoryUnreachable(*failure.args) from failure
+
+    def write(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        *,
+        body: Json | None = None,
+        fields: Fields | None = None,
+        upload: Upload | None = None,
+    ) -> Json:
+        """A call that changes something. ``body`` goes as JSON in the one form field ``body``, ``fields`` as they are."""
+        form = _form(body, fields)
+        for _ in pauses():
+            try:
+                response = self._send(what, method, path, fields=form, upload=upload)
+                break
+            except _NoConnection as error:
+                failure = error
+            except RepositoryUnreachable as error:
+                raise AnswerLost(f"{error}; whether it was carried out is looked up", isinstance(error, _Stalled)) from error
+        else:
+            raise RepositoryUnreachable(*failure.args) from failure
+        try:
+            return self._judge(what, response)
+        except RepositoryUnreachable as error:
+            # A gateway gives up on a server that may well go on; the server's own page means that it has stopped.
+            raise AnswerLost(str(error), response.status_code in (502, 504)) from error
+
+    @contextmanager
+    def download(self, what: str, path: str) -> Iterator[httpx.Response]:
+        """A body as a stream. Raises ``RepositoryUnreachable`` for anything that may be tried again."""
+        for last in (False, True):
+            generation, headers = self._keys()
+            with _translated(f"{what} at {self.url}"), self._client.stream("GET", self._at(path), headers=headers) as answer:
+                if answer.status_code != 401 or last:
+                    self._renew(generation, answer)
+                    if answer.status_code != 200:
+                        answer.read()
+                        self._judge(what, answer)
+                    yield answer
+                    return
+            self._sign_in(generation)
+
+    # ------------------------------------------------------------------------------------------------- tickets
+
+    def sign_in(self) -> None:
+        """Get a ticket. Raises ``SignInRefused`` for a wrong name or password, which is never tried again by itself."""
+        self._sign_in(self._sign_ins)
+
+    def _sign_in(self, generation: int) -> None:
+        with self._lock:
+            if self._sign_ins != generation:
+                return  # another thread has just done it for all of us
+            what = f"sign-in of {self._username}"
+            form = {"username": self._username, "password": self._password()}
+            for _ in pauses():
+                try:
+                    with _translated(f"{what} at {self.url}"):
+                        response = self._client.post(self._at("v1/auth"), data=form)
+                    answer = self._judge(what, response)
+                    break
+                except RepositoryUnreachable as error:
+                    failure = error
+                    if isinstance(error, _Stalled):
+                        raise
+            else:
+                raise RepositoryUnreachable(*failure.args) from failure
+            ticket = answer.get("ticket")
+            if not isinstance(ticket, str) or not ticket:
+                raise RepositoryError(
+                    f"{what} at {self.url}: the answer holds no ticket; is this the address of Content Server?"
+                )
+            self._ticket, self._sign_ins = ticket, self._sign_ins + 1
+
+    def _keys(self) -> tuple[int, dict[str, str]]:
+        with self._lock:
+            return self._sign_ins, {"OTCSTicket": self._ticket}
+
+    def _renew(self, generation: int, response: httpx.Response) -> None:
+        """Keep the newest echoed ticket; an echo of before the last sign-in is stale."""
+        ticket = response.headers.get("OTCSTicket")
+        if ticket and ticket != self._ticket:
+            with self._lock:
+                if self._sign_ins == generation:
+                    self._ticket = ticket
+
+    # ------------------------------------------------------------------------------------------------- one sending
+
+    def _at(self, path: str) -> str:
+        return f"{self.url}/api/{path}"
+
+    def _send(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        fields: Fields | None = None,
+        upload: Upload | None = None,
+    ) -> httpx.Response:
+        for last in (False, True):
+            generation, headers = self._keys()
+            body: dict[str, Any] = {}
+            if upload is not None:
+                headers |= (framed := _Framed(fields or {}, upload)).headers
+                body["content"] = framed.content()
+            elif fields:
+                body["data"] = fields
+            with _translated(f"{what} at {self.url}"):
+                response = self._client.request(method, self._at(path), params=query, headers=headers, **body)
+            if response.status_code != 401 or last:
+                self._renew(generation, response)
+                return response
+            self._sign_in(generation)
+        raise AssertionError
+
+    def _judge(self, what: str, response: httpx.Response) -> Json:
+        """The answer's JSON object, or the error that it means."""
+        where, status = f"{what} at {self.url}", response.status_code
+        if status in (429, 502, 503, 504):
+            raise RepositoryUnreachable(f"{where}: {status}, the server is away or too busy; it is safe to try again")
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if response.is_success:
+            if isinstance(answer, dict) and answer:
+                return answer
+            # An empty success is how a proxy or a restarting server looks; OpenText's client repeats it too.
+            raise RepositoryUnreachable(f"{where}: {status} without a JSON answer; it is safe to try again")
+        if not isinstance(answer, dict):
+            if status >= 500:
+                raise RepositoryUnreachable(f"{where}: {status} with a page instead of an answer; it is safe to try again")
+            answer = {}
+        text = _reason(answer) or ("too large for the server" if status == 413 else f"status {status} without a reason")
+        words = text.casefold()
+        if status == 401:
+            raise SignInRefused(f"{where}: {text}; check the account, nothing was changed")
+        if status == 409 or "edit conflict" in words:
+            raise EditConflict(f"{where}: {text}; somebody changed it in between, it is safe to try again")
+        if "already exists" in words:
+            raise NameTaken(f"{where}: {text}", text)
+        if status == 404 or "could not get a node" in words or "could not be accessed" in words:
+            raise DocumentMissing(f"{where}: {text}")
+        raise Refusal(f"{where}: {text}", text)
+
+    def close(self) -> None:
+        """Give the ticket back and close the connections. Safe to call twice."""
+        if self._client.is_closed:
+            return
+        try:
+            if self._ticket:
+                with _translated("sign-out"):
+                    self._client.request("DELETE", self._at("v1/auth"), headers=self._keys()[1])
+        except RepositoryUnreachable:
+            return  # the ticket runs out by itself; what was done in the session stands
+        finally:
+            self._client.close()
+
+
+class _Stalled(RepositoryUnreachable):
+    """The server took the call and did not answer in time."""
+
+
+class _NoConnection(RepositoryUnreachable):
+    """Nothing was sent."""
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise _NoConnection(f"{where}: no connection ({error}); check address and network, nothing was changed") from error
+    except httpx.TimeoutException as error:
+        raise _Stalled(f"{where}: no answer in time; it is safe to try again") from error
+    except httpx.TransportError as error:
+        raise RepositoryUnreachable(f"{where}: the connection was lost ({error}); it is safe to try again") from error
+
+
+def _trust(url: str, ca: Path | None) -> ssl.SSLContext:
+    if url.startswith("https:"):
+        return ssl.create_default_context(cafile=None if ca is None else str(ca))
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used: loading the authorities would cost every session 30 ms
+
+
+def _form(body: Json | None, fields: Fields | None) -> Fields:
+    return dict(fields or {}) if body is None else {**(fields or {}), "body": json.dumps(body)}
+
+
+def _reason(answer: Json) -> str:
+    results = answer.get("results")
+    inner = results if isinstance(results, dict) else {}
+    for text in (answer.get("errorDetail"), answer.get("error"), inner.get("errMsg")):
+        if isinstance(text, str) and text:
+            return text
+    return ""
+
+
+class _Framed:
+    """A multipart body framed by ourselves: exact length, file part last, in one piece or streamed in bounded memory."""
+
+    def __init__(self, fields: Fields, upload: Upload) -> None:
+        boundary = uuid4().hex
+        parts = [
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            for name, value in fields.items()
+        ]
+        # Escaped as browsers do (HTML, "multipart/form-data encoding algorithm"): a name cannot end the header.
+        filename = upload.name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+        media_type = upload.media_type if upload.media_type.isascii() and upload.media_type.isprintable() else ""
+        parts.append(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\n'
+            f"Content-Type: {media_type or 'application/octet-stream'}\r\n\r\n"
+        )
+        self._head, self._tail = "".join(parts).encode(), f"\r\n--{boundary}--\r\n".encode()
+        self._upload = upload
+        self.headers = {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(len(self._head) + upload.size + len(self._tail)),
+        }
+
+    def content(self) -> bytes | Iterator[bytes]:
+        if self._upload.size < SMALL_BYTES:
+            return b"".join(self._stream())
+        return self._stream()
+
+    def _stream(self) -> Iterator[bytes]:
+        yield self._head
+        yield from self._upload.pieces()
+        yield self._tail

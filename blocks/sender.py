@@ -1,0 +1,251 @@
+"""The sender's client: how a worker asks the process that alone judges proofs, sends and seals.
+
+It speaks HTTP over a Unix socket. Nothing of a proof's secret ever comes back; what comes back is sealed by the sender.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from blocks.endpoints.base import Endpoint
+from blocks.errors import ConfigurationError, SenderError, SenderUnreachable, SendRefused
+from blocks.outbound import Delivered, Destination, Matter, Policies, Refusal, Round, Vote, iso
+from blocks.values import Proof, name_b64
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the repository says of one document now, as a worker looked it up just before asking to send."""
+
+    repository_id: str
+    newest: int | None
+    """Its newest version; None if it is gone."""
+    admitted: bool = True
+    """The stream's terms still let it go."""
+    sha256: str | None = None
+    """Of the version that the package names, if its bytes were read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """How far a package has come at one destination."""
+
+    destination: int
+    """Its place in the package's destinations, from 0."""
+    files: tuple[Delivered, ...]
+    """Those that stand there, or stood."""
+    unknown: tuple[bytes, ...] = ()
+    """Names of which nobody here can tell whether they arrived: a person asks the partner. They are never sent again by us."""
+    problem: str = ""
+    """Why not all is there; "" if it is."""
+    worth_retrying: bool = False
+    """True if the same call may do better later; it never sends a file twice."""
+
+    @property
+    def complete(self) -> bool:
+        return not self.problem and not self.unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the sender says about itself."""
+
+    key: str
+    """Id of its seal key."""
+    public: bytes
+    """Its public key, 32 bytes: what a verifier keeps."""
+
+
+class Sender:
+    """The process behind a socket. Each verb is safe to repeat.
+
+    Raises ``SenderUnreachable`` if it does not answer, ``SendRefused`` if it will not, ``SenderError`` if it cannot.
+    """
+
+    def __init__(self, path: Path, *, timeout_seconds: float = 30.0, sending_seconds: float = 3600.0) -> None:
+        self._socket = path
+        self._sending = httpx.Timeout(timeout_seconds, read=sending_seconds)
+        self._client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(path)), base_url="http://sender", timeout=timeout_seconds, trust_env=False
+        )
+
+    # ---------------------------------------------------------------------------------------- what workers ask
+
+    def judge(
+        self,
+        answer: Mapping[str, Any],
+        matter: Matter,
+        policies: Policies,
+        asked: Round,
+        *,
+        votes: Iterable[Vote] = (),
+        asked_at: datetime,
+        at: datetime,
+        shown: str,
+    ) -> Vote | Refusal:
+        """Judge what a person filled in: their sealed vote, or why it does not count.
+
+        ``policies`` are the parts of the package's policy digest; ``votes`` the sealed ones so far; ``asked_at`` when the round was
+        written down, ``at`` the server's time at which the run left Paused; ``shown`` the SHA-256 of the text that the form showed.
+        A round is judged once: asked again with the same answer, it is answered the same.
+        """
+        told = self._post(
+            "/judge",
+            {
+                "answer": dict(answer),
+                "matter": _matter(matter, policies),
+                "round": {"n": asked.n, "key": asked.key, "run": asked.run, "digest": asked.digest},
+                "votes": [vote.facts for vote in votes],
+                "asked_at": iso(asked_at),
+                "at": iso(at),
+                "shown": shown,
+            },
+        )
+        if refusal := told.get("refusal"):
+            return Refusal(refusal["code"], refusal["first_line"])
+        return Vote.parse(told["vote"])
+
+    def send(self, matter: Matter, policies: Policies, votes: Iterable[Vote], seen: Sequence[Seen]) -> list[Arrived]:
+        """Send a package that these votes release, as far as it can be sent now; one answer per destination.
+
+        ``seen`` tells of every document of the package what the repository says now.
+        """
+        told = self._post(
+            "/send",
+            {
+                "matter": _matter(matter, policies),
+                "votes": [vote.facts for vote in votes],
+                "seen": [asdict(one) for one in seen],
+            },
+            self._sending,
+        )
+        return [_arrived(one) for one in told["destinations"]]
+
+    def seal(self, purpose: str, text: str) -> bytes:
+        """The sender's signature over the canonical text of a ``checkpoint`` or a ``certificate``."""
+        return base64.b64decode(self._post("/seal", {"purpose": purpose, "text": text})["signature"])
+
+    def health(self) -> Health:
+        told = self._ask("GET", "/health")
+        return Health(told["key"], base64.b64decode(told["public"]))
+
+    # ---------------------------------------------------------------------------------------- what ops ask
+
+    def unlock(self, approver: str) -> bool:
+        """Let an approver who gave too many wrong proofs try again. False if nothing was counted against them. Ops only."""
+        return bool(self._post("/unlock", {"approver": approver})["unlocked"])
+
+    # ---------------------------------------------------------------------------------------- the wire
+
+    def _post(self, path: str, body: Mapping[str, Any], timeout: httpx.Timeout | None = None) -> dict[str, Any]:
+        return self._ask("POST", path, json=dict(body), **({"timeout": timeout} if timeout else {}))
+
+    def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        try:
+            # httpcore leaves its socket open when nobody listens; so we knock first, with one of our own.
+            with socket.socket(socket.AF_UNIX) as knock:
+                knock.connect(str(self._socket))
+            response = self._client.request(method, path, **request)
+        except (httpx.TransportError, OSError) as error:
+            raise SenderUnreachable(
+                f"the sender at {self._socket} does not answer ({error or type(error).__name__}); see that 'countersign sender' "
+                "runs and that this user may call it. Nothing is lost, and it will be tried again"
+            ) from error
+        try:
+            told = response.json()
+        except ValueError as error:
+            raise SenderError(
+                f"the sender at {self._socket} gave an answer that is none (HTTP {response.status_code})"
+            ) from error
+        if response.is_success and isinstance(told, dict):
+            return told
+        raise _error(response.status_code, told)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _error(status: int, told: Any) -> SenderError | ConfigurationError:
+    """What an HTTP status of the sender means."""
+    reason = told.get("reason") if isinstance(told, dict) else None
+    said = str(reason) if reason else f"the sender could not do this (HTTP {status}); its log says why"
+    kinds: dict[int, type[SenderError | ConfigurationError]] = {
+        403: SendRefused,
+        409: SendRefused,
+        500: SenderError,
+        501: ConfigurationError,
+        503: SenderUnreachable,
+    }
+    return kinds.get(status, SenderError)(said)
+
+
+def destination_of(endpoint: Endpoint, folder: str) -> Destination:
+    """A folder at an endpoint, as a package names it and approvers agree to it."""
+    root = getattr(endpoint, "root", None)
+    return Destination(
+        protocol=endpoint.protocol,
+        host=getattr(endpoint, "host", ""),
+        port=getattr(endpoint, "port", 0),
+        user=getattr(endpoint, "username", ""),
+        path=folder if root is None else f"{root}/{folder}",
+        key_fingerprint=" ".join(sorted(pin.rstrip("=") for pin in getattr(endpoint, "host_keys", ()))),
+    )
+
+
+def _matter(matter: Matter, policies: Policies) -> dict[str, Any]:
+    asked = matter.requester
+    return {
+        "package": matter.package.text,
+        "policies": policies.facts,
+        "run": matter.run,
+        "requester": {"id": asked.id, "proven": asked.proven} if asked else None,
+        "editors": sorted(matter.editors),
+        "deadline": iso(matter.deadline) if matter.deadline else None,
+    }
+
+
+def _arrived(told: Mapping[str, Any]) -> Arrived:
+    return Arrived(
+        destination=told["destination"],
+        files=tuple(delivered_of(file) for file in told["files"]),
+        unknown=tuple(base64.b64decode(name) for name in told["unknown"]),
+        problem=told["problem"],
+        worth_retrying=told["worth_retrying"],
+    )
+
+
+def delivered_of(told: Mapping[str, Any]) -> Delivered:
+    """Back from :func:`delivered_facts`, as they stand on the wire and in the ledger."""
+    names = {key: base64.b64decode(told[key]) for key in ("name", "source")}
+    return Delivered(**{**told, **names, "proof": Proof(told["proof"]), "at": datetime.fromisoformat(told["at"])})
+
+
+def delivered_facts(file: Delivered) -> dict[str, Any]:
+    """As JSON values, for the wire."""
+    return {
+        "destination": file.destination,
+        "name": name_b64(file.name),
+        "source": name_b64(file.source),
+        "approved": file.approved,
+        "read": file.read,
+        "sent": file.sent,
+        "proof": file.proof.value,
+        "proven": file.proven,
+        "at": iso(file.at),
+        "collected": file.collected,
+    }

@@ -1,0 +1,290 @@
+"""The spool: bytes in transit, kept by their SHA-256 digest. It may be rebuilt from the source at any time.
+
+A consignment is one ``Batch``. Its files are written beside the store under temporary names, hashed as they pass through,
+and become visible under their digests when the batch commits: one sync for all of them, then the renames, then one sync of
+the names. Only after that may the ledger say "fetched".
+
+::
+
+    <spool>/incoming/<batch>/<n>         being written
+    <spool>/partial/<resume key>         an interrupted file, until somebody goes on with it or it is too old
+    <spool>/store/ab/abcdef…             complete, by digest, read-only
+    <spool>/corrupt/abcdef…              bytes that stopped being what their name says, set aside
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+from blocks.errors import SpoolCorrupt, SpoolFull, SpoolMissing
+
+CHUNK = 1024 * 1024
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """Bytes that a batch holds completely."""
+
+    digest: str
+    size: int
+
+
+class SpoolFile:
+    """One file being written into a batch. ``size`` is how far it is; a resumed one starts above zero."""
+
+    def __init__(self, batch: Batch, path: Path, resume_key: str | None) -> None:
+        self._batch, self._path, self._key = batch, path, resume_key
+        self._hash = hashlib.sha256()
+        self.size = 0
+        kept = batch.spool.partial / resume_key if resume_key else None
+        if kept is not None and _take(kept, path):
+            with path.open("rb") as old:
+                while data := old.read(CHUNK):
+                    self._hash.update(data)
+                    self.size += len(data)
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Add bytes at the end. Raises ``SpoolFull`` when the floor of free disk is reached."""
+        self._batch.reserve(len(data))
+        self._hash.update(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        self.size += len(data)
+
+    def tail(self, count: int) -> bytes:
+        """The last ``count`` bytes written so far, to compare with the source before resuming."""
+        with self._path.open("rb") as written:
+            written.seek(max(0, self.size - count))
+            return written.read(count)
+
+    def restart(self) -> None:
+        """Forget what was written: the source has other bytes now."""
+        self._file.truncate(0)
+        self._hash, self.size = hashlib.sha256(), 0
+
+    def finish(self) -> Spooled:
+        """All bytes are here."""
+        self._end()
+        done = Spooled(self._hash.hexdigest(), self.size)
+        self._batch.finished(self._path, done)
+        return done
+
+    def keep(self) -> None:
+        """The source broke off: keep what came, for a later file with the same resume key."""
+        self._end()
+        if self._key and self.size:
+            _take(self._path, self._batch.spool.partial / self._key)
+        else:
+            self._path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Nothing of this is wanted."""
+        self._end()
+        self._path.unlink(missing_ok=True)
+
+    def _end(self) -> None:
+        self._file.close()
+        self._batch.unfinished.discard(self)
+
+
+class Batch:
+    """The files of one consignment on their way into the store. Leaving the ``with`` block normally commits."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self._folder, self._lock = _locked_folder(spool.incoming)
+        self._count = 0
+        self._budget = 0
+        self._done: dict[Path, Spooled] = {}
+        self.unfinished: set[SpoolFile] = set()
+
+    def open(self, resume_key: str | None = None) -> SpoolFile:
+        """Begin a file. With a key, go on with what an earlier batch kept under that key."""
+        self._count += 1
+        file = SpoolFile(self, self._folder / str(self._count), resume_key)
+        self.unfinished.add(file)
+        return file
+
+    def reserve(self, count: int) -> None:
+        """Raise ``SpoolFull`` before the disk falls under the floor. Asks the disk once per 64 MiB."""
+        self._budget -= count
+        if self._budget < 0:
+            self.spool.check_room(count)
+            self._budget = min(64 * CHUNK, max(0, self.spool.free_bytes() - self.spool.floor_bytes))
+
+    def finished(self, path: Path, spooled: Spooled) -> None:
+        self._done[path] = spooled
+
+    def commit(self) -> None:
+        """Make everything finished visible by its digest, and safe against a power cut."""
+        _sync_filesystem(self._lock)
+        for path, spooled in self._done.items():
+            place = self.spool.place(spooled.digest)
+            place.parent.mkdir(exist_ok=True)
+            path.chmod(0o440)
+            path.replace(place)
+        if self._done:
+            _sync_filesystem(self._lock)
+        self._done.clear()
+
+    def close(self) -> None:
+        """End the batch. Files that were not finished are kept under their resume key, or gone."""
+        for file in list(self.unfinished):
+            file.keep()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            # Files that were complete before a break are worth keeping; what was not finished is gone or set apart.
+            self.commit()
+        finally:
+            self.close()
+
+
+class Spool:
+    """A folder of bytes by digest, safe for several processes on one machine."""
+
+    def __init__(self, folder: Path, *, floor_bytes: int = 1024**3) -> None:
+        self.folder, self.floor_bytes = folder, floor_bytes
+        self.incoming, self.partial = folder / "incoming", folder / "partial"
+        self.store, self.corrupt = folder / "store", folder / "corrupt"
+        for part in (self.incoming, self.partial, self.store, self.corrupt):
+            part.mkdir(parents=True, exist_ok=True, mode=0o750)
+
+    def batch(self) -> Batch:
+        """Begin a consignment. Raises ``SpoolFull`` when the disk is already under the floor."""
+        self.check_room(0)
+        return Batch(self)
+
+    def place(self, digest: str) -> Path:
+        return place_in(self.folder, digest)
+
+    def holds(self, digest: str) -> bool:
+        return self.place(digest).exists()
+
+    def path(self, digest: str) -> Path:
+        """Where the bytes of a digest are. Raises ``SpoolMissing``."""
+        place = self.place(digest)
+        if not place.exists():
+            raise SpoolMissing(f"{digest[:16]}…: not in the spool {self.folder}; it will be fetched again from its source")
+        return place
+
+    def verify(self, digest: str) -> Path:
+        """Read the bytes of a digest again. Raises ``SpoolCorrupt`` (and sets them aside) when they are others."""
+        place = self.path(digest)
+        with place.open("rb") as stored:
+            found = hashlib.file_digest(stored, "sha256").hexdigest()
+        if found != digest:
+            place.replace(self.corrupt / f"{digest}.{uuid4().hex[:8]}")
+            raise SpoolCorrupt(
+                f"{digest[:16]}…: the spool held bytes with digest {found[:16]}…; they were moved to {self.corrupt}, "
+                "nothing was sent or filed, and the source will be fetched again"
+            )
+        return place
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self.folder).free
+
+    def check_room(self, count: int) -> None:
+        """Raise ``SpoolFull`` if ``count`` more bytes would leave less free disk than the floor."""
+        free = self.free_bytes()
+        if free - count < self.floor_bytes:
+            raise SpoolFull(
+                f"{self.folder}: {free // CHUNK} MiB free, the floor is {self.floor_bytes // CHUNK} MiB; nothing was lost. "
+                "Free disk space, run 'countersign spool collect', or lower COUNTERSIGN_SPOOL_FLOOR_BYTES"
+            )
+
+    def collect(self, needed: Iterable[str], *, older_than: timedelta = timedelta(hours=24)) -> int:
+        """Remove bytes that no open journey needs and that have rested for a while. Returns bytes freed.
+
+        ``needed`` are the digests of all open journeys. The age protects what was committed after ``needed`` was asked.
+        """
+        keep, limit, freed = set(needed), time.time() - older_than.total_seconds(), 0
+        for path in [*self.store.glob("*/*"), *self.partial.iterdir()]:
+            with _gone_is_fine():
+                status = path.stat()
+                if path.name not in keep and max(status.st_mtime, status.st_ctime) < limit:
+                    path.unlink()
+                    freed += status.st_size
+        for folder in self.incoming.iterdir():
+            with _gone_is_fine(), _abandoned(folder) as abandoned:
+                if abandoned:
+                    freed += sum(file.stat().st_size for file in folder.iterdir())
+                    shutil.rmtree(folder, ignore_errors=True)
+        return freed
+
+
+def place_in(folder: Path, digest: str) -> Path:
+    """Where a spool keeps the bytes of a digest, for a process that reads it and may not write there."""
+    return folder / "store" / digest[:2] / digest
+
+
+def _take(source: Path, place: Path) -> bool:
+    """Move a file; False if it is not there (somebody else took it first)."""
+    try:
+        source.replace(place)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        return
+
+
+def _locked_folder(place: Path) -> tuple[Path, int]:
+    """A folder for a batch, with its lock. Whoever holds that is alive: ``collect`` leaves the folder alone."""
+    while True:
+        folder = place / uuid4().hex
+        folder.mkdir()
+        with _gone_is_fine():
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock).st_nlink:
+                return folder, lock
+            os.close(lock)  # collected before it was locked
+
+
+@contextmanager
+def _abandoned(folder: Path) -> Iterator[bool]:
+    """True while we hold the lock of a batch folder, which means that its writer is dead."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def _sync_filesystem(handle: int) -> None:
+    # One syncfs for the whole consignment costs a fifth of an fsync per file.
+    if _libc.syncfs(handle) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,0 +1,485 @@
+"""The frozen values that travel between flows, tasks, rules and blocks. No Prefect, no I/O.
+
+::
+
+    a partner's server                 us                                      a repository
+    RemoteFile ── sighted as ─▶ Arrival ─ fetched ─▶ Document ─ judged ─▶ Verdict (Findings)
+                                                        │                     │ accepted        refused
+                                                        └── planned as ─▶ Filing ─▶ Filed    Quarantined
+
+What was agreed with a partner (streams, rules, targets) is below as pydantic models, because it is parsed at the door.
+"""
+
+from __future__ import annotations
+
+import base64
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+# --------------------------------------------------------------------------------------------- names from outside
+
+
+def shown(name: bytes | str) -> str:
+    """A partner's name made safe to show: every byte that is not plain printable text is escaped, reversibly.
+
+    >>> shown(b"a\\nb"), shown("invoice\\u202efdp.exe"), shown(b"M\\xfcller.csv")
+    ('a\\\\x0ab', 'invoice\\\\u202efdp.exe', 'M\\\\xfcller.csv')
+    """
+    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    out = []
+    for char in text:
+        code = ord(char)
+        if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
+            out.append(f"\\x{code - 0xDC00:02x}")
+        elif char == "\\":
+            out.append("\\\\")
+        elif unicodedata.category(char)[0] in "CZ" and char != " ":  # controls, bidi marks, odd blanks
+            out.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+        else:
+            out.append(char)
+    return "".join(out)
+
+
+def name_b64(name: bytes) -> str:
+    """The exact bytes of a name, for JSON."""
+    return base64.b64encode(name).decode("ascii")
+
+
+# --------------------------------------------------------------------------------------------- at an endpoint
+
+
+class FileKind(StrEnum):
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file as its server lists it. Name, size and time are claims, not facts."""
+
+    folder: str
+    """Where we looked, as the profile spells it."""
+    name: bytes
+    """The exact bytes of the last path segment."""
+    size: int
+    modified: datetime | None
+    """UTC, as precise as the server tells; None where it does not."""
+    kind: FileKind = FileKind.FILE
+
+    @property
+    def shown(self) -> str:
+        return shown(self.name)
+
+
+class Outcome(StrEnum):
+    """What became of one file in a call that carries many."""
+
+    DONE = "done"
+    VANISHED = "vanished"  # it was listed, and is not there now
+    CHANGED = "changed"  # size or time differ from what we were told: left alone
+    EXISTS = "exists"  # the wanted name is taken: nothing was overwritten
+    REFUSED = "refused"  # the server does not let us
+    NOT_A_FILE = "not a file"
+    ILLEGAL_NAME = "illegal name"  # a name that no honest listing contains: never used in a path
+    UNKNOWN = "unknown"  # the answer was lost and looking did not tell
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One file whose bytes are in the spool batch: complete, counted and hashed."""
+
+    file: RemoteFile
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """One file that a call could not carry, and why. The others in the call are not affected."""
+
+    file: RemoteFile
+    outcome: Outcome
+    reason: str
+
+
+class Proof(StrEnum):
+    """How we know that a placed file holds our bytes, strongest first."""
+
+    READ_BACK = "read back"
+    SERVER_HASH = "server hash"
+    SIZE_ONLY = "size only"
+    UNVERIFIABLE = "sent, unverifiable"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A file to place at an endpoint."""
+
+    source: Path
+    name: bytes
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file that stands under its final name at an endpoint, and how we know."""
+
+    file: RemoteFile
+    digest: str
+    proof: Proof
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Rename ``file`` to ``name`` in ``folder``, if it still is what we saw."""
+
+    file: RemoteFile
+    folder: str
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of one rename or removal."""
+
+    file: RemoteFile
+    outcome: Outcome
+    reason: str = ""
+
+
+class Exists(StrEnum):
+    """What to do when a wanted name is taken."""
+
+    REFUSE = "refuse"
+    REPLACE = "replace"
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointCapabilities:
+    """What a server can do, found out when connecting. Data, so that code asks instead of knowing brands."""
+
+    server: str
+    """The server's own words about itself, made safe to show."""
+    fingerprint: str | None = None
+    """Of the host key or certificate in use."""
+    rename_replaces: bool = False
+    """An atomic rename over an existing name is offered."""
+    hashes: tuple[str, ...] = ()
+    resume: bool = True
+    read_bytes: int = 32768
+    write_bytes: int = 32768
+
+
+# --------------------------------------------------------------------------------------------- arrivals and documents
+
+
+class Stage(StrEnum):
+    """How far an arrival's journey has come. The ledger knows; this is its index."""
+
+    SIGHTED = "sighted"  # listed, perhaps still being written; not yet a journey
+    CLAIMED = "claimed"
+    FETCHED = "fetched"
+    JUDGED = "judged"
+    FILED = "filed"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+    LEFT = "left"  # settled for us, and the original still stands at the partner: watched, not worked on
+    CLEARED = "cleared"  # closed: the original was cleared or seen absent
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A file seen at an endpoint that is ours to work on, under a journey of its own."""
+
+    journey: str
+    partner: str
+    stream: str
+    file: RemoteFile
+    first_seen: datetime
+    stage: Stage = Stage.CLAIMED
+    digest: str | None = None
+    """Set from the stage FETCHED on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An arrival's bytes in the spool."""
+
+    journey: str
+    name: bytes
+    size: int
+    digest: str
+    path: Path
+    sniffed: str = ""
+    """Media type told by the bytes, not by the name; "" until looked at."""
+
+    @property
+    def shown(self) -> str:
+        return shown(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What our looks at one file so far have told. Times are the database's, not the server's."""
+
+    journey: str
+    file: RemoteFile
+    stage: Stage
+    first_seen: datetime
+    unchanged_since: datetime
+    """When we first saw the size and time it has now."""
+    last_seen: datetime
+    looks: int
+    """How often size and time were seen equal, this look included."""
+    digest: str | None = None
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong (or worth a note) in one document, so that its sender can mend it."""
+
+    code: str
+    """Stable, kebab-case, for people and programs: ``wrong-type``, ``illegal-name``."""
+    message: str
+    """What is wrong, in a sentence. Partner text in it went through ``shown``."""
+    file: str = ""
+    row: int | None = None
+    """Line record in the file, the header being row 1."""
+    column: str | None = None
+    value: str | None = None
+    rule: str = ""
+    fix: str = ""
+    severity: Severity = Severity.ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All findings about one document, merged."""
+
+    journey: str
+    doctype: str | None
+    findings: tuple[Finding, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What was learned from name and content (``invoice_number``, ``rows``, ``sku_count``): usable in targets."""
+
+    @property
+    def accepted(self) -> bool:
+        return self.doctype is not None and all(finding.severity is not Severity.ERROR for finding in self.findings)
+
+    @property
+    def reason(self) -> str:
+        """The first error's code, message and rule; "" when accepted."""
+        for finding in self.findings:
+            if finding.severity is Severity.ERROR:
+                return f"{finding.code}: {finding.message}" + (f" Rule: {finding.rule}" if finding.rule else "")
+        return "" if self.accepted else "unrecognised: no document type of this stream fits"
+
+
+# --------------------------------------------------------------------------------------------- in a repository
+
+
+class Right(StrEnum):
+    """What a grant allows; each includes the ones before it."""
+
+    SEE = "see"
+    READ = "read"
+    EDIT = "edit"
+    DELETE = "delete"
+    FULL = "full"
+
+
+class Terms(BaseModel):
+    """Something agreed: frozen, and a typo in it is loud."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Grant(Terms):
+    """Access for one user or group."""
+
+    who: str = Field(description="Login of a user or name of a group in the repository")
+    right: Right = Field(default=Right.READ, description="see, read, edit, delete or full; each includes the ones before")
+
+
+class Collision(StrEnum):
+    """What to do when a repository already holds a document of that name in that folder."""
+
+    NEW_VERSION = "new version"
+    REFUSE = "refuse"
+    KEEP_BOTH = "keep both"  # ours gets a short suffix from its digest
+
+
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """What a repository is asked to keep."""
+
+    journey: str
+    """Becomes the node's external identity: how a lost answer is settled by looking."""
+    name: str
+    folder: tuple[str, ...]
+    """Path below the repository's root; missing folders are created."""
+    path: Path
+    digest: str
+    size: int
+    media_type: str
+    categories: Mapping[str, Mapping[str, str | tuple[str, ...]]] = field(default_factory=dict)
+    """Category name -> attribute name -> value or values."""
+    records_class: str | None = None
+    access: tuple[Grant, ...] = ()
+    """Empty: inherited from the folder. Else exactly these, and public access removed."""
+    modified: datetime | None = None
+    collision: Collision = Collision.NEW_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A filing that the repository holds completely: content, values, classification, access."""
+
+    journey: str
+    id: str
+    version: int
+    name: str
+    folder: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotFiled:
+    """A filing that the repository will not take as it is. Nothing of it was left behind."""
+
+    journey: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A document or folder as a repository describes it."""
+
+    id: str
+    name: str
+    container: bool
+    size: int
+    version: int
+    media_type: str
+    modified: datetime | None
+    identity: str | None = None
+    """The journey that filed it, if one of ours did."""
+    categories: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """One line of a repository's own audit trail."""
+
+    at: datetime
+    event: str
+    user: str
+
+
+# --------------------------------------------------------------------------------------------- what was agreed
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+class Settle(Terms):
+    """When a file counts as finished being written."""
+
+    quiet: timedelta = Field(
+        default=timedelta(seconds=30),
+        description="Size and time must be equal on two of our looks at least this far apart",
+    )
+    minimum_age: timedelta = Field(default=timedelta(0), description="Not before this long after we first saw it, by our clock")
+    done_file: str | None = Field(
+        default=None,
+        description="Pattern of the marker that says a file is complete, e.g. '{name}.done'; it then replaces the quiet time",
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(".*", "*.part", "*.tmp", "*.filepart", "*.crdownload", "~$*", "*.swp"),
+        description="Names that are never picked up (shell patterns): temporary names of uploading programs",
+    )
+
+
+class Limits(Terms):
+    """Bounds of what we take from this stream."""
+
+    smallest_bytes: int = Field(default=1, ge=0, description="Smaller files are refused; 0 accepts empty ones")
+    largest_bytes: int = Field(default=5 * 1024**3, gt=0, description="Larger files are refused without being fetched")
+    rows: int = Field(default=50_000_000, gt=0, description="Most rows in a table")
+    field_characters: int = Field(default=131_072, gt=0, description="Longest field in a table")
+    consignment_files: int = Field(default=500, gt=0, le=5000, description="Most files that one task carries")
+    consignment_bytes: int = Field(default=256 * 1024**2, gt=0, description="Most bytes that one task carries")
+
+
+class Classification(Terms):
+    """Which document type a file is, by its name. The first rule that fits decides."""
+
+    pattern: str = Field(description="Regular expression for the whole name; named groups become facts")
+    doctype: Slug = Field(description="A file in tasks/doctypes, with dashes: price-list, invoice")
+
+
+class Target(Terms):
+    """Where and how an accepted document is filed. Values are templates over facts: {partner}, {stream}, {name}, {stem},
+    {extension}, {digest}, {received:%Y-%m-%d}, and what the name's groups and the content told."""
+
+    repository: Slug = Field(description="A repository in repositories.yaml")
+    folder: str = Field(description="Path template; missing folders are created: 'Suppliers/{partner}/{received:%Y}'")
+    name: str = Field(default="{name}", description="Name template")
+    collision: Collision = Field(default=Collision.NEW_VERSION, description="If that name is taken in the folder")
+    categories: Mapping[str, Mapping[str, str | tuple[str, ...]]] = Field(
+        default_factory=dict, description="Category name -> attribute -> value template(s)"
+    )
+    records_class: str | None = Field(default=None, description="Records management classification")
+    access: tuple[Grant, ...] = Field(default=(), description="Exactly who gets access; empty inherits from the folder")
+
+
+class DispositionKind(StrEnum):
+    REMOVE = "remove"
+    MOVE = "move"
+    LEAVE = "leave"
+
+
+class Disposition(Terms):
+    """What happens to the original at the partner, once the ledger holds the receipt."""
+
+    accepted: DispositionKind = Field(default=DispositionKind.REMOVE, description="remove, move or leave")
+    refused: DispositionKind = Field(default=DispositionKind.REMOVE, description="The same for quarantined files")
+    folder: str | None = Field(default=None, description="Where 'move' moves to, at the same endpoint")
+
+
+class Inbound(Terms):
+    """One named kind of exchange that comes in."""
+
+    direction: Literal["inbound"] = "inbound"
+    endpoint: Slug = Field(description="One of the partner's endpoints")
+    folder: str = Field(description="The folder we look in")
+    patterns: tuple[str, ...] = Field(default=("*",), description="Names that belong to this stream (shell patterns)")
+    settle: Settle = Settle()
+    limits: Limits = Limits()
+    naming: str | None = Field(
+        default=None, description="Regular expression for the whole name; others are quarantined, the rule is quoted"
+    )
+    classify: tuple[Classification, ...] = Field(min_length=1)
+    encoding: str = Field(default="utf-8", description="Of tables; detection only ever suggests")
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    decimal: Literal[".", ","] = "."
+    target: Target
+    disposition: Disposition = Disposition()
+    ordered: bool = Field(default=True, description="Later files wait while an earlier one cannot be filed")
+    owner: str = Field(default="", description="Who is told about quarantined files: a mail address or a team's name")

@@ -1,0 +1,116 @@
+"""Checking a partner before anything moves: first the file against everything here, then against the living servers."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocks import reviewed
+from blocks.endpoints.base import EndpointSession
+from blocks.errors import ConfigurationError, CountersignError
+from blocks.profile import PartnerFile, load_file, load_repositories, partner_path
+from blocks.repositories.base import Repository
+from blocks.reviewed import Problem, nearest
+from blocks.values import Inbound
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One line of what a check found."""
+
+    good: bool
+    text: str
+
+
+def sound_file(name: str, folder: Path) -> tuple[PartnerFile, dict[str, Repository]]:
+    """A partner's file that fits everything it names. Raises ``ConfigurationError`` with all problems and their lines."""
+    file, repositories = load_file(name, folder), load_repositories(folder)
+    problems = [*_streams(file, repositories), *_deployments(file)]
+    if problems:
+        raise reviewed.read(partner_path(name, folder)).refuse(problems)
+    return file, repositories
+
+
+def check_partner(name: str, folder: Path, *, offline: bool) -> Iterator[Result]:
+    """Everything that can be known without writing anything anywhere; a broken server does not hide the next."""
+    try:
+        file, repositories = sound_file(name, folder)
+    except ConfigurationError as error:
+        yield Result(False, str(error))
+        return
+    partner = file.partner
+    counts = f"{len(partner.endpoints)} endpoint(s), {len(partner.streams)} stream(s), {len(file.deployments)} deployment(s)"
+    yield Result(True, f"{name}: the file is in order: {counts}, digest {partner.digest[:12]}")
+    if offline:
+        return
+    for endpoint_name, endpoint in partner.endpoints.items():
+        streams = {key: stream for key, stream in partner.inbound.items() if stream.endpoint == endpoint_name}
+        try:
+            with endpoint.session() as session:
+                pin = f", {session.capabilities.fingerprint}" if session.capabilities.fingerprint else ""
+                yield Result(
+                    True, f"endpoint {endpoint_name}: signed in at {endpoint.address} ({session.capabilities.server}{pin})"
+                )
+                for stream_name, stream in streams.items():
+                    yield _look(session, stream_name, stream)
+        except CountersignError as error:
+            yield Result(False, f"endpoint {endpoint_name}: {error}")
+    for wanted in sorted({stream.target.repository for stream in partner.inbound.values()}):
+        try:
+            with repositories[wanted].session():
+                yield Result(True, f"repository {wanted}: signed in at {repositories[wanted].address}")
+        except CountersignError as error:
+            yield Result(False, f"repository {wanted}: {error}")
+
+
+def _look(session: EndpointSession, name: str, stream: Inbound) -> Result:
+    """What of the stream's folder would be picked up, and as what."""
+    from tasks.rules.naming import recognise
+    from tasks.rules.settle import belongs
+
+    try:
+        seen, types = 0, Counter[str]()
+        for file in session.look(stream.folder):
+            seen += 1
+            if belongs(file, stream.settle, stream.patterns):
+                types[recognise(file.name, stream) or "of no document type by name"] += 1
+    except CountersignError as error:
+        return Result(False, f"stream {name}: {error}")
+    told = ", ".join(f"{count} {what}" for what, count in types.most_common())
+    return Result(
+        True, f"stream {name}: {types.total()} of {seen} files match in {stream.folder}{f' ({told})' if told else ''}"
+    )
+
+
+def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Iterator[Problem]:
+    """Targets, document types and templates that a stream names, and that are not there."""
+    from tasks.doctypes import known
+    from tasks.rules.filing import check_templates
+
+    for name, stream in file.partner.inbound.items():
+        loc = ("partner", "streams", name)
+        if stream.target.repository not in repositories:
+            known_ones = nearest(stream.target.repository, repositories)
+            yield Problem((*loc, "target", "repository"), f"not in repositories.yaml; {known_ones}")
+        for number, rule in enumerate(stream.classify):
+            if rule.doctype not in known():
+                yield Problem((*loc, "classify", number, "doctype"), f"no such document type; {nearest(rule.doctype, known())}")
+        for told in check_templates(stream):
+            where, _, problem = told.partition(": ")
+            below = ("categories", *where.split("/", 1)) if "/" in where else (where,)
+            yield Problem((*loc, "target", *below), problem)
+
+
+def _deployments(file: PartnerFile) -> Iterator[Problem]:
+    """Flows that are not there. They are looked for, not imported."""
+    for number, deployment in enumerate(file.deployments):
+        module = deployment.entrypoint.rpartition(".")[0]
+        try:
+            found = importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:
+            found = False
+        if not found:
+            yield Problem(("deployments", number, "entrypoint"), f"there is no module {module}")

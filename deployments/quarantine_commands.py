@@ -1,0 +1,61 @@
+"""``countersign quarantine``: what was refused, why, and another try."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, help="Refused documents, their findings, and what a person does about them.")
+
+
+@app.command("list")
+def list_cases(
+    partner: Annotated[str | None, typer.Option(help="Only this partner's.")] = None,
+    stream: Annotated[str | None, typer.Option(help="Only this stream's.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
+) -> None:
+    """Open cases, oldest first. Example: countersign quarantine list --partner acme"""
+    from blocks.values import shown
+    from tasks.connections import ledger
+
+    table = Table("journey", "partner/stream", "file", "reason", "owner", "due (UTC)", "state")
+    for case in ledger().cases(partner=partner, stream=stream, open_only=not everything):
+        due = f"{case.due:%Y-%m-%d %H:%M}" if case.due else ""
+        key = f"{case.partner}/{case.stream}"
+        table.add_row(case.journey, key, case.name, shown(case.reason or ""), case.owner or "", due, case.state)
+    Console(markup=False, highlight=False).print(table)
+
+
+@app.command()
+def show(journey: Annotated[str, typer.Argument(help="The case's journey.")]) -> None:
+    """Where it came from, every finding, and where its bytes are. Example: countersign quarantine show 0193e2a4-..."""
+    from tasks.connections import quarantine
+
+    about = quarantine().about(journey)
+    if about is None:
+        typer.echo(f"countersign: {journey}: not in the quarantine; see 'countersign quarantine list'", err=True)
+        raise typer.Exit(1)
+    kept = quarantine().content(journey)
+    typer.echo(json.dumps({**about, "bytes": str(kept) if kept else "left at the source, never fetched"}, indent=2))
+
+
+@app.command()
+def retry(
+    journey: Annotated[str, typer.Argument(help="The case's journey.")],
+    comment: Annotated[str, typer.Option(help="Why it should go through now; recorded.")],
+) -> None:
+    """Check it again with the rules as they are now.
+
+    Example: countersign quarantine retry 0193e2a4-... --comment mended
+    """
+    from flows.review import retry as again
+
+    state = again(journey, comment, by=getpass.getuser(), return_state=True)
+    typer.echo(f"{state.name}: {state.message}")
+    went_through = state.is_completed() and ("Filed" in str(state.name) or "duplicate" in str(state.name))
+    raise typer.Exit(0 if went_through and "quarantined" not in str(state.name) else 1)

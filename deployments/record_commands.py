@@ -1,0 +1,104 @@
+"""``countersign journey`` and ``countersign ledger``: what happened to a document, and whether the record is whole."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+journey_app = typer.Typer(no_args_is_help=True, help="One document's path through us.")
+ledger_app = typer.Typer(no_args_is_help=True, help="The record of all journeys.")
+
+
+@journey_app.command("show")
+def show(journey: Annotated[str, typer.Argument(help="A journey's id, as every report and table shows it.")]) -> None:
+    """Every step of one journey, in order. Example: countersign journey show 0193e2a4-..."""
+    from tasks.connections import ledger
+
+    entries = ledger().journey(journey)
+    if not entries:
+        typer.echo(f"countersign: {journey}: no such journey; search with 'countersign ledger search --name ...'", err=True)
+        raise typer.Exit(1)
+    console = Console(highlight=False, markup=False)
+    for entry in entries:
+        facts = ", ".join(f"{key}={value}" for key, value in entry.body.items() if key not in ("partner", "stream", "findings"))
+        console.print(f"{entry.n:>3}  {entry.at:%Y-%m-%d %H:%M:%S}Z  {entry.kind:<12} {facts}", soft_wrap=True)
+        for finding in entry.body.get("findings", []):
+            console.print(f"       {finding.get('code')}: {finding.get('message')}", soft_wrap=True)
+
+
+@ledger_app.command()
+def search(
+    name: Annotated[str | None, typer.Option(help="Part of the file's name; case is ignored.")] = None,
+    partner: Annotated[str | None, typer.Option(help="Partner.")] = None,
+    stream: Annotated[str | None, typer.Option(help="Stream.")] = None,
+    digest: Annotated[str | None, typer.Option(help="SHA-256, or how it begins.")] = None,
+    repository_id: Annotated[str | None, typer.Option(help="Id in the repository.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="First seen at or after, UTC: 2026-11-20 or 2026-11-20T08:00:00.")
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(help="First seen before, UTC.")] = None,
+    limit: Annotated[int, typer.Option(help="Most rows.", min=1)] = 100,
+) -> None:
+    """Find journeys, newest first. Example: countersign ledger search --partner acme --name INV_4711"""
+    from datetime import UTC
+
+    from tasks.connections import ledger
+
+    found = ledger().search(
+        name=name,
+        partner=partner,
+        stream=stream,
+        digest=digest,
+        repository_id=repository_id,
+        since=since.replace(tzinfo=UTC) if since else None,
+        until=until.replace(tzinfo=UTC) if until else None,
+        limit=limit,
+    )
+    table = Table("journey", "partner/stream", "file", "last step", "changed (UTC)", "repository id", "digest")
+    for row in found:
+        table.add_row(
+            row.journey,
+            f"{row.partner}/{row.stream}",
+            row.name,
+            row.kind,
+            f"{row.changed:%Y-%m-%d %H:%M:%S}",
+            row.repository_id or "",
+            (row.digest or "")[:16],
+        )
+    Console(markup=False, highlight=False).print(table)
+    if len(found) == limit:
+        typer.echo(f"Only the newest {limit} are shown; ask for more with --limit.", err=True)
+    if not found:
+        raise typer.Exit(1)
+
+
+@ledger_app.command()
+def verify() -> None:
+    """Read every link of every chain, and every seal; names the first that is broken. Example: countersign ledger verify"""
+    from blocks.seals import SealKey
+    from blocks.settings import settings
+    from tasks.connections import ledger
+
+    kept = settings().keys / "seal.pem"
+    key = SealKey.open(kept) if kept.exists() else None
+    found = ledger().verify(keys={key.id: key.public} if key else None)
+    typer.echo(
+        f"whole: {found.journeys} journeys, {found.entries} entries, "
+        f"{found.checkpoints} checkpoints over {found.sealed} entries ({found.signatures} signatures checked)"
+    )
+
+
+@ledger_app.command()
+def checkpoint() -> None:
+    """Seal what is not sealed yet, with this installation's key. Example: countersign ledger checkpoint"""
+    from blocks.seals import SealKey
+    from blocks.settings import settings
+    from tasks.connections import ledger
+
+    key = SealKey.open(settings().keys / "seal.pem")
+    sealed = ledger().checkpoint(key.sign, key.id)
+    typer.echo("nothing to seal" if sealed is None else f"checkpoint {sealed.number}: {sealed.hash}")

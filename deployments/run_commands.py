@@ -1,0 +1,149 @@
+"""``countersign run``: start a flow, follow it to its end, and tell its outcome by the exit code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun, State
+
+app = typer.Typer(no_args_is_help=True, help="Start a flow and follow it to its end.")
+
+QUARANTINED = 3
+"""Exit code of a run that ended well and left something for a person."""
+
+WAITS = 4
+"""Exit code of a release that waits for a sign-off."""
+
+
+@app.callback()
+def run() -> None:
+    """Start a flow and follow it to its end. Example: countersign run intake --partner acme --stream price-lists"""
+
+
+@app.command()
+def intake(
+    partner: Annotated[str, typer.Option(help="The partner's name: acme")],
+    stream: Annotated[str, typer.Option(help="One of its inbound streams.")],
+    local: Annotated[bool, typer.Option("--local", help="In this process instead of on a worker.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; write nothing.")] = False,
+) -> None:
+    """Bring in what a partner left. Exit code 0: done, 3: done and something was quarantined, 1: failed.
+
+    Example: countersign run intake --partner acme --stream price-lists --local --dry-run
+    """
+    if local:
+        from flows.intake import intake as flow
+
+        state = flow(partner, stream, dry_run=dry_run, return_state=True)
+        raise typer.Exit(_told(f"{partner}/{stream}", state))
+    name = f"intake {partner}/{stream}"
+    raise typer.Exit(_follow(name, f"intake/{partner}-{stream}", {"partner": partner, "stream": stream, "dry_run": dry_run}))
+
+
+@app.command()
+def release(
+    partner: Annotated[str, typer.Option(help="The partner's name: acme")],
+    stream: Annotated[str, typer.Option(help="One of its outbound streams.")],
+    order: Annotated[
+        str | None, typer.Option(help="Id of what is asked for; the same id never goes out twice. Default: from the time.")
+    ] = None,
+    requester: Annotated[
+        str, typer.Option(help="Your id in people.yaml: you will not be asked to sign. Stated, not proven.")
+    ] = "",
+    id: Annotated[
+        list[str] | None, typer.Option(help="A document's id in the repository, where the order lists them; several times.")
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="The way to the sign-off in this process; after it a worker goes on.")
+    ] = False,
+) -> None:
+    """Ask for a release, and follow it until it waits for a sign-off or has ended.
+
+    Exit code 4: it waits for a sign-off, at the address that is printed; no process waits with it. 0: delivered. 3: it ended, and
+    not as delivered: rejected, expired, void, nothing to release, stopped by checks, in doubt; the last line says which. 1: failed.
+
+    Example: countersign run release --partner acme --stream catalogue --order autumn-2026 --requester rita
+    """
+    parameters: dict[str, object] = {"partner": partner, "stream": stream, "order": order, "requester": requester, "ids": id}
+    name, deployment = f"release {partner}/{stream}", f"release/{partner}-{stream}"
+    raise typer.Exit(_follow(name, deployment, parameters, begin=_first_pass if local else None, outcome=_released))
+
+
+def _first_pass(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Make a run's first pass here. It was created Pending, so that no worker takes it up."""
+    from prefect.exceptions import Pause
+    from prefect.flow_engine import run_flow
+
+    from flows.release import release as flow
+
+    try:
+        run_flow(flow, flow_run=run, parameters=run.parameters, return_type="state")
+    except Pause:
+        return  # suspended: a worker goes on after the sign-off
+
+
+def _released(state: State) -> int:
+    if state.is_paused():
+        return WAITS
+    if not state.is_completed():
+        return 1
+    return 0 if (state.name or "").startswith("Delivered") else QUARANTINED
+
+
+def _taken_in(state: State) -> int:
+    if not state.is_completed():
+        return 1
+    return QUARANTINED if "quarantined" in (state.name or "") else 0
+
+
+def _follow(
+    name: str,
+    deployment: str,
+    parameters: dict[str, object],
+    *,
+    begin: Callable[[SyncPrefectClient, FlowRun], None] | None = None,
+    outcome: Callable[[State], int] = _taken_in,
+) -> int:
+    """Create a run of a deployment and wait for its end, or until it waits for a person; tells each new state."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+    from prefect.settings import PREFECT_UI_URL
+    from prefect.states import Pending
+
+    from blocks.errors import ConfigurationError
+
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(deployment)
+        except ObjectNotFound as error:
+            raise ConfigurationError(f"{deployment}: not deployed; run 'countersign deploy {parameters['partner']}'") from error
+        first: State | None = Pending() if begin else None
+        run = client.create_flow_run_from_deployment(found.id, name=name, parameters=parameters, state=first)
+        address = f"{PREFECT_UI_URL.value() or ''}/runs/flow-run/{run.id}"
+        typer.echo(f"{run.name}: {address}")
+        if begin:
+            begin(client, run)
+        told = ""
+        while True:
+            run = client.read_flow_run(run.id)
+            state = run.state
+            if state is not None and state.is_paused():
+                typer.echo(f"{run.name}: waits for a sign-off; sign at {address}")
+                return outcome(state)
+            if state is not None and state.is_final():
+                return _told(run.name, state, outcome)
+            if state is not None and state.name != told:
+                told = state.name or ""
+                typer.echo(f"  {told}")
+            time.sleep(0.5)
+
+
+def _told(what: str, state: State, outcome: Callable[[State], int] = _taken_in) -> int:
+    typer.echo(f"{what}: {state.name}" + (f" ({state.message})" if state.message else ""))
+    return outcome(state)

@@ -1,0 +1,327 @@
+"""Bytes to a partner: all files of a package or none, each once, and proven.
+
+::
+
+    intended ──put──▶ uploaded ──all read back──▶ renaming ──rename──▶ placed ──look──▶ proven | collected
+                     (temporary name)             (done file last)        └─ no answer, neither name there ─▶ unknown
+
+Every step is written down before the act that it announces, so that a sender killed anywhere goes on where the partner's
+server says it stopped. Bytes are copied out of the spool, which workers may write, into the sender's own folder and hashed
+there before the first of them leaves: what was changed meanwhile never reaches the partner, not even under a temporary name.
+They are read back under their temporary names: a damaged file is never seen by the partner's programs.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+from blocks.database import chunks
+from blocks.endpoints.base import TEMPORARY, Endpoint, EndpointSession, legal, temporary_name
+from blocks.errors import EndpointError, HostKeyChanged, SendRefused, TransferIncomplete
+from blocks.spool import CHUNK, Batch, Spool, Spooled, SpoolFile
+from blocks.values import Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Proof, RemoteFile, shown
+from deployments.sender.store import Parcel, Step, Store
+
+MOST_IN_DOUBT = 16
+"""Renames asked for at a time: so many files a person has to ask about when we are killed and the partner collects at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freight:
+    """What goes to one destination."""
+
+    package: str
+    """The package digest."""
+    destination: str
+    """The destination as the package names it, in one text."""
+    endpoint: Endpoint
+    folder: str
+    pins: frozenset[str]
+    """Fingerprints of the server's keys, as they were approved; empty where the protocol has none."""
+    files: Sequence[Outgoing]
+    """In the order of their renames."""
+    sources: Sequence[bytes | None]
+    """The name of each in the package; None for a file that we made ourselves."""
+    last: int = 0
+    """How many at the end are done files: they appear only when all others stand."""
+    exists: Exists = Exists.REFUSE
+    """What was agreed for a name that is taken."""
+
+
+def stage(package: str, files: Iterable[tuple[str, int]], place: Callable[[str], Path], outbox: Path) -> dict[str, Path]:
+    """Copy bytes (digest, size) from the spool to where only the sender writes, and hash them on the way.
+
+    Raises ``SendRefused`` that names every digest whose bytes are missing or others; then none of the package may be sent.
+    """
+    folder = outbox / package
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    staged: dict[str, Path] = {}
+    wrong: list[str] = []
+    for digest, size in dict(files).items():
+        own = folder / digest
+        if not own.exists() and (problem := _copy(place(digest), own, digest, size)):
+            wrong.append(f"{digest[:16]}…: {problem}")
+        staged[digest] = own
+    if wrong:
+        raise SendRefused(
+            f"package {package[:16]}…: the spool does not hold what was approved ({'; '.join(wrong)}). Nothing was sent. "
+            "Fetch the approved versions again; if their digests are the same, the sign-off stands"
+        )
+    return staged
+
+
+def unstage(package: str, outbox: Path) -> None:
+    """Forget the copies of a package that needs no more sending."""
+    shutil.rmtree(outbox / package, ignore_errors=True)
+
+
+def _copy(source: Path, own: Path, digest: str, size: int) -> str:
+    """What is wrong with the bytes in the spool; "" if they are ours now."""
+    fresh = own.with_name(f".{uuid4().hex}")
+    hashed, copied = hashlib.sha256(), 0
+    try:
+        # A worker may put a link or a pipe there: neither is followed, and nothing of it waits.
+        handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return "it is not there" if error.errno == errno.ENOENT else f"it cannot be read ({error.strerror})"
+    try:
+        with os.fdopen(handle, "rb", buffering=0) as spooled, fresh.open("xb", buffering=0) as ours:
+            while copied <= size and (data := spooled.read(CHUNK)):
+                hashed.update(data)
+                copied += len(data)
+                ours.write(data)
+            if copied != size or hashed.hexdigest() != digest:
+                return "other bytes stand there"
+            os.fsync(ours.fileno())
+        fresh.replace(own)
+    except OSError as error:
+        if error.errno != errno.EISDIR:
+            raise
+        return "a folder stands there"
+    finally:
+        fresh.unlink(missing_ok=True)
+    return ""
+
+
+def deliver(freight: Freight, store: Store, scratch: Spool) -> list[Parcel]:
+    """Bring one destination's files as far as they can be brought, and tell how far that is.
+
+    Called again, it goes on; what is there is never sent again. All answers are ``final``, or some are ``UNKNOWN``: then
+    nothing more is done here without a person. Raises ``SendRefused`` (a name is taken, another server) and ``EndpointError``.
+    """
+    _check_names(freight)
+    store.intend(
+        [
+            Parcel(freight.package, freight.destination, file.name, position, file.digest, file.size, temporary_name(), source)
+            for position, (file, source) in enumerate(zip(freight.files, freight.sources, strict=True))
+        ]
+    )
+    parcels = store.parcels(freight.package, freight.destination)
+    approved = [(file.name, file.digest, file.size) for file in freight.files]
+    if [(parcel.name, parcel.digest, parcel.size) for parcel in parcels] != approved:
+        raise SendRefused(
+            f"{freight.endpoint.address}: another set of files of this package was sent there before; nothing was sent"
+        )
+    if _settled(parcels):
+        return parcels
+    with freight.endpoint.session() as session:
+        shows = session.capabilities.fingerprint
+        if freight.pins and shows not in freight.pins:
+            pins = " or ".join(sorted(freight.pins))
+            raise HostKeyChanged(f"{freight.endpoint.address}: the server shows {shows}, approved was {pins}; nothing was sent")
+        return _Courier(freight, session, store, scratch).bring()
+
+
+def _settled(parcels: Sequence[Parcel]) -> bool:
+    return any(parcel.step is Step.UNKNOWN for parcel in parcels) or all(parcel.step.final for parcel in parcels)
+
+
+def _check_names(freight: Freight) -> None:
+    names = [file.name for file in freight.files]
+    for name in names:
+        if not legal(name) or name.startswith(TEMPORARY):
+            raise SendRefused(f"{shown(name)!r} can be no file's name at the partner; nothing was sent")
+        if names.count(name) > 1:
+            raise SendRefused(f"{shown(name)!r} stands twice in the package for {freight.endpoint.address}; nothing was sent")
+
+
+class _Courier:
+    """One visit to one destination."""
+
+    def __init__(self, freight: Freight, session: EndpointSession, store: Store, scratch: Spool) -> None:
+        self._freight, self._session, self._store, self._scratch = freight, session, store, scratch
+        self._folder, self._address = freight.folder, freight.endpoint.address
+
+    def bring(self) -> list[Parcel]:
+        self._find_out()
+        if _settled(self._parcels()):
+            return self._parcels()
+        self._upload()
+        self._read_back()
+        self._must_be_free()
+        boundary = len(self._freight.files) - self._freight.last
+        for group in (range(boundary), range(boundary, len(self._freight.files))):
+            for some in chunks(self._at(Step.UPLOADED, group), MOST_IN_DOUBT):
+                self._rename(some)
+            self._look_after()
+            if any(parcel.step is Step.UNKNOWN for parcel in self._parcels()):
+                break  # a done file must not announce what may not be there
+        return self._parcels()
+
+    # ----------------------------------------------------------------------------------------- what the server says
+
+    def _find_out(self) -> None:
+        """After a break: what became of what we had asked for."""
+        if all(parcel.step is Step.INTENDED for parcel in self._parcels()):
+            return
+        standing = self._standing()
+        for parcel in self._at(Step.UPLOADED):
+            if not _stands(parcel.temporary, parcel, standing):
+                self._store.move([parcel], Step.INTENDED)  # its rename was never asked for, so nobody has it: send it anew
+        for parcel in self._at(Step.RENAMING):
+            if _stands(parcel.temporary, parcel, standing):
+                self._store.move([parcel], Step.UPLOADED)
+            elif _stands(parcel.name, parcel, standing):
+                self._store.move([parcel], Step.PLACED)
+            else:
+                # Renamed and collected, or cleaned away: from here the two look the same. Only the partner knows.
+                self._store.move([parcel], Step.UNKNOWN)
+        self._look_after(standing)
+
+    def _look_after(self, standing: dict[bytes, RemoteFile] | None = None) -> None:
+        """See what was renamed under its own name, unless the partner was faster."""
+        placed = self._at(Step.PLACED)
+        if not placed:
+            return
+        standing = self._standing() if standing is None else standing
+        seen = [parcel for parcel in placed if _stands(parcel.name, parcel, standing)]
+        self._store.move(seen, Step.PROVEN)
+        self._store.move([parcel for parcel in placed if parcel not in seen], Step.COLLECTED)
+
+    def _standing(self) -> dict[bytes, RemoteFile]:
+        """Of the folder at the partner, what bears one of our names."""
+        parcels = self._parcels()
+        ours = {parcel.name for parcel in parcels} | {parcel.temporary for parcel in parcels}
+        return {file.name: file for file in self._session.look(self._folder) if file.name in ours}
+
+    # ----------------------------------------------------------------------------------------- what we ask for
+
+    def _upload(self) -> None:
+        waiting = {parcel.temporary: parcel for parcel in self._at(Step.INTENDED)}
+        sources = {file.name: file.source for file in self._freight.files}
+        outgoing = [Outgoing(sources[p.name], p.temporary, p.size, p.digest) for p in waiting.values()]
+        # What a killed sender left under the same temporary name is ours to replace.
+        for done in self._session.put(outgoing, self._folder, exists=Exists.REPLACE):
+            parcel = waiting[done.file.name]
+            if isinstance(done, Missed):
+                raise self._failure(parcel, done)
+            self._store.move([replace(parcel, proof=done.proof, modified=done.file.modified)], Step.UPLOADED)
+
+    def _read_back(self) -> None:
+        """Compare what the server holds with what was approved, before anybody else can see it."""
+        unread = {parcel.temporary: parcel for parcel in self._at(Step.UPLOADED) if parcel.proof is not Proof.READ_BACK}
+        with closing(_ReadBack(self._scratch)) as batch:
+            for answer in self._session.fetch([self._file(p.temporary, p) for p in unread.values()], batch):
+                parcel = unread[answer.file.name]
+                if isinstance(answer, Fetched) and answer.digest == parcel.digest:
+                    self._store.move([replace(parcel, proof=Proof.READ_BACK)], Step.UPLOADED)
+                elif isinstance(answer, Fetched) or answer.outcome in (Outcome.CHANGED, Outcome.VANISHED, Outcome.NOT_A_FILE):
+                    self._withdraw(list(unread.values()))
+                    raise TransferIncomplete(
+                        f"{parcel_name(parcel)}: {self._address} does not hold the bytes that were sent; none of the package's "
+                        "files was given its name there, and it will be tried again"
+                    )
+                # Otherwise the account may write and not read: the proof stays what it is, and the page says so.
+
+    def _must_be_free(self) -> None:
+        """All or none: nothing is renamed if one of the names is taken."""
+        if self._freight.exists is Exists.REPLACE:
+            return
+        standing = self._standing()
+        taken = [parcel for parcel in self._at(Step.UPLOADED) if parcel.name in standing]
+        if taken:
+            names = ", ".join(parcel_name(parcel) for parcel in taken[:5])
+            self._withdraw(self._at(Step.UPLOADED))
+            raise SendRefused(
+                f"{self._address}: {len(taken)} of the names are taken in {shown(self._folder)} ({names}); nothing was "
+                "overwritten. Ask the partner to collect or remove them, then try again"
+            )
+
+    def _rename(self, parcels: Sequence[Parcel]) -> None:
+        if not parcels:
+            return
+        asked = {parcel.temporary: parcel for parcel in self._store.move(parcels, Step.RENAMING)}
+        failed: EndpointError | SendRefused | None = None
+        moves = [Move(self._file(parcel.temporary, parcel), self._folder, parcel.name) for parcel in asked.values()]
+        for moved in self._session.rename(moves, exists=self._freight.exists):
+            parcel = asked[moved.file.name]
+            step = _AFTER_RENAME.get(moved.outcome, Step.UPLOADED)
+            self._store.move([parcel], step)
+            if step not in (Step.PLACED, Step.UNKNOWN):
+                failed = failed or self._failure(parcel, Missed(moved.file, moved.outcome, moved.reason))
+        if failed:
+            raise failed
+
+    def _withdraw(self, parcels: Sequence[Parcel]) -> None:
+        """Remove what stands under temporary names; written down first, so that it is uploaded anew."""
+        self._store.move(parcels, Step.INTENDED)
+        for _ in self._session.remove([self._file(parcel.temporary, parcel) for parcel in parcels]):
+            pass
+
+    # ----------------------------------------------------------------------------------------- shorthand
+
+    def _parcels(self) -> list[Parcel]:
+        return self._store.parcels(self._freight.package, self._freight.destination)
+
+    def _at(self, step: Step, positions: range | None = None) -> list[Parcel]:
+        return [p for p in self._parcels() if p.step is step and (positions is None or p.position in positions)]
+
+    def _file(self, name: bytes, parcel: Parcel) -> RemoteFile:
+        return RemoteFile(self._folder, name, parcel.size, parcel.modified)
+
+    def _failure(self, parcel: Parcel, missed: Missed) -> EndpointError | SendRefused:
+        told = f"{self._address}: {parcel_name(parcel)} was not placed ({missed.outcome}: {missed.reason})"
+        if missed.outcome in (Outcome.EXISTS, Outcome.ILLEGAL_NAME, Outcome.NOT_A_FILE):
+            return SendRefused(f"{told}; files placed before it stand, none is sent twice")
+        if missed.outcome in (Outcome.VANISHED, Outcome.CHANGED, Outcome.UNKNOWN):
+            return TransferIncomplete(f"{told}; it will be tried again")
+        return EndpointError(f"{told}; ask the partner whether our account may write there")
+
+
+_AFTER_RENAME = {
+    Outcome.DONE: Step.PLACED,
+    Outcome.UNKNOWN: Step.UNKNOWN,
+    # Not renamed, because what we uploaded is gone or other: it is uploaded anew.
+    Outcome.VANISHED: Step.INTENDED,
+    Outcome.CHANGED: Step.INTENDED,
+}
+
+
+class _ReadBack(Batch):
+    """Bytes that are read to be compared: nothing is kept, and nothing begun earlier is gone on with."""
+
+    def open(self, resume_key: str | None = None) -> SpoolFile:
+        return super().open()
+
+    def finished(self, path: Path, spooled: Spooled) -> None:
+        path.unlink()
+
+
+def parcel_name(parcel: Parcel) -> str:
+    return shown(parcel.name)
+
+
+def _stands(name: bytes, parcel: Parcel, standing: dict[bytes, RemoteFile]) -> bool:
+    """True if the file under this name is the one that we uploaded, as far as a listing tells."""
+    file = standing.get(name)
+    if file is None or file.kind is not FileKind.FILE or file.size != parcel.size:
+        return False
+    return parcel.modified is None or file.modified is None or file.modified == parcel.modified

@@ -1,0 +1,179 @@
+"""A released package on its way: everything asked once more, and only then the bytes leave, destination by destination."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from blocks.errors import ConfigurationError, EndpointError, SenderUnreachable, SendRefused, SpoolError
+from blocks.outbound import Delivered, Destination, Matter, Package, Policies, Vote, canonical
+from blocks.sender import Arrived, Seen
+from blocks.spool import Spool
+from blocks.values import Outgoing, Proof, shown
+from deployments.sender.delivery import Freight, deliver, stage, unstage
+from deployments.sender.judging import Judge, Reviewed, reviewed
+from deployments.sender.lading import Item, Place, items, place_of
+from deployments.sender.store import Parcel, Step, Store
+from tasks.rules.packing import AtRepository, Voided, freshness
+from tasks.rules.policy import Standing, four_eyes, standing
+
+_PATIENCE_SECONDS = 5.0
+
+
+class Dispatcher:
+    """Sends packages whose sign-off is complete, each once."""
+
+    def __init__(self, store: Store, judge: Judge, profiles: Path, place: Callable[[str], Path], *, floor_bytes: int) -> None:
+        """``place`` tells where the bytes of a digest stand in the workers' spool."""
+        self._store, self._judge, self._profiles, self._place = store, judge, profiles, place
+        self._outbox = store.folder / "outbox"
+        self._scratch = Spool(store.folder / "scratch", floor_bytes=floor_bytes)
+        self._busy: set[str] = set()
+        self._changed = threading.Condition()
+
+    def send(self, matter: Matter, policies: Policies, votes: Iterable[Vote], seen: Sequence[Seen]) -> list[Arrived]:
+        """Bring a package as far as it can be brought now. Raises ``SendRefused`` if it may not leave.
+
+        A destination that cannot be reached, or refuses, does not hinder the others; it is told in its answer.
+        """
+        package = matter.package
+        with self._alone(package.digest):
+            if self._complete(package):
+                return [self._arrived(package, number) for number in range(len(package.destinations))]
+            agreed = reviewed(package, policies, self._profiles)
+            now = self._approved(matter, agreed, self._judge.votes(package, votes))
+            places = [
+                place_of(package, told, agreed.terms.destinations, agreed.profile.endpoints) for told in package.destinations
+            ]
+            self._must_be_fresh(package, agreed, policies, seen)
+            files = package.kept(now.left_out)
+            ladings = [items(package, files, place.terms) for place in places]
+            staged = stage(package.digest, [(file.sha256, file.size) for file in files], self._place, self._outbox)
+            arrived = [
+                self._bring(package, number, place, lading, staged)
+                for number, (place, lading) in enumerate(zip(places, ladings, strict=True))
+            ]
+            if all(one.complete for one in arrived):
+                unstage(package.digest, self._outbox)
+            return arrived
+
+    # ---------------------------------------------------------------------------------------- may it leave
+
+    def _approved(self, matter: Matter, agreed: Reviewed, votes: Iterable[Vote]) -> Standing:
+        policy, people = agreed.terms.signoff, agreed.people
+        if (refused := four_eyes(matter, policy, people)) is not None:
+            raise SendRefused(f"package {matter.package.digits}: {refused.first_line} Nothing was sent")
+        now = standing(matter, policy, people, votes, datetime.now(UTC))
+        if not now.approved:
+            lost = "".join(f"; {vote.seat.text}: {reason.first_line}" for vote, reason in now.lost)
+            raise SendRefused(
+                f"package {matter.package.digits}: its sign-off is not complete ({now.progress}{lost}); nothing was sent"
+            )
+        return now
+
+    def _must_be_fresh(self, package: Package, agreed: Reviewed, frozen: Policies, seen: Sequence[Seen]) -> None:
+        told = {one.repository_id: AtRepository(one.newest, one.admitted, one.sha256) for one in seen}
+        now = Policies(agreed.profile.digest, agreed.people.digest, agreed.terms.digest)
+        found = freshness(package, told, agreed.terms, destinations=package.destinations, frozen=frozen, policies=now)
+        if isinstance(found, Voided):
+            raise SendRefused(f"package {package.digits} is void ({found.code}): {found.reason}; nothing was sent")
+
+    # ---------------------------------------------------------------------------------------- bringing it
+
+    def _bring(self, package: Package, number: int, place: Place, lading: Sequence[Item], staged: dict[str, Path]) -> Arrived:
+        freight = Freight(
+            package=package.digest,
+            destination=_key(package.destinations[number]),
+            endpoint=place.endpoint,
+            folder=place.folder,
+            pins=place.pins,
+            files=[self._outgoing(package, item, staged) for item in lading],
+            sources=[item.document.name if item.document else None for item in lading],
+            last=0 if place.terms.done_file is None else 1,
+            exists=place.terms.exists,
+        )
+        try:
+            deliver(freight, self._store, self._scratch)
+        except (EndpointError, SendRefused, ConfigurationError, SpoolError) as error:
+            return self._arrived(package, number, problem=str(error), worth_retrying=error.worth_retrying)
+        return self._arrived(package, number)
+
+    def _outgoing(self, package: Package, item: Item, staged: dict[str, Path]) -> Outgoing:
+        if item.document is not None:
+            return Outgoing(staged[item.document.sha256], item.name, item.document.size, item.document.sha256)
+        digest = hashlib.sha256(item.content).hexdigest()
+        made = self._outbox / package.digest / digest
+        if not made.exists():
+            fresh = made.with_suffix(".new")
+            fresh.write_bytes(item.content)
+            os.replace(fresh, made)  # noqa: PTH105 - as in the spool
+        return Outgoing(made, item.name, len(item.content), digest)
+
+    # ---------------------------------------------------------------------------------------- how far it has come
+
+    def _complete(self, package: Package) -> bool:
+        parcels = self._store.parcels(package.digest)
+        reached = {parcel.destination for parcel in parcels if parcel.step.final}
+        return reached == {_key(told) for told in package.destinations} and all(parcel.step.final for parcel in parcels)
+
+    def _arrived(self, package: Package, number: int, problem: str = "", worth_retrying: bool = False) -> Arrived:
+        parcels = self._store.parcels(package.digest, _key(package.destinations[number]))
+        unknown = tuple(parcel.name for parcel in parcels if parcel.step is Step.UNKNOWN)
+        if unknown and not problem:
+            problem = (
+                f"nobody here can tell whether {', '.join(map(shown, unknown[:5]))} arrived: the answer was lost, and neither our "
+                "temporary name nor the final one stands there. Ask the partner; nothing is sent again by itself"
+            )
+        return Arrived(
+            destination=number,
+            files=tuple(
+                _delivered(parcel, number) for parcel in parcels if parcel.source is not None and parcel.step in _STOOD
+            ),
+            unknown=unknown,
+            problem=problem,
+            worth_retrying=worth_retrying and not unknown,
+        )
+
+    @contextmanager
+    def _alone(self, digest: str) -> Iterator[None]:
+        """One visit at a time for each package."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: digest not in self._busy, _PATIENCE_SECONDS):
+                raise SenderUnreachable(
+                    f"package {digest[:8]} is just being sent for another caller; ask again, it is not sent twice"
+                )
+            self._busy.add(digest)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy.discard(digest)
+                self._changed.notify_all()
+
+
+_STOOD = (Step.PLACED, Step.PROVEN, Step.COLLECTED)
+
+
+def _key(destination: Destination) -> str:
+    return canonical(destination.facts)
+
+
+def _delivered(parcel: Parcel, number: int) -> Delivered:
+    hashed = parcel.proof in (Proof.READ_BACK, Proof.SERVER_HASH)
+    return Delivered(
+        destination=number,
+        name=parcel.name,
+        source=parcel.source or b"",
+        approved=parcel.digest,
+        read=parcel.digest,  # staged only if the bytes read have it, and placed only if the bytes sent have it
+        sent=parcel.digest,
+        proof=parcel.proof or Proof.UNVERIFIABLE,
+        proven=parcel.digest if hashed else None,
+        at=parcel.at or datetime.now(UTC),
+        collected=parcel.step is Step.COLLECTED,
+    )

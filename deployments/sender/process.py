@@ -1,0 +1,231 @@
+"""``countersign sender``: the HTTP service on a Unix socket. It parses what is asked, and tells what came of it.
+
+Workers may judge, send, seal; ops may unlock. No answer and no log line holds a proof, a seed or a credential.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from blocks.errors import ConfigurationError, CountersignError, SenderUnreachable, SendRefused
+from blocks.outbound import Matter, Package, Policies, Refusal, Requester, Round, Vote
+from blocks.sender import Arrived, Seen, delivered_facts
+from blocks.spool import place_in
+from blocks.values import name_b64
+from deployments.sender.dispatch import Dispatcher
+from deployments.sender.judging import Judge
+from deployments.sender.peers import listening, serve
+from deployments.sender.sealing import seal
+from deployments.sender.store import Store
+
+_log = logging.getLogger("countersign.sender")
+
+
+def run(
+    socket: Path,
+    state: Path,
+    *,
+    profiles: Path,
+    spool: Path,
+    allowed: Iterable[int],
+    ops: Iterable[int],
+    group: int | None = None,
+    floor_bytes: int = 1024**3,
+) -> None:
+    """Serve until told to end. ``allowed`` and ``ops`` are user ids of callers; ``group`` owns the socket.
+
+    Raises ``ConfigurationError`` if it cannot begin.
+    """
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    for chatty in ("httpx", "paramiko"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    operators = frozenset(ops)
+    store = Store(state)
+    try:
+        with store.alone(), listening(socket, group) as server:
+            serve(service(store, profiles, spool, operators, floor_bytes=floor_bytes), server, frozenset(allowed) | operators)
+    finally:
+        store.close()
+
+
+def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, floor_bytes: int) -> FastAPI:
+    """The application. ``spool`` is the workers' folder of bytes by digest, which we only read."""
+    app = FastAPI(title="Countersign sender", docs_url=None, redoc_url=None, openapi_url=None)
+    judge = Judge(store, profiles)
+    dispatcher = Dispatcher(store, judge, profiles, lambda digest: place_in(spool, digest), floor_bytes=floor_bytes)
+    _tell_errors(app)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"key": store.seal_key.id, "public": base64.b64encode(store.seal_key.public).decode()}
+
+    @app.post("/judge")
+    def judged(asked: JudgeRequest) -> dict[str, Any]:
+        matter, policies = asked.matter.parsed()
+        outcome = judge.judge(
+            asked.answer,
+            matter,
+            policies,
+            Round(asked.round.n, asked.round.key, asked.round.run, asked.round.digest),
+            _votes(asked.votes),
+            asked_at=asked.asked_at,
+            at=asked.at,
+            shown=asked.shown,
+        )
+        if isinstance(outcome, Refusal):
+            _log.info("package %s, round %d: refused (%s)", matter.package.digits, asked.round.n, outcome.code)
+            return {"refusal": {"code": outcome.code, "first_line": outcome.first_line}}
+        _log.info("package %s, round %d: %s by %s", matter.package.digits, asked.round.n, outcome.decision, outcome.seat.text)
+        return {"vote": outcome.facts}
+
+    @app.post("/send")
+    def sent(asked: SendRequest) -> dict[str, Any]:
+        matter, policies = asked.matter.parsed()
+        seen = [Seen(**one.model_dump()) for one in asked.seen]
+        arrived = dispatcher.send(matter, policies, _votes(asked.votes), seen)
+        for one in arrived:
+            _log.info("package %s, destination %d: %s", matter.package.digits, one.destination, one.problem or "complete")
+        return {"destinations": [_arrived_facts(one) for one in arrived]}
+
+    @app.post("/seal")
+    def sealed(asked: SealRequest) -> dict[str, str]:
+        return {"signature": base64.b64encode(seal(asked.purpose, asked.text, store)).decode()}
+
+    @app.post("/unlock")
+    def unlock(asked: UnlockRequest, request: Request) -> dict[str, bool]:
+        caller = request.state.peer.uid
+        if caller not in ops:
+            raise SendRefused(
+                f"user id {caller} may not unlock approvers: that is for operations (countersign sender --ops-uid)"
+            )
+        _log.warning("approver %r was unlocked by user id %d", asked.approver, caller)
+        return {"unlocked": store.unlock(asked.approver)}
+
+    return app
+
+
+# --------------------------------------------------------------------------------------------- what is asked
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class RequesterAsked(_Asked):
+    id: str
+    proven: bool
+
+
+class MatterAsked(_Asked):
+    package: str
+    policies: dict[str, str]
+    run: str = Field(min_length=1, max_length=200)
+    requester: RequesterAsked | None
+    editors: list[str]
+    deadline: datetime | None
+
+    def parsed(self) -> tuple[Matter, Policies]:
+        try:
+            package, policies = Package.parse(self.package), Policies(**self.policies)
+        except (ValueError, TypeError) as error:
+            raise SendRefused(f"{error}; nothing was sent") from error
+        requester = Requester(self.requester.id, self.requester.proven) if self.requester else None
+        return Matter(package, self.run, requester, frozenset(self.editors), self.deadline), policies
+
+
+class RoundAsked(_Asked):
+    n: int = Field(ge=1)
+    key: str = Field(min_length=1, max_length=200)
+    run: str = Field(min_length=1, max_length=200)
+    digest: str
+
+
+class JudgeRequest(_Asked):
+    answer: Any
+    matter: MatterAsked
+    round: RoundAsked
+    votes: list[dict[str, Any]]
+    asked_at: datetime
+    at: datetime
+    shown: str
+
+
+class SeenAsked(_Asked):
+    repository_id: str
+    newest: int | None
+    admitted: bool
+    sha256: str | None
+
+
+class SendRequest(_Asked):
+    matter: MatterAsked
+    votes: list[dict[str, Any]]
+    seen: list[SeenAsked]
+
+
+class SealRequest(_Asked):
+    purpose: Literal["checkpoint", "certificate"]
+    text: str
+
+
+class UnlockRequest(_Asked):
+    approver: str
+
+
+def _votes(told: Sequence[dict[str, Any]]) -> list[Vote]:
+    try:
+        return [Vote.parse(facts) for facts in told]
+    except ValueError as error:
+        raise SendRefused(f"{error}; nothing was sent") from error
+
+
+# --------------------------------------------------------------------------------------------- what is told
+
+
+def _arrived_facts(one: Arrived) -> dict[str, Any]:
+    return {
+        "destination": one.destination,
+        "files": [delivered_facts(file) for file in one.files],
+        "unknown": [name_b64(name) for name in one.unknown],
+        "problem": one.problem,
+        "worth_retrying": one.worth_retrying,
+    }
+
+
+def _tell_errors(app: FastAPI) -> None:
+    """Errors of ours as an HTTP status with one reason; what was posted is never repeated, a proof may be in it."""
+
+    @app.exception_handler(CountersignError)
+    async def known(_: Request, error: CountersignError) -> JSONResponse:
+        kinds: list[tuple[type[CountersignError], int]] = [
+            (SendRefused, 409),
+            (ConfigurationError, 501),
+            (SenderUnreachable, 503),
+        ]
+        status = next((status for kind, status in kinds if isinstance(error, kind)), 503 if error.worth_retrying else 500)
+        _log.warning("%s: %s", type(error).__name__, error)
+        return JSONResponse({"reason": str(error)}, status)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['type']}" for one in error.errors()[:5])
+        return JSONResponse(
+            {"reason": f"the request is none that this sender knows ({places}); is the worker of the same version?"}, 422
+        )
+
+    @app.exception_handler(Exception)
+    async def surprise(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"reason": f"a mistake in the sender ({type(error).__name__}); its log says where"}, 500)

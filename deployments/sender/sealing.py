@@ -1,0 +1,74 @@
+"""What the sender puts its seal on besides votes: the ledger's checkpoints, and certificates of what it did itself.
+
+It never signs what it is not able to read. A vote is JSON too, so whatever is not exactly one of these two is refused: nobody
+gets a vote sealed by another name.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from blocks.errors import SendRefused
+from blocks.outbound import Package, Vote, canonical
+from deployments.sender.judging import check_vote
+from deployments.sender.store import Step, Store
+from tasks.rules.certificate import KIND
+
+_CHECKPOINT = {"v", "number", "at", "first", "last", "root", "previous", "key"}
+
+
+def seal(purpose: str, text: str, store: Store) -> bytes:
+    """The signature over a canonical text. Raises ``SendRefused`` for anything else than its purpose says."""
+    try:
+        facts = json.loads(text)
+        same = isinstance(facts, dict) and canonical(facts) == text
+    except (ValueError, RecursionError):
+        same = False
+    if not same:
+        raise SendRefused(f"this {purpose} is not in its canonical form; it was not sealed")
+    if purpose == "checkpoint":
+        _check_checkpoint(facts, store)
+    else:
+        _check_certificate(facts, store)
+    return store.seal_key.sign(text.encode("ascii"))
+
+
+def _check_checkpoint(facts: dict[str, Any], store: Store) -> None:
+    if set(facts) != _CHECKPOINT or facts["key"] != store.seal_key.id:
+        raise SendRefused("this is no checkpoint of the ledger made for this sender's key; it was not sealed")
+
+
+def _check_certificate(facts: dict[str, Any], store: Store) -> None:
+    """Its votes were sealed here, and its deliveries are ours."""
+    try:
+        problem = _certificate_problem(facts, store)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        problem = f"it is not whole: {type(error).__name__}"
+    if problem:
+        raise SendRefused(f"this is no certificate of what was signed and sent here ({problem}); it was not sealed")
+
+
+def _certificate_problem(facts: dict[str, Any], store: Store) -> str:
+    package = Package.parse(canonical(facts["package"]))
+    if facts["kind"] != KIND or "seal" in facts or facts["package_digest"] != package.digest:
+        return "kind, seal or package digest are not as they should be"
+    votes = [Vote.parse(told["vote"]) for told in facts["votes"]]
+    if not votes or any(vote.package != package.digest for vote in votes):
+        return "it has no vote, or one on another package"
+    for vote in votes:
+        check_vote(vote, package, store.seal_key)
+    ours = {
+        (parcel.destination, parcel.name, parcel.digest, parcel.proof, parcel.step is Step.COLLECTED)
+        for parcel in store.parcels(package.digest)
+        if parcel.step in (Step.PLACED, Step.PROVEN, Step.COLLECTED)
+    }
+    for told in facts["deliveries"]:
+        where = canonical(package.destinations[told["destination"]].facts)
+        name = base64.b64decode(told["name_b64"], validate=True)
+        if (where, name, told["sent"], told["proof"], told["collected"]) not in ours:
+            return "a delivery is told that was not made, or not so"
+        if not told["approved"] == told["read"] == told["sent"] or told["proven"] not in (None, told["sent"]):
+            return "a delivery's digests differ"
+    return ""

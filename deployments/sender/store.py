@@ -1,0 +1,407 @@
+"""What the sender must not forget: seeds, spent and burnt codes, attempts, judgements, and how far every delivery has come.
+
+One SQLite file in the sender's own folder (0700), with the key that its seeds are encrypted under beside it (0600). Every
+verb is one transaction that is on the disk before it returns; writers wait for each other, so two judgements of one code
+happen one after the other, also when the CLI enrols somebody meanwhile.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    String,
+    Table,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from blocks.database import Database, Instant
+from blocks.errors import ConfigurationError, LedgerError, SenderError
+from blocks.outbound import Refusal, Round, Vote, canonical
+from blocks.seals import SealKey
+from blocks.values import Proof
+from tasks.rules.policy import Attempt
+
+BURNT_FOR = timedelta(hours=3)
+"""How long a code that was seen is refused to everybody. Longer than an answer may be old plus a phone's clock wrong."""
+
+_metadata = MetaData()
+
+_seed = Table(
+    "seed",
+    _metadata,
+    Column("approver", String, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("enrolled", Instant, nullable=False),
+)
+_spent = Table("spent", _metadata, Column("approver", String, primary_key=True), Column("step", Integer, primary_key=True))
+_burnt = Table("burnt", _metadata, Column("code", String, primary_key=True), Column("seen", Instant, nullable=False))
+_wrong = Table(
+    "wrong",
+    _metadata,
+    Column("number", Integer, primary_key=True),
+    Column("approver", String, nullable=False, index=True),
+    Column("at", Instant, nullable=False),
+)
+_judgement = Table(
+    "judgement",
+    _metadata,
+    Column("run", String, primary_key=True),
+    Column("round", String, primary_key=True),
+    Column("package", String, nullable=False, index=True),
+    Column("answer", String, nullable=False),  # SHA-256 of what was judged
+    Column("vote", String),  # null: refused
+    Column("refusal", String),
+    Column("at", Instant, nullable=False),
+)
+_delivery = Table(
+    "delivery",
+    _metadata,
+    # The unique key of a delivery: nothing of one package is ever sent twice under one name.
+    Column("package", String, primary_key=True),
+    Column("destination", String, primary_key=True),
+    Column("name", String, primary_key=True),  # base64 of the exact bytes
+    Column("position", Integer, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("source", String),  # base64; null for a file that we made ourselves (checksums, manifest, done file)
+    Column("temporary", String, nullable=False),
+    Column("step", String, nullable=False),
+    Column("proof", String),
+    Column("modified", Instant),
+    Column("at", Instant, nullable=False),
+)
+
+
+class Step(StrEnum):
+    """How far one file has come at one destination."""
+
+    INTENDED = "intended"  # its bytes may be on their way, under a temporary name
+    UPLOADED = "uploaded"  # it stands whole under its temporary name, and was looked at
+    RENAMING = "renaming"  # its rename was asked for: it may stand under its own name
+    PLACED = "placed"  # the server acknowledged the rename
+    PROVEN = "proven"  # it was seen under its own name afterwards, unchanged
+    COLLECTED = "delivered, collected before proof"  # the rename was acknowledged, and it was gone when we looked
+    UNKNOWN = "unknown"  # neither name is there and no answer came: a person asks the partner
+
+    @property
+    def final(self) -> bool:
+        return self in (Step.PROVEN, Step.COLLECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One file of one package on its way to one destination."""
+
+    package: str
+    destination: str
+    name: bytes
+    position: int
+    """Its place in the order of renames; a done file has the last."""
+    digest: str
+    size: int
+    temporary: bytes
+    source: bytes | None = None
+    """Its name in the package; None for a file that we made ourselves (checksums, manifest, done file)."""
+    step: Step = Step.INTENDED
+    proof: Proof | None = None
+    modified: datetime | None = None
+    """As the partner's server tells it for the uploaded file."""
+    at: datetime | None = None
+    """When it came to this step, by our clock."""
+
+
+class Store:
+    """The sender's memory, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if (mode := folder.stat().st_mode & 0o777) & 0o077:
+            raise ConfigurationError(
+                f"{folder}: others may look into the sender's folder (mode {mode:03o}); run: chmod 700 {folder}"
+            )
+        self.folder = folder
+        self.seal_key = SealKey.open(folder / "seal.pem")
+        self._key = _secret(folder / "seeds.key")
+        self._db = Database(f"sqlite:///{folder.absolute() / 'sender.sqlite'}")
+        with self._writing() as connection:
+            _metadata.create_all(connection)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder for one sender process. Raises ``ConfigurationError`` if another one runs on it."""
+        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigurationError(
+                    f"{self.folder}: another sender works here already; stop it, or give another --state"
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
+    # ---------------------------------------------------------------------------------------- people's secrets
+
+    def enrol(self, approver: str, seed: str, *, used: int | None = None) -> None:
+        """Keep an approver's seed, in place of an earlier one; what was locked is open again.
+
+        ``used`` is the time step whose code showed that it works: it is spent.
+        """
+        nonce = secrets.token_bytes(12)
+        # The approver's id is authenticated with it: a row moved to another id does not decrypt.
+        sealed = nonce + AESGCM(self._key).encrypt(nonce, seed.encode(), approver.encode())
+        row = {"approver": approver, "sealed": sealed, "enrolled": datetime.now(UTC)}
+        with self._writing() as connection:
+            connection.execute(upsert(_seed).values(row).on_conflict_do_update(index_elements=["approver"], set_=row))
+            connection.execute(delete(_wrong).where(_wrong.c.approver == approver))
+            if used is not None:
+                Bench(connection, self._key).spend(approver, used)
+
+    def revoke(self, approver: str) -> bool:
+        """Forget an approver's seed. False if there was none."""
+        with self._writing() as connection:
+            return connection.execute(delete(_seed).where(_seed.c.approver == approver)).rowcount > 0
+
+    def enrolled(self) -> dict[str, datetime]:
+        """Who has a seed, and since when."""
+        with self._reading() as connection:
+            return {row.approver: row.enrolled for row in connection.execute(select(_seed.c.approver, _seed.c.enrolled))}
+
+    def wrong(self) -> dict[str, int]:
+        """Wrong proofs in a row, by approver."""
+        counted = select(_wrong.c.approver, func.count()).group_by(_wrong.c.approver)
+        with self._reading() as connection:
+            return {row[0]: row[1] for row in connection.execute(counted)}
+
+    def unlock(self, approver: str) -> bool:
+        """Let a locked approver try again. False if there was nothing to forgive."""
+        with self._writing() as connection:
+            return connection.execute(delete(_wrong).where(_wrong.c.approver == approver)).rowcount > 0
+
+    # ---------------------------------------------------------------------------------------- judging
+
+    @contextmanager
+    def bench(self) -> Iterator[Bench]:
+        """One judgement: what it spends, burns and counts is kept together, or not at all. One at a time."""
+        with self._writing() as connection:
+            yield Bench(connection, self._key)
+
+    def votes(self, package: str) -> list[Vote]:
+        """Every vote on a package that was ever sealed here, whatever a caller tells of them."""
+        with self._reading() as connection:
+            return _votes(connection, package)
+
+    # ---------------------------------------------------------------------------------------- deliveries
+
+    def parcels(self, package: str, destination: str | None = None) -> list[Parcel]:
+        """How far the files of a package have come, in the order of their renames."""
+        chosen = select(_delivery).where(_delivery.c.package == package)
+        if destination is not None:
+            chosen = chosen.where(_delivery.c.destination == destination)
+        with self._reading() as connection:
+            rows = connection.execute(chosen.order_by(_delivery.c.destination, _delivery.c.position))
+            return [_as_parcel(row) for row in rows]
+
+    def intend(self, parcels: Sequence[Parcel]) -> None:
+        """Write down what is about to be sent, before anything is. Known parcels stay as they are."""
+        now = datetime.now(UTC)
+        rows = [_row(replace(parcel, at=now)) for parcel in parcels]
+        with self._writing() as connection:
+            connection.execute(upsert(_delivery).on_conflict_do_nothing(), rows)
+
+    def move(self, parcels: Iterable[Parcel], step: Step) -> list[Parcel]:
+        """Write down that these parcels have come to a step. Returns them as they are now."""
+        moved = [replace(parcel, step=step, at=datetime.now(UTC)) for parcel in parcels]
+        with self._writing() as connection:
+            for parcel in moved:
+                row = _row(parcel)
+                key = [_delivery.c[part] == row.pop(part) for part in ("package", "destination", "name")]
+                connection.execute(update(_delivery).where(*key).values(row))
+        return moved
+
+    # ---------------------------------------------------------------------------------------- transactions
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._translated(), self._db.write() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._translated(), self._db.read() as connection:
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except LedgerError as error:
+            raise SenderError(
+                f"{self.folder}: the sender cannot read or write its own state ({error}); nothing was sent"
+            ) from error
+
+
+class Bench:
+    """The facts of one judgement, inside its transaction."""
+
+    def __init__(self, connection: Connection, key: bytes) -> None:
+        self._connection, self._key = connection, key
+
+    def judged(self, run: str, round_key: str) -> tuple[str, Vote | Refusal] | None:
+        """The answer's hash and what became of it, if this round was judged before."""
+        where = (_judgement.c.run == run, _judgement.c.round == round_key)
+        row = self._connection.execute(select(_judgement).where(*where)).first()
+        if row is None:
+            return None
+        return row.answer, Vote.parse(json.loads(row.vote)) if row.vote else Refusal(**json.loads(row.refusal))
+
+    def keep(self, asked: Round, answer: str, outcome: Vote | Refusal, at: datetime) -> None:
+        """Remember how a round was judged: asked again, it is answered the same."""
+        row = {"run": asked.run, "round": asked.key, "package": asked.digest, "answer": answer, "at": at}
+        if isinstance(outcome, Vote):
+            row["vote"] = canonical(outcome.facts)
+        else:
+            row["refusal"] = canonical({"code": outcome.code, "first_line": outcome.first_line})
+        self._connection.execute(insert(_judgement).values(row))
+
+    def votes(self, package: str) -> list[Vote]:
+        """Every vote on a package that was ever sealed here."""
+        return _votes(self._connection, package)
+
+    def burn(self, code: str, now: datetime) -> bool:
+        """Never accept this code again from anybody, as long as it could still be good. True the first time it is seen."""
+        self._connection.execute(delete(_burnt).where(_burnt.c.seen < now - BURNT_FOR))
+        # Kept as a keyed hash: a copy of the state does not show what is valid on somebody's phone just now.
+        hidden = hmac.new(self._key, f"burnt {code}".encode(), hashlib.sha256).hexdigest()
+        done = self._connection.execute(upsert(_burnt).values(code=hidden, seen=now).on_conflict_do_nothing())
+        return done.rowcount == 1
+
+    def spend(self, approver: str, step: int) -> bool:
+        """Use up an approver's time step, for all runs and for ever. False if it was used."""
+        done = self._connection.execute(upsert(_spent).values(approver=approver, step=step).on_conflict_do_nothing())
+        return done.rowcount == 1
+
+    def seed(self, approver: str) -> str | None:
+        """The approver's seed in clear, only inside the process."""
+        sealed = self._connection.execute(select(_seed.c.sealed).where(_seed.c.approver == approver)).scalar()
+        if sealed is None:
+            return None
+        try:
+            return AESGCM(self._key).decrypt(sealed[:12], sealed[12:], approver.encode()).decode()
+        except InvalidTag as error:
+            raise SenderError(
+                f"the seed of {approver} cannot be decrypted: it was altered, or seeds.key is another one; enrol {approver} again"
+            ) from error
+
+    def attempts(self, approver: str) -> list[Attempt]:
+        """The approver's wrong proofs since the last right one or unlocking, in all runs, by our own clock."""
+        rows = self._connection.execute(select(_wrong.c.at).where(_wrong.c.approver == approver).order_by(_wrong.c.at))
+        return [Attempt(approver, row.at, right=False) for row in rows]
+
+    def tried(self, attempt: Attempt) -> None:
+        """Count a wrong proof, or begin anew after a right one."""
+        if attempt.right:
+            self._connection.execute(delete(_wrong).where(_wrong.c.approver == attempt.approver))
+        else:
+            self._connection.execute(insert(_wrong).values(approver=attempt.approver, at=attempt.at))
+
+
+def _votes(connection: Connection, package: str) -> list[Vote]:
+    kept = select(_judgement.c.vote).where(_judgement.c.package == package, _judgement.c.vote.is_not(None))
+    return [Vote.parse(json.loads(row.vote)) for row in connection.execute(kept.order_by(_judgement.c.at))]
+
+
+def _row(parcel: Parcel) -> dict[str, object]:
+    return {
+        "package": parcel.package,
+        "destination": parcel.destination,
+        "name": base64.b64encode(parcel.name).decode(),
+        "position": parcel.position,
+        "digest": parcel.digest,
+        "size": parcel.size,
+        "source": None if parcel.source is None else base64.b64encode(parcel.source).decode(),
+        "temporary": parcel.temporary.decode(),
+        "step": parcel.step,
+        "proof": parcel.proof,
+        "modified": parcel.modified,
+        "at": parcel.at,
+    }
+
+
+def _as_parcel(row: Row[tuple[object, ...]]) -> Parcel:
+    return Parcel(
+        package=row.package,
+        destination=row.destination,
+        name=base64.b64decode(row.name),
+        position=row.position,
+        digest=row.digest,
+        size=row.size,
+        temporary=row.temporary.encode(),
+        source=None if row.source is None else base64.b64decode(row.source),
+        step=Step(row.step),
+        proof=Proof(row.proof) if row.proof else None,
+        modified=row.modified,
+        at=row.at,
+    )
+
+
+def _secret(path: Path) -> bytes:
+    """32 random bytes in a file that its owner alone may read; made on first use."""
+    if not path.exists():
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(fresh)  # unlike a rename it never replaces the key that another process made meanwhile
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    if (mode := path.stat().st_mode & 0o777) & 0o077:
+        raise ConfigurationError(f"{path}: others may read this key (mode {mode:03o}); run: chmod 600 {path}")
+    key = path.read_bytes()
+    if len(key) != 32:
+        raise ConfigurationError(
+            f"{path}: not the key that encrypts the seeds; restore it from a backup, or enrol everybody anew"
+        )
+    return key

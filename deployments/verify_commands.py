@@ -1,0 +1,60 @@
+"""``countersign verify-signoff``: what an auditor runs, on any machine, without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def verify_signoff(
+    certificate: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A file <package>.signoff.json.")],
+    documents: Annotated[
+        list[Path] | None, typer.Argument(exists=True, dir_okay=False, help="Documents at hand: are they the ones signed?")
+    ] = None,
+    key: Annotated[str, typer.Option(help="The sender's public key, base64, from a source other than the certificate.")] = "",
+    people: Annotated[
+        Path | None, typer.Option(exists=True, help="Folder with the people.yaml of that time: whose signatures are they?")
+    ] = None,
+    previous: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The stream's certificate before this one.")
+    ] = None,
+) -> None:
+    """Check a certificate: seal, votes, signatures, policy, deliveries, documents. Exit code 0 only if everything holds.
+
+    Example: countersign verify-signoff 1f3a9c20.signoff.json prices.csv --key 6tB0...=
+    """
+    import base64
+    import binascii
+    import hashlib
+
+    from blocks.errors import ConfigurationError
+    from blocks.seals import signed as sealed
+    from deployments.people import load_people
+    from deployments.sender.proofs import signature_holds
+    from tasks.rules.certificate import verified, verify
+
+    try:
+        public_key = base64.b64decode(key, validate=True)
+    except binascii.Error as error:
+        raise ConfigurationError(f"--key: {key[:20]!r} is not base64; 'countersign signoff key' prints it") from error
+    if len(public_key) != 32:
+        raise ConfigurationError("--key: the sender's public key is 32 bytes in base64; ask for it where the sender runs")
+
+    def digest(path: Path) -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    checks = verify(
+        certificate.read_text(encoding="ascii", errors="replace"),
+        public_key=public_key,
+        sealed=sealed,
+        signed=signature_holds,
+        documents={path.name: digest(path) for path in documents or []},
+        people=load_people(people) if people else None,
+        previous=previous.read_text(encoding="ascii", errors="replace") if previous else None,
+    )
+    for check in checks:
+        typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.words}")
+    raise typer.Exit(0 if verified(checks) else 1)

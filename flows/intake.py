@@ -1,0 +1,56 @@
+"""Intake: partner -> check -> classify -> file -> receipt -> clear the source."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from tasks.agreed import load_stream
+from tasks.check import check
+from tasks.clear_source import clear_source
+from tasks.consignment import Consignment
+from tasks.desk import Desk
+from tasks.file_away import file_away
+from tasks.look import look
+from tasks.pick_up import pick_up
+from tasks.rehearse import rehearse
+from tasks.report import report
+from tasks.set_aside import set_aside
+
+
+@flow(
+    name="intake",
+    flow_run_name="intake {partner}/{stream}",
+    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    validate_parameters=True,
+)
+def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: float = 60) -> State:
+    """Bring in everything a partner has left for us on one stream.
+
+    Run it again at any moment: it goes on where it stopped, and two runs at once share the work.
+
+    Args:
+        partner: Name of the partner's file in the profiles folder.
+        stream: One of the partner's inbound streams.
+        dry_run: Say what would happen to every file, and write nothing anywhere.
+        patience_seconds: Longest wait in this run for files that may still be being written; the rest waits for the next run.
+    """
+    agreed = load_stream(partner, stream)
+    if dry_run:
+        return report(agreed, rehearse(agreed), dry_run=True)
+
+    readiness = look(agreed, timedelta(seconds=patience_seconds))
+    with Desk(agreed, readiness) as desk:
+        filed_before: list[PrefectFuture[Consignment]] = []
+        for consignment in desk:
+            picked = pick_up.submit(consignment)
+            checked = check.submit(picked)
+            filed = file_away.submit(checked, wait_for=filed_before)
+            aside = set_aside.submit(filed)
+            desk.follow(picked, checked, filed, aside, clear_source.submit(aside))
+            filed_before = [filed] if agreed.terms.ordered else []
+    return report(agreed, desk.rows)

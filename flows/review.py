@@ -1,0 +1,31 @@
+"""Review: a quarantine case, and what a person decides about it."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks.check import check
+from tasks.clear_source import clear_source
+from tasks.file_away import file_away
+from tasks.pick_up import pick_up
+from tasks.report import report
+from tasks.resolve import resolve
+from tasks.retry import reopened
+from tasks.set_aside import set_aside
+
+
+@flow(name="retry", flow_run_name="retry {journey}")
+def retry(journey: str, comment: str, by: str = "as stated by nobody") -> State:
+    """Take a quarantined document through the checks again, with the rules as they are now.
+
+    Args:
+        journey: The case's journey, as ``countersign quarantine list`` shows it.
+        comment: Why; recorded.
+        by: Who asks, as stated; recorded.
+    """
+    with reopened(journey, comment, by) as consignment:
+        checked = check(pick_up(consignment))
+        aside = set_aside(file_away(checked))
+        resolved = resolve(clear_source(aside))
+    return report(resolved.agreed, resolved.rows())

@@ -1,0 +1,29 @@
+"""Load what was agreed about a stream from the reviewed files."""
+
+from __future__ import annotations
+
+from blocks.errors import ConfigurationError
+from blocks.profile import load_partner, load_repositories
+from blocks.settings import settings
+from blocks.values import Inbound
+from tasks.consignment import Agreed
+
+
+def load_stream(partner: str, stream: str) -> Agreed:
+    """An inbound stream with its endpoint and repository. Raises ``ConfigurationError`` that says what to mend."""
+    folder = settings().profiles
+    profile = load_partner(partner, folder)
+    terms = profile.streams.get(stream)
+    if terms is None:
+        raise ConfigurationError(
+            f"{partner}: no stream '{stream}'; the profile in {folder} has {', '.join(sorted(profile.streams)) or 'none'}"
+        )
+    if not isinstance(terms, Inbound):
+        raise ConfigurationError(f"{partner}/{stream}: is not an inbound stream; intake only brings in")
+    repositories = load_repositories(folder)
+    repository = repositories.get(terms.target.repository)
+    if repository is None:
+        raise ConfigurationError(
+            f"{partner}/{stream}: no repository '{terms.target.repository}'; repositories.yaml has {', '.join(sorted(repositories))}"
+        )
+    return Agreed(partner, stream, terms, profile.endpoints[terms.endpoint], repository, profile.digest)

@@ -1,0 +1,140 @@
+"""Ask: open a round. Its row is in the ledger before anybody can see the form, and its key was never used before."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.input import RunInput
+from prefect.settings import PREFECT_UI_URL
+from pydantic import Field, create_model
+
+from blocks.ledger import Recorded
+from blocks.outbound import Package, Round
+from tasks.connections import ledger
+from tasks.order import Order, documents
+from tasks.retrying import task
+from tasks.rules import dialog
+from tasks.rules.dialog import listing, run_name, tags
+from tasks.rules.policy import Standing, deadline
+from tasks.rules.signing import MOST_CHARACTERS, round_key
+
+AWAITS = "awaits:"
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What the flow suspends itself with."""
+
+    form: type[RunInput]
+    key: str
+
+
+@task(task_run_name="ask {order.id}")
+def ask(order: Order) -> Asking:
+    """Open the next round: the form as it will be shown, and a fresh key for its answer."""
+    order.reload()
+    opened = order.last("opened") or _open(order, order.matter.package)
+    # A row that is open now was written by this very call, before its answer from the database was lost: nobody was asked yet.
+    asked = order.open_round[0] if order.open_round else _fresh(order)
+    form = _dialog(order, asked, opened.body["link"])
+    facts = {"n": asked.n, "key": asked.key, "run": asked.run, "digest": asked.digest, "shown": form.shown}
+    order.write("round", facts, once=f"round/{order.journey}/{asked.n}")
+    announce(order, order.standing())
+    return Asking(_form(form), asked.key)
+
+
+def _fresh(order: Order) -> Round:
+    digest, number = order.matter.package.digest, len(order.each("round")) + 1
+    return Round(number, round_key(number, digest, secrets.token_hex(4)), order.run, digest)
+
+
+def _open(order: Order, package: Package) -> Recorded:
+    """The deadline is part of what is shown, and counts from the first asking."""
+    # Again with each try: a pass may have been killed between the package and its documents.
+    ledger().append(documents(package, order.agreed.repository.address))
+    until = deadline(ledger().now(), order.agreed.terms.signoff)
+    facts = {"deadline": until.isoformat(), "link": _publish(order, package)}
+    return order.write("opened", facts, once=f"opened/{order.journey}")
+
+
+def _publish(order: Order, package: Package) -> str:
+    """The artifact with every document, and a link to it."""
+    id = create_markdown_artifact(listing(package, order.checked), key=f"release-{order.journey}")
+    return f"{PREFECT_UI_URL.value()}/artifacts/artifact/{id}" if PREFECT_UI_URL.value() else ""
+
+
+def _dialog(order: Order, asked: Round, link: str) -> dialog.Form:
+    agreed = order.agreed
+    return dialog.form(
+        order.matter,
+        agreed.terms,
+        agreed.people,
+        order.standing(),
+        asked,
+        partner=agreed.profile.title,
+        checked=order.checked,
+        link=link,
+        refused=order.refusal,
+        previous=_previous(order),
+        zone=agreed.people.timezone,
+    )
+
+
+def _previous(order: Order) -> Package | None:
+    """The stream's last released package."""
+    chain = ledger().journey(certificates(order))
+    frozen = [entry for entry in ledger().journey(chain[-1].body["release"]) if entry.kind == "frozen"] if chain else []
+    return Package.parse(frozen[-1].body["package"]) if frozen else None
+
+
+def certificates(order: Order) -> str:
+    """The journey that holds the stream's chain of certificates."""
+    return f"certificates.{order.agreed.partner}.{order.agreed.stream}"
+
+
+def _form(form: dialog.Form) -> type[RunInput]:
+    """The form as Prefect wants it: the choices of this round, nothing prefilled but the text above it.
+
+    Prefect checks an answer by this schema only, and an answer may be planted behind it: it is judged again, as raw JSON.
+    """
+    fields: dict[str, Any] = {
+        "decision": (_one_of(form.decisions), Field(description="What you decide")),
+        "approver": (
+            _one_of(form.approvers or ("nobody",)),
+            Field(description="Who you are; 'bea for ann': bea signs for ann"),
+        ),
+        "meaning": (_one_of(form.meanings), Field(description="What your signature means")),
+        "package": (str, Field(pattern=form.package_pattern, description="The first eight digits of the package, typed")),
+        "proof": (
+            str,
+            Field(pattern=form.proof_pattern, description="The code your phone shows, or the line of 'countersign sign'"),
+        ),
+        "comment": (
+            str,
+            Field(default="", max_length=MOST_CHARACTERS["comment"], description="Needed for anything but a plain approval"),
+        ),
+    }
+    if form.files:
+        listed: Any = Field(default=[], description="Only with 'approve all but the listed'")
+        fields["left_out"] = (list[_one_of(form.files)], listed)  # type: ignore[misc]
+    made: type[RunInput] = create_model("Signoff", __base__=RunInput, **fields)
+    return made.with_initial_data(description=form.description)
+
+
+def _one_of(choices: tuple[str, ...]) -> Any:
+    return Literal[choices]
+
+
+def announce(order: Order, now: Standing | None) -> None:
+    """Keep the run's name and tags true: lists of runs show nothing else, and ``awaits:<id>`` is an approver's inbox."""
+    with get_client(sync_client=True) as client:
+        kept = [tag for tag in client.read_flow_run(UUID(order.run)).tags if not tag.startswith(AWAITS)]
+        if now is None:
+            client.update_flow_run(UUID(order.run), name=f"release {order.agreed.key} {order.id}", tags=kept)
+        else:
+            client.update_flow_run(UUID(order.run), name=run_name(order.matter, now), tags=[*kept, *tags(now)])

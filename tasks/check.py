@@ -1,0 +1,51 @@
+"""Check: judge the documents of a consignment by name, bytes, structure and every cell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from threading import Lock
+
+from blocks.values import Stage
+from tasks import tables
+from tasks.connections import ledger
+from tasks.consignment import Consignment, Steps
+from tasks.retrying import task
+from tasks.rules.judge import as_facts, from_facts
+
+_IMPORTING = Lock()
+
+
+@task(task_run_name="check ({consignment.size})")
+def check(consignment: Consignment) -> Consignment:
+    """Judge each document once. What the ledger already holds as judged stands, also if a rule has changed since."""
+    steps, unjudged = Steps(consignment), []
+    for item in consignment.at(Stage.FETCHED, Stage.JUDGED):
+        recorded = item.recorded("judged")
+        if item.document is None:
+            continue
+        if recorded and (recorded.body["digest"], recorded.body["round"]) == (item.arrival.digest, item.round):
+            document = replace(item.document, sniffed=recorded.body["media_type"])
+            verdict = from_facts(item.journey, recorded.body)
+            steps.changed[item.journey] = replace(item, stage=Stage.JUDGED, document=document, verdict=verdict)
+        else:
+            unjudged.append(item)
+    if unjudged:
+        _load_the_heavy_ones()
+    judged = tables.judge([item.document for item in unjudged if item.document], consignment.agreed.terms)
+    for item, (document, verdict) in zip(unjudged, judged, strict=True):
+        facts = {
+            "digest": item.arrival.digest,
+            "round": item.round,
+            "profile": consignment.agreed.digest,
+            "media_type": document.sniffed,
+            **as_facts(verdict),
+        }
+        steps.add(item, "judged", facts, stage=Stage.JUDGED, document=document, verdict=verdict)
+    return steps.write(ledger().append)
+
+
+def _load_the_heavy_ones() -> None:
+    """Consignments are checked in several threads, and pandera imported by two at once deadlocks: one imports it, the rest wait."""
+    with _IMPORTING:
+        import pandera.errors
+        import pandera.pandas  # noqa: F401

@@ -1,0 +1,111 @@
+"""Clear the source: what was agreed happens to the originals, once the ledger holds the receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from blocks.endpoints.base import EndpointSession
+from blocks.ledger import Entry
+from blocks.values import DispositionKind, Fetched, Inbound, Move, Moved, Outcome, Stage
+from tasks.connections import endpoint_session, ledger, spool
+from tasks.consignment import Consignment, Item, Steps
+from tasks.retrying import task
+
+
+@task(task_run_name="clear the source ({consignment.size})")
+def clear_source(consignment: Consignment) -> Consignment:
+    """Remove, move or leave the originals. A file that changed since we fetched it is left: it is a new arrival."""
+    steps = Steps(consignment)
+    waiting: dict[DispositionKind, list[Item]] = {kind: [] for kind in DispositionKind}
+    for item in consignment.at(Stage.FILED, Stage.DUPLICATE, Stage.QUARANTINED):
+        if item.gone:  # a retried case
+            steps.add(item, "closed", {}, stage=Stage.CLEARED)
+        else:
+            waiting[_disposition(item, consignment.agreed.terms)].append(item)
+    for item in waiting[DispositionKind.LEAVE]:
+        steps.add(item, "left", {"reason": "as agreed"}, stage=Stage.LEFT)
+    going = waiting[DispositionKind.REMOVE] + waiting[DispositionKind.MOVE]
+    if going:
+        doubtful = _intend(going, consignment)
+        with endpoint_session(consignment.agreed.endpoint) as session:
+            _close_the_replaced(session, doubtful, steps)
+            remove, move = (
+                [item for item in waiting[kind] if item.journey not in steps.changed]
+                for kind in (DispositionKind.REMOVE, DispositionKind.MOVE)
+            )
+            # The marker goes first: a file without its marker is only not ready, a marker without its file is a riddle.
+            list(
+                session.remove(
+                    consignment.markers[item.journey] for item in remove + move if item.journey in consignment.markers
+                )
+            )
+            _record(remove, session.remove(item.arrival.file for item in _ours(remove, consignment)), steps)
+            _record(move, _move(session, move, consignment), steps)
+    return steps.write(ledger().append)
+
+
+def _intend(items: list[Item], consignment: Consignment) -> list[Item]:
+    """Written before the source is touched; refused if these are somebody else's by now. Answers the doubtful ones.
+
+    Where an earlier attempt wrote the intent, the original may be gone already; where an earlier run fetched it, that was long
+    ago. Then what stands there may be another file of the same name, size and time.
+    """
+    intents = ledger().append(
+        [
+            Entry(item.journey, "clearing", consignment.agreed.about(item.arrival), once=f"{item.journey}/clearing")
+            for item in items
+        ],
+        consignment.lease,
+    )
+    return [item for item, intent in zip(items, intents, strict=True) if not intent.fresh or item.recorded("fetched")]
+
+
+def _close_the_replaced(session: EndpointSession, items: list[Item], steps: Steps) -> None:
+    """Only bytes tell a look-alike from the original. It is not touched, and the next look finds a new arrival."""
+    if not items:
+        return
+    by_file = {item.arrival.file: item for item in items}
+    with spool().batch() as batch:
+        for answer in session.fetch(list(by_file), batch):
+            item = by_file[answer.file]
+            if isinstance(answer, Fetched) and answer.digest != item.arrival.digest:
+                steps.add(item, "cleared", {"outcome": "replaced", "found": answer.digest}, stage=Stage.CLEARED)
+
+
+def _ours(items: Iterable[Item], consignment: Consignment) -> Iterator[Item]:
+    """Items, each only while the lease holds: a worker that was stalled touches nothing more."""
+    for item in items:
+        consignment.lease  # noqa: B018 - raises
+        yield item
+
+
+def _disposition(item: Item, terms: Inbound) -> DispositionKind:
+    if item.arrival.digest is None:  # we do not have its bytes: the original is all there is
+        return DispositionKind.LEAVE
+    return terms.disposition.refused if item.stage is Stage.QUARANTINED else terms.disposition.accepted
+
+
+def _move(session: EndpointSession, items: list[Item], consignment: Consignment) -> list[Moved]:
+    """Move under the same name; where that is taken, under one that the journey makes unique."""
+    folder = consignment.agreed.terms.disposition.folder or ""
+    first = list(session.rename(Move(item.arrival.file, folder, item.arrival.file.name) for item in _ours(items, consignment)))
+    taken = {moved.file for moved in first if moved.outcome is Outcome.EXISTS}
+    if not taken:
+        return first
+    again = session.rename(
+        Move(item.arrival.file, folder, item.arrival.file.name + b"." + item.journey.encode())
+        for item in _ours(items, consignment)
+        if item.arrival.file in taken
+    )
+    return [moved for moved in first if moved.outcome is not Outcome.EXISTS] + list(again)
+
+
+def _record(items: list[Item], answers: Iterable[Moved], steps: Steps) -> None:
+    by_file = {item.arrival.file: item for item in items}
+    for answer in answers:
+        item = by_file[answer.file]
+        if answer.outcome in (Outcome.DONE, Outcome.VANISHED):
+            steps.add(item, "cleared", {"outcome": str(answer.outcome)}, stage=Stage.CLEARED)
+        else:
+            note = f"left at the source: {answer.reason or answer.outcome}"
+            steps.add(item, "left", {"reason": note}, stage=Stage.LEFT, note=note)

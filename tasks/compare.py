@@ -1,0 +1,251 @@
+"""Compare: read what the ledger and Prefect tell about each order, for a rule to say what differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, FlowRunInput
+from prefect.exceptions import ObjectNotFound
+
+from blocks.errors import ConfigurationError
+from blocks.ledger import Recorded
+from blocks.mirrors import differs, mirrors
+from blocks.outbound import Round
+from blocks.profile import load_partner, load_repositories, partners
+from blocks.settings import settings
+from blocks.values import shown
+from tasks.connections import ledger
+from tasks.retrying import task
+from tasks.rules import reconcile
+from tasks.rules.reconcile import Finding, Posted, Run, Told
+from tasks.rules.signing import answer_hash
+
+SETTLES = ("answered", "bypass", "abandoned", "unasked")
+SWEPT = ("found", "redrive")
+"""What the sweep itself writes in an order's journey."""
+
+_PAGE = 200
+"""The most that Prefect answers at once."""
+_MOST_ROWS = 2000
+"""Of one run: nobody has that many answers who does not want to keep us busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """An order that the sweep looks after, as the ledger knows it."""
+
+    history: tuple[Recorded, ...]
+    run: str
+    """The run that leads it, or is to lead it."""
+
+    @property
+    def journey(self) -> str:
+        return self.history[0].journey
+
+    @property
+    def ordered(self) -> Mapping[str, Any]:
+        return self.history[0].body
+
+    @property
+    def name(self) -> str:
+        """As people know it."""
+        return f"{self.ordered['partner']}/{self.ordered['stream']} {self.ordered['order']}"
+
+
+@task(task_run_name="compare orders")
+def compare(look_back: timedelta, patience: timedelta) -> list[str]:
+    """Journeys of the orders about which something is to be told or done: open ones, and those closed not longer ago than that."""
+    now = ledger().now()
+    orders = watch(ledger().begun("ordered", now - look_back))
+    with get_client(sync_client=True) as client:
+        runs = _runs(client, [order.run for order in orders])
+        return [
+            order.journey
+            for order in orders
+            if any(not known(order, one) for one in _differences(client, order, runs.get(order.run), now, patience))
+        ]
+
+
+def look_again(client: SyncPrefectClient, order: Watched, patience: timedelta) -> list[Finding]:
+    """What differs about one order at this moment."""
+    run = _runs(client, [order.run]).get(order.run)
+    return [one for one in _differences(client, order, run, ledger().now(), patience) if not known(order, one)]
+
+
+def known(order: Watched, finding: Finding) -> bool:
+    """True for what was told before, and is not to be done again."""
+    told = any(entry.once == found_key(finding) for entry in order.history)
+    return told and finding.remedy is reconcile.Remedy.NONE
+
+
+def found_key(finding: Finding) -> str:
+    return f"found/{finding.key}"
+
+
+# --------------------------------------------------------------------------------------------- the ledger
+
+
+def watch(journeys: Sequence[str]) -> list[Watched]:
+    """These orders, without those that no run has been given yet."""
+    histories = ledger().journeys(journeys)
+    parents = sorted({str(entries[0].body["parent"]) for entries in histories.values() if entries[0].body.get("parent")})
+    remainders = {
+        entry.body["child_order"]: str(entry.body["child_run"])
+        for entries in ledger().journeys(parents).values()
+        for entry in entries
+        if entry.kind == "parted"
+    }
+    found = []
+    for entries in histories.values():
+        leading = next((entry.body["run"] for entry in reversed(entries) if entry.body.get("run") and _leads(entry)), None)
+        if run := leading or remainders.get(entries[0].body["order"]):
+            found.append(Watched(tuple(entries), str(run)))
+    return found
+
+
+def _leads(entry: Recorded) -> bool:
+    return entry.kind in ("ordered", "led") or (entry.kind == "redrive" and bool(entry.body.get("anew")))
+
+
+def told(order: Watched) -> Told:
+    """The ledger's side of the comparison."""
+    rounds = {entry.body["key"]: _round(entry) for entry in order.history if entry.kind == "round"}
+    settled = {entry.body["key"]: entry for entry in order.history if entry.kind in SETTLES}
+    ours = {key for key, asked in rounds.items() if asked.run == order.run}
+    opened = _last(order, "opened")
+    last = next((entry for entry in reversed(order.history) if entry.kind not in SWEPT), order.history[0])
+    return Told(
+        journey=order.journey,
+        run=order.run,
+        open_key=next((key for key in reversed(rounds) if key not in settled and key in ours), None),
+        answered={key: entry.body["answer"] for key, entry in settled.items() if entry.kind == "answered" and key in ours},
+        settled={key: entry.kind for key, entry in settled.items() if key in ours},
+        elsewhere=frozenset(rounds) - ours,
+        deadline=datetime.fromisoformat(opened.body["deadline"]) if opened else None,
+        closed=_last(order, "closed") is not None,
+        paused=last.kind in ("refused", "in-doubt"),
+        redriven=_redriven(order),
+    )
+
+
+def _round(entry: Recorded) -> Round:
+    return Round(entry.body["n"], entry.body["key"], entry.body["run"], entry.body["digest"])
+
+
+def _redriven(order: Watched) -> int:
+    """How often it was woken, or given a new run, since it made a step that brought it further."""
+    count = 0
+    for entry in reversed(order.history):
+        if entry.kind == "redrive":
+            count += 1
+        elif entry.kind in ("answered", "frozen", "round", "sending", "delivered", "sealed"):
+            break
+    return count
+
+
+def _last(order: Watched, kind: str) -> Recorded | None:
+    return next((entry for entry in reversed(order.history) if entry.kind == kind), None)
+
+
+# --------------------------------------------------------------------------------------------- Prefect
+
+
+def _differences(
+    client: SyncPrefectClient, order: Watched, run: FlowRun | None, now: datetime, patience: timedelta
+) -> list[Finding]:
+    ledgers = told(order)
+    return reconcile.compare(ledgers, _run(client, run, ledgers) if run else None, now, patience)
+
+
+def _runs(client: SyncPrefectClient, ids: Sequence[str]) -> dict[str, FlowRun]:
+    """These runs by id, without those that Prefect does not know."""
+    found: dict[str, FlowRun] = {}
+    for start in range(0, len(ids), _PAGE):
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(id) for id in ids[start : start + _PAGE]]))
+        found |= {str(run.id): run for run in client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE)}
+    return found
+
+
+def _run(client: SyncPrefectClient, run: FlowRun, order: Told) -> Run:
+    state = run.state
+    rows = {row.key: row for row in _rows(client, run.id)}
+    paused = state is not None and state.is_paused()
+    details = state.state_details if state else None
+    waits = order.open_key is not None and not paused
+    return Run(
+        id=str(run.id),
+        state=state.type.value if state else "PENDING",
+        name=str(state.name) if state else "",
+        since=state.timestamp if state else run.created or ledger().now(),
+        pause_key=details.pause_key if details and paused else None,
+        # Among too many rows it may be one that we did not read.
+        form=bool(details and (details.run_input_keyset or {}).get("schema") in rows) or len(rows) >= _MOST_ROWS,
+        waited=_waited(client, run.id) if waits else frozenset(),
+        posted={_pause_key(key): _posted(row) for key, row in rows.items() if key.endswith("-response")},
+    )
+
+
+def _rows(client: SyncPrefectClient, run: UUID) -> Iterator[FlowRunInput]:
+    """Everything that is stored as a run's input."""
+    seen: set[str] = set()
+    while len(seen) < _MOST_ROWS:
+        try:
+            page = client.filter_flow_run_input(run, "", _PAGE, seen)
+        except ObjectNotFound:
+            return  # deleted just now; the next sweep tells it
+        yield from page
+        seen |= {row.key for row in page}
+        if len(page) < _PAGE:
+            return
+
+
+def _waited(client: SyncPrefectClient, run: UUID) -> frozenset[str]:
+    states = client.read_flow_run_states(run)
+    return frozenset(str(state.state_details.pause_key) for state in states if state.is_paused())
+
+
+def _pause_key(row: str) -> str:
+    """The key of a wait, from the name of the row with its answer (prefect.input.run_input.keyset_from_paused_state)."""
+    return row.removesuffix("-response").removeprefix("suspended-")
+
+
+def _posted(row: FlowRunInput) -> Posted:
+    raw: Any = row.value
+    with suppress(ValueError, RecursionError):  # planted: what is no JSON is kept as it is, as when a round is settled
+        raw = json.loads(row.value)
+    return Posted(answer_hash(raw), row.created or ledger().now())
+
+
+# --------------------------------------------------------------------------------------------- mirrors
+
+
+@task(task_run_name="compare mirrors")
+def compare_mirrors() -> list[Finding]:
+    """Blocks in Prefect that do not say what the reviewed files say. They change nothing; but somebody may believe them."""
+    folder, found = settings().profiles, []
+    try:
+        profiles = {name: load_partner(name, folder) for name in partners(folder)}
+        expected = list(mirrors(profiles, load_repositories(folder)))
+    except ConfigurationError as error:
+        return [Finding("files", f"files/{answer_hash(str(error))}", str(error))]
+    with get_client(sync_client=True) as client:
+        for name, block in expected:
+            try:
+                there = client.read_block_document_by_name(name, block.get_block_type_slug())
+            except ObjectNotFound:
+                continue  # never deployed, or taken away: nobody can be misled by it
+            if fields := differs(there, block):
+                message = (
+                    f"the block {shown(name)} shows other {', '.join(fields)} than the reviewed file, which alone counts; "
+                )
+                message += "somebody edited it in Prefect, or the file was not deployed since: run 'countersign deploy'"
+                found.append(Finding("mirror", f"mirror/{there.id}/{there.updated}", message))
+    return found

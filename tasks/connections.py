@@ -1,0 +1,86 @@
+"""What the tasks of one process share: the ledger, the spool, the quarantine, and sessions worth keeping open.
+
+Open connections do not travel between processes, so a task is given what was agreed and asks here for a session. A session that
+was used without an error is kept for the next task of this process; ``hang_up`` closes them when a run ends.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from threading import Lock
+from typing import Any, Protocol, TypeVar
+
+from blocks.endpoints.base import Endpoint, EndpointSession
+from blocks.ledger import Ledger
+from blocks.quarantine import Quarantine
+from blocks.repositories.base import Repository, RepositorySession
+from blocks.settings import settings
+from blocks.spool import Spool
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+Session = TypeVar("Session", bound=_Closable)
+
+_idle: defaultdict[str, list[Any]] = defaultdict(list)
+_lock = Lock()
+
+
+@cache
+def ledger() -> Ledger:
+    """This installation's ledger, its schema brought up to date."""
+    opened = Ledger(settings().ledger)
+    opened.migrate()
+    return opened
+
+
+@cache
+def spool() -> Spool:
+    return Spool(settings().spool, floor_bytes=settings().spool_floor_bytes)
+
+
+@cache
+def quarantine() -> Quarantine:
+    return Quarantine(settings().quarantine)
+
+
+@contextmanager
+def endpoint_session(endpoint: Endpoint) -> Iterator[EndpointSession]:
+    """A session at a partner's endpoint, for one thread."""
+    with _lent(f"endpoint {endpoint.model_dump_json()}", endpoint.session) as session:
+        yield session
+
+
+@contextmanager
+def repository_session(repository: Repository) -> Iterator[RepositorySession]:
+    """A session at a repository."""
+    with _lent(f"repository {repository.model_dump_json()}", repository.session) as session:
+        yield session
+
+
+def hang_up() -> None:
+    """Close all sessions that nobody uses."""
+    with _lock:
+        sessions = [session for kept in _idle.values() for session in kept]
+        _idle.clear()
+    for session in sessions:
+        session.close()
+
+
+@contextmanager
+def _lent(key: str, connect: Callable[[], Session]) -> Iterator[Session]:
+    with _lock:
+        session = _idle[key].pop() if _idle[key] else None
+    session = session or connect()
+    try:
+        yield session
+    except BaseException:
+        session.close()
+        raise
+    with _lock:
+        _idle[key].append(session)

@@ -1,0 +1,134 @@
+"""Deliver: look once more whether what was signed still is what would be sent, and ask the sender to send it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from blocks.errors import SendRefused, SpoolCorrupt, SpoolMissing, TransferIncomplete
+from blocks.outbound import Package, PackageFile
+from blocks.repositories.base import RepositorySession
+from blocks.sender import Arrived, Seen, delivered_facts
+from blocks.values import shown
+from tasks.connections import repository_session, spool
+from tasks.gather import still_there
+from tasks.order import Order, sender
+from tasks.retrying import task
+from tasks.rules.packing import AtRepository, Voided, admitted, freshness
+
+
+@task(task_run_name="deliver {order.id}")
+def deliver(order: Order) -> list[Arrived]:
+    """Bring the package to its destinations; empty if it may not go, and then the order says why.
+
+    Called again after a break, it goes on: the sender never sends a file twice, and what it says is complete stays so.
+    """
+    package = order.matter.package
+    now = order.standing()
+    seen = _look(order, package.kept(now.left_out), package)
+    void = _voided(order, package, seen)
+    if void is not None and order.last("sending") is None:
+        order.void(void)
+        return []
+    order.write("sending", {"left_out": list(now.left_out)}, once=f"sending/{package.digest}")
+    try:
+        with sender() as sending:
+            arrived = sending.send(order.matter, order.policies, order.votes, seen)
+    except SendRefused as error:
+        if void is not None:
+            order.void(void)
+        else:
+            order.end("Not sent", str(error), fault=True)
+            order.tell("not-sent", reason=str(error))
+        return []
+    return _arrived(order, arrived)
+
+
+# --------------------------------------------------------------------------------------------- still the same
+
+
+def _look(order: Order, files: Sequence[PackageFile], package: Package) -> list[Seen]:
+    """What the repository says of every document now. Bytes that the spool lost or that were changed there are fetched again."""
+    with repository_session(order.agreed.repository) as session:
+        again = {file.repository_id: _bytes(order, session, file) for file in files}
+        return [_seen(order, session, file, again.get(file.repository_id)) for file in package.files]
+
+
+def _seen(order: Order, session: RepositorySession, file: PackageFile, digest: str | None) -> Seen:
+    kept, terms = still_there(session, file.repository_id), order.agreed.terms
+    if kept is None:
+        return Seen(file.repository_id, None)
+    today = order.agreed.people.day(datetime.now(UTC))
+    return Seen(file.repository_id, kept.version, isinstance(admitted(kept, terms.gather, terms.freshness, today), int), digest)
+
+
+def _bytes(order: Order, session: RepositorySession, file: PackageFile) -> str | None:
+    """The digest of the approved version, if it had to be fetched again; None if the spool still holds what was approved."""
+    try:
+        spool().verify(file.sha256)
+    except SpoolCorrupt as error:
+        # Nobody but us writes there: whoever did is worth an alarm, even if the right bytes can be had again.
+        order.write("spool-changed", {"document": file.shown, "reason": str(error)})
+        order.tell("spool-changed", document=file.shown, reason=str(error))
+    except SpoolMissing:
+        pass
+    else:
+        return None
+    if still_there(session, file.repository_id) is None:
+        return None
+    with spool().batch() as batch:
+        return session.fetch(file.repository_id, file.version, batch).digest
+
+
+def _voided(order: Order, package: Package, seen: Sequence[Seen]) -> Voided | None:
+    agreed = order.agreed
+    told = {one.repository_id: AtRepository(one.newest, one.admitted, one.sha256) for one in seen}
+    # A child package goes where its parent would have gone: the moment of the root order counts.
+    destinations = agreed.destinations(package.root_order, _ordered_at(order))
+    found = freshness(package, told, agreed.terms, destinations=destinations, frozen=order.policies, policies=agreed.policies)
+    return found if isinstance(found, Voided) else None
+
+
+def _ordered_at(order: Order) -> datetime:
+    return datetime.fromisoformat(order.frozen.body["ordered"])
+
+
+# --------------------------------------------------------------------------------------------- how far it came
+
+
+def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:
+    """Record what stands at the partner. Raises ``TransferIncomplete`` for what may do better at once."""
+    places = order.matter.package.destinations
+    for one in arrived:
+        if one.complete:
+            order.write(
+                "delivered",
+                {
+                    "destination": one.destination,
+                    "to": places[one.destination].shown,
+                    "files": [delivered_facts(file) for file in one.files],
+                },
+                once=f"delivered/{order.matter.package.digest}/{one.destination}",
+            )
+    if unknown := [name for one in arrived for name in one.unknown]:
+        _ask_a_person(order, "delivery-unknown", "; ".join(one.problem for one in arrived if one.unknown))
+        order.end(
+            f"In doubt, {len(unknown)} unknown",
+            f"{', '.join(map(shown, unknown[:5]))}: ask the partner; see the case",
+            fault=False,
+        )
+        return []
+    if problems := [one for one in arrived if not one.complete]:
+        said = "; ".join(one.problem for one in problems)
+        if all(one.worth_retrying for one in problems):
+            raise TransferIncomplete(said)
+        _ask_a_person(order, "not-delivered", said)
+        order.end("Not delivered", said, fault=True)
+        return []
+    return arrived
+
+
+def _ask_a_person(order: Order, code: str, reason: str) -> None:
+    case = {"code": code, "reason": reason, "owner": order.agreed.terms.owner, "state": "new"}
+    order.write("in-doubt", {"reason": reason, "case": case})
+    order.tell(code, reason=reason)

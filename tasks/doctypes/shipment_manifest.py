@@ -1,0 +1,61 @@
+"""Shipment manifests: what is in which shipment. A control line at the end proves that none of it is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasks.doctypes.base import (
+    TEXT,
+    Column,
+    Doctype,
+    Kind,
+    Table,
+    Trailer,
+    a_recent_day,
+    an_article_number,
+    between,
+    written_as,
+)
+
+if TYPE_CHECKING:
+    from pandera.pandas import DataFrameSchema
+
+
+def schema() -> DataFrameSchema:
+    from pandera.pandas import Column as Checked
+    from pandera.pandas import DataFrameSchema
+
+    return DataFrameSchema(
+        {
+            "shipment": Checked(
+                checks=written_as(r"[A-Z0-9][A-Z0-9-]{0,29}", "a shipment number of up to 30 capital letters, digits and -"),
+                nullable=True,
+            ),
+            "line": Checked(checks=between(1, 999_999), nullable=True),
+            "sku": Checked(checks=an_article_number(), nullable=True),
+            "quantity": Checked(checks=between(1, 1_000_000), nullable=True),
+            "shipped_on": Checked(checks=a_recent_day(), nullable=True),
+        }
+    )
+
+
+DOCTYPE = Doctype(
+    slug="shipment-manifest",
+    title="Shipment manifest",
+    media_types=TEXT,
+    extensions=frozenset({"csv"}),
+    category="Partner Document",
+    retention_years=6,
+    table=Table(
+        columns=(
+            Column("shipment"),
+            Column("line", Kind.INTEGER),
+            Column("sku"),
+            Column("quantity", Kind.INTEGER),
+            Column("shipped_on", Kind.DATE),
+        ),
+        schema=schema,
+        key=("shipment", "line"),
+        trailer=Trailer("#TRAILER", totals=("quantity",)),
+    ),
+)

@@ -1,0 +1,210 @@
+"""File away: ask the repository to keep what was accepted, once per stream, target and content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from blocks.errors import OutcomeUnknown, SpoolCorrupt, SpoolError
+from blocks.ledger import Entry, Recorded
+from blocks.values import Filed, Filing, Finding, NotFiled, Stage, Verdict
+from tasks.connections import ledger, repository_session, spool
+from tasks.consignment import Consignment, Item, Steps
+from tasks.retrying import task
+from tasks.rules.filing import plan, unfilled
+
+UNKNOWN = "outcome-unknown"
+"""Reason code of a case that only a person's look at the repository can decide."""
+
+
+@task(task_run_name="file away ({consignment.size})")
+def file_away(consignment: Consignment) -> Consignment:
+    """File what was accepted. The same bytes are filed once per stream and target; later ones are duplicates of that journey."""
+    consignment = _refuse_unfilled(consignment)
+    accepted = [item for item in consignment.at(Stage.JUDGED) if item.verdict is not None and item.verdict.accepted]
+    keys = {item.journey: _content_key(consignment, item) for item in accepted}
+    while accepted:
+        holders = _intend(consignment, accepted, keys)
+        ours = [item for item in accepted if _is_ours(item, holders[item.journey])]
+        rest = [item for item in accepted if item not in ours]
+        consignment = _file(consignment, ours, holders)
+        consignment, accepted = _compare(consignment, rest, holders, keys)
+    return consignment
+
+
+def _refuse_unfilled(consignment: Consignment) -> Consignment:
+    """What was judged stands, but its target may have been changed since, and need what nobody had read then."""
+    refused = {}
+    for item in consignment.at(Stage.JUDGED):
+        if item.document and item.verdict and item.verdict.accepted:
+            findings = tuple(unfilled(item.document.shown, item.verdict.facts, consignment.agreed.terms))
+            if findings:
+                refused[item.journey] = replace(item, verdict=Verdict(item.journey, item.verdict.doctype, findings))
+    return consignment.with_changes(refused)
+
+
+def _content_key(consignment: Consignment, item: Item) -> str:
+    agreed = consignment.agreed
+    return f"content/{agreed.partner}/{agreed.stream}/{agreed.terms.target.repository}/{item.arrival.digest}"
+
+
+def _plan(consignment: Consignment, item: Item) -> Filing:
+    agreed = consignment.agreed
+    assert item.document is not None and item.verdict is not None  # noqa: S101 - it was accepted
+    return plan(item.document, item.verdict, agreed.terms, agreed.partner, agreed.stream, item.arrival)
+
+
+def _intend(consignment: Consignment, items: Sequence[Item], keys: Mapping[str, str]) -> dict[str, Recorded]:
+    """Write down what we are about to file. The key decides, among all workers, whose journey these bytes belong to."""
+    agreed, entries = consignment.agreed, []
+    for item in items:
+        filing = _plan(consignment, item)
+        facts = {
+            **agreed.about(item.arrival),
+            "digest": item.arrival.digest,
+            "repository": agreed.repository.address,
+            "folder": list(filing.folder),
+            "filed_as": filing.name,
+            "round": item.round,
+        }
+        entries.append(Entry(item.journey, "filing", facts, once=keys[item.journey]))
+    recorded = ledger().append(entries, consignment.lease)
+    return {item.journey: entry for item, entry in zip(items, recorded, strict=True)}
+
+
+def _is_ours(item: Item, holder: Recorded) -> bool:
+    """True if these bytes are this journey's to file. What it meant to file before it was refused may be another's by now."""
+    return holder.journey == item.journey and (holder.body["round"] == item.round or item.recorded("filed") is not None)
+
+
+def _file(consignment: Consignment, items: Sequence[Item], holders: Mapping[str, Recorded]) -> Consignment:
+    agreed, steps = consignment.agreed, Steps(consignment)
+    waiting = {item.journey: _as_intended(_plan(consignment, item), holders[item.journey]) for item in items}
+    by_journey = {item.journey: item for item in items}
+    for journey, reason in _in_doubt(items, holders).items():
+        del waiting[journey]
+        steps.changed[journey] = _refused(by_journey[journey], UNKNOWN, reason)
+    try:
+        while waiting:
+            with repository_session(agreed.repository) as session:
+                for answer in _until_unknown(session.file(_while_leased(list(waiting.values()), consignment)), waiting):
+                    del waiting[answer.journey]
+                    item = by_journey[answer.journey]
+                    if isinstance(answer, Filed):
+                        _filed(item, answer, steps)
+                    elif answer.code == UNKNOWN:
+                        refused = _refused(item, answer.code, answer.reason)
+                        facts = {"reason": answer.reason, "round": item.round}
+                        steps.add(item, "unknown", facts, once=f"{item.journey}/unknown/{item.round}", verdict=refused.verdict)
+                    else:
+                        steps.changed[item.journey] = _refused(item, answer.code, answer.reason)
+    except SpoolCorrupt:
+        for filing in waiting.values():
+            with suppress(SpoolError):
+                spool().verify(filing.digest)  # sets aside what is not what it should be, so that it is fetched again
+        raise
+    finally:
+        # What the repository confirmed before something broke is a fact, and is recorded as one.
+        consignment = steps.write(ledger().append)
+    return consignment
+
+
+def _in_doubt(items: Sequence[Item], holders: Mapping[str, Recorded]) -> dict[str, str]:
+    """Journeys whose attempt in this round ended without our knowing how, and why: not tried again before a person has looked."""
+    begun = {item.journey: item.round for item in items if not holders[item.journey].fresh}
+    return {
+        entry.journey: str(entry.body["reason"])
+        for history in (ledger().journeys(list(begun)).values() if begun else ())
+        for entry in history
+        if entry.kind == "unknown" and entry.body["round"] == begun[entry.journey]
+    }
+
+
+def _as_intended(filing: Filing, intent: Recorded) -> Filing:
+    """Where an earlier attempt may have filed it already, the place is that one's, also if the profile has changed since."""
+    return replace(filing, folder=tuple(intent.body["folder"]), name=str(intent.body["filed_as"]))
+
+
+def _while_leased(filings: Sequence[Filing], consignment: Consignment) -> Iterator[Filing]:
+    """Filings, each only while the lease holds: a worker that was stalled files nothing more."""
+    for filing in filings:
+        consignment.lease  # noqa: B018 - raises
+        yield filing
+
+
+def _until_unknown(answers: Iterator[Filed | NotFiled], waiting: Mapping[str, Filing]) -> Iterator[Filed | NotFiled]:
+    """Answers, which come in the order of ``waiting``; the one that cannot be told is refused, so that a person looks, and ends them."""
+    try:
+        yield from answers
+    except OutcomeUnknown as unknown:
+        yield NotFiled(next(iter(waiting)), UNKNOWN, str(unknown))
+
+
+def _filed(item: Item, answer: Filed, steps: Steps) -> None:
+    agreed = steps.consignment.agreed
+    steps.add(
+        item,
+        "filed",
+        {
+            "digest": item.arrival.digest,
+            "repository": agreed.repository.address,
+            "repository_id": answer.id,
+            "version": answer.version,
+            "folder": "/".join(answer.folder),
+            "filed_as": answer.name,
+            "doctype": item.verdict.doctype if item.verdict else None,
+        },
+        once=f"{item.journey}/filed",
+        stage=Stage.FILED,
+        filed=answer,
+    )
+
+
+def _refused(item: Item, code: str, reason: str) -> Item:
+    """What the repository will not take as it is, or may have taken already, needs a person like any other refusal."""
+    fix = "Correct the stream's target in the partner's profile, then 'countersign quarantine retry'"
+    if code == UNKNOWN:
+        fix = "Look at the document in the repository; if our version is not there, 'countersign quarantine retry'"
+    finding = Finding(
+        code=code,
+        message=reason,
+        file=item.arrival.file.shown,
+        rule="the repository accepts the filing",
+        fix=fix,
+    )
+    doctype = item.verdict.doctype if item.verdict else None
+    return replace(item, verdict=Verdict(item.journey, doctype, (finding,)))
+
+
+def _compare(
+    consignment: Consignment, items: Sequence[Item], holders: Mapping[str, Recorded], keys: dict[str, str]
+) -> tuple[Consignment, list[Item]]:
+    """Bytes that belong to another journey: a duplicate if that one filed them, perhaps ours if it was refused, else wait."""
+    steps, again = Steps(consignment), []
+    histories = ledger().journeys(sorted({holders[item.journey].journey for item in items}))
+    for item in items:
+        holder = holders[item.journey]
+        fate = "refused" if holder.journey == item.journey else _fate(histories[holder.journey])
+        if fate == "filed":
+            facts = {"digest": item.arrival.digest, "duplicate_of": holder.journey}
+            steps.add(
+                item, "duplicate", facts, once=f"{item.journey}/duplicate", stage=Stage.DUPLICATE, duplicate_of=holder.journey
+            )
+        elif fate == "refused":
+            keys[item.journey] = f"{_content_key(consignment, item)}/after/{holder.journey}/{holder.body['round']}"
+            again.append(item)
+        else:
+            note = f"the same bytes are journey {holder.journey}'s, which is in work or waits for a person"
+            steps.changed[item.journey] = replace(item, note=note)
+    return steps.write(ledger().append), again
+
+
+def _fate(history: Sequence[Recorded]) -> str:
+    """What became of the journey that meant to file the same bytes: filed, refused, or "" while that is open."""
+    if any(entry.kind == "filed" for entry in history):
+        return "filed"
+    newest = next((entry for entry in reversed(history) if entry.kind in ("quarantined", "duplicate", "retried")), None)
+    if newest is None or newest.kind == "retried" or (newest.kind == "quarantined" and newest.body["case"]["code"] == UNKNOWN):
+        return ""
+    return "refused"

@@ -1,0 +1,404 @@
+"""Orders: what a release was asked to send, under one id, and everything that the ledger holds about it.
+
+::
+
+    ordered ─ frozen ─ opened ─ round ─ answered ─ round ─ … ─ sending ─ delivered ─ sealed ─ certified ─ closed
+                                  └─ bypass | abandoned | unasked
+
+One journey for the order, and one for each document of its package, so that a document is found by its name and its bytes are
+kept while somebody may still sign. Nothing is remembered elsewhere: a pass that was killed anywhere is run again from the top.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.events import emit_event
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
+
+from blocks import reviewed
+from blocks.errors import ConfigurationError, LeaseLost
+from blocks.ledger import Entry, Holding, Lease, Recorded, new_journey
+from blocks.outbound import (
+    Destination,
+    Matter,
+    Outbound,
+    Package,
+    PeopleFile,
+    Policies,
+    Refusal,
+    Requester,
+    Round,
+    Vote,
+)
+from blocks.profile import PartnerProfile, load_partner, load_repositories
+from blocks.repositories.base import Repository
+from blocks.sender import Sender, destination_of
+from blocks.settings import settings
+from blocks.values import Stage
+from tasks.connections import ledger
+from tasks.rules.dialog import Checked
+from tasks.rules.judge import from_facts
+from tasks.rules.packing import Voided, fill
+from tasks.rules.policy import Standing, standing
+
+_ORDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:~[0-9a-f]{12})?")
+_SETTLES = ("answered", "bypass", "abandoned", "unasked")
+"""What a round's row is followed by, once it is over."""
+
+
+class Agreed:
+    """What was agreed about one outbound stream, and who may sign: read from the reviewed files at the beginning of each pass."""
+
+    def __init__(
+        self, profile: PartnerProfile, stream: str, people: PeopleFile, repositories: Mapping[str, Repository]
+    ) -> None:
+        self.profile, self.partner, self.stream, self.people = profile, profile.name, stream, people
+        self.terms: Outbound = profile.outbound[stream]
+        self.repository = repositories[self.terms.gather.repository]
+        self.evidence = repositories[self.terms.evidence.repository]
+
+    @property
+    def key(self) -> str:
+        return f"{self.partner}/{self.stream}"
+
+    @property
+    def policies(self) -> Policies:
+        return Policies(self.profile.digest, self.people.digest, self.terms.digest)
+
+    def destinations(self, order: str, ordered: datetime) -> tuple[Destination, ...]:
+        """Where a package of this order goes, by the terms of today."""
+        facts: dict[str, str | datetime] = {"partner": self.partner, "stream": self.stream, "order": order, "ordered": ordered}
+        return tuple(
+            destination_of(self.profile.endpoints[terms.endpoint], fill(terms.folder, facts))
+            for terms in self.terms.destinations
+        )
+
+
+def load_release(partner: str, stream: str) -> Agreed:
+    """An outbound stream with its people and repositories. Raises ``ConfigurationError`` that says what to mend."""
+    folder = settings().profiles
+    profile = load_partner(partner, folder)
+    if stream not in profile.outbound:
+        raise ConfigurationError(
+            f"{partner}: no outbound stream '{stream[:80]}'; the profile in {folder} has {', '.join(sorted(profile.outbound)) or 'none'}"
+        )
+    repositories = load_repositories(folder)
+    terms = profile.outbound[stream]
+    for wanted in (terms.gather.repository, terms.evidence.repository):
+        if wanted not in repositories:
+            raise ConfigurationError(
+                f"{partner}/{stream}: no repository '{wanted}'; repositories.yaml has {', '.join(sorted(repositories))}"
+            )
+    return Agreed(profile, stream, reviewed.load(folder / "people.yaml", PeopleFile), repositories)
+
+
+def sender() -> Sender:
+    """The sender of this installation."""
+    return Sender(settings().sender_socket)
+
+
+# --------------------------------------------------------------------------------------------- one order
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a pass ended, for the run's final state."""
+
+    name: str
+    message: str
+    fault: bool = False
+    """Somebody has to mend something; then the run is retried."""
+
+
+class Order:
+    """One order in the hands of this run. Deliberately opaque to Prefect, which would walk through a dataclass at every call."""
+
+    def __init__(self, agreed: Agreed, id: str, journey: str, run: str, holding: Holding | None) -> None:
+        self.agreed, self.id, self.journey, self.run = agreed, id, journey, run
+        self.ending: Ending | None = None
+        self._holding = holding
+        self.history: tuple[Recorded, ...] = ()
+        self.reload()
+
+    # ---------------------------------------------------------------------------------------- the ledger
+
+    def reload(self) -> None:
+        self.history = tuple(ledger().journey(self.journey))
+
+    @property
+    def _lease(self) -> Lease:
+        if self._holding is None:
+            raise LeaseLost(f"order {self.id}: another run works on it; this one changes nothing")
+        return self._holding.lease
+
+    def write(self, kind: str, body: Mapping[str, Any], *, once: str | None = None, stage: Stage | None = None) -> Recorded:
+        """Record a step of this order, under our lease."""
+        facts = {"partner": self.agreed.partner, "stream": self.agreed.stream, "order": self.id, **body}
+        recorded = ledger().append([Entry(self.journey, kind, facts, once, stage)], self._lease)[0]
+        self.reload()
+        return recorded
+
+    def last(self, *kinds: str) -> Recorded | None:
+        """The newest entry of these kinds."""
+        return next((entry for entry in reversed(self.history) if entry.kind in kinds), None)
+
+    def each(self, kind: str) -> list[Recorded]:
+        return [entry for entry in self.history if entry.kind == kind]
+
+    # ---------------------------------------------------------------------------------------- what it holds
+
+    @property
+    def open(self) -> bool:
+        """There is something left to do for this pass."""
+        return self.ending is None
+
+    @property
+    def ordered(self) -> Recorded:
+        return self.history[0]
+
+    @property
+    def package(self) -> Package | None:
+        frozen = self.last("frozen")
+        return Package.parse(frozen.body["package"]) if frozen else None
+
+    @property
+    def frozen(self) -> Recorded:
+        found = self.last("frozen")
+        assert found is not None  # noqa: S101 - only asked once there is a package
+        return found
+
+    @property
+    def policies(self) -> Policies:
+        """Under which the package was frozen."""
+        return Policies(**self.frozen.body["policies"])
+
+    @property
+    def checked(self) -> Checked:
+        """What the checks said when the package was frozen."""
+        told = self.frozen.body["checked"]
+        return Checked(told["documents"], from_facts("", {"doctype": None, "findings": told["findings"], "facts": {}}).findings)
+
+    @property
+    def matter(self) -> Matter:
+        """What is to be decided. The deadline counts from the first asking."""
+        body, opened = self.frozen.body, self.last("opened")
+        requester = Requester(body["requester"]) if body["requester"] else None
+        deadline = datetime.fromisoformat(opened.body["deadline"]) if opened else None
+        return Matter(Package.parse(body["package"]), self.run, requester, frozenset(body["editors"]), deadline)
+
+    @property
+    def votes(self) -> list[Vote]:
+        return [Vote.parse(entry.body["vote"]) for entry in self.each("answered") if entry.body["vote"]]
+
+    def standing(self) -> Standing:
+        """How far the sign-off has come, by the people of today and the ledger's clock."""
+        return standing(self.matter, self.agreed.terms.signoff, self.agreed.people, self.votes, ledger().now())
+
+    @property
+    def open_round(self) -> tuple[Round, Recorded] | None:
+        """The last round, if it is not settled yet."""
+        asked = self.last("round")
+        if asked is None or any(entry.body.get("key") == asked.body["key"] for entry in self.history if entry.kind in _SETTLES):
+            return None
+        told = asked.body
+        return Round(told["n"], told["key"], told["run"], told["digest"]), asked
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why the last answer did not count: the first line of the next asking."""
+        settled = self.last(*_SETTLES)
+        told = settled.body.get("refusal") if settled else None
+        return Refusal(told["code"], told["first_line"]) if told else None
+
+    # ---------------------------------------------------------------------------------------- the end
+
+    def close(self, name: str, message: str) -> None:
+        """Nothing more happens with this order, whoever runs it again; its documents' bytes may go."""
+        package, closing = self.package, {"state": name, "reason": message}
+        if package is not None:
+            ledger().append(
+                [
+                    Entry(
+                        document_journey(package, n), "closed", closing, f"closed/{document_journey(package, n)}", Stage.CLEARED
+                    )
+                    for n in range(1, len(package.files) + 1)
+                ]
+            )
+        self.write("closed", closing, once=f"closed/{self.journey}", stage=Stage.CLEARED)
+        self.ending = Ending(name, message)
+
+    def void(self, why: Voided) -> None:
+        """The package is not, or no longer, what was or would be signed: it ends with all its votes."""
+        self.tell("voided", code=why.code, reason=why.reason)
+        self.close(f"Voided: {why.reason}"[:200], f"order {self.id}: {why.reason}; its sign-off is void. Order it anew")
+
+    def end(self, name: str, message: str, *, fault: bool = False) -> None:
+        """This pass ends; the order may be run again."""
+        self.ending = Ending(name, message, fault)
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """An event for programs: ``countersign.signoff.<event>``."""
+        emit_event(
+            event=f"countersign.signoff.{event}",
+            resource={
+                "prefect.resource.id": f"countersign.stream.{self.agreed.partner}.{self.agreed.stream}",
+                "prefect.resource.name": self.agreed.key,
+            },
+            related=[{"prefect.resource.id": f"prefect.flow-run.{self.run}", "prefect.resource.role": "flow-run"}],
+            payload={"order": self.id, "journey": self.journey, **facts},
+        )
+
+
+def document_journey(package: Package, n: int) -> str:
+    """The journey of a package's n-th document, from 1."""
+    return f"{package.journey}.{n}"
+
+
+# --------------------------------------------------------------------------------------------- taking it
+
+
+@contextmanager
+def take(partner_stream: Agreed, order: str | None, requester: str, ids: Sequence[str]) -> Iterator[Order]:
+    """The order of this run, to be worked on by nobody else while the block runs.
+
+    Without an id it is derived from the time for which the run was first scheduled. Raises ``ConfigurationError`` for what can
+    be no order.
+    """
+    agreed, run = partner_stream, str(flow_run.id)
+    id = order if order is not None else _scheduled_order(run)
+    if not _ORDER.fullmatch(id):
+        raise ConfigurationError(f"order {id[:80]!r}: letters, digits, '.', '_' and '-' are wanted, at most 100")
+    journey = _journey_of(agreed, id, requester, ids, run)
+    lease = _wait_for_lease(journey, run)
+    if lease is None:
+        elsewhere = Order(agreed, id, journey, run, None)
+        elsewhere.end("Under way elsewhere", f"order {id}: another run is working on it right now; this one changed nothing")
+        yield elsewhere
+        return
+    with ledger().holding(lease, settings().lease_seconds) as holding:
+        taken = Order(agreed, id, journey, run, holding)
+        _lead(taken)
+        yield taken
+
+
+def _journey_of(agreed: Agreed, id: str, requester: str, ids: Sequence[str], run: str) -> str:
+    """The journey of an order: a new one, or the one that it has."""
+    body = {
+        "partner": agreed.partner,
+        "stream": agreed.stream,
+        "name": id,
+        "order": id,
+        "requester": requester.strip(),
+        "ids": list(ids),
+        "run": run,
+    }
+    key = order_key(agreed.partner, agreed.stream, id)
+    if "~" in id:
+        # A child package is ordered by its parent's run, which froze it; nobody else makes one.
+        found = [
+            entry for entry in ledger().journeys([s.journey for s in ledger().search(name=id, limit=10)]).values() if entry
+        ]
+        for entries in found:
+            if entries[0].once == key:
+                return entries[0].journey
+        raise ConfigurationError(f"order {id}: there is no such remainder of an earlier package; '~' is kept for those")
+    return ledger().append([Entry(new_journey(), "ordered", body, once=key)])[0].journey
+
+
+def order_key(partner: str, stream: str, id: str) -> str:
+    """What makes an order one: the same id on the same stream."""
+    return f"order/{partner}/{stream}/{id}"
+
+
+def _scheduled_order(run: str) -> str:
+    """An id from the time for which a run was first scheduled: the same on every pass, also after a resume."""
+    with get_client(sync_client=True) as client:
+        states = sorted(client.read_flow_run_states(UUID(run)), key=lambda state: state.timestamp)
+        told = client.read_flow_run(UUID(run))
+    first = next((state.state_details.scheduled_time for state in states if state.state_details.scheduled_time), None)
+    at = (first or told.created or datetime.now(UTC)).astimezone(UTC)
+    return f"{at:%Y%m%dT%H%M%S}{f'.{at.microsecond:06d}' if at.microsecond else ''}Z"
+
+
+def _wait_for_lease(journey: str, run: str) -> Lease | None:
+    """The lease of an order. A worker that was killed holds it a little longer: we wait that long, and not for ever."""
+    seconds = settings().lease_seconds
+    give_up = time.monotonic() + 1.5 * seconds
+    while (lease := ledger().lease([f"journey:{journey}"], owner=f"run {run}", seconds=seconds)) is None:
+        if time.monotonic() > give_up:
+            return None
+        time.sleep(min(0.2, seconds / 10))
+    return lease
+
+
+def _lead(order: Order) -> None:
+    """One run leads an order. Another takes over only when that one has ended or is gone, and says so in the ledger."""
+    closed = order.last("closed")
+    if closed is not None:
+        order.ending = Ending(
+            closed.body["state"], f"{closed.body['reason']} (on {closed.at:%Y-%m-%d %H:%M} UTC; nothing was done now)"
+        )
+        return
+    leading = order.last("led", "ordered")
+    leader = leading.body.get("run") if leading else None
+    if leader == order.run:
+        return
+    if leader and (state := _state_of(leader)) not in (None, "final"):
+        order.end("Under way elsewhere", f"order {order.id}: run {leader} leads it ({state}); this run changed nothing")
+        return
+    order.write("led", {"run": order.run})
+
+
+def _state_of(run: str) -> str | None:
+    """The name of a run's state; "final" if it has ended, None if Prefect does not know the run."""
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(UUID(run)).state
+        except ObjectNotFound:
+            return None
+    return None if state is None else "final" if state.is_final() else str(state.name)
+
+
+def parted(order: Order, child: Package) -> None:
+    """Write down the child package of what was left out: an order of its own, frozen already, that any run may lead."""
+    frozen = order.frozen.body
+    about = {"partner": child.partner, "stream": child.stream, "name": child.order, "order": child.order}
+    ordered = {**about, "requester": order.ordered.body["requester"], "ids": [], "run": "", "parent": order.journey}
+    ledger().append(
+        [
+            Entry(child.journey, "ordered", ordered, once=order_key(child.partner, child.stream, child.order)),
+            Entry(child.journey, "frozen", {**frozen, **about, "package": child.text}, once=f"frozen/{child.journey}"),
+            *documents(child, order.agreed.repository.address),
+        ]
+    )
+
+
+def documents(package: Package, repository: str) -> list[Entry]:
+    """A journey for each document, so that it is found by name and digest, and its bytes are kept."""
+    return [
+        Entry(
+            document_journey(package, n),
+            "packaged",
+            {
+                "partner": package.partner,
+                "stream": package.stream,
+                "order": package.order,
+                "package": package.digest,
+                **{fact: told for fact, told in file.facts.items() if fact != "sha256"},
+                "digest": file.sha256,
+                "repository": repository,
+            },
+            once=f"packaged/{document_journey(package, n)}",
+        )
+        for n, file in enumerate(package.files, 1)
+    ]

@@ -1,0 +1,105 @@
+"""Pick up: bring the bytes of a consignment into the spool."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from blocks.values import Document, Fetched, Finding, Missed, Outcome, Stage, Verdict
+from tasks.connections import endpoint_session, ledger, spool
+from tasks.consignment import Consignment, Item, Steps
+from tasks.retrying import task
+from tasks.rules.judge import before_fetch
+
+
+@task(task_run_name="pick up ({consignment.size})")
+def pick_up(consignment: Consignment) -> Consignment:
+    """Fetch what is not in the spool yet. A file that is refused for its name or size alone is left where it is."""
+    consignment = _announce(consignment)
+    steps, wanted = Steps(consignment), []
+    for item in consignment.at(Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED):
+        digest = item.arrival.digest
+        if digest is not None and spool().holds(digest):
+            steps.changed[item.journey] = replace(item, document=_document(item, digest))
+        elif findings := before_fetch(item.arrival, consignment.agreed.terms):
+            steps.changed[item.journey] = replace(item, verdict=Verdict(item.journey, None, findings))
+        else:
+            wanted.append(item)
+    if wanted:
+        _fetch(wanted, steps)
+    return steps.write(ledger().append)
+
+
+def _announce(consignment: Consignment) -> Consignment:
+    """A new arrival's journey begins with where it came from; once more if it went back to being watched and is another now."""
+    steps = Steps(consignment)
+    for item in consignment.at(Stage.CLAIMED):
+        told, origin = item.recorded("arrived"), consignment.agreed.origin(item.arrival)
+        if told is None or any(told.body[fact] != origin[fact] for fact in ("size", "modified")):
+            steps.add(item, "arrived", origin, stage=Stage.CLAIMED)
+    return steps.write(ledger().append)
+
+
+def _fetch(items: list[Item], steps: Steps) -> None:
+    by_file = {item.arrival.file: item for item in items}
+    with endpoint_session(steps.consignment.agreed.endpoint) as session, spool().batch() as batch:
+        answers = list(session.fetch(list(by_file), batch))
+        fingerprint = session.capabilities.fingerprint
+    for answer in answers:  # only now: leaving the batch made the bytes safe
+        item = by_file[answer.file]
+        if item.arrival.digest is not None and not (isinstance(answer, Fetched) and answer.digest == item.arrival.digest):
+            _lost(item, answer, steps)
+        elif isinstance(answer, Fetched):
+            _fetched(item, answer, fingerprint, steps)
+        else:
+            _missed(item, answer, steps)
+
+
+def _fetched(item: Item, answer: Fetched, fingerprint: str | None, steps: Steps) -> None:
+    arrival = replace(item.arrival, digest=answer.digest)
+    steps.add(
+        item,
+        "fetched",
+        {"digest": answer.digest, "size": answer.size, "fingerprint": fingerprint},
+        once=f"{item.journey}/fetched/{answer.digest}",
+        stage=Stage.FETCHED,
+        arrival=arrival,
+        document=_document(item, answer.digest, answer.size),
+    )
+
+
+def _lost(item: Item, answer: Fetched | Missed, steps: Steps) -> None:
+    """The spool lost what was fetched before, and the source does not have it any more: a document is missing, a person must know."""
+    stands = "other bytes stand there now" if isinstance(answer, Fetched) else answer.reason or str(answer.outcome)
+    finding = Finding(
+        code="bytes-lost",
+        message=f"Its bytes ({str(item.arrival.digest)[:16]}…) are not in our spool any more, and cannot be fetched again: {stands}",
+        file=item.arrival.file.shown,
+        rule="what was fetched is kept until it is filed",
+        fix="Ask the partner to send the file again",
+    )
+    # Without its digest: the original, whatever it is now, is all there is, and is left where it stands.
+    arrival = replace(item.arrival, digest=None)
+    steps.changed[item.journey] = replace(item, arrival=arrival, verdict=Verdict(item.journey, None, (finding,)))
+
+
+def _missed(item: Item, answer: Missed, steps: Steps) -> None:
+    if answer.outcome is Outcome.VANISHED:
+        steps.add(item, "vanished", {"reason": answer.reason}, stage=Stage.CLEARED, note="gone before it was fetched")
+    elif answer.outcome is Outcome.CHANGED:
+        # Still being written after all. It goes back to being watched; its journey stays the same.
+        steps.add(item, "unsettled", {"reason": answer.reason}, stage=Stage.SIGHTED, note="still being written")
+    else:
+        code = str(answer.outcome).replace(" ", "-")
+        finding = Finding(
+            code=f"not-fetched-{code}",
+            message=f"The server did not let us fetch it: {answer.reason}",
+            file=item.arrival.file.shown,
+            rule="files can be read by our account",
+            fix="Check the file's rights at the endpoint, then 'countersign quarantine retry'",
+        )
+        steps.changed[item.journey] = replace(item, verdict=Verdict(item.journey, None, (finding,)))
+
+
+def _document(item: Item, digest: str, size: int | None = None) -> Document:
+    path = spool().place(digest)
+    return Document(item.journey, item.arrival.file.name, path.stat().st_size if size is None else size, digest, path)

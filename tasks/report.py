@@ -1,0 +1,81 @@
+"""Report: what ops see of a run. A table of every file, events for programs, and a state whose name says the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.events import emit_event
+from prefect.states import Completed
+
+from tasks.consignment import Agreed, Consignment, Row
+from tasks.rules.outcome import state_name, summary
+
+SHOWN = 1000
+"""Rows in the table artifact: the page of a longer one would not open. The ledger has them all."""
+
+
+def report(agreed: Agreed, rows: Sequence[Row], *, dry_run: bool = False) -> State:
+    """Publish what became of every file, and give the run's final state."""
+    outcomes = [row.outcome for row in rows]
+    if rows:
+        publish(agreed, rows)
+    get_run_logger().info("%s: %s", agreed.key, summary(outcomes))
+    name = state_name(outcomes)
+    return Completed(name=f"Dry run: {name}" if dry_run else name, message=summary(outcomes))
+
+
+def publish(agreed: Agreed, rows: Sequence[Row]) -> None:
+    """The table of files, as an artifact of the run."""
+    create_table_artifact(
+        table=[
+            {
+                "file": row.file,
+                "outcome": row.outcome,
+                "reason": row.reason,
+                "repository id": row.repository_id,
+                "journey": row.journey,
+            }
+            for row in sorted(rows, key=_attention)[:SHOWN]
+        ],
+        key=f"intake-{agreed.partner}-{agreed.stream}",
+        description=f"**{agreed.key}**: {summary(row.outcome for row in rows)}"
+        + (f" (the first {SHOWN} shown)" if len(rows) > SHOWN else ""),
+    )
+
+
+def _attention(row: Row) -> tuple[bool, bool, str, str]:
+    """What a person should look at comes first."""
+    return row.outcome == "filed", row.outcome != "quarantined", row.outcome, row.file
+
+
+def announce(consignment: Consignment) -> None:
+    """Events: one for all that went well, one for each document that did not."""
+    agreed, rows = consignment.agreed, consignment.rows()
+    filed = [row for row in rows if row.outcome == "filed"]
+    if filed:
+        _emit(agreed, "filed", {"files": len(filed), "journeys": [row.journey for row in filed][:100]})
+    for row in rows:
+        if row.outcome in ("quarantined", "duplicate"):
+            _emit(agreed, row.outcome, {"file": row.file, "reason": row.reason, "journey": row.journey})
+
+
+def _emit(agreed: Agreed, what: str, payload: dict[str, object]) -> None:
+    run = FlowRunContext.get()
+    related = (
+        [{"prefect.resource.id": f"prefect.flow-run.{run.flow_run.id}", "prefect.resource.role": "flow-run"}]
+        if run and run.flow_run
+        else []
+    )
+    emit_event(
+        event=f"countersign.intake.{what}",
+        resource={
+            "prefect.resource.id": f"countersign.stream.{agreed.partner}.{agreed.stream}",
+            "prefect.resource.name": agreed.key,
+        },
+        related=related,
+        payload=payload,
+    )

@@ -1,0 +1,70 @@
+"""Retry: take a quarantined document up again, under a lease of its own."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from blocks.errors import ConfigurationError, LeaseLost, SpoolCorrupt
+from blocks.ledger import Entry, Recorded
+from blocks.settings import settings
+from blocks.values import Arrival, RemoteFile, Stage
+from tasks.agreed import load_stream
+from tasks.connections import hang_up, ledger, quarantine, spool
+from tasks.consignment import Consignment, Item
+
+
+@contextmanager
+def reopened(journey: str, comment: str, by: str) -> Iterator[Consignment]:
+    """A consignment of the one document, at the stage where its checks begin. Who asked, and why, is recorded first."""
+    history = ledger().journey(journey)
+    if not any(entry.kind == "quarantined" for entry in history):
+        raise ConfigurationError(f"{journey}: no such quarantine case; see 'countersign quarantine list'")
+    arrived = next(entry for entry in reversed(history) if entry.kind == "arrived").body
+    agreed = load_stream(arrived["partner"], arrived["stream"])
+    lease = ledger().lease([f"journey:{journey}"], owner=by, seconds=settings().lease_seconds)
+    if lease is None:
+        raise LeaseLost(f"{journey}: somebody works on this case just now; try again in a minute")
+    try:
+        with ledger().holding(lease, settings().lease_seconds) as held:
+            ledger().append([Entry(journey, "retried", {"by": by, "comment": comment})], held.lease)
+            arrival = _arrival(journey, arrived, history)
+            stage = Stage.CLAIMED if arrival.digest is None else Stage.FETCHED
+            yield Consignment(agreed, held, [Item(arrival, stage, tuple(ledger().journey(journey)))])
+    finally:
+        hang_up()
+
+
+def _arrival(journey: str, arrived: Mapping[str, Any], history: Sequence[Recorded]) -> Arrival:
+    file = RemoteFile(
+        arrived["folder"],
+        base64.b64decode(arrived["name_b64"]),
+        int(arrived["size"]),
+        datetime.fromisoformat(arrived["modified"]) if arrived["modified"] else None,
+    )
+    digest = next((str(entry.body["digest"]) for entry in reversed(history) if entry.kind == "fetched"), None)
+    if digest is not None and not spool().holds(digest):
+        digest = _from_quarantine(journey, digest)
+    first_seen = datetime.fromisoformat(arrived["first_seen"])
+    return Arrival(journey, arrived["partner"], arrived["stream"], file, first_seen, Stage.QUARANTINED, digest)
+
+
+def _from_quarantine(journey: str, digest: str) -> str | None:
+    """Bring the bytes back into the spool. Raises ``SpoolCorrupt`` if they are not those that the partner sent."""
+    kept = quarantine().content(journey)
+    if kept is None:
+        return None
+    with spool().batch() as batch, kept.open("rb") as content:
+        file = batch.open()
+        shutil.copyfileobj(content, file, 1024 * 1024)
+        found = file.finish().digest
+    if found != digest:
+        raise SpoolCorrupt(
+            f"{journey}: the quarantine holds bytes with digest {found[:16]}…, the partner sent {digest[:16]}…; nothing was filed. "
+            f"Put the original back as {kept}, or ask the partner to send a corrected file"
+        )
+    return digest

@@ -1,0 +1,642 @@
+"""The certificate of a release: what it says, how it is checked without any server of ours, and how it is printed.
+
+``<package>.signoff.json`` is canonical JSON. Its seal covers everything but itself; ``previous`` is the SHA-256 of the stream's
+last certificate, so that one that is missing shows. It claims no more than it can: how each decision was proven stands in it in words.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from blocks.outbound import (
+    NAMESPACE,
+    Delivered,
+    Matter,
+    Outbound,
+    Package,
+    PackageFile,
+    PeopleFile,
+    Policies,
+    SignoffProof,
+    Vote,
+    canonical,
+    iso,
+    sha256,
+)
+from blocks.values import Proof, name_b64, shown
+from tasks.rules.policy import Standing, Status
+
+KIND = "countersign sign-off certificate"
+VERSION = 1
+
+PROOF_WORDS = {
+    SignoffProof.CODE: "a one-time code: the sender accepted it, and holds the secret it came from. It shows that somebody with the "
+    "approver's phone was there; it binds neither decision nor documents, and cannot be checked without the sender",
+    SignoffProof.SIGNATURE: f"an SSH signature over package, destinations, decision, meaning and time (namespace {NAMESPACE}); anybody "
+    "can check it. The comment is not covered by it",
+}
+
+REQUESTER_WORDS = {True: "proven", False: "as stated, not proven"}
+
+DELIVERY_WORDS = {
+    Proof.READ_BACK: "read back: the partner's server returned the same bytes",
+    Proof.SERVER_HASH: "server hash: the partner's server told the same SHA-256",
+    Proof.SIZE_ONLY: "size only: this server offers no hash",
+    Proof.UNVERIFIABLE: "sent, unverifiable: this server lets us neither look nor read",
+}
+COLLECTED_WORDS = "delivered, collected before proof: it was gone when we looked"
+MISMATCH_WORDS = "DIFFERENT BYTES: what was approved, read, sent and found is not the same"
+
+Seal = Callable[[bytes], bytes]
+"""Signs a message with the sender's Ed25519 key."""
+
+# --------------------------------------------------------------------------------------------- delivery proofs
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """approved = read = sent = found at the partner; each as a tick or none."""
+
+    read: bool
+    sent: bool
+    found: bool
+
+    @property
+    def same(self) -> bool:
+        return self.read and self.sent and self.found
+
+
+def ticks(delivered: Delivered) -> Ticks:
+    hashed = delivered.proof in (Proof.READ_BACK, Proof.SERVER_HASH) and not delivered.collected
+    return Ticks(
+        read=delivered.read == delivered.approved,
+        sent=delivered.sent == delivered.read,
+        found=hashed and delivered.proven == delivered.sent,
+    )
+
+
+def link_words(delivered: Delivered) -> str:
+    """How we know that this document arrived as it was approved, or what is missing to say so."""
+    told = ticks(delivered)
+    differs = delivered.proven is not None and delivered.proven != delivered.sent
+    if not told.read or not told.sent or differs:
+        return MISMATCH_WORDS
+    if delivered.collected:
+        return COLLECTED_WORDS
+    if not told.found and delivered.proof in (Proof.READ_BACK, Proof.SERVER_HASH):
+        return MISMATCH_WORDS  # a proof by hash without a hash
+    return DELIVERY_WORDS[delivered.proof]
+
+
+_STRENGTH = (
+    MISMATCH_WORDS,
+    DELIVERY_WORDS[Proof.UNVERIFIABLE],
+    COLLECTED_WORDS,
+    DELIVERY_WORDS[Proof.SIZE_ONLY],
+    DELIVERY_WORDS[Proof.SERVER_HASH],
+    DELIVERY_WORDS[Proof.READ_BACK],
+)
+
+
+def weakest(deliveries: Iterable[Delivered]) -> str:
+    """The weakest link among all deliveries, in words; "nothing was delivered" where there is none."""
+    return min(map(link_words, deliveries), key=_STRENGTH.index, default="nothing was delivered")
+
+
+# --------------------------------------------------------------------------------------------- making one
+
+
+def certificate(
+    matter: Matter,
+    terms: Outbound,
+    policies: Policies,
+    people: PeopleFile,
+    now: Standing,
+    deliveries: Sequence[Delivered],
+    *,
+    issued: datetime,
+    zone: str,
+    previous: str | None,
+    public_key: bytes,
+    seal: Seal,
+) -> str:
+    """The text of the certificate's file. ``previous`` is ``certificate_hash`` of the stream's last one; ``zone`` is for local times.
+
+    Raises ``ValueError`` if the package is not approved: then there is nothing to certify.
+    """
+    if now.status is not Status.APPROVED:
+        raise ValueError(f"package {matter.package.digits} is {now.status.value}, so there is nothing to certify")
+    package = matter.package
+    facts: dict[str, Any] = {
+        "kind": KIND,
+        "version": VERSION,
+        "package": package.facts,
+        "package_digest": package.digest,
+        "policies": policies.facts,
+        "terms": terms.model_dump(mode="json"),
+        "run": matter.run,
+        "requester": _requester(matter, people),
+        "votes": [_vote(vote, people, zone) for vote in now.votes],
+        "left_out": list(now.left_out),
+        "child": package.child(now.left_out).digest if now.left_out else None,
+        "deliveries": [_delivery(delivered, zone) for delivered in deliveries],
+        "weakest": weakest(deliveries),
+        "issued": iso(issued),
+        "issued_local": local(issued, zone),
+        "timezone": zone,
+        "previous": previous,
+    }
+    return canonical(facts | {"seal": _seal(public_key, seal(canonical(facts).encode()))})
+
+
+def _seal(public_key: bytes, signature: bytes) -> dict[str, str]:
+    key, told = (base64.b64encode(raw).decode() for raw in (public_key, signature))
+    return {"algorithm": "Ed25519", "public_key": key, "signature": told}
+
+
+def certificate_hash(text: str) -> str:
+    """What the stream's next certificate holds of this one."""
+    return sha256(text)
+
+
+def certificate_name(package: Package) -> str:
+    """The file's name: ``<first 16 digits of the package digest>.signoff.json``."""
+    return f"{package.digest[:16]}.signoff.json"
+
+
+def local(at: datetime, zone: str) -> str:
+    """For people: ``2026-11-20 11:00:00 CET (+0100)``."""
+    return f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S %Z (%z)}"
+
+
+def _requester(matter: Matter, people: PeopleFile) -> dict[str, Any] | None:
+    if matter.requester is None:
+        return None
+    person = people.get(matter.requester.id)
+    return {
+        "id": matter.requester.id,
+        "name": person.name if person else "",
+        "proven": matter.requester.proven,
+        "in_words": REQUESTER_WORDS[matter.requester.proven],
+    }
+
+
+def _vote(vote: Vote, people: PeopleFile, zone: str) -> dict[str, Any]:
+    approver, principal = people.get(vote.approver), people.get(vote.on_behalf_of)
+    return {
+        "vote": vote.facts,
+        "name": approver.name if approver else "",
+        "on_behalf_of_name": principal.name if principal else "",
+        "at_local": local(vote.at, zone),
+        "in_words": PROOF_WORDS[vote.proof],
+    }
+
+
+def _delivery(delivered: Delivered, zone: str) -> dict[str, Any]:
+    told = ticks(delivered)
+    return {
+        "destination": delivered.destination,
+        "name": shown(delivered.name),
+        "name_b64": name_b64(delivered.name),
+        "source": shown(delivered.source),
+        "source_b64": name_b64(delivered.source),
+        "approved": delivered.approved,
+        "read": delivered.read,
+        "sent": delivered.sent,
+        "proof": delivered.proof.value,
+        "proven": delivered.proven,
+        "collected": delivered.collected,
+        "at": iso(delivered.at),
+        "at_local": local(delivered.at, zone),
+        "ticks": {"approved = read": told.read, "read = sent": told.sent, "sent = found at the partner": told.found},
+        "in_words": link_words(delivered),
+    }
+
+
+# --------------------------------------------------------------------------------------------- checking one
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at, and what came of it."""
+
+    name: str
+    passed: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a verifier of signatures is asked: did this key make this signature over this text, in this namespace?"""
+
+    approver: str
+    key: str
+    """``ssh-ed25519 AAAA...``"""
+    text: str
+    signature: str
+    """The body of its armour, in one line."""
+    at: datetime
+    namespace: str = NAMESPACE
+
+
+def verify(
+    text: str,
+    *,
+    public_key: bytes,
+    sealed: Callable[[bytes, bytes, bytes], bool],
+    signed: Callable[[Claim], bool],
+    documents: Mapping[str, str] | None = None,
+    people: PeopleFile | None = None,
+    previous: str | None = None,
+) -> tuple[Check, ...]:
+    """Every check of a certificate, passed or not, in words. Needs no server; never raises for what the text holds.
+
+    ``public_key`` is the sender's, from a source other than this file; ``sealed`` takes (public key, message, signature);
+    ``documents`` are names and SHA-256 of files at hand; ``people`` the people file of that time; ``previous`` the text of
+    the stream's certificate before.
+    """
+    try:
+        facts = _read(text)
+        package = Package.parse(canonical(facts["package"]))
+        policies = Policies(**facts["policies"])
+        terms = Outbound.model_validate_json(canonical(facts["terms"]))
+        votes = tuple(Vote.parse(told["vote"]) for told in facts["votes"])
+        read = _Read(facts, package, policies, terms, votes)
+        checks = [Check("certificate", True, "it is a certificate of this version, in its canonical form")]
+        checks += _checks(read, public_key, sealed, signed, people, previous)
+        checks += [_document(name, digest, read) for name, digest in (documents or {}).items()]
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError, OverflowError) as error:
+        told = f"this is not a whole certificate: {shown(str(error))[:200]}"
+        return (Check("certificate", False, told),)
+    return tuple(checks)
+
+
+def verified(checks: Iterable[Check]) -> bool:
+    """True if there was something to check, and all of it passed."""
+    told = list(checks)
+    return bool(told) and all(check.passed for check in told)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A certificate's parts, in shape and not yet believed."""
+
+    facts: dict[str, Any]
+    package: Package
+    policies: Policies
+    terms: Outbound
+    votes: tuple[Vote, ...]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """As the votes say, whatever the summary says."""
+        listed = {label for vote in self.votes for label in vote.left_out}
+        return tuple(label for label in self.package.labels if label in listed)
+
+    @property
+    def released(self) -> tuple[PackageFile, ...]:
+        return self.package.kept(self.left_out)
+
+
+def _read(text: str) -> dict[str, Any]:
+    facts = json.loads(text)
+    if not isinstance(facts, dict) or facts.get("kind") != KIND or facts.get("version") != VERSION:
+        raise ValueError("it is none, or of a version that is not known here")
+    if canonical(facts) != text:
+        raise ValueError("its text is not canonical: it was edited or reformatted")
+    return facts
+
+
+def _checks(
+    read: _Read,
+    public_key: bytes,
+    sealed: Callable[[bytes, bytes, bytes], bool],
+    signed: Callable[[Claim], bool],
+    people: PeopleFile | None,
+    previous: str | None,
+) -> list[Check]:
+    facts, package = read.facts, read.package
+    unsealed = canonical({key: value for key, value in facts.items() if key != "seal"})
+    seal = facts["seal"]
+    # Written back and compared: base64 has several spellings of the same bytes, and the seal does not cover itself.
+    ours = seal == _seal(public_key, _bytes(seal["signature"]))
+    good = ours and _holds(sealed, public_key, unsealed, seal["signature"])
+    checks = [
+        _check(
+            "seal",
+            good,
+            "the sender's key sealed all of it",
+            "the given key did not seal this text: do not trust it",
+        ),
+        _check(
+            "package digest",
+            facts["package_digest"] == package.digest,
+            f"SHA-256 of the package is {package.digest}",
+            f"the package gives {package.digest}, the certificate says otherwise",
+        ),
+        _check(
+            "policy",
+            read.policies.digest == package.policy and read.terms.digest == read.policies.terms,
+            f"profile, people and terms give the policy {package.policy} that was signed",
+            "profile, people or terms are not those that the package was frozen under",
+        ),
+        *(check for vote in read.votes for check in _vote_checks(vote, read, public_key, sealed, signed, people)),
+        _quorum(read),
+        _check(
+            "left out",
+            tuple(facts["left_out"]) == read.left_out and facts["child"] == _child(read),
+            "what was left out is what the votes left out",
+            "what is said to be left out is not what the votes left out",
+        ),
+        *_delivery_checks(read),
+    ]
+    if people is not None:
+        checks.append(
+            _check(
+                "people file",
+                people.digest == read.policies.people,
+                "it is the one of that time",
+                "it is another than at that time",
+            )
+        )
+    if previous is not None:
+        checks.append(
+            _check(
+                "chain",
+                facts["previous"] == certificate_hash(previous),
+                "the given certificate is the one before in its stream",
+                "the given certificate is not the one before: one is missing, or one was changed",
+            )
+        )
+    return checks
+
+
+def _check(name: str, passed: bool, good: str, bad: str) -> Check:
+    return Check(name, passed, good if passed else bad)
+
+
+def _holds(sealed: Callable[[bytes, bytes, bytes], bool], public_key: bytes, text: str, signature: object) -> bool:
+    given = _bytes(signature)
+    return len(given) == 64 and sealed(public_key, text.encode(), given)
+
+
+def _bytes(text: object) -> bytes:
+    """Bytes of a base64 text; none for anything else."""
+    try:
+        return base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _child(read: _Read) -> str | None:
+    return read.package.child(read.left_out).digest if read.left_out else None
+
+
+def _vote_checks(
+    vote: Vote,
+    read: _Read,
+    public_key: bytes,
+    sealed: Callable[[bytes, bytes, bytes], bool],
+    signed: Callable[[Claim], bool],
+    people: PeopleFile | None,
+) -> list[Check]:
+    who = f"vote of {shown(vote.seat.text)}"
+    good = vote.package == read.package.digest and _holds(sealed, public_key, vote.text, vote.seal)
+    checks = [_check(who, good, "the sender accepted and sealed it for this package", "it is not sealed for this package")]
+    claim = _claim(vote, read.package)
+    if claim is None:
+        words = "by code: the seal shows that the sender accepted it; the code itself cannot be checked here"
+        return [*checks, _check(f"{who}, proof", vote.proof is SignoffProof.CODE, words, "its signature is missing")]
+    checks.append(
+        _check(
+            f"{who}, signature",
+            signed(claim),
+            "it covers exactly this decision",
+            "it does not cover this decision, or is no signature",
+        )
+    )
+    if people is not None:
+        person = people.get(vote.approver)
+        theirs = person is not None and any(key.key.split(" ")[:2] == vote.key.split(" ")[:2] for key in person.keys)
+        checks.append(
+            _check(f"{who}, key", theirs, "it is the approver's in the people file", "the people file does not give it to them")
+        )
+    return checks
+
+
+def _claim(vote: Vote, package: Package) -> Claim | None:
+    statement = vote.statement(package.destinations)
+    if vote.proof is not SignoffProof.SIGNATURE or statement is None:
+        return None
+    return Claim(vote.approver, vote.key, statement.text, vote.signature, statement.time)
+
+
+def _quorum(read: _Read) -> Check:
+    """One person one vote, every stage complete, no rejection; groups are the sender's word, as is everything about people."""
+    seen: set[str] = set()
+    reached = [0] * len(read.terms.signoff.stages)
+    for vote in read.votes:
+        person = {vote.approver, vote.seat.principal}
+        if seen & person:
+            return Check("quorum", False, f"{shown(vote.seat.text)} is counted twice")
+        seen |= person
+        if not vote.decision.approves:
+            return Check("quorum", False, f"{shown(vote.seat.text)} did not approve")
+        if vote.proof is SignoffProof.CODE and read.terms.signoff.proof is SignoffProof.SIGNATURE:
+            return Check("quorum", False, f"{shown(vote.seat.text)} gave a code, and the stream asks for signatures")
+        if vote.stage is None or not 0 <= vote.stage < len(reached):
+            return Check("quorum", False, f"{shown(vote.seat.text)} signed in no stage of this sign-off")
+        reached[vote.stage] += 1
+    for stage, count in zip(read.terms.signoff.stages, reached, strict=True):
+        if count < stage.quorum:
+            return Check("quorum", False, f"{shown(stage.name)}: {count} of {stage.quorum} signed")
+    return Check("quorum", True, f"{len(read.votes)} different people signed; every stage is complete")
+
+
+def _delivery_checks(read: _Read) -> list[Check]:
+    told = read.facts["deliveries"]
+    places = len(read.package.destinations)
+    wanted = {(place, name_b64(file.name)): file.sha256 for place in range(places) for file in read.released}
+    found = {(one["destination"], one["source_b64"]): one for one in told}
+    complete = wanted.keys() == found.keys() and len(told) == len(found)
+    deliveries = [_delivered(one) for one in told]
+    words = weakest(deliveries)
+    honest = [_delivery(one, read.facts["timezone"]) for one in deliveries] == told and read.facts["weakest"] == words
+    approved = all(one["approved"] == wanted.get(place) for place, one in found.items())
+    return [
+        _check(
+            "deliveries",
+            complete,
+            f"{len(read.released)} documents at {places} destinations, all of them",
+            "documents are missing at a destination, or are there that nobody approved",
+        ),
+        _check(
+            "bytes",
+            approved and honest and words != MISMATCH_WORDS,
+            f"what was approved was read and sent; weakest link: {words}",
+            "a document was delivered with other bytes than were approved, or its ticks say more than its digests",
+        ),
+    ]
+
+
+def _delivered(one: Mapping[str, Any]) -> Delivered:
+    return Delivered(
+        destination=one["destination"],
+        name=base64.b64decode(one["name_b64"], validate=True),
+        source=base64.b64decode(one["source_b64"], validate=True),
+        approved=one["approved"],
+        read=one["read"],
+        sent=one["sent"],
+        proof=Proof(one["proof"]),
+        proven=one["proven"],
+        at=datetime.fromisoformat(one["at"]),
+        collected=one["collected"],
+    )
+
+
+def _document(name: str, digest: str, read: _Read) -> Check:
+    released = [file.shown for file in read.released if file.sha256 == digest.casefold()]
+    if released:
+        return Check(f"document {shown(name)}", True, f"its bytes were approved and released as {released[0]}")
+    known = any(file.sha256 == digest.casefold() for file in read.package.files)
+    words = "its bytes were left out of the release" if known else "its bytes are not among those that were approved"
+    return Check(f"document {shown(name)}", False, words)
+
+
+# --------------------------------------------------------------------------------------------- printing one
+
+_STYLE = """
+body { font: 10.5pt/1.45 "DejaVu Sans", Arial, sans-serif; color: #111; margin: 2em auto; max-width: 60em; padding: 0 1em }
+h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 1.8em; border-bottom: 1px solid #999 }
+table { border-collapse: collapse; width: 100% } th, td { text-align: left; vertical-align: top; padding: .25em .6em .25em 0 }
+tr + tr { border-top: 1px solid #ddd } th { font-weight: 600; white-space: nowrap } code { font: .9em "DejaVu Sans Mono", monospace }
+code { overflow-wrap: anywhere; unicode-bidi: isolate } .no { color: #a00; font-weight: 600 }
+@page { margin: 18mm } @media print { body { margin: 0; max-width: none } tr { break-inside: avoid } }
+""".strip()
+
+
+def page(text: str) -> str:
+    """The certificate as one HTML page to print. Shows what the file says; ``verify`` says whether that is true.
+
+    No script, no outside resource. Raises ``ValueError`` for a text that is no certificate.
+    """
+    try:
+        facts = _read(text)
+        package = Package.parse(canonical(facts["package"]))
+        body = "\n".join(_sections(facts, package, certificate_hash(text)))
+    except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise ValueError(f"this is not a whole certificate: {shown(str(error))[:200]}") from error
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f"<title>Sign-off {package.digits}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _sections(facts: Mapping[str, Any], package: Package, hash: str) -> list[str]:
+    requester = facts["requester"]
+    asked = (
+        f"{_text(requester['name'] or requester['id'])} ({_text(requester['in_words'])})"
+        if requester
+        else "a schedule or event"
+    )
+    return [
+        f"<h1>Sign-off of package {_code(package.digits)}</h1>",
+        _table(
+            [
+                ("Partner, stream", f"{_code(package.partner)}, {_code(package.stream)}"),
+                ("Order, journey, run", f"{_code(package.order)}, {_code(package.journey)}, {_code(facts['run'])}"),
+                ("Asked for by", asked),
+                ("Package digest", _code(package.digest)),
+                ("Policy digest", _code(package.policy)),
+                ("Issued", _when(facts["issued"], facts["issued_local"])),
+                ("Weakest link of the delivery", _text(facts["weakest"])),
+            ]
+        ),
+        "<h2>Who decided</h2>",
+        *(_table(_signature(told)) for told in facts["votes"]),
+        "<h2>Where it went</h2>",
+        _table(
+            [
+                (str(n), f"{_code(place.shown)}, key {_code(place.key_fingerprint or 'none')}")
+                for n, place in enumerate(package.destinations, 1)
+            ]
+        ),
+        "<h2>What was released</h2>",
+        _table(
+            [
+                (_code(label), _file(file))
+                for label, file in zip(package.labels, package.files, strict=True)
+                if label not in facts["left_out"]
+            ]
+        ),
+        *(
+            ["<h2>What was left out</h2>", _table([("", _code(label)) for label in facts["left_out"]])]
+            if facts["left_out"]
+            else []
+        ),
+        "<h2>How we know it arrived</h2>",
+        _table([(_code(one["name"]), _arrival(one)) for one in facts["deliveries"]]),
+        "<h2>Seal</h2>",
+        _table(
+            [
+                ("Sender's key (Ed25519)", _code(facts["seal"]["public_key"])),
+                ("Seal", _code(facts["seal"]["signature"])),
+                ("This certificate's hash", _code(hash)),
+                ("The stream's certificate before", _code(facts["previous"] or "none: this is the first")),
+            ]
+        ),
+        "<p>This page shows what the file says. <code>countersign verify-signoff</code> says whether that is true.</p>",
+    ]
+
+
+def _signature(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    vote = Vote.parse(told["vote"])
+    behalf = f" on behalf of {_text(told['on_behalf_of_name'])} ({_code(vote.on_behalf_of)})" if vote.on_behalf_of else ""
+    return [
+        (
+            f"{_text(told['name'])} ({_code(vote.approver)}){behalf}",
+            f"<strong>{_text(vote.decision.value)}</strong>, as {_text(vote.meaning.value)}",
+        ),
+        ("When", _when(iso(vote.at), told["at_local"])),
+        *([("Comment", _code(vote.comment))] if vote.comment else []),
+        ("Proof", _text(told["in_words"])),
+        ("Digest of what was shown", _code(vote.shown)),
+        *([("Signed with", _code(vote.key)), ("Signature", _code(vote.signature))] if vote.signature else []),
+        ("Sealed by the sender", _code(vote.seal)),
+    ]
+
+
+def _file(file: PackageFile) -> str:
+    return f"{file.size:,} bytes, version {file.version} of {_code(file.repository_id)}<br>SHA-256 {_code(file.sha256)}"
+
+
+def _arrival(one: Mapping[str, Any]) -> str:
+    marks = ", ".join(f"{_text(name)} {'✓' if ok is True else '<span class=no>–</span>'}" for name, ok in one["ticks"].items())
+    return f"{marks}<br>{_text(one['in_words'])}<br>destination {one['destination'] + 1}, {_when(one['at'], one['at_local'])}"
+
+
+def _when(utc: str, local_time: str) -> str:
+    return f"{_text(utc[:19].replace('T', ' '))} UTC · {_text(local_time)}"
+
+
+def _text(value: object) -> str:
+    """Anything, shown literally: no control characters, no markup. Line ends are written out like all the others."""
+    return escape("".join(char if char == "\\" else shown(char) for char in str(value)))
+
+
+def _code(value: object) -> str:
+    return f"<code>{_text(value)}</code>"
+
+
+def _table(lines: Iterable[tuple[str, str]]) -> str:
+    """Rows of a heading and a content, both made safe already."""
+    return "<table>\n" + "\n".join(f"<tr><th>{head}</th><td>{content}</td></tr>" for head, content in lines) + "\n</table>"

@@ -1,0 +1,336 @@
+"""What an approver sees: the form's text, its choices, the full list behind it, the run's name and tags.
+
+The text is Markdown, rendered by two UIs of Prefect that load images and make links of whatever looks like one. So every text from
+outside stands in a code span: the one place where Markdown knows neither markup, links nor HTML (CommonMark 0.31, 6.1), and
+where no extension looks for addresses. Control characters, bidi marks and odd blanks are written out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from blocks.outbound import (
+    Decision,
+    Matter,
+    Meaning,
+    Outbound,
+    Package,
+    PeopleFile,
+    Refusal,
+    Round,
+    Seat,
+    SignoffProof,
+    Vote,
+    sha256,
+    shortened,
+)
+from blocks.values import Finding, Severity, shown
+from tasks.rules.policy import Standing
+from tasks.rules.signing import DIGITS_PATTERN, PROOF_PATTERNS
+
+MOST_LINES = 40
+"""The dialog stays below this many lines, whatever is in the package."""
+
+_FILES, _DESTINATIONS, _FINDINGS, _NAMES = 6, 3, 2, 6
+_LONGEST = 80
+
+# --------------------------------------------------------------------------------------------- text from outside
+
+
+def code(text: str, most: int = _LONGEST) -> str:
+    """Text from outside as a code span: shown literally, in one line, its middle left out if it is long.
+
+    >>> code("<img src=x>"), code("a`b"), code("")
+    ('`<img src=x>`', '``a`b``', '–')
+    """
+    plain = shortened("".join(char if char == "\\" else shown(char) for char in text), most)
+    if not plain:
+        return "–"
+    fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", plain)), default=0))
+    # A blank inside the fence is taken off again by the renderer, on both sides or not at all.
+    pad = " " if plain[0] in "` " or plain[-1] in "` " else ""
+    return f"{fence}{pad}{plain}{pad}{fence}" if plain.strip() else f"{fence}{plain}{fence}"
+
+
+def cell(text: str, most: int = 300) -> str:
+    """The same for a table's cell, where a bar would end it."""
+    return code(text.replace("|", "\\x7c"), most)
+
+
+def words(text: str) -> str:
+    """Reviewed text, as of a person's name: plain if it is nothing but words, else a code span."""
+    harmless = all(char.isalnum() or char in " ,.'’-" for char in text) and not re.search(r"\.\S|^\W|  ", text)
+    return text if harmless and text and len(text) <= _LONGEST else code(text)
+
+
+def size(count: int) -> str:
+    """Bytes for people, and exactly.
+
+    >>> size(999), size(1_234_567)
+    ('999 bytes', '1.2 MB (1,234,567 bytes)')
+    """
+    if count < 1000:
+        return f"{count} byte{'' if count == 1 else 's'}"
+    amount, unit = count / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.1f} {unit} ({count:,} bytes)"
+
+
+def moment(at: datetime, zone: str) -> str:
+    """UTC, and local time if that is another."""
+    utc = f"{at.astimezone(ZoneInfo('UTC')):%Y-%m-%d %H:%M} UTC"
+    local = at.astimezone(ZoneInfo(zone))
+    return utc if not local.utcoffset() else f"{utc} ({local:%Y-%m-%d %H:%M} {zone})"
+
+
+# --------------------------------------------------------------------------------------------- the form
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """All that the form's schema is made of."""
+
+    description: str
+    """Markdown, fewer than ``MOST_LINES`` lines."""
+    decisions: tuple[str, ...]
+    approvers: tuple[str, ...]
+    """``bea``, or ``bea for ann``."""
+    meanings: tuple[str, ...]
+    package_pattern: str
+    proof_pattern: str
+    files: tuple[str, ...]
+    """What ``left_out`` chooses from; empty: there is no such field."""
+
+    @property
+    def shown(self) -> str:
+        """SHA-256 of the text, for votes and the certificate."""
+        return sha256(self.description)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the checks before the sign-off found."""
+
+    documents: int
+    findings: tuple[Finding, ...] = ()
+
+
+def form(
+    matter: Matter,
+    terms: Outbound,
+    people: PeopleFile,
+    now: Standing,
+    asked: Round,
+    *,
+    partner: str,
+    checked: Checked,
+    link: str = "",
+    refused: Refusal | None = None,
+    previous: Package | None = None,
+    zone: str = "UTC",
+) -> Form:
+    """The form of one round. ``partner`` is the partner's title; ``previous`` the stream's last released package;
+    ``link`` leads to the artifact with everything; ``refused`` says why the round before did not count."""
+    package, choices = matter.package, matter.package.choices
+    parts = [
+        [f"**Asked again: {refused.first_line}**"] if refused else [],
+        _what(package, partner),
+        _where(package),
+        _files(package),
+        _digest(package, link),
+        _checks(checked),
+        [_since(package, previous)] if previous else [],
+        _who(matter, terms, people, now, asked, zone),
+    ]
+    description = "\n\n".join("\n".join(part) for part in parts if part)
+    return Form(
+        description=description,
+        decisions=tuple(d.value for d in Decision if choices or d is not Decision.APPROVE_BUT),
+        approvers=tuple(seat.text for seat in (*now.may_sign, *now.may_veto)),
+        meanings=tuple(meaning.value for meaning in Meaning),
+        package_pattern=DIGITS_PATTERN,
+        proof_pattern=PROOF_PATTERNS[terms.signoff.proof],
+        files=choices,
+    )
+
+
+def _what(package: Package, partner: str) -> list[str]:
+    count = f"{len(package.files)} document{'' if len(package.files) == 1 else 's'}"
+    part = " (what was left out of an earlier package)" if package.order != package.root_order else ""
+    return [
+        f"Send **{count}**, {size(package.size)}, to **{words(partner)}**"
+        f" · stream {code(package.stream)} · order {code(package.order)}{part}"
+    ]
+
+
+def _where(package: Package) -> list[str]:
+    lines = [
+        f"- to {code(place.shown, 160)}" + (f", key {code(place.key_fingerprint)}" if place.key_fingerprint else "")
+        for place in package.destinations[:_DESTINATIONS]
+    ]
+    return [*lines, *_more(len(package.destinations) - _DESTINATIONS, "destination")]
+
+
+def _files(package: Package) -> list[str]:
+    lines = [f"{n}. {code(file.shown)} · {size(file.size)}" for n, file in enumerate(package.files[:_FILES], 1)]
+    more = len(package.files) - _FILES
+    return [*lines, *(["", f"and {more} more, in the full list"] if more > 0 else [])]
+
+
+def _more(count: int, what: str) -> list[str]:
+    return [f"- and {count} more {what}{'' if count == 1 else 's'}, in the full list"] if count > 0 else []
+
+
+def _digest(package: Package, link: str) -> list[str]:
+    lines = [f"Package **`{package.digits}`**: type these eight digits. The whole digest: `{package.digest}`"]
+    if re.fullmatch(r"(https?://|/)[A-Za-z0-9._~:/?#@!$&*+,;=%-]*", link):
+        lines += ["", f"[Everything, document by document]({link})"]
+    return lines
+
+
+def _checks(checked: Checked) -> list[str]:
+    errors = [finding for finding in checked.findings if finding.severity is Severity.ERROR]
+    notes = [finding for finding in checked.findings if finding.severity is Severity.NOTE]
+    passed = f"Checks: {checked.documents} document{'' if checked.documents == 1 else 's'} looked at"
+    if not checked.findings:
+        return [f"{passed}, nothing found"]
+    lines = [f"{passed}, **{len(errors)} wrong**, {len(notes)} to note"]
+    for finding in (*errors, *notes)[:_FINDINGS]:
+        row = f" row {finding.row}" if finding.row is not None else ""
+        lines.append(f"- {code(finding.file)}{row}: {code(finding.message, 200)}")
+    return [*lines, *_more(len(checked.findings) - _FINDINGS, "finding")]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How a package differs from the stream's last one, by name and bytes."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    gone: tuple[str, ...]
+    same: int
+
+
+def changes(package: Package, previous: Package) -> Changes:
+    """What is new, changed and gone since then, in shown names."""
+    before, now = ({file.name: file for file in one.files} for one in (previous, package))
+    return Changes(
+        added=tuple(file.shown for name, file in now.items() if name not in before),
+        changed=tuple(file.shown for name, file in now.items() if name in before and before[name].sha256 != file.sha256),
+        gone=tuple(file.shown for name, file in before.items() if name not in now),
+        same=sum(name in before and before[name].sha256 == file.sha256 for name, file in now.items()),
+    )
+
+
+def _since(package: Package, previous: Package) -> str:
+    found = changes(package, previous)
+    counts = f"{len(found.added)} new, {len(found.changed)} changed, {found.same} the same, {len(found.gone)} not among them"
+    moved = "" if package.destinations == previous.destinations else "; **the destinations are not the same**"
+    return f"Since the last release, order {code(previous.order)}: {counts}{moved}"
+
+
+def _who(matter: Matter, terms: Outbound, people: PeopleFile, now: Standing, asked: Round, zone: str) -> list[str]:
+    asker = "a schedule or event"
+    if matter.requester is not None:
+        proven = "proven" if matter.requester.proven else "as stated, not proven"
+        asker = f"{_name(people, matter.requester.id)} ({proven})"
+    lines = [f"- Asked for by {asker}; round {asked.n}; **{now.progress}** signed"]
+    signed = [_signature(people, vote) for vote in now.votes]
+    lines.append(f"- Signed: {_listed(signed) or 'nobody yet'}")
+    if now.left_out:
+        lines.append(f"- Left out by those who signed: {_listed([code(label) for label in now.left_out])}")
+    lines.append(f"- May sign now: {_listed([_seat(people, seat) for seat in now.may_sign]) or 'nobody: tell operations'}")
+    if now.may_veto:
+        lines.append(f"- May reject: {_listed([_seat(people, seat) for seat in now.may_veto])}")
+    if matter.deadline is not None:
+        lines.append(f"- Until {moment(matter.deadline, zone)}; then it expires, unsent")
+    if terms.signoff.proof is SignoffProof.SIGNATURE:
+        lines.append(f"- Proof: run {code(f'countersign sign {matter.run}')} on your own machine and paste its line")
+    else:
+        lines.append("- Proof: the six digits that your phone shows now")
+    return lines
+
+
+def _name(people: PeopleFile, id: str) -> str:
+    person = people.get(id)
+    return f"{words(person.name)} ({code(id)})" if person else code(id)
+
+
+def _seat(people: PeopleFile, seat: Seat) -> str:
+    behalf = f" for {_name(people, seat.on_behalf_of)}" if seat.on_behalf_of else ""
+    return _name(people, seat.approver) + behalf
+
+
+def _signature(people: PeopleFile, vote: Vote) -> str:
+    return f"{_seat(people, vote.seat)}, {vote.meaning.value}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    more = len(parts) - _NAMES
+    return "; ".join(parts[:_NAMES]) + (f"; and {more} more" if more > 0 else "")
+
+
+# --------------------------------------------------------------------------------------------- behind the form
+
+
+def listing(package: Package, checked: Checked | None = None) -> str:
+    """The artifact with everything, in Markdown: however many documents there are, each with its digest."""
+    return "\n".join(_listing(package, checked)) + "\n"
+
+
+def _listing(package: Package, checked: Checked | None) -> Iterator[str]:
+    yield f"# Package `{package.digits}`"
+    yield ""
+    yield f"- Digest: `{package.digest}`"
+    yield f"- Partner, stream, order: {code(package.partner)}, {code(package.stream)}, {code(package.order)}"
+    yield f"- Journey: {code(package.journey)}"
+    yield f"- Digest of the policy: `{package.policy}`"
+    for place in package.destinations:
+        yield f"- To {code(place.shown, 1000)}, key {code(place.key_fingerprint, 1000)}"
+    yield ""
+    yield "| | name | bytes | SHA-256 | in the repository | version |"
+    yield "|---:|---|---:|---|---|---:|"
+    for n, file in enumerate(package.files, 1):
+        name, kept = cell(file.shown, 2000), cell(file.repository_id)
+        yield f"| {n} | {name} | {file.size:,} | `{file.sha256}` | {kept} | {file.version} |"
+    if checked is not None and checked.findings:
+        yield ""
+        yield "| | document | row | column | finding | mend |"
+        yield "|---|---|---:|---|---|---|"
+        for finding in checked.findings:
+            where = f"{cell(finding.file, 1000)} | {'' if finding.row is None else finding.row} | {cell(finding.column or '')}"
+            yield f"| {finding.severity.value} | {where} | {cell(finding.message, 1000)} | {cell(finding.fix, 1000)} |"
+
+
+def rows(package: Package) -> list[dict[str, str]]:
+    """The documents as plain rows, for programs; names are written out, but not made safe for Markdown."""
+    return [
+        {
+            "n": str(n),
+            "name": f.shown,
+            "bytes": str(f.size),
+            "sha256": f.sha256,
+            "id": f.repository_id,
+            "version": str(f.version),
+        }
+        for n, f in enumerate(package.files, 1)
+    ]
+
+
+def run_name(matter: Matter, now: Standing) -> str:
+    """What lists of runs show, changed after every round."""
+    package = matter.package
+    count = f"{len(package.files)} document{'' if len(package.files) == 1 else 's'}"
+    return f"release {package.partner}/{package.stream} {package.order}: {count}, {now.progress}"
+
+
+def tags(now: Standing) -> tuple[str, ...]:
+    """What makes each approver's inbox: ``awaits:<id>`` for everybody who may sign now."""
+    return tuple(sorted({f"awaits:{seat.approver}" for seat in now.may_sign}))

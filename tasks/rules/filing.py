@@ -1,0 +1,180 @@
+"""Filing: where and how an accepted document is kept, from the templates of its stream's target.
+
+A template is text with ``{fact}`` in it, and ``{received:%Y-%m}`` for the moment we first saw the file. Nothing else: no
+attributes, no indexes, no conversions, no widths. Facts come from partners, so what they say is data: in a folder it can
+never add, leave or climb a level.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from functools import lru_cache
+
+from blocks.values import Arrival, Document, Filing, Finding, Inbound, Verdict, shown
+from tasks.doctypes import find, known
+from tasks.rules.naming import extension, text
+
+OURS = ("partner", "stream", "name", "stem", "extension", "digest", "received")
+"""Facts that every document has."""
+_FACT = re.compile(r"[a-z_][a-z0-9_]*")
+_MOMENT = re.compile(r"(?:%[YymdHMSjVGuaAbBp]|[-_.: T])+")
+
+
+def plan(document: Document, verdict: Verdict, stream: Inbound, partner: str, name: str, arrival: Arrival) -> Filing:
+    """What the repository is asked to keep. ``name`` is the stream's. ``received`` is when we first saw the file.
+
+    Raises ``ValueError`` for a template that ``check_templates`` refuses, ``KeyError`` for a fact that ``unfilled`` reports.
+    """
+    target = stream.target
+    facts = {**verdict.facts, **_own(document, partner, name)}
+    received = arrival.first_seen
+    return Filing(
+        journey=document.journey,
+        name=_segment(render(target.name, facts, received)),
+        folder=tuple(_segment(render(part, facts, received)) for part in _levels(target.folder)),
+        path=document.path,
+        digest=document.digest,
+        size=document.size,
+        media_type=document.sniffed or "application/octet-stream",
+        categories={
+            category: {attribute: _values(template, facts, received) for attribute, template in attributes.items()}
+            for category, attributes in target.categories.items()
+        },
+        records_class=target.records_class,
+        access=target.access,
+        modified=arrival.file.modified,
+        collision=target.collision,
+    )
+
+
+def render(template: str, facts: Mapping[str, str], received: datetime) -> str:
+    """Fill a template. Raises ``ValueError`` for what is no template of ours and ``KeyError`` for an unknown fact."""
+    out = []
+    for literal, fact, form in _parts(template):
+        out.append(literal)
+        if fact == "received":
+            out.append(received.strftime(form or "%Y-%m-%d"))
+        elif fact is not None:
+            out.append(facts[fact])
+    return "".join(out)
+
+
+def check_templates(stream: Inbound) -> Iterator[str]:
+    """What is wrong with a target's templates, in words for the profile's author; every document type of the stream counts."""
+    for where, template in _templates(stream):
+        try:
+            used = {fact for _, fact, _ in _parts(template) if fact is not None}
+        except ValueError as error:
+            yield f"{where}: {error}"
+            continue
+        for rule in stream.classify:
+            offered = _offered(rule.pattern, rule.doctype, stream)
+            for fact in sorted(used - offered):
+                yield (
+                    f"{where}: {{{fact}}} is not known of every file that {rule.pattern!r} recognises; "
+                    f"known are {', '.join(sorted(offered))}"
+                )
+    levels = [part.strip() for part in _levels(stream.target.folder)]
+    if not levels or any(part in ("", ".", "..") for part in levels) or "\\" in stream.target.folder:
+        yield "folder: is a path of names with / between them, without empty, '.' or '..' parts"
+    if "/" in stream.target.name or not stream.target.name.strip():
+        yield "name: is one name, without /"
+
+
+def unfilled(file: str, facts: Mapping[str, str], stream: Inbound) -> Iterator[Finding]:
+    """Facts that the target needs and this document does not have."""
+    needed: dict[str, str] = {}
+    for where, template in _templates(stream):
+        for _, fact, _ in _parts(template):
+            if fact is not None and fact not in OURS and not facts.get(fact, "").strip():
+                needed.setdefault(fact, where)
+    for fact, where in needed.items():
+        yield Finding(
+            code="missing-fact",
+            message=f"Neither name nor content tells the {shown(fact)}, which is needed to file it ({where}).",
+            file=file,
+            rule=f"{where} uses {{{fact}}}",
+            fix="Name the file so that it tells, or change the target in the partner's profile.",
+        )
+
+
+# --------------------------------------------------------------------------------------------- templates
+
+
+@lru_cache(maxsize=1024)
+def _parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
+    """Literals, each with the fact after it (None at the end) and its form. Raises ``ValueError`` for anything else."""
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"{template!r} is no template: {error}") from error
+    parts: list[tuple[str, str | None, str]] = []
+    for literal, fact, form, conversion in parsed:
+        if fact is None:
+            parts.append((literal, None, ""))
+            continue
+        if not _FACT.fullmatch(fact) or conversion or (form and (fact != "received" or not _MOMENT.fullmatch(form))):
+            raise ValueError(
+                f"{template!r}: only {{fact}} and {{received:%Y-%m-%d}} can be used, no attributes, indexes or other forms"
+            )
+        parts.append((literal, fact, form or ""))
+    return tuple(parts)
+
+
+def _templates(stream: Inbound) -> Iterator[tuple[str, str]]:
+    """Every template of a target, with where it stands."""
+    target = stream.target
+    yield "folder", target.folder
+    yield "name", target.name
+    for category, attributes in target.categories.items():
+        for attribute, template in attributes.items():
+            for one in (template,) if isinstance(template, str) else template:
+                yield f"{category}/{attribute}", one
+
+
+def _offered(pattern: str, doctype: str, stream: Inbound) -> frozenset[str]:
+    groups: Iterable[str] = [
+        group for expression in (pattern, stream.naming or "") for group in re.compile(expression).groupindex
+    ]
+    return frozenset({*OURS, *groups, *(find(doctype).facts if doctype in known() else ())})
+
+
+def _own(document: Document, partner: str, stream: str) -> dict[str, str]:
+    name = _readable(text(document.name))
+    return {
+        "partner": partner,
+        "stream": stream,
+        "name": name,
+        "stem": name.rpartition(".")[0] or name,
+        "extension": _readable(extension(document.name)),
+        "digest": document.digest,
+    }
+
+
+def _values(template: str | tuple[str, ...], facts: Mapping[str, str], received: datetime) -> str | tuple[str, ...]:
+    if isinstance(template, str):
+        return render(template, facts, received)
+    return tuple(render(one, facts, received) for one in template)
+
+
+# --------------------------------------------------------------------------------------------- names
+
+
+def _levels(folder: str) -> list[str]:
+    """Split before filling, so that no fact can add a level."""
+    return folder.strip("/").split("/")
+
+
+def _segment(rendered: str) -> str:
+    """One name: never empty, never a way up, no separators."""
+    one = "".join("_" if char in "/\\" or unicodedata.category(char) == "Cc" else char for char in rendered).strip()
+    return one if one.strip(".") else "_" * max(1, len(one))
+
+
+def _readable(name: str) -> str:
+    """Bytes that are not UTF-8 are written out, the rest is as it is."""
+    return "".join(shown(char) if 0xDC80 <= ord(char) <= 0xDCFF else char for char in name)

@@ -1,0 +1,256 @@
+"""Reconciling: what the ledger tells of an order against what Prefect tells of its run. Prefect is a doorbell that anybody may ring.
+
+Nothing here decides about a package. A run is at most woken, and then it asks again: only the sender judges, and only it sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from blocks.values import shown
+
+MOST_REDRIVES = 3
+"""So often in a row a run is woken without getting any further; then a person is needed."""
+
+DOOR = timedelta(seconds=5)
+"""An honest answer is stored a moment before the run leaves its wait, and a form a moment after the run enters it."""
+
+_LIVE = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
+_SHOWN = 3
+
+
+class Remedy(StrEnum):
+    """What the sweep does about a finding."""
+
+    NONE = "reported"
+    WAKE = "woken"
+    ASK = "asked again"
+    """Woken, and whatever was posted in the open round counts for nothing."""
+    ANEW = "new run"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    code: str
+    """As in the event: bypass, planted, edited, deleted, stuck, expired, crashed, failed, cancelled, mirror."""
+    key: str
+    """What makes it one: the same thing is told once."""
+    message: str
+    remedy: Remedy = Remedy.NONE
+    told: bool = False
+    """The run itself has sent the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """An answer as Prefect stores it now."""
+
+    answer: str
+    """Its hash."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What Prefect tells about a run."""
+
+    id: str
+    state: str
+    """The type: SCHEDULED, PENDING, RUNNING, PAUSED, COMPLETED, FAILED, CRASHED, CANCELLED, CANCELLING."""
+    name: str
+    since: datetime
+    pause_key: str | None = None
+    """Of the wait in which it is."""
+    form: bool = True
+    """The form of that wait is stored. Without it nobody can answer."""
+    waited: frozenset[str] = frozenset()
+    """The keys of all waits in which it ever was."""
+    posted: Mapping[str, Posted] = field(default_factory=dict)
+    """By pause key, or by the whole name of the row where it is no wait's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the ledger tells about an order."""
+
+    journey: str
+    run: str
+    """The run that leads it."""
+    open_key: str | None = None
+    """Of the round that is not settled."""
+    answered: Mapping[str, str] = field(default_factory=dict)
+    """Hash of the answer by the key of each round that had one."""
+    settled: Mapping[str, str] = field(default_factory=dict)
+    """The entry's kind by the key of each round that is over."""
+    elsewhere: frozenset[str] = frozenset()
+    """Keys of rounds that another run asked."""
+    deadline: datetime | None = None
+    closed: bool = False
+    paused: bool = False
+    """It ended as agreed without being closed, and waits for somebody to mend something."""
+    redriven: int = 0
+    """How often in a row the sweep woke it, without a step of its own since."""
+
+
+def compare(told: Told, run: Run | None, now: datetime, patience: timedelta) -> list[Finding]:
+    """All that differs. At most one finding has a remedy: a run is woken once, however much is wrong.
+
+    ``patience`` is how long a run may take between two steps of which one shows.
+    """
+    if run is None:
+        # History may be purged at any time; only an order that is not finished needs its run.
+        return [] if told.closed else [_deleted(told)]
+    found = [*_answers(told, run), *_bypasses(told)]
+    if stopped := _stopped(told, run, now, patience):
+        found.append(_bounded(told, stopped))
+    return found
+
+
+# --------------------------------------------------------------------------------------------- answers
+
+
+def _answers(told: Told, run: Run) -> Iterator[Finding]:
+    """Answers that are not those that were judged, or that belong to no round at all."""
+    foreign = []
+    for key, posted in sorted(run.posted.items()):
+        if key in told.answered:
+            if posted.answer != told.answered[key]:
+                yield Finding(
+                    "edited",
+                    f"edited/{run.id}/{key}",
+                    f"the answer of {_round(key)} was changed in Prefect after it was judged; what was recorded then counts",
+                )
+        elif key in told.settled:
+            if told.settled[key] == "bypass":
+                yield _planted(
+                    run, key, f"an answer was put behind {_round(key)} after the run had left it; it was never judged"
+                )
+        elif key != told.open_key and key not in told.elsewhere:
+            foreign.append(key)
+    if foreign:
+        names = ", ".join(shown(key[:80]) for key in foreign[:_SHOWN]) + (", ..." if len(foreign) > _SHOWN else "")
+        yield Finding(
+            "planted",
+            f"planted/{run.id}/foreign",
+            f"{len(foreign)} answers lie ready for rounds that nobody asked ({names}); no round will ever read them",
+        )
+
+
+def _planted(run: Run, key: str, message: str, remedy: Remedy = Remedy.NONE) -> Finding:
+    return Finding("planted", f"planted/{run.id}/{key}", message, remedy)
+
+
+def _bypasses(told: Told) -> Iterator[Finding]:
+    """What the run itself found when it went on."""
+    for key, kind in sorted(told.settled.items()):
+        if kind == "bypass":
+            yield Finding(
+                "bypass",
+                f"bypass/{told.journey}/{key}",
+                f"the run left {_round(key)} without an answer, and asked again",
+                told=True,
+            )
+
+
+def _round(key: str) -> str:
+    """'round 2' for 'signoff-2-...'."""
+    parts = key.split("-")
+    return f"round {parts[1]}" if parts[0] == "signoff" and len(parts) > 1 and parts[1].isdigit() else "a round"
+
+
+# --------------------------------------------------------------------------------------------- runs
+
+
+def _deleted(told: Told) -> Finding:
+    message = f"run {told.run} was deleted while its order was not finished; nothing was sent for it"
+    return Finding("deleted", f"deleted/{told.journey}/{told.run}", message, Remedy.ANEW)
+
+
+def _stopped(told: Told, run: Run, now: datetime, patience: timedelta) -> Finding | None:
+    """Why an order gets no further, unless it is being worked on or waits as it should."""
+    if run.state == "PAUSED":
+        return _waits(told, run, now, patience)
+    if told.closed:
+        return None
+    if told.open_key is not None:
+        return _left(told, run, told.open_key, now, patience)
+    return _between(told, run, now, patience)
+
+
+def _waits(told: Told, run: Run, now: datetime, patience: timedelta) -> Finding | None:
+    gap, moment = min(DOOR, patience), f"{run.id}/{run.since.isoformat()}"
+    if told.closed or run.pause_key is None or run.pause_key != told.open_key:
+        if now - run.since < patience:
+            return None
+        return Finding("stuck", f"stuck/{moment}", "the run waits, and no round was asked: nobody can answer it", Remedy.ASK)
+    posted = run.posted.get(run.pause_key)
+    if posted is not None and now - posted.at >= gap:
+        message = f"an answer was put behind {_round(run.pause_key)} and not through its form; nobody could answer any more"
+        return _planted(run, run.pause_key, message, Remedy.ASK)
+    if not run.form and now - run.since >= gap:
+        message = f"{_round(run.pause_key)} has no form in Prefect: nobody could answer it"
+        return Finding("stuck", f"stuck/{moment}", message, Remedy.ASK)
+    if told.deadline is not None and now >= told.deadline:
+        message = f"not signed off until {told.deadline:%Y-%m-%d %H:%M} UTC; the run ends as expired"
+        return Finding("expired", f"expired/{told.journey}", message, Remedy.ASK)
+    return None
+
+
+def _left(told: Told, run: Run, key: str, now: datetime, patience: timedelta) -> Finding | None:
+    """The open round's wait is over, and the run has not settled it."""
+    ended, late = run.state not in _LIVE, now - run.since >= patience
+    if run.state == "SCHEDULED" or not (ended or late):
+        return None  # it goes on by itself, and finds out what happened
+    if key in run.waited and key not in run.posted and run.state != "CANCELLED":
+        message = f"the run left {_round(key)} without an answer: its state was set to {run.name}"
+        return Finding("bypass", f"bypass/{told.journey}/{key}", message, Remedy.ASK)
+    if run.state == "CANCELLED" and told.deadline is not None and now >= told.deadline:
+        message = f"cancelled, and not signed off until {told.deadline:%Y-%m-%d %H:%M} UTC; the run ends as expired"
+        return Finding("expired", f"expired/{told.journey}", message, Remedy.ASK)
+    return _halted(run)
+
+
+def _between(told: Told, run: Run, now: datetime, patience: timedelta) -> Finding | None:
+    """No round is open: the run works, or has stopped."""
+    if run.state == "SCHEDULED" or now - run.since < patience:
+        return None
+    if run.state == "COMPLETED" and (told.paused or run.name != "Completed"):
+        return None
+    return _halted(run)
+
+
+def _halted(run: Run) -> Finding:
+    moment = f"{run.id}/{run.since.isoformat()}"
+    if run.state == "CANCELLED":
+        return Finding(
+            "cancelled", f"cancelled/{moment}", "the run was cancelled, its order is not finished; retry the run to go on"
+        )
+    if run.state == "FAILED":
+        message = f"the run failed ('{shown(run.name[:80])}'), its order is not finished; mend what it says, then retry the run"
+        return Finding("failed", f"failed/{moment}", message)
+    if run.state == "CRASHED":
+        return Finding("crashed", f"crashed/{moment}", "the run crashed, its order is not finished", Remedy.WAKE)
+    message = f"the run is '{shown(run.name[:80])}', and nobody works on its order"
+    return Finding("stuck", f"stuck/{moment}", message, Remedy.WAKE)
+
+
+def _bounded(told: Told, found: Finding) -> Finding:
+    """A run that stops by itself is not woken for ever. One that somebody else stops is, else he could keep people from deciding."""
+    if found.remedy is not Remedy.WAKE or told.redriven < MOST_REDRIVES:
+        return found
+    message = f"{found.message}; it was woken {told.redriven} times and got no further: a person is needed"
+    return Finding(found.code, f"given-up/{told.journey}", message)
+
+
+def state_name(findings: int) -> str:
+    """Of a sweep's final state.
+
+    >>> state_name(0), state_name(1), state_name(3)
+    ('All in order', '1 finding', '3 findings')
+    """
+    return "All in order" if not findings else f"{findings} finding{'s' if findings > 1 else ''}"

@@ -1,0 +1,156 @@
+"""Settling: which files of a listing belong to a stream, and which of them are finished being written.
+
+A server may list a file while its sender is still writing it, so one look is never enough. All times are ours: a server's
+clock, zone and dates decide nothing here.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+
+from blocks.values import FileKind, RemoteFile, Settle, Sighting, Stage
+from tasks.rules.naming import illegal, text
+
+IN_WORK = frozenset({Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED, Stage.FILED, Stage.DUPLICATE, Stage.QUARANTINED})
+OVER = frozenset({Stage.LEFT, Stage.CLEARED})
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What a look says about a stream's files."""
+
+    ready: tuple[Sighting, ...] = ()
+    """To be worked on, oldest first sight first, then by name."""
+    waiting: int = 0
+    """How many belong to the stream and may still be being written, or lack their done file."""
+    earliest: datetime | None = None
+    """When the next look could find one of the waiting ready; None if only a done file can tell."""
+    excluded: tuple[Sighting, ...] = ()
+    """Temporary names of uploading programs. An old one is the rest of a broken upload."""
+    illegal: tuple[Sighting, ...] = ()
+    """Names that no honest listing holds. Those that fit the stream are also ready: to be refused, once."""
+    not_files: tuple[Sighting, ...] = ()
+    """Links, folders, devices: never followed, never fetched."""
+    markers: Mapping[str, Sighting] = field(default_factory=dict)
+    """Done files by the journey of the file they speak for, so that they can be cleared together."""
+    lone_markers: tuple[Sighting, ...] = ()
+    """Done files whose file is missing."""
+
+
+def ready(sightings: Iterable[Sighting], settle: Settle, patterns: tuple[str, ...], now: datetime) -> Readiness:
+    """Sort what was seen. What is in work already is always ready to be gone on with; what was left at the source never is."""
+    go: list[Sighting] = []
+    not_yet: list[Sighting] = []
+    excluded: list[Sighting] = []
+    bad: list[Sighting] = []
+    not_files: list[Sighting] = []
+    candidates: list[Sighting] = []
+    markers: dict[str, Sighting] = {}
+    for sighting in sightings:
+        name = text(sighting.file.name)
+        if sighting.stage in OVER:
+            continue
+        if sighting.stage in IN_WORK:
+            go.append(sighting)
+        elif sighting.file.kind is not FileKind.FILE:
+            not_files.append(sighting)
+        elif _is_marker(name, settle):
+            markers[name] = sighting
+        elif _is_temporary(sighting.file, settle):
+            excluded.append(sighting)
+        else:
+            if illegal(sighting.file.name) is not None:
+                bad.append(sighting)
+            if _fits(name, patterns):
+                candidates.append(sighting)
+
+    spoken_for: dict[str, Sighting] = {}
+    for sighting in candidates:
+        marker = markers.get(_marker_of(text(sighting.file.name), settle))
+        # A marker that stood there before this file did, or before it last grew, may speak for an earlier file of the same name:
+        # then the file must be quiet as well, as if there were no marker.
+        if marker is not None and (marker.unchanged_since >= sighting.unchanged_since or _quiet(sighting, settle)):
+            spoken_for[sighting.journey] = marker
+        (go if _settled(sighting, settle, now, sighting.journey in spoken_for) else not_yet).append(sighting)
+
+    for sighting in go:  # what is in work already keeps its marker, so that both are cleared together
+        marker = markers.get(_marker_of(text(sighting.file.name), settle))
+        if marker is not None and sighting.stage in IN_WORK:
+            spoken_for[sighting.journey] = marker
+    used = {marker.journey for marker in spoken_for.values()}
+    return Readiness(
+        ready=tuple(sorted(go, key=lambda sighting: (sighting.first_seen, sighting.file.name))),
+        waiting=len(not_yet),
+        earliest=min((at for sighting in not_yet if (at := _earliest(sighting, settle, now, spoken_for))), default=None),
+        excluded=tuple(excluded),
+        illegal=tuple(bad),
+        not_files=tuple(not_files),
+        markers=spoken_for,
+        lone_markers=tuple(marker for marker in markers.values() if marker.journey not in used),
+    )
+
+
+def belongs(file: RemoteFile, settle: Settle, patterns: tuple[str, ...]) -> bool:
+    """True for a file that the stream would pick up once it is finished."""
+    name = text(file.name)
+    return (
+        file.kind is FileKind.FILE
+        and _fits(name, patterns)
+        and not _is_temporary(file, settle)
+        and not _is_marker(name, settle)
+    )
+
+
+def _settled(sighting: Sighting, settle: Settle, now: datetime, marked: bool) -> bool:
+    if now - sighting.first_seen < settle.minimum_age:
+        return False
+    if settle.done_file is not None:
+        return marked
+    return _quiet(sighting, settle)
+
+
+def _quiet(sighting: Sighting, settle: Settle) -> bool:
+    return sighting.looks >= 2 and sighting.last_seen - sighting.unchanged_since >= settle.quiet
+
+
+def _earliest(sighting: Sighting, settle: Settle, now: datetime, spoken_for: Mapping[str, Sighting]) -> datetime | None:
+    of_age = sighting.first_seen + settle.minimum_age
+    if settle.done_file is not None:
+        return max(now, of_age) if sighting.journey in spoken_for else None
+    return max(now, of_age, sighting.unchanged_since + settle.quiet)
+
+
+@lru_cache(maxsize=256)
+def _pattern(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns) or r"(?!)")
+
+
+def _fits(name: str, patterns: tuple[str, ...]) -> bool:
+    return _pattern(patterns).match(name) is not None
+
+
+def _is_temporary(file: RemoteFile, settle: Settle) -> bool:
+    # "../x" begins with a dot and is no temporary name: it is to be refused, loudly.
+    return _fits(text(file.name), settle.exclude) and illegal(file.name) is None
+
+
+def _marker_of(name: str, settle: Settle) -> str:
+    """The name of the done file that speaks for a file; "" where the stream has none."""
+    if settle.done_file is None:
+        return ""
+    stem = name.rpartition(".")[0] or name
+    return settle.done_file.replace("{name}", name).replace("{stem}", stem)
+
+
+@lru_cache(maxsize=256)
+def _marker_shape(done_file: str) -> re.Pattern[str]:
+    return re.compile(re.escape(done_file).replace(r"\{name\}", ".+").replace(r"\{stem\}", ".+"), re.DOTALL)
+
+
+def _is_marker(name: str, settle: Settle) -> bool:
+    return settle.done_file is not None and _marker_shape(settle.done_file).fullmatch(name) is not None

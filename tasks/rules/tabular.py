@@ -1,0 +1,257 @@
+"""Cells of tables: texts first, then types, then the document type's schema, and all findings at once.
+
+A frame holds rows of many files: one pandera call costs milliseconds however few the rows. Nothing here knows of files; a
+``Cell`` names a position in the frame, and who built the frame knows whose row that was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from blocks.values import Finding, shown
+from tasks.doctypes.base import Column, Kind, Table, Trailer, misfits
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pandera.pandas import DataFrameSchema
+
+SHOWN_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One thing wrong at one place of a frame."""
+
+    position: int
+    """Of the row in the frame, from 0."""
+    column: str
+    value: str
+    code: str
+    message: str
+    rule: str
+    fix: str
+
+    def finding(self, row: int) -> Finding:
+        """With the row that the sender knows."""
+        return Finding(
+            self.code,
+            f"Row {row}, {self.column}: {self.message}",
+            row=row,
+            column=self.column,
+            value=told(self.value),
+            rule=self.rule,
+            fix=self.fix,
+        )
+
+
+def told(value: str) -> str:
+    """A partner's value made safe and short to show."""
+    return shown(value if len(value) <= SHOWN_CHARACTERS else f"{value[:SHOWN_CHARACTERS]}…")
+
+
+def judge(texts: pd.DataFrame, table: Table, decimal: str) -> tuple[pd.DataFrame, list[Cell]]:
+    """The converted frame, and everything that is wrong in it. A cell that does not read as its type is missing in the former.
+
+    ``texts`` has the table's columns, all of them text exactly as it was sent, and a plain index from 0.
+    """
+    import pandas as pd
+
+    cells: list[Cell] = []
+    converted: dict[str, Any] = {}
+    for column in table.columns:
+        converted[column.name] = _convert(texts[column.name], column, decimal, cells)
+    frame = pd.DataFrame(converted, copy=False)
+    cells.extend(_violations(frame, texts, table))
+    return frame, cells
+
+
+# --------------------------------------------------------------------------------------------- texts, then types
+
+
+def _convert(texts: pd.Series[Any], column: Column, decimal: str, cells: list[Cell]) -> pd.Series[Any]:
+    values: list[str] = texts.tolist()
+    unfit = _misfits(values, column, decimal)
+    cells.extend(_misfit(position, values[position], column, decimal) for position in unfit)
+    if column.kind is Kind.TEXT:
+        return texts.mask(texts == "") if unfit else texts
+    for position in unfit:
+        values[position] = ""
+    if column.kind is not Kind.DATE:
+        return _numbers(values, decimal)
+    dates = _dates(values)
+    for position in dates.index[dates.isna()]:
+        if values[position]:  # it reads like a date, and the calendar does not have it
+            cells.append(_misfit(position, values[position], column, decimal))
+    return dates
+
+
+def _numbers(values: list[str], decimal: str) -> pd.Series[Any]:
+    """Only what fits the expression comes here: pandas would convert "1E5", "nan" and blanks without a word."""
+    import pandas as pd
+
+    if decimal == ",":
+        values = "\n".join(values).replace(",", ".").split("\n") if values else values
+    return pd.Series(pd.to_numeric(pd.Series(values, dtype=object), errors="coerce"))
+
+
+def _dates(values: list[str]) -> pd.Series[Any]:
+    import pandas as pd
+
+    return pd.to_datetime(pd.Series(values, dtype=object), format="%Y-%m-%d", errors="coerce")
+
+
+def _misfits(values: list[str], column: Column, decimal: str) -> list[int]:
+    """Positions of the cells that do not read as what the column holds."""
+    if column.kind is Kind.TEXT:
+        return [] if column.optional or "" not in values else [position for position, value in enumerate(values) if not value]
+    expression = _expression(column.kind, decimal)
+    return misfits(f"(?:{expression})?" if column.optional else expression, values)
+
+
+@lru_cache
+def _expression(kind: Kind, decimal: str) -> str:
+    if kind is Kind.DATE:
+        return r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    # 15 digits are what a float holds exactly.
+    return r"-?[0-9]{1,15}" + (rf"(?:{re.escape(decimal)}[0-9]{{1,9}})?" if kind is Kind.DECIMAL else "")
+
+
+def _misfit(position: int, value: str, column: Column, decimal: str) -> Cell:
+    name, kind = column.name, column.kind
+    if not value:
+        fix = "Fill it in." if kind is Kind.TEXT else f"Fill in {kind}."
+        return Cell(position, name, value, "missing-value", "is empty.", f"{name} has a value in every row", fix)
+    rule = {
+        Kind.DATE: f"{name} is a date of ISO 8601, YYYY-MM-DD, such as 2026-11-20",
+        Kind.INTEGER: f"{name} is a whole number of up to 15 digits, without separators",
+        Kind.DECIMAL: f"{name} is a number with '{decimal}' before its decimals and no other separators, such as 1250{decimal}75",
+    }.get(kind, "")
+    if kind is Kind.DATE and re.fullmatch(r"[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{1,4}", value) and not _iso(value):
+        told_so = f"'{told(value)}' can be read as more than one day, so it was not guessed."
+        return Cell(position, name, value, "ambiguous-date", told_so, rule, "Write the year first: YYYY-MM-DD.")
+    return Cell(position, name, value, "wrong-type", f"'{told(value)}' is not {kind}.", rule, _remedy(value, kind, decimal))
+
+
+def _iso(value: str) -> bool:
+    return re.fullmatch(_expression(Kind.DATE, "."), value) is not None
+
+
+def _remedy(value: str, kind: Kind, decimal: str) -> str:
+    if value != value.strip():
+        return "Remove the blanks around it."
+    if kind is Kind.DATE:
+        return "Give a day that the calendar has, as YYYY-MM-DD."
+    if re.fullmatch(r"-?[0-9.,' ]+", value):
+        return f"Write it without separators of thousands, and with '{decimal}' before its decimals."
+    if re.fullmatch(r"-?[0-9.,]+[eE][+-]?[0-9]+", value):
+        return "A spreadsheet has shortened it: format the column as a plain number and export again."
+    return f"Give {kind}."
+
+
+# --------------------------------------------------------------------------------------------- the schema
+
+
+# Pandera does not promise that threads may share a schema, and making one costs more than waiting.
+_one_at_a_time = Lock()
+
+
+@lru_cache
+def _schema(make: Callable[[], DataFrameSchema]) -> DataFrameSchema:
+    return make()
+
+
+def _violations(frame: pd.DataFrame, texts: pd.DataFrame, table: Table) -> Iterator[Cell]:
+    from pandera.errors import SchemaErrors
+
+    try:
+        with _one_at_a_time:
+            _schema(table.schema).validate(frame, lazy=True)
+    except SchemaErrors as errors:
+        for error in errors.schema_errors:
+            yield from _violation(error, texts)
+
+
+def _violation(error: Any, texts: pd.DataFrame) -> Iterator[Cell]:
+    """The cells of one failed check. A failure that names no rows is a mistake in the document type, and is raised."""
+    failed = getattr(error, "failure_cases", None)
+    if failed is None or not hasattr(failed, "columns") or "index" not in failed or failed["index"].isna().any():
+        raise error
+    check, name = error.check, str(error.schema.name)
+    code = check.name if re.fullmatch(r"[a-z][a-z-]*", str(check.name)) else "rule-broken"
+    rule = str(check.error or check.name)
+    for position in failed["index"].tolist():
+        value = str(texts[name].iloc[position])
+        yield Cell(position, name, value, code, f"'{told(value)}' is not {rule}.", f"{name}: {rule}", "Correct the value.")
+
+
+# --------------------------------------------------------------------------------------------- over the whole table
+
+
+def repeated(row: int, first_row: int, key: Mapping[str, str]) -> Finding:
+    """A row whose key another row has."""
+    named = ", ".join(f"{name} '{told(value)}'" for name, value in key.items())
+    return Finding(
+        code="duplicate-key",
+        message=f"Row {row} repeats row {first_row}: {named}.",
+        row=row,
+        column="+".join(key),
+        value=", ".join(told(value) for value in key.values()),
+        rule=f"{' and '.join(key)} together occur once per file",
+        fix="Send each once; if both rows are meant, their keys must differ.",
+    )
+
+
+def several_values(column: str, first: str, other: str, row: int) -> Finding:
+    """A column that must hold one value and holds two."""
+    return Finding(
+        code="several-values",
+        message=f"Row {row}, {column}: '{told(other)}', while the rows before have '{told(first)}'.",
+        row=row,
+        column=column,
+        value=told(other),
+        rule=f"{column} is the same in the whole file",
+        fix="Send one file for each.",
+    )
+
+
+def check_trailer(trailer: Trailer, line: str | None, rows: int, totals: Mapping[str, int]) -> Iterator[Finding]:
+    """The control line against what was counted: a table cut at the end of a row looks complete without it."""
+    rule = f"The last line is {trailer.start};rows=<number of rows>" + "".join(f"[;{name}=<sum>]" for name in trailer.totals)
+    if line is None:
+        yield Finding(
+            code="trailer-missing",
+            message=f"The control line {trailer.start} is missing after {rows:,} rows: the file may have been cut.",
+            row=rows + 2,
+            rule=rule,
+            fix="Send the complete file, with its control line.",
+        )
+        return
+    given = dict(part.strip().partition("=")[::2] for part in line.removeprefix(trailer.start).split(";") if part.strip())
+    unknown = [name for name in given if name != "rows" and name not in trailer.totals]
+    if "rows" not in given or unknown or not all(re.fullmatch(r"-?[0-9]{1,18}", value) for value in given.values()):
+        yield Finding(
+            code="trailer-unreadable",
+            message=f"The control line '{told(line)}' cannot be read.",
+            row=rows + 2,
+            value=told(line),
+            rule=rule,
+            fix="Write the control line as agreed.",
+        )
+        return
+    for name, value in given.items():
+        found = rows if name == "rows" else totals.get(name)
+        if found is not None and int(value) != found:
+            yield Finding(
+                code="trailer-mismatch",
+                message=f"The control line says {name}={value}, and {found} were found.",
+                row=rows + 2,
+                column=None if name == "rows" else name,
+                value=value,
+                rule=rule,
+                fix="Rows are missing or were added on the way: send the complete file again.",
+            )

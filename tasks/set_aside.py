@@ -1,0 +1,42 @@
+"""Set aside: keep what was refused, with its findings, and open a case for a person."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from blocks.values import Stage
+from tasks.connections import ledger, quarantine
+from tasks.consignment import Consignment, Item, Steps
+from tasks.retrying import task
+from tasks.rules.judge import as_facts
+
+DUE = timedelta(days=2)
+
+
+@task(task_run_name="set aside what was refused")
+def set_aside(consignment: Consignment) -> Consignment:
+    """Move refused documents to the quarantine. Each becomes a case with a reason code, an owner and a date."""
+    steps, due = Steps(consignment), ledger().now() + DUE
+    for item in consignment.at(Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED):
+        if item.verdict is None or item.verdict.accepted:
+            continue
+        verdict = as_facts(item.verdict)
+        place = quarantine().keep(
+            item.journey,
+            item.document.path if item.document else None,
+            {"origin": consignment.agreed.origin(item.arrival), "digest": item.arrival.digest, **verdict},
+        )
+        case = {
+            "code": _code(item),
+            "reason": item.verdict.reason,
+            "owner": consignment.agreed.terms.owner,
+            "due": due.isoformat(),
+            "state": "new",
+        }
+        facts = {"digest": item.arrival.digest, "case": case, "kept": item.document is not None, "place": place.name, **verdict}
+        steps.add(item, "quarantined", facts, once=f"{item.journey}/quarantined/{item.round}", stage=Stage.QUARANTINED)
+    return steps.write(ledger().append)
+
+
+def _code(item: Item) -> str:
+    return item.verdict.reason.partition(":")[0] if item.verdict else ""

@@ -1,0 +1,190 @@
+"""Sweep: tell what differs, once, and bring orders that got stuck on their way again. It sends nothing and judges no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events import emit_event
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Completed, Scheduled
+
+from blocks.ledger import Entry, Lease, Recorded
+from blocks.settings import settings
+from blocks.values import Stage, shown
+from tasks.compare import Watched, found_key, look_again, watch
+from tasks.connections import ledger
+from tasks.retrying import task
+from tasks.rules.reconcile import Finding, Remedy, state_name
+
+MIRRORS = "sweep.mirrors"
+"""The journey of findings that belong to no order."""
+SHOWN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of what a sweep found."""
+
+    order: str
+    run: str
+    finding: Finding
+    done: str
+
+
+@task(task_run_name="redrive")
+def redrive(journeys: Sequence[str], patience: timedelta) -> list[Row]:
+    """Look again at these orders, one at a time and while nobody else works on them; tell what differs, and set it right."""
+    rows: list[Row] = []
+    with get_client(sync_client=True) as client:
+        for journey in journeys:
+            with _held(journey) as lease:
+                # Somebody works on it: then it is not stuck, and what else there is can be told by the next sweep.
+                if lease is not None:
+                    for order in watch([journey]):
+                        rows += _set_right(client, order, look_again(client, order, patience), lease)
+    return rows
+
+
+@contextmanager
+def _held(journey: str) -> Iterator[Lease | None]:
+    seconds = settings().lease_seconds
+    lease = ledger().lease([f"journey:{journey}"], owner="sweep", seconds=seconds)
+    if lease is None:
+        yield None
+        return
+    with ledger().holding(lease, seconds):
+        yield lease
+
+
+def _set_right(client: SyncPrefectClient, order: Watched, findings: Sequence[Finding], lease: Lease) -> list[Row]:
+    rows = []
+    for finding in findings:
+        fresh = _tell(finding, order.ordered, order.journey, order.run, lease).fresh
+        if finding.remedy is Remedy.NONE:
+            done = "reported"
+        elif finding.remedy is Remedy.ANEW:
+            done = _anew(client, order, finding, lease)
+        else:
+            done = _wake(client, order, finding, lease)
+        if fresh:
+            rows.append(Row(order.name, order.run, finding, done))
+    return rows
+
+
+def _wake(client: SyncPrefectClient, order: Watched, finding: Finding, lease: Lease) -> str:
+    """Let the run begin again at the top. The row comes first: by it the run knows that nobody has answered its open round."""
+    keys = [entry.body["key"] for entry in order.history if entry.kind == "round"][-1:]
+    void = {"key": keys[0]} if keys and finding.remedy is Remedy.ASK else {}
+    _redriven(order, finding, lease, {"run": order.run, **void})
+    message = f"The sweep: {finding.message}"
+    try:
+        client.set_flow_run_state(UUID(order.run), Scheduled(message=message[:500]), force=True)
+    except ObjectNotFound:
+        return "the run was deleted meanwhile; the next sweep gives its order a new one"
+    return finding.remedy.value
+
+
+def _anew(client: SyncPrefectClient, order: Watched, finding: Finding, lease: Lease) -> str:
+    """Give the order a run of its own again. Asked twice, it is the same run."""
+    told = order.ordered
+    deployment = _deployment(client, str(told["partner"]), str(told["stream"]))
+    if deployment is None:
+        return "no deployment of the flow 'release' is there to start it: run 'countersign deploy'"
+    run = client.create_flow_run_from_deployment(
+        deployment.id,
+        parameters={name: told[name] for name in ("partner", "stream", "order", "requester", "ids")},
+        idempotency_key=f"redrive/{order.journey}/{order.run}",
+    )
+    _redriven(order, finding, lease, {"run": str(run.id), "instead_of": order.run, "anew": True})
+    return f"new run {run.id}"
+
+
+def _deployment(client: SyncPrefectClient, partner: str, stream: str) -> DeploymentResponse | None:
+    """The stream's own deployment of a release, else one that is made for no stream in particular."""
+    found = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=["release"])), limit=200)
+
+    def meant(deployment: DeploymentResponse, **wanted: str | None) -> bool:
+        parameters = deployment.parameters or {}
+        return all(parameters.get(name) == value for name, value in wanted.items())
+
+    own = [one for one in found if meant(one, partner=partner, stream=stream)]
+    any_stream = [one for one in found if meant(one, stream=None) and (one.parameters or {}).get("partner") in (None, partner)]
+    return next(iter([*own, *any_stream]), None)
+
+
+# --------------------------------------------------------------------------------------------- telling
+
+
+def _redriven(order: Watched, finding: Finding, lease: Lease, facts: dict[str, Any]) -> None:
+    body = {**_about(order.ordered), "code": finding.code, "reason": finding.message, **facts}
+    # After a kill between the row and the state the row is there, and the run is woken by the next sweep.
+    ledger().append([Entry(order.journey, "redrive", body, once=f"redrive/{finding.key}")], lease)
+
+
+def _tell(finding: Finding, about: Any, journey: str, run: str, lease: Lease | None) -> Recorded:
+    """One entry in the ledger and one event for programs; nothing if both are there."""
+    facts = {**_about(about), "code": finding.code, "reason": finding.message, "remedy": finding.remedy.value, "run": run}
+    stage = Stage.CLEARED if journey == MIRRORS else None
+    recorded = ledger().append([Entry(journey, "found", facts, once=found_key(finding), stage=stage)], lease)[0]
+    if recorded.fresh and not finding.told:
+        _emit(finding, about, journey, run)
+    return recorded
+
+
+def _about(about: Any) -> dict[str, Any]:
+    return {name: about[name] for name in ("partner", "stream", "order") if name in about}
+
+
+def _emit(finding: Finding, about: Any, journey: str, run: str) -> None:
+    place = f"stream.{about['partner']}.{about['stream']}" if about else "installation"
+    emit_event(
+        event=f"countersign.signoff.{finding.code}",
+        resource={"prefect.resource.id": f"countersign.{place}", "prefect.resource.name": place.removeprefix("stream.")},
+        related=[{"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.role": "flow-run"}] if run else [],
+        payload={
+            "order": about.get("order", ""),
+            "journey": journey,
+            "reason": finding.message,
+            "remedy": finding.remedy.value,
+        },
+    )
+
+
+@task(task_run_name="tell")
+def tell(findings: Sequence[Finding]) -> list[Row]:
+    """What differs and belongs to no order."""
+    return [Row("", "", finding, finding.remedy.value) for finding in findings if _tell(finding, {}, MIRRORS, "", None).fresh]
+
+
+def report(rows: Sequence[Row]) -> State:
+    """A table of what is new, and a final state whose name says how much that is."""
+    name = state_name(len(rows))
+    if rows:
+        create_table_artifact(
+            table=[
+                {
+                    "order": shown(row.order),
+                    "finding": row.finding.code,
+                    "what": row.finding.message,
+                    "done": row.done,
+                    "run": row.run,
+                }
+                for row in rows[:SHOWN]
+            ],
+            key="sweep",
+            description=f"**Sweep**: {name}" + (f" (the first {SHOWN} shown)" if len(rows) > SHOWN else ""),
+        )
+    for row in rows:
+        get_run_logger().warning("%s: %s: %s (%s)", row.order, row.finding.code, row.finding.message, row.done)
+    return Completed(name=name)

@@ -1,0 +1,10 @@
+"""A flow that does nothing, to be deployed."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+
+@flow(name="sample")
+def nothing(partner: str, stream: str) -> str:
+    return f"{partner}/{stream}"

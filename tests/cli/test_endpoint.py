@@ -1,0 +1,130 @@
+"""``countersign endpoint trust``: the key a server shows, and one edit that pins it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from blocks.errors import ConfigurationError
+from deployments.pinning import pin
+from tests.cli.conftest import Countersign
+from tests.servers.openssh import OpenSsh
+
+OTHER = "SHA256:" + "B" * 43
+ROTTEN = "SHA256:" + "C" * 43
+TERMS = """\
+# who reads this?   Somebody.
+partner:
+  name: globex
+  title:    "Globex"    # odd blanks stay
+  endpoints:
+    spare: {{ protocol: sftp, host: 127.0.0.1, port: 1, username: us, password: env:P }}
+    drop:
+      protocol: sftp
+      host: 127.0.0.1
+      port: {port}
+      username: us
+      password: env:P{pins}
+  streams:
+    orders:   # after the pins
+      endpoint: drop
+      folder: /out
+      classify: [{{ pattern: '.*', doctype: price-list }}]
+      target: {{ repository: ecm, folder: 'In/{{partner}}' }}
+# the end
+"""
+FORMS = {
+    "no pins": ("", "      host_keys:\n        - {key}\n"),
+    "empty list": ("\n      host_keys: []  # soon", "      host_keys: [{key}]  # soon\n"),
+    "list in one line": (f"\n      host_keys: [ {OTHER} ]", "      host_keys: [{key}]\n"),
+    "block": (
+        f"\n      host_keys:\n        - {OTHER} # until May\n\n      # a remark",
+        "      host_keys:\n        - {key} # until May\n",
+    ),
+    "block at the margin": (f"\n      host_keys:\n      - {OTHER}\n      - {ROTTEN}", "      host_keys:\n      - {key}\n"),
+    "quoted": (f'\n      host_keys: ["{OTHER}"]', "      host_keys: [{key}]\n"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_pin_replaces_exactly_the_pins(tmp_path: Path, form: str) -> None:
+    pins, expected = FORMS[form]
+    path = tmp_path / "globex.yaml"
+    before = TERMS.format(port=22, pins=pins)
+    path.write_text(before)
+    path.chmod(0o640)
+    pin(path, "drop", (ROTTEN, OTHER)[:1])
+    after = path.read_text()
+    assert expected.format(key=ROTTEN) in after
+    untouched = [line for line in before.splitlines() if "SHA256" not in line and "host_keys" not in line]
+    assert [line for line in after.splitlines() if "SHA256" not in line and "host_keys" not in line] == untouched
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [p.name for p in tmp_path.iterdir()] == ["globex.yaml"]
+
+
+def test_what_cannot_be_edited_safely_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "globex.yaml"
+    path.write_text(TERMS.format(port=22, pins=""))
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match="by hand"):
+        pin(path, "spare", (OTHER,))
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "second"),
+    [
+        pytest.param(
+            "host_keys: [", "host_keys: &keys [", "{protocol: sftp, host: h, username: u, host_keys: *keys}", id="pins"
+        ),
+        pytest.param("drop:\n", "drop: &drop\n", "*drop", id="a whole endpoint"),
+    ],
+)
+def test_terms_shared_by_an_anchor_are_not_edited(tmp_path: Path, old: str, new: str, second: str) -> None:
+    """Else the pin of another endpoint would change with it."""
+    path = tmp_path / "globex.yaml"
+    shared = TERMS.format(port=22, pins=f"\n      host_keys: [{OTHER}]").replace(old, new, 1)
+    shared = shared.replace("  streams:", f"    second: {second}\n  streams:", 1)
+    path.write_text(shared)
+    with pytest.raises(ConfigurationError):
+        pin(path, "second", (ROTTEN,))
+    assert path.read_text() == shared
+
+
+@pytest.fixture
+def globex(profiles: Path, openssh: OpenSsh) -> Path:
+    path = profiles / "globex.yaml"
+    path.write_text(TERMS.format(port=openssh.port, pins=f"\n      host_keys: [{OTHER}]"))
+    return path
+
+
+def test_trust_shows_the_key_and_the_line_to_write(countersign: Countersign, globex: Path, openssh: OpenSsh) -> None:
+    before = globex.read_bytes()
+    result = countersign("endpoint", "trust", "globex", "drop")
+    assert result.exit_code == 1
+    assert openssh.fingerprint in result.stdout and OTHER in result.stdout and "NOT THE PINNED KEY" in result.stdout
+    assert f"host_keys:\n        - {openssh.fingerprint}" in result.stdout
+    assert globex.read_bytes() == before
+
+
+def test_trust_asks_before_it_writes(countersign: Countersign, globex: Path, openssh: OpenSsh) -> None:
+    before = globex.read_bytes()
+    assert countersign("endpoint", "trust", "globex", "drop", "--write", answer="n\n").exit_code == 1
+    assert globex.read_bytes() == before
+    assert countersign("endpoint", "trust", "globex", "drop", "--write", answer="y\n").exit_code == 0
+    assert f"host_keys: [{openssh.fingerprint}]" in globex.read_text()
+    again = countersign("endpoint", "trust", "globex", "drop")
+    assert again.exit_code == 0 and "nothing to do" in again.stdout
+
+
+def test_trust_can_keep_the_old_pins_beside_the_new_one(countersign: Countersign, globex: Path, openssh: OpenSsh) -> None:
+    assert countersign("endpoint", "trust", "globex", "drop", "--write", "--keep", "--yes").exit_code == 0
+    assert f"host_keys: [{OTHER}, {openssh.fingerprint}]" in globex.read_text()
+
+
+def test_trust_tells_what_it_cannot_do(countersign: Countersign, globex: Path) -> None:
+    wrong = countersign("endpoint", "trust", "globex", "dorp")
+    assert wrong.exit_code == 2 and "did you mean 'drop'?" in wrong.stderr
+    away = countersign("endpoint", "trust", "globex", "spare")
+    assert away.exit_code == 2 and "127.0.0.1" in away.stderr

@@ -1,0 +1,573 @@
+"""What every endpoint is asked: one function per promise of ``blocks/endpoints/base.py``.
+
+A check is given a ``Ground``: an endpoint, a folder there that is empty and its own, and the same folder as a path on this
+machine, so that what the endpoint says can be compared with what is.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from blocks.endpoints.base import Endpoint
+from blocks.errors import EndpointError, SpoolError, SpoolFull, SpoolMissing
+from blocks.spool import Batch, Spool, SpoolFile
+from blocks.values import Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Placed, Proof, RemoteFile
+
+MIB = 1024 * 1024
+LONG_AGO = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
+
+HOSTILE = (
+    b"\xff\xfe not utf-8.csv",
+    b"M\xfcller.csv",
+    b"line\nbreak\r\n.csv",
+    b"\x1b[2Jescape.csv",
+    b"-rf",
+    b" leading and trailing ",
+    b"dots...",
+    b"CON",
+    b"%00;{{name}}$(id)`id`'\"|&.csv",
+    b"=cmd()",
+    "faktura \u202efdp.exe".encode(),
+    "e\u0301.csv".encode(),
+    "é.csv".encode(),
+    b"back\\slash..\\up.csv",
+    b"*?[a]",
+    b"Upper.CSV",
+    b"upper.csv",
+    b"x" * 255,
+)
+ILLEGAL = (b"", b".", b"..", b"../outside", b"a/b", b"/etc/passwd", b"nul\0.csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    endpoint: Endpoint
+    folder: str
+    place: Path
+    spool: Spool
+    crowd: int = 20_000
+
+    def write(self, name: bytes, data: bytes = b"content\n", modified: datetime | None = None) -> Path:
+        path = Path(os.fsdecode(os.fsencode(self.place) + b"/" + name))
+        path.write_bytes(data)
+        if modified is not None:
+            os.utime(path, (modified.timestamp(), modified.timestamp()))
+        return path
+
+    def look(self) -> dict[bytes, RemoteFile]:
+        with self.endpoint.session() as session:
+            return {file.name: file for file in session.look(self.folder)}
+
+    def fetch(self, files: Iterable[RemoteFile], batch: Batch | None = None) -> dict[bytes, Fetched | Missed]:
+        with self.endpoint.session() as session, batch or self.spool.batch() as into:
+            return {answer.file.name: answer for answer in session.fetch(files, into)}
+
+    def put(self, files: Iterable[Outgoing], exists: Exists = Exists.REFUSE) -> dict[bytes, Placed | Missed]:
+        with self.endpoint.session() as session:
+            return {answer.file.name: answer for answer in session.put(list(files), self.folder, exists=exists)}
+
+    def outgoing(self, name: bytes, data: bytes) -> Outgoing:
+        digest = hashlib.sha256(data).hexdigest()
+        source = self.spool.folder / f"source-{digest}"
+        source.write_bytes(data)
+        return Outgoing(source, name, len(data), digest)
+
+    def names(self) -> set[bytes]:
+        return set(os.listdir(os.fsencode(self.place)))
+
+    def holds(self, answer: Fetched | Missed) -> bytes:
+        """The bytes that a fetch brought, from the spool."""
+        assert isinstance(answer, Fetched), answer
+        data = self.spool.path(answer.digest).read_bytes()
+        assert answer.size == len(data)
+        assert hashlib.sha256(data).hexdigest() == answer.digest
+        return data
+
+
+Check = Callable[[Ground], None]
+CHECKS: dict[str, Check] = {}
+
+
+def check(promise: Check) -> Check:
+    CHECKS[promise.__name__] = promise
+    return promise
+
+
+class Meddled(Batch):
+    """A spool batch that does something to the source when the first bytes of a file have come, or breaks off after some."""
+
+    def __init__(self, spool: Spool, meddle: Callable[[], None] | None = None, *, break_after: int | None = None) -> None:
+        super().__init__(spool)
+        self.meddle, self.break_after = meddle, break_after
+        self.began_at: list[int] = []
+
+    def open(self, resume_key: str | None = None) -> SpoolFile:
+        sink = super().open(resume_key)
+        self.began_at.append(sink.size)
+        write = sink.write
+
+        def meddled(data: bytes | bytearray | memoryview) -> None:
+            if self.break_after is not None and sink.size + len(data) > self.break_after:
+                raise SpoolFull("on purpose")
+            write(data)
+            if self.meddle is not None:
+                meddle, self.meddle = self.meddle, None
+                meddle()
+
+        sink.write = meddled  # type: ignore[method-assign]
+        return sink
+
+
+def outcomes(answers: dict[bytes, Fetched | Missed]) -> dict[bytes, Outcome]:
+    return {name: answer.outcome if isinstance(answer, Missed) else Outcome.DONE for name, answer in answers.items()}
+
+
+# --------------------------------------------------------------------------------------------- look
+
+
+@check
+def names_are_listed_byte_for_byte(ground: Ground) -> None:
+    for name in HOSTILE:
+        ground.write(name)
+    assert set(ground.look()) == set(HOSTILE)
+
+
+@check
+def size_and_time_are_listed(ground: Ground) -> None:
+    ground.write(b"a.csv", b"x" * 1234, LONG_AGO)
+    file = ground.look()[b"a.csv"]
+    assert (file.folder, file.size, file.modified, file.kind) == (ground.folder, 1234, LONG_AGO, FileKind.FILE)
+
+
+@check
+def an_empty_folder_is_empty(ground: Ground) -> None:
+    assert ground.look() == {}
+    assert ground.fetch([]) == {}
+
+
+@check
+def a_missing_folder_is_an_error(ground: Ground) -> None:
+    folder = ground.folder + "/missing"
+    file = RemoteFile(folder, b"a.csv", 3, None)
+    outgoing = ground.outgoing(b"a.csv", b"abc")
+    kept = ground.write(b"kept.csv", b"abc")
+    there = ground.look()[b"kept.csv"]
+    with ground.endpoint.session() as session, ground.spool.batch() as batch:
+        for verb in (
+            lambda: session.look(folder),
+            lambda: session.fetch([file], batch),
+            lambda: session.put([outgoing], folder),
+            lambda: session.remove([file]),
+            lambda: session.rename([Move(file, ground.folder, b"b.csv")]),
+            lambda: session.rename([Move(there, folder, b"b.csv")]),
+        ):
+            with pytest.raises(EndpointError, match="missing"):
+                list(verb())
+    assert kept.read_bytes() == b"abc"
+
+
+@check
+def kinds_are_told_and_only_files_are_touched(ground: Ground) -> None:
+    outside = ground.spool.folder / "outside"
+    outside.write_bytes(b"not for us")
+    (ground.place / "folder").mkdir()
+    (ground.place / "link").symlink_to(outside)
+    (ground.place / "loop").symlink_to("loop")
+    os.mkfifo(ground.place / "fifo")
+    seen = ground.look()
+    kinds = {b"folder": FileKind.FOLDER, b"link": FileKind.LINK, b"loop": FileKind.LINK, b"fifo": FileKind.OTHER}
+    assert {name: file.kind for name, file in seen.items()} == kinds
+    # Also when the listing lied, or the name was given to something else since.
+    lied = [replace(file, kind=FileKind.FILE) for file in seen.values()]
+    lied.append(RemoteFile(ground.folder, b"link", len(b"not for us"), None))
+    for files in (list(seen.values()), lied):
+        assert set(outcomes(ground.fetch(files)).values()) == {Outcome.NOT_A_FILE}
+        with ground.endpoint.session() as session:
+            assert {moved.outcome for moved in session.remove(files)} == {Outcome.NOT_A_FILE}
+            moves = [Move(file, ground.folder, b"new-" + file.name) for file in files]
+            assert {moved.outcome for moved in session.rename(moves)} == {Outcome.NOT_A_FILE}
+    assert ground.names() == set(kinds)
+    assert outside.read_bytes() == b"not for us"
+
+
+@check
+def a_long_listing_takes_little_memory(ground: Ground) -> None:
+    place = os.open(ground.place, os.O_RDONLY)
+    for number in range(ground.crowd):
+        os.mknod(f"a-name-of-usual-length-{number:06}.csv", dir_fd=place)
+    os.close(place)
+    count = 0
+    with ground.endpoint.session() as session:
+        tracemalloc.start()
+        try:
+            for _ in session.look(ground.folder):
+                count += 1
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert count == ground.crowd
+    # Held all at once, an entry takes 250 bytes and more.
+    assert peak < 50 * ground.crowd, f"{peak / MIB:.1f} MiB"
+
+
+# --------------------------------------------------------------------------------------------- fetch
+
+
+@check
+def many_files_arrive_whole(ground: Ground) -> None:
+    content = {f"{number}.csv".encode(): os.urandom(number * 37 % 9000) for number in range(300)}
+    content |= {b"empty": b"", b"32k": os.urandom(32768), b"255k": os.urandom(261120), b"5M": os.urandom(5 * MIB + 1)}
+    for name, data in content.items():
+        ground.write(name, data)
+    answers = ground.fetch(ground.look().values())
+    assert {name: ground.holds(answer) for name, answer in answers.items()} == content
+
+
+@check
+def hostile_names_are_fetched_moved_and_removed(ground: Ground) -> None:
+    for name in HOSTILE:
+        ground.write(name, b"from " + name)
+    (ground.place / "moved").mkdir()
+    seen = ground.look()
+    files = [seen[name] for name in HOSTILE]
+    answers = ground.fetch(files)
+    assert {name: ground.holds(answer) for name, answer in answers.items()} == {name: b"from " + name for name in HOSTILE}
+    with ground.endpoint.session() as session:
+        folder = ground.folder + "/moved"
+        assert {moved.outcome for moved in session.rename(Move(file, folder, file.name) for file in files)} == {Outcome.DONE}
+        moved = list(session.look(folder))
+        assert {file.name for file in moved} == set(HOSTILE)
+        assert {gone.outcome for gone in session.remove(moved)} == {Outcome.DONE}
+        assert list(session.look(folder)) == []
+    assert ground.names() == {b"moved"}
+
+
+@check
+def vanished_and_changed_files_are_outcomes_beside_the_others(ground: Ground) -> None:
+    for name in (b"gone", b"longer", b"shorter", b"later", b"fine"):
+        ground.write(name, b"12345678", LONG_AGO)
+    seen = ground.look()
+    (ground.place / "gone").unlink()
+    ground.write(b"longer", b"123456789", LONG_AGO)
+    ground.write(b"shorter", b"1234567", LONG_AGO)
+    ground.write(b"later", b"87654321", LONG_AGO + timedelta(seconds=1))
+    answers = ground.fetch(seen.values())
+    assert outcomes(answers) == {
+        b"gone": Outcome.VANISHED,
+        b"longer": Outcome.CHANGED,
+        b"shorter": Outcome.CHANGED,
+        b"later": Outcome.CHANGED,
+        b"fine": Outcome.DONE,
+    }
+    assert ground.holds(answers[b"fine"]) == b"12345678"
+
+
+def _meddled(ground: Ground, meddle: Callable[[Path], None]) -> Missed | Fetched:
+    path = ground.write(b"a.csv", b"x" * (3 * MIB), LONG_AGO)
+    seen = ground.look()
+    with Meddled(ground.spool, lambda: meddle(path)) as batch, ground.endpoint.session() as session:
+        (answer,) = session.fetch(seen.values(), batch)
+    assert isinstance(answer, Fetched) or not any(ground.spool.store.glob("*/*")), "nothing of a changed file may be kept"
+    return answer
+
+
+@check
+def a_file_that_grows_while_it_is_read_is_changed(ground: Ground) -> None:
+    def grow(path: Path) -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    answer = _meddled(ground, grow)
+    assert isinstance(answer, Missed)
+    assert answer.outcome is Outcome.CHANGED
+
+
+@check
+def a_file_that_is_rewritten_while_it_is_read_is_changed(ground: Ground) -> None:
+    answer = _meddled(ground, lambda path: path.write_bytes(b"y" * (3 * MIB)))
+    assert isinstance(answer, Missed)
+    assert answer.outcome is Outcome.CHANGED
+
+
+@check
+def a_file_that_becomes_a_link_while_it_is_read_is_not_taken(ground: Ground) -> None:
+    def swap(path: Path) -> None:
+        target = ground.place.parent / "target"
+        path.rename(target)
+        path.symlink_to(target)
+
+    answer = _meddled(ground, swap)
+    assert isinstance(answer, Missed)
+    assert answer.outcome in (Outcome.NOT_A_FILE, Outcome.CHANGED)
+
+
+@check
+def a_twin_of_the_same_size_and_time_that_takes_its_place_is_noticed(ground: Ground) -> None:
+    def swap(path: Path) -> None:
+        ground.write(b"twin", b"y" * (3 * MIB), LONG_AGO).replace(path)
+
+    answer = _meddled(ground, swap)
+    assert isinstance(answer, Missed)
+    assert answer.outcome is Outcome.CHANGED
+
+
+@check
+def a_file_that_goes_while_it_is_read_has_vanished(ground: Ground) -> None:
+    answer = _meddled(ground, Path.unlink)
+    assert isinstance(answer, Missed)
+    assert answer.outcome is Outcome.VANISHED
+
+
+@check
+def a_large_file_takes_little_memory(ground: Ground) -> None:
+    size = 64 * MIB
+    with ground.write(b"large", b"start", LONG_AGO).open("r+b") as file:
+        file.truncate(size)
+    seen = ground.look()
+    tracemalloc.start()
+    try:
+        answer = ground.fetch(seen.values())[b"large"]
+        assert isinstance(answer, Fetched)
+        placed = ground.put([Outgoing(ground.spool.path(answer.digest), b"copy", answer.size, answer.digest)])[b"copy"]
+        assert isinstance(placed, Placed)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert answer.size == size
+    assert peak < 40 * MIB, f"{peak / MIB:.1f} MiB"
+
+
+@check
+def trouble_in_our_own_spool_is_not_the_partners(ground: Ground) -> None:
+    def fail() -> None:
+        raise OSError(errno.EIO, "on purpose")
+
+    ground.write(b"a.csv", b"content")
+    with pytest.raises((SpoolError, OSError), match="on purpose"):
+        ground.fetch(ground.look().values(), Meddled(ground.spool, fail))
+    gone = ground.outgoing(b"b.csv", b"content")
+    gone.source.unlink()
+    with pytest.raises(SpoolMissing):
+        ground.put([gone])
+    assert ground.names() == {b"a.csv"}
+
+
+@check
+def a_broken_fetch_goes_on_where_it_stopped(ground: Ground) -> None:
+    data = os.urandom(6 * MIB)
+    ground.write(b"a.csv", data, LONG_AGO)
+    seen = ground.look()
+    _broken_fetch(ground, seen)
+    batch = Meddled(ground.spool)
+    answers = ground.fetch(seen.values(), batch)
+    assert batch.began_at[0] >= MIB, "it began again from the start"
+    assert ground.holds(answers[b"a.csv"]) == data
+
+
+def _broken_fetch(ground: Ground, seen: dict[bytes, RemoteFile]) -> None:
+    with pytest.raises(SpoolFull):
+        ground.fetch(seen.values(), Meddled(ground.spool, break_after=4 * MIB))
+    assert any(ground.spool.partial.iterdir()), "nothing was kept for later"
+
+
+@check
+def other_bytes_of_the_same_size_and_time_are_not_mixed(ground: Ground) -> None:
+    ground.write(b"a.csv", os.urandom(6 * MIB), LONG_AGO)
+    seen = ground.look()
+    _broken_fetch(ground, seen)
+    other = os.urandom(6 * MIB)
+    ground.write(b"a.csv", other, LONG_AGO)
+    assert ground.holds(ground.fetch(seen.values())[b"a.csv"]) == other
+
+
+@check
+def another_time_or_size_is_not_resumed(ground: Ground) -> None:
+    ground.write(b"a.csv", os.urandom(6 * MIB), LONG_AGO)
+    _broken_fetch(ground, ground.look())
+    for data, modified in ((os.urandom(6 * MIB), LONG_AGO + timedelta(hours=1)), (os.urandom(6 * MIB + 1), LONG_AGO)):
+        ground.write(b"a.csv", data, modified)
+        batch = Meddled(ground.spool)
+        assert ground.holds(ground.fetch(ground.look().values(), batch)[b"a.csv"]) == data
+        assert batch.began_at == [0]
+
+
+@check
+def a_verb_left_half_way_does_not_spoil_the_session(ground: Ground) -> None:
+    for number in range(200):
+        ground.write(f"{number}.csv".encode(), os.urandom(5000))
+    sources = [ground.outgoing(f"up-{number}".encode(), os.urandom(5000)) for number in range(100)]
+    with ground.endpoint.session() as session:
+        half = session.look(ground.folder)
+        next(half)
+        files = list(session.look(ground.folder))
+        assert 1 + sum(1 for _ in half) == len(files) == 200, "one listing disturbed the other"
+        with ground.spool.batch() as batch:
+            for _ in session.fetch(files, batch):
+                break
+            for _ in session.put(sources, ground.folder):
+                break
+            answers = list(session.fetch(files, batch))
+        assert sum(isinstance(answer, Fetched) for answer in answers) == 200
+        session.close()
+        session.close()
+    assert not [name for name in ground.names() if name.startswith(b".countersign-")]
+
+
+# --------------------------------------------------------------------------------------------- put
+
+
+@check
+def files_are_placed_whole_under_their_names(ground: Ground) -> None:
+    content = {name: b"to " + name for name in HOSTILE}
+    content |= {f"{number}.csv".encode(): os.urandom(number * 91) for number in range(150)}
+    content |= {b"empty": b"", b"big": os.urandom(3 * MIB + 7)}
+    answers = ground.put(ground.outgoing(name, data) for name, data in content.items())
+    for name, data in content.items():
+        placed = answers[name]
+        assert isinstance(placed, Placed), placed
+        assert placed.proof is not Proof.UNVERIFIABLE
+        assert placed.digest == hashlib.sha256(data).hexdigest()
+        assert Path(os.fsdecode(os.fsencode(ground.place) + b"/" + name)).read_bytes() == data
+    assert ground.names() == set(content), "something else was left behind"
+    seen = ground.look()
+    assert {name: answer.file for name, answer in answers.items()} == seen, "what was placed is not what is listed"
+
+
+@check
+def a_taken_name_is_never_overwritten_unless_agreed(ground: Ground) -> None:
+    ground.write(b"taken", b"theirs")
+    (ground.place / "folder").mkdir()
+    (ground.place / "link").symlink_to("taken")
+    ours = [ground.outgoing(name, b"ours") for name in (b"taken", b"free", b"folder", b"link")]
+    answers = ground.put(ours)
+    assert {name for name, answer in answers.items() if isinstance(answer, Placed)} == {b"free"}
+    assert {answer.outcome for answer in answers.values() if isinstance(answer, Missed)} == {Outcome.EXISTS}
+    assert (ground.place / "taken").read_bytes() == b"theirs"
+    answers = ground.put(ours, Exists.REPLACE)
+    assert {name for name, answer in answers.items() if isinstance(answer, Placed)} == {b"taken", b"free"}
+    assert (ground.place / "taken").read_bytes() == b"ours"
+    assert (ground.place / "link").is_symlink()
+    assert ground.names() == {b"taken", b"free", b"folder", b"link"}
+
+
+@check
+def a_name_taken_during_the_upload_is_not_overwritten(ground: Ground) -> None:
+    ours = ground.outgoing(b"a.csv", b"ours")
+    ours.source.unlink()
+    os.mkfifo(ours.source)  # so that their file comes after we have looked and before we have all bytes
+
+    def rival() -> None:
+        with ours.source.open("wb") as source:
+            ground.write(b"a.csv", b"theirs")
+            source.write(b"ours")
+
+    thread = threading.Thread(target=rival, daemon=True)
+    thread.start()
+    answer = ground.put([ours])[b"a.csv"]
+    thread.join(5)
+    assert isinstance(answer, Missed), answer
+    assert answer.outcome is Outcome.EXISTS
+    assert (ground.place / "a.csv").read_bytes() == b"theirs"
+    assert ground.names() == {b"a.csv"}
+
+
+@check
+def a_reader_never_sees_half_a_file(ground: Ground) -> None:
+    size, stop, seen = 2 * MIB, threading.Event(), set[tuple[bytes, int]]()
+
+    def watch() -> None:
+        while not stop.is_set():
+            with os.scandir(os.fsencode(ground.place)) as entries:
+                for entry in entries:
+                    try:
+                        seen.add((entry.name, entry.stat().st_size))
+                    except FileNotFoundError:
+                        continue
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        answers = ground.put(ground.outgoing(f"{number}.bin".encode(), os.urandom(size)) for number in range(8))
+    finally:
+        stop.set()
+        watcher.join()
+    assert all(isinstance(answer, Placed) for answer in answers.values())
+    assert {kept for name, kept in seen if not name.startswith(b".countersign-")} <= {size}
+    assert any(name.startswith(b".countersign-") for name, _ in seen), "no temporary name was ever seen: nothing was tested"
+
+
+@check
+def a_source_that_is_not_what_its_digest_says_is_not_placed(ground: Ground) -> None:
+    right, wrong = ground.outgoing(b"right", b"right"), ground.outgoing(b"wrong", b"wrong")
+    wrong.source.write_bytes(b"WRONG")
+    answers = ground.put([wrong, right])
+    assert isinstance(answers[b"right"], Placed)
+    assert isinstance(answers[b"wrong"], Missed)
+    assert ground.names() == {b"right"}
+
+
+# --------------------------------------------------------------------------------------------- rename, remove
+
+
+@check
+def only_what_we_saw_is_moved_or_removed(ground: Ground) -> None:
+    names = (b"gone", b"longer", b"later", b"fine")
+    for name in names:
+        ground.write(name, b"12345678", LONG_AGO)
+    seen = ground.look()
+    (ground.place / "gone").unlink()
+    ground.write(b"longer", b"123456789", LONG_AGO)
+    ground.write(b"later", b"87654321", LONG_AGO + timedelta(seconds=1))
+    expected = {b"gone": Outcome.VANISHED, b"longer": Outcome.CHANGED, b"later": Outcome.CHANGED, b"fine": Outcome.DONE}
+    with ground.endpoint.session() as session:
+        moves = [Move(seen[name], ground.folder, b"new-" + name) for name in names]
+        assert {moved.file.name: moved.outcome for moved in session.rename(moves)} == expected
+        assert ground.names() == {b"longer", b"later", b"new-fine"}
+        (ground.place / "new-fine").rename(ground.place / "fine")
+        assert {gone.file.name: gone.outcome for gone in session.remove(seen[name] for name in names)} == expected
+    assert ground.names() == {b"longer", b"later"}
+
+
+@check
+def a_move_never_overwrites_unless_agreed(ground: Ground) -> None:
+    ground.write(b"ours", b"ours", LONG_AGO)
+    ground.write(b"theirs", b"theirs", LONG_AGO)
+    move = Move(ground.look()[b"ours"], ground.folder, b"theirs")
+    with ground.endpoint.session() as session:
+        (moved,) = session.rename([move])
+        assert moved.outcome is Outcome.EXISTS
+        assert (ground.place / "theirs").read_bytes() == b"theirs"
+        (moved,) = session.rename([move], exists=Exists.REPLACE)
+        assert moved.outcome is Outcome.DONE
+    assert (ground.place / "theirs").read_bytes() == b"ours"
+    assert ground.names() == {b"theirs"}
+
+
+@check
+def illegal_names_are_never_used(ground: Ground) -> None:
+    outside = ground.place.parent / "outside"
+    outside.write_bytes(b"theirs")
+    ground.write(b"legal", b"theirs", LONG_AGO)
+    legal = ground.look()[b"legal"]
+    files = [RemoteFile(ground.folder, name, 6, None) for name in ILLEGAL]
+    assert [answer.outcome for answer in ground.fetch(files).values() if isinstance(answer, Missed)] == [
+        Outcome.ILLEGAL_NAME
+    ] * len(ILLEGAL)
+    placed = ground.put((ground.outgoing(name, b"ours") for name in ILLEGAL), Exists.REPLACE)
+    assert {answer.outcome for answer in placed.values() if isinstance(answer, Missed)} == {Outcome.ILLEGAL_NAME}
+    with ground.endpoint.session() as session:
+        assert {gone.outcome for gone in session.remove(files)} == {Outcome.ILLEGAL_NAME}
+        away = [Move(file, ground.folder, b"new") for file in files] + [Move(legal, ground.folder, name) for name in ILLEGAL]
+        assert {moved.outcome for moved in session.rename(away, exists=Exists.REPLACE)} == {Outcome.ILLEGAL_NAME}
+    assert outside.read_bytes() == b"theirs"
+    assert ground.names() == {b"legal"}

@@ -1,0 +1,56 @@
+"""Servers are started once per run; every test gets an empty folder and a spool of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from blocks.spool import Spool
+from tests.conformance.endpoints.checks import Ground
+from tests.conformance.endpoints.enrolment import ENROLLED, Shore
+from tests.servers.openssh import openssh
+
+__all__ = ["openssh"]
+
+_number = itertools.count()
+
+
+class Shores:
+    """Starts a server when it is first asked for."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.stack, self.started = place, ExitStack(), dict[str, Shore]()
+
+    def __getitem__(self, name: str) -> Shore:
+        if name not in self.started:
+            self.started[name] = self.stack.enter_context(ENROLLED[name].start(self.place / str(len(self.started))))
+        return self.started[name]
+
+
+@pytest.fixture(scope="session")
+def shores() -> Iterator[Shores]:
+    # A hundred thousand files are made in a second in memory, and in a minute on a busy disk.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as place:
+        shores = Shores(Path(place))
+        with shores.stack:
+            yield shores
+
+
+def ground_on(shore: Shore, spool: Path, crowd: int = 20_000) -> Ground:
+    """An empty folder at a running server."""
+    place = shore.root / f"ground-{next(_number)}" / "drop"
+    place.mkdir(parents=True)
+    folder = f"{shore.prefix.rstrip('/')}/{place.relative_to(shore.root)}"
+    return Ground(shore.endpoint, folder, place, Spool(spool, floor_bytes=0), crowd)
+
+
+@pytest.fixture
+def ground(shores: Shores, tmp_path: Path, enrolled: str) -> Ground:
+    return ground_on(shores[enrolled], tmp_path / "spool", ENROLLED[enrolled].crowd)

@@ -1,0 +1,587 @@
+"""What only SFTP promises: who the server is, who we are, and what happens when server or line misbehave."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+
+from blocks.endpoints.sftp import Sftp, SftpSession, host_fingerprint
+from blocks.endpoints.sftp_engine import Routine, Work, lstat
+from blocks.errors import (
+    ConfigurationError,
+    EndpointBusy,
+    EndpointError,
+    EndpointFull,
+    EndpointUnreachable,
+    EndpointUnsuitable,
+    HostKeyChanged,
+    LoginRefused,
+)
+from blocks.spool import Spool
+from blocks.values import Exists, Fetched, Missed, Outcome, Placed
+from tests.conformance.endpoints.checks import LONG_AGO, MIB, Ground, Meddled
+from tests.conformance.endpoints.conftest import ground_on
+from tests.conformance.endpoints.enrolment import Shore
+from tests.sandbox.sftp import FAULTS, SftpSandbox
+from tests.servers import free_port, need
+from tests.servers.openssh import OpenSsh, openssh_server
+
+PASSWORD = "not a secret"
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SftpSandbox]:
+    monkeypatch.setenv("PARTNER_PASSWORD", PASSWORD)
+    with SftpSandbox(tmp_path / "sandbox", users={"partner": PASSWORD}, host_key=tmp_path / "host_key") as server:
+        yield server
+
+
+def endpoint(server: SftpSandbox, **fields: object) -> Sftp:
+    agreed: dict[str, object] = {
+        "host": server.host,
+        "port": server.port,
+        "username": "partner",
+        "password": "env:PARTNER_PASSWORD",
+        "host_keys": (server.fingerprint,),
+        "timeout_seconds": 5,
+    }
+    return Sftp.model_validate(agreed | fields)
+
+
+@pytest.fixture
+def ground(sandbox: SftpSandbox, tmp_path: Path) -> Ground:
+    return ground_on(Shore(endpoint(sandbox), sandbox.root, "/", sandbox), tmp_path / "spool")
+
+
+# --------------------------------------------------------------------------------------------- who they are, who we are
+
+
+def test_the_fingerprint_for_trust_is_the_one_ssh_keygen_shows(openssh: OpenSsh) -> None:
+    assert host_fingerprint(openssh.host, openssh.port, 5) == openssh.fingerprint
+
+
+def test_without_a_pin_nothing_connects_and_the_message_says_what_to_run(sandbox: SftpSandbox) -> None:
+    with pytest.raises(ConfigurationError, match=f"countersign endpoint trust 127.0.0.1:{sandbox.port}"):
+        endpoint(sandbox, host_keys=()).session()
+
+
+def test_a_changed_host_key_stops_before_the_login_and_names_both(sandbox: SftpSandbox) -> None:
+    before = endpoint(sandbox)
+    before.session().close()
+    sandbox.stop()
+    sandbox.faults["new-host-key"] = 1
+    sandbox.start()
+    old, new = before.host_keys[0], sandbox.fingerprint
+    assert old != new
+    sandbox.users.clear()  # a login would be refused: it must not come that far
+    with pytest.raises(HostKeyChanged) as caught:
+        before.session()
+    assert old in str(caught.value)
+    assert new in str(caught.value)
+    assert not caught.value.worth_retrying
+
+
+def test_a_kept_host_key_survives_a_restart(sandbox: SftpSandbox, tmp_path: Path) -> None:
+    with SftpSandbox(tmp_path / "other", users={"partner": PASSWORD}, host_key=tmp_path / "host_key") as again:
+        assert again.fingerprint == sandbox.fingerprint
+
+
+def test_one_of_several_pins_is_enough(sandbox: SftpSandbox) -> None:
+    other = "SHA256:" + "A" * 43
+    endpoint(sandbox, host_keys=(other, sandbox.fingerprint + "=")).session().close()
+
+
+def test_a_wrong_password_is_refused_without_showing_it(sandbox: SftpSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTNER_PASSWORD", "hunter2")
+    with pytest.raises(LoginRefused) as caught:
+        endpoint(sandbox).session()
+    assert "hunter2" not in str(caught.value)
+    assert not caught.value.worth_retrying
+
+
+def test_a_password_where_only_keys_are_accepted_says_so(openssh: OpenSsh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTNER_PASSWORD", PASSWORD)
+    agreed = Sftp(
+        host=openssh.host,
+        port=openssh.port,
+        username=openssh.username,
+        password="env:PARTNER_PASSWORD",
+        host_keys=(openssh.fingerprint,),
+    )
+    with pytest.raises(LoginRefused, match="publickey"):
+        agreed.session()
+
+
+def test_credentials_that_are_not_there_name_the_reference(sandbox: SftpSandbox) -> None:
+    with pytest.raises(ConfigurationError, match="env:NOT_SET_ANYWHERE"):
+        endpoint(sandbox, password="env:NOT_SET_ANYWHERE").session()
+    with pytest.raises(ConfigurationError, match="neither password nor private_key"):
+        endpoint(sandbox, password=None).session()
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_private_keys_with_a_passphrase(
+    kind: str, sandbox: SftpSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "login"
+    keygen = need("ssh-keygen", "openssh-client")
+    subprocess.run([keygen, "-q", "-t", kind, "-N", "open sesame", "-f", str(key)], check=True)
+    sandbox.public_keys["partner"] = key.with_suffix(".pub").read_text()
+    monkeypatch.setenv("PASSPHRASE", "open sesame")
+    reference = f"file:{key}"
+    endpoint(sandbox, password=None, private_key=reference, passphrase="env:PASSPHRASE").session().close()
+    with pytest.raises(ConfigurationError, match="passphrase"):
+        endpoint(sandbox, password=None, private_key=reference).session()
+    monkeypatch.setenv("PASSPHRASE", "wrong")
+    with pytest.raises(ConfigurationError, match="passphrase"):
+        endpoint(sandbox, password=None, private_key=reference, passphrase="env:PASSPHRASE").session()
+
+
+# --------------------------------------------------------------------------------------------- servers we cannot use
+
+
+def test_nobody_listens() -> None:
+    with pytest.raises(EndpointUnreachable, match="refused"):
+        host_fingerprint("127.0.0.1", free_port(), 2)
+
+
+def test_a_host_that_does_not_exist(sandbox: SftpSandbox) -> None:
+    with pytest.raises(EndpointUnreachable, match="not known"):
+        endpoint(sandbox, host="nowhere.invalid").session()
+
+
+@pytest.mark.parametrize(
+    ("line", "lacks"),
+    [
+        pytest.param(
+            "KexAlgorithms diffie-hellman-group1-sha1,diffie-hellman-group14-sha1", "key exchange", id="SHA-1 key exchange"
+        ),
+        pytest.param("HostKeyAlgorithms ssh-rsa", "host key", id="ssh-rsa host key"),
+        pytest.param("Ciphers chacha20-poly1305@openssh.com", "cipher", id="only chacha20"),
+    ],
+)
+def test_a_server_with_outdated_algorithms_only_is_told_what_it_lacks(line: str, lacks: str, tmp_path: Path) -> None:
+    rsa = tmp_path / "rsa"
+    subprocess.run([need("ssh-keygen", "openssh-client"), "-q", "-t", "rsa", "-N", "", "-f", str(rsa)], check=True)
+    with (
+        openssh_server(tmp_path / "server", line, f"HostKey {rsa}") as server,
+        pytest.raises(EndpointUnsuitable, match=f"no {lacks} algorithm") as caught,
+    ):
+        host_fingerprint(server.host, server.port, 5)
+    assert not caught.value.worth_retrying
+
+
+def test_a_server_without_sftp(tmp_path: Path) -> None:
+    with (
+        openssh_server(tmp_path / "server", "Subsystem sftp /nonexistent") as server,
+        pytest.raises(EndpointError, match=r"lost|no SFTP"),
+    ):
+        Sftp(
+            host=server.host,
+            port=server.port,
+            username=server.username,
+            private_key=f"file:{server.private_key}",
+            host_keys=(server.fingerprint,),
+            timeout_seconds=5,
+        ).session()
+
+
+class Listener:
+    """Something on a port that is no SSH server: ``speak`` is called with each connection."""
+
+    def __init__(self, speak: Callable[[socket.socket], None]) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.socket.getsockname()[1]
+        self.thread = threading.Thread(target=self._serve, args=(speak,), daemon=True)
+
+    def _serve(self, speak: Callable[[socket.socket], None]) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            with connection:
+                speak(connection)
+
+    def __enter__(self) -> int:
+        self.thread.start()
+        return self.port
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        self.thread.join(5)
+
+
+def test_a_server_that_says_nothing_ends_in_time() -> None:
+    began = time.monotonic()
+    with (
+        Listener(lambda connection: bool(connection.recv(10_000)) and time.sleep(3)) as port,
+        pytest.raises(EndpointUnreachable),
+    ):
+        host_fingerprint("127.0.0.1", port, 1)
+    assert time.monotonic() - began < 6
+
+
+def test_a_server_that_closes_before_its_greeting_is_busy() -> None:
+    def too_many(connection: socket.socket) -> None:
+        connection.sendall(b"Exceeded MaxStartups\r\n")
+
+    with Listener(too_many) as port, pytest.raises(EndpointBusy):
+        host_fingerprint("127.0.0.1", port, 3)
+
+
+def test_our_own_limit_of_connections(sandbox: SftpSandbox) -> None:
+    agreed = endpoint(sandbox, connection_limit=2, timeout_seconds=0.5)
+    with agreed.session(), agreed.session() as second:
+        with pytest.raises(EndpointBusy) as caught:
+            agreed.session()
+        assert caught.value.worth_retrying
+        second.close()
+        agreed.session().close()
+
+
+def test_a_refused_login_gives_its_place_back(sandbox: SftpSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    agreed = endpoint(sandbox, connection_limit=1, timeout_seconds=2)
+    monkeypatch.setenv("PARTNER_PASSWORD", "wrong")
+    for _ in range(2):
+        with pytest.raises(LoginRefused):
+            agreed.session()
+    monkeypatch.setenv("PARTNER_PASSWORD", PASSWORD)
+    agreed.session().close()
+
+
+# --------------------------------------------------------------------------------------------- stalls
+
+
+def test_a_stalled_server_ends_every_verb_in_time(sandbox: SftpSandbox, ground: Ground) -> None:
+    ground.write(b"a.csv")
+    seen = ground.look()
+    hurried = endpoint(sandbox, timeout_seconds=0.5)
+    outgoing = [ground.outgoing(b"b.csv", b"x")]
+    with ground.spool.batch() as batch:
+        for verb in ("look", "fetch", "put", "remove"):
+            sandbox.faults.clear()
+            session = hurried.session()
+            sandbox.faults["slow"] = 30
+            calls = {
+                "look": lambda session=session: session.look(ground.folder),
+                "fetch": lambda session=session: session.fetch(seen.values(), batch),
+                "put": lambda session=session: session.put(outgoing, ground.folder),
+                "remove": lambda session=session: session.remove(seen.values()),
+            }
+            began = time.monotonic()
+            with pytest.raises(EndpointUnreachable, match=r"no answer for 0\.5 s"):
+                list(calls[verb]())
+            session.close()
+            assert time.monotonic() - began < 4, verb
+    assert b"b.csv" not in ground.names()
+
+
+class Pipe:
+    """A line between us and a server that at some point takes nothing more, without closing: a dead firewall."""
+
+    def __init__(self, port: int, after: int) -> None:
+        self.server_port, self.after = port, after
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        # With small buffers on both ends the writes to the socket themselves block, and paramiko knows no deadline for those.
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        self.port: int = self.listener.getsockname()[1]
+        self.threads: list[threading.Thread] = []
+        self.ends: list[socket.socket] = []
+
+    def __enter__(self) -> Pipe:
+        self._spawn(self._serve)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for end in [self.listener, *self.ends]:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join(5)
+        for end in [self.listener, *self.ends]:
+            end.close()
+
+    def _spawn(self, act: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=act, args=args, daemon=True)
+        self.threads.append(thread)
+        thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self.server_port))
+            self.ends += [near, far]
+            self._spawn(self._carry, near, far, self.after)
+            self._spawn(self._carry, far, near, 1 << 60)
+
+    def _carry(self, source: socket.socket, target: socket.socket, left: int) -> None:
+        with suppress(OSError):
+            while left > 0 and (data := source.recv(65536)):
+                target.sendall(data)
+                left -= len(data)
+            if left > 0:
+                target.shutdown(socket.SHUT_WR)
+
+
+def test_a_line_that_takes_nothing_more_ends_an_upload_in_time(
+    openssh: OpenSsh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = socket.create_connection
+
+    def connect_with_little_room(*args: Any, **kwargs: Any) -> socket.socket:
+        connection = connect(*args, **kwargs)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+        return connection
+
+    monkeypatch.setattr(socket, "create_connection", connect_with_little_room)
+    spool = Spool(tmp_path / "spool", floor_bytes=0)
+    place = openssh.root / "dead-line"
+    place.mkdir()
+    with Pipe(openssh.port, 2 * MIB) as pipe:
+        agreed = Sftp(
+            host="127.0.0.1",
+            port=pipe.port,
+            username=openssh.username,
+            private_key=f"file:{openssh.private_key}",
+            host_keys=(openssh.fingerprint,),
+            timeout_seconds=2,
+        )
+        ground = Ground(agreed, str(place), place, spool)
+        outgoing = [ground.outgoing(b"big", os.urandom(24 * MIB))]
+        began = time.monotonic()
+        with pytest.raises(EndpointUnreachable):
+            ground.put(outgoing)
+        assert time.monotonic() - began < 20
+    assert b"big" not in ground.names()
+
+
+# --------------------------------------------------------------------------------------------- servers that misbehave
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"short-reads": 1000},
+        {"reorder": 1},
+        {"max-handles": 1},
+        {"max-handles": 3},
+        {"short-reads": 3000, "reorder": 1, "max-handles": 7},
+    ],
+    ids=str,
+)
+def test_awkward_but_lawful_servers_cost_nothing_but_time(
+    faults: dict[str, float], sandbox: SftpSandbox, ground: Ground
+) -> None:
+    content = {f"{number}.csv".encode(): os.urandom(number * 97 % 5000) for number in range(60)}
+    content[b"big"] = os.urandom(400_001)
+    for name, data in content.items():
+        ground.write(name, data)
+    sandbox.faults.update(faults)
+    answers = ground.fetch(ground.look().values())
+    assert {name: ground.holds(answer) for name, answer in answers.items()} == content
+    for path in ground.place.iterdir():
+        path.unlink()
+    placed = ground.put(ground.outgoing(name, data) for name, data in content.items())
+    assert all(isinstance(answer, Placed) for answer in placed.values())
+    assert {path.name.encode(): path.read_bytes() for path in ground.place.iterdir()} == content
+
+
+def test_a_listing_with_impossible_names_tells_them_and_goes_on(sandbox: SftpSandbox, ground: Ground) -> None:
+    ground.write(b"a.csv")
+    sandbox.faults["odd-names"] = 1
+    seen = ground.look()
+    assert set(seen) == {b"a.csv", b"../odd.csv", b"odd/name.csv", b""}
+    answers = ground.fetch(seen.values())
+    assert [name for name, answer in answers.items() if isinstance(answer, Fetched)] == [b"a.csv"]
+    assert {answer.outcome for answer in answers.values() if isinstance(answer, Missed)} == {Outcome.ILLEGAL_NAME}
+
+
+def test_a_dropped_download_goes_on_where_it_broke(sandbox: SftpSandbox, ground: Ground) -> None:
+    small, big = os.urandom(1000), os.urandom(5 * MIB)
+    ground.write(b"small", small, LONG_AGO)
+    ground.write(b"big", big, LONG_AGO)
+    seen = ground.look()
+    sandbox.faults["drop-after"] = 3 * MIB
+    arrived = []
+    with ground.endpoint.session() as session, ground.spool.batch() as batch, pytest.raises(EndpointUnreachable, match="lost"):
+        for answer in session.fetch([seen[b"small"], seen[b"big"]], batch):
+            arrived.append(answer)
+    assert [answer.file.name for answer in arrived] == [b"small"], "what was complete must be told before the error"
+    assert ground.holds(arrived[0]) == small
+    sandbox.faults.clear()
+    batch = Meddled(ground.spool)
+    assert ground.holds(ground.fetch([seen[b"big"]], batch)[b"big"]) == big
+    assert batch.began_at[0] > 2 * MIB
+
+
+def test_a_dropped_upload_leaves_nothing_behind(sandbox: SftpSandbox, ground: Ground) -> None:
+    outgoing = [ground.outgoing(b"big", os.urandom(5 * MIB))]
+    sandbox.faults["drop-after"] = 2 * MIB
+    with pytest.raises(EndpointUnreachable):
+        ground.put(outgoing)
+    assert ground.names() == set(), "not even a temporary file, as the server could be reached again"
+
+
+def test_a_lost_answer_to_a_rename_is_settled_by_looking(sandbox: SftpSandbox, ground: Ground) -> None:
+    sandbox.faults["lost-rename"] = 1
+    told = []
+    with ground.endpoint.session() as session, pytest.raises(EndpointUnreachable):
+        for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
+            told.append(answer)
+    assert [type(answer) for answer in told] == [Placed]
+    assert ground.names() == {b"a.csv"}
+
+
+def test_a_rename_that_was_not_done_leaves_nothing(sandbox: SftpSandbox, ground: Ground) -> None:
+    sandbox.faults["lost-before-rename"] = 1
+    told = []
+    with ground.endpoint.session() as session:
+        with pytest.raises(EndpointUnreachable):
+            for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
+                told.append(answer)
+        assert told == []
+        assert ground.names() == set()
+        (placed,) = session.put([ground.outgoing(b"a.csv", b"content")], ground.folder)
+        assert isinstance(placed, Placed), "the session goes on with the connection it made to look"
+
+
+def test_a_lost_answer_that_looking_cannot_settle_is_unknown(sandbox: SftpSandbox, ground: Ground) -> None:
+    sandbox.faults["lost-rename"] = 1
+    told = []
+    with ground.endpoint.session() as session:
+        sandbox.users.clear()  # so that nobody can look
+        with pytest.raises(EndpointUnreachable):
+            for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
+                told.append(answer)
+    assert [answer.outcome for answer in told] == [Outcome.UNKNOWN]
+
+
+def test_a_full_server_is_an_error_of_its_own(sandbox: SftpSandbox, ground: Ground) -> None:
+    sandbox.faults["full"] = 1
+    with pytest.raises(EndpointFull):
+        ground.put([ground.outgoing(b"a.csv", b"content")])
+    assert ground.names() == set()
+
+
+def test_what_the_server_does_not_let_us_do_is_refused(sandbox: SftpSandbox, ground: Ground) -> None:
+    ground.write(b"a.csv")
+    (file,) = ground.look().values()
+    sandbox.faults.update({"deny-delete": 1, "deny-write": 1})
+    with ground.endpoint.session() as session:
+        (gone,) = session.remove([file])
+        assert gone.outcome is Outcome.REFUSED
+        (placed,) = session.put([ground.outgoing(b"b.csv", b"content")], ground.folder)
+        assert isinstance(placed, Missed)
+        assert placed.outcome is Outcome.REFUSED
+    assert ground.names() == {b"a.csv"}
+
+
+def test_a_server_that_cannot_replace_in_one_step_replaces_in_two(sandbox: SftpSandbox, ground: Ground) -> None:
+    sandbox.faults["no-posix-rename"] = 1
+    ground.write(b"a.csv", b"theirs")
+    with ground.endpoint.session() as session:
+        assert not session.capabilities.rename_replaces
+        outgoing = [ground.outgoing(b"a.csv", b"ours")]
+        (refused,) = session.put(outgoing, ground.folder)
+        assert isinstance(refused, Missed)
+        (placed,) = session.put(outgoing, ground.folder, exists=Exists.REPLACE)
+        assert isinstance(placed, Placed)
+    assert (ground.place / "a.csv").read_bytes() == b"ours"
+    assert ground.names() == {b"a.csv"}
+
+
+def test_the_sandbox_is_not_left(sandbox: SftpSandbox) -> None:
+    secret = sandbox.root.parent / "secret"
+    secret.write_bytes(b"secret")
+    (sandbox.root / "link").symlink_to(secret)
+    (sandbox.root / "up").symlink_to("..")
+    transport = paramiko.Transport((sandbox.host, sandbox.port))
+    try:
+        transport.connect(username="partner", password=PASSWORD)
+        client = paramiko.SFTPClient.from_transport(transport)
+        assert client is not None
+        for path in ("../secret", "/../secret", "link", "up/secret", "/up/../../secret"):
+            with pytest.raises(OSError):
+                client.open(path).read()
+        client.close()
+    finally:
+        transport.close()
+
+
+def test_a_fetch_left_half_way_leaves_no_file_open_at_the_server(sandbox: SftpSandbox, ground: Ground) -> None:
+    ground.write(b"small")
+    ground.write(b"larger", os.urandom(900_000))
+    sandbox.faults["short-reads"] = 1000  # so that the larger one takes many rounds
+    seen = ground.look()
+    with ground.endpoint.session() as session, ground.spool.batch() as batch:
+        for _ in session.fetch([seen[b"larger"], seen[b"small"]], batch):
+            assert open_below(ground.place), "nothing is open half-way: nothing is tested"
+            break
+        assert len(list(session.look(ground.folder))) == 2
+        limit = time.monotonic() + 5
+        while (left := open_below(ground.place)) and time.monotonic() < limit:
+            time.sleep(0.05)
+        assert not left
+
+
+def open_below(place: Path) -> list[str]:
+    """Files below a folder that this process (and so the sandbox in it) has open."""
+    paths = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            paths.append(os.readlink(descriptor))
+    return [path for path in paths if path.startswith(str(place))]
+
+
+def test_outcomes_that_were_known_are_told_before_an_error(sandbox: SftpSandbox, ground: Ground) -> None:
+    with ground.endpoint.session() as session:
+        assert isinstance(session, SftpSession)
+        wire = session._engine()
+
+        def asks(number: int) -> Routine[int]:
+            yield [lstat(b"/")]
+            return number
+
+        def fails() -> Routine[int]:
+            wire.ask(lstat(b"/"))  # its answer comes after theirs
+            raise ValueError("on purpose")
+            yield []
+
+        told = []
+        with pytest.raises(ValueError, match="on purpose"):
+            for number in wire.run([*(Work(partial(asks, number)) for number in range(5)), Work(fails)]):
+                told.append(number)
+        assert sorted(told) == [0, 1, 2, 3, 4]
+
+
+def test_every_fault_of_the_sandbox_is_described() -> None:
+    assert all(FAULTS.values())
+
+
+def test_a_connection_that_ends_leaves_no_thread(sandbox: SftpSandbox) -> None:
+    with endpoint(sandbox).session():
+        pass
+    with pytest.raises(HostKeyChanged):
+        endpoint(sandbox, host_keys=("SHA256:" + "A" * 43,)).session()
+    limit = time.monotonic() + 5
+    while (
+        left := [thread for thread in threading.enumerate() if isinstance(thread, paramiko.Transport | threading.Timer)]
+    ) and (time.monotonic() < limit):
+        time.sleep(0.05)
+    assert not left

@@ -1,0 +1,96 @@
+"""The environment of OpenText's client, made once per checkout, and a client in it that tests can call."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+HERE = Path(__file__).parent
+ENVIRONMENT = HERE.parents[2] / ".venvs" / "pyxecm"
+REQUIREMENTS = HERE / "requirements.txt"
+
+
+def pyxecm_python() -> Path:
+    """The interpreter that has pyxecm. Without a package registry the test is skipped, and with CI=true it fails."""
+    trouble = _make()
+    if trouble and os.environ.get("CI") == "true":
+        pytest.fail(trouble)
+    if trouble:
+        pytest.skip(trouble)
+    return ENVIRONMENT / "bin" / "python"
+
+
+@cache
+def _make() -> str:
+    """Make the environment where it is missing or was made for something else. What went wrong, or nothing."""
+    made_for = ENVIRONMENT / "made-for.txt"
+    wanted = f"{sys.version}\n{REQUIREMENTS.read_text()}"
+    ENVIRONMENT.parent.mkdir(exist_ok=True)
+    with (ENVIRONMENT.parent / "pyxecm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if made_for.exists() and made_for.read_text() == wanted:
+            return ""
+        shutil.rmtree(ENVIRONMENT, ignore_errors=True)
+        venv.create(ENVIRONMENT, with_pip=True)
+        command = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(REQUIREMENTS)]
+        installed = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+        if installed.returncode:
+            errors = [line for line in installed.stderr.splitlines() if line.startswith("ERROR")]
+            return f"pyxecm could not be installed from the package registry: {' '.join(errors)}"
+        made_for.write_text(wanted)
+    return ""
+
+
+class Pyxecm:
+    """An ``OTCS`` object of OpenText's client in a process of its own: every method of it is a method here."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        command = [str(pyxecm_python()), str(HERE / "driver.py"), url, user, password]
+        # The client may not look for proxies or credentials of whoever runs the tests.
+        environment = {"PATH": os.environ["PATH"], "NO_PROXY": "*", "OTEL_SDK_DISABLED": "true", "PYTHONUTF8": "1"}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+        self.log: list[str] = []
+        """What the client logged, at warning or above, during the last call."""
+        self.version: str = self._answer()
+
+    def __getattr__(self, method: str) -> Any:
+        def call(**arguments: Any) -> Any:
+            assert self._process.stdin
+            self._process.stdin.write(json.dumps({"call": method, "with": arguments}) + "\n")
+            self._process.stdin.flush()
+            return self._answer()
+
+        return call
+
+    def _answer(self) -> Any:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        assert line, "the client's process ended; see its error output above"
+        answer = json.loads(line)
+        self.log = answer.get("log", [])
+        assert "raised" not in answer, answer
+        return answer["answer"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5)

@@ -1,0 +1,64 @@
+"""Which repositories the suite asks, how they are started, and which differences we tolerate, with the reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blocks.repositories.base import Repository
+from blocks.repositories.extended_ecm import ExtendedEcm
+from blocks.repositories.folder import FolderRepository
+from blocks.values import Grant
+from tests.sandbox import sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    kind: type[Repository]
+    start: Callable[[Path], AbstractContextManager[Repository]]
+    tolerated: Mapping[str, str] = field(default_factory=dict)
+    """Name of a check -> why this repository need not keep it."""
+    refusals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Code of a ``NotFiled`` -> what a filing must ask for to get it. Beside a taken name, which all refuse."""
+
+
+PASSWORD = "CONFORMANCE_ECM_PASSWORD"
+
+
+def block(service: Mapping[str, Any], **more: Any) -> ExtendedEcm:
+    """The repository block for a running sandbox."""
+    os.environ[PASSWORD] = service["password"]
+    return ExtendedEcm(url=service["url"], username=service["user"], password=f"env:{PASSWORD}", **more)
+
+
+@contextmanager
+def _extended_ecm(place: Path) -> Iterator[Repository]:
+    with sandbox("extended-ecm", data=place) as services:
+        yield block(services["extended-ecm"])
+
+
+@contextmanager
+def _folder(place: Path) -> Iterator[Repository]:
+    place.mkdir()
+    yield FolderRepository(path=place)
+
+
+ENROLLED: Mapping[str, Enrolment] = {
+    "extended-ecm": Enrolment(
+        ExtendedEcm,
+        _extended_ecm,
+        refusals={
+            "unknown-category": {"categories": {"No Such Category": {"Partner ID": "4711"}}},
+            "unknown-attribute": {"categories": {"Partner Document": {"No Such Attribute": "4711"}}},
+            "bad-value": {"categories": {"Partner Document": {"Partner ID": ("4711", "4712")}}},
+            "refused": {"categories": {"Partner Document": {"Document Date": "the day before yesterday"}}},
+            "unknown-records-class": {"records_class": "No Such Class"},
+            "unknown-account": {"access": (Grant(who="no such person"),)},
+        },
+    ),
+    "folder": Enrolment(FolderRepository, _folder),
+}

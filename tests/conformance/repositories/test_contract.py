@@ -1,0 +1,171 @@
+"""Every enrolled repository keeps every promise, and the suite would notice one that does not."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import blocks.repositories
+from blocks.repositories.base import Repository
+from blocks.repositories.folder import FolderRepository, FolderSession
+from blocks.spool import Batch, Spooled
+from blocks.values import Collision, Filed, Filing, Kept, NotFiled
+from tests.conformance.repositories.checks import CHECKS, Ground
+from tests.conformance.repositories.conftest import ground_in
+from tests.conformance.repositories.enrolment import ENROLLED
+
+# --------------------------------------------------------------------------------------------- the suite
+
+
+@pytest.mark.parametrize("promise", CHECKS)
+@pytest.mark.parametrize("enrolled", ENROLLED)
+def test_contract(enrolled: str, promise: str, ground: Ground) -> None:
+    if reason := ENROLLED[enrolled].tolerated.get(promise):
+        pytest.xfail(reason)
+    CHECKS[promise](ground)
+
+
+def test_tolerated_differences_name_checks_that_exist() -> None:
+    assert {promise for enrolment in ENROLLED.values() for promise in enrolment.tolerated} <= set(CHECKS)
+
+
+# --------------------------------------------------------------------------------------------- nobody is left out
+
+
+def back_ends() -> set[type[Repository]]:
+    """Every repository class that the package defines."""
+    modules = [
+        importlib.import_module(found.name)
+        for found in pkgutil.iter_modules(blocks.repositories.__path__, "blocks.repositories.")
+    ]
+    return {
+        kind
+        for module in modules
+        for _, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, Repository) and not inspect.isabstract(kind)
+    }
+
+
+def left_out(kinds: Iterable[type[Repository]]) -> set[str]:
+    return {kind.__name__ for kind in kinds} - {enrolment.kind.__name__ for enrolment in ENROLLED.values()}
+
+
+def test_every_back_end_is_enrolled() -> None:
+    assert len(back_ends()) >= 2
+    assert left_out(back_ends()) == set()
+
+
+def test_a_back_end_that_is_not_enrolled_is_named() -> None:
+    class Forgotten(FolderRepository):
+        _block_type_name = "Forgotten"
+
+    assert left_out({Forgotten, FolderRepository}) == {"Forgotten"}
+
+
+# --------------------------------------------------------------------------------------------- the suite notices
+
+
+class Doubling(FolderSession):
+    """Files every journey anew."""
+
+    def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        for n, filing in enumerate(filings):
+            [answer] = super().file([replace(filing, journey=f"{filing.journey} {n} {id(self)}")])
+            yield replace(answer, journey=filing.journey)
+
+
+class Disorderly(FolderSession):
+    """Answers in another order than asked."""
+
+    def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        yield from reversed(list(super().file(filings)))
+
+
+class Replacing(FolderSession):
+    """Takes REFUSE for a suggestion."""
+
+    def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        return super().file(replace(filing, collision=Collision.NEW_VERSION) for filing in filings)
+
+
+class Cutting(FolderSession):
+    """Files whatever bytes come."""
+
+    def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        from hashlib import sha256
+
+        for filing in filings:
+            data = filing.path.read_bytes()[: filing.size]
+            filing.path.write_bytes(data)
+            yield from super().file([replace(filing, digest=sha256(data).hexdigest(), size=len(data))])
+
+
+class ShortSighted(FolderSession):
+    """Lists one page."""
+
+    def look(self, folder: tuple[str, ...]) -> Iterator[Kept]:
+        return iter(list(super().look(folder))[:100])
+
+
+class Newest(FolderSession):
+    """Knows one version."""
+
+    def fetch(self, id: str, version: int | None, into: Batch) -> Spooled:
+        return super().fetch(id, None, into)
+
+
+class Forgetful(FolderSession):
+    """Loses values."""
+
+    def get(self, id: str) -> Kept:
+        return replace(super().get(id), categories={})
+
+
+class Hasty(FolderSession):
+    """Asks for all filings before the first answer."""
+
+    def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        some = []
+        for filing in filings:
+            some.append(filing)
+            if len(some) > 500:
+                break
+        return super().file(some)
+
+
+@pytest.mark.parametrize(
+    ("broken", "promise"),
+    [
+        (Doubling, "filing_a_journey_again_doubles_nothing"),
+        (Disorderly, "answers_come_in_the_order_asked"),
+        (Replacing, "a_taken_name_is_refused"),
+        (Cutting, "bytes_are_the_promised_ones"),
+        (ShortSighted, "a_long_folder_is_listed_whole"),
+        (Newest, "another_journey_makes_a_new_version"),
+        (Forgetful, "values_are_kept"),
+        (Hasty, "answers_stream"),
+    ],
+)
+def test_a_broken_repository_fails_the_suite(broken: type[FolderSession], promise: str, tmp_path: Path) -> None:
+    class Broken(FolderRepository):
+        _block_type_name = f"Broken {broken.__name__}"
+
+        def session(self) -> FolderSession:
+            return broken(self.path, self.timeout_seconds)
+
+    root = tmp_path / "root"
+    root.mkdir()
+    CHECKS[promise](ground_in(FolderRepository(path=root), _made(tmp_path / "sound"), "folder"))
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        CHECKS[promise](ground_in(Broken(path=root), _made(tmp_path / "broken"), "folder"))
+
+
+def _made(place: Path) -> Path:
+    place.mkdir()
+    return place

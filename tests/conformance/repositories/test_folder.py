@@ -1,0 +1,145 @@
+"""What only the folder repository promises: readable by people, one filing at a time, nothing half done after a crash."""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from blocks.errors import RepositoryError, RepositoryUnreachable
+from blocks.repositories import folder
+from blocks.repositories.folder import FolderRepository
+from blocks.spool import Spool
+from blocks.values import Filed, Filing, Grant
+from tests.conformance.repositories.checks import Ground, one
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    for part in ("root", "files"):
+        (tmp_path / part).mkdir()
+    repository = FolderRepository(path=tmp_path / "root", timeout_seconds=20)
+    return Ground(repository, ("Suppliers", "acme"), tmp_path / "files", Spool(tmp_path / "spool", floor_bytes=0))
+
+
+def root(ground: Ground) -> Path:
+    assert isinstance(ground.repository, FolderRepository)
+    return ground.repository.path
+
+
+def test_a_person_reads_the_newest_version_under_its_name(ground: Ground) -> None:
+    ground.filed(ground.filing("prices.csv", b"old"), ground.filing("prices.csv", b"new"))
+    assert (root(ground) / "Suppliers/acme/prices.csv").read_bytes() == b"new"
+    assert sorted(path.name for path in root(ground).iterdir()) == [".countersign", "Suppliers"]
+    assert list((root(ground) / ".countersign/incoming").iterdir()) == []
+
+
+def test_the_record_tells_what_a_folder_cannot_do(ground: Ground) -> None:
+    access = (Grant(who="DefaultGroup"),)
+    ground.filed(ground.filing("a:b/c.csv", records_class="Contracts", access=access, categories={"X": {"y": "z"}}))
+    [record] = root(ground).rglob("record.json")
+    text = record.read_text()
+    assert all(word in text for word in ("a:b/c.csv", "Contracts", "DefaultGroup", '"y": "z"'))
+
+
+def test_a_missing_root_is_unreachable_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryUnreachable, match="mount"):
+        FolderRepository(path=tmp_path / "not mounted").session()
+    assert not (tmp_path / "not mounted").exists()
+
+
+def test_a_held_lock_is_waited_for_and_then_unreachable(ground: Ground) -> None:
+    ground.filed(ground.filing("first.csv"))
+    impatient = ground.repository.model_copy(update={"timeout_seconds": 0.2})
+    with (root(ground) / ".countersign/lock").open("r+") as lock, impatient.session() as session:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RepositoryUnreachable, match="lock"):
+            list(session.file([ground.filing("second.csv")]))
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert [kept.name for kept in ground.look()] == ["first.csv"]
+        assert isinstance(next(session.file([ground.filing("second.csv")])), Filed)
+
+
+def test_a_persons_file_is_a_document_and_becomes_version_one(ground: Ground) -> None:
+    ground.filed(ground.filing("ours.csv"))
+    (root(ground) / "Suppliers/acme/theirs.csv").write_bytes(b"by hand")
+    found = ground.find("theirs.csv")
+    assert found is not None
+    assert (found.version, found.identity, found.size) == (1, None, 7)
+    assert ground.bytes(found.id) == b"by hand"
+    filed = one(ground.filed(ground.filing("theirs.csv", b"from us")))
+    assert (filed.id, filed.version) == (found.id, 2)
+    assert ground.bytes(filed.id, 1) == b"by hand"
+    assert ground.bytes(filed.id) == b"from us"
+
+
+def test_changed_bytes_are_noticed(ground: Ground) -> None:
+    filed = one(ground.filed(ground.filing("a.csv", b"12345")))
+    (root(ground) / filed.id).write_bytes(b"54321")
+    with pytest.raises(RepositoryError, match="somebody changed them"):
+        ground.bytes(filed.id)
+
+
+@pytest.mark.parametrize("step", ["_write", "_show"])
+@pytest.mark.parametrize("earlier", [False, True], ids=["document", "version"])
+def test_a_crash_between_the_steps_is_completed(
+    ground: Ground, step: str, earlier: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if earlier:
+        ground.filed(ground.filing("a.csv", b"earlier"))
+    filing = ground.filing("a.csv", b"data")
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(folder.FolderSession, step, dies)
+        ground.file(filing)
+    shown = root(ground) / "Suppliers/acme/a.csv"
+    assert (shown.read_bytes() if shown.exists() else b"") == (b"earlier" if earlier else b"")
+    filed = one(ground.filed(filing))
+    assert filed.version == (2 if earlier else 1)
+    assert shown.read_bytes() == ground.bytes(filed.id) == b"data"
+
+
+def _file_all(path: Path, filings: list[Filing], copies: int) -> None:
+    with FolderRepository(path=path).session() as session:
+        for n in range(copies):
+            list(session.file([replace(filing, journey=f"{filing.journey} {os.getpid()} {n}") for filing in filings]))
+
+
+def test_several_processes_lose_no_version(ground: Ground) -> None:
+    filings = [ground.filing("shared.csv", b"%d" % n) for n in range(3)]
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_file_all, args=(root(ground), filings, 15)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    [kept] = ground.look()
+    assert kept.version == 90
+    assert {ground.bytes(kept.id, n + 1) for n in range(90)} == {b"0", b"1", b"2"}
+
+
+def test_a_killed_process_leaves_whole_documents_and_no_lock(ground: Ground) -> None:
+    filings = [ground.filing(f"{n}.csv", b"%d" % n * 50_000) for n in range(10)]
+    worker = multiprocessing.get_context("spawn").Process(target=_file_all, args=(root(ground), filings, 1000))
+    worker.start()
+    limit = time.monotonic() + 30
+    while not (root(ground) / "Suppliers/acme/9.csv").exists():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join(10)
+    for kept in ground.look():
+        assert ground.bytes(kept.id) == b"%d" % int(kept.name.partition(".")[0]) * 50_000
+    assert all(isinstance(answer, Filed) for answer in ground.file(*filings))

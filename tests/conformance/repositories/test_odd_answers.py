@@ -1,0 +1,124 @@
+"""Answers that no sound server gives, from a real socket: the client says which call and node, and takes nothing for granted."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.errors import DocumentMissing, EditConflict, RepositoryError, RepositoryUnreachable, SignInRefused
+from blocks.repositories import otcs_wire
+from blocks.repositories.base import RepositorySession
+from blocks.repositories.extended_ecm import ExtendedEcm
+from blocks.spool import Spool
+
+
+class Odd(ThreadingHTTPServer):
+    """Answers sign-ins, and everything else with what it is told."""
+
+    answer: tuple[int, str, bytes, int | None]
+    """Status, media type, body, announced length."""
+    requests = 0
+
+    def says(self, status: int, body: Any, *, media_type: str = "application/json", announced: int | None = None) -> None:
+        text = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.answer, self.requests = (status, media_type, text, announced), 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Odd
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.reply(200, "application/json", b'{"ticket": "t"}', None)
+
+    def do_DELETE(self) -> None:
+        self.do_POST()
+
+    def do_GET(self) -> None:
+        self.server.requests += 1
+        self.reply(*self.server.answer)
+
+    def reply(self, status: int, media_type: str, body: bytes, announced: int | None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(len(body) if announced is None else announced))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = announced is not None
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Odd]:
+    monkeypatch.setenv("ODD_PASSWORD", "x")
+    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.01)
+    with Odd(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def session(odd: Odd) -> Iterator[RepositorySession]:
+    url = f"http://127.0.0.1:{odd.server_port}/otcs/cs.exe"
+    with ExtendedEcm(url=url, username="u", password="env:ODD_PASSWORD").session() as session:
+        yield session
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "words"),
+    [
+        pytest.param(200, {"results": []}, RepositoryError, "node 4711.*no result", id="a list where one thing was due"),
+        pytest.param(200, {"results": {"data": {}}}, RepositoryError, "node 4711.*no properties", id="no properties"),
+        pytest.param(
+            200, {"results": {"data": {"properties": {"id": "7"}}}}, RepositoryError, "node 4711", id="an id that is text"
+        ),
+        pytest.param(200, b"", RepositoryUnreachable, "node 4711.*without a JSON answer", id="an empty success"),
+        pytest.param(200, [1], RepositoryUnreachable, "node 4711", id="a list"),
+        pytest.param(500, b"<html>Please try again</html>", RepositoryUnreachable, "page", id="an HTML page"),
+        pytest.param(504, {"error": "x"}, RepositoryUnreachable, "504", id="a gateway"),
+        pytest.param(400, {"error": "Could not get a node for 4711"}, DocumentMissing, "4711", id="missing by text"),
+        pytest.param(
+            500, {"errorDetail": "Sorry, the item could not be accessed."}, DocumentMissing, "item", id="invisible by text"
+        ),
+        pytest.param(
+            409, {"error": "Could not update metadata (edit conflict)."}, EditConflict, "in between", id="edit conflict"
+        ),
+        pytest.param(401, {"error": "Authentication Required"}, SignInRefused, "Authentication", id="a ticket is never good"),
+        pytest.param(
+            400, {"results": {"ok": False, "errMsg": "No RM"}}, RepositoryError, "No RM", id="records management's own shape"
+        ),
+        pytest.param(302, b"<html>sign in elsewhere</html>", RepositoryError, "status 302", id="a redirect"),
+    ],
+)
+def test_an_odd_answer_is_an_error_that_names_the_call(
+    odd: Odd, session: RepositorySession, status: int, body: Any, error: type[Exception], words: str
+) -> None:
+    odd.says(status, body)
+    with pytest.raises(error, match=words) as raised:
+        session.get("4711")
+    assert type(raised.value) is error or error is RepositoryError
+    assert odd.requests == (otcs_wire.ATTEMPTS if error is RepositoryUnreachable else 2 if status == 401 else 1)
+
+
+@pytest.mark.parametrize("announced", [5, 9])
+def test_a_short_download_is_never_taken_for_whole(
+    odd: Odd, session: RepositorySession, announced: int, tmp_path: Path
+) -> None:
+    odd.says(200, b"1234", media_type="text/csv", announced=announced)
+    spool = Spool(tmp_path / "spool", floor_bytes=0)
+    with pytest.raises(RepositoryUnreachable, match="content of node 4711"), spool.batch() as batch:
+        session.fetch("4711", None, batch)
+    assert odd.requests == otcs_wire.ATTEMPTS
+    assert not list(spool.store.glob("*/*"))

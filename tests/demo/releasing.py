@@ -1,0 +1,218 @@
+"""The demo's release: price lists go back to ACME once you have signed; or, unattended, once the API's form was filled in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyotp
+from rich.console import Console
+
+from blocks.ledger import Recorded
+from blocks.outbound import Package
+from blocks.profile import load_repositories
+from blocks.settings import settings
+from blocks.spool import Spool
+from tasks.connections import ledger
+from tests.demo.stage import Stage
+from tests.samples import Sample
+
+ORDER, REQUESTER, STREAM = "autumn-2026", "rita", "catalogue"
+STEP_SECONDS = 30
+
+# --------------------------------------------------------------------------------------------- signed by you
+
+
+def sign_off(here: Stage, console: Console) -> None:
+    """Start a release and stay: prints the codes to type while anything waits, and what became of it. Never ends by itself."""
+    console.print(f"\n{REQUESTER} asks for ACME's price lists to go back to ACME, as a catalogue:\n")
+    asked = ("--partner", "acme", "--stream", STREAM, "--order", ORDER, "--requester", REQUESTER)
+    here.countersign("run", "release", *asked, check=False)
+    told: set[str] = set()
+    step = 0
+    while True:
+        waiting = [entries for entries in _orders() if _asked(entries) and "closed" not in _kinds(entries)]
+        for entries in _orders():
+            for line in _news(here, entries, told):
+                console.print(line, soft_wrap=True)
+            if "closed" in _kinds(entries) and _once(f"closed {entries[0].journey}", told):
+                here.countersign("signoff", "show", str(entries[0].body["order"]))
+                console.print(
+                    f"\nAt the partner: {', '.join(sorted(path.name for path in here.catalogue.iterdir())) or 'nothing'}\n"
+                )
+        if waiting and step != _step():
+            step = _step()
+            codes = ", ".join(f"{id}: {pyotp.TOTP(seed).now()}" for id, seed in sorted(here.seeds.items()))
+            console.print(f"  codes until {datetime.fromtimestamp((step + 1) * STEP_SECONDS):%H:%M:%S}   {codes}")
+        time.sleep(0.5)
+
+
+def _news(here: Stage, entries: list[Recorded], told: set[str]) -> Iterator[str]:
+    """What a person at the screen has to know now, once."""
+    asked = _asked(entries)
+    if asked is None or not _once(f"round {asked.body['key']}", told) or "closed" in _kinds(entries):
+        return
+    refused = next((entry.body.get("refusal") for entry in reversed(entries) if entry.kind in ("answered", "bypass")), None)
+    if refused:
+        yield f"\nRefused: {refused['first_line']}\nIt asks again:"
+    package = _package(entries)
+    others = ", ".join(id for id in sorted(here.seeds) if id != entries[0].body["requester"])
+    yield (
+        f"\nNothing leaves until you have signed. Open   {here.prefect_url}/runs/flow-run/{asked.body['run']}\n"
+        f"Press Resume, read what would go where, and fill in:\n"
+        f"  decision   approve\n"
+        f"  approver   who you are: {others} (not whoever asked)\n"
+        f"  meaning    release\n"
+        f"  package    {package.digits}\n"
+        f"  proof      the code of that person from the newest line below; their phone would show it\n"
+        f"Then press Submit. (In a low window the form hides the text above it: zoom out until you see all of it.)"
+    )
+
+
+def _orders() -> list[list[Recorded]]:
+    found = ledger().search(partner="acme", stream=STREAM, limit=1000)
+    histories = ledger().journeys([one.journey for one in found]).values()
+    return [entries for entries in histories if entries[0].kind == "ordered"]
+
+
+def _asked(entries: list[Recorded]) -> Recorded | None:
+    return next((entry for entry in reversed(entries) if entry.kind == "round"), None)
+
+
+def _kinds(entries: list[Recorded]) -> list[str]:
+    return [entry.kind for entry in entries]
+
+
+def _package(entries: list[Recorded]) -> Package:
+    return Package.parse(next(entry.body["package"] for entry in entries if entry.kind == "frozen"))
+
+
+def _once(what: str, told: set[str]) -> bool:
+    if what in told:
+        return False
+    told.add(what)
+    return True
+
+
+def _step() -> int:
+    return int(datetime.now(UTC).timestamp()) // STEP_SECONDS
+
+
+# --------------------------------------------------------------------------------------------- signed through the API
+
+
+def unreleased(here: Stage, samples: list[Sample]) -> list[str]:
+    """Release as a program does, with nothing but HTTP. What is not as it must be, in words; empty if all is well."""
+    with httpx.Client(base_url=f"{here.prefect_url}/api/", timeout=30) as api:
+        return list(_faults(here, samples, api))
+
+
+def _faults(here: Stage, samples: list[Sample], api: httpx.Client) -> Iterator[str]:
+    deployment = api.get(f"deployments/name/release/acme-{STREAM}").json()["id"]
+    parameters = {"partner": "acme", "stream": STREAM, "order": ORDER, "requester": REQUESTER}
+    asked = {"parameters": parameters, "idempotency_key": f"order {ORDER}"}
+    run = _post(api, f"deployments/{deployment}/create_flow_run", asked)["id"]
+    state = _until(api, run, {"PAUSED", "COMPLETED", "FAILED", "CRASHED"}, 90)
+    if state["type"] != "PAUSED":
+        yield f"the release does not wait for a sign-off: {state['name']}, {state['message']}"
+        return
+    if there := _received(here):
+        yield f"before anybody signed, {', '.join(there)} stood at the partner"
+    (entries,) = _orders()
+    package = _package(entries)
+    answer = {"decision": "approve", "meaning": "release", "package": package.digits}
+    own = {**answer, "approver": REQUESTER, "proof": pyotp.TOTP(here.seeds[REQUESTER]).now()}
+    if (status := _resume(api, run, own)) != "REJECT":
+        yield f"whoever asked could fill in the form: {status}"
+    anna = {**answer, "approver": "anna", "proof": pyotp.TOTP(here.seeds["anna"]).now()}
+    if (status := _resume(api, run, anna)) != "ACCEPT":
+        yield f"anna's answer was not taken: {status}"
+        return
+    state = _until(api, run, {"COMPLETED", "FAILED", "CRASHED"}, 90)
+    if state["name"] != "Delivered":
+        yield f"the signed release ended as {state['name']}, {state['message']}"
+        return
+    here.countersign("signoff", "show", ORDER)
+    yield from _misplaced(here, samples)
+    yield from _unproven(here, package)
+    ledger().verify()
+
+
+def _resume(api: httpx.Client, run: str, answer: dict[str, Any]) -> str:
+    """Post the form; what Prefect says. A refused one is HTTP 200 too, so its status is what counts."""
+    for _ in range(20):
+        told = _post(api, f"flow_runs/{run}/resume", {"run_input": answer})
+        reason = str((told.get("details") or {}).get("reason"))
+        if "schema" not in reason or "not found" not in reason:  # the run is Suspended a moment before its form is stored
+            break
+        time.sleep(0.5)
+    return str(told["status"])
+
+
+def _post(api: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Prefect on SQLite says 503 while its database is locked: callers ask again."""
+    for _ in range(20):
+        answer = api.post(path, json=body)
+        if answer.status_code != 503:
+            break
+        time.sleep(0.5)
+    told: dict[str, Any] = answer.raise_for_status().json()
+    return told
+
+
+def _until(api: httpx.Client, run: str, types: set[str], seconds: float) -> dict[str, Any]:
+    """The run's state, once it is of one of these types, or when the time is over."""
+    limit = time.monotonic() + seconds
+    while True:
+        state: dict[str, Any] = api.get(f"flow_runs/{run}").raise_for_status().json()["state"]
+        if state["type"] in types or time.monotonic() > limit:
+            return state
+        time.sleep(0.3)
+
+
+def _received(here: Stage) -> dict[str, str]:
+    """What stands at the partner: name -> SHA-256."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in here.catalogue.iterdir()}
+
+
+def _misplaced(here: Stage, samples: list[Sample]) -> Iterator[str]:
+    wanted = {s.name.decode(): s.digest for s in samples if (s.stream, s.outcome) == ("price-lists", "filed")}
+    there = _received(here)
+    manifest = here.catalogue / f"{ORDER}.json"
+    if set(there) != {*wanted, f"{ORDER}.json", f"{ORDER}.done"}:
+        yield f"at the partner are {', '.join(sorted(there))}"
+    elif any(there[name] != digest for name, digest in wanted.items()):
+        yield "the partner holds other bytes than it once sent us"
+    elif {file["sha256"] for file in json.loads(manifest.read_text())["files"]} != set(wanted.values()):
+        yield "the manifest names other bytes"
+
+
+def _unproven(here: Stage, package: Package) -> Iterator[str]:
+    """The filed certificate must hold without us for the partner's files, and not for others."""
+    kept = here.state / f"{package.digits}.signoff.json"
+    kept.write_bytes(_certificate())
+    key = here.countersign("signoff", "key", quiet=True).stdout.strip()
+    names = [file.name.decode() for file in package.files]
+    received = [str(here.catalogue / name) for name in names]
+    if (done := here.countersign("verify-signoff", str(kept), *received, "--key", key, check=False, quiet=True)).returncode:
+        yield f"the certificate does not verify: {done.stdout}"
+    other = here.state / names[0]
+    other.write_bytes((here.catalogue / names[0]).read_bytes()[:-1] + b"X")
+    if not here.countersign("verify-signoff", str(kept), str(other), "--key", key, check=False, quiet=True).returncode:
+        yield "the certificate verifies for a file that was changed"
+
+
+def _certificate() -> bytes:
+    """As it was filed beside the documents."""
+    spool = Spool(settings().home / "read-back", floor_bytes=0)
+    folder = ("Partner Exchange", "acme", "Sign-offs", f"{datetime.now(UTC):%Y}")
+    with load_repositories(settings().profiles)["ecm"].session() as session, spool.batch() as batch:
+        (found,) = [kept for kept in session.look(folder) if kept.name.endswith(".signoff.json")]
+        done = session.fetch(found.id, None, batch)
+    return Path(spool.path(done.digest)).read_bytes()

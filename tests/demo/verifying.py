@@ -1,0 +1,69 @@
+"""Is every file of the demo where it must be? Bytes are compared, not names."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from blocks.ledger import JourneySummary
+from blocks.profile import load_repositories
+from blocks.settings import settings
+from blocks.spool import Spool
+from blocks.values import shown
+from tasks.connections import ledger, quarantine
+from tests.demo.stage import Stage
+from tests.samples import Sample
+
+
+def misplaced(here: Stage, samples: list[Sample]) -> list[str]:
+    """What is not as it must be, in words; empty if all is well."""
+    journeys = {(found.stream, found.name): found for found in ledger().search(partner="acme", limit=1000)}
+    problems = [
+        f"{sample.stream}/{shown(sample.name)} ({sample.shows}): {problem}"
+        for sample in samples
+        for problem in _faults(here, sample, journeys.get((sample.stream, shown(sample.name))))
+    ]
+    expected = sum(sample.outcome == "filed" for sample in samples)
+    filed = sum(found.repository_id is not None for found in journeys.values())
+    if filed != expected:
+        problems.append(f"{filed} documents are filed, {expected} should be")
+    if any("still-growing" in str(name) for _, name in journeys):
+        problems.append("the file that was still being written was picked up")
+    ledger().verify()
+    return problems
+
+
+def _faults(here: Stage, sample: Sample, journey: JourneySummary | None) -> Iterator[str]:
+    original = Path(os.fsdecode(os.fsencode(here.drop / "out" / sample.stream) + b"/" + sample.name))
+    if original.exists() != sample.stays:
+        yield "its original is still there" if original.exists() else "its original is gone"
+    if sample.outcome == "not picked up":
+        if journey is not None:
+            yield f"it was picked up, journey {journey.journey}"
+        return
+    if journey is None:
+        yield "the ledger knows nothing of it"
+        return
+    entries = {entry.kind: entry for entry in ledger().journey(journey.journey)}
+    if sample.outcome not in entries:
+        yield f"it should be {sample.outcome}; its steps are {', '.join(entries)}"
+    elif sample.outcome == "filed" and _digest_of(journey.repository_id) != sample.digest:
+        yield "the repository holds other bytes"
+    elif sample.outcome == "quarantined":
+        codes = [finding["code"] for finding in entries["quarantined"].body["findings"]]
+        if sample.code not in codes:
+            yield f"its findings are {', '.join(codes)}, not {sample.code}"
+        kept = quarantine().content(journey.journey)
+        if sample.stays == (kept is not None):
+            yield "its bytes are in the quarantine and at the source" if kept else "its bytes are not in the quarantine"
+        if kept is not None and hashlib.sha256(kept.read_bytes()).hexdigest() != sample.digest:
+            yield "the quarantine holds other bytes"
+
+
+def _digest_of(id: str | None) -> str:
+    """SHA-256 of what the repository gives back for a document."""
+    spool = Spool(settings().home / "read-back", floor_bytes=0)
+    with load_repositories(settings().profiles)["ecm"].session() as session, spool.batch() as batch:
+        return session.fetch(str(id), None, batch).digest

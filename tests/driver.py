@@ -1,0 +1,137 @@
+"""One intake in a process of its own, which can stop itself dead at any step boundary: ``python -m tests.driver PARTNER STREAM``.
+
+Boundaries are counted before and after every write to the ledger and every answer of a remote verb: the moments between which the
+world differs. ``--stop-at N`` sends SIGSTOP at the N-th (a worker that stalls), ``--stop-when NAME`` at the first of that name.
+``--walk`` runs the intake of the streams s1, s2, ... and sends SIGKILL at the first, second, ... boundary, each in a forked process,
+until one survives; then it runs them all again.
+The product has no such hooks; they are put around its classes here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+counter = itertools.count(1)
+plan: dict[int, int] = {}
+stops: set[str] = set()
+passed: list[str] = []
+
+
+def boundary(where: str) -> None:
+    number = next(counter)
+    passed.append(where)
+    if number in plan:
+        print(f"boundary {number}: {where}", flush=True)
+        os.kill(os.getpid(), plan[number])
+    if where in stops:
+        stops.discard(where)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def around(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        boundary(f"before {name}")
+        result = method(*arguments, **options)
+        boundary(f"after {name}")
+        return result
+
+    return call
+
+
+def around_many(method: Callable[..., Iterator[Any]], name: str) -> Callable[..., Iterator[Any]]:
+    def call(*arguments: Any, **options: Any) -> Iterator[Any]:
+        boundary(f"before {name}")
+        for answer in method(*arguments, **options):
+            boundary(f"after one of {name}")
+            yield answer
+
+    return call
+
+
+def put_hooks() -> None:
+    from blocks.endpoints.sftp import SftpSession
+    from blocks.ledger import Ledger
+    from blocks.quarantine import Quarantine
+    from blocks.repositories.extended_ecm import ExtendedEcmSession
+    from blocks.spool import Batch
+
+    for verb in ("append", "claim"):
+        setattr(Ledger, verb, around(getattr(Ledger, verb), verb))
+    Batch.commit = around(Batch.commit, "commit")  # type: ignore[method-assign]
+    Quarantine.keep = around(Quarantine.keep, "keep")  # type: ignore[method-assign]
+    ExtendedEcmSession.file = around_many(ExtendedEcmSession.file, "file")  # type: ignore[method-assign]
+    for verb in ("fetch", "remove"):
+        setattr(SftpSession, verb, around_many(getattr(SftpSession, verb), verb))
+
+
+def run(partner: str, stream: str) -> bool:
+    from flows.intake import intake
+
+    state = intake(partner, stream, patience_seconds=5, return_state=True)
+    print(f"{stream}: {state.type.value} {state.name}: {state.message}", flush=True)
+    return state.is_completed()
+
+
+def forked(work: Callable[[], bool]) -> int:
+    """Do it in a child process; its exit status, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if work() else 1
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def walk(partner: str) -> None:
+    """Die at every boundary once, then go on with everything."""
+    import flows.intake  # noqa: F401  imported before the fork, so that each child is quick
+
+    for number in itertools.count(1):
+        plan.clear()
+        plan[number] = signal.SIGKILL
+        stream = f"s{number}"
+        status = forked(lambda stream=stream: run(partner, stream))  # type: ignore[misc]
+        print(f"{stream}: ended with {status}", flush=True)
+        if status != -signal.SIGKILL:
+            break
+    plan.clear()
+    time.sleep(float(os.environ["COUNTERSIGN_LEASE_SECONDS"]) + 0.2)
+    again = [forked(lambda n=n: run(partner, f"s{n}")) for n in range(1, number + 1)]  # type: ignore[misc]
+    print(f"walked {number} again {sum(again)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("partner")
+    parser.add_argument("stream")
+    parser.add_argument("--stop-at", type=int)
+    parser.add_argument("--stop-when", help="a boundary's name: 'before file'")
+    parser.add_argument("--walk", action="store_true")
+    parser.add_argument("--memory", action="store_true", help="tell this process's peak at the end, without hooks")
+    given = parser.parse_args()
+    if given.memory:
+        completed = run(given.partner, given.stream)
+        print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
+        sys.exit(0 if completed else 1)
+    put_hooks()
+    if given.walk:
+        return walk(given.partner)
+    if given.stop_when:
+        stops.add(given.stop_when)
+    if given.stop_at:
+        plan[given.stop_at] = signal.SIGSTOP
+    sys.exit(0 if run(given.partner, given.stream) else 1)
+
+
+if __name__ == "__main__":
+    main()

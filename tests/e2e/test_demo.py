@@ -1,0 +1,70 @@
+"""The demo is the first thing anyone sees: it must work unattended, on loopback only, and leave the user's own Prefect alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.demo.stage import environment_for
+from tests.servers import free_port, running
+from tests.servers.prefect import PrefectServer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.timeout(280)
+def test_demo_check_finds_every_file_where_it_must_be(tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.demo", "--check"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=270
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert re.search(r"demo-check: \d\d files, 0 not where they must be", done.stdout)
+    assert not (tmp_path / ".prefect").exists(), "the user's own Prefect profile is untouched"
+
+
+def test_the_demos_prefect_server_is_on_loopback_and_closed_to_other_origins(tmp_path: Path) -> None:
+    services = {"sftp": {"password": "x"}, "extended-ecm": {"password": "x"}}
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = environment_for(tmp_path, services, url)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+
+    def ready() -> bool:
+        try:
+            return httpx.get(f"{url}/api/health", timeout=1).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    with running(command, log=tmp_path / "server.log", ready=ready, seconds=90, env=environment, cwd=ROOT) as server:
+        stranger = httpx.get(f"{url}/api/health", headers={"Origin": "http://evil.example"})
+        assert "access-control-allow-origin" not in stranger.headers
+        ours = httpx.get(f"{url}/api/health", headers={"Origin": url})
+        assert ours.headers["access-control-allow-origin"] == url
+        assert listeners(server.pid, port) == {"127.0.0.1"}
+        settings = httpx.get(f"{url}/api/admin/settings").json()
+        assert settings["server"]["analytics_enabled"] is False
+        assert settings["server"]["ui"]["show_promotional_content"] is False
+
+
+def test_an_ordinary_server_would_have_answered_the_stranger(prefect_server: PrefectServer) -> None:
+    stranger = httpx.get(f"{prefect_server.url}/health", headers={"Origin": "http://evil.example"})
+    assert stranger.headers["access-control-allow-origin"] == "*"
+
+
+def listeners(pid: int, port: int) -> set[str]:
+    """Addresses on which that port is listened to on this machine."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state = line.split()[:4]
+            address, _, hexport = local.rpartition(":")
+            if state == "0A" and int(hexport, 16) == port:
+                found.add(".".join(str(byte) for byte in reversed(bytes.fromhex(address))) if table == "tcp" else "::")
+    return found

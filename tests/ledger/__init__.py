@@ -1,0 +1,1 @@
+"""The ledger, one suite on both databases."""

@@ -1,0 +1,241 @@
+"""What is written stays as written, and a repeat is visible."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+
+from blocks.errors import LedgerUnreachable
+from blocks.ledger import CaseState, Entry, Ledger, new_journey
+from blocks.values import Stage
+
+
+def test_entries_of_a_journey_are_a_chain(ledger: Ledger) -> None:
+    before = ledger.now()
+    ledger.append([Entry("a", "arrived", {"size": 3}), Entry("b", "arrived")])
+    ledger.append([Entry("a", "fetched", {"digest": "ab"}, stage=Stage.FETCHED)])
+    first, second = ledger.journey("a")
+    assert [(entry.n, entry.kind, entry.body) for entry in (first, second)] == [
+        (1, "arrived", {"size": 3}),
+        (2, "fetched", {"digest": "ab"}),
+    ]
+    with ledger._db.read() as connection:
+        record = connection.exec_driver_sql("SELECT record FROM entry WHERE journey = 'a' AND n = 2").scalar_one()
+    facts = json.loads(record)
+    assert hashlib.sha256(record.encode()).hexdigest() == second.hash
+    assert (facts["previous"], facts["stage"], facts["v"]) == (first.hash, "fetched", 1)
+    assert record == json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    assert before <= first.at <= second.at <= ledger.now()
+    assert ledger.journeys(["b", "none"])["none"] == []
+    assert ledger.verify().entries == 3
+
+
+def test_an_entry_with_a_taken_key_is_answered_by_its_holder(ledger: Ledger) -> None:
+    [first] = ledger.append([Entry("a", "delivery", {"to": "x"}, once="package/x")])
+    again, other = ledger.append(
+        [Entry("a", "delivery", {"to": "x"}, once="package/x"), Entry("b", "delivery", once="package/x")]
+    )
+    assert (first.fresh, again.fresh, other.fresh) == (True, False, False)
+    assert (again.seq, other.seq, other.journey, other.body) == (first.seq, first.seq, "a", {"to": "x"})
+    assert ledger.journey("b") == []
+    assert ledger.verify().entries == 1
+
+
+def test_within_a_batch_the_first_entry_takes_the_key(ledger: Ledger) -> None:
+    first, second, third = ledger.append(
+        [Entry("a", "vote", {"for": 1}, once="k"), Entry("b", "vote", once="k"), Entry("b", "note")]
+    )
+    assert (first.fresh, second.fresh, third.fresh) == (True, False, True)
+    assert second.journey == "a"
+    assert [entry.kind for entry in ledger.journey("b")] == ["note"]
+
+
+@pytest.mark.parametrize("table", ["entry", "checkpoint"])
+def test_the_database_refuses_to_change_or_remove(ledger: Ledger, table: str) -> None:
+    ledger.append([Entry("a", "arrived", {"name": "one.csv"})])
+    ledger.checkpoint(lambda message: b"signature", "key")
+    # SQLite's REPLACE removes the old row without asking the triggers for DELETE.
+    own = f"TRUNCATE {table}" if ledger._db.postgres else f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}"
+    for statement in (f"UPDATE {table} SET hash = 'x'", f"UPDATE {table} SET record = record", f"DELETE FROM {table}", own):
+        with ledger._db.engine.connect() as connection, pytest.raises(DBAPIError, match="append-only"):
+            connection.exec_driver_sql(statement)
+    assert ledger.verify().checkpoints == 1
+
+
+def test_a_batch_is_whole_or_not_at_all(ledger: Ledger) -> None:
+    with pytest.raises(ValueError, match="cannot be recorded: datetime"):
+        ledger.append([Entry("a", "arrived"), Entry("b", "arrived", {"at": datetime.now(UTC)})])
+    with pytest.raises(ValueError, match="due"):
+        ledger.append([Entry("a", "arrived"), Entry("b", "quarantined", {"case": {"due": "soon"}})])
+    assert ledger.verify().entries == 0
+
+
+def test_a_thousand_entries_are_a_few_statements(ledger: Ledger) -> None:
+    count = 0
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    entries = [Entry(f"j{n}", "arrived", {"name": f"{n}.csv", "digest": f"{n:064x}"}, once=f"arrived {n}") for n in range(1000)]
+    event.listen(ledger._db.engine, "before_cursor_execute", counted)
+    written = ledger.append(entries)
+    assert [entry.journey for entry in written] == [entry.journey for entry in entries]
+    assert count <= 20
+
+
+def test_hostile_words_are_recorded_and_found(ledger: Ledger) -> None:
+    name, once = "nul\0 half \udcff pair é.csv", "delivery \0\udcff\\u0000"
+    ledger.append([Entry("a", "arrived", {"name": name, "size": 10**30, "partner": 7, "digest": "f" * 9000}, once=once)])
+    [again] = ledger.append([Entry("a", "arrived", once=once)])
+    assert (again.fresh, again.once, again.body["name"]) == (False, once, name)
+    assert ledger.append([Entry("a", "arrived", once="delivery \\u0000\\udcff\\u0000")])[0].fresh
+    assert [found.journey for found in ledger.search(name="PAIR É")] == ["a"]
+    assert ledger.verify().entries == 2
+
+
+def test_writers_at_once_never_collide(ledger: Ledger) -> None:
+    """Batches over the same journeys in opposite orders: no deadlock, no number twice, none left out."""
+    failed: list[BaseException] = []
+
+    def write(journeys: list[str]) -> None:
+        try:
+            for _ in range(8):
+                ledger.append([Entry(journey, "note") for journey in journeys])
+        except BaseException as error:  # noqa: BLE001 - shown below
+            failed.append(error)
+
+    names = [f"j{n}" for n in range(20)]
+    threads = [threading.Thread(target=write, args=(names if n % 2 else names[::-1],)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert ledger.verify().entries == 4 * 8 * 20
+
+
+def test_a_database_that_stays_locked_is_unreachable(url: str) -> None:
+    with Ledger(url) as other, other._db.write() as connection, Ledger(url, timeout_seconds=0.3) as ledger:
+        other._db.lock(connection, "record")
+        with pytest.raises(LedgerUnreachable, match=r"locked for over 0\.3 s") as caught:
+            ledger.append([Entry("a", "arrived")])
+    assert caught.value.worth_retrying
+    assert Ledger(url).verify().entries == 0
+
+
+def test_a_connection_that_breaks_is_unreachable_and_then_made_again(url: str) -> None:
+    if url.startswith("sqlite"):
+        return  # SQLite has no connection to lose
+    with Ledger(url) as ledger:
+        with pytest.raises(LedgerUnreachable, match="did not answer"), ledger._db.write() as connection:
+            connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        assert ledger.append([Entry("a", "arrived")])[0].fresh
+
+
+# --------------------------------------------------------------------------------------------- search and cases
+
+
+def test_search_by_each_fact(ledger: Ledger) -> None:
+    ledger.append(
+        [
+            Entry(
+                "a", "arrived", {"partner": "acme", "stream": "prices", "name": "Preise_ÄÖ.csv", "size": 5}, stage=Stage.FETCHED
+            )
+        ]
+    )
+    ledger.append([Entry("b", "arrived", {"partner": "acme", "stream": "assets", "name": "hero_100%.jpg"})])
+    ledger.append([Entry("a", "filed", {"digest": "abcdef", "repository": "xecm", "repository_id": 4711}, stage=Stage.FILED)])
+    found = {
+        "name": ledger.search(name="preise_äö"),
+        "percent is no pattern": ledger.search(name="0%.j"),
+        "no match": ledger.search(name="_00%"),
+        "partner": ledger.search(partner="acme"),
+        "stream": ledger.search(partner="acme", stream="assets"),
+        "digest": ledger.search(digest="ABC"),
+        "other digest": ledger.search(digest="abd"),
+        "repository id": ledger.search(repository_id="4711"),
+        "stage": ledger.search(stage=Stage.FILED),
+        "since": ledger.search(since=ledger.now() + timedelta(seconds=5)),
+        "until": ledger.search(until=ledger.now() + timedelta(seconds=5), limit=1),
+    }
+    assert {asked: [each.journey for each in answer] for asked, answer in found.items()} == {
+        "name": ["a"],
+        "percent is no pattern": ["b"],
+        "no match": [],
+        "partner": ["b", "a"],
+        "stream": ["b"],
+        "digest": ["a"],
+        "other digest": [],
+        "repository id": ["a"],
+        "stage": ["a"],
+        "since": [],
+        "until": ["b"],
+    }
+    [summary] = ledger.search(digest="abcdef")
+    assert (summary.kind, summary.entries, summary.size, summary.repository, summary.stage) == (
+        "filed",
+        2,
+        5,
+        "xecm",
+        Stage.FILED,
+    )
+
+
+def test_what_began_with_an_order_is_found_while_it_is_open_or_was_changed_lately(ledger: Ledger) -> None:
+    ledger.append([Entry(journey, "ordered") for journey in ("open", "moved", "closed", "left")])
+    ledger.append([Entry("other", "packaged"), Entry("other", "ordered"), Entry("moved", "frozen", stage=Stage.FILED)])
+    ledger.append([Entry("closed", "closed", stage=Stage.CLEARED), Entry("left", "closed", stage=Stage.LEFT)])
+    soon = ledger.now() + timedelta(seconds=5)
+    assert sorted(ledger.begun("ordered", since=soon)) == ["moved", "open"]
+    assert sorted(ledger.begun("ordered", since=soon - timedelta(minutes=1))) == ["closed", "left", "moved", "open"]
+
+
+def test_a_case_is_opened_changed_and_resolved(ledger: Ledger) -> None:
+    ledger.append(
+        [
+            Entry(
+                "a",
+                "quarantined",
+                {"partner": "acme", "name": "x.csv", "case": {"code": "wrong-type", "reason": "no", "owner": "ops"}},
+            ),
+            Entry("b", "quarantined", {"partner": "zeta", "case": {"code": "empty", "due": "2026-11-23T10:00:00+01:00"}}),
+        ]
+    )
+    ledger.append([Entry("a", "assigned", {"case": {"state": "assigned", "owner": "anna"}})])
+    first, second = ledger.cases()
+    assert (first.journey, first.code, first.reason, first.owner, first.state) == (
+        "a",
+        "wrong-type",
+        "no",
+        "anna",
+        CaseState.ASSIGNED,
+    )
+    assert (first.partner, first.name) == ("acme", "x.csv")
+    assert (second.state, second.due) == (CaseState.NEW, datetime(2026, 11, 23, 9, tzinfo=UTC))
+    ledger.append([Entry("a", "resolved", {"case": {"state": "resolved"}})])
+    assert [case.journey for case in ledger.cases()] == ["b"]
+    assert [case.journey for case in ledger.cases(partner="acme", open_only=False)] == ["a"]
+    assert [case.journey for case in ledger.cases(state="new")] == ["b"]
+    assert ledger.verify().entries == 4
+
+
+def test_bytes_are_needed_until_journey_and_case_are_done(ledger: Ledger) -> None:
+    def at(journey: str, stage: Stage | None, **more: object) -> Entry:
+        return Entry(journey, "x", {"digest": journey, **more}, stage=stage)
+
+    ledger.append([at("open", Stage.FETCHED), at("left", Stage.LEFT), at("cleared", Stage.CLEARED), at("release", None)])
+    ledger.append([at("case", Stage.CLEARED, case={"code": "x"}), at("resolved", Stage.CLEARED, case={"state": "resolved"})])
+    assert ledger.open_digests() == {"open", "release", "case"}
+
+
+def test_ids_of_journeys_sort_by_time() -> None:
+    early, late = new_journey(datetime(2026, 1, 1, tzinfo=UTC)), new_journey(datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC))
+    assert early < late
+    assert len(early) == 36

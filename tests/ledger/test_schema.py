@@ -1,0 +1,104 @@
+"""The schema: made once by whoever comes first, and never older than the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect
+
+import blocks.ledger
+from blocks import migrations
+from blocks.errors import ConfigurationError, LedgerError, LedgerUnreachable
+from blocks.ledger import HEAD, Entry, Ledger
+from tests.ledger.workers import migrate, processes
+
+SECOND = """
+from alembic import op
+import sqlalchemy as sa
+
+revision, down_revision, branch_labels, depends_on = "0099", "{head}", None, None
+
+
+def upgrade():
+    op.add_column("journey", sa.Column("colour", sa.String()))
+    op.create_index("journey_colour", "journey", ["colour"])
+"""
+
+
+def test_a_ledger_that_was_not_made_says_so(empty: str) -> None:
+    with Ledger(empty) as ledger, pytest.raises((LedgerError, LedgerUnreachable)):
+        ledger.append([Entry("a", "arrived")])
+
+
+def test_several_processes_migrate_at_once(empty: str) -> None:
+    context = processes()
+    start, answers = context.Barrier(4), context.Queue()
+    workers = [context.Process(target=migrate, args=(empty, start, answers)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    assert sorted([answers.get(timeout=90) for _ in workers], key=str) == [1, 2, 3, 4]
+    for worker in workers:
+        worker.join(30)
+
+
+def test_a_migration_waits_for_another(empty: str) -> None:
+    with Ledger(empty) as other, Ledger(empty, timeout_seconds=0.3) as ledger:
+        if not other._db.postgres:
+            other._db.file.parent.mkdir()
+        with other._db.write() as connection:
+            other._db.lock(connection, "migration")
+            with pytest.raises(LedgerUnreachable, match="locked"):
+                ledger.migrate()
+        ledger.migrate()
+
+
+def test_the_record_verifies_after_a_migration_and_old_code_then_refuses(empty: str, tmp_path: Path) -> None:
+    with Ledger(empty) as ledger:
+        ledger.migrate()
+        ledger.append([Entry("a", "arrived", {"name": "x.csv"}), Entry("a", "fetched")])
+        ledger.checkpoint(lambda message: b"s", "k")
+        (tmp_path / "0099_second.py").write_text(SECOND.format(head=HEAD))
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.set_main_option("version_locations", f"{Path(migrations.__file__).parent / 'versions'};{tmp_path}")
+        config.set_main_option("path_separator", ";")
+        with ledger._db.write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        with ledger._db.read() as connection:
+            assert "colour" in {column["name"] for column in inspect(connection).get_columns("journey")}
+        assert ledger.verify().sealed == 2
+        with pytest.raises(LedgerError, match="schema 0099 was made by a newer version"):
+            ledger.migrate()
+
+
+def test_the_code_knows_the_newest_revision() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_the_code_and_the_schema_have_the_same_columns(ledger: Ledger) -> None:
+    tables = [value for name, value in vars(blocks.ledger).items() if hasattr(value, "columns") and name.startswith("_")]
+    assert len(tables) == 7
+    with ledger._db.read() as connection:
+        for table in tables:
+            found = {column["name"] for column in inspect(connection).get_columns(table.name)}
+            assert found == set(table.columns.keys()), table.name
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://localhost/x", "ledger.sqlite"])
+def test_what_is_no_place_for_a_ledger_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Ledger(url)
+
+
+def test_a_password_is_never_shown() -> None:
+    with Ledger("postgresql://me:secret@127.0.0.1:1/ledger") as ledger, pytest.raises(LedgerUnreachable) as caught:
+        ledger.now()
+    assert "secret" not in str(caught.value)
+    assert "me:***@127.0.0.1:1/ledger" in str(caught.value)

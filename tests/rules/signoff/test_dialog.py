@@ -1,0 +1,358 @@
+"""What approvers see. Whatever a partner calls a document, it is text and nothing else."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from blocks.outbound import Decision, Destination, Meaning, PackageFile, Requester
+from blocks.values import Finding, Severity, shown
+from tasks.rules.dialog import (
+    MOST_LINES,
+    Checked,
+    Form,
+    cell,
+    changes,
+    code,
+    form,
+    listing,
+    moment,
+    rows,
+    run_name,
+    size,
+    words,
+)
+from tasks.rules.signing import parse_answer
+from tests.rules.signoff.world import (
+    NOON,
+    PLACE,
+    TWO,
+    answer,
+    asked,
+    cast,
+    document,
+    matter,
+    package,
+    people,
+    stage,
+    stands,
+    terms,
+)
+
+CHECKED = Checked(3)
+
+
+def shown_form(*files: PackageFile, **told: Any) -> Form:
+    about = matter(package(*files))
+    given: dict[str, Any] = {"partner": "ACME Corporation", "checked": CHECKED, "zone": "Europe/Berlin", **told}
+    return form(about, terms(), people(), stands(about, terms()), asked(about), **given)
+
+
+def flat(markdown: str) -> list[Token]:
+    """All tokens of a text, as a renderer with HTML and tables sees it."""
+    tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(markdown)
+    return [inner for token in tokens for inner in (token, *(token.children or ()))]
+
+
+def bones(markdown: str) -> list[tuple[str, str]]:
+    """Everything but what stands in code spans: kinds of tokens, and the texts around."""
+    return [(token.type, token.content if token.type == "text" else "") for token in flat(markdown)]
+
+
+def spans(markdown: str) -> list[str]:
+    return [token.content for token in flat(markdown) if token.type == "code_inline"]
+
+
+def test_01_the_dialog_lists_partner_places_names_sizes_and_digest() -> None:
+    about = matter()
+    text = shown_form(link="http://127.0.0.1:4200/artifacts/1").description
+    for expected in (
+        "**3 documents**",
+        "**ACME Corporation**",
+        "`sftp://acme@sftp.acme.example:22/in`",
+        PLACE.key_fingerprint,
+        "`a.csv` · 1.2 kB (1,200 bytes)",
+        f"**`{about.package.digest[:8]}`**",
+        about.package.digest,
+        "Fay Moor (`fay`) (as stated, not proven)",
+        "nobody yet",
+        "Ann Weber (`ann`)",
+        "0 of 1",
+        "2026-11-22 12:00 UTC (2026-11-22 13:00 Europe/Berlin)",
+        "](http://127.0.0.1:4200/artifacts/1)",
+        "nothing found",
+    ):
+        assert expected in text
+
+
+def test_04_the_first_line_says_why_the_last_answer_did_not_count() -> None:
+    refused = parse_answer({})
+    text = shown_form(refused=refused).description
+    assert text.splitlines()[0].startswith("**Asked again: The field 'decision' was left empty")
+    assert "Asked again" not in shown_form().description
+
+
+def test_18_one_of_two_is_shown_with_who_signed_and_who_may() -> None:
+    about, under = matter(), terms(stage("pricing", 2))
+    vote = cast(answer("ann", about), about, under)
+    one = form(about, under, people(), stands(about, under, (vote,)), asked(about, 2), partner="ACME", checked=CHECKED)
+    assert "round 2; **1 of 2** signed" in one.description
+    assert "- Signed: Ann Weber (`ann`), approval" in one.description
+    assert one.approvers == ("bea", "cem")
+    assert run_name(about, stands(about, under, (vote,))) == "release acme/catalogue 2026-11-20: 3 documents, 1 of 2"
+
+
+def test_the_facts_of_the_form() -> None:
+    one = shown_form()
+    assert one.files == ("1. a.csv", "2. b.csv", "3. c.csv")
+    assert one.decisions == tuple(decision.value for decision in Decision)
+    assert one.meanings == tuple(meaning.value for meaning in Meaning)
+    single = shown_form(document("a.csv"))
+    assert single.files == ()
+    assert Decision.APPROVE_BUT.value not in single.decisions
+    assert one.shown != single.shown
+
+
+def test_what_changed_since_the_last_release() -> None:
+    before = package(document("a.csv"), document("b.csv", "old"), document("z.csv"))
+    found = changes(package(), before)
+    assert (found.added, found.changed, found.gone, found.same) == (("c.csv",), ("b.csv",), ("z.csv",), 1)
+    assert "1 new, 1 changed, 1 the same, 1 not among them" in shown_form(previous=before).description
+    moved = package(destinations=(Destination("sftp", "old.example", 22, "acme", "/in", ""),))
+    assert "**the destinations are not the same**" in shown_form(previous=moved).description
+
+
+LONG = "x" * 250 + ".pdf.exe"
+
+
+def findings(count: int) -> Checked:
+    row = Finding("bad", "`price` is <b>negative</b>", LONG, row=7, column="price", fix="mend it")
+    return Checked(1000, (row,) * count + (Finding("note", "odd", "a.csv", severity=Severity.NOTE),) * count)
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 7, 50, 51, 1000])
+def test_28_the_dialog_stays_short_for_any_package(count: int) -> None:
+    places = tuple(
+        Destination("sftp", f"h{n}.example", 22, "acme", "/" + "y" * 300, "SHA256:" + "k" * 43) for n in range(min(count, 20))
+    )
+    about = matter(
+        package(*(document(f"{n}{LONG}") for n in range(count)), destinations=places), requester=LONG, editors=("x",) * 9
+    )
+    under = terms(*TWO, stage("legal"), veto=["legal", "content"], proof="signature")
+    started = time.perf_counter()
+    one = form(
+        about,
+        under,
+        people(),
+        stands(about, under),
+        asked(about, 99),
+        partner=LONG * 3,
+        checked=findings(count),
+        link="https://prefect.example/artifacts/artifact/0196",
+        refused=parse_answer(None),
+        previous=package(),
+        zone="Europe/Berlin",
+    )
+    listing(about.package, findings(count))
+    assert time.perf_counter() - started < 1.5
+    assert len(one.description.splitlines()) < MOST_LINES
+    assert len(one.description) < 8000
+    if count > 6:
+        assert f"and {count - 6} more, in the full list" in one.description
+
+
+def test_a_long_name_keeps_its_ending() -> None:
+    assert ".pdf.exe`" in shown_form(document(LONG)).description
+
+
+EVIL = [
+    "<img src=x onerror=alert(1)>.csv",
+    "![](http://evil.example/pixel.png)",
+    "[click](http://evil.example)",
+    "http://evil.example/a.csv",
+    "www.evil.example",
+    "mail@evil.example",
+    "<http://evil.example>",
+    "`code` **bold** _it_ ~~no~~",
+    "``` fence",
+    "a|b|c",
+    "| - | - |",
+    "# heading",
+    "\n\n# heading\n",
+    "\r\n---\r\n",
+    "invoice\u202efdp.exe",
+    "\u2066hidden\u2069\u200b\ufeff",
+    "&lt;b&gt; &#60;",
+    "\\`\\<b>",
+    "`",
+    "``",
+    " ` ",
+    "   ",
+    "\x1b[31mred",
+    "{{ 1 + 1 }} {% raw %}",
+    "- [ ] todo",
+    "[x]: http://evil.example",
+    "$x^2$",
+    ":smile: @everyone #1",
+]
+nasty = st.lists(
+    st.sampled_from(
+        [
+            "`",
+            "``",
+            "<",
+            ">",
+            "![",
+            "](",
+            ")",
+            "|",
+            "\n",
+            "\r",
+            "\\",
+            "http://e.x",
+            "<img src=x>",
+            "&",
+            "*",
+            "_",
+            "\u202e",
+            " ",
+            "a",
+        ]
+    )
+    | st.characters(),
+    min_size=1,
+    max_size=12,
+).map("".join)
+
+
+def as_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def evil_form(text: str) -> str:
+    """A dialog in which every text from outside is this one."""
+    files = tuple(PackageFile(as_bytes(text) + bytes([65 + n]), 1200, "0" * 64, text, 3) for n in range(3))
+    place = Destination(text, text, 22, text, text, text)
+    about = matter(package(*files, destinations=(place,)), requester=text)
+    told = {"ann": {"name": (text + "\u2026")[:80]}, "bea": {"name": "x"}, "cem": {"groups": []}}
+    known = people(**told)
+    under = terms(stage("pricing", 2))
+    vote = cast(answer("ann", about), about, under, known=people())
+    now = stands(about, under, (vote,), known=known)
+    checked = Checked(3, (Finding(text, text, text, row=1, column=text, value=text, rule=text, fix=text),))
+    one = form(about, under, known, now, asked(about), partner=text, checked=checked, previous=package())
+    return one.description
+
+
+@given(nasty | st.text(min_size=1, max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_25_any_text_from_outside_changes_nothing_but_itself(text: str) -> None:
+    known = people()
+    if any(person.known_as(text) for person in known.people) or text.strip().casefold() in ("", "x"):
+        return
+    _unmoved(text)
+
+
+@pytest.mark.parametrize("text", EVIL)
+def test_25_markup_links_and_bidi_marks_are_shown_literally(text: str) -> None:
+    _unmoved(text)
+    description = shown_form(PackageFile(as_bytes(text), 1, "0" * 64, "id", 1)).description
+    literal = shown(as_bytes(text)).replace("\\\\", "\\")
+    assert any(span == literal for span in (s.replace("\\\\", "\\") for s in spans(description))), spans(description)
+
+
+def _unmoved(text: str) -> None:
+    hostile = evil_form(text)
+    assert_harmless(hostile)
+    # Two plain words that are too long, or too odd, to stand outside a code span: the same skeleton.
+    assert bones(hostile) == bones(evil_form("~~")) or _plain(text)
+    artifact = listing(package(document(text), document("b")), Checked(1, (Finding(text, text, text, fix=text),)))
+    assert_harmless(artifact)
+    assert bones(artifact) == bones(
+        listing(package(document("~"), document("b")), Checked(1, (Finding("~", "~", "~", fix="~"),)))
+    )
+
+
+def _plain(text: str) -> bool:
+    """It may stand as it is: words and nothing else."""
+    return words(text) == text or words((text + "…")[:80]) == (text + "…")[:80]
+
+
+def assert_harmless(markdown: str) -> None:
+    kinds = {token.type for token in flat(markdown)}
+    assert not kinds & {"link_open", "image", "html_inline", "html_block", "fence", "code_block", "hr", "html"}, kinds
+    assert all(char == "\n" or char == " " or unicodedata.category(char)[0] not in "CZ" for char in markdown)
+
+
+@given(nasty | st.text(max_size=90))
+@example("a`b")
+@example("` ")
+@settings(max_examples=300, deadline=None)
+def test_a_code_span_is_one_span_with_the_text_in_it(text: str) -> None:
+    for made in (code(text), cell(text)):
+        kinds = [token.type for token in flat(f"- x {made} y")]
+        assert kinds.count("code_inline") == (1 if text else 0), made
+        assert not {"html_inline", "link_open", "image", "em_open", "strong_open"} & set(kinds)
+    assert "|" not in cell(text)
+    row = f"| a | b |\n|---|---|\n| {cell(text)} | 2 |"
+    assert [token.type for token in flat(row)].count("td_open") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ann Weber", "Ann Weber"),
+        ("Dan O’Neill, Dr.", "Dan O’Neill, Dr."),
+        ("Öztürk-Li", "Öztürk-Li"),
+        ("www.evil.example", "`www.evil.example`"),
+        ("_x_", "`_x_`"),
+        ("- x", "`- x`"),
+        ("", "–"),
+    ],
+)
+def test_words(text: str, expected: str) -> None:
+    assert words(text) == expected
+
+
+def test_a_link_that_is_no_plain_address_is_left_out() -> None:
+    for link in ("javascript:alert(1)", "http://x/) ![](http://evil", "data:text/html,x", "http://x/`<b>"):
+        assert "](" not in shown_form(link=link).description
+
+
+def test_the_full_list_has_every_document() -> None:
+    text = listing(package(*(document(f"{n}.csv") for n in range(1000))))
+    assert text.count("| `") >= 1000
+    assert "| 1000 | `999.csv` |" in text
+    assert rows(package())[2]["name"] == "c.csv"
+
+
+def test_a_proven_requester_is_told_apart() -> None:
+    about = matter()
+    proven = matter(requester=None)
+    assert (
+        "a schedule or event"
+        in form(proven, terms(), people(), stands(proven, terms()), asked(proven), partner="A", checked=CHECKED).description
+    )
+    told = type(about)(about.package, about.run, Requester("fay", proven=True))
+    text = form(told, terms(), people(), stands(told, terms()), asked(told), partner="A", checked=CHECKED).description
+    assert "(proven)" in text
+    assert "Until" not in text
+
+
+def test_sizes_and_moments() -> None:
+    assert [size(n) for n in (0, 1, 1000, 5 * 1024**3)] == [
+        "0 bytes",
+        "1 byte",
+        "1.0 kB (1,000 bytes)",
+        "5.4 GB (5,368,709,120 bytes)",
+    ]
+    assert moment(NOON, "UTC") == "2026-11-20 12:00 UTC"
+    assert moment(NOON + timedelta(days=200), "Europe/Berlin") == "2027-06-08 12:00 UTC (2027-06-08 14:00 Europe/Berlin)"

@@ -1,0 +1,158 @@
+"""Templates over facts: what they may hold, and that no partner's word ever leaves its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blocks.values import Arrival, Collision, Document, Filing, Grant, Inbound, RemoteFile, Right, Verdict
+from tasks.rules.filing import check_templates, plan, render, unfilled
+
+RECEIVED = datetime(2026, 11, 20, 9, 5, tzinfo=UTC)
+
+
+def inbound(**target: object) -> Inbound:
+    return Inbound.model_validate(
+        {
+            "endpoint": "drop",
+            "folder": "/out",
+            "classify": [{"pattern": r"(?P<kind>[^_]*)_(?P<reference>.*)\.csv", "doctype": "statement"}],
+            "target": {"repository": "ecm", "folder": "In/{partner}", **target},
+        }
+    )
+
+
+def planned(stream: Inbound, name: bytes = b"a_b.csv", **facts: str) -> Filing:
+    document = Document("j1", name, 7, "d" * 64, Path("/spool/d"), "text/plain")
+    modified = datetime(2020, 1, 1, tzinfo=UTC)
+    arrival = Arrival("j1", "acme", "statements", RemoteFile("/out", name, 7, modified), RECEIVED)
+    return plan(document, Verdict("j1", "statement", facts=facts), stream, "acme", "statements", arrival)
+
+
+def test_a_filing_says_everything_that_was_agreed() -> None:
+    stream = inbound(
+        folder="/Suppliers/{partner}/{received:%Y-%m}/",
+        name="{kind} {reference}.{extension}",
+        categories={"Document": {"Reference": "{reference}", "Tags": ["{stream}", "{stem}", "{received}"]}},
+        records_class="Statements",
+        access=[{"who": "Accounts", "right": "read"}],
+        collision="keep both",
+    )
+    assert planned(stream, kind="stmt", reference="R/1") == Filing(
+        journey="j1",
+        name="stmt R_1.csv",
+        folder=("Suppliers", "acme", "2026-11"),
+        path=Path("/spool/d"),
+        digest="d" * 64,
+        size=7,
+        media_type="text/plain",
+        categories={"Document": {"Reference": "R/1", "Tags": ("statements", "a_b", "2026-11-20")}},
+        records_class="Statements",
+        access=(Grant(who="Accounts", right=Right.READ),),
+        modified=datetime(2020, 1, 1, tzinfo=UTC),
+        collision=Collision.KEEP_BOTH,
+    )
+
+
+HOSTILE = st.text(max_size=30) | st.sampled_from(
+    ["..", ".", "", "/", "../..", "a/../../b", "..\\..", "/etc", "\0", "{digest}", "{x.__class__}"]
+)
+
+
+@given(HOSTILE, HOSTILE, st.binary(max_size=40))
+def test_no_fact_adds_leaves_or_climbs_a_level(kind: str, reference: str, name: bytes) -> None:
+    filing = planned(inbound(folder="In/{kind}/{reference}/x", name="{name}"), name or b"x", kind=kind, reference=reference)
+    assert len(filing.folder) == 4
+    assert (filing.folder[0], filing.folder[3]) == ("In", "x")
+    for segment in (*filing.folder, filing.name):
+        assert segment.strip()
+        assert segment not in (".", "..")
+        assert not {"/", "\\", "\0", "\n"} & set(segment)
+    assert filing.name.encode("utf-8"), "a name that can be written down in UTF-8"
+
+
+@given(st.text(max_size=40))
+def test_a_fact_is_never_a_template(value: str) -> None:
+    assert render("{a}|{a}", {"a": value}, RECEIVED) == f"{value}|{value}"
+
+
+REFUSED = [
+    "{a.__class__}",
+    "{a[0]}",
+    "{0}",
+    "{}",
+    "{a!r}",
+    "{a:>99999999}",
+    "{received.year}",
+    "{received:{a}}",
+    "{received:%-%n}",
+    "{a",
+    "a}",
+    "{A}",
+]
+
+
+@pytest.mark.parametrize("template", REFUSED)
+def test_no_attributes_indexes_conversions_or_widths(template: str) -> None:
+    with pytest.raises(ValueError, match=r"template|can be used"):
+        render(template, {"a": "x", "0": "y", "A": "z"}, RECEIVED)
+    assert list(check_templates(inbound(folder=f"In/{template}")))
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        pytest.param({"folder": "In/{partner}/{kind}/{rows}"}, None, id="facts of profile, name and content"),
+        pytest.param({"folder": "In/{sort}"}, "{sort} is not known", id="a fact that nobody tells"),
+        pytest.param({"name": "{invoice}.pdf"}, "name: {invoice}", id="the same in a name"),
+        pytest.param({"categories": {"C": {"A": ["x", "{nope}"]}}}, "C/A: {nope}", id="the same in one of several values"),
+        pytest.param({"folder": "In/../Secret"}, "'..'", id="a way up"),
+        pytest.param({"folder": "In//x"}, "without empty", id="a level without a name"),
+        pytest.param({"folder": ""}, "without empty", id="no folder"),
+        pytest.param({"name": "x/{name}"}, "without /", id="a path for a name"),
+    ],
+)
+def test_templates_are_checked_with_the_profile(target: dict[str, object], said: str | None) -> None:
+    problems = list(check_templates(inbound(**target)))
+    assert bool(problems) is (said is not None)
+    assert said is None or said in problems[0]
+
+
+def test_a_fact_must_be_known_of_every_file_that_the_stream_recognises() -> None:
+    stream = inbound(folder="In/{kind}")
+    other = replace_classify(stream, r".*\.pdf", "invoice")
+    assert not list(check_templates(stream))
+    assert "'.*\\\\.pdf'" in next(iter(check_templates(other)))
+
+
+def replace_classify(stream: Inbound, pattern: str, doctype: str) -> Inbound:
+    return Inbound.model_validate(
+        {**stream.model_dump(), "classify": [*stream.model_dump()["classify"], {"pattern": pattern, "doctype": doctype}]}
+    )
+
+
+def test_a_fact_that_this_document_lacks_is_a_finding_before_anything_is_filed() -> None:
+    stream = inbound(folder="In/{kind}", name="{reference}")
+    assert [f.code for f in unfilled("a.csv", {"kind": "x", "reference": "y"}, stream)] == []
+    found = list(unfilled("a.csv", {"kind": " "}, stream))
+    assert [(finding.code, finding.rule) for finding in found] == [
+        ("missing-fact", "folder uses {kind}"),
+        ("missing-fact", "name uses {reference}"),
+    ]
+
+
+def test_a_name_that_is_not_utf_8_is_written_out() -> None:
+    assert planned(inbound(), b"M\xfcller_1.csv").name == "M\\xfcller_1.csv".replace("\\", "_")
+
+
+def test_an_unsniffed_document_has_no_media_type_of_its_own() -> None:
+    document = Document("j1", b"a", 1, "d", Path("/x"))
+    arrival = Arrival("j1", "acme", "s", RemoteFile("/out", b"a", 1, None), RECEIVED)
+    filing = plan(document, Verdict("j1", "invoice"), inbound(), "acme", "s", arrival)
+    assert filing.media_type == "application/octet-stream"
+    assert replace(filing, media_type="") != filing

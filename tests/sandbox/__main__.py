@@ -1,0 +1,112 @@
+"""``python -m tests.sandbox serve extended-ecm|sftp|all``: stand-ins for the repository and the partner's server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+
+from tests.sandbox import SERVICES
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+class Running(Protocol):
+    def stop(self) -> None: ...
+
+
+@app.callback()
+def main() -> None:
+    """Stand-ins for the outside world, on loopback, kept in a folder."""
+
+
+@app.command()
+def serve(
+    services: Annotated[list[str], typer.Argument(help="extended-ecm, sftp, or all")],
+    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="First port; each further service takes the next one; 0 chooses free ones")] = 0,
+    base_path: Annotated[str, typer.Option(help="Where Extended ECM is mounted")] = "/cs/cs",
+    data: Annotated[Path, typer.Option(help="Everything is kept here and survives a restart")] = Path(".countersign/sandbox"),
+    config: Annotated[Path | None, typer.Option(help="JSON that replaces entries of the seed of Extended ECM")] = None,
+    fault: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, as often as needed: lost-answer=3")] = None,
+    user: Annotated[str, typer.Option(help="Login at the SFTP server")] = "acme",
+    password: Annotated[str, typer.Option(help="Its password")] = "acme",
+    until_stdin_closes: Annotated[bool, typer.Option(help="End also when standard input closes")] = False,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C. Prints one JSON line per service when it is ready.
+
+    Example: python -m tests.sandbox serve all --port 9000 --fault lost-answer=1
+    """
+    wanted = list(SERVICES) if "all" in services else services
+    unknown = set(wanted) - set(SERVICES)
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(SERVICES)}, all")
+    faults = dict(item.partition("=")[::2] for item in fault or [])
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    running: list[Running] = []
+    try:
+        for position, name in enumerate(wanted):
+            its_port = port + position if port else 0
+            if name == "extended-ecm":
+                seed = json.loads(config.read_text("utf-8")) if config else None
+                started, line = extended_ecm(data / "extended-ecm", host, its_port, base_path, seed, faults)
+            else:
+                started, line = sftp(data / "sftp", host, its_port, user, password)
+            running.append(started)
+            print(json.dumps(line), flush=True)
+        if until_stdin_closes:
+            threading.Thread(target=end_with_stdin, args=(ended,), daemon=True).start()
+        ended.wait()
+    finally:
+        for service in reversed(running):
+            service.stop()
+
+
+def extended_ecm(
+    data: Path, host: str, port: int, base_path: str, seed: Any, faults: dict[str, str]
+) -> tuple[Running, dict[str, Any]]:
+    from tests.sandbox.extended_ecm import ExtendedEcmSandbox
+
+    try:
+        service = ExtendedEcmSandbox(data, host=host, port=port, base_path=base_path, seed=seed, faults=faults)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    service.start()
+    return service, service.described()
+
+
+def sftp(root: Path, host: str, port: int, user: str, password: str) -> tuple[Running, dict[str, Any]]:
+    from tests.sandbox.sftp import SftpSandbox
+
+    root.mkdir(parents=True, exist_ok=True)
+    service = SftpSandbox(root, users={user: password}, host=host, port=port, host_key=root.parent / "sftp_host_key")
+    service.start()
+    line = {
+        "service": "sftp",
+        "url": f"sftp://{host}:{service.port}",
+        "user": user,
+        "password": password,
+        "host": host,
+        "port": service.port,
+        "host_key": service.fingerprint,
+        "root": str(root),
+    }
+    return service, line
+
+
+def end_with_stdin(ended: threading.Event) -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    ended.set()
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m tests.sandbox")

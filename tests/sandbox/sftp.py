@@ -1,0 +1,428 @@
+"""A partner's SFTP server for the demo, the tests and the benchmarks: paramiko's server side over a folder, on loopback.
+
+It misbehaves on demand: ``faults`` is a mapping that may be changed while the server runs. A fault is on while its value is a
+number above zero (numbers may be written as text).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import hmac
+import io
+import logging
+import os
+import posixpath
+import random
+import socket
+import stat
+import threading
+from collections.abc import Callable, Mapping, MutableMapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeAlias
+
+import paramiko
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from paramiko.message import Message
+from paramiko.sftp import CMD_NAMES, SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OK, SFTP_OP_UNSUPPORTED, SFTP_PERMISSION_DENIED
+
+FAULTS: Mapping[str, str] = {
+    "slow": "seconds before each answer",
+    "drop-after": "cut each connection after so many bytes of file content",
+    "short-reads": "at most so many bytes in one answer",
+    "reorder": "answer waiting requests in another order",
+    "no-posix-rename": "no renaming over an existing name",
+    "max-handles": "at most so many open files on a connection",
+    "full": "no space left for what is written",
+    "deny-delete": "nothing may be removed or renamed away",
+    "deny-write": "nothing may be created",
+    "lost-rename": "do the next so many renames, and cut the connection before answering",
+    "lost-before-rename": "cut the connection before the next so many renames are done",
+    "odd-names": "listings also name '../odd.csv', 'odd/name.csv' and an empty name",
+    "new-host-key": "show another host key after the next start",
+}
+
+_NO_SPACE = 14
+_LOG = "sandbox.ssh"
+logging.getLogger(_LOG).setLevel(logging.CRITICAL)
+_libc = ctypes.CDLL(None, use_errno=True)
+Value: TypeAlias = str | float
+
+
+class SftpSandbox:
+    """The server. ``users`` maps names to passwords, ``public_keys`` names to ``authorized_keys`` lines; ``root`` is all they see.
+
+    With ``host_key`` the key is kept in that file, else it lives as long as this object.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        users: Mapping[str, str] | None = None,
+        public_keys: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        host_key: Path | None = None,
+        faults: MutableMapping[str, Value] | None = None,
+    ) -> None:
+        self.root = root.resolve()
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.users, self.public_keys = dict(users or {}), dict(public_keys or {})
+        self.host, self.port = host, port
+        self.faults: MutableMapping[str, Value] = {} if faults is None else faults
+        self.stopping = threading.Event()
+        self._key_file, self._key = host_key, _host_key(host_key)
+        self._transports: list[paramiko.Transport] = []
+        self._listener: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self._key.fingerprint)
+
+    @property
+    def url(self) -> str:
+        return f"sftp://{self.host}:{self.port}"
+
+    def start(self) -> Self:
+        if self.fault("new-host-key"):
+            if self._key_file is not None:
+                self._key_file.unlink(missing_ok=True)
+            self._key = _host_key(self._key_file)
+            del self.faults["new-host-key"]
+        self.stopping.clear()
+        self._listener = socket.create_server((self.host, self.port), backlog=100)
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, args=(self._listener,), name="sftp sandbox", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        self.stopping.set()
+        if self._listener is not None and self._thread is not None:
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which close() alone does not
+            self._thread.join(10)
+            self._listener.close()
+            self._listener = None
+        self.cut()
+
+    def cut(self) -> None:
+        """End all connections."""
+        for transport in self._transports:
+            transport.close()
+            transport.packetizer.complete_handshake()  # ends its timer thread
+        self._transports.clear()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def fault(self, name: str) -> float:
+        """The value of a fault; 0 when it is off."""
+        assert name in FAULTS, name
+        return float(self.faults.get(name) or 0)
+
+    def spend(self, name: str) -> bool:
+        """True if a fault that counts down is on; takes one off."""
+        left = self.fault(name)
+        if left:
+            self.faults[name] = left - 1
+        return bool(left)
+
+    def _serve(self, listener: socket.socket) -> None:
+        while not self.stopping.is_set():
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            self._transports = [transport for transport in self._transports if transport.is_active()]
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            transport = paramiko.Transport(connection)
+            transport.set_log_channel(_LOG)
+            transport.add_server_key(self._key)
+            transport.set_subsystem_handler("sftp", _Wire, _Files, self)
+            self._transports.append(transport)
+            transport.start_server(event=threading.Event(), server=_Door(self))
+
+
+def _host_key(place: Path | None) -> paramiko.PKey:
+    """The key kept in ``place``, or a new one."""
+    if place is not None and place.exists():
+        private = place.read_text()
+    else:
+        private = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+        if place is not None:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch(mode=0o600)
+            place.write_text(private)
+    return paramiko.Ed25519Key.from_private_key(io.StringIO(private))
+
+
+class _Door(paramiko.ServerInterface):
+    """Who may come in."""
+
+    def __init__(self, sandbox: SftpSandbox) -> None:
+        self._sandbox = sandbox
+
+    def get_allowed_auths(self, username: str) -> str:
+        return ",".join([*(["publickey"] if self._sandbox.public_keys else []), *(["password"] if self._sandbox.users else [])])
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        wanted = self._sandbox.users.get(username)
+        fits = wanted is not None and hmac.compare_digest(wanted.encode(), password.encode())
+        return paramiko.AUTH_SUCCESSFUL if fits else paramiko.AUTH_FAILED
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        fits = key.get_base64() in self._sandbox.public_keys.get(username, "").split()
+        return paramiko.AUTH_SUCCESSFUL if fits else paramiko.AUTH_FAILED
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.OPEN_SUCCEEDED if kind == "session" else paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+
+
+class _ByteNames(Message):
+    """A request whose names need not be UTF-8: other bytes become surrogates, as in Python's own file functions."""
+
+    def get_text(self) -> str:
+        return self.get_string().decode("utf-8", "surrogateescape")
+
+
+class _Dropped(EOFError):
+    """This connection was cut on purpose."""
+
+
+class _Wire(paramiko.SFTPServer):
+    """paramiko's server with byte-exact names, the posix-rename extension, and the faults that concern the wire."""
+
+    def __init__(self, channel: paramiko.Channel, name: str, server: paramiko.ServerInterface, *args: Any) -> None:
+        super().__init__(channel, name, server, *args)
+        self._sandbox: SftpSandbox = args[1]
+        self._held: list[tuple[int, Message]] = []
+        self.server.wire = self
+        self._moved = 0
+
+    def _send_server_version(self) -> int:
+        kind, data = self._read_packet()
+        version = int.from_bytes(data[:4])
+        greeting = Message()
+        greeting.add_int(3)
+        if not self._sandbox.fault("no-posix-rename"):
+            greeting.add_string(b"posix-rename@openssh.com")
+            greeting.add_string(b"1")
+        self._send_packet(2, greeting)
+        return version if kind else 0
+
+    def _process(self, kind: int, number: int, message: Message) -> None:
+        self._sandbox.stopping.wait(self._sandbox.fault("slow"))
+        if kind not in CMD_NAMES or self._sandbox.stopping.is_set():
+            raise EOFError
+        super()._process(kind, number, _ByteNames(message.get_remainder()))
+
+    def _send_status(self, number: int, code: int, desc: str | None = None) -> None:
+        # Version 3 has no code for a full disk; like other servers we say it in words.
+        if code == _NO_SPACE:
+            code, desc = SFTP_FAILURE, "No space left on device"
+        super()._send_status(number, code, desc)
+
+    def _send_packet(self, kind: int, packet: Message) -> None:
+        if not self._sandbox.fault("reorder"):
+            super()._send_packet(kind, packet)
+            return
+        self._held.append((kind, packet))
+        if not self.sock.recv_ready() or len(self._held) > 20:
+            held, self._held = self._held, []
+            random.shuffle(held)
+            for kind, packet in held:
+                super()._send_packet(kind, packet)
+
+    def carried(self, count: int) -> None:
+        """Count file content; cut the connection when it is due."""
+        self._moved += count
+        limit = self._sandbox.fault("drop-after")
+        if limit and self._moved > limit:
+            self.drop()
+
+    def drop(self) -> None:
+        self.sock.get_transport().sock.shutdown(socket.SHUT_RDWR)
+        raise _Dropped
+
+    @property
+    def open_files(self) -> int:
+        return len(self.file_table)
+
+
+P = ParamSpec("P")
+
+
+def _answered(act: Callable[Concatenate[Any, P], Any]) -> Callable[Concatenate[Any, P], Any]:
+    """What the operating system refuses becomes an SFTP status."""
+
+    @functools.wraps(act)
+    def wrapped(self: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+        try:
+            return act(self, *args, **kwargs)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return _NO_SPACE
+            return paramiko.SFTPServer.convert_errno(error.errno or 0)
+
+    return wrapped
+
+
+class _Files(paramiko.SFTPServerInterface):
+    """The folder, never left: neither by ``..`` nor through a link."""
+
+    wire: _Wire
+
+    def __init__(self, server: paramiko.ServerInterface, sandbox: SftpSandbox) -> None:
+        super().__init__(server)
+        self._sandbox = sandbox
+
+    def _place(self, path: str, *, follow: bool = True) -> str:
+        """Where a path is on this machine. What is outside of the root does not exist."""
+        inside = posixpath.normpath("/" + path)
+        root = str(self._sandbox.root)
+        place = root + inside if inside not in ("/", "//") else root
+        anchor = os.path.realpath(place if follow else os.path.dirname(place)) if place != root else root
+        if anchor != root and not anchor.startswith(root + "/"):
+            raise PermissionError(errno.EACCES, "outside of the sandbox")
+        return place
+
+    @_answered
+    def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> Any:
+        writing = flags & (os.O_WRONLY | os.O_RDWR)
+        if writing and self._sandbox.fault("deny-write"):
+            return SFTP_PERMISSION_DENIED
+        most = self._sandbox.fault("max-handles")
+        if most and self.wire.open_files >= most:
+            return SFTP_FAILURE
+        place = self._place(path, follow=not flags & os.O_EXCL)
+        return _Open(os.open(place, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o644), self._sandbox, self.wire)
+
+    @_answered
+    def list_folder(self, path: str) -> Any:
+        entries = []
+        with os.scandir(self._place(path)) as found:
+            for entry in found:
+                entries.append(_attributes(entry.stat(follow_symlinks=False), entry.name))
+        if self._sandbox.fault("odd-names"):
+            entries += [_attributes(self._sandbox.root.stat(), name) for name in ("../odd.csv", "odd/name.csv", "")]
+            for odd in entries[-3:]:
+                odd.st_mode = stat.S_IFREG | 0o644
+        return entries
+
+    @_answered
+    def stat(self, path: str) -> Any:
+        return _attributes(os.stat(self._place(path)))
+
+    @_answered
+    def lstat(self, path: str) -> Any:
+        return _attributes(os.lstat(self._place(path, follow=False)))
+
+    @_answered
+    def remove(self, path: str) -> int:
+        if self._sandbox.fault("deny-delete"):
+            return SFTP_PERMISSION_DENIED
+        os.unlink(self._place(path, follow=False))
+        return SFTP_OK
+
+    @_answered
+    def rename(self, oldpath: str, newpath: str) -> int:
+        return self._renamed(oldpath, newpath, _rename_new)
+
+    @_answered
+    def posix_rename(self, oldpath: str, newpath: str) -> int:
+        if self._sandbox.fault("no-posix-rename"):
+            return SFTP_OP_UNSUPPORTED
+        return self._renamed(oldpath, newpath, os.replace)
+
+    def _renamed(self, old: str, new: str, act: Callable[[str, str], None]) -> int:
+        if self._sandbox.fault("deny-delete"):
+            return SFTP_PERMISSION_DENIED
+        if self._sandbox.spend("lost-before-rename"):
+            self.wire.drop()
+        act(self._place(old, follow=False), self._place(new, follow=False))
+        if self._sandbox.spend("lost-rename"):
+            self.wire.drop()
+        return SFTP_OK
+
+    @_answered
+    def mkdir(self, path: str, attr: paramiko.SFTPAttributes) -> int:
+        os.mkdir(self._place(path, follow=False))
+        return SFTP_OK
+
+    @_answered
+    def rmdir(self, path: str) -> int:
+        os.rmdir(self._place(path, follow=False))
+        return SFTP_OK
+
+    @_answered
+    def chattr(self, path: str, attr: paramiko.SFTPAttributes) -> int:
+        paramiko.SFTPServer.set_file_attr(self._place(path), attr)
+        return SFTP_OK
+
+    @_answered
+    def readlink(self, path: str) -> Any:
+        return os.readlink(self._place(path, follow=False))
+
+    def canonicalize(self, path: str) -> bytes:  # type: ignore[override]  # bytes, so that no name is lost
+        return posixpath.normpath("/" + path).encode("utf-8", "surrogateescape")
+
+    def symlink(self, target_path: str, path: str) -> int:
+        return SFTP_NO_SUCH_FILE
+
+
+class _Open(paramiko.SFTPHandle):
+    """An open file."""
+
+    def __init__(self, descriptor: int, sandbox: SftpSandbox, wire: _Wire) -> None:
+        super().__init__()
+        self._descriptor, self._sandbox, self._wire = descriptor, sandbox, wire
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    @_answered
+    def read(self, offset: int, length: int) -> Any:
+        short = int(self._sandbox.fault("short-reads"))
+        data = os.pread(self._descriptor, min(length, short or length, 256 * 1024), offset)
+        self._wire.carried(len(data))
+        return data
+
+    @_answered
+    def write(self, offset: int, data: bytes) -> int:
+        if self._sandbox.fault("full"):
+            return _NO_SPACE
+        os.pwrite(self._descriptor, data, offset)
+        self._wire.carried(len(data))
+        return SFTP_OK
+
+    @_answered
+    def stat(self) -> Any:
+        return _attributes(os.fstat(self._descriptor))
+
+    @_answered
+    def chattr(self, attr: paramiko.SFTPAttributes) -> int:
+        if attr.st_atime is not None and attr.st_mtime is not None:
+            os.utime(self._descriptor, (attr.st_atime, attr.st_mtime))
+        return SFTP_OK
+
+
+def _attributes(status: os.stat_result, name: str = "") -> paramiko.SFTPAttributes:
+    told = paramiko.SFTPAttributes.from_stat(status)
+    told.filename = name.encode("utf-8", "surrogateescape")
+    return told
+
+
+def _rename_new(old: str, new: str) -> None:
+    """Rename without overwriting, in one step (renameat2 with RENAME_NOREPLACE)."""
+    if _libc.renameat2(-100, os.fsencode(old), -100, os.fsencode(new), 1) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,0 +1,38 @@
+"""Runs the sender as its command does; with ``--die-at N`` it is killed when it writes down its N-th step of a delivery."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterable
+
+import typer
+
+from deployments.sender.store import Parcel, Step, Store
+from deployments.sender_commands import sender
+
+
+def die_at(number: int, *, written: bool) -> None:
+    """From now on: kill -9 of this process at the N-th step that a delivery writes down, just before or just after it is."""
+    move, count = Store.move, 0
+
+    def counted(self: Store, parcels: Iterable[Parcel], step: Step) -> list[Parcel]:
+        nonlocal count
+        told = list(parcels)
+        count += bool(told)
+        if told and count == number and not written:
+            os.kill(os.getpid(), signal.SIGKILL)
+        moved = move(self, told, step)
+        if told and count == number and written:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return moved
+
+    Store.move = counted  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--die-at":
+        die_at(int(sys.argv[2]), written=True)
+        del sys.argv[1:3]
+    typer.run(sender)

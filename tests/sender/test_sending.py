@@ -1,0 +1,463 @@
+"""What leaves, and what does not: a real sender, a real OpenSSH server as the partner."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from blocks.errors import SenderUnreachable, SendRefused
+from blocks.outbound import Delivered, Package, Refusal
+from blocks.profile import load_partner
+from blocks.seals import signed as sealed_by
+from blocks.spool import Spool, place_in
+from blocks.values import Proof
+from deployments.people import load_people
+from deployments.sender.delivery import Freight, deliver
+from deployments.sender.proofs import signature_holds
+from deployments.sender.store import Step, Store
+from tests.sender.conftest import ROOT, House
+from tests.sender.driver import die_at
+
+THREE = (b"one", b"two" * 1000, b"")
+
+
+def test_a_signed_package_arrives_whole_and_proven(house: House) -> None:
+    release = house.outgoing(house.package(*THREE))
+    release.approve(house.newcomer())
+    [arrived] = release.send()
+    assert arrived.complete
+    assert house.received(release.matter_package) == {"1.csv": THREE[0], "2.csv": THREE[1], "3.csv": THREE[2]}
+    assert [(file.name, file.proof, file.approved == file.read == file.sent == file.proven) for file in arrived.files] == [
+        (name, Proof.READ_BACK, True) for name in (b"1.csv", b"2.csv", b"3.csv")
+    ]
+    house.folder(release.matter_package).joinpath("1.csv").unlink()  # the partner collects
+    assert release.send() == [arrived], "asked again: told the same"
+    assert "1.csv" not in house.received(release.matter_package), "and not sent again"
+
+
+def test_checksums_a_manifest_and_the_done_file_last(quiet_house: House) -> None:
+    house = quiet_house
+    place = {"endpoint": "drop", "folder": f"{house.remote}/{{order}}"}
+    house.agree(destinations=[{**place, "sidecar": "{name}.sha256", "manifest": "{order}.json", "done_file": "{order}.done"}])
+    anna = house.newcomer()
+    release = house.outgoing(house.package(b"one", b"two"))
+    order = release.matter_package.order
+    with house.sender(), watched(house.folder(release.matter_package)) as seen:
+        release.approve(anna)
+        [arrived] = release.send()
+    assert arrived.complete
+    received = house.received(release.matter_package)
+    assert set(received) == {"1.csv", "2.csv", "1.csv.sha256", "2.csv.sha256", f"{order}.json", f"{order}.done"}
+    checked = subprocess.run(
+        ["sha256sum", "--strict", "-c", "1.csv.sha256", "2.csv.sha256"], cwd=house.folder(release.matter_package), check=False
+    )
+    assert checked.returncode == 0
+    assert all(names >= set(received) for names in seen if f"{order}.done" in names), "whoever sees the done file sees all"
+    assert [file.name for file in arrived.files] == [b"1.csv", b"2.csv"]
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[list[set[str]]]:
+    """What a partner's program sees, looking without a pause."""
+    seen: list[set[str]] = []
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            seen.append({name for name in os.listdir(folder) if not name.startswith(".")})
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+# --------------------------------------------------------------------------------------------- what does not leave
+
+
+def test_bytes_changed_in_the_spool_never_leave_not_even_under_a_temporary_name(house: House) -> None:
+    release = house.outgoing(house.package(b"one", b"two"))
+    release.approve(house.newcomer())
+    changed = place_in(house.home / "spool", release.matter_package.files[1].sha256)
+    changed.chmod(0o600)
+    changed.write_bytes(b"TWO")
+    with (
+        watched_raw(house.folder(release.matter_package)) as names,
+        pytest.raises(SendRefused, match="other bytes stand there"),
+    ):
+        release.send()
+    assert names == set()
+    changed.write_bytes(b"two")
+    assert release.send()[0].complete, "fetched again with an equal digest: the votes stand"
+
+
+@contextmanager
+def watched_raw(folder: Path) -> Iterator[set[str]]:
+    names: set[str] = set()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            names.update(os.listdir(folder))
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield names
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_link_in_the_spool_does_not_carry_the_senders_secrets_out(house: House) -> None:
+    secret = (house.state / "seal.pem").read_bytes()
+    package = house.package(secret)
+    release = house.outgoing(package)
+    release.approve(house.newcomer())
+    place = place_in(house.home / "spool", package.files[0].sha256)
+    place.unlink()
+    place.symlink_to(house.state / "seal.pem")
+    with pytest.raises(SendRefused, match="cannot be read"):
+        release.send()
+    assert house.received(package) == {}
+
+
+def test_votes_that_do_not_hold(house: House) -> None:
+    anna, ben = house.newcomer(), house.newcomer()
+    release, other = house.outgoing(house.package(b"one")), house.outgoing(house.package(b"two"))
+    vote = other.approve(anna)
+    with pytest.raises(SendRefused, match="not complete"):
+        release.send([])
+    with pytest.raises(SendRefused, match="not complete"):
+        release.send([vote])
+    forged = replace(vote, package=release.matter_package.digest, run=release.run)
+    for seal in (vote.seal, "", base64.b64encode(b"x" * 64).decode()):
+        with pytest.raises(SendRefused, match="does not bear this sender's seal"):
+            release.send([replace(forged, seal=seal)])
+    assert house.received(release.matter_package) == {}
+    rejected = release.judge(release.answer(ben, house.code(ben), decision="reject", comment="no"))
+    assert not isinstance(rejected, Refusal)
+    assert isinstance(release.judge(release.answer(ben, "111111")), Refusal)
+    with pytest.raises(SendRefused, match="rejected"):
+        release.send([]), "a rejection that the caller keeps to itself"
+    assert house.received(release.matter_package) == {}
+
+
+def test_who_was_taken_out_of_the_people_file_has_lost_the_vote(house: House) -> None:
+    anna = house.newcomer()
+    release = house.outgoing(house.package(b"one"))
+    release.approve(anna)
+    house.people(without=anna)
+    try:
+        with pytest.raises(SendRefused, match="not complete"):
+            release.send()
+    finally:
+        house.people()
+    assert house.received(release.matter_package) == {}
+
+
+def test_destinations_come_from_the_reviewed_profile_only(house: House) -> None:
+    anna = house.newcomer()
+    honest = house.package(b"one")
+    (destination,) = honest.destinations
+    elsewhere = house.remote / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    for change in (
+        {"path": str(elsewhere)},
+        {"path": f"{house.remote}/{honest.order}/../elsewhere"},
+        {"user": "mallory"},
+        {"port": 2200},
+        {"key_fingerprint": ""},
+    ):
+        release = house.outgoing(replace(honest, order=f"{honest.order}", destinations=(replace(destination, **change),)))
+        with house.client():
+            release.judge(release.answer(anna, house.code(anna)))
+        with Store(house.state) as store:
+            _forget(store, anna)
+        if not release.votes:
+            pytest.fail("the vote is not what this test asks about")
+        with pytest.raises(SendRefused, match="in the reviewed profile"):
+            release.send()
+    assert list(elsewhere.iterdir()) == []
+    assert house.received(honest) == {}
+
+
+def _forget(store: Store, approver: str) -> None:
+    """So that one code serves a test several times."""
+    from sqlalchemy import text
+
+    with store._writing() as connection:
+        connection.execute(text("DELETE FROM spent"))
+        connection.execute(text("DELETE FROM burnt"))
+
+
+def test_an_edited_profile_voids_what_was_signed(quiet_house: House) -> None:
+    house = quiet_house
+    anna = house.newcomer()
+    release = house.outgoing(house.package(b"one"))
+    with house.sender():
+        release.approve(anna)
+        house.agree(quorum=2)
+        with pytest.raises(SendRefused, match="have changed since it was frozen"):
+            release.send()
+        house.agree()
+        with pytest.raises(SendRefused, match="bytes-changed"):
+            release.send(seen=release.seen(sha256="0" * 64))
+        assert house.received(release.matter_package) == {}
+        assert release.send()[0].complete
+
+
+def test_a_name_that_is_taken_stops_all_files_and_overwrites_nothing(house: House) -> None:
+    release = house.outgoing(house.package(b"one", b"two"))
+    release.approve(house.newcomer())
+    theirs = house.folder(release.matter_package) / "2.csv"
+    theirs.write_bytes(b"theirs")
+    [arrived] = release.send()
+    assert "taken" in arrived.problem
+    assert not arrived.worth_retrying
+    assert house.received(release.matter_package) == {"2.csv": b"theirs"}
+    theirs.unlink()
+    assert release.send()[0].complete
+    assert house.received(release.matter_package) == {"1.csv": b"one", "2.csv": b"two"}
+
+
+def test_two_callers_at_once_send_once(house: House) -> None:
+    release = house.outgoing(house.package(*THREE))
+    release.approve(house.newcomer())
+    with collecting(house.folder(release.matter_package)) as collected:
+        threads = [threading.Thread(target=release.send) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        time.sleep(0.1)
+    assert collected == Counter({"1.csv": 1, "2.csv": 1, "3.csv": 1})
+
+
+# --------------------------------------------------------------------------------------------- killed
+
+
+@contextmanager
+def collecting(folder: Path) -> Iterator[Counter[str]]:
+    """A partner who takes every file the moment it appears."""
+    taken: Counter[str] = Counter()
+    stop = threading.Event()
+
+    def collect() -> None:
+        while True:
+            last = stop.is_set()
+            for name in os.listdir(folder):
+                if not name.startswith("."):
+                    (folder / name).unlink()
+                    taken[name] += 1
+            if last:
+                return
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=collect)
+    thread.start()
+    try:
+        yield taken
+    finally:
+        stop.set()
+        thread.join()
+
+
+def freight(house: House, package: Package) -> Freight:
+    from blocks.values import Outgoing
+
+    paths = [place_in(house.home / "spool", file.sha256) for file in package.files]
+    outgoing = [Outgoing(path, f.name, f.size, f.sha256) for path, f in zip(paths, package.files, strict=True)]
+    endpoint = load_partner("acme", house.profiles).endpoints["drop"]
+    return Freight(
+        package=package.digest,
+        destination="d",
+        endpoint=endpoint,
+        folder=str(house.folder(package)),
+        pins=frozenset({house.partner.fingerprint}),
+        files=outgoing,
+        sources=[file.name for file in package.files],
+        last=1,
+    )
+
+
+def visit(house: House, package: Package, number: int, *, written: bool) -> bool:
+    """One delivery in a process that is killed at its N-th written step; True if it lived to the end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            die_at(number, written=written)
+            with Store(house.state) as store:
+                deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
+        except BaseException:  # noqa: BLE001 - nothing of this process may go on in the tests
+            os._exit(3)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0, "it ended by an error"
+    return os.WIFEXITED(status)
+
+
+@pytest.mark.parametrize(
+    ("collects", "written"),
+    [
+        pytest.param(False, False, id="after the act, partner leaves files"),
+        pytest.param(True, False, id="after the act, partner collects at once"),
+        pytest.param(True, True, id="before the act, partner collects at once"),
+    ],
+)
+def test_killed_at_every_step_each_file_arrives_once(quiet_house: House, collects: bool, written: bool) -> None:
+    house, number, unknown = quiet_house, 1, 0
+    while True:
+        package = house.package(*THREE)
+        if collects:
+            with collecting(house.folder(package)) as taken:
+                lived = visit(house, package, number, written=written)
+                assert visit(house, package, 1000, written=True)
+        else:
+            lived = visit(house, package, number, written=written)
+            assert visit(house, package, 1000, written=True)
+            visible = {name: content for name, content in house.received(package).items() if not name.startswith(".")}
+            assert visible == {"1.csv": THREE[0], "2.csv": THREE[1], "3.csv": THREE[2]}
+            taken = Counter(visible.keys())
+        with Store(house.state) as store:
+            parcels = store.parcels(package.digest)
+        lost = {parcel.name.decode() for parcel in parcels if parcel.step is Step.UNKNOWN}
+        unknown += bool(lost)
+        assert collects or not lost
+        assert max(taken.values()) == 1, "nothing arrives twice"
+        if not lost:
+            assert dict(taken) == {"1.csv": 1, "2.csv": 1, "3.csv": 1}
+            assert all(parcel.step.final for parcel in parcels)
+        number += 1
+        if lived:
+            break
+    assert number > 10, "the walk has steps"
+    # Renamed, collected, and killed before it was written down: nobody here can know, so a person is asked.
+    assert unknown > 0 or not collects or written
+
+
+def test_a_killed_sender_goes_on_when_it_is_asked_again(quiet_house: House) -> None:
+    house = quiet_house
+    house.agree(destinations=[{"endpoint": "drop", "folder": f"{house.remote}/{{order}}", "done_file": "all.done"}])
+    anna = house.newcomer()
+    package = house.package(*THREE)
+    release = house.outgoing(package)
+    with house.sender(die_at=12, log="first.log") as process:  # 4 uploaded, 4 read back, 1 to rename, 3 renamed
+        release.approve(anna)
+        with pytest.raises(SenderUnreachable):
+            release.send()
+        assert process.wait(10) == -9
+    assert {name for name in house.received(package) if not name.startswith(".")} == {"1.csv", "2.csv", "3.csv"}
+    (house.folder(package) / "1.csv").unlink()  # collected meanwhile
+    with house.sender(log="second.log"):
+        [arrived] = release.send()
+    assert arrived.complete
+    assert house.received(package) == {"2.csv": THREE[1], "3.csv": THREE[2], "all.done": b""}
+    assert [file.collected for file in arrived.files] == [True, False, False]
+
+
+# --------------------------------------------------------------------------------------------- who may call
+
+CALL = """
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+try:
+    s.sendall(b"GET /health HTTP/1.1\\r\\nHost: sender\\r\\n\\r\\n")
+    print(len(s.recv(100)))
+except (BrokenPipeError, ConnectionResetError):
+    print(0)
+"""
+
+
+def test_a_socket_for_its_owner_and_group_and_a_second_sender_is_refused(house: House) -> None:
+    assert house.socket.stat().st_mode & 0o777 == 0o660
+    command = [sys.executable, "-m", "tests.sender.driver", "--socket", str(house.home / "t"), "--state", str(house.state)]
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode != 0
+    assert "another sender works here already" in " ".join(second.stderr.split())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can call as somebody else")
+def test_a_user_who_is_not_allowed_is_cut_off_and_only_operations_unlock(quiet_house: House) -> None:
+    worker, stranger = 54321, 65534
+    with tempfile.TemporaryDirectory(prefix="sender-") as open_to_all:
+        Path(open_to_all).chmod(0o755)  # so that it is not the folder that keeps them out
+        house = replace(quiet_house, socket=Path(open_to_all) / "s")
+
+        def call(uid: int) -> int:
+            command = ["/usr/bin/python3", "-c", CALL, str(house.socket)]
+            done = subprocess.run(command, user=uid, group=uid, extra_groups=[], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            return int(done.stdout)
+
+        with house.sender("--worker-uid", str(worker), "--ops-uid", str(os.geteuid())):
+            house.socket.chmod(0o666)
+            assert call(worker) > 0
+            assert call(stranger) == 0
+        with (
+            house.sender("--worker-uid", str(os.geteuid()), "--ops-uid", "12345"),
+            house.client() as client,
+            pytest.raises(SendRefused, match="that is for operations"),
+        ):
+            client.unlock("rita")
+
+
+# --------------------------------------------------------------------------------------------- the certificate
+
+
+def test_a_certificate_is_sealed_only_for_what_was_signed_and_sent_here(house: House) -> None:
+    from tasks.rules.certificate import certificate, verified, verify
+    from tasks.rules.policy import standing
+
+    anna = house.newcomer()
+    release = house.outgoing(house.package(b"one", b"two"))
+    release.approve(anna)
+    [arrived] = release.send()
+    terms = load_partner("acme", house.profiles).outbound["prices"]
+    people, now = load_people(house.profiles), datetime.now(UTC)
+    how_far = standing(release.matter, terms.signoff, people, release.votes, now)
+    with house.client() as client:
+        public = client.health().public
+
+        def made(files: tuple[Delivered, ...]) -> str:
+            return certificate(
+                release.matter,
+                terms,
+                release.policies,
+                people,
+                how_far,
+                files,
+                issued=now,
+                zone="UTC",
+                previous=None,
+                public_key=public,
+                seal=lambda message: client.seal("certificate", message.decode()),
+            )
+
+        text = made(arrived.files)
+        checks = verify(text, public_key=public, sealed=sealed_by, signed=signature_holds, people=people)
+        assert verified(checks), [check for check in checks if not check.passed]
+        assert "1.csv" in text
+        with pytest.raises(SendRefused, match="was not made, or not so"):
+            made((replace(arrived.files[0], proof=Proof.SERVER_HASH), arrived.files[1]))
+        with pytest.raises(SendRefused, match="was not made, or not so"):
+            made((replace(arrived.files[0], name=b"3.csv"),))

@@ -1,0 +1,74 @@
+"""A real Prefect server for tests: SQLite in a folder of its own, on a free loopback port, once per session.
+
+A test module that needs it imports the fixture (``from tests.servers.prefect import prefect_server  # noqa: F401``), or
+``tests/conftest.py`` does so for all.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.servers import free_port, running
+
+
+@dataclass(frozen=True)
+class PrefectServer:
+    """A server that is up."""
+
+    url: str
+    """Of the API: ``http://127.0.0.1:PORT/api``."""
+    env: Mapping[str, str]
+    """What a process needs to talk to it, and to keep away from the user's own Prefect profile and from the internet."""
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """A whole environment for a subprocess: this process's, without any Prefect setting of its own."""
+        own = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+        return {**own, **self.env, **more}
+
+
+@contextmanager
+def serve(home: Path, *, seconds: float = 120.0) -> Iterator[PrefectServer]:
+    """Run a Prefect server while the block runs. Its database, logs and profile stay in ``home``."""
+    home.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    env = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_UI_API_URL": url,
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+        "NO_COLOR": "1",
+    }
+    server = PrefectServer(url, env)
+    # While it starts, the server must not find itself configured as its own client.
+    started_with = {key: value for key, value in server.environment().items() if key != "PREFECT_API_URL"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with running(command, log=home / "server.log", ready=lambda: _healthy(url), seconds=seconds, env=started_with):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """One server for all tests of the session."""
+    with serve(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
