@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,10 +31,22 @@ def boundary(where: str) -> None:
     passed.append(where)
     if number in plan:
         print(f"boundary {number}: {where}", flush=True)
-        os.kill(os.getpid(), plan[number])
+        if plan[number] == signal.SIGSTOP:
+            stop()
+        else:
+            os.kill(os.getpid(), plan[number])
     if where in stops:
         stops.discard(where)
-        os.kill(os.getpid(), signal.SIGSTOP)
+        stop()
+
+
+def stop() -> None:
+    """Stop the whole process, this thread first.
+
+    A signal sent to the process is taken by whichever thread the kernel picks; until that one is scheduled this thread would
+    run on, past the boundary.
+    """
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def around(method: Callable[..., Any], name: str) -> Callable[..., Any]:
