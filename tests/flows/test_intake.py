@@ -190,7 +190,7 @@ def test_two_runs_at_once_share_the_work_without_doubling_it(world: World) -> No
     for number in range(40):
         world.leave(f"p{number:02d}.csv", price_list(first=number * 10 + 1))
     both = [world.run_apart(), world.run_apart()]
-    outputs = [process.communicate(timeout=120)[0] for process in both]
+    outputs = [process.communicate(timeout=400)[0] for process in both]
     assert all("COMPLETED" in output for output in outputs), outputs
     assert len(world.filed()) == 40
     assert set(world.versions().values()) == {1}

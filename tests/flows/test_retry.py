@@ -18,7 +18,7 @@ def countersign(world: World, *arguments: str) -> subprocess.CompletedProcess[st
         env=world.prefect.environment(**world.environment, COLUMNS="250"),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
     )
 
 

@@ -151,7 +151,7 @@ def test_six_processes_share_the_work_without_doubling_it(url: str) -> None:
         workers = [context.Process(target=work, args=(url, number, start, answers)) for number in range(WORKERS)]
         for worker in workers:
             worker.start()
-        done = dict(answers.get(timeout=90) for _ in workers)
+        done = dict(answers.get(timeout=300) for _ in workers)
         for worker in workers:
             worker.join(30)
         assert sorted(journey for mine in done.values() for journey in mine) == sorted(journeys)

@@ -40,7 +40,7 @@ def test_several_processes_migrate_at_once(empty: str) -> None:
     workers = [context.Process(target=migrate, args=(empty, start, answers)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    assert sorted([answers.get(timeout=90) for _ in workers], key=str) == [1, 2, 3, 4]
+    assert sorted([answers.get(timeout=300) for _ in workers], key=str) == [1, 2, 3, 4]
     for worker in workers:
         worker.join(30)
 
