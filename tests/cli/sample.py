@@ -6,5 +6,5 @@ from prefect import flow
 
 
 @flow(name="sample")
-def nothing(partner: str, stream: str) -> str:
-    return f"{partner}/{stream}"
+def nothing(partner: str, stream: str, order: str | None = None) -> str:
+    return f"{partner}/{stream} {order}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -99,6 +102,34 @@ def test_deploy_brings_everything_to_prefect_and_can_be_repeated(
     # 4. a deployment that is in no file any more would go on running: it is told
     assert "prefect deployment delete 'sample/globex-orders'" in again.stdout
     assert "globex-new-orders'" not in again.stdout
+
+
+def test_an_event_starts_a_run_with_what_it_tells(deploy: Deploy, project: Path, prefect_server: PrefectServer) -> None:
+    event = f"repository.approved.{uuid4().hex[:8]}"
+    file = project / "deployments/globex.yaml"
+    file.write_text(
+        file.read_text().replace("globex-orders", "globex-on-event")
+        + "    triggers:\n"
+        + f"      - {{ name: '{event}', type: event, enabled: true, posture: Reactive, threshold: 1, within: 0,\n"
+        + f"          expect: ['{event}'], parameters: {{ order: '{{{{ event.payload.order }}}}' }} }}\n"
+    )
+    done = deploy()
+    assert done.returncode == 0, done.stdout + done.stderr
+    (deployed,) = ask(prefect_server, "deployments/filter", deployments={"name": {"any_": ["globex-on-event"]}})
+    # An automation is known to the server's trigger service a moment after it is made; until then an event passes unseen.
+    limit = time.monotonic() + 120
+    while not (runs := ask(prefect_server, "flow_runs/filter", deployments={"id": {"any_": [deployed["id"]]}})):
+        assert time.monotonic() < limit, "no event started a run"
+        told = {
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": event,
+            "resource": {"prefect.resource.id": "repository.folder.7"},
+            "payload": {"order": "autumn-2026"},
+            "id": str(uuid4()),
+        }
+        httpx.post(f"{prefect_server.url}/events", json=[told], timeout=30).raise_for_status()
+        time.sleep(1)
+    assert runs[0]["parameters"] == {"partner": "globex", "stream": "orders", "order": "autumn-2026"}
 
 
 def test_nothing_is_deployed_while_any_file_is_wrong(deploy: Deploy, project: Path, prefect_server: PrefectServer) -> None:
