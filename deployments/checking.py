@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blocks import reviewed
-from blocks.endpoints.base import EndpointSession
+from blocks.credentials import read as read_credential
+from blocks.endpoints.base import Endpoint, EndpointSession
 from blocks.errors import ConfigurationError, CountersignError
-from blocks.profile import PartnerFile, load_file, load_repositories, partner_path
+from blocks.profile import PartnerFile, PartnerProfile, load_file, load_repositories, partner_path
 from blocks.repositories.base import Repository
 from blocks.reviewed import Problem, nearest
 from blocks.values import Inbound
@@ -44,9 +45,22 @@ def check_partner(name: str, folder: Path, *, offline: bool) -> Iterator[Result]
     partner = file.partner
     counts = f"{len(partner.endpoints)} endpoint(s), {len(partner.streams)} stream(s), {len(file.deployments)} deployment(s)"
     yield Result(True, f"{name}: the file is in order: {counts}, digest {partner.digest[:12]}")
+    for account in _shared_accounts(partner):
+        yield Result(
+            True,
+            f"WARNING: {account} is used in both directions: a worker then holds a credential that can write at the partner, and "
+            "the sign-off only binds those who keep to it. Ask the partner for another account for deliveries, and give it to the "
+            "sender alone",
+        )
     if offline:
         return
+    inbound = {stream.endpoint for stream in partner.inbound.values()}
     for endpoint_name, endpoint in partner.endpoints.items():
+        if endpoint_name not in inbound and (missing := _absent_credential(endpoint)):
+            yield Result(
+                True, f"endpoint {endpoint_name}: not signed in: {missing} is not here, as it should be away from the sender"
+            )
+            continue
         streams = {key: stream for key, stream in partner.inbound.items() if stream.endpoint == endpoint_name}
         try:
             with endpoint.session() as session:
@@ -64,6 +78,24 @@ def check_partner(name: str, folder: Path, *, offline: bool) -> Iterator[Result]
                 yield Result(True, f"repository {wanted}: signed in at {repositories[wanted].address}")
         except CountersignError as error:
             yield Result(False, f"repository {wanted}: {error}")
+
+
+def _shared_accounts(partner: PartnerProfile) -> list[str]:
+    """Accounts at the partner with which documents come in and go out."""
+    inbound = {partner.endpoints[stream.endpoint].address for stream in partner.inbound.values()}
+    places = [place for stream in partner.outbound.values() for place in stream.destinations]
+    return sorted(inbound & {partner.endpoints[place.endpoint].address for place in places})
+
+
+def _absent_credential(endpoint: Endpoint) -> str:
+    """The reference to a credential that cannot be read here; "" if all can."""
+    for field in ("password", "private_key", "passphrase"):
+        if reference := getattr(endpoint, field, None):
+            try:
+                read_credential(reference)
+            except ConfigurationError:
+                return str(reference)
+    return ""
 
 
 def _look(session: EndpointSession, name: str, stream: Inbound) -> Result:

@@ -169,3 +169,25 @@ def test_list_shows_partners_and_which_files_are_broken(countersign: Countersign
 def test_schema_prints_the_committed_one(countersign: Countersign) -> None:
     committed = Path(__file__).parents[2] / "deployments/partner.schema.json"
     assert json.loads(countersign("partner", "schema").stdout) == json.loads(committed.read_text(encoding="utf-8"))
+
+
+def test_check_leaves_alone_what_only_the_sender_can_open(countersign: Countersign, globex: Path, profiles: Path) -> None:
+    terms = yaml.safe_load((profiles / "globex.yaml").read_text())
+    closed = {"protocol": "sftp", "host": "127.0.0.1", "port": 1, "username": "out", "password": "env:NOBODY_SET_THIS"}
+    terms["partner"]["endpoints"]["deliveries"] = {**closed, "host_keys": [f"SHA256:{'A' * 43}"]}
+    (profiles / "globex.yaml").write_text(yaml.safe_dump(terms))
+    result = countersign("partner", "check", "globex")
+    assert result.exit_code == 0, result.output
+    assert "endpoint deliveries: not signed in: env:NOBODY_SET_THIS is not here" in result.stdout
+
+
+def test_check_warns_of_one_account_for_both_directions(countersign: Countersign, profiles: Path) -> None:
+    committed = Path(__file__).parents[2] / "deployments"
+    terms = yaml.safe_load((committed / "acme.yaml").read_text(encoding="utf-8"))
+    (profiles / "repositories.yaml").write_text((committed / "repositories.yaml").read_text(encoding="utf-8"))
+    (profiles / "acme.yaml").write_text(yaml.safe_dump(terms))
+    assert "WARNING" not in countersign("partner", "check", "acme", "--offline").stdout
+    terms["partner"]["streams"]["catalogue"]["destinations"][0]["endpoint"] = "drop"
+    (profiles / "acme.yaml").write_text(yaml.safe_dump(terms))
+    result = countersign("partner", "check", "acme", "--offline")
+    assert result.exit_code == 0 and "WARNING: sftp://acme@127.0.0.1:2222 is used in both directions" in result.stdout

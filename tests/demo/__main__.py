@@ -142,6 +142,7 @@ def invite(here: Stage) -> None:
         f"Look at:\n"
         f"  Prefect         {here.prefect_url}/runs                (runs, their states and tables of files)\n"
         f"  the partner     {sftp['url']}  user {sftp['user']}, password {sftp['password']}\n"
+        f"                  what we delivered: user {sftp['delivery_user']}, password {sftp['delivery_password']}\n"
         f"  Extended ECM    {ecm['url']}  user {ecm['user']}, password {ecm['password']} (the REST interface of a stand-in)\n"
         f"  ledger          {home} {Path(sys.executable).parent}/countersign ledger search --partner acme\n"
         f"  quarantine      {home} {Path(sys.executable).parent}/countersign quarantine list\n"

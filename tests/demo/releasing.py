@@ -14,13 +14,14 @@ import httpx
 import pyotp
 from rich.console import Console
 
+from blocks.errors import EndpointError
 from blocks.ledger import Recorded
 from blocks.outbound import Package
-from blocks.profile import load_repositories
+from blocks.profile import load_partner, load_repositories
 from blocks.settings import settings
 from blocks.spool import Spool
 from tasks.connections import ledger
-from tests.demo.stage import Stage
+from tests.demo.stage import DELIVERY_PASSWORD, Stage
 from tests.samples import Sample
 
 ORDER, REQUESTER, STREAM = "autumn-2026", "rita", "catalogue"
@@ -114,6 +115,7 @@ def unreleased(here: Stage, samples: list[Sample]) -> list[str]:
 
 
 def _faults(here: Stage, samples: list[Sample], api: httpx.Client) -> Iterator[str]:
+    yield from _exposed(here)
     deployment = api.get(f"deployments/name/release/acme-{STREAM}").json()["id"]
     parameters = {"partner": "acme", "stream": STREAM, "order": ORDER, "requester": REQUESTER}
     asked = {"parameters": parameters, "idempotency_key": f"order {ORDER}"}
@@ -142,6 +144,25 @@ def _faults(here: Stage, samples: list[Sample], api: httpx.Client) -> Iterator[s
     yield from _misplaced(here, samples)
     yield from _unproven(here, package)
     ledger().verify()
+
+
+def _exposed(here: Stage) -> Iterator[str]:
+    """Only the sender may hold what opens the partner's folder for deliveries."""
+    holders = {name for name, pid in here.processes.items() if DELIVERY_PASSWORD.encode() in _environment(pid)}
+    if holders != {"sender"}:
+        yield f"the credential for deliveries is in the environment of {', '.join(sorted(holders)) or 'nobody'}, not of the sender alone"
+    profile = load_partner("acme", settings().profiles)
+    with profile.endpoints["drop"].session() as session:
+        try:
+            there = list(session.look("/in/catalogue"))
+        except EndpointError:
+            return
+    yield f"the workers' own account gets into the folder for deliveries, and sees {len(there)} files"
+
+
+def _environment(pid: int) -> bytes:
+    """What a process was started with."""
+    return Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def _resume(api: httpx.Client, run: str, answer: dict[str, Any]) -> str:

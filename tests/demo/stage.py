@@ -23,6 +23,7 @@ from tests.servers import free_port, listening
 
 ROOT = Path(__file__).parents[2]
 USUAL_PREFECT_PORT = 4200
+DELIVERY_PASSWORD = "COUNTERSIGN_ACME_DELIVERY_PASSWORD"
 
 
 @dataclass
@@ -35,6 +36,8 @@ class Stage:
     environment: dict[str, str] = field(default_factory=dict)
     seeds: dict[str, str] = field(default_factory=dict)
     """What the phones of the demo's people would hold, by their ids."""
+    processes: dict[str, int] = field(default_factory=dict)
+    """Process ids of ``sender``, ``server`` and ``worker``."""
 
     @property
     def catalogue(self) -> Path:
@@ -75,9 +78,13 @@ def stage(state: Path) -> Iterator[Stage]:
         ours.catalogue.mkdir(parents=True, exist_ok=True)
         ours.seeds.update(enrol(state))
         sender = [sys.executable, "-m", "deployments.cli", "sender"]
-        sending = running.enter_context(process("sender", sender, environment, state / "sender.log"))
+        # The sender alone is given what opens the partner's door from our side.
+        delivering = {**environment, DELIVERY_PASSWORD: services["sftp"]["delivery_password"]}
+        sending = running.enter_context(process("sender", sender, delivering, state / "sender.log"))
+        ours.processes["sender"] = sending.pid
         server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         started = running.enter_context(process("prefect server", server, environment, state / "prefect-server.log"))
+        ours.processes["server"] = started.pid
         wait_for(f"{url}/api/health", lambda answer: True, started, 90)
         ours.countersign("deploy", "acme", quiet=True)
         wait_for_sender(state / "home/sender.sock", sending, 30)
@@ -85,6 +92,7 @@ def stage(state: Path) -> Iterator[Stage]:
         # ("this borrower is already holding one of this CapacityLimiter's tokens"). A limit belongs on the work pool.
         worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "countersign", "--type", "process"]
         started = running.enter_context(process("worker", worker, environment, state / "worker.log"))
+        ours.processes["worker"] = started.pid
         wait_for(f"{url}/api/work_pools/countersign", lambda pool: pool["status"] == "READY", started, 90)
         yield ours
 

@@ -31,7 +31,8 @@ def sandbox(
 ) -> Iterator[dict[str, dict[str, Any]]]:
     """Services (all, if none is named) while the block runs: name -> what the command said about it.
 
-    Every description has ``service``, ``url``, ``user``, ``password``; sftp also ``host_key`` (its fingerprint) and ``root``.
+    Every description has ``service``, ``url``, ``user``, ``password``; sftp also ``host_key`` (its fingerprint), ``root``,
+    and a second account, ``delivery_user`` and ``delivery_password``, which alone may use the folder ``in``.
     Raises ``RuntimeError`` with the end of its log if a service is not ready after ``seconds``.
     """
     wanted = services or SERVICES

@@ -37,6 +37,8 @@ def serve(
     fault: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, as often as needed: lost-answer=3")] = None,
     user: Annotated[str, typer.Option(help="Login at the SFTP server")] = "acme",
     password: Annotated[str, typer.Option(help="Its password")] = "acme",
+    delivery_user: Annotated[str, typer.Option(help="Login that alone may use the folder 'in'")] = "acme-deliveries",
+    delivery_password: Annotated[str, typer.Option(help="Its password")] = "acme-deliveries",
     until_stdin_closes: Annotated[bool, typer.Option(help="End also when standard input closes")] = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. Prints one JSON line per service when it is ready.
@@ -59,7 +61,7 @@ def serve(
                 seed = json.loads(config.read_text("utf-8")) if config else None
                 started, line = extended_ecm(data / "extended-ecm", host, its_port, base_path, seed, faults)
             else:
-                started, line = sftp(data / "sftp", host, its_port, user, password)
+                started, line = sftp(data / "sftp", host, its_port, (user, password), (delivery_user, delivery_password))
             running.append(started)
             print(json.dumps(line), flush=True)
         if until_stdin_closes:
@@ -83,17 +85,29 @@ def extended_ecm(
     return service, service.described()
 
 
-def sftp(root: Path, host: str, port: int, user: str, password: str) -> tuple[Running, dict[str, Any]]:
+def sftp(
+    root: Path, host: str, port: int, ours: tuple[str, str], deliveries: tuple[str, str]
+) -> tuple[Running, dict[str, Any]]:
+    """A partner with two accounts: what it has for us is fetched with one, what is for it comes with the other."""
     from tests.sandbox.sftp import SftpSandbox
 
     root.mkdir(parents=True, exist_ok=True)
-    service = SftpSandbox(root, users={user: password}, host=host, port=port, host_key=root.parent / "sftp_host_key")
+    service = SftpSandbox(
+        root,
+        users=dict([ours, deliveries]),
+        reserved={"in": deliveries[0]},
+        host=host,
+        port=port,
+        host_key=root.parent / "sftp_host_key",
+    )
     service.start()
     line = {
         "service": "sftp",
         "url": f"sftp://{host}:{service.port}",
-        "user": user,
-        "password": password,
+        "user": ours[0],
+        "password": ours[1],
+        "delivery_user": deliveries[0],
+        "delivery_password": deliveries[1],
         "host": host,
         "port": service.port,
         "host_key": service.fingerprint,

@@ -55,7 +55,8 @@ Value: TypeAlias = str | float
 class SftpSandbox:
     """The server. ``users`` maps names to passwords, ``public_keys`` names to ``authorized_keys`` lines; ``root`` is all they see.
 
-    With ``host_key`` the key is kept in that file, else it lives as long as this object.
+    ``reserved`` gives top-level folders to single users: nobody else gets in there, and they get nowhere else. With ``host_key`` the
+    key is kept in that file, else it lives as long as this object.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class SftpSandbox:
         *,
         users: Mapping[str, str] | None = None,
         public_keys: Mapping[str, str] | None = None,
+        reserved: Mapping[str, str] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         host_key: Path | None = None,
@@ -72,6 +74,7 @@ class SftpSandbox:
         self.root = root.resolve()
         self.root.mkdir(parents=True, exist_ok=True)
         self.users, self.public_keys = dict(users or {}), dict(public_keys or {})
+        self.reserved = dict(reserved or {})
         self.host, self.port = host, port
         self.faults: MutableMapping[str, Value] = {} if faults is None else faults
         self.stopping = threading.Event()
@@ -83,6 +86,14 @@ class SftpSandbox:
     @property
     def fingerprint(self) -> str:
         return str(self._key.fingerprint)
+
+    def may(self, user: str, path: str) -> bool:
+        """True if the user may touch what is at this path (from the root, normalised)."""
+        top = path.strip("/").partition("/")[0]
+        return self.reserved.get(top, user) == user and (top in ("", *self._own(user)) or not self._own(user))
+
+    def _own(self, user: str) -> list[str]:
+        return [folder for folder, owner in self.reserved.items() if owner == user]
 
     @property
     def url(self) -> str:
@@ -169,16 +180,18 @@ class _Door(paramiko.ServerInterface):
 
     def __init__(self, sandbox: SftpSandbox) -> None:
         self._sandbox = sandbox
+        self.user = ""
 
     def get_allowed_auths(self, username: str) -> str:
         return ",".join([*(["publickey"] if self._sandbox.public_keys else []), *(["password"] if self._sandbox.users else [])])
 
     def check_auth_password(self, username: str, password: str) -> int:
-        wanted = self._sandbox.users.get(username)
+        self.user, wanted = username, self._sandbox.users.get(username)
         fits = wanted is not None and hmac.compare_digest(wanted.encode(), password.encode())
         return paramiko.AUTH_SUCCESSFUL if fits else paramiko.AUTH_FAILED
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self.user = username
         fits = key.get_base64() in self._sandbox.public_keys.get(username, "").split()
         return paramiko.AUTH_SUCCESSFUL if fits else paramiko.AUTH_FAILED
 
@@ -280,13 +293,15 @@ class _Files(paramiko.SFTPServerInterface):
 
     wire: _Wire
 
-    def __init__(self, server: paramiko.ServerInterface, sandbox: SftpSandbox) -> None:
+    def __init__(self, server: _Door, sandbox: SftpSandbox) -> None:
         super().__init__(server)
-        self._sandbox = sandbox
+        self._sandbox, self._door = sandbox, server
 
     def _place(self, path: str, *, follow: bool = True) -> str:
         """Where a path is on this machine. What is outside of the root does not exist."""
         inside = posixpath.normpath("/" + path)
+        if not self._sandbox.may(self._door.user, inside):
+            raise PermissionError(errno.EACCES, "another account's folder")
         root = str(self._sandbox.root)
         place = root + inside if inside not in ("/", "//") else root
         anchor = os.path.realpath(place if follow else os.path.dirname(place)) if place != root else root
