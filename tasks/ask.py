@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -103,17 +104,14 @@ def _form(form: dialog.Form) -> type[RunInput]:
     Prefect checks an answer by this schema only, and an answer may be planted behind it: it is judged again, as raw JSON.
     """
     fields: dict[str, Any] = {
-        "decision": (_one_of(form.decisions), Field(description="What you decide")),
+        "decision": (_one_of(form.decisions), Field(json_schema_extra=_told_by_the_classic_ui(form.in_field))),
         "approver": (
             _one_of(form.approvers or ("nobody",)),
             Field(description="Who you are; 'bea for ann': bea signs for ann"),
         ),
         "meaning": (_one_of(form.meanings), Field(description="What your signature means")),
         "package": (str, Field(pattern=form.package_pattern, description="The first eight digits of the package, typed")),
-        "proof": (
-            str,
-            Field(pattern=form.proof_pattern, description="The code your phone shows, or the line of 'countersign sign'"),
-        ),
+        "proof": (str, Field(pattern=form.proof_pattern, description=form.proof_asked)),
         "comment": (
             str,
             Field(default="", max_length=MOST_CHARACTERS["comment"], description="Needed for anything but a plain approval"),
@@ -124,6 +122,20 @@ def _form(form: dialog.Form) -> type[RunInput]:
         fields["left_out"] = (list[_one_of(form.files)], listed)  # type: ignore[misc]
     made: type[RunInput] = create_model("Signoff", __base__=RunInput, **fields)
     return made.with_initial_data(description=form.description)
+
+
+def _told_by_the_classic_ui(text: str) -> Callable[[dict[str, Any]], None]:
+    """Put Markdown above a field's choices, for the classic UI only.
+
+    The form's own text is all that the newer UI needs. The classic one gives that text no height when the window is lower than form
+    and text together (an ``article`` with ``overflow: auto`` among flex items that do not shrink). Both merge the members of an
+    ``allOf``; but for a description only the classic one looks into it. The browser tests notice if a Prefect changes that.
+    """
+
+    def into(schema: dict[str, Any]) -> None:
+        schema["allOf"] = [{"description": text, "type": schema.pop("type"), "enum": schema.pop("enum")}]
+
+    return into
 
 
 def _one_of(choices: tuple[str, ...]) -> Any:

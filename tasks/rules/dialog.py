@@ -3,6 +3,9 @@
 The text is Markdown, rendered by two UIs of Prefect that load images and make links of whatever looks like one. So every text from
 outside stands in a code span: the one place where Markdown knows neither markup, links nor HTML (CommonMark 0.31, 6.1), and
 where no extension looks for addresses. Control characters, bidi marks and odd blanks are written out.
+
+Prefect's classic UI shrinks the form's text to nothing when form and text are together higher than its window; so the same text
+stands in the first field's description too, in a place of the schema where only that UI looks (see ``tasks.ask``).
 """
 
 from __future__ import annotations
@@ -37,17 +40,26 @@ MOST_LINES = 40
 
 _FILES, _DESTINATIONS, _FINDINGS, _NAMES = 6, 3, 2, 6
 _LONGEST = 80
+_WIDEST = 53
+"""Characters in a code span that stand in one line of both dialogs. More without a place to break at would be cut off at the edge."""
+
+_PROOFS = {
+    SignoffProof.CODE: "The six digits that your phone shows now",
+    SignoffProof.SIGNATURE: "The line that 'countersign sign' prints on your own machine",
+}
 
 # --------------------------------------------------------------------------------------------- text from outside
 
 
-def code(text: str, most: int = _LONGEST) -> str:
-    """Text from outside as a code span: shown literally, in one line, its middle left out if it is long.
+def code(text: str, most: int = _LONGEST, unbroken: int = _WIDEST) -> str:
+    """Text from outside as a code span: shown literally, its middle left out if it is long, and of each long part without a break.
 
     >>> code("<img src=x>"), code("a`b"), code("")
     ('`<img src=x>`', '``a`b``', '–')
     """
     plain = shortened("".join(char if char == "\\" else shown(char) for char in text), most)
+    # Browsers break lines there; the last stands for what was left out already.
+    plain = re.sub(r"[^ /…-]+", lambda part: shortened(part[0], unbroken), plain)
     if not plain:
         return "–"
     fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", plain)), default=0))
@@ -58,7 +70,7 @@ def code(text: str, most: int = _LONGEST) -> str:
 
 def cell(text: str, most: int = 300) -> str:
     """The same for a table's cell, where a bar would end it."""
-    return code(text.replace("|", "\\x7c"), most)
+    return code(text.replace("|", "\\x7c"), most, most)
 
 
 def words(text: str) -> str:
@@ -83,6 +95,15 @@ def size(count: int) -> str:
     return f"{amount:.1f} {unit} ({count:,} bytes)"
 
 
+def grouped(digest: str) -> str:
+    """A digest that wraps, and that people can compare.
+
+    >>> grouped("3f2a9c01" * 3)
+    '3f2a9c01 3f2a9c01 3f2a9c01'
+    """
+    return " ".join(re.findall(".{1,8}", digest))
+
+
 def moment(at: datetime, zone: str) -> str:
     """UTC, and local time if that is another."""
     utc = f"{at.astimezone(ZoneInfo('UTC')):%Y-%m-%d %H:%M} UTC"
@@ -105,6 +126,8 @@ class Form:
     meanings: tuple[str, ...]
     package_pattern: str
     proof_pattern: str
+    proof_asked: str
+    """Which proof, in words."""
     files: tuple[str, ...]
     """What ``left_out`` chooses from; empty: there is no such field."""
 
@@ -112,6 +135,11 @@ class Form:
     def shown(self) -> str:
         """SHA-256 of the text, for votes and the certificate."""
         return sha256(self.description)
+
+    @property
+    def in_field(self) -> str:
+        """The same Markdown for a field's description, where Prefect takes the last of each row of line ends for a blank."""
+        return re.sub(r"\n+", lambda ends: ends[0] + "\n", self.description)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +185,7 @@ def form(
         meanings=tuple(meaning.value for meaning in Meaning),
         package_pattern=DIGITS_PATTERN,
         proof_pattern=PROOF_PATTERNS[terms.signoff.proof],
+        proof_asked=_PROOFS[terms.signoff.proof],
         files=choices,
     )
 
@@ -189,7 +218,7 @@ def _more(count: int, what: str) -> list[str]:
 
 
 def _digest(package: Package, link: str) -> list[str]:
-    lines = [f"Package **`{package.digits}`**: type these eight digits. The whole digest: `{package.digest}`"]
+    lines = [f"Package **`{package.digits}`**: type these eight digits. The whole digest: `{grouped(package.digest)}`"]
     if re.fullmatch(r"(https?://|/)[A-Za-z0-9._~:/?#@!$&*+,;=%-]*", link):
         lines += ["", f"[Everything, document by document]({link})"]
     return lines
@@ -253,8 +282,6 @@ def _who(matter: Matter, terms: Outbound, people: PeopleFile, now: Standing, ask
         lines.append(f"- Until {moment(matter.deadline, zone)}; then it expires, unsent")
     if terms.signoff.proof is SignoffProof.SIGNATURE:
         lines.append(f"- Proof: run {code(f'countersign sign {matter.run}')} on your own machine and paste its line")
-    else:
-        lines.append("- Proof: the six digits that your phone shows now")
     return lines
 
 
@@ -293,7 +320,7 @@ def _listing(package: Package, checked: Checked | None) -> Iterator[str]:
     yield f"- Journey: {code(package.journey)}"
     yield f"- Digest of the policy: `{package.policy}`"
     for place in package.destinations:
-        yield f"- To {code(place.shown, 1000)}, key {code(place.key_fingerprint, 1000)}"
+        yield f"- To {code(place.shown, 1000, 1000)}, key {code(place.key_fingerprint, 1000, 1000)}"
     yield ""
     yield "| | name | bytes | SHA-256 | in the repository | version |"
     yield "|---:|---|---:|---|---|---:|"

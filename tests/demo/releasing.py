@@ -72,7 +72,7 @@ def _news(here: Stage, entries: list[Recorded], told: set[str]) -> Iterator[str]
         f"  meaning    release\n"
         f"  package    {package.digits}\n"
         f"  proof      the code of that person from the newest line below; their phone would show it\n"
-        f"Then press Submit. (In a low window the form hides the text above it: zoom out until you see all of it.)"
+        f"Then press Submit."
     )
 
 

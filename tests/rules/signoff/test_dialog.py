@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import unicodedata
 from datetime import timedelta
@@ -15,6 +16,7 @@ from markdown_it.token import Token
 
 from blocks.outbound import Decision, Destination, Meaning, PackageFile, Requester
 from blocks.values import Finding, Severity, shown
+from tasks.ask import _form
 from tasks.rules.dialog import (
     MOST_LINES,
     Checked,
@@ -23,6 +25,7 @@ from tasks.rules.dialog import (
     changes,
     code,
     form,
+    grouped,
     listing,
     moment,
     rows,
@@ -81,7 +84,7 @@ def test_01_the_dialog_lists_partner_places_names_sizes_and_digest() -> None:
         PLACE.key_fingerprint,
         "`a.csv` · 1.2 kB (1,200 bytes)",
         f"**`{about.package.digest[:8]}`**",
-        about.package.digest,
+        grouped(about.package.digest),
         "Fay Moor (`fay`) (as stated, not proven)",
         "nobody yet",
         "Ann Weber (`ann`)",
@@ -91,6 +94,19 @@ def test_01_the_dialog_lists_partner_places_names_sizes_and_digest() -> None:
         "nothing found",
     ):
         assert expected in text
+
+
+def test_01_the_field_that_the_classic_ui_shows_holds_the_same_text() -> None:
+    """Both UIs take the last of each row of line ends in a field's description for a blank."""
+    one = shown_form(document("a.csv"), document("b.csv"), link="http://127.0.0.1:4200/artifacts/1")
+    rendered = re.sub(r"\n(?!\n)", " ", one.in_field)
+    assert bones(rendered) == bones(one.description) and spans(rendered) == spans(one.description)
+    schema = _form(one).model_json_schema()
+    decision = schema["properties"]["decision"]
+    assert "description" not in decision, "the newer UI would show it as it stands, below the rendered text"
+    (classic,) = decision["allOf"]
+    assert classic["description"] == one.in_field and classic["enum"] == list(one.decisions)
+    assert "decision" in schema["required"] and next(iter(schema["properties"])) == "decision"
 
 
 def test_04_the_first_line_says_why_the_last_answer_did_not_count() -> None:
@@ -171,6 +187,21 @@ def test_28_the_dialog_stays_short_for_any_package(count: int) -> None:
 
 def test_a_long_name_keeps_its_ending() -> None:
     assert ".pdf.exe`" in shown_form(document(LONG)).description
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("a" * 53, "a" * 53, id="fits into one line"),
+        pytest.param("a" * 40 + "_" + "b" * 20, "a" * 35 + "…" + "b" * 17, id="one long part"),
+        pytest.param(
+            "sftp://" + "h" * 58 + ".example:22/in", "sftp://" + "h" * 35 + "…" + "h" * 6 + ".example:22/in", id="a host"
+        ),
+        pytest.param("Data Sheet - Industrial Bearing 6204-2RS1 - EN - 2026.pdf", None, id="breaks at blanks and hyphens"),
+    ],
+)
+def test_nothing_is_wider_than_the_dialog(text: str, expected: str | None) -> None:
+    assert code(text) == f"`{expected or text}`"
 
 
 EVIL = [
