@@ -852,6 +852,24 @@ _VOTE = TypeAdapter(Vote)
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What somebody answered for a delivery of which no server tells us any more."""
+
+    by: str
+    """Their account where the sender runs, as its system tells it: ``olga (user id 1002)``."""
+    comment: str
+    at: datetime
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {"by": self.by, "comment": self.comment, "at": iso(self.at)}
+
+    @classmethod
+    def parse(cls, facts: Mapping[str, str] | None) -> Said | None:
+        return cls(facts["by"], facts["comment"], datetime.fromisoformat(facts["at"])) if facts else None
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """One document at one destination: what was approved, read, sent and found there afterwards."""
 
@@ -871,3 +889,5 @@ class Delivered:
     at: datetime
     collected: bool = False
     """It was gone when we looked: the partner had it already, or somebody removed it."""
+    said: Said | None = None
+    """Who says that it arrived, where nothing else does."""

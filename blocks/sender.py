@@ -18,7 +18,7 @@ import httpx
 
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError, SenderError, SenderUnreachable, SendRefused
-from blocks.outbound import Delivered, Destination, Matter, Policies, Refusal, Round, Vote, iso
+from blocks.outbound import Delivered, Destination, Matter, Policies, Refusal, Round, Said, Vote, canonical, iso
 from blocks.values import Proof, name_b64
 
 
@@ -53,6 +53,17 @@ class Arrived:
     @property
     def complete(self) -> bool:
         return not self.problem and not self.unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a person settled about one file in doubt, as the sender wrote it down."""
+
+    number: int
+    """Of all that were ever settled there."""
+    said: Said
+    left: int
+    """Files of the package that are still in doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,16 @@ class Sender:
         """Let an approver who gave too many wrong proofs try again. False if nothing was counted against them. Ops only."""
         return bool(self._post("/unlock", {"approver": approver})["unlocked"])
 
+    def settle(self, package: str, destination: Destination, name: bytes, *, arrived: bool, comment: str) -> Settled:
+        """Say what the partner says of a file in doubt: it arrived, or it did not and is to be sent again. Ops only.
+
+        Asked again with the same answer, it is told the same. Raises ``SendRefused`` for a file that is in no doubt.
+        """
+        asked = {"package": package, "destination": canonical(destination.facts), "name": name_b64(name)}
+        told = self._post("/settle", {**asked, "arrived": arrived, "comment": comment})
+        said = told["said"]
+        return Settled(told["number"], Said(said["by"], said["comment"], datetime.fromisoformat(said["at"])), told["left"])
+
     # ---------------------------------------------------------------------------------------- the wire
 
     def _post(self, path: str, body: Mapping[str, Any], timeout: httpx.Timeout | None = None) -> dict[str, Any]:
@@ -232,7 +253,8 @@ def _arrived(told: Mapping[str, Any]) -> Arrived:
 def delivered_of(told: Mapping[str, Any]) -> Delivered:
     """Back from :func:`delivered_facts`, as they stand on the wire and in the ledger."""
     names = {key: base64.b64decode(told[key]) for key in ("name", "source")}
-    return Delivered(**{**told, **names, "proof": Proof(told["proof"]), "at": datetime.fromisoformat(told["at"])})
+    proof, at, said = Proof(told["proof"]), datetime.fromisoformat(told["at"]), Said.parse(told.get("said"))
+    return Delivered(**{**told, **names, "proof": proof, "at": at, "said": said})
 
 
 def delivered_facts(file: Delivered) -> dict[str, Any]:
@@ -248,4 +270,5 @@ def delivered_facts(file: Delivered) -> dict[str, Any]:
         "proven": file.proven,
         "at": iso(file.at),
         "collected": file.collected,
+        "said": file.said.facts if file.said else None,
     }

@@ -120,6 +120,7 @@ class Proof(StrEnum):
     SERVER_HASH = "server hash"
     SIZE_ONLY = "size only"
     UNVERIFIABLE = "sent, unverifiable"
+    TOLD = "told by a person"
 
 
 @dataclass(frozen=True, slots=True)

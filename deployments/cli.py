@@ -21,6 +21,7 @@ from deployments import (
     record_commands,
     run_commands,
     sender_commands,
+    settle_commands,
     signoff_commands,
     spool_commands,
     verify_commands,
@@ -66,6 +67,7 @@ app.add_typer(quarantine_commands.app, name="quarantine")
 app.add_typer(spool_commands.app, name="spool")
 app.add_typer(people_commands.app, name="people")
 sender_commands.signoff_app.command("show")(signoff_commands.show)
+sender_commands.signoff_app.command("settle")(settle_commands.settle)
 app.add_typer(sender_commands.signoff_app, name="signoff")
 app.command()(sender_commands.sender)
 app.command("verify-signoff")(verify_commands.verify_signoff)

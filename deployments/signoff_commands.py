@@ -24,18 +24,18 @@ def show(
 
     Example: countersign signoff show autumn-2026
     """
-    orders = list(_orders(what))
-    for order in orders:
+    found = list(orders(what))
+    for order in found:
         for line in _lines(order):
             typer.echo(line)
-    if not orders:
+    if not found:
         typer.echo(
             f"countersign: {what[:100]!r}: no such order or run in the ledger; an order is there once its run began", err=True
         )
         raise typer.Exit(1)
 
 
-def _orders(what: str) -> Iterator[Order]:
+def orders(what: str) -> Iterator[Order]:
     """Every order of that id (each stream has its own ids), or the one that this run works on."""
     from tasks.connections import ledger
     from tasks.order import Order, load_release
@@ -123,6 +123,7 @@ def _arrivals(order: Order) -> Iterator[str]:
     from blocks.sender import delivered_of
     from blocks.values import shown
     from tasks.rules.certificate import link_words, ticks, weakest
+    from tasks.settle_doubt import doubts
 
     files = [delivered_of(file) for entry in order.each("delivered") for file in entry.body["files"]]
     for file in files:
@@ -132,8 +133,16 @@ def _arrivals(order: Order) -> Iterator[str]:
             for word, holds in (("approved", True), ("read", told.read), ("sent", told.sent), ("found", told.found))
         )
         yield _line("arrived", f"{marks}  {shown(file.name)}: {link_words(file)}")
+        if file.said:
+            yield _line("", f"{shown(file.said.by)} says so: {shown(file.said.comment)}")
     if files:
         yield _line("weakest", weakest(files))
+    for doubt in doubts(order):
+        where = order.matter.package.destinations[doubt.destination].shown
+        yield _line("in doubt", f"{shown(doubt.name)} at destination {doubt.destination + 1}, {where}: ask the partner, then")
+        yield _line(
+            "", f"countersign signoff settle {order.id} --file ... --destination {doubt.destination + 1} --arrived|--send-again"
+        )
 
 
 def _line(word: str, text: str) -> str:

@@ -68,7 +68,9 @@ def finish(order: Order, arrived: Sequence[Arrived]) -> None:
     """Delivered, proven and certified: the order is done."""
     files = [file for one in arrived for file in one.files]
     collected = sum(file.collected for file in files)
+    told = sum(file.said is not None for file in files)
     name = "Delivered" + (f", {collected} collected before proof" if collected else "")
+    name += f", {told} told by a person" if told else ""
     order.close(name, f"order {order.id}: {len(files)} placed; weakest proof: {weakest(files)}")
     order.tell("delivered", files=len(files), weakest=weakest(files))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from blocks.errors import SendRefused, SpoolCorrupt, SpoolMissing, TransferIncomplete
 from blocks.outbound import Package, PackageFile
 from blocks.repositories.base import RepositorySession
 from blocks.sender import Arrived, Seen, delivered_facts
-from blocks.values import shown
+from blocks.values import name_b64, shown
 from tasks.connections import repository_session, spool
 from tasks.gather import still_there
 from tasks.order import Order, sender
@@ -111,10 +112,16 @@ def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:
                 once=f"delivered/{order.matter.package.digest}/{one.destination}",
             )
     if unknown := [name for one in arrived for name in one.unknown]:
-        _ask_a_person(order, "delivery-unknown", "; ".join(one.problem for one in arrived if one.unknown))
+        reason = "; ".join(one.problem for one in arrived if one.unknown)
+        doubts = [
+            {"destination": one.destination, "file": shown(name), "file_b64": name_b64(name)}
+            for one in arrived
+            for name in one.unknown
+        ]
+        _ask_a_person(order, "delivery-unknown", reason, unknown=doubts)
         order.end(
             f"In doubt, {len(unknown)} unknown",
-            f"{', '.join(map(shown, unknown[:5]))}: ask the partner; see the case",
+            f"{', '.join(map(shown, unknown[:5]))}: ask the partner, then say so: countersign signoff settle {order.id} ...",
             fault=False,
         )
         return []
@@ -128,7 +135,7 @@ def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:
     return arrived
 
 
-def _ask_a_person(order: Order, code: str, reason: str) -> None:
+def _ask_a_person(order: Order, code: str, reason: str, **facts: Any) -> None:
     case = {"code": code, "reason": reason, "owner": order.agreed.terms.owner, "state": "new"}
-    order.write("in-doubt", {"reason": reason, "case": case})
+    order.write("in-doubt", {"reason": reason, "case": case, **facts})
     order.tell(code, reason=reason)

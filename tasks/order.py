@@ -3,7 +3,7 @@
 ::
 
     ordered ─ frozen ─ opened ─ round ─ answered ─ round ─ … ─ sending ─ delivered ─ sealed ─ certified ─ closed
-                                  └─ bypass | abandoned | unasked
+                                  └─ bypass | abandoned | unasked                 └─ in-doubt ─ settled ─ sending …
 
 One journey for the order, and one for each document of its package, so that a document is found by its name and its bytes are
 kept while somebody may still sign. Nothing is remembered elsewhere: a pass that was killed anywhere is run again from the top.
@@ -289,6 +289,16 @@ def take(partner_stream: Agreed, order: str | None, requester: str, ids: Sequenc
         taken = Order(agreed, id, journey, run, holding)
         _lead(taken)
         yield taken
+
+
+@contextmanager
+def in_hand(order: Order) -> Iterator[Order]:
+    """An order for somebody at a console, while no run works on it. Raises ``LeaseLost`` if one does."""
+    lease = _wait_for_lease(order.journey, order.run)
+    if lease is None:
+        raise LeaseLost(f"order {order.id}: a run is working on it right now; nothing was changed, try again in a minute")
+    with ledger().holding(lease, settings().lease_seconds) as holding:
+        yield Order(order.agreed, order.id, order.journey, order.run, holding)
 
 
 def _journey_of(agreed: Agreed, id: str, requester: str, ids: Sequence[str], run: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from blocks.errors import ConfigurationError, EndpointError, SenderUnreachable, SendRefused, SpoolError
 from blocks.outbound import Delivered, Destination, Matter, Package, Policies, Vote, canonical
-from blocks.sender import Arrived, Seen
+from blocks.sender import Arrived, Seen, Settled
 from blocks.spool import Spool
 from blocks.values import Outgoing, Proof, shown
 from deployments.sender.delivery import Freight, deliver, stage, unstage
@@ -61,6 +61,11 @@ class Dispatcher:
             if all(one.complete for one in arrived):
                 unstage(package.digest, self._outbox)
             return arrived
+
+    def settle(self, package: str, destination: str, name: bytes, *, arrived: bool, by: str, comment: str) -> Settled:
+        """Take a person's word for a file in doubt, while nobody sends. Raises ``SendRefused`` for one that is in no doubt."""
+        with self._alone(package):
+            return self._store.settle(package, destination, name, arrived=arrived, by=by, comment=comment)
 
     # ---------------------------------------------------------------------------------------- may it leave
 
@@ -127,13 +132,12 @@ class Dispatcher:
         if unknown and not problem:
             problem = (
                 f"nobody here can tell whether {', '.join(map(shown, unknown[:5]))} arrived: the answer was lost, and neither our "
-                "temporary name nor the final one stands there. Ask the partner; nothing is sent again by itself"
+                "temporary name nor the final one stands there. Ask the partner; nothing is sent again until somebody says so: "
+                "countersign signoff settle"
             )
         return Arrived(
             destination=number,
-            files=tuple(
-                _delivered(parcel, number) for parcel in parcels if parcel.source is not None and parcel.step in _STOOD
-            ),
+            files=tuple(_delivered(parcel, number) for parcel in parcels if parcel.source is not None and parcel.step.stood),
             unknown=unknown,
             problem=problem,
             worth_retrying=worth_retrying and not unknown,
@@ -156,9 +160,6 @@ class Dispatcher:
                 self._changed.notify_all()
 
 
-_STOOD = (Step.PLACED, Step.PROVEN, Step.COLLECTED)
-
-
 def _key(destination: Destination) -> str:
     return canonical(destination.facts)
 
@@ -176,4 +177,5 @@ def _delivered(parcel: Parcel, number: int) -> Delivered:
         proven=parcel.digest if hashed else None,
         at=parcel.at or datetime.now(UTC),
         collected=parcel.step is Step.COLLECTED,
+        said=parcel.said,
     )

@@ -1,6 +1,7 @@
 """``countersign sender``: the HTTP service on a Unix socket. It parses what is asked, and tells what came of it.
 
-Workers may judge, send, seal; ops may unlock. No answer and no log line holds a proof, a seed or a credential.
+Workers may judge, send, seal; ops may unlock approvers and settle doubts. No answer and no log line holds
+a proof, a seed or a credential.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import pwd
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -17,13 +19,13 @@ from typing import Any, Literal
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from blocks.errors import ConfigurationError, CountersignError, SenderUnreachable, SendRefused
 from blocks.outbound import Matter, Package, Policies, Refusal, Requester, Round, Vote
 from blocks.sender import Arrived, Seen, delivered_facts
 from blocks.spool import place_in
-from blocks.values import name_b64
+from blocks.values import name_b64, shown
 from deployments.sender.dispatch import Dispatcher
 from deployments.sender.judging import Judge
 from deployments.sender.peers import listening, serve
@@ -106,15 +108,40 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
 
     @app.post("/unlock")
     def unlock(asked: UnlockRequest, request: Request) -> dict[str, bool]:
-        caller = request.state.peer.uid
-        if caller not in ops:
-            raise SendRefused(
-                f"user id {caller} may not unlock approvers: that is for operations (countersign sender --ops-uid)"
-            )
+        caller = operator(request, "unlock approvers")
         _log.warning("approver %r was unlocked by user id %d", asked.approver, caller)
         return {"unlocked": store.unlock(asked.approver)}
 
+    @app.post("/settle")
+    def settle(asked: SettleRequest, request: Request) -> dict[str, Any]:
+        caller = operator(request, "settle a delivery in doubt")
+        settled = dispatcher.settle(
+            asked.package,
+            asked.destination,
+            asked.name,
+            arrived=asked.arrived,
+            by=_account(caller),
+            comment=asked.comment.strip(),
+        )
+        what = "has arrived" if asked.arrived else "is to be sent again"
+        _log.warning("package %s: user id %d says that %s %s", asked.package[:8], caller, shown(asked.name), what)
+        return {"number": settled.number, "said": settled.said.facts, "left": settled.left}
+
+    def operator(request: Request, act: str) -> int:
+        caller: int = request.state.peer.uid
+        if caller not in ops:
+            raise SendRefused(f"user id {caller} may not {act}: that is for operations (countersign sender --ops-uid)")
+        return caller
+
     return app
+
+
+def _account(uid: int) -> str:
+    """Who that is, as this machine knows them."""
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (user id {uid})"
+    except KeyError:
+        return f"user id {uid}"
 
 
 # --------------------------------------------------------------------------------------------- what is asked
@@ -183,6 +210,14 @@ class SealRequest(_Asked):
 
 class UnlockRequest(_Asked):
     approver: str
+
+
+class SettleRequest(_Asked):
+    package: str
+    destination: str
+    name: Base64Bytes
+    arrived: bool
+    comment: str = Field(pattern=r"\S", max_length=2000)
 
 
 def _votes(told: Sequence[dict[str, Any]]) -> list[Vote]:

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from blocks.errors import SendRefused
-from blocks.outbound import Package, Vote, canonical
+from blocks.outbound import Package, Said, Vote, canonical
 from deployments.sender.judging import check_vote
 from deployments.sender.store import Step, Store
 from tasks.rules.certificate import KIND
@@ -60,14 +60,14 @@ def _certificate_problem(facts: dict[str, Any], store: Store) -> str:
     for vote in votes:
         check_vote(vote, package, store.seal_key)
     ours = {
-        (parcel.destination, parcel.name, parcel.digest, parcel.proof, parcel.step is Step.COLLECTED)
+        (parcel.destination, parcel.name, parcel.digest, parcel.proof, parcel.step is Step.COLLECTED, parcel.said)
         for parcel in store.parcels(package.digest)
-        if parcel.step in (Step.PLACED, Step.PROVEN, Step.COLLECTED)
+        if parcel.step.stood
     }
     for told in facts["deliveries"]:
         where = canonical(package.destinations[told["destination"]].facts)
         name = base64.b64decode(told["name_b64"], validate=True)
-        if (where, name, told["sent"], told["proof"], told["collected"]) not in ours:
+        if (where, name, told["sent"], told["proof"], told["collected"], Said.parse(told.get("said"))) not in ours:
             return "a delivery is told that was not made, or not so"
         if not told["approved"] == told["read"] == told["sent"] or told["proven"] not in (None, told["sent"]):
             return "a delivery's digests differ"

@@ -14,24 +14,26 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import (
+    Boolean,
     Column,
     Connection,
     Integer,
     LargeBinary,
     MetaData,
     Row,
+    Select,
     String,
     Table,
     delete,
@@ -43,10 +45,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from blocks.database import Database, Instant
-from blocks.errors import ConfigurationError, LedgerError, SenderError
-from blocks.outbound import Refusal, Round, Vote, canonical
+from blocks.errors import ConfigurationError, LedgerError, SenderError, SendRefused
+from blocks.outbound import Refusal, Round, Said, Vote, canonical
 from blocks.seals import SealKey
-from blocks.values import Proof
+from blocks.sender import Settled
+from blocks.values import Proof, shown
 from tasks.rules.policy import Attempt
 
 BURNT_FOR = timedelta(hours=3)
@@ -98,6 +101,18 @@ _delivery = Table(
     Column("modified", Instant),
     Column("at", Instant, nullable=False),
 )
+_settled = Table(
+    "settled",
+    _metadata,
+    Column("number", Integer, primary_key=True),
+    Column("package", String, nullable=False, index=True),
+    Column("destination", String, nullable=False),
+    Column("name", String, nullable=False),  # base64, as in a delivery
+    Column("arrived", Boolean, nullable=False),
+    Column("by", String, nullable=False),
+    Column("comment", String, nullable=False),
+    Column("at", Instant, nullable=False),
+)
 
 
 class Step(StrEnum):
@@ -110,10 +125,16 @@ class Step(StrEnum):
     PROVEN = "proven"  # it was seen under its own name afterwards, unchanged
     COLLECTED = "delivered, collected before proof"  # the rename was acknowledged, and it was gone when we looked
     UNKNOWN = "unknown"  # neither name is there and no answer came: a person asks the partner
+    TOLD = "a person says that it arrived"  # was unknown until then
 
     @property
     def final(self) -> bool:
-        return self in (Step.PROVEN, Step.COLLECTED)
+        return self in (Step.PROVEN, Step.COLLECTED, Step.TOLD)
+
+    @property
+    def stood(self) -> bool:
+        """It stands at the partner, or has stood there."""
+        return self is Step.PLACED or self.final
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +157,8 @@ class Parcel:
     """As the partner's server tells it for the uploaded file."""
     at: datetime | None = None
     """When it came to this step, by our clock."""
+    said: Said | None = None
+    """Who says that it arrived; only at ``TOLD``."""
 
 
 class Store:
@@ -237,8 +260,8 @@ class Store:
         if destination is not None:
             chosen = chosen.where(_delivery.c.destination == destination)
         with self._reading() as connection:
-            rows = connection.execute(chosen.order_by(_delivery.c.destination, _delivery.c.position))
-            return [_as_parcel(row) for row in rows]
+            rows = connection.execute(chosen.order_by(_delivery.c.destination, _delivery.c.position)).all()
+            return [_as_parcel(row, _said(connection, row) if row.step == Step.TOLD else None) for row in rows]
 
     def intend(self, parcels: Sequence[Parcel]) -> None:
         """Write down what is about to be sent, before anything is. Known parcels stay as they are."""
@@ -256,6 +279,31 @@ class Store:
                 key = [_delivery.c[part] == row.pop(part) for part in ("package", "destination", "name")]
                 connection.execute(update(_delivery).where(*key).values(row))
         return moved
+
+    def settle(self, package: str, destination: str, name: bytes, *, arrived: bool, by: str, comment: str) -> Settled:
+        """Take a person's word for a file in doubt: it arrived, or it is to be sent again.
+
+        The same answer given again is told as it was written down. Raises ``SendRefused`` for a file that is in no doubt.
+        """
+        what: dict[str, object] = {"package": package, "destination": destination, "name": base64.b64encode(name).decode()}
+        with self._writing() as connection:
+            where = [_delivery.c[part] == value for part, value in what.items()]
+            found = connection.execute(select(_delivery.c.step).where(*where)).scalar()
+            before = connection.execute(_settlements(what)).first()
+            if found == Step.UNKNOWN:
+                now = datetime.now(UTC)
+                row = {**what, "arrived": arrived, "by": by, "comment": comment, "at": now}
+                connection.execute(insert(_settled).values(row))
+                moved = {"step": Step.TOLD, "proof": Proof.TOLD} if arrived else {"step": Step.INTENDED, "proof": None}
+                connection.execute(update(_delivery).where(*where).values({**moved, "modified": None, "at": now}))
+                before = connection.execute(_settlements(what)).first()
+            elif before is None or before.arrived != arrived:
+                stands = "it is in no such package" if found is None else f"it is {Step(found).value!r}"
+                raise SendRefused(f"{shown(name)}: nobody is in doubt about it there ({stands}); nothing was changed")
+            doubts = (_delivery.c.package == package, _delivery.c.step == Step.UNKNOWN)
+            left = connection.execute(select(func.count()).select_from(_delivery).where(*doubts)).scalar_one()
+        assert before is not None  # noqa: S101 - found, or written above
+        return Settled(before.number, Said(before.by, before.comment, before.at), left)
 
     # ---------------------------------------------------------------------------------------- transactions
 
@@ -366,7 +414,19 @@ def _row(parcel: Parcel) -> dict[str, object]:
     }
 
 
-def _as_parcel(row: Row[tuple[object, ...]]) -> Parcel:
+def _settlements(what: Mapping[str, object]) -> Select[Any]:
+    """What was settled about a file, the newest first."""
+    return (
+        select(_settled).where(*[_settled.c[part] == value for part, value in what.items()]).order_by(_settled.c.number.desc())
+    )
+
+
+def _said(connection: Connection, row: Row[tuple[object, ...]]) -> Said | None:
+    found = connection.execute(_settlements({part: row._mapping[part] for part in ("package", "destination", "name")})).first()
+    return Said(found.by, found.comment, found.at) if found else None
+
+
+def _as_parcel(row: Row[tuple[object, ...]], said: Said | None) -> Parcel:
     return Parcel(
         package=row.package,
         destination=row.destination,
@@ -380,6 +440,7 @@ def _as_parcel(row: Row[tuple[object, ...]]) -> Parcel:
         proof=Proof(row.proof) if row.proof else None,
         modified=row.modified,
         at=row.at,
+        said=said,
     )
 
 

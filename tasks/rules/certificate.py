@@ -25,6 +25,7 @@ from blocks.outbound import (
     PackageFile,
     PeopleFile,
     Policies,
+    Said,
     SignoffProof,
     Vote,
     canonical,
@@ -51,6 +52,7 @@ DELIVERY_WORDS = {
     Proof.SERVER_HASH: "server hash: the partner's server told the same SHA-256",
     Proof.SIZE_ONLY: "size only: this server offers no hash",
     Proof.UNVERIFIABLE: "sent, unverifiable: this server lets us neither look nor read",
+    Proof.TOLD: "a person says it arrived: the server's answer was lost, and no server tells",
 }
 COLLECTED_WORDS = "delivered, collected before proof: it was gone when we looked"
 MISMATCH_WORDS = "DIFFERENT BYTES: what was approved, read, sent and found is not the same"
@@ -98,6 +100,7 @@ def link_words(delivered: Delivered) -> str:
 
 _STRENGTH = (
     MISMATCH_WORDS,
+    DELIVERY_WORDS[Proof.TOLD],
     DELIVERY_WORDS[Proof.UNVERIFIABLE],
     COLLECTED_WORDS,
     DELIVERY_WORDS[Proof.SIZE_ONLY],
@@ -202,7 +205,9 @@ def _vote(vote: Vote, people: PeopleFile, zone: str) -> dict[str, Any]:
 
 def _delivery(delivered: Delivered, zone: str) -> dict[str, Any]:
     told = ticks(delivered)
-    return {
+    # Only where somebody said it: certificates that were made before this could be said stay as they are.
+    said = {"said": delivered.said.facts} if delivered.said else {}
+    return said | {
         "destination": delivered.destination,
         "name": shown(delivered.name),
         "name_b64": name_b64(delivered.name),
@@ -499,6 +504,7 @@ def _delivered(one: Mapping[str, Any]) -> Delivered:
         proven=one["proven"],
         at=datetime.fromisoformat(one["at"]),
         collected=one["collected"],
+        said=Said.parse(one.get("said")),
     )
 
 
@@ -621,7 +627,10 @@ def _file(file: PackageFile) -> str:
 
 def _arrival(one: Mapping[str, Any]) -> str:
     marks = ", ".join(f"{_text(name)} {'✓' if ok is True else '<span class=no>–</span>'}" for name, ok in one["ticks"].items())
-    return f"{marks}<br>{_text(one['in_words'])}<br>destination {one['destination'] + 1}, {_when(one['at'], one['at_local'])}"
+    said = one.get("said")
+    who = f"<br>{_text(said['by'])} says so: {_text(said['comment'])}" if said else ""
+    place = f"destination {one['destination'] + 1}, {_when(one['at'], one['at_local'])}"
+    return f"{marks}<br>{_text(one['in_words'])}{who}<br>{place}"
 
 
 def _when(utc: str, local_time: str) -> str:

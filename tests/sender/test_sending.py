@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ from deployments.people import load_people
 from deployments.sender.delivery import Freight, deliver
 from deployments.sender.proofs import signature_holds
 from deployments.sender.store import Step, Store
-from tests.sender.conftest import ROOT, House
+from tests.sender.conftest import ROOT, House, Outgoing
 from tests.sender.driver import die_at
 
 THREE = (b"one", b"two" * 1000, b"")
@@ -374,6 +375,53 @@ def test_a_killed_sender_goes_on_when_it_is_asked_again(quiet_house: House) -> N
     assert [file.collected for file in arrived.files] == [True, False, False]
 
 
+# --------------------------------------------------------------------------------------------- in doubt
+
+
+def left_in_doubt(house: House, *contents: bytes) -> Outgoing:
+    """A release whose sender was killed before it asked for the renames; then the first file's temporary was cleaned away."""
+    anna = house.newcomer()
+    release = house.outgoing(house.package(*contents))
+    with house.sender(die_at=2 * len(contents) + 1, log="killed.log"):  # uploaded, read back, one step for all renames
+        release.approve(anna)
+        with pytest.raises(SenderUnreachable):
+            release.send()
+    with Store(house.state) as store:
+        lost = store.parcels(release.matter_package.digest)[0]
+    (house.folder(release.matter_package) / lost.temporary.decode()).unlink()
+    return release
+
+
+@pytest.mark.parametrize("arrived", [True, False], ids=["it-arrived", "send-it-again"])
+def test_what_is_in_doubt_a_person_settles(quiet_house: House, arrived: bool) -> None:
+    house = quiet_house
+    release = left_in_doubt(house, b"one", b"two")
+    package = release.matter_package
+    with house.sender(), house.client() as client:
+        [doubtful] = release.send()
+        assert doubtful.unknown == (b"1.csv",) and not doubtful.complete and not doubtful.worth_retrying
+        assert [name for name in house.received(package) if not name.startswith(".")] == []
+        assert release.send() == [doubtful], "nothing is sent until somebody says so"
+        ask: dict[str, Any] = {"package": package.digest, "destination": package.destinations[0], "comment": "asked Ms Ito"}
+        with pytest.raises(SendRefused, match=r"2\.csv: nobody is in doubt"):
+            client.settle(name=b"2.csv", arrived=arrived, **ask)
+        settled = client.settle(name=b"1.csv", arrived=arrived, **ask)
+        assert settled.left == 0 and settled.said.comment == "asked Ms Ito" and f"user id {os.geteuid()}" in settled.said.by
+        assert client.settle(name=b"1.csv", arrived=arrived, **ask) == settled, "asked again: told the same"
+        with pytest.raises(SendRefused, match="nobody is in doubt"):
+            client.settle(name=b"1.csv", arrived=not arrived, **ask)
+        [done] = release.send()
+        assert done.complete
+        if arrived:
+            assert house.received(package) == {"2.csv": b"two"}, "exactly what was missing is sent"
+            assert (done.files[0].proof, done.files[0].proven, done.files[0].said) == (Proof.TOLD, None, settled.said)
+        else:
+            assert house.received(package) == {"1.csv": b"one", "2.csv": b"two"}
+            assert [(file.proof, file.said) for file in done.files] == [(Proof.READ_BACK, None)] * 2
+        with pytest.raises(SendRefused, match="nobody is in doubt"):
+            client.settle(name=b"1.csv", arrived=not arrived, **ask)
+
+
 # --------------------------------------------------------------------------------------------- who may call
 
 CALL = """
@@ -397,7 +445,7 @@ def test_a_socket_for_its_owner_and_group_and_a_second_sender_is_refused(house: 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can call as somebody else")
-def test_a_user_who_is_not_allowed_is_cut_off_and_only_operations_unlock(quiet_house: House) -> None:
+def test_a_user_who_is_not_allowed_is_cut_off_and_only_operations_unlock_and_settle(quiet_house: House) -> None:
     worker, stranger = 54321, 65534
     with tempfile.TemporaryDirectory(prefix="sender-") as open_to_all:
         Path(open_to_all).chmod(0o755)  # so that it is not the folder that keeps them out
@@ -413,12 +461,12 @@ def test_a_user_who_is_not_allowed_is_cut_off_and_only_operations_unlock(quiet_h
             house.socket.chmod(0o666)
             assert call(worker) > 0
             assert call(stranger) == 0
-        with (
-            house.sender("--worker-uid", str(os.geteuid()), "--ops-uid", "12345"),
-            house.client() as client,
-            pytest.raises(SendRefused, match="that is for operations"),
-        ):
-            client.unlock("rita")
+        package = house.package(b"one")
+        with house.sender("--worker-uid", str(os.geteuid()), "--ops-uid", "12345"), house.client() as client:
+            with pytest.raises(SendRefused, match="that is for operations"):
+                client.unlock("rita")
+            with pytest.raises(SendRefused, match="that is for operations"):
+                client.settle(package.digest, package.destinations[0], b"1.csv", arrived=True, comment="it is there")
 
 
 # --------------------------------------------------------------------------------------------- the certificate

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.outbound import Decision, Delivered, PackageFile, ProposedVote, SignoffProof, Vote, canonical
+from blocks.outbound import Decision, Delivered, PackageFile, ProposedVote, Said, SignoffProof, Vote, canonical
 from blocks.seals import SealKey, signed
 from blocks.values import Proof
 from tasks.rules.certificate import (
@@ -301,6 +301,7 @@ A = ABOUT.package.files[0]
         pytest.param(
             delivered(A, Proof.UNVERIFIABLE), DELIVERY_WORDS[Proof.UNVERIFIABLE], False, id="a drop we cannot look into"
         ),
+        pytest.param(delivered(A, Proof.TOLD), DELIVERY_WORDS[Proof.TOLD], False, id="a person's word"),
         pytest.param(delivered(A, Proof.SIZE_ONLY, collected=True), COLLECTED_WORDS, False, id="22 collected at once"),
         pytest.param(delivered(A, proven=None), MISMATCH_WORDS, False, id="read back, and nothing to show for it"),
         pytest.param(delivered(A, proven="0" * 64), MISMATCH_WORDS, False, id="other bytes there"),
@@ -311,6 +312,16 @@ A = ABOUT.package.files[0]
 def test_ticks(one: Delivered, words: str, found: bool) -> None:
     assert weakest([one]) == words
     assert ticks(one).found is found
+
+
+def test_what_only_a_person_says_stands_there_as_that_with_name_and_words(key: SealKey) -> None:
+    said = Said("olga (user id 1002)", "Mr <b>Ito</b> has it", NOON)
+    first, *others = [delivered(file) for file in ABOUT.package.files]
+    text = made(key, deliveries=[replace(first, proof=Proof.TOLD, proven=None, said=said), *others])
+    assert verified(checks(text, key))
+    assert json.loads(text)["weakest"] == DELIVERY_WORDS[Proof.TOLD]
+    assert "olga (user id 1002) says so: Mr &lt;b&gt;Ito&lt;/b&gt; has it" in page(text)
+    assert "said" not in made(key), "certificates without it are what they always were"
 
 
 def test_the_weakest_link_is_named() -> None:
