@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,10 @@ from tasks.retrying import task
 from tasks.rules.packing import Voided
 from tasks.rules.policy import Status
 from tasks.rules.signing import NO_ANSWER, answer_hash, parse_answer
+from tasks.rules.variables import from_variable
+
+_PAGE = 200
+"""The most that Prefect answers at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +121,12 @@ def _bypass(order: Order, asked: Round, left: _Left) -> None:
 def _judge(order: Order, asked: Round, row: Recorded, answer: Any, at: datetime) -> None:
     outcome: Vote | Refusal
     if isinstance(answer, Mapping):
+        not_typed = _from_variable(answer)
+        # Judged all the same, for whatever codes it holds must be burnt; but without a decision it can be no vote.
+        to_judge = {**answer, "decision": None} if not_typed else answer
         with sender() as judge:
             outcome = judge.judge(
-                answer,
+                to_judge,
                 order.matter,
                 order.policies,
                 asked,
@@ -128,6 +135,7 @@ def _judge(order: Order, asked: Round, row: Recorded, answer: Any, at: datetime)
                 at=at,
                 shown=row.body["shown"],
             )
+        outcome = not_typed or outcome
     else:
         parsed = parse_answer(answer)
         outcome = parsed if isinstance(parsed, Refusal) else NO_ANSWER
@@ -138,6 +146,21 @@ def _judge(order: Order, asked: Round, row: Recorded, answer: Any, at: datetime)
         order.tell("refused", round=asked.n, code=outcome.code)
     else:
         order.tell("signed", round=asked.n, approver=outcome.approver, decision=outcome.decision.value)
+
+
+def _from_variable(answer: Mapping[str, Any]) -> Refusal | None:
+    """Why an answer does not count into which Prefect put one of its Variables."""
+    comment = answer.get("comment")
+    return from_variable(comment, _variables()) if isinstance(comment, str) and comment.strip() else None
+
+
+def _variables() -> Iterator[tuple[str, Any]]:
+    """Every Variable of Prefect's, with its value."""
+    with get_client(sync_client=True) as client:
+        read = 0
+        while page := client.request("POST", "/variables/filter", json={"limit": _PAGE, "offset": read}).json():
+            yield from ((one["name"], one["value"]) for one in page)
+            read += len(page)
 
 
 def _record(order: Order, asked: Round, kind: str, facts: Mapping[str, Any]) -> None:

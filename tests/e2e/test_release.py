@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from prefect.client.schemas.actions import VariableCreate
 from prefect.client.schemas.objects import State, StateType
 from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
@@ -501,19 +500,6 @@ def test_case_10_an_automation_that_resumes_the_run_sends_nothing(release_world:
     assert release.told.state is not None and not release.told.state.is_paused(), "the automation resumed the run"
     assert release.go() is None
     assert release.kinds.count("bypass") == 1 and release.received == {}
-
-
-def test_case_26_what_prefect_puts_into_a_refused_answer_is_kept_nowhere(release_world: ReleaseWorld) -> None:
-    bea = release_world.newcomer()
-    release_world.client.create_variable(VariableCreate(name="tariff", value="s3cr3t-value"))
-    release = release_world.order(prices=PRICES)
-    release.start()
-    asked = {"__prefect_kind": "workspace_variable", "variable_name": "tariff"}
-    assert release.resume({**release.answer(bea, release_world.wrong_code(bea)), "comment": asked}) == "ACCEPT"
-    assert release.stored_answer["comment"] == "s3cr3t-value", "Prefect did put the variable's value into the answer"
-    assert release.go() is None and release.received == {}
-    assert "s3cr3t-value" not in release.form
-    assert "s3cr3t-value" not in str([entry.body for entry in release.history])
 
 
 # --------------------------------------------------------------------------------------------- orders
