@@ -451,7 +451,8 @@ class PackageFile:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What a package was frozen under, by the digests of its parts: the partner's profile, the people file, the stream's terms.
+    """What a package was frozen under, by the digests of its parts: the partner as far as the stream uses it, the people file, the
+    stream's terms (``blocks.profile.policies_of``).
 
     A package carries the digest of all three. The parts are kept beside it, because a change of people does not void a package
     (it is asked of each vote), and a change of the other two does.

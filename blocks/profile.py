@@ -33,7 +33,7 @@ from blocks.catalog import ENDPOINTS, REPOSITORIES
 from blocks.chosen import Chosen
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError
-from blocks.outbound import Outbound
+from blocks.outbound import Outbound, PeopleFile, Policies
 from blocks.repositories.base import Repository
 from blocks.reviewed import Problem, nearest
 from blocks.stanza import Deployment
@@ -165,6 +165,22 @@ class PartnerProfile(Terms):
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of the terms: the same in two files that mean the same."""
         return digest_of(self.terms)
+
+
+def policies_of(profile: PartnerProfile, stream: str, people: PeopleFile) -> Policies:
+    """What a package of an outbound stream is frozen under: what that stream uses, and no other stream's business.
+
+    The partner by name and title, as approvers are shown them, and the endpoints that its destinations name, with their pins.
+    """
+    terms, agreed = profile.outbound[stream], profile.terms
+    named = {destination.endpoint for destination in terms.destinations}
+    used = {
+        "name": agreed["name"],
+        "title": agreed["title"],
+        "stream": stream,
+        "endpoints": {name: told for name, told in agreed["endpoints"].items() if name in named},
+    }
+    return Policies(digest_of(used), people.digest, terms.digest)
 
 
 def _lost_endpoints(given: Any) -> Iterator[Problem]:

@@ -40,7 +40,7 @@ from blocks.outbound import (
     Round,
     Vote,
 )
-from blocks.profile import PartnerProfile, load_partner, load_repositories
+from blocks.profile import PartnerProfile, load_partner, load_repositories, policies_of
 from blocks.repositories.base import Repository
 from blocks.sender import Sender, destination_of
 from blocks.settings import settings
@@ -73,7 +73,7 @@ class Agreed:
 
     @property
     def policies(self) -> Policies:
-        return Policies(self.profile.digest, self.people.digest, self.terms.digest)
+        return policies_of(self.profile, self.stream, self.people)
 
     def destinations(self, order: str, ordered: datetime) -> tuple[Destination, ...]:
         """Where a package of this order goes, by the terms of today."""

@@ -83,8 +83,9 @@ class Dispatcher:
 
     def _must_be_fresh(self, package: Package, agreed: Reviewed, frozen: Policies, seen: Sequence[Seen]) -> None:
         told = {one.repository_id: AtRepository(one.newest, one.admitted, one.sha256) for one in seen}
-        now = Policies(agreed.profile.digest, agreed.people.digest, agreed.terms.digest)
-        found = freshness(package, told, agreed.terms, destinations=package.destinations, frozen=frozen, policies=now)
+        found = freshness(
+            package, told, agreed.terms, destinations=package.destinations, frozen=frozen, policies=agreed.policies
+        )
         if isinstance(found, Voided):
             raise SendRefused(f"package {package.digits} is void ({found.code}): {found.reason}; nothing was sent")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from blocks.errors import CountersignError, SendRefused
 from blocks.outbound import Answer, Matter, Outbound, Package, PeopleFile, Policies, Refusal, Round, Vote
-from blocks.profile import PartnerProfile, load_partner
+from blocks.profile import PartnerProfile, load_partner, policies_of
 from blocks.seals import SealKey, signed
 from blocks.values import shown as plainly
 from deployments.people import load_people
@@ -39,6 +39,7 @@ class Reviewed:
     profile: PartnerProfile
     terms: Outbound
     people: PeopleFile
+    policies: Policies
 
 
 def reviewed(package: Package, policies: Policies, profiles: Path) -> Reviewed:
@@ -56,12 +57,13 @@ def reviewed(package: Package, policies: Policies, profiles: Path) -> Reviewed:
         raise SendRefused(
             f"package {package.digits}: the policies told with it are not those that it was frozen under; nothing was sent"
         )
-    if (policies.profile, policies.terms) != (profile.digest, terms.digest):
+    now = policies_of(profile, package.stream, people)
+    if (policies.profile, policies.terms) != (now.profile, now.terms):
         raise SendRefused(
             f"package {package.digits}: the reviewed terms of {package.partner}/{package.stream} have changed since it was frozen. "
             "It is void and nothing was sent; gather it anew"
         )
-    return Reviewed(profile, terms, people)
+    return Reviewed(profile, terms, people, now)
 
 
 class Judge:

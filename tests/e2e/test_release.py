@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import yaml
 from prefect.client.schemas.objects import State, StateType
 from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
@@ -254,20 +255,22 @@ def test_case_14_a_new_version_voids_or_not_as_agreed(
     assert release.received == received
 
 
-def test_case_14_changed_terms_void_what_waits(release_world: ReleaseWorld) -> None:
-    bea = release_world.newcomer()
-    release = release_world.order("pinned", prices=PRICES)
+def test_case_14_changed_terms_void_what_waits_on_their_stream_and_no_other(release_world: ReleaseWorld) -> None:
+    ann, bea = release_world.newcomer(), release_world.newcomer()
+    release, other = release_world.order("pinned", prices=PRICES), release_world.order("prices", prices=PRICES)
     release.start()
-    changed = release_world.profiles / "acme.yaml"
-    before = changed.read_text()
-    changed.write_text(before.replace("owner: pricing@example.com", "owner: nobody@example.com"))
-    answer = release.answer(bea)
+    other.start()
+    reviewed = release_world.profiles / "acme.yaml"
+    before = reviewed.read_text()
+    changed = yaml.safe_load(before)
+    changed["partner"]["streams"]["pinned"]["owner"] = "nobody@example.com"
+    reviewed.write_text(yaml.safe_dump(changed))
     try:
-        assert release.resume(answer) == "ACCEPT"
-        assert_named(release.go(), "Voided: what was agreed with the partner was changed while the package waited")
+        assert_named(release.sign(bea), "Voided: what was agreed with the partner was changed while the package waited")
+        assert_named(other.sign(ann), "Delivered")
     finally:
-        changed.write_text(before)
-    assert release.received == {}
+        reviewed.write_text(before)
+    assert release.received == {} and other.received == {"prices.csv": PRICES}
 
 
 def test_case_14_an_approval_that_was_withdrawn_voids(release_world: ReleaseWorld) -> None:

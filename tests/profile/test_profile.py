@@ -13,7 +13,17 @@ import pytest
 
 from blocks.endpoints.sftp import Sftp
 from blocks.errors import ConfigurationError
-from blocks.profile import digest_of, editor_schema, load_file, load_partner, load_repositories, partners, terms_of
+from blocks.outbound import PeopleFile
+from blocks.profile import (
+    digest_of,
+    editor_schema,
+    load_file,
+    load_partner,
+    load_repositories,
+    partners,
+    policies_of,
+    terms_of,
+)
 from blocks.values import Right
 from deployments.people import load_people
 
@@ -225,6 +235,66 @@ def test_the_digest_is_of_the_meaning_not_of_the_spelling(write: Write) -> None:
 def test_the_digest_changes_with_any_term(write: Write, old: str, new: str) -> None:
     before = load_partner("globex", write(GLOBEX)).digest
     assert load_partner("globex", write(GLOBEX.replace(old, new))).digest != before
+
+
+TWO_WAYS = """\
+partner:
+  name: globex
+  title: Globex
+  owner: desk@example.com
+  endpoints:
+    drop:
+      { protocol: sftp, host: a.example, username: u, password: env:G, host_keys: ["SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] }
+    spare:
+      { protocol: sftp, host: b.example, username: u, password: env:G, host_keys: ["SHA256:BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"] }
+  streams:
+    prices:
+      direction: outbound
+      gather: { repository: ecm, folder: Prices }
+      destinations: [{ endpoint: drop, folder: /prices }]
+      freshness: latest
+      evidence: { repository: ecm, folder: Evidence }
+      signoff: { proof: code, stages: [{ name: release, groups: [pricing] }] }
+    kits:
+      direction: outbound
+      gather: { repository: ecm, folder: Kits }
+      destinations: [{ endpoint: spare, folder: /kits }]
+      freshness: latest
+      evidence: { repository: ecm, folder: Evidence }
+      signoff: { proof: code, stages: [{ name: release, groups: [design] }] }
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "voids"),
+    [
+        pytest.param("folder: Kits", "folder: Boxes", False, id="another stream's terms"),
+        pytest.param(
+            "SHA256:BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB",
+            "SHA256:CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC",
+            False,
+            id="a pin that only another stream's endpoint has",
+        ),
+        pytest.param("owner: desk", "owner: office", False, id="who of us answers for the partner"),
+        pytest.param("folder: Prices", "folder: Costs", True, id="this stream's terms"),
+        pytest.param("groups: [pricing]", "groups: [pricing, design]", True, id="who may sign on this stream"),
+        pytest.param(
+            "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "SHA256:CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC",
+            True,
+            id="a pin of this stream's endpoint",
+        ),
+        pytest.param("host: a.example", "host: evil.example", True, id="the host of this stream's endpoint"),
+        pytest.param("title: Globex", "title: Initech", True, id="the partner's name as approvers see it"),
+    ],
+)
+def test_a_package_is_frozen_under_what_its_stream_uses(write: Write, old: str, new: str, voids: bool) -> None:
+    def digests(text: str) -> tuple[str, str]:
+        told = policies_of(load_partner("globex", write(text)), "prices", PeopleFile(people=()))
+        return told.profile, told.terms
+
+    assert TWO_WAYS.count(old) == 1
+    assert (digests(TWO_WAYS.replace(old, new)) != digests(TWO_WAYS)) is voids
 
 
 def test_terms_are_json_without_what_prefect_adds(write: Write) -> None:

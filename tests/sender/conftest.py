@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from blocks.outbound import Matter, Package, PackageFile, Policies, Refusal, Requester, Round, Vote
-from blocks.profile import load_partner
+from blocks.profile import load_partner, policies_of
 from blocks.sender import Seen, Sender, destination_of
 from blocks.spool import Spool
 from deployments.people import load_people
@@ -138,8 +138,7 @@ class House:
         )
 
     def policies(self, stream: str = "prices") -> Policies:
-        profile = load_partner("acme", self.profiles)
-        return Policies(profile.digest, load_people(self.profiles).digest, profile.outbound[stream].digest)
+        return policies_of(load_partner("acme", self.profiles), stream, load_people(self.profiles))
 
     def folder(self, package: Package) -> Path:
         return self.remote / package.order

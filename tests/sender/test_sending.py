@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from blocks.errors import SenderUnreachable, SendRefused
 from blocks.outbound import Delivered, Package, Refusal
@@ -220,10 +221,23 @@ def test_an_edited_profile_voids_what_was_signed(quiet_house: House) -> None:
         with pytest.raises(SendRefused, match="have changed since it was frozen"):
             release.send()
         house.agree()
+        edit(house, lambda partner: partner["endpoints"]["drop"]["host_keys"].append("SHA256:" + 43 * "A"))
+        with pytest.raises(SendRefused, match="have changed since it was frozen"):
+            release.send()
+        house.agree()
+        edit(house, lambda partner: partner["streams"]["contracts"].update(freshness="latest"))  # no business of this package
         with pytest.raises(SendRefused, match="bytes-changed"):
             release.send(seen=release.seen(sha256="0" * 64))
         assert house.received(release.matter_package) == {}
         assert release.send()[0].complete
+
+
+def edit(house: House, change: Callable[[dict[str, Any]], object]) -> None:
+    """Somebody edits the partner's reviewed file."""
+    path = house.profiles / "acme.yaml"
+    told = yaml.safe_load(path.read_text())
+    change(told["partner"])
+    path.write_text(yaml.safe_dump(told))
 
 
 def test_a_name_that_is_taken_stops_all_files_and_overwrites_nothing(house: House) -> None:
