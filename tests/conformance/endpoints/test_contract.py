@@ -78,7 +78,7 @@ def test_every_field_tells_an_operator_what_it_is_for() -> None:
         assert not silent, f"{kind.__name__}: {silent}"
 
 
-@pytest.mark.parametrize("kind", back_ends(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", sorted(back_ends(), key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
 def test_a_typo_in_a_profile_is_loud(kind: type[Endpoint]) -> None:
     with pytest.raises(ValueError, match="time_out_seconds"):
         kind(time_out_seconds=3)
