@@ -623,7 +623,15 @@ class Requester:
     """Who asked for a release. Without a proof it is as stated."""
 
     id: str
-    proven: bool = False
+    proof: SignoffProof | None = None
+
+    @property
+    def proven(self) -> bool:
+        return self.proof is not None
+
+    @property
+    def in_words(self) -> str:
+        return f"proven by {self.proof.value}" if self.proof else "as stated, not proven"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -18,7 +19,21 @@ import httpx
 
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError, SenderError, SenderUnreachable, SendRefused
-from blocks.outbound import Delivered, Destination, Matter, Policies, Refusal, Round, Said, Vote, canonical, iso
+from blocks.outbound import (
+    Delivered,
+    Destination,
+    Matter,
+    Package,
+    Policies,
+    Refusal,
+    Requester,
+    Round,
+    Said,
+    SignoffProof,
+    Vote,
+    canonical,
+    iso,
+)
 from blocks.values import Proof, name_b64
 
 
@@ -67,6 +82,15 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """What the sender holds of a package whose sign-off has begun. It is what counts, whatever anybody tells later."""
+
+    requester: Requester | None
+    deadline: datetime
+    """Counted by the sender's clock from the moment when it was opened first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What the sender says about itself."""
 
@@ -85,47 +109,68 @@ class Sender:
     def __init__(self, path: Path, *, timeout_seconds: float = 30.0, sending_seconds: float = 3600.0) -> None:
         self._socket = path
         self._sending = httpx.Timeout(timeout_seconds, read=sending_seconds)
-        self._client = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(path)), base_url="http://sender", timeout=timeout_seconds, trust_env=False
-        )
+        # A bare context: no TLS is spoken on the socket, and reading all certificates of this machine takes 40 ms each time.
+        transport = httpx.HTTPTransport(uds=str(path), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        self._client = httpx.Client(transport=transport, base_url="http://sender", timeout=timeout_seconds, trust_env=False)
 
     # ---------------------------------------------------------------------------------------- what workers ask
+
+    def open(self, matter: Matter, policies: Policies) -> Opened:
+        """Begin the sign-off of a package, before anybody is asked. Its deadline is the sender's to say; asked again, it is the same.
+
+        ``policies`` are the parts of the package's policy digest. Who asked for it and who edited it last are held from now on.
+        """
+        asked = matter.requester
+        told = self._post(
+            "/open",
+            {
+                **_package(matter.package, policies),
+                "requester": asked.id if asked else None,
+                "editors": sorted(matter.editors),
+            },
+        )
+        known = told["requester"]
+        requester = Requester(known["id"], SignoffProof(known["proof"]) if known["proof"] else None) if known else None
+        return Opened(requester, datetime.fromisoformat(told["deadline"]))
+
+    def ask(self, asked: Round, shown: str) -> datetime:
+        """Tell that a round is about to be asked, before anybody can answer it: only then is its answer ever judged.
+
+        ``shown`` is the SHA-256 of the text that its form shows. Returns when this was told first.
+        """
+        return datetime.fromisoformat(self._post("/ask", {"round": _round(asked), "shown": shown})["at"])
 
     def judge(
         self,
         answer: Mapping[str, Any],
-        matter: Matter,
+        package: Package,
         policies: Policies,
         asked: Round,
         *,
         votes: Iterable[Vote] = (),
-        asked_at: datetime,
         at: datetime,
-        shown: str,
     ) -> Vote | Refusal:
         """Judge what a person filled in: their sealed vote, or why it does not count.
 
-        ``policies`` are the parts of the package's policy digest; ``votes`` the sealed ones so far; ``asked_at`` when the round was
-        written down, ``at`` the server's time at which the run left Paused; ``shown`` the SHA-256 of the text that the form showed.
-        A round is judged once: asked again with the same answer, it is answered the same.
+        ``votes`` are the sealed ones so far, ``at`` the Prefect server's time at which the run left Paused. When the round was asked,
+        what it showed, who asked for the release and until when, the sender knows itself (``open``, ``ask``). A round is judged
+        once: asked again with the same answer, it is answered the same.
         """
         told = self._post(
             "/judge",
             {
                 "answer": dict(answer),
-                "matter": _matter(matter, policies),
-                "round": {"n": asked.n, "key": asked.key, "run": asked.run, "digest": asked.digest},
+                **_package(package, policies),
+                "round": _round(asked),
                 "votes": [vote.facts for vote in votes],
-                "asked_at": iso(asked_at),
                 "at": iso(at),
-                "shown": shown,
             },
         )
         if refusal := told.get("refusal"):
             return Refusal(refusal["code"], refusal["first_line"])
         return Vote.parse(told["vote"])
 
-    def send(self, matter: Matter, policies: Policies, votes: Iterable[Vote], seen: Sequence[Seen]) -> list[Arrived]:
+    def send(self, package: Package, policies: Policies, votes: Iterable[Vote], seen: Sequence[Seen]) -> list[Arrived]:
         """Send a package that these votes release, as far as it can be sent now; one answer per destination.
 
         ``seen`` tells of every document of the package what the repository says now.
@@ -133,7 +178,7 @@ class Sender:
         told = self._post(
             "/send",
             {
-                "matter": _matter(matter, policies),
+                **_package(package, policies),
                 "votes": [vote.facts for vote in votes],
                 "seen": [asdict(one) for one in seen],
             },
@@ -228,16 +273,12 @@ def destination_of(endpoint: Endpoint, folder: str) -> Destination:
     )
 
 
-def _matter(matter: Matter, policies: Policies) -> dict[str, Any]:
-    asked = matter.requester
-    return {
-        "package": matter.package.text,
-        "policies": policies.facts,
-        "run": matter.run,
-        "requester": {"id": asked.id, "proven": asked.proven} if asked else None,
-        "editors": sorted(matter.editors),
-        "deadline": iso(matter.deadline) if matter.deadline else None,
-    }
+def _package(package: Package, policies: Policies) -> dict[str, Any]:
+    return {"package": package.text, "policies": policies.facts}
+
+
+def _round(asked: Round) -> dict[str, Any]:
+    return {"n": asked.n, "key": asked.key, "run": asked.run, "digest": asked.digest}
 
 
 def _arrived(told: Mapping[str, Any]) -> Arrived:

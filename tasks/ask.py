@@ -16,12 +16,13 @@ from pydantic import Field, create_model
 
 from blocks.ledger import Recorded
 from blocks.outbound import Package, Round
+from blocks.sender import Opened
 from tasks.connections import ledger
-from tasks.order import Order, documents
+from tasks.order import Order, documents, sender
 from tasks.retrying import task
 from tasks.rules import dialog
 from tasks.rules.dialog import listing, run_name, tags
-from tasks.rules.policy import Standing, deadline
+from tasks.rules.policy import Standing
 from tasks.rules.signing import MOST_CHARACTERS, round_key
 
 AWAITS = "awaits:"
@@ -39,10 +40,13 @@ class Asking:
 def ask(order: Order) -> Asking:
     """Open the next round: the form as it will be shown, and a fresh key for its answer."""
     order.reload()
-    opened = order.last("opened") or _open(order, order.matter.package)
-    # A row that is open now was written by this very call, before its answer from the database was lost: nobody was asked yet.
-    asked = order.open_round[0] if order.open_round else _fresh(order)
-    form = _dialog(order, asked, opened.body["link"])
+    with sender() as holder:
+        # With each round anew: the sender may have come back from a backup, and it judges only what it was told of before.
+        opened = _open(order, holder.open(order.matter, order.policies))
+        # A row that is open now was written by this very call, before its answer from the database was lost: nobody was asked yet.
+        asked = order.open_round[0] if order.open_round else _fresh(order)
+        form = _dialog(order, asked, opened.body["link"])
+        holder.ask(asked, form.shown)
     facts = {"n": asked.n, "key": asked.key, "run": asked.run, "digest": asked.digest, "shown": form.shown}
     order.write("round", facts, once=f"round/{order.journey}/{asked.n}")
     announce(order, order.standing())
@@ -54,12 +58,14 @@ def _fresh(order: Order) -> Round:
     return Round(number, round_key(number, digest, secrets.token_hex(4)), order.run, digest)
 
 
-def _open(order: Order, package: Package) -> Recorded:
-    """The deadline is part of what is shown, and counts from the first asking."""
+def _open(order: Order, told: Opened) -> Recorded:
+    """What the sender holds is what is shown: the deadline counts from the first asking, by its clock."""
+    if opened := order.last("opened"):
+        return opened
+    package = order.matter.package
     # Again with each try: a pass may have been killed between the package and its documents.
     ledger().append(documents(package, order.agreed.repository.address))
-    until = deadline(ledger().now(), order.agreed.terms.signoff)
-    facts = {"deadline": until.isoformat(), "link": _publish(order, package)}
+    facts = {"deadline": told.deadline.isoformat(), "link": _publish(order, package)}
     return order.write("opened", facts, once=f"opened/{order.journey}")
 
 

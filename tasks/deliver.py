@@ -34,7 +34,7 @@ def deliver(order: Order) -> list[Arrived]:
     order.write("sending", {"left_out": list(now.left_out)}, once=f"sending/{package.digest}")
     try:
         with sender() as sending:
-            arrived = sending.send(order.matter, order.policies, order.votes, seen)
+            arrived = sending.send(package, order.policies, order.votes, seen)
     except SendRefused as error:
         if void is not None:
             order.void(void)

@@ -13,7 +13,6 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from blocks.ledger import Recorded
 from blocks.outbound import Refusal, Round, Vote
 from tasks.order import Order, sender
 from tasks.retrying import task
@@ -47,7 +46,7 @@ def settle_round(order: Order) -> None:
         order.void(Voided("policy-changed", "what was agreed with the partner was changed while the package waited"))
         return
     if order.open_round is not None:
-        _settle(order, *order.open_round)
+        _settle(order, order.open_round[0])
     _decide(order)
 
 
@@ -57,7 +56,7 @@ def _other_terms(order: Order) -> bool:
     return order.last("sending") is None and (then.profile, then.terms) != (now.profile, now.terms)
 
 
-def _settle(order: Order, asked: Round, row: Recorded) -> None:
+def _settle(order: Order, asked: Round) -> None:
     if asked.run != order.run:
         # Another run asked, and has ended or is gone: nobody can answer there any more.
         _record(order, asked, "abandoned", {})
@@ -72,7 +71,7 @@ def _settle(order: Order, asked: Round, row: Recorded) -> None:
     elif left.answer is None:
         _bypass(order, asked, left)
     else:
-        _judge(order, asked, row, left.answer, left.at)
+        _judge(order, asked, left.answer, left.at)
 
 
 def _left(asked: Round) -> _Left:
@@ -118,7 +117,7 @@ def _bypass(order: Order, asked: Round, left: _Left) -> None:
     order.tell("bypass", round=asked.n, state=left.state)
 
 
-def _judge(order: Order, asked: Round, row: Recorded, answer: Any, at: datetime) -> None:
+def _judge(order: Order, asked: Round, answer: Any, at: datetime) -> None:
     outcome: Vote | Refusal
     if isinstance(answer, Mapping):
         not_typed = _from_variable(answer)
@@ -127,13 +126,11 @@ def _judge(order: Order, asked: Round, row: Recorded, answer: Any, at: datetime)
         with sender() as judge:
             outcome = judge.judge(
                 to_judge,
-                order.matter,
+                order.matter.package,
                 order.policies,
                 asked,
                 votes=order.votes,
-                asked_at=row.at,
                 at=at,
-                shown=row.body["shown"],
             )
         outcome = not_typed or outcome
     else:

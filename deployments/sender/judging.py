@@ -1,4 +1,13 @@
-"""An answer judged: whose it is, whether it is proven, and what it counts for. What comes out is a sealed vote, or a refusal."""
+"""An answer judged: whose it is, whether it is proven, and what it counts for. What comes out is a sealed vote, or a refusal.
+
+::
+
+    open (package) ── ask (round) ── judge (its answer) ── … ── send
+
+What stands around an answer was told here before anybody could give it, or is our own: who asked for the release and who edited
+it last (``open``), what the form shows (``ask``); when both happened and the deadline, by our clock. A caller cannot change any
+of it afterwards.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +19,43 @@ from pathlib import Path
 from typing import Any
 
 from blocks.errors import CountersignError, SendRefused
-from blocks.outbound import Answer, Matter, Outbound, Package, PeopleFile, Policies, Refusal, Round, Vote
+from blocks.outbound import (
+    Answer,
+    Matter,
+    Outbound,
+    Package,
+    PeopleFile,
+    Policies,
+    Refusal,
+    Requester,
+    Round,
+    Vote,
+)
 from blocks.profile import PartnerProfile, load_partner, policies_of
 from blocks.seals import SealKey, signed
+from blocks.sender import Opened
 from blocks.values import shown as plainly
 from deployments.people import load_people
 from deployments.sender.proofs import Claim, Held, kind_of, signature_holds
-from deployments.sender.store import Bench, Store
+from deployments.sender.store import Asked, Bench, Opening, Store
 from tasks.rules.certificate import Claim as SignatureClaim
-from tasks.rules.policy import Attempt, admissible, eligible, four_eyes, locked, reads
+from tasks.rules.policy import Attempt, admissible, deadline, eligible, four_eyes, locked, reads
 from tasks.rules.signing import PROOF_REFUSED, answer_hash, codes_seen, parse_answer, statement
 
 OLDEST_ANSWER = timedelta(hours=1)
-"""An answer that waited longer for a worker is asked for again: whoever calls us says when it was given, and may lie."""
+"""An answer that waited longer for a worker is asked for again: whoever calls us says when it was given, and may lie.
+
+It may not be older than its round either, give or take what two clocks may differ."""
 
 _SKEW = timedelta(minutes=2)
 
 CHANGED = Refusal(
     "answer-changed", "This round was judged already, on another answer. Please answer the form that is open now."
 )
-OUT_OF_TIME = Refusal("out-of-time", "The answer waited too long before anybody could judge it. Please answer again.")
+NEVER_ASKED = Refusal("never-asked", "The sender was never told of this round. Please answer the form that is open now.")
+OUT_OF_TIME = Refusal(
+    "out-of-time", "The answer waited too long before anybody could judge it, or our clocks differ. Please answer again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +93,72 @@ def reviewed(package: Package, policies: Policies, profiles: Path) -> Reviewed:
 
 
 class Judge:
-    """Judges each round once, and remembers how."""
+    """Holds what is asked, judges each round once, and remembers how."""
 
     def __init__(self, store: Store, profiles: Path) -> None:
         self._store, self._profiles = store, profiles
 
+    def open(self, package: Package, policies: Policies, requester: Requester | None, editors: frozenset[str]) -> Opened:
+        """Begin a package's sign-off: from now on its deadline runs. Asked again, it is answered the same.
+
+        Raises ``SendRefused`` for what can never be sent, and for a second telling that differs from the first.
+        """
+        agreed, now = reviewed(package, policies, self._profiles), datetime.now(UTC)
+        told = Opening(requester.id if requester else None, editors, deadline(now, agreed.terms.signoff))
+        with self._store.bench() as bench:
+            opening = bench.open(package, told, now)
+        known = _matter(package, opening)
+        if (opening.requester, opening.editors) != (told.requester, told.editors):
+            raise SendRefused(
+                f"package {package.digits}: it was opened with another requester or other editors than are told now; nobody is asked"
+            )
+        if (refused := four_eyes(known, agreed.terms.signoff, agreed.people)) is not None:
+            raise SendRefused(f"package {package.digits}: {refused.first_line} Nobody is asked")
+        return Opened(known.requester, opening.deadline)
+
+    def ask(self, asked: Round, shown: str) -> datetime:
+        """Hold a round before anybody can answer it; when it was told first. Raises ``SendRefused`` if it was told otherwise."""
+        with self._store.bench() as bench:
+            if bench.opening(asked.digest) is None:
+                raise SendRefused(f"package {asked.digest[:8]}: its sign-off was never opened here; nobody is asked")
+            held = bench.ask(Asked(asked, shown, datetime.now(UTC)))
+        if (held.round, held.shown) != (asked, shown):
+            raise SendRefused(
+                f"package {asked.digest[:8]}: a round of this key was told of before, and it was another; nobody is asked"
+            )
+        return held.at
+
+    def known(self, package: Package) -> Matter:
+        """What is to be decided about a package, as we hold it. Raises ``SendRefused`` if its sign-off was never opened."""
+        opening = self._store.opening(package.digest)
+        if opening is None:
+            raise SendRefused(f"package {package.digits}: its sign-off was never opened here; nothing was sent")
+        return _matter(package, opening)
+
     def judge(
         self,
         raw: Mapping[str, Any],
-        matter: Matter,
+        package: Package,
         policies: Policies,
         asked: Round,
         votes: Iterable[Vote],
         *,
-        asked_at: datetime,
         at: datetime,
-        shown: str,
     ) -> Vote | Refusal:
         """The sealed vote that this answer is, or why it is none. Every code in it is burnt, whatever becomes of it."""
         now = datetime.now(UTC)
         try:
-            agreed = reviewed(matter.package, policies, self._profiles)
+            agreed = reviewed(package, policies, self._profiles)
             with self._store.bench() as bench:
                 fresh = frozenset([code for code in codes_seen(raw) if bench.burn(code, now)])
                 if before := bench.judged(asked.run, asked.key):
                     return before[1] if before[0] == answer_hash(raw) else CHANGED
-                case = _Case(agreed, matter, asked, self._all(bench.votes(asked.digest), votes, matter.package), fresh)
-                outcome = self._outcome(raw, case, bench, asked_at=asked_at, at=at, now=now, shown=shown)
+                opening, held = bench.opening(package.digest), bench.asked(asked)
+                if opening is None or held is None or held.round != asked:
+                    return NEVER_ASKED  # and asked anew, as after our state came back from a backup
+                matter = _matter(package, opening, asked.run)
+                case = _Case(agreed, matter, held, self._all(bench.votes(package.digest), votes, package), fresh)
+                outcome = self._outcome(raw, case, bench, at=at, now=now)
                 bench.keep(asked, answer_hash(raw), outcome, now)
                 return outcome
         except CountersignError:
@@ -113,13 +178,11 @@ class Judge:
             check_vote(vote, package, self._store.seal_key)
         return list(every.values())
 
-    def _outcome(
-        self, raw: Mapping[str, Any], case: _Case, bench: Bench, *, asked_at: datetime, at: datetime, now: datetime, shown: str
-    ) -> Vote | Refusal:
+    def _outcome(self, raw: Mapping[str, Any], case: _Case, bench: Bench, *, at: datetime, now: datetime) -> Vote | Refusal:
         answer = parse_answer(raw)
         if isinstance(answer, Refusal):
             return answer
-        if not now - OLDEST_ANSWER <= at <= now + _SKEW:
+        if not max(now - OLDEST_ANSWER, case.asked.at - _SKEW) <= at <= now + _SKEW:
             return OUT_OF_TIME
         policy, people, matter = case.agreed.terms.signoff, case.agreed.people, case.matter
         refused = (
@@ -130,18 +193,19 @@ class Judge:
         )
         if refused is not None:
             return refused
-        held = self._proof(answer, case, bench, asked_at=asked_at, at=at)
+        held = self._proof(answer, case, bench, at)
         bench.tried(Attempt(answer.seat.approver, now, right=held is not None))
         if held is None:
             return PROOF_REFUSED
-        proposed = admissible(answer, matter, policy, people, case.votes, case.asked, at=at, shown=shown)
+        asked = case.asked
+        proposed = admissible(answer, matter, policy, people, case.votes, asked.round, at=at, shown=asked.shown)
         if isinstance(proposed, Refusal):
             return proposed
         return _sealed(
             proposed.proven(held.proof, key=held.key, signature=held.signature, signed_at=held.signed_at), self._store.seal_key
         )
 
-    def _proof(self, answer: Answer, case: _Case, bench: Bench, *, asked_at: datetime, at: datetime) -> Held | None:
+    def _proof(self, answer: Answer, case: _Case, bench: Bench, at: datetime) -> Held | None:
         person = case.agreed.people.get(answer.seat.approver)
         kind = kind_of(answer.proof, case.agreed.terms.signoff.proof)
         if person is None or kind is None:
@@ -151,9 +215,9 @@ class Judge:
             people=case.agreed.people,
             proof=answer.proof,
             fresh=case.fresh,
-            asked_at=asked_at,
+            asked_at=case.asked.at,
             at=at,
-            statement=lambda time: statement(answer, case.matter, case.asked, time),
+            statement=lambda time: statement(answer, case.matter, case.asked.round, time),
         )
         return kind.holds(claim, bench)
 
@@ -164,9 +228,15 @@ class _Case:
 
     agreed: Reviewed
     matter: Matter
-    asked: Round
+    asked: Asked
     votes: list[Vote]
     fresh: frozenset[str]
+
+
+def _matter(package: Package, opening: Opening, run: str = "") -> Matter:
+    """What is to be decided, as it was opened here. Whether a vote counts depends on no run."""
+    requester = Requester(opening.requester) if opening.requester else None
+    return Matter(package, run, requester, opening.editors, opening.deadline)
 
 
 def _sealed(vote: Vote, key: SealKey) -> Vote:

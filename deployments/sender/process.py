@@ -12,17 +12,16 @@ import os
 import pwd
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
 
 from blocks.errors import ConfigurationError, CountersignError, SenderUnreachable, SendRefused
-from blocks.outbound import Matter, Package, Policies, Refusal, Requester, Round, Vote
+from blocks.outbound import Package, Policies, Refusal, Requester, Round, Vote, iso
 from blocks.sender import Arrived, Seen, delivered_facts
 from blocks.spool import place_in
 from blocks.values import name_b64, shown
@@ -74,32 +73,34 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
     def health() -> dict[str, str]:
         return {"key": store.seal_key.id, "public": base64.b64encode(store.seal_key.public).decode()}
 
+    @app.post("/open")
+    def opened(asked: OpenRequest) -> dict[str, Any]:
+        package, policies = asked.parsed()
+        stated = Requester(asked.requester) if asked.requester else None
+        known = judge.open(package, policies, stated, frozenset(asked.editors))
+        return {"requester": _requester(known.requester), "deadline": iso(known.deadline)}
+
+    @app.post("/ask")
+    def told(asked: AskRequest) -> dict[str, str]:
+        return {"at": iso(judge.ask(asked.round.parsed(), asked.shown))}
+
     @app.post("/judge")
     def judged(asked: JudgeRequest) -> dict[str, Any]:
-        matter, policies = asked.matter.parsed()
-        outcome = judge.judge(
-            asked.answer,
-            matter,
-            policies,
-            Round(asked.round.n, asked.round.key, asked.round.run, asked.round.digest),
-            _votes(asked.votes),
-            asked_at=asked.asked_at,
-            at=asked.at,
-            shown=asked.shown,
-        )
+        package, policies = asked.parsed()
+        outcome = judge.judge(asked.answer, package, policies, asked.round.parsed(), _votes(asked.votes), at=asked.at)
         if isinstance(outcome, Refusal):
-            _log.info("package %s, round %d: refused (%s)", matter.package.digits, asked.round.n, outcome.code)
+            _log.info("package %s, round %d: refused (%s)", package.digits, asked.round.n, outcome.code)
             return {"refusal": {"code": outcome.code, "first_line": outcome.first_line}}
-        _log.info("package %s, round %d: %s by %s", matter.package.digits, asked.round.n, outcome.decision, outcome.seat.text)
+        _log.info("package %s, round %d: %s by %s", package.digits, asked.round.n, outcome.decision, outcome.seat.text)
         return {"vote": outcome.facts}
 
     @app.post("/send")
     def sent(asked: SendRequest) -> dict[str, Any]:
-        matter, policies = asked.matter.parsed()
+        package, policies = asked.parsed()
         seen = [Seen(**one.model_dump()) for one in asked.seen]
-        arrived = dispatcher.send(matter, policies, _votes(asked.votes), seen)
+        arrived = dispatcher.send(judge.known(package), policies, _votes(asked.votes), seen)
         for one in arrived:
-            _log.info("package %s, destination %d: %s", matter.package.digits, one.destination, one.problem or "complete")
+            _log.info("package %s, destination %d: %s", package.digits, one.destination, one.problem or "complete")
         return {"destinations": [_arrived_facts(one) for one in arrived]}
 
     @app.post("/seal")
@@ -151,26 +152,20 @@ class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class RequesterAsked(_Asked):
-    id: str
-    proven: bool
-
-
-class MatterAsked(_Asked):
+class PackageAsked(_Asked):
     package: str
     policies: dict[str, str]
-    run: str = Field(min_length=1, max_length=200)
-    requester: RequesterAsked | None
-    editors: list[str]
-    deadline: datetime | None
 
-    def parsed(self) -> tuple[Matter, Policies]:
+    def parsed(self) -> tuple[Package, Policies]:
         try:
-            package, policies = Package.parse(self.package), Policies(**self.policies)
+            return Package.parse(self.package), Policies(**self.policies)
         except (ValueError, TypeError) as error:
             raise SendRefused(f"{error}; nothing was sent") from error
-        requester = Requester(self.requester.id, self.requester.proven) if self.requester else None
-        return Matter(package, self.run, requester, frozenset(self.editors), self.deadline), policies
+
+
+class OpenRequest(PackageAsked):
+    requester: str | None
+    editors: list[str]
 
 
 class RoundAsked(_Asked):
@@ -179,15 +174,20 @@ class RoundAsked(_Asked):
     run: str = Field(min_length=1, max_length=200)
     digest: str
 
+    def parsed(self) -> Round:
+        return Round(self.n, self.key, self.run, self.digest)
 
-class JudgeRequest(_Asked):
+
+class AskRequest(_Asked):
+    round: RoundAsked
+    shown: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class JudgeRequest(PackageAsked):
     answer: Any
-    matter: MatterAsked
     round: RoundAsked
     votes: list[dict[str, Any]]
-    asked_at: datetime
-    at: datetime
-    shown: str
+    at: AwareDatetime
 
 
 class SeenAsked(_Asked):
@@ -197,8 +197,7 @@ class SeenAsked(_Asked):
     sha256: str | None
 
 
-class SendRequest(_Asked):
-    matter: MatterAsked
+class SendRequest(PackageAsked):
     votes: list[dict[str, Any]]
     seen: list[SeenAsked]
 
@@ -228,6 +227,10 @@ def _votes(told: Sequence[dict[str, Any]]) -> list[Vote]:
 
 
 # --------------------------------------------------------------------------------------------- what is told
+
+
+def _requester(known: Requester | None) -> dict[str, Any] | None:
+    return {"id": known.id, "proof": known.proof} if known else None
 
 
 def _arrived_facts(one: Arrived) -> dict[str, Any]:

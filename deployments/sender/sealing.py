@@ -59,6 +59,10 @@ def _certificate_problem(facts: dict[str, Any], store: Store) -> str:
         return "it has no vote, or one on another package"
     for vote in votes:
         check_vote(vote, package, store.seal_key)
+    opening = store.opening(package.digest)
+    told = facts["requester"]
+    if opening is None or (told and (told["id"], told["proof"])) != (opening.requester and (opening.requester, None)):
+        return "it was never opened here, or somebody else asked for it"
     ours = {
         (parcel.destination, parcel.name, parcel.digest, parcel.proof, parcel.step is Step.COLLECTED, parcel.said)
         for parcel in store.parcels(package.digest)

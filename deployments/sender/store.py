@@ -46,7 +46,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from blocks.database import Database, Instant
 from blocks.errors import ConfigurationError, LedgerError, SenderError, SendRefused
-from blocks.outbound import Refusal, Round, Said, Vote, canonical
+from blocks.outbound import Package, Refusal, Round, Said, Vote, canonical
 from blocks.seals import SealKey
 from blocks.sender import Settled
 from blocks.values import Proof, shown
@@ -84,6 +84,28 @@ _judgement = Table(
     Column("refusal", String),
     Column("at", Instant, nullable=False),
 )
+_opening = Table(
+    "opening",
+    _metadata,
+    Column("package", String, primary_key=True),
+    Column("partner", String, nullable=False),
+    Column("stream", String, nullable=False),
+    Column("order", String, nullable=False),  # that somebody made: a remainder has its parent's
+    Column("requester", String),  # as stated
+    Column("editors", String, nullable=False),
+    Column("deadline", Instant, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+_round = Table(
+    "round",
+    _metadata,
+    Column("run", String, primary_key=True),
+    Column("round", String, primary_key=True),
+    Column("n", Integer, nullable=False),
+    Column("package", String, nullable=False),
+    Column("shown", String, nullable=False),
+    Column("at", Instant, nullable=False),
+)
 _delivery = Table(
     "delivery",
     _metadata,
@@ -113,6 +135,25 @@ _settled = Table(
     Column("comment", String, nullable=False),
     Column("at", Instant, nullable=False),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """When the sign-off of a package began, and what was told then."""
+
+    requester: str | None
+    """As stated."""
+    editors: frozenset[str]
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A round that was told of before anybody could answer it."""
+
+    round: Round
+    shown: str
+    at: datetime
 
 
 class Step(StrEnum):
@@ -252,6 +293,11 @@ class Store:
         with self._reading() as connection:
             return _votes(connection, package)
 
+    def opening(self, package: str) -> Opening | None:
+        """How the sign-off of a package began; None if it never did."""
+        with self._reading() as connection:
+            return _opened(connection, package)
+
     # ---------------------------------------------------------------------------------------- deliveries
 
     def parcels(self, package: str, destination: str | None = None) -> list[Parcel]:
@@ -333,6 +379,38 @@ class Bench:
     def __init__(self, connection: Connection, key: bytes) -> None:
         self._connection, self._key = connection, key
 
+    def open(self, package: Package, told: Opening, now: datetime) -> Opening:
+        """Remember how a package's sign-off began; of several calls the first one stands."""
+        row = {
+            "package": package.digest,
+            "partner": package.partner,
+            "stream": package.stream,
+            "order": package.root_order,
+            "requester": told.requester,
+            "editors": canonical(sorted(told.editors)),
+            "deadline": told.deadline,
+            "at": now,
+        }
+        self._connection.execute(upsert(_opening).values(row).on_conflict_do_nothing())
+        return self.opening(package.digest) or told
+
+    def opening(self, package: str) -> Opening | None:
+        """How the sign-off of a package began; None if it never did."""
+        return _opened(self._connection, package)
+
+    def ask(self, told: Asked) -> Asked:
+        """Remember a round; of several calls with its key the first one stands."""
+        asked = told.round
+        row = {"run": asked.run, "round": asked.key, "n": asked.n, "package": asked.digest, "shown": told.shown, "at": told.at}
+        self._connection.execute(upsert(_round).values(row).on_conflict_do_nothing())
+        return self.asked(asked) or told
+
+    def asked(self, asked: Round) -> Asked | None:
+        """The round of this run and key, as it was told of; None if it never was."""
+        where = (_round.c.run == asked.run, _round.c.round == asked.key)
+        row = self._connection.execute(select(_round).where(*where)).first()
+        return Asked(Round(row.n, row.round, row.run, row.package), row.shown, row.at) if row else None
+
     def judged(self, run: str, round_key: str) -> tuple[str, Vote | Refusal] | None:
         """The answer's hash and what became of it, if this round was judged before."""
         where = (_judgement.c.run == run, _judgement.c.round == round_key)
@@ -390,6 +468,11 @@ class Bench:
             self._connection.execute(delete(_wrong).where(_wrong.c.approver == attempt.approver))
         else:
             self._connection.execute(insert(_wrong).values(approver=attempt.approver, at=attempt.at))
+
+
+def _opened(connection: Connection, package: str) -> Opening | None:
+    row = connection.execute(select(_opening).where(_opening.c.package == package)).first()
+    return Opening(row.requester, frozenset(json.loads(row.editors)), row.deadline) if row else None
 
 
 def _votes(connection: Connection, package: str) -> list[Vote]:

@@ -45,8 +45,6 @@ PROOF_WORDS = {
     "can check it. The comment is not covered by it",
 }
 
-REQUESTER_WORDS = {True: "proven", False: "as stated, not proven"}
-
 DELIVERY_WORDS = {
     Proof.READ_BACK: "read back: the partner's server returned the same bytes",
     Proof.SERVER_HASH: "server hash: the partner's server told the same SHA-256",
@@ -187,8 +185,8 @@ def _requester(matter: Matter, people: PeopleFile) -> dict[str, Any] | None:
     return {
         "id": matter.requester.id,
         "name": person.name if person else "",
-        "proven": matter.requester.proven,
-        "in_words": REQUESTER_WORDS[matter.requester.proven],
+        "proof": matter.requester.proof.value if matter.requester.proof else None,
+        "in_words": matter.requester.in_words,
     }
 
 

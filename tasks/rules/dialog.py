@@ -268,8 +268,7 @@ def _since(package: Package, previous: Package) -> str:
 def _who(matter: Matter, terms: Outbound, people: PeopleFile, now: Standing, asked: Round, zone: str) -> list[str]:
     asker = "a schedule or event"
     if matter.requester is not None:
-        proven = "proven" if matter.requester.proven else "as stated, not proven"
-        asker = f"{_name(people, matter.requester.id)} ({proven})"
+        asker = f"{_name(people, matter.requester.id)} ({matter.requester.in_words})"
     lines = [f"- Asked for by {asker}; round {asked.n}; **{now.progress}** signed"]
     signed = [_signature(people, vote) for vote in now.votes]
     lines.append(f"- Signed: {_listed(signed) or 'nobody yet'}")

@@ -18,6 +18,7 @@ from uuid import uuid4
 import pyotp
 import pytest
 import yaml
+from sqlalchemy import update
 
 from blocks.outbound import Matter, Package, PackageFile, Policies, Refusal, Requester, Round, Vote
 from blocks.profile import load_partner, policies_of
@@ -25,7 +26,7 @@ from blocks.sender import Seen, Sender, destination_of
 from blocks.spool import Spool
 from deployments.people import load_people
 from deployments.sender.proofs import new_seed
-from deployments.sender.store import Store
+from deployments.sender.store import Store, _round
 from tasks.rules.signing import parse_answer, pasted, round_key, statement
 from tests.sender.keys import SshKey, ssh_key
 from tests.servers import running
@@ -156,6 +157,12 @@ class House:
         """The code that somebody's phone shows."""
         return pyotp.TOTP(self.seeds[name]).at(datetime.now(UTC) + off)
 
+    def asked_earlier(self, asked: Round, ago: timedelta) -> None:
+        """As if the sender had been told of a round so much earlier: its clock cannot be set."""
+        with Store(self.state) as store, store._writing() as connection:
+            at = datetime.now(UTC) - ago
+            connection.execute(update(_round).where(_round.c.round == asked.key).values(at=at))
+
     # ---------------------------------------------------------------------------------------- the process
 
     @contextmanager
@@ -210,9 +217,14 @@ class Outgoing:
         return Matter(self.matter_package, self.run, Requester(self.requester))
 
     def next_round(self) -> Round:
+        """A round as the flow asks it: the sender was told of it."""
         self.n += 1
         digest = self.matter_package.digest
-        return Round(self.n, round_key(self.n, digest, uuid4().hex[:8]), self.run, digest)
+        asked = Round(self.n, round_key(self.n, digest, uuid4().hex[:8]), self.run, digest)
+        with self.house.client() as client:
+            client.open(self.matter, self.policies)
+            client.ask(asked, SHOWN)
+        return asked
 
     def answer(self, approver: str, proof: str, **changes: Any) -> dict[str, Any]:
         digits = self.matter_package.digits
@@ -228,21 +240,11 @@ class Outgoing:
         text = statement(parsed, self.matter, asked, time).text
         return pasted(time, key.sign(text, namespace or "release@countersign"))
 
-    def judge(
-        self, answer: Mapping[str, Any], asked: Round | None = None, at: datetime | None = None, **told: Any
-    ) -> Vote | Refusal:
-        now = datetime.now(UTC)
+    def judge(self, answer: Mapping[str, Any], asked: Round | None = None, at: datetime | None = None) -> Vote | Refusal:
+        asked = asked or self.next_round()
         with self.house.client() as client:
             outcome = client.judge(
-                answer,
-                self.matter,
-                self.policies,
-                asked or self.next_round(),
-                votes=self.votes,
-                asked_at=now - timedelta(minutes=1),
-                at=at or now,
-                shown=SHOWN,
-                **told,
+                answer, self.matter_package, self.policies, asked, votes=self.votes, at=at or datetime.now(UTC)
             )
         if isinstance(outcome, Vote) and outcome not in self.votes:
             self.votes.append(outcome)
@@ -260,7 +262,10 @@ class Outgoing:
     def send(self, votes: Sequence[Vote] | None = None, seen: Sequence[Seen] | None = None) -> list[Any]:
         with self.house.client() as client:
             return client.send(
-                self.matter, self.policies, self.votes if votes is None else votes, self.seen() if seen is None else seen
+                self.matter_package,
+                self.policies,
+                self.votes if votes is None else votes,
+                self.seen() if seen is None else seen,
             )
 
 

@@ -105,10 +105,6 @@ def test_five_wrong_proofs_lock_over_all_runs_and_a_right_one_does_not_help(hous
         assert refused(release.judge(release.answer(anna, f"00000{number}")), "proof")
     release = house.outgoing(house.package(b"z"))
     assert refused(release.judge(release.answer(anna, house.code(anna))), "locked")
-    early = datetime.now(UTC) - timedelta(minutes=30)
-    assert refused(release.judge(release.answer(anna, house.code(anna, timedelta(minutes=-30))), at=early), "locked"), (
-        "backdated"
-    )
     assert isinstance(release.judge(release.answer(ben, house.code(ben))), Vote), "another approver still can"
     with house.client() as client:
         assert client.unlock(anna)
@@ -128,12 +124,24 @@ def test_a_round_is_judged_once_and_answered_the_same_again(house: House) -> Non
     assert refused(release.judge({**answer, "decision": "reject", "comment": "no"}, asked), "answer-changed")
 
 
-def test_an_answer_of_long_ago_is_asked_for_again(house: House) -> None:
-    anna = house.newcomer()
+@pytest.mark.parametrize(
+    ("asked_before", "answered_before", "accepted"),
+    [
+        pytest.param(timedelta(0), timedelta(0), True, id="at once"),
+        pytest.param(timedelta(hours=5), timedelta(minutes=50), True, id="it waited 50 minutes for a worker"),
+        pytest.param(timedelta(hours=5), timedelta(hours=2), False, id="it waited too long"),
+        pytest.param(timedelta(0), timedelta(minutes=30), False, id="backdated: older than its round"),
+        pytest.param(timedelta(0), timedelta(minutes=-5), False, id="of a time to come"),
+    ],
+)
+def test_when_an_answer_was_given(house: House, asked_before: timedelta, answered_before: timedelta, accepted: bool) -> None:
+    anna, now = house.newcomer(), datetime.now(UTC)
     release = house.outgoing(house.package(b"a"))
-    long_ago = datetime.now(UTC) - timedelta(hours=2)
-    code = house.code(anna, timedelta(hours=-2))
-    assert refused(release.judge(release.answer(anna, code), at=long_ago), "out-of-time")
+    asked = release.next_round()
+    house.asked_earlier(asked, asked_before)
+    code = house.code(anna, -answered_before)
+    outcome = release.judge(release.answer(anna, code), asked, at=now - answered_before)
+    assert isinstance(outcome, Vote) if accepted else refused(outcome, "out-of-time")
 
 
 # --------------------------------------------------------------------------------------------- signatures

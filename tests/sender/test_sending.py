@@ -146,6 +146,9 @@ def test_votes_that_do_not_hold(house: House) -> None:
     anna, ben = house.newcomer(), house.newcomer()
     release, other = house.outgoing(house.package(b"one")), house.outgoing(house.package(b"two"))
     vote = other.approve(anna)
+    with pytest.raises(SendRefused, match="never opened"):
+        release.send([vote])
+    release.next_round()
     with pytest.raises(SendRefused, match="not complete"):
         release.send([])
     with pytest.raises(SendRefused, match="not complete"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from blocks.outbound import Decision, Destination, Meaning, PackageFile, Requester
+from blocks.outbound import Decision, Destination, Meaning, PackageFile, Requester, SignoffProof
 from blocks.values import Finding, Severity, shown
 from tasks.ask import _form
 from tasks.rules.dialog import (
@@ -372,9 +372,9 @@ def test_a_proven_requester_is_told_apart() -> None:
         "a schedule or event"
         in form(proven, terms(), people(), stands(proven, terms()), asked(proven), partner="A", checked=CHECKED).description
     )
-    told = type(about)(about.package, about.run, Requester("fay", proven=True))
+    told = type(about)(about.package, about.run, Requester("fay", SignoffProof.CODE))
     text = form(told, terms(), people(), stands(told, terms()), asked(told), partner="A", checked=CHECKED).description
-    assert "(proven)" in text
+    assert "(proven by code)" in text
     assert "Until" not in text
 
 

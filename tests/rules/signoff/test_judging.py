@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from _pytest.mark import ParameterSet
 
-from blocks.outbound import Answer, Decision, Matter, Outbound, PeopleFile, ProposedVote, Refusal, Requester, Vote
+from blocks.outbound import Answer, Decision, Matter, Outbound, PeopleFile, ProposedVote, Refusal, Requester, SignoffProof, Vote
 from tasks.rules.policy import Attempt, admissible, deadline, four_eyes, locked
 from tests.rules.signoff.world import (
     DEADLINE,
@@ -274,9 +274,9 @@ def test_no_refusal_repeats_what_was_posted() -> None:
 @pytest.mark.parametrize(
     ("requester", "code"),
     [
-        pytest.param(Requester("fay", proven=True), None, id="an order made with countersign request is taken"),
+        pytest.param(Requester("fay", SignoffProof.CODE), None, id="an order made with countersign request is taken"),
         pytest.param(Requester("fay"), "requester-unproven", id="an order with a stated requester is not"),
-        pytest.param(Requester("nobody", proven=True), "requester-unproven", id="nor one of somebody unknown"),
+        pytest.param(Requester("nobody", SignoffProof.CODE), "requester-unproven", id="nor one of somebody unknown"),
         pytest.param(None, "requester-unproven", id="nor one of a schedule"),
     ],
 )

@@ -1,0 +1,146 @@
+"""What a caller cannot make the sender believe: everything around an answer was told before anybody could give it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from blocks.errors import SenderError, SendRefused
+from blocks.outbound import Package, Refusal, Requester, Vote, iso
+from deployments.sender.store import Store
+from tests.sender.conftest import SHOWN, House, Outgoing
+
+WEEKS = timedelta(days=14)
+"""What the stream's terms say by default."""
+
+
+def test_the_deadline_counts_by_the_senders_clock_from_the_first_opening(house: House) -> None:
+    release = house.outgoing(house.package(b"a"))
+    before = datetime.now(UTC)
+    with house.client() as client:
+        first = client.open(release.matter, release.policies)
+        assert before + WEEKS <= first.deadline <= datetime.now(UTC) + WEEKS
+        again = client.open(replace(release.matter, run="another run"), release.policies)
+        assert again == first
+    assert first.requester == Requester("rita")
+
+
+def test_a_round_is_told_of_once_and_asked_again_it_is_the_same(house: House) -> None:
+    release = house.outgoing(house.package(b"a"))
+    asked = release.next_round()
+    with house.client() as client:
+        assert client.ask(asked, SHOWN) == client.ask(asked, SHOWN)
+        for lie, shown in (
+            (asked, hashlib.sha256(b"another dialog").hexdigest()),
+            (replace(asked, n=7), SHOWN),
+            (replace(asked, digest=house.outgoing(_opened(house)).matter_package.digest), SHOWN),
+        ):
+            with pytest.raises(SendRefused, match="it was another"):
+                client.ask(lie, shown)
+        with pytest.raises(SendRefused, match="never opened"):
+            client.ask(replace(asked, key="k", digest="0" * 64), SHOWN)
+
+
+def _opened(house: House) -> Package:
+    release = house.outgoing(house.package(b"other"))
+    release.next_round()
+    return release.matter_package
+
+
+def test_a_round_that_was_never_told_of_has_no_votes(house: House) -> None:
+    anna = house.newcomer()
+    release = house.outgoing(house.package(b"a"))
+    asked = release.next_round()
+    for n, lie in enumerate((replace(asked, key="signoff-9"), replace(asked, run="another"), replace(asked, n=2))):
+        code = house.code(anna, timedelta(seconds=30 * (n - 1)))
+        outcome = release.judge(release.answer(anna, code), lie)
+        assert isinstance(outcome, Refusal) and outcome.code == "never-asked"
+        again = release.judge(release.answer(anna, code), release.next_round())
+        assert isinstance(again, Refusal) and again.code == "proof", "it was seen, so it is burnt"
+    assert nothing_sent(house, release)
+
+
+def test_who_asked_and_who_edited_is_held_from_the_opening_on(house: House) -> None:
+    anna = house.newcomer()
+    release = house.outgoing(house.package(b"a"))
+    release.requester = anna
+    asked = release.next_round()
+    with house.client() as client:
+        for lie in (replace(release.matter, requester=Requester("rita")), replace(release.matter, editors=frozenset({"x"}))):
+            with pytest.raises(SendRefused, match="another requester or other editors"):
+                client.open(lie, release.policies)
+    release.requester = "rita"
+    outcome = release.judge(release.answer(anna, house.code(anna)), asked)
+    assert isinstance(outcome, Refusal) and outcome.code == "requester"
+    assert nothing_sent(house, release)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        pytest.param("/judge", {"deadline": "2099-01-01T00:00:00Z"}, id="a later deadline"),
+        pytest.param("/judge", {"shown": "0" * 64}, id="another text than was shown"),
+        pytest.param("/judge", {"asked_at": "2020-01-01T00:00:00Z"}, id="another time of asking"),
+        pytest.param("/judge", {"requester": {"id": "ben", "proof": "code"}}, id="another requester, judging"),
+        pytest.param("/send", {"requester": {"id": "ben", "proof": "code"}}, id="another requester, sending"),
+        pytest.param("/send", {"deadline": "2099-01-01T00:00:00Z"}, id="a later deadline, sending"),
+        pytest.param("/open", {"deadline": "2099-01-01T00:00:00Z"}, id="a deadline of one's own"),
+    ],
+)
+def test_there_is_no_way_to_say_it(house: House, path: str, said: dict[str, Any]) -> None:
+    anna = house.newcomer()
+    release = house.outgoing(house.package(b"a"))
+    asked = release.next_round()
+    package = {"package": release.matter_package.text, "policies": release.policies.facts}
+    told: dict[str, dict[str, Any]] = {
+        "/open": {**package, "requester": "rita", "editors": []},
+        "/judge": {
+            **package,
+            "answer": release.answer(anna, house.code(anna)),
+            "round": {"n": asked.n, "key": asked.key, "run": asked.run, "digest": asked.digest},
+            "votes": [],
+            "at": iso(datetime.now(UTC)),
+        },
+        "/send": {**package, "votes": [], "seen": []},
+    }
+    with house.client() as client:
+        with pytest.raises(SenderError, match="extra_forbidden"):
+            client._post(path, {**told[path], **said})
+        assert path == "/send" or client._post(path, told[path]), "without it, it is a good request"
+    assert nothing_sent(house, release, votes=False)
+
+
+def test_after_the_deadline_nothing_is_accepted_or_sent_whatever_is_told(house: House) -> None:
+    anna, ben = house.newcomer(), house.newcomer()
+    release = house.outgoing(house.package(b"a"))
+    asked = release.next_round()
+    _deadline_over(house, release)
+    outcome = release.judge(release.answer(anna, house.code(anna)), asked)
+    assert isinstance(outcome, Refusal) and outcome.code == "expired"
+    assert nothing_sent(house, release)
+    late = house.outgoing(house.package(b"b"))
+    assert isinstance(late.approve(ben), Vote)
+    _deadline_over(house, late)
+    assert nothing_sent(house, late), "a vote that was cast after it, if its deadline could be moved, counts no more"
+
+
+def _deadline_over(house: House, release: Outgoing) -> None:
+    """As if it had been opened so long ago: the sender's clock cannot be set."""
+    from sqlalchemy import update
+
+    from deployments.sender.store import _opening
+
+    with Store(house.state) as store, store._writing() as connection:
+        mine = _opening.c.package == release.matter_package.digest
+        connection.execute(update(_opening).where(mine).values(deadline=datetime.now(UTC) - timedelta(minutes=1)))
+
+
+def nothing_sent(house: House, release: Outgoing, *, votes: bool = True) -> bool:
+    if votes:
+        with pytest.raises(SendRefused, match="not complete"):
+            release.send()
+    return house.received(release.matter_package) == {}
