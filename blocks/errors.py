@@ -16,6 +16,7 @@
     │   ├── RepositoryUnreachable ↻   no answer, or one that means "later" (502, 503, 504, an HTML page)
     │   ├── SignInRefused             credentials were not accepted
     │   ├── DocumentMissing           no such document, or not visible to us
+    │   ├── DocumentChanged           other bytes stand there than were filed: somebody changed them behind the repository
     │   ├── EditConflict         ↻    someone else changed it in between
     │   └── OutcomeUnknown            an answer was lost and looking could not tell: a person decides
     ├── SpoolError
@@ -101,6 +102,10 @@ class SignInRefused(RepositoryError):
 
 class DocumentMissing(RepositoryError):
     """No such document, or not visible to us."""
+
+
+class DocumentChanged(RepositoryError):
+    """Other bytes stand there than were filed."""
 
 
 class EditConflict(RepositoryError):

@@ -43,7 +43,7 @@ class Seen:
 
     repository_id: str
     newest: int | None
-    """Its newest version; None if it is gone."""
+    """Its newest version; None if it is gone, or the version that was approved is."""
     admitted: bool = True
     """The stream's terms still let it go."""
     sha256: str | None = None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from blocks.errors import SendRefused, SpoolCorrupt, SpoolMissing, TransferIncomplete
+from blocks.errors import DocumentChanged, DocumentMissing, SendRefused, SpoolCorrupt, SpoolMissing, TransferIncomplete
 from blocks.outbound import Package, PackageFile
 from blocks.repositories.base import RepositorySession
 from blocks.sender import Arrived, Seen, delivered_facts
@@ -51,20 +51,27 @@ def deliver(order: Order) -> list[Arrived]:
 def _look(order: Order, files: Sequence[PackageFile], package: Package) -> list[Seen]:
     """What the repository says of every document now. Bytes that the spool lost or that were changed there are fetched again."""
     with repository_session(order.agreed.repository) as session:
-        again = {file.repository_id: _bytes(order, session, file) for file in files}
-        return [_seen(order, session, file, again.get(file.repository_id)) for file in package.files]
+        return [_seen(order, session, file, wanted=file in files) for file in package.files]
 
 
-def _seen(order: Order, session: RepositorySession, file: PackageFile, digest: str | None) -> Seen:
+def _seen(order: Order, session: RepositorySession, file: PackageFile, *, wanted: bool) -> Seen:
+    missed = wanted and not _spooled(order, file)
     kept, terms = still_there(session, file.repository_id), order.agreed.terms
     if kept is None:
         return Seen(file.repository_id, None)
+    digest = None
+    if missed:
+        try:
+            with spool().batch() as batch:
+                digest = session.fetch(file.repository_id, file.version, batch).digest
+        except (DocumentMissing, DocumentChanged):
+            return Seen(file.repository_id, None)  # the document stands there, but the version that was approved does not
     today = order.agreed.people.day(datetime.now(UTC))
     return Seen(file.repository_id, kept.version, isinstance(admitted(kept, terms.gather, terms.freshness, today), int), digest)
 
 
-def _bytes(order: Order, session: RepositorySession, file: PackageFile) -> str | None:
-    """The digest of the approved version, if it had to be fetched again; None if the spool still holds what was approved."""
+def _spooled(order: Order, file: PackageFile) -> bool:
+    """True if the spool still holds what was approved."""
     try:
         spool().verify(file.sha256)
     except SpoolCorrupt as error:
@@ -74,11 +81,8 @@ def _bytes(order: Order, session: RepositorySession, file: PackageFile) -> str |
     except SpoolMissing:
         pass
     else:
-        return None
-    if still_there(session, file.repository_id) is None:
-        return None
-    with spool().batch() as batch:
-        return session.fetch(file.repository_id, file.version, batch).digest
+        return True
+    return False
 
 
 def _voided(order: Order, package: Package, seen: Sequence[Seen]) -> Voided | None:

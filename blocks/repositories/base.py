@@ -57,7 +57,10 @@ class RepositorySession(ABC):
 
     @abstractmethod
     def fetch(self, id: str, version: int | None, into: Batch) -> Spooled:
-        """Bring a version's bytes (None: the newest) into a spool batch; counted against what was announced."""
+        """Bring a version's bytes (None: the newest) into a spool batch; counted against what was announced.
+
+        Raises ``DocumentMissing``, and ``DocumentChanged`` where the repository itself knows that other bytes were filed.
+        """
 
     @abstractmethod
     def history(self, id: str) -> Iterator[HistoryEvent]:

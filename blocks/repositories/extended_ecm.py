@@ -649,6 +649,10 @@ class ExtendedEcmSession(RepositorySession):
         file = into.open()
         try:
             self._download(what, path, number, version, file)
+        except Refusal:
+            file.discard()
+            self._announced(number, version)  # raises DocumentMissing: a version that is gone is refused like anything else
+            raise
         except BaseException:
             file.discard()
             raise

@@ -37,7 +37,7 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from blocks.errors import DocumentMissing, RepositoryError, RepositoryUnreachable, SpoolCorrupt, SpoolMissing
+from blocks.errors import DocumentChanged, DocumentMissing, RepositoryError, RepositoryUnreachable, SpoolCorrupt, SpoolMissing
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.repositories.naming import beside, fitted
 from blocks.spool import CHUNK, Batch, Spooled
@@ -301,7 +301,7 @@ class FolderSession(RepositorySession):
             raise
         spooled = file.finish()
         if spooled.size != held["size"] or held["digest"] not in (None, spooled.digest):
-            raise RepositoryError(
+            raise DocumentChanged(
                 f"{id!r} in {self._root}: other bytes than were filed; somebody changed them, restore from a backup"
             )
         return spooled

@@ -139,7 +139,7 @@ def freshness(
 
 def _changed(file: PackageFile, now: AtRepository, policy: Freshness) -> Voided | None:
     if now.newest is None:
-        return Voided("document-gone", f"{file.shown} is no longer in the repository")
+        return Voided("document-gone", f"{file.shown} is no longer in the repository as it was approved")
     if now.sha256 is not None and now.sha256 != file.sha256:
         return Voided("bytes-changed", f"version {file.version} of {file.shown} has other bytes than those that were approved")
     if now.newest < file.version:

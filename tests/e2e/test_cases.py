@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
+import pyotp
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import VariableCreate
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+from prefect.states import Scheduled
 
+from deployments.sender.proofs import STEP_SECONDS
+from flows.reconcile import reconcile
+from tasks import connections
 from tasks.rules.certificate import certificate_name
+from tests.e2e.test_release import assert_named
 from tests.release_world import Release, ReleaseWorld
 
 T = TypeVar("T")
@@ -134,3 +147,158 @@ def test_case_26_nothing_of_what_prefect_fills_in_is_kept_or_told(release_world:
     assert ["looks good" in text for where, text in kept if where == certificate_name(release.package)] == [True]
     for where, text in kept:
         assert not any(told in text for told in (SECRET, "deadbeef", "271828", "__prefect_kind")), where
+
+
+# --------------------------------------------------------------------------------------------- bytes that change while waiting
+
+
+def spoil_spool(release: Release) -> None:
+    """Change one byte of every document of a package in our spool."""
+    for file in release.package.files:
+        place = connections.spool().place(file.sha256)
+        place.chmod(0o600)
+        spoil(place)
+
+
+def spoil(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
+def events(release: Release, name: str) -> list[dict[str, Any]] | None:
+    """What programs were told about an order; None as long as that is nothing."""
+    now = datetime.now(UTC)
+    lately = {"since": (now - timedelta(minutes=10)).isoformat(), "until": (now + timedelta(minutes=1)).isoformat()}
+    wanted = {"filter": {"event": {"name": [f"countersign.signoff.{name}"]}, "occurred": lately}}
+    found = release.world.client.request("POST", "/events/filter", json=wanted).json()["events"]
+    return [event["payload"] for event in found if event["payload"].get("order") == release.id] or None
+
+
+def test_case_13_other_bytes_under_the_approved_version_void_it_and_it_is_asked_anew(release_world: ReleaseWorld) -> None:
+    """A repository's administrator can put other bytes under a version that was approved; its number stays the same."""
+    bea, ann = release_world.newcomer(), release_world.newcomer()
+    release = release_world.order("listed")
+    document = release_world.keep(release.id, "prices.csv", PRICES)
+    release.start(ids=[document])
+    spoil_spool(release)
+    (content,) = (Path(release_world.ecm["root"]) / "content").glob(f"*/{document}")
+    spoil(content)
+    assert_named(release.sign(bea), "Voided: version 1 of prices.csv has other bytes than those that were approved")
+    assert release.received == {} and "sending" not in release.kinds
+    (alert,) = until(lambda: events(release, "spool-changed"))
+    assert alert["document"] == "prices.csv"
+    anew = release_world.order("listed")
+    assert anew.start(ids=[document]) is None, "asked anew, about the bytes that are there now"
+    assert anew.package.digest != release.package.digest
+    assert_named(anew.sign(ann), "Delivered")
+    assert anew.received == {"prices.csv": content.read_bytes()} and anew.received["prices.csv"] != PRICES
+
+
+def test_case_13_an_approved_version_that_is_nowhere_any_more_voids_it(release_world: ReleaseWorld) -> None:
+    bea = release_world.newcomer()
+    release = release_world.order("pinned", prices=PRICES)
+    release.start()
+    spoil_spool(release)
+    release_world.keep(release.id, "prices.csv", b"sku,price\n1,99.00\n")
+    (file,) = release.package.files
+    api = f"{release_world.ecm['url']}/api"
+    user = {"username": release_world.ecm["user"], "password": release_world.ecm["password"]}
+    ticket = httpx.post(f"{api}/v1/auth", data=user).json()["ticket"]
+    removed = httpx.delete(f"{api}/v2/nodes/{file.repository_id}/versions/1", headers={"OTCSTicket": ticket})
+    assert removed.is_success, removed.text
+    assert_named(release.sign(bea), "Voided: prices.csv is no longer in the repository as it was approved")
+    assert release.received == {}
+
+
+def test_case_13_a_document_edited_behind_the_repository_voids_it(release_world: ReleaseWorld) -> None:
+    """Somebody edits a document in place on the share that is the repository, past it and its record of what was filed."""
+    bea = release_world.newcomer()
+    release = release_world.order("shelf", "shelf", prices=PRICES)
+    release.start()
+    spoil_spool(release)
+    edited = release_world.home / "shelf" / "Outbox" / release.id / "prices.csv"
+    edited.chmod(0o600)
+    spoil(edited)
+    assert_named(release.sign(bea), "Voided: prices.csv is no longer in the repository as it was approved")
+    assert release.received == {}
+
+
+# --------------------------------------------------------------------------------------------- six at once
+
+
+def at_once(release: Release, answers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Post these answers to the form at one moment; what Prefect says to each."""
+    together, run = threading.Barrier(len(answers)), release.told.id
+
+    def post(answer: Mapping[str, Any]) -> str:
+        with get_client(sync_client=True) as client:
+            together.wait(60)
+            try:
+                return str(client.resume_flow_run(run, run_input=dict(answer)).status.value)
+            except PrefectHTTPStatusError as error:
+                return str(error.response.status_code)
+
+    with ThreadPoolExecutor(len(answers)) as pool:
+        # Which server is meant stands in the context, which threads do not inherit.
+        return [told.result() for told in [pool.submit(copy_context().run, post, answer) for answer in answers]]
+
+
+def assert_one_of_six_counts(world: ReleaseWorld) -> None:
+    crowd, ann = [world.newcomer() for _ in range(6)], world.newcomer()
+    release = world.order("pair", prices=PRICES)
+    release.start()
+    told = at_once(release, [release.answer(person) for person in crowd])
+    assert told.count("ACCEPT") <= 1 and set(told) <= {"ACCEPT", "ABORT", "409", "503"}, told
+    names = [state.name for state in world.client.read_flow_run_states(release.told.id)]
+    assert names.count("Resuming") == 1, names
+    assert release.go() is None, "two are needed, and one has signed"
+    assert release.kinds.count("answered") == 1 and release.last("answered")["vote"] is not None
+    assert "**1 of 2** signed" in release.form and release.received == {}
+    assert_named(release.sign(ann), "Delivered")
+    assert release.received == {"prices.csv": PRICES}
+
+
+def test_case_23_of_six_resumes_at_once_one_is_a_vote(release_world: ReleaseWorld) -> None:
+    """Prefect's database and our ledger on SQLite; ``test_apart.py`` has the same on PostgreSQL."""
+    assert_one_of_six_counts(release_world)
+
+
+# --------------------------------------------------------------------------------------------- clocks
+
+
+def test_case_24_a_resume_after_the_deadline_changes_nothing(release_world: ReleaseWorld) -> None:
+    """Once the sweep has told it, and once more when the run has ended. Reminders and a wider circle come with a later issue."""
+    bea = release_world.newcomer()
+    release = release_world.order("short", prices=PRICES)
+    release.start()
+    until(lambda: datetime.now(UTC) > datetime.fromisoformat(release.last("opened")["deadline"]) or None)
+    state = reconcile(patience_seconds=0, return_state=True)
+    assert state.is_completed() and "expired" in [entry.body["code"] for entry in release.history if entry.kind == "found"]
+    assert release.resume(release.answer(bea)) == "ABORT", "it waits for nobody any more"
+    release.plant(release.answer(bea))
+    assert_named(release.go(), "Expired")
+    ended = release.history
+    assert release.resume(release.answer(bea)) == "ABORT"
+    release_world.client.set_flow_run_state(release.told.id, Scheduled(), force=True)
+    assert_named(release.go(), "Expired")
+    assert release.received == {} and release.history == ended
+
+
+def code_of_a_wrong_clock(world: ReleaseWorld, person: str, seconds: int) -> str:
+    """What a phone shows whose clock is so many seconds off."""
+    return pyotp.TOTP(world.seeds[person]).at(int(time.time()) + seconds)
+
+
+def test_case_32_a_phone_25_s_off_is_taken_and_one_5_min_off_is_not(release_world: ReleaseWorld) -> None:
+    slow, fast, late, early = (release_world.newcomer() for _ in range(4))
+    release = release_world.order("pair", prices=PRICES)
+    release.start()
+    for person, seconds in ((late, -300), (early, 300)):
+        assert release.sign(person, code_of_a_wrong_clock(release_world, person, seconds)) is None
+        assert release.last("answered")["refusal"]["code"] == "proof"
+        assert release.form.startswith("**Asked again: The proof was not accepted: check the code and the phone's clock")
+    # Not while this phone is about to show its next code: the answer would have to be taken within 5 s then.
+    until(lambda: (time.time() - 25) % STEP_SECONDS < 18 or None)
+    assert release.sign(slow, code_of_a_wrong_clock(release_world, slow, -25)) is None
+    assert release.last("answered")["vote"] is not None and "**1 of 2** signed" in release.form and release.received == {}
+    assert_named(release.sign(fast, code_of_a_wrong_clock(release_world, fast, 25)), "Delivered")

@@ -22,8 +22,9 @@ from blocks.ledger import Entry, Ledger
 from blocks.seals import signed
 from blocks.sender import Sender
 from deployments.sender.proofs import signature_holds
+from deployments.sender.store import Step, Store
 from tasks import connections
-from tasks.rules.certificate import verified, verify
+from tasks.rules.certificate import COLLECTED_WORDS, verified, verify
 from tasks.rules.dialog import grouped
 from tasks.rules.signing import unchanged
 from tests.release_world import Release, ReleaseWorld
@@ -399,22 +400,35 @@ def test_case_22_after_a_crash_the_rest_is_sent_and_nothing_twice(quiet_release_
         release.start()
         state = release.sign(bea)
         assert state is not None and state.is_failed(), state
+    with Store(world.state) as store:
+        (placed,) = [one.name.decode() for one in store.parcels(release.package.digest) if one.step is Step.PLACED]
     before = release.stands
-    assert before, "something was placed before the sender was killed"
     if collects:
-        for name in before:
-            (world.remote / release.id / name).unlink()
+        (world.remote / release.id / placed).unlink()
+    whole = {"a.csv": b"1", "b.csv": b"2", "c.csv": b"3"}
     with world.sender():
         state = release.go()
-        assert state is not None and state.is_completed()
         if collects:
-            assert not set(before) & set(release.stands), "what the partner has is not sent again"
-            assert state.name and ("collected before proof" in state.name or state.name.startswith("In doubt")), state
+            assert_named(state, "Delivered, 1 collected before proof")
+            assert release.received == {name: content for name, content in whole.items() if name != placed}
+            assert_weak_tick(world, release, placed)
+            assert_named(release.go(), "Delivered, 1 collected before proof")
+            assert placed not in release.received, "what the partner has is not sent again"
         else:
             assert_named(state, "Delivered")
-            assert release.received == {"a.csv": b"1", "b.csv": b"2", "c.csv": b"3"}
+            assert release.received == whole
             assert before.items() <= release.stands.items(), "what stood there was left alone"
-    assert release.kinds.count("round") == 1
+            assert_verifies(world, release)
+    assert [release.kinds.count(kind) for kind in ("round", "answered", "delivered")] == [1, 1, 1]
+
+
+def assert_weak_tick(world: ReleaseWorld, release: Release, collected: str) -> None:
+    """The certificate names the file that nobody saw standing at the partner as its weakest link, and its page shows it so."""
+    evidence = world.evidence(release.id)
+    (certificate,) = [json.loads(text) for name, text in evidence.items() if name.endswith(".signoff.json")]
+    (page,) = [text.decode() for name, text in evidence.items() if name.endswith(".html")]
+    assert [one["name"] for one in certificate["deliveries"] if one["collected"]] == [collected]
+    assert certificate["weakest"] == COLLECTED_WORDS and page.count(COLLECTED_WORDS) >= 1
 
 
 def test_a_pass_that_is_killed_anywhere_is_gone_on_with(release_world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch) -> None:

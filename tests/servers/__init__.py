@@ -51,7 +51,7 @@ def listening(port: int) -> bool:
 
 @contextmanager
 def running(
-    command: list[str], *, log: Path, ready: Callable[[], bool], seconds: float = 30.0, **options: object
+    command: list[str], *, log: Path, ready: Callable[[], bool], seconds: float = 120.0, **options: object
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A server process while the block runs. A process that does not become ready fails with the end of its log."""
     with log.open("wb") as output:

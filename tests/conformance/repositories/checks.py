@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import DocumentMissing, RepositoryError, SpoolCorrupt, SpoolMissing
+from blocks.errors import DocumentMissing, SpoolCorrupt, SpoolMissing
 from blocks.repositories.base import Repository
 from blocks.spool import Spool
 from blocks.values import Collision, Filed, Filing, Kept, NotFiled
@@ -409,7 +409,7 @@ def what_is_not_there_is_said(ground: Ground) -> None:
             session.fetch(id, None, batch)
         with pytest.raises(DocumentMissing), ground.repository.session() as session:
             list(session.history(id))
-    with pytest.raises(RepositoryError):
+    with pytest.raises(DocumentMissing):
         ground.bytes(filed.id, 7)
 
 

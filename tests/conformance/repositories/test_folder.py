@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import RepositoryError, RepositoryUnreachable
+from blocks.errors import DocumentChanged, RepositoryUnreachable
 from blocks.repositories import folder
 from blocks.repositories.folder import FolderRepository
 from blocks.spool import Spool
@@ -82,7 +82,7 @@ def test_a_persons_file_is_a_document_and_becomes_version_one(ground: Ground) ->
 def test_changed_bytes_are_noticed(ground: Ground) -> None:
     filed = one(ground.filed(ground.filing("a.csv", b"12345")))
     (root(ground) / filed.id).write_bytes(b"54321")
-    with pytest.raises(RepositoryError, match="somebody changed them"):
+    with pytest.raises(DocumentChanged, match="somebody changed them"):
         ground.bytes(filed.id)
 
 
