@@ -91,6 +91,20 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What was cleared away at the partner of a package that goes no further."""
+
+    stand: int = 0
+    """Files that stand there under their own names, or stood: they stay."""
+    unknown: int = 0
+    """Files of which nobody here can tell."""
+    left: tuple[bytes, ...] = ()
+    """Temporary names of ours that stand there still, or may."""
+    problem: str = ""
+    """Why they could not be removed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What the sender says about itself."""
 
@@ -185,6 +199,15 @@ class Sender:
             self._sending,
         )
         return [_arrived(one) for one in told["destinations"]]
+
+    def withdraw(self, package: Package) -> Withdrawn:
+        """Clear away what stands at the partner under temporary names of ours, because the package goes no further now.
+
+        Harmless at any time: what is sent again is uploaded anew.
+        """
+        told = self._post("/withdraw", {"package": package.text}, self._sending)
+        left = tuple(base64.b64decode(name) for name in told["left"])
+        return Withdrawn(told["stand"], told["unknown"], left, told["problem"])
 
     def seal(self, purpose: str, text: str) -> bytes:
         """The sender's signature over the canonical text of a ``checkpoint`` or a ``certificate``."""

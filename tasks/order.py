@@ -26,7 +26,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from blocks import reviewed
-from blocks.errors import ConfigurationError, LeaseLost
+from blocks.errors import ConfigurationError, LeaseLost, SenderError
 from blocks.ledger import Entry, Holding, Lease, Recorded, new_journey
 from blocks.outbound import (
     Destination,
@@ -42,9 +42,9 @@ from blocks.outbound import (
 )
 from blocks.profile import PartnerProfile, load_partner, load_repositories, policies_of
 from blocks.repositories.base import Repository
-from blocks.sender import Sender, destination_of
+from blocks.sender import Sender, Withdrawn, destination_of
 from blocks.settings import settings
-from blocks.values import Stage
+from blocks.values import Stage, shown
 from tasks.connections import ledger
 from tasks.rules.dialog import Checked
 from tasks.rules.judge import from_facts
@@ -224,6 +224,8 @@ class Order:
 
     def close(self, name: str, message: str) -> None:
         """Nothing more happens with this order, whoever runs it again; its documents' bytes may go."""
+        if self.last("sending") and not self.last("certified"):
+            message += self._withdraw()
         package, closing = self.package, {"state": name, "reason": message}
         if package is not None:
             ledger().append(
@@ -236,6 +238,25 @@ class Order:
             )
         self.write("closed", closing, once=f"closed/{self.journey}", stage=Stage.CLEARED)
         self.ending = Ending(name, message)
+
+    def _withdraw(self) -> str:
+        """Let the sender clear away what it had begun to send, as far as it can; what is to be said of it."""
+        try:
+            with sender() as clearing:
+                told = clearing.withdraw(self.matter.package)
+        except (SenderError, ConfigurationError) as error:
+            told = Withdrawn(problem=str(error))
+        said = [f"{told.stand} of its files stand at the partner already, and stay"] if told.stand else []
+        said += [f"{told.unknown} may have arrived: ask the partner"] if told.unknown else []
+        said += [f"temporary files of ours may still stand there ({told.problem})"] if told.left or told.problem else []
+        facts = {
+            "stand": told.stand,
+            "unknown": told.unknown,
+            "left": [shown(name) for name in told.left],
+            "problem": told.problem,
+        }
+        self.write("withdrawn", facts, once=f"withdrawn/{self.journey}")
+        return f". It had begun to be sent; {'; '.join(said)}" if said else ""
 
     def void(self, why: Voided) -> None:
         """The package is not, or no longer, what was or would be signed: it ends with all its votes."""

@@ -169,9 +169,15 @@ TEMPORARY = b".countersign-"
 """How our temporary names begin."""
 
 
-def temporary_name() -> bytes:
-    """A name for an upload under way. Ours alone: it holds nothing of the final name, which may already be of full length."""
-    return TEMPORARY + uuid4().hex.encode()
+PART = b".part"
+
+
+def temporary_name(final: bytes = b"") -> bytes:
+    """A name for an upload under way. Ours alone: it holds nothing of the final name, which may already be of full length.
+
+    Where the final name is one of these itself, it is that with ``PART``: whoever wrote the one down finds what was left of the other.
+    """
+    return final + PART if final.startswith(TEMPORARY) else TEMPORARY + uuid4().hex.encode()
 
 
 def resume_key(address: str, file: RemoteFile) -> str:

@@ -96,7 +96,7 @@ class FolderSession(EndpointSession):
         with self._opened(folder) as place:
             for file in files:
                 wanted = RemoteFile(folder, file.name, file.size, None)
-                temporary = temporary_name()
+                temporary = temporary_name(file.name)
                 try:
                     yield unfit(wanted) or self._put(file, wanted, place, temporary, exists)
                 except OSError as error:

@@ -236,7 +236,7 @@ class SftpSession(EndpointSession):
         wanted = RemoteFile(folder, file.name, file.size, None)
         if missed := unfit(wanted):
             return missed
-        final, temporary = _path(folder, file.name), _path(folder, temporary_name())
+        final, temporary = _path(folder, file.name), _path(folder, temporary_name(file.name))
         if reason := _taken((yield [engine.lstat(final)]), exists):
             return Missed(wanted, Outcome.EXISTS, reason)
         opened = yield [engine.open_new(temporary)]

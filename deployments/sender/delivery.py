@@ -17,8 +17,8 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -46,9 +46,9 @@ class Freight:
     folder: str
     pins: frozenset[str]
     """Fingerprints of the server's keys, as they were approved; empty where the protocol has none."""
-    files: Sequence[Outgoing]
+    files: Sequence[Outgoing] = ()
     """In the order of their renames."""
-    sources: Sequence[bytes | None]
+    sources: Sequence[bytes | None] = ()
     """The name of each in the package; None for a file that we made ourselves."""
     last: int = 0
     """How many at the end are done files: they appear only when all others stand."""
@@ -118,6 +118,7 @@ def deliver(freight: Freight, store: Store, scratch: Spool) -> list[Parcel]:
     nothing more is done here without a person. Raises ``SendRefused`` (a name is taken, another server) and ``EndpointError``.
     """
     _check_names(freight)
+    anew = not store.parcels(freight.package, freight.destination)
     store.intend(
         [
             Parcel(freight.package, freight.destination, file.name, position, file.digest, file.size, temporary_name(), source)
@@ -132,12 +133,28 @@ def deliver(freight: Freight, store: Store, scratch: Spool) -> list[Parcel]:
         )
     if _settled(parcels):
         return parcels
+    with _visit(freight, store, scratch) as courier:
+        return courier.bring(anew)
+
+
+def withdraw(freight: Freight, store: Store, scratch: Spool) -> list[bytes]:
+    """Remove what stands at a destination under temporary names of a package that goes no further; the names that stay nevertheless.
+
+    Only names that are written down here are touched. Raises ``EndpointError``.
+    """
+    with _visit(freight, store, scratch) as courier:
+        return courier.withdraw()
+
+
+@contextmanager
+def _visit(freight: Freight, store: Store, scratch: Spool) -> Iterator[_Courier]:
+    """Connected to the server that was approved."""
     with freight.endpoint.session() as session:
         shows = session.capabilities.fingerprint
         if freight.pins and shows not in freight.pins:
             pins = " or ".join(sorted(freight.pins))
             raise HostKeyChanged(f"{freight.endpoint.address}: the server shows {shows}, approved was {pins}; nothing was sent")
-        return _Courier(freight, session, store, scratch).bring()
+        yield _Courier(freight, session, store, scratch)
 
 
 def _settled(parcels: Sequence[Parcel]) -> bool:
@@ -160,8 +177,9 @@ class _Courier:
         self._freight, self._session, self._store, self._scratch = freight, session, store, scratch
         self._folder, self._address = freight.folder, freight.endpoint.address
 
-    def bring(self) -> list[Parcel]:
-        self._find_out()
+    def bring(self, anew: bool) -> list[Parcel]:
+        if not anew:
+            self._find_out()
         if _settled(self._parcels()):
             return self._parcels()
         self._upload()
@@ -176,12 +194,16 @@ class _Courier:
                 break  # a done file must not announce what may not be there
         return self._parcels()
 
+    def withdraw(self) -> list[bytes]:
+        self._find_out()
+        self._withdraw(self._at(Step.UPLOADED))
+        ours = {name for parcel in self._parcels() for name in _temporaries(parcel)}
+        return sorted(ours & self._standing().keys())
+
     # ----------------------------------------------------------------------------------------- what the server says
 
     def _find_out(self) -> None:
-        """After a break: what became of what we had asked for."""
-        if all(parcel.step is Step.INTENDED for parcel in self._parcels()):
-            return
+        """After a break: what became of what we had asked for. Half uploads are cleared away."""
         standing = self._standing()
         for parcel in self._at(Step.UPLOADED):
             if not _stands(parcel.temporary, parcel, standing):
@@ -195,6 +217,9 @@ class _Courier:
                 # Renamed and collected, or cleaned away: from here the two look the same. Only the partner knows.
                 self._store.move([parcel], Step.UNKNOWN)
         self._look_after(standing)
+        halves = {name for parcel in self._at(Step.INTENDED) for name in _temporaries(parcel)}
+        for _ in self._session.remove([standing[name] for name in sorted(halves & standing.keys())]):
+            pass  # what cannot be removed is told when its name is needed
 
     def _look_after(self, standing: dict[bytes, RemoteFile] | None = None) -> None:
         """See what was renamed under its own name, unless the partner was faster."""
@@ -209,7 +234,7 @@ class _Courier:
     def _standing(self) -> dict[bytes, RemoteFile]:
         """Of the folder at the partner, what bears one of our names."""
         parcels = self._parcels()
-        ours = {parcel.name for parcel in parcels} | {parcel.temporary for parcel in parcels}
+        ours = {parcel.name for parcel in parcels} | {name for parcel in parcels for name in _temporaries(parcel)}
         return {file.name: file for file in self._session.look(self._folder) if file.name in ours}
 
     # ----------------------------------------------------------------------------------------- what we ask for
@@ -218,7 +243,7 @@ class _Courier:
         waiting = {parcel.temporary: parcel for parcel in self._at(Step.INTENDED)}
         sources = {file.name: file.source for file in self._freight.files}
         outgoing = [Outgoing(sources[p.name], p.temporary, p.size, p.digest) for p in waiting.values()]
-        # What a killed sender left under the same temporary name is ours to replace.
+        # What could not be cleared away under one of these names is ours to replace.
         for done in self._session.put(outgoing, self._folder, exists=Exists.REPLACE):
             parcel = waiting[done.file.name]
             if isinstance(done, Missed):
@@ -313,6 +338,11 @@ class _ReadBack(Batch):
 
     def finished(self, path: Path, spooled: Spooled) -> None:
         path.unlink()
+
+
+def _temporaries(parcel: Parcel) -> tuple[bytes, bytes]:
+    """Under which names it may stand at the partner before it has its own: whole, and half."""
+    return parcel.temporary, temporary_name(parcel.temporary)
 
 
 def parcel_name(parcel: Parcel) -> str:

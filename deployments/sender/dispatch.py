@@ -7,15 +7,17 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.errors import ConfigurationError, EndpointError, SenderUnreachable, SendRefused, SpoolError
 from blocks.outbound import Delivered, Destination, Matter, Package, Policies, Vote, canonical
-from blocks.sender import Arrived, Seen, Settled
+from blocks.profile import load_partner
+from blocks.sender import Arrived, Seen, Settled, Withdrawn
 from blocks.spool import Spool
 from blocks.values import Outgoing, Proof, shown
-from deployments.sender.delivery import Freight, deliver, stage, unstage
+from deployments.sender.delivery import Freight, deliver, stage, unstage, withdraw
 from deployments.sender.judging import Judge, Reviewed, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
 from deployments.sender.store import Parcel, Step, Store
@@ -67,6 +69,33 @@ class Dispatcher:
         with self._alone(package):
             return self._store.settle(package, destination, name, arrived=arrived, by=by, comment=comment)
 
+    def withdraw(self, package: Package) -> Withdrawn:
+        """Clear away what stands at the partner under temporary names of a package; other names are not touched."""
+        left: list[bytes] = []
+        problems: list[str] = []
+        with self._alone(package.digest):
+            for number, told in enumerate(package.destinations):
+                parcels = self._store.parcels(package.digest, _key(told))
+                if all(parcel.step.final for parcel in parcels):
+                    continue
+                try:
+                    left += self._clear(package, number)
+                except (EndpointError, SendRefused, ConfigurationError) as error:
+                    left += [parcel.temporary for parcel in parcels if not parcel.step.final]
+                    problems.append(str(error))
+            steps = [parcel.step for parcel in self._store.parcels(package.digest)]
+        return Withdrawn(sum(step.stood for step in steps), steps.count(Step.UNKNOWN), tuple(left), "; ".join(problems))
+
+    def _clear(self, package: Package, number: int) -> list[bytes]:
+        """The names that could not be removed."""
+        profile = load_partner(package.partner, self._profiles)
+        if package.stream not in profile.outbound:
+            raise SendRefused(f"{package.partner}: the reviewed profile has no outbound stream {package.stream!r} any more")
+        place = place_of(
+            package, package.destinations[number], profile.outbound[package.stream].destinations, profile.endpoints
+        )
+        return withdraw(self._freight(package, number, place), self._store, self._scratch)
+
     # ---------------------------------------------------------------------------------------- may it leave
 
     def _approved(self, matter: Matter, agreed: Reviewed, votes: Iterable[Vote]) -> Standing:
@@ -92,22 +121,28 @@ class Dispatcher:
     # ---------------------------------------------------------------------------------------- bringing it
 
     def _bring(self, package: Package, number: int, place: Place, lading: Sequence[Item], staged: dict[str, Path]) -> Arrived:
-        freight = Freight(
-            package=package.digest,
-            destination=_key(package.destinations[number]),
-            endpoint=place.endpoint,
-            folder=place.folder,
-            pins=place.pins,
+        freight = replace(
+            self._freight(package, number, place),
             files=[self._outgoing(package, item, staged) for item in lading],
             sources=[item.document.name if item.document else None for item in lading],
-            last=0 if place.terms.done_file is None else 1,
-            exists=place.terms.exists,
         )
         try:
             deliver(freight, self._store, self._scratch)
         except (EndpointError, SendRefused, ConfigurationError, SpoolError) as error:
             return self._arrived(package, number, problem=str(error), worth_retrying=error.worth_retrying)
         return self._arrived(package, number)
+
+    def _freight(self, package: Package, number: int, place: Place) -> Freight:
+        """What goes to a destination, its files not named yet."""
+        return Freight(
+            package=package.digest,
+            destination=_key(package.destinations[number]),
+            endpoint=place.endpoint,
+            folder=place.folder,
+            pins=place.pins,
+            last=0 if place.terms.done_file is None else 1,
+            exists=place.terms.exists,
+        )
 
     def _outgoing(self, package: Package, item: Item, staged: dict[str, Path]) -> Outgoing:
         if item.document is not None:

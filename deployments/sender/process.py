@@ -12,6 +12,7 @@ import os
 import pwd
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,6 +103,16 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
         for one in arrived:
             _log.info("package %s, destination %d: %s", package.digits, one.destination, one.problem or "complete")
         return {"destinations": [_arrived_facts(one) for one in arrived]}
+
+    @app.post("/withdraw")
+    def withdrawn(asked: WithdrawRequest) -> dict[str, Any]:
+        try:
+            package = Package.parse(asked.package)
+        except ValueError as error:
+            raise SendRefused(f"{error}; nothing was removed") from error
+        told = dispatcher.withdraw(package)
+        _log.info("package %s: withdrawn; %d temporary names left %s", package.digits, len(told.left), told.problem)
+        return {**asdict(told), "left": [name_b64(name) for name in told.left]}
 
     @app.post("/seal")
     def sealed(asked: SealRequest) -> dict[str, str]:
@@ -200,6 +211,10 @@ class SeenAsked(_Asked):
 class SendRequest(PackageAsked):
     votes: list[dict[str, Any]]
     seen: list[SeenAsked]
+
+
+class WithdrawRequest(_Asked):
+    package: str
 
 
 class SealRequest(_Asked):

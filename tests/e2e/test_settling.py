@@ -57,6 +57,22 @@ def test_a_person_says_what_became_of_each_file_and_the_release_goes_on(quiet_re
         assert countersign(*settle, "a.csv", "--arrived").exit_code == 1, "nothing is in doubt any more"
 
 
+def test_what_was_begun_to_be_sent_is_cleared_away_when_the_package_is_void(quiet_release_world: ReleaseWorld) -> None:
+    world = quiet_release_world
+    bea = world.newcomer()
+    release = world.order("prices", a=b"1", b=b"2")
+    with world.sender(die_at=4):  # two uploaded, two read back
+        release.start()
+        state = release.sign(bea)
+        assert state is not None and state.is_failed(), state
+    assert len(release.received) == 2 and all(name.startswith(".countersign-") for name in release.received)
+    world.keep(release.id, "a.csv", b"3")
+    with world.sender():
+        assert_named(release.go(), "Voided: a.csv is superseded by v2")
+    assert release.received == {}
+    assert release.last("withdrawn")["left"] == [] and "may still stand" not in release.last("closed")["reason"]
+
+
 def test_what_the_sender_knows_and_the_ledger_does_not_is_settled_again(
     quiet_release_world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from blocks.errors import SenderUnreachable, SendRefused
 from blocks.outbound import Delivered, Package, Refusal
 from blocks.profile import load_partner
 from blocks.seals import signed as sealed_by
+from blocks.sender import Withdrawn
 from blocks.spool import Spool, place_in
 from blocks.values import Proof
 from deployments.people import load_people
@@ -390,6 +391,58 @@ def test_a_killed_sender_goes_on_when_it_is_asked_again(quiet_house: House) -> N
     assert arrived.complete
     assert house.received(package) == {"2.csv": THREE[1], "3.csv": THREE[2], "all.done": b""}
     assert [file.collected for file in arrived.files] == [True, False, False]
+
+
+LARGE = 64 * 1024 * 1024
+
+
+def test_what_a_killed_upload_left_is_gone_after_the_next_visit(quiet_house: House) -> None:
+    house = quiet_house
+    anna = house.newcomer()
+    release = house.outgoing(house.package(b"one", b"x" * LARGE))
+    folder = house.folder(release.matter_package)
+    (folder / ".countersign-theirs").write_bytes(b"a name that looks like ours, and is not in our store")
+
+    def send() -> None:
+        with pytest.raises(SenderUnreachable):
+            release.send()
+
+    with house.sender(log="killed.log") as process:
+        release.approve(anna)
+        sending = threading.Thread(target=send)
+        sending.start()
+        while not any(path.stat().st_size > 1_000_000 for path in folder.iterdir()):
+            assert sending.is_alive() and process.poll() is None
+            time.sleep(0.0005)
+        process.kill()
+        sending.join()
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert max(sizes.values()) < LARGE and all(name.startswith(".countersign-") for name in sizes), "killed in the middle"
+    with house.sender():
+        assert release.send()[0].complete
+    assert {path.name for path in folder.iterdir()} == {"1.csv", "2.csv", ".countersign-theirs"}
+
+
+def test_what_was_begun_is_cleared_away_when_the_package_goes_no_further_or_told(quiet_house: House) -> None:
+    house = quiet_house
+    anna = house.newcomer()
+    release = house.outgoing(house.package(b"one", b"two"))
+    with house.sender(die_at=5, log="killed.log"):
+        release.approve(anna)
+        with pytest.raises(SenderUnreachable):
+            release.send()
+    edit(house, lambda partner: partner["streams"]["prices"]["destinations"][0].update(folder="/elsewhere"))
+    with house.sender(), house.client() as client:
+        told = client.withdraw(release.matter_package)
+        assert len(told.left) == 2 and "no destination of acme/prices in the reviewed profile" in told.problem
+        assert {name.decode() for name in told.left} == set(house.received(release.matter_package))
+        house.agree()
+        assert client.withdraw(release.matter_package) == Withdrawn()
+        assert house.received(release.matter_package) == {}
+        assert client.withdraw(release.matter_package) == Withdrawn(), "asked again: nothing is left to do"
+        assert release.send()[0].complete, "and if it is sent after all, it is uploaded anew"
+        assert client.withdraw(release.matter_package) == Withdrawn(stand=2), "what has arrived is left alone"
+        assert set(house.received(release.matter_package)) == {"1.csv", "2.csv"}
 
 
 # --------------------------------------------------------------------------------------------- in doubt
