@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -143,7 +144,7 @@ class ReleaseWorld:
         return f"{(int(self.code(person)) + 500_000) % 1_000_000:06d}"
 
     @contextmanager
-    def sender(self, die_at: int = 0) -> Iterator[None]:
+    def sender(self, die_at: int = 0) -> Iterator[subprocess.Popen[bytes]]:
         """A sender process while the block runs; it may be killed at a step of its delivery."""
         dying = ["--die-at", str(die_at)] if die_at else []
         command = [
@@ -159,8 +160,8 @@ class ReleaseWorld:
         command += ["--profiles", str(self.profiles), "--spool", str(self.home / "spool")]
         with running(
             command, log=self.home / f"sender-{uuid4().hex[:4]}.log", ready=self._answers, cwd=ROOT, env={**os.environ}
-        ):
-            yield
+        ) as process:
+            yield process
 
     def _answers(self) -> bool:
         if not self.socket.exists():
@@ -345,7 +346,7 @@ def release_world(
     tmp_path_factory: pytest.TempPathFactory, openssh: OpenSsh, ecm: Mapping[str, Any], prefect_server: PrefectServer
 ) -> Iterator[ReleaseWorld]:
     """One installation with its sender running, for all tests of a module."""
-    with _installed(tmp_path_factory.mktemp("release"), openssh, ecm, prefect_server) as made, made.sender():
+    with installed(tmp_path_factory.mktemp("release"), openssh, ecm, prefect_server) as made, made.sender():
         yield made
 
 
@@ -354,12 +355,15 @@ def quiet_release_world(
     tmp_path: Path, openssh: OpenSsh, ecm: Mapping[str, Any], prefect_server: PrefectServer
 ) -> Iterator[ReleaseWorld]:
     """An installation of a test's own, whose sender is not running yet."""
-    with _installed(tmp_path / "home", openssh, ecm, prefect_server) as made:
+    with installed(tmp_path / "home", openssh, ecm, prefect_server) as made:
         yield made
 
 
 @contextmanager
-def _installed(home: Path, openssh: OpenSsh, ecm: Mapping[str, Any], prefect_server: PrefectServer) -> Iterator[ReleaseWorld]:
+def installed(
+    home: Path, openssh: OpenSsh, ecm: Mapping[str, Any], prefect_server: PrefectServer, **settled: str
+) -> Iterator[ReleaseWorld]:
+    """An installation with its partner, and no sender yet; ``settled`` are more settings of it."""
     remote = openssh.root / f"release-{uuid4().hex[:8]}"
     remote.mkdir()
     environment = {
@@ -371,6 +375,7 @@ def _installed(home: Path, openssh: OpenSsh, ecm: Mapping[str, Any], prefect_ser
         "COUNTERSIGN_RETRY_SECONDS": "0.1",
         "COUNTERSIGN_LEASE_SECONDS": "3",
         "ECM_PASSWORD": str(ecm["password"]),
+        **settled,
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():

@@ -1,4 +1,4 @@
-"""A real Prefect server for tests: SQLite in a folder of its own, on a free loopback port, once per session.
+"""A real Prefect server for tests: on a free loopback port, with SQLite in a folder of its own or the database that it is told.
 
 A test module that needs it imports the fixture (``from tests.servers.prefect import prefect_server  # noqa: F401``), or
 ``tests/conftest.py`` does so for all.
@@ -7,6 +7,7 @@ A test module that needs it imports the fixture (``from tests.servers.prefect im
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -28,18 +29,26 @@ class PrefectServer:
     """Of the API: ``http://127.0.0.1:PORT/api``."""
     env: Mapping[str, str]
     """What a process needs to talk to it, and to keep away from the user's own Prefect profile and from the internet."""
+    process: subprocess.Popen[bytes]
 
     def environment(self, **more: str) -> dict[str, str]:
         """A whole environment for a subprocess: this process's, without any Prefect setting of its own."""
-        own = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-        return {**own, **self.env, **more}
+        return {**_foreign(), **self.env, **more}
+
+
+def _foreign() -> dict[str, str]:
+    """What this process's environment holds that is not Prefect's."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
 
 
 @contextmanager
-def serve(home: Path, *, seconds: float = 120.0) -> Iterator[PrefectServer]:
-    """Run a Prefect server while the block runs. Its database, logs and profile stay in ``home``."""
+def serve(home: Path, *, seconds: float = 120.0, port: int = 0, database: str = "") -> Iterator[PrefectServer]:
+    """Run a Prefect server while the block runs. Its logs, profile and (unless told otherwise) database stay in ``home``.
+
+    It goes on where one that was killed stopped, if ``home``, ``port`` and ``database`` (an SQLAlchemy URL) are the same.
+    """
     home.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}/api"
     env = {
         "PREFECT_HOME": str(home),
@@ -50,13 +59,13 @@ def serve(home: Path, *, seconds: float = 120.0) -> Iterator[PrefectServer]:
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
         "NO_COLOR": "1",
+        **({"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}),
     }
-    server = PrefectServer(url, env)
     # While it starts, the server must not find itself configured as its own client.
-    started_with = {key: value for key, value in server.environment().items() if key != "PREFECT_API_URL"}
+    started_with = {key: value for key, value in {**_foreign(), **env}.items() if key != "PREFECT_API_URL"}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with running(command, log=home / "server.log", ready=lambda: _healthy(url), seconds=seconds, env=started_with):
-        yield server
+    with running(command, log=home / "server.log", ready=lambda: _healthy(url), seconds=seconds, env=started_with) as process:
+        yield PrefectServer(url, env, process)
 
 
 @pytest.fixture(scope="session")
