@@ -77,7 +77,8 @@ class ReleaseWorld:
 
     # ---------------------------------------------------------------------------------------- agreed
 
-    def agree(self) -> None:
+    def agree(self, **more: dict[str, Any]) -> None:
+        """Write the reviewed files; ``more`` streams by name, as :meth:`terms` makes them."""
         self.profiles.mkdir(parents=True, exist_ok=True)
         one = {"stages": [{"name": "release", "groups": ["pricing"]}], "proof": "code"}
         pair = {**one, "stages": [{"name": "release", "groups": ["pricing"], "quorum": 2}]}
@@ -93,6 +94,7 @@ class ReleaseWorld:
             "listed": self.terms(signoff=one, gather={"repository": "ecm", "from_order": True}),
             "checked": self.terms(signoff=one, classify=[{"pattern": r".*\.csv", "doctype": "price-list"}]),
             "shelf": self.terms(signoff=one, gather=shelf, evidence={"repository": "shelf", "folder": "Evidence/{order}"}),
+            **more,
         }
         endpoint = {
             "protocol": "sftp",
@@ -118,6 +120,7 @@ class ReleaseWorld:
             "gather": {"repository": "ecm", "folder": "Outbox/{order}", "admits": admits},
             "destinations": [{"endpoint": "drop", "folder": f"{self.remote}/{{order}}"}],
             "freshness": "latest",
+            "signoff": {"stages": [{"name": "release", "groups": ["pricing"]}], "proof": "code"},
             "evidence": {"repository": "ecm", "folder": "Evidence/{order}"},
             "owner": "pricing@example.com",
             **changes,

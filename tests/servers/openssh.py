@@ -14,7 +14,7 @@ import pytest
 
 from tests.servers import find, free_port, listening, need, running
 
-_SFTP_SERVERS = "/usr/lib/openssh:/usr/libexec/openssh:/usr/lib/ssh:/usr/libexec"
+SFTP_SERVERS = "/usr/lib/openssh:/usr/libexec/openssh:/usr/lib/ssh:/usr/libexec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def openssh_server(folder: Path, *lines: str) -> Iterator[OpenSsh]:
         subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where root's sshd locks its pre-login child in
-    program = find("sftp-server", _SFTP_SERVERS)
+    program = find("sftp-server", SFTP_SERVERS)
     port = free_port()
     config = folder / "sshd_config"
     config.write_text(
