@@ -19,7 +19,7 @@ MESSAGE = "the ledger is append-only: nothing in it is changed or removed; recor
 def upgrade() -> None:
     postgres = op.get_bind().dialect.name == "postgresql"
     key = sa.String(collation="C") if postgres else sa.String()
-    instant = sa.DateTime(timezone=True) if postgres else sa.String(27)
+    instant: sa.types.TypeEngine[Any] = sa.DateTime(timezone=True) if postgres else sa.String(27)
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     opened = "closed IS NULL"
 
@@ -120,8 +120,9 @@ def upgrade() -> None:
         sa.Column("last_seen", instant, nullable=False),
         sa.Column("looks", number, nullable=False),
         sa.Column("closed", instant),
-        postgresql_with={"fillfactor": 70},  # every look updates every row: leave room for that on the same page
     )
+    if postgres:  # every look updates every row: leave room for that on the same page
+        op.execute("ALTER TABLE arrival SET (fillfactor = 70)")
     where: dict[str, Any] = {"sqlite_where": sa.text(opened), "postgresql_where": sa.text(opened)}
     op.create_index("arrival_place", "arrival", ["partner", "stream", "place"], unique=True, **where)
     op.create_index("arrival_order", "arrival", ["partner", "stream", "first_seen", "journey"], **where)
