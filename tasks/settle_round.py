@@ -141,6 +141,8 @@ def _judge(order: Order, asked: Round, answer: Any, at: datetime) -> None:
     _record(order, asked, "answered", {"answer": answer_hash(answer), "at": _text(at), "vote": vote, "refusal": refusal})
     if isinstance(outcome, Refusal):
         order.tell("refused", round=asked.n, code=outcome.code)
+        if outcome.code == "locked":
+            order.tell("locked", round=asked.n, approver=answer["approver"])
     else:
         order.tell("signed", round=asked.n, approver=outcome.approver, decision=outcome.decision.value)
 

@@ -196,7 +196,8 @@ class Judge:
         held = self._proof(answer, case, bench, at)
         bench.tried(Attempt(answer.seat.approver, now, right=held is not None))
         if held is None:
-            return PROOF_REFUSED
+            # The fifth one says so itself: whoever watches must hear of it now, and not when somebody tries once more.
+            return locked(answer.seat.approver, bench.attempts(answer.seat.approver), now) or PROOF_REFUSED
         asked = case.asked
         proposed = admissible(answer, matter, policy, people, case.votes, asked.round, at=at, shown=asked.shown)
         if isinstance(proposed, Refusal):

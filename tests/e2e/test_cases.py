@@ -27,6 +27,7 @@ from flows.reconcile import reconcile
 from tasks import connections
 from tasks.rules.certificate import certificate_name
 from tests.e2e.test_release import assert_named
+from tests.e2e.test_release_commands import countersign
 from tests.release_world import Release, ReleaseWorld
 
 T = TypeVar("T")
@@ -53,10 +54,10 @@ def variable(name: str) -> dict[str, Any]:
     return kind("workspace_variable", variable_name=name)
 
 
-def refused_as(release: Release, answer: dict[str, Any], stored: str) -> str:
-    """The code with which an answer was refused that went through the form's door; the run asks again."""
+def refused_as(release: Release, answer: dict[str, Any], stored: str = "") -> str:
+    """The code with which an answer was refused that went through the form's door, and holds this text; the run asks again."""
     assert release.resume(answer) == "ACCEPT"
-    assert stored in release.stored_answer.values(), "Prefect did put the Variable's value into the answer"
+    assert not stored or stored in release.stored_answer.values(), "Prefect did put the Variable's value into the answer"
     assert release.go() is None and release.received == {}
     return str(release.last("answered")["refusal"]["code"])
 
@@ -221,6 +222,25 @@ def test_case_13_a_document_edited_behind_the_repository_voids_it(release_world:
     spoil(edited)
     assert_named(release.sign(bea), "Voided: prices.csv is no longer in the repository as it was approved")
     assert release.received == {}
+
+
+# --------------------------------------------------------------------------------------------- five wrong
+
+
+def test_case_05_five_wrong_proofs_lock_that_approver_until_unlocked_and_nobody_else(release_world: ReleaseWorld) -> None:
+    bea, ann = release_world.newcomer(), release_world.newcomer()
+    release = release_world.order("pair", prices=PRICES)
+    release.start()
+    for number in range(1, 6):
+        code = refused_as(release, release.answer(bea, release_world.wrong_code(bea)))
+        assert code == ("proof" if number < 5 else "locked")
+    assert [told["approver"] for told in until(lambda: events(release, "locked"))] == [bea]
+    assert refused_as(release, release.answer(bea)) == "locked", "a right sixth"
+    assert "locked after five wrong proofs" in release.form
+    assert release.sign(ann) is None and "**1 of 2** signed" in release.form, "another approver can still sign"
+    assert countersign("signoff", "unlock", bea).exit_code == 0
+    # The code of this moment was seen while bea was locked; the phone shows the next one soon.
+    assert_named(release.sign(bea, code_of_a_wrong_clock(release_world, bea, STEP_SECONDS)), "Delivered")
 
 
 # --------------------------------------------------------------------------------------------- six at once

@@ -102,7 +102,7 @@ def test_five_wrong_proofs_lock_over_all_runs_and_a_right_one_does_not_help(hous
     anna, ben = house.newcomer(), house.newcomer()
     for number in range(5):
         release = house.outgoing(house.package(bytes([number])))
-        assert refused(release.judge(release.answer(anna, f"00000{number}")), "proof")
+        assert refused(release.judge(release.answer(anna, f"00000{number}")), "proof" if number < 4 else "locked")
     release = house.outgoing(house.package(b"z"))
     assert refused(release.judge(release.answer(anna, house.code(anna))), "locked")
     assert isinstance(release.judge(release.answer(ben, house.code(ben))), Vote), "another approver still can"
