@@ -161,6 +161,19 @@ class Batch:
             self.close()
 
 
+class Unkept(Batch):
+    """Bytes that are read to be compared: nothing is kept, and nothing begun earlier is gone on with."""
+
+    def open(self, resume_key: str | None = None) -> SpoolFile:
+        return super().open()
+
+    def finished(self, path: Path, spooled: Spooled) -> None:
+        path.unlink()
+
+    def commit(self) -> None:
+        """There is nothing to make safe."""
+
+
 class Spool:
     """A folder of bytes by digest, safe for several processes on one machine."""
 

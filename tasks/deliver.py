@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,12 +11,16 @@ from blocks.errors import DocumentChanged, DocumentMissing, SendRefused, SpoolCo
 from blocks.outbound import Package, PackageFile
 from blocks.repositories.base import RepositorySession
 from blocks.sender import Arrived, Seen, delivered_facts
+from blocks.spool import Batch, Unkept
 from blocks.values import name_b64, shown
 from tasks.connections import repository_session, spool
 from tasks.gather import still_there
 from tasks.order import Order, sender
 from tasks.retrying import task
 from tasks.rules.packing import AtRepository, Voided, admitted, freshness
+
+_AT_ONCE = 8
+"""Documents that are read again at a time."""
 
 
 @task(task_run_name="deliver {order.id}")
@@ -49,20 +54,31 @@ def deliver(order: Order) -> list[Arrived]:
 
 
 def _look(order: Order, files: Sequence[PackageFile], package: Package) -> list[Seen]:
-    """What the repository says of every document now. Bytes that the spool lost or that were changed there are fetched again."""
-    with repository_session(order.agreed.repository) as session:
-        return [_seen(order, session, file, wanted=file in files) for file in package.files]
+    """What the repository says of every document now, and of those that go the digest of the approved version, read again.
+
+    No repository of ours tells a version's digest, and bytes that were changed below its API leave dates and sizes as they were. So
+    it costs one more download for each document; what the spool lost is kept from it.
+    """
+    goes = {file.repository_id for file in files}
+    lost = {file.repository_id for file in files if not _spooled(order, file)}
+    with repository_session(order.agreed.repository) as session, ThreadPoolExecutor(_AT_ONCE) as readers:
+
+        def seen(file: PackageFile) -> Seen:
+            id = file.repository_id
+            return _seen(order, session, file, Batch if id in lost else Unkept if id in goes else None)
+
+        return list(readers.map(seen, package.files))
 
 
-def _seen(order: Order, session: RepositorySession, file: PackageFile, *, wanted: bool) -> Seen:
-    missed = wanted and not _spooled(order, file)
+def _seen(order: Order, session: RepositorySession, file: PackageFile, into: type[Batch] | None) -> Seen:
     kept, terms = still_there(session, file.repository_id), order.agreed.terms
     if kept is None:
         return Seen(file.repository_id, None)
     digest = None
-    if missed:
+    if into is not None:
+        spool().check_room(0)
         try:
-            with spool().batch() as batch:
+            with into(spool()) as batch:
                 digest = session.fetch(file.repository_id, file.version, batch).digest
         except (DocumentMissing, DocumentChanged):
             return Seen(file.repository_id, None)  # the document stands there, but the version that was approved does not

@@ -185,8 +185,9 @@ class World:
 @pytest.fixture(scope="session")
 def ecm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
     """One Extended ECM sandbox for the whole run."""
-    with sandbox("extended-ecm", data=tmp_path_factory.mktemp("ecm")) as services:
-        yield services["extended-ecm"]
+    folder = tmp_path_factory.mktemp("ecm")
+    with sandbox("extended-ecm", data=folder) as services:
+        yield {**services["extended-ecm"], "data": folder}
 
 
 @pytest.fixture

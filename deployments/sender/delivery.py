@@ -26,7 +26,7 @@ from uuid import uuid4
 from blocks.database import chunks
 from blocks.endpoints.base import TEMPORARY, Endpoint, EndpointSession, legal, temporary_name
 from blocks.errors import EndpointError, HostKeyChanged, SendRefused, TransferIncomplete
-from blocks.spool import CHUNK, Batch, Spool, Spooled, SpoolFile
+from blocks.spool import CHUNK, Spool, Unkept
 from blocks.values import Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Proof, RemoteFile, shown
 from deployments.sender.store import Parcel, Step, Store
 
@@ -253,7 +253,7 @@ class _Courier:
     def _read_back(self) -> None:
         """Compare what the server holds with what was approved, before anybody else can see it."""
         unread = {parcel.temporary: parcel for parcel in self._at(Step.UPLOADED) if parcel.proof is not Proof.READ_BACK}
-        with closing(_ReadBack(self._scratch)) as batch:
+        with closing(Unkept(self._scratch)) as batch:
             for answer in self._session.fetch([self._file(p.temporary, p) for p in unread.values()], batch):
                 parcel = unread[answer.file.name]
                 if isinstance(answer, Fetched) and answer.digest == parcel.digest:
@@ -328,16 +328,6 @@ _AFTER_RENAME = {
     Outcome.VANISHED: Step.INTENDED,
     Outcome.CHANGED: Step.INTENDED,
 }
-
-
-class _ReadBack(Batch):
-    """Bytes that are read to be compared: nothing is kept, and nothing begun earlier is gone on with."""
-
-    def open(self, resume_key: str | None = None) -> SpoolFile:
-        return super().open()
-
-    def finished(self, path: Path, spooled: Spooled) -> None:
-        path.unlink()
 
 
 def _temporaries(parcel: Parcel) -> tuple[bytes, bytes]:

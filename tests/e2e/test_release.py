@@ -245,6 +245,19 @@ def test_case_14_a_new_version_voids_or_not_as_agreed(
     assert release.received == received
 
 
+@pytest.mark.parametrize("stream", ["prices", "pinned"])
+def test_case_14_other_bytes_under_the_approved_version_void_as_well(release_world: ReleaseWorld, stream: str) -> None:
+    """Somebody writes into the repository's own storage: number, date and size of the version stay as they are."""
+    bea = release_world.newcomer()
+    mine = f"sku,price\n{stream},1\n".encode()
+    release = release_world.order(stream, prices=mine)
+    release.start()
+    (stored,) = [path for path in release_world.ecm["data"].rglob("*") if path.is_file() and path.read_bytes() == mine]
+    stored.write_bytes(mine.replace(b",1", b",9"))
+    assert_named(release.sign(bea), "Voided: version 1 of prices.csv has other bytes than those that were approved")
+    assert release.received == {}
+
+
 def test_case_14_changed_terms_void_what_waits_on_their_stream_and_no_other(release_world: ReleaseWorld) -> None:
     ann, bea = release_world.newcomer(), release_world.newcomer()
     release, other = release_world.order("pinned", prices=PRICES), release_world.order("prices", prices=PRICES)
