@@ -6,6 +6,7 @@ It speaks HTTP over a Unix socket. Nothing of a proof's secret ever comes back; 
 from __future__ import annotations
 
 import base64
+import json
 import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
@@ -236,7 +237,14 @@ class Sender:
     # ---------------------------------------------------------------------------------------- the wire
 
     def _post(self, path: str, body: Mapping[str, Any], timeout: httpx.Timeout | None = None) -> dict[str, Any]:
-        return self._ask("POST", path, json=dict(body), **({"timeout": timeout} if timeout else {}))
+        # In ASCII: an answer may be planted, and hold what httpx cannot write as text (half a surrogate pair, no number).
+        return self._ask(
+            "POST",
+            path,
+            content=json.dumps(dict(body)),
+            headers={"Content-Type": "application/json"},
+            **({"timeout": timeout} if timeout else {}),
+        )
 
     def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         try:

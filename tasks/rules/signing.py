@@ -65,7 +65,7 @@ def parse_answer(raw: object) -> Answer | Refusal:
     words: dict[str, str] = {}
     for name, most in MOST_CHARACTERS.items():
         value = "" if raw.get(name) is None else raw[name]
-        if not isinstance(value, str) or len(value) > most:
+        if not isinstance(value, str) or len(value) > most or not _writable(value):
             return _malformed(name)
         words[name] = value.strip()
     if empty := [name for name in _REQUIRED if not words[name]]:
@@ -91,7 +91,13 @@ def _labels(given: object) -> tuple[str, ...] | None:
         return ()
     if not isinstance(given, list | tuple) or len(given) > 1000:
         return None
-    return tuple(given) if all(isinstance(label, str) and len(label) <= 1000 for label in given) else None
+    sound = all(isinstance(label, str) and len(label) <= 1000 and _writable(label) for label in given)
+    return tuple(given) if sound else None
+
+
+def _writable(text: str) -> bool:
+    """False for half a surrogate pair: JSON can hold it, and no file, form or message can."""
+    return text.isascii() or not re.search("[\ud800-\udfff]", text)
 
 
 def answer_hash(raw: object) -> str:

@@ -57,6 +57,27 @@ def test_what_is_no_vote(house: House, changes: dict[str, object], code: str) ->
 
 
 @pytest.mark.parametrize(
+    "planted",
+    [
+        pytest.param({"comment": "\ud800"}, id="half a surrogate pair"),
+        pytest.param({"comment": float("nan")}, id="a number that JSON does not have"),
+        pytest.param({"left_out": ["\udfff"]}, id="half a surrogate pair in the list"),
+        pytest.param({"approver": "anna\ud800"}, id="half a surrogate pair in a name"),
+    ],
+)
+def test_what_can_be_planted_and_not_be_written_as_text_is_refused_like_the_rest(
+    house: House, planted: dict[str, object]
+) -> None:
+    anna = house.newcomer()
+    release = house.outgoing(house.package(b"a", b"b"))
+    asked, answer = release.next_round(), {**release.answer(anna, house.code(anna)), **planted}
+    assert refused(release.judge(answer, asked), "malformed")
+    assert refused(release.judge(answer, asked), "malformed"), "asked again by the next pass"
+    other = house.outgoing(house.package(b"c"))
+    assert refused(other.judge(other.answer(anna, answer["proof"])), "proof"), "its code was burnt"
+
+
+@pytest.mark.parametrize(
     ("off", "accepted"),
     [
         pytest.param(timedelta(seconds=-25), True, id="25 s behind"),
