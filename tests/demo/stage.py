@@ -85,15 +85,15 @@ def stage(state: Path) -> Iterator[Stage]:
         server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         started = running.enter_context(process("prefect server", server, environment, state / "prefect-server.log"))
         ours.processes["server"] = started.pid
-        wait_for(f"{url}/api/health", lambda answer: True, started, 90)
+        wait_for(f"{url}/api/health", lambda answer: True, started, 300)
         ours.countersign("deploy", "acme", quiet=True)
-        wait_for_sender(state / "home/sender.sock", sending, 30)
+        wait_for_sender(state / "home/sender.sock", sending, 180)
         # No --limit: with one, Prefect 3.8.8's worker dies when a suspended run is resumed before its process has quite ended
         # ("this borrower is already holding one of this CapacityLimiter's tokens"). A limit belongs on the work pool.
         worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "countersign", "--type", "process"]
         started = running.enter_context(process("worker", worker, environment, state / "worker.log"))
         ours.processes["worker"] = started.pid
-        wait_for(f"{url}/api/work_pools/countersign", lambda pool: pool["status"] == "READY", started, 90)
+        wait_for(f"{url}/api/work_pools/countersign", lambda pool: pool["status"] == "READY", started, 300)
         yield ours
 
 
@@ -176,7 +176,7 @@ def wait_for(url: str, fits: Callable[[Any], bool], process: subprocess.Popen[by
     limit = time.monotonic() + seconds
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
+            with urllib.request.urlopen(url, timeout=10) as answer:
                 if fits(json.load(answer)):
                     return
         except (urllib.error.URLError, OSError):

@@ -27,7 +27,7 @@ def sandbox(
     data: Path,
     faults: Mapping[str, float] | None = None,
     options: tuple[str, ...] = (),
-    seconds: float = 30.0,
+    seconds: float = 180.0,
 ) -> Iterator[dict[str, dict[str, Any]]]:
     """Services (all, if none is named) while the block runs: name -> what the command said about it.
 

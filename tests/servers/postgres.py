@@ -62,7 +62,7 @@ def postgres() -> Iterator[str]:
             "max_connections": "100",
         }
         command = [*as_user, server, "-D", str(cluster), *(f"--{name}={value}" for name, value in options.items())]
-        with running(command, log=folder.with_suffix(".log"), ready=lambda: _answers(url), seconds=60, cwd=folder) as process:
+        with running(command, log=folder.with_suffix(".log"), ready=lambda: _answers(url), seconds=180, cwd=folder) as process:
             try:
                 yield url
             finally:
@@ -77,7 +77,7 @@ def postgres() -> Iterator[str]:
 def _answers(url: str) -> bool:
     # It listens before it lets anybody in ("the database system is starting up").
     try:
-        psycopg.connect(url, connect_timeout=2).close()
+        psycopg.connect(url, connect_timeout=10).close()
     except psycopg.OperationalError:
         return False
     return True

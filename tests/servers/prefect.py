@@ -42,7 +42,7 @@ def _foreign() -> dict[str, str]:
 
 
 @contextmanager
-def serve(home: Path, *, seconds: float = 120.0, port: int = 0, database: str = "") -> Iterator[PrefectServer]:
+def serve(home: Path, *, seconds: float = 300.0, port: int = 0, database: str = "") -> Iterator[PrefectServer]:
     """Run a Prefect server while the block runs. Its logs, profile and (unless told otherwise) database stay in ``home``.
 
     It goes on where one that was killed stopped, if ``home``, ``port`` and ``database`` (an SQLAlchemy URL) are the same.
@@ -77,7 +77,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 
 def _healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:
+        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
