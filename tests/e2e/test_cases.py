@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,7 +37,7 @@ SECRET = "s3cr3t-tariff"
 """What stands in every Variable of a test, and must not be found anywhere else."""
 
 
-def until(found: Callable[[], T | None], seconds: float = 60) -> T:
+def until(found: Callable[[], T | None], seconds: float = 120) -> T:
     """The first answer that is one."""
     limit = time.monotonic() + seconds
     while (answer := found()) is None:
@@ -78,8 +79,9 @@ def everything_kept(release: Release) -> Iterator[tuple[str, str]]:
     for line in logged(release):
         yield "log", line
     for path in world.home.rglob("*"):
-        if path.is_file():
-            yield str(path), path.read_bytes().decode(errors="replace")
+        with suppress(FileNotFoundError):  # a database's journal comes and goes
+            if path.is_file():
+                yield str(path), path.read_bytes().decode(errors="replace")
 
 
 def logged(release: Release) -> list[str]:
@@ -138,6 +140,11 @@ def test_case_26_nothing_of_what_prefect_fills_in_is_kept_or_told(release_world:
             answer = {**given, "proof": release_world.code(bea), "comment": filling}
             assert refused_as(release, answer, f"x{SECRET}" if name == "jinja" else SECRET) == "variable"
             assert "the value of Prefect's Variable" in release.form
+        release.plant({**given, "comment": fillings["variable"]})
+        release_world.client.set_flow_run_state(release.told.id, Scheduled(), force=True)
+        assert release.go() is None and release.last("answered")["refusal"]["code"] == "malformed", (
+            "behind the door it stays as it is"
+        )
         # Kinds without a Variable are another way to write down one's own words.
         own = {"decision": kind("json", value='"approve"'), "comment": kind("jinja", template="{{ 'looks' }} good")}
         state = release.sign(ann, **own)
@@ -252,7 +259,7 @@ def at_once(release: Release, answers: Sequence[Mapping[str, Any]]) -> list[str]
 
     def post(answer: Mapping[str, Any]) -> str:
         with get_client(sync_client=True) as client:
-            together.wait(60)
+            together.wait(120)
             try:
                 return str(client.resume_flow_run(run, run_input=dict(answer)).status.value)
             except PrefectHTTPStatusError as error:
