@@ -146,10 +146,10 @@ class Judge:
         at: datetime,
     ) -> Vote | Refusal:
         """The sealed vote that this answer is, or why it is none. Every code in it is burnt, whatever becomes of it."""
-        now = datetime.now(UTC)
         try:
             agreed = reviewed(package, policies, self._profiles)
             with self._store.bench() as bench:
+                now = datetime.now(UTC)  # only here, where we are alone: earlier wrong proofs must be earlier by the clock too
                 fresh = frozenset([code for code in codes_seen(raw) if bench.burn(code, now)])
                 if before := bench.judged(asked.run, asked.key):
                     return before[1] if before[0] == answer_hash(raw) else CHANGED
@@ -164,7 +164,7 @@ class Judge:
         except CountersignError:
             with self._store.bench() as bench:  # what was kept above is gone; that the code was seen must not be
                 for code in codes_seen(raw):
-                    bench.burn(code, now)
+                    bench.burn(code, datetime.now(UTC))
             raise
 
     def votes(self, package: Package, told: Iterable[Vote]) -> list[Vote]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 
@@ -133,6 +134,21 @@ def test_five_wrong_proofs_lock_over_all_runs_and_a_right_one_does_not_help(hous
     other = house.outgoing(house.package(b"y"))
     fresh = house.code(anna, timedelta(seconds=30))  # the one of this moment was seen while locked
     assert isinstance(other.judge(other.answer(anna, fresh)), Vote)
+
+
+def test_wrong_proofs_given_all_at_once_are_no_more_than_five(house: House) -> None:
+    anna = house.newcomer()
+    releases = [house.outgoing(house.package(bytes([number]))) for number in range(24)]
+    rounds = [release.next_round() for release in releases]
+
+    def guess(number: int) -> str:
+        outcome = releases[number].judge(releases[number].answer(anna, f"{number:06d}"), rounds[number])
+        assert isinstance(outcome, Refusal)
+        return outcome.code
+
+    with ThreadPoolExecutor(24) as pool:
+        told = list(pool.map(guess, range(24)))
+    assert Counter(told) == {"proof": 4, "locked": 20}, "the fifth is told that it was the last"
 
 
 def test_a_round_is_judged_once_and_answered_the_same_again(house: House) -> None:
