@@ -1122,7 +1122,9 @@ def _proven_checkpoint(found: Checkpoint, before: Checkpoint | None, keys: Mappi
         raise ChainBroken(f"{where}: it does not begin where the one before it ended")
     if keys is not None:
         if facts["key"] not in keys:
-            raise ChainBroken(f"{where}: it is signed with the key {facts['key']}, which is none of those given")
+            raise ChainBroken(
+                f"{where}: it is signed with the key {facts['key']}, which is none of those given (the sender's: --key)"
+            )
         if not signed(keys[facts["key"]], found.record.encode("utf-8", "surrogatepass"), found.signature):
             raise ChainBroken(f"{where}: its signature does not fit its text and the key {facts['key']}")
 

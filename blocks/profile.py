@@ -14,6 +14,7 @@ credentials are references (``env:``, ``file:``). The digest of the terms goes i
 
 from __future__ import annotations
 
+import base64
 import codecs
 import hashlib
 import json
@@ -235,10 +236,33 @@ def _strays(given: Any) -> Iterator[Problem]:
             )
 
 
+class CheckpointTerms(Terms):
+    """Where the ledger's checkpoints are kept, out of reach of whoever can edit the ledger."""
+
+    repository: Slug = Field(description="One of the repositories")
+    folder: str = Field(min_length=1, description="Folder in it, made if it is not there")
+    key: str | None = Field(
+        default=None,
+        description="The sender's public key, as 'countersign signoff key' prints it: only it may seal checkpoints from now on",
+        pattern=r"^[A-Za-z0-9+/]{43}=$",
+    )
+
+    @property
+    def public_key(self) -> bytes | None:
+        return base64.b64decode(self.key) if self.key else None
+
+
 class RepositoriesFile(Terms):
-    """``repositories.yaml``: where documents are kept, by a short name that targets use."""
+    """``repositories.yaml``: where documents are kept, by a short name that targets use; and where checkpoints of the ledger are."""
 
     repositories: Mapping[Slug, Annotated[Repository, _repository]]
+    checkpoints: CheckpointTerms | None = Field(default=None, description="Where the ledger's checkpoints are filed")
+
+    @model_validator(mode="after")
+    def _kept_somewhere(self) -> RepositoriesFile:
+        if self.checkpoints is not None and self.checkpoints.repository not in self.repositories:
+            raise ValueError(f"'checkpoints': no such repository; {nearest(self.checkpoints.repository, self.repositories)}")
+        return self
 
 
 # --------------------------------------------------------------------------------------------- reading
@@ -272,6 +296,15 @@ def load_partner(name: str, folder: Path) -> PartnerProfile:
 def load_repositories(folder: Path) -> dict[str, Repository]:
     """The repositories of ``<folder>/repositories.yaml`` by name. Raises ``ConfigurationError``."""
     return dict(reviewed.load(folder / "repositories.yaml", RepositoriesFile).repositories)
+
+
+def load_checkpoints(folder: Path) -> tuple[CheckpointTerms, Repository] | None:
+    """Where checkpoints of the ledger are filed; None if nothing was agreed about that. Raises ``ConfigurationError``."""
+    path = folder / "repositories.yaml"
+    file = reviewed.load(path, RepositoriesFile) if path.exists() else None
+    if file is None or file.checkpoints is None:
+        return None
+    return file.checkpoints, file.repositories[file.checkpoints.repository]
 
 
 def partners(folder: Path) -> list[str]:

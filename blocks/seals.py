@@ -1,4 +1,4 @@
-"""The key of this installation that signs the ledger's checkpoints, until the sender has one of its own (``signoff.md``)."""
+"""Seal keys: the sender's own, and the installation's, which seals the ledger's checkpoints where there is no sender."""
 
 from __future__ import annotations
 

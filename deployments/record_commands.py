@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -77,15 +78,26 @@ def search(
 
 
 @ledger_app.command()
-def verify() -> None:
-    """Read every link of every chain, and every seal; names the first that is broken. Example: countersign ledger verify"""
-    from blocks.seals import SealKey
-    from blocks.settings import settings
+def verify(
+    key: Annotated[
+        list[str] | None, typer.Option(help="The sender's public key, base64, besides the one in repositories.yaml; several.")
+    ] = None,
+    filed: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A filed checkpoint: it must still be among ours.")
+    ] = None,
+) -> None:
+    """Read every link of every chain, and every seal; names the first that is broken.
+
+    Seals count that were made with this installation's key, the sender's key in repositories.yaml, or one given by --key.
+
+    Example: countersign ledger verify --key 6tB0...= --filed checkpoint-000012.json
+    """
+    from deployments.verify_commands import public_key
+    from tasks.checkpoint import from_file, keys
     from tasks.connections import ledger
 
-    kept = settings().keys / "seal.pem"
-    key = SealKey.open(kept) if kept.exists() else None
-    found = ledger().verify(keys={key.id: key.public} if key else None)
+    known = keys([public_key(text) for text in key or []])
+    found = ledger().verify(keys=known, filed=from_file(filed) if filed else None)
     typer.echo(
         f"whole: {found.journeys} journeys, {found.entries} entries, "
         f"{found.checkpoints} checkpoints over {found.sealed} entries ({found.signatures} signatures checked)"
@@ -94,11 +106,15 @@ def verify() -> None:
 
 @ledger_app.command()
 def checkpoint() -> None:
-    """Seal what is not sealed yet, with this installation's key. Example: countersign ledger checkpoint"""
-    from blocks.seals import SealKey
-    from blocks.settings import settings
-    from tasks.connections import ledger
+    """Seal what is not sealed yet, by the sender where there is one, and file the seals where repositories.yaml says.
 
-    key = SealKey.open(settings().keys / "seal.pem")
-    sealed = ledger().checkpoint(key.sign, key.id)
-    typer.echo("nothing to seal" if sealed is None else f"checkpoint {sealed.number}: {sealed.hash}")
+    Example: countersign ledger checkpoint
+    """
+    from tasks.checkpoint import checkpoint as seal
+
+    kept = seal.fn()
+    typer.echo("nothing to seal" if kept.sealed is None else f"checkpoint {kept.sealed.number}: {kept.sealed.hash}")
+    for name in kept.filed:
+        typer.echo(f"filed {name}: {kept.place}")
+    if not kept.place:
+        typer.echo("filed nowhere: keep that line elsewhere, or say where in repositories.yaml ('checkpoints:')", err=True)

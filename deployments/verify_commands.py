@@ -25,22 +25,12 @@ def verify_signoff(
 
     Example: countersign verify-signoff 1f3a9c20.signoff.json prices.csv --key 6tB0...=
     """
-    import base64
-    import binascii
     import hashlib
 
-    from blocks.errors import ConfigurationError
     from blocks.seals import signed as sealed
     from deployments.people import load_people
     from deployments.sender.proofs import signature_holds
     from tasks.rules.certificate import verified, verify
-
-    try:
-        public_key = base64.b64decode(key, validate=True)
-    except binascii.Error as error:
-        raise ConfigurationError(f"--key: {key[:20]!r} is not base64; 'countersign signoff key' prints it") from error
-    if len(public_key) != 32:
-        raise ConfigurationError("--key: the sender's public key is 32 bytes in base64; ask for it where the sender runs")
 
     def digest(path: Path) -> str:
         with path.open("rb") as file:
@@ -48,7 +38,7 @@ def verify_signoff(
 
     checks = verify(
         certificate.read_text(encoding="ascii", errors="replace"),
-        public_key=public_key,
+        public_key=public_key(key),
         sealed=sealed,
         signed=signature_holds,
         documents={path.name: digest(path) for path in documents or []},
@@ -58,3 +48,19 @@ def verify_signoff(
     for check in checks:
         typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.words}")
     raise typer.Exit(0 if verified(checks) else 1)
+
+
+def public_key(text: str) -> bytes:
+    """The sender's key as ``countersign signoff key`` prints it. Raises ``ConfigurationError`` for anything else."""
+    import base64
+    import binascii
+
+    from blocks.errors import ConfigurationError
+
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ConfigurationError(f"--key: {text[:20]!r} is not base64; 'countersign signoff key' prints it") from error
+    if len(key) != 32:
+        raise ConfigurationError("--key: the sender's public key is 32 bytes in base64; ask for it where the sender runs")
+    return key

@@ -1,4 +1,4 @@
-"""Reconcile: the sweep. What Prefect tells of every release against what the ledger knows."""
+"""Reconcile: the sweep (what Prefect tells of every release against what the ledger knows), and the ledger's daily seal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from datetime import timedelta
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
+from tasks.checkpoint import checkpoint
 from tasks.compare import compare, compare_mirrors
 from tasks.sweep import redrive, report, tell
 
@@ -24,3 +26,12 @@ def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> Stat
     patience = timedelta(seconds=patience_seconds)
     stuck = compare(timedelta(hours=look_back_hours), patience)
     return report([*redrive(stuck, patience), *tell(compare_mirrors())])
+
+
+@flow(name="checkpoint", flow_run_name="checkpoint", validate_parameters=True)
+def seal() -> State:
+    """Seal the ledger as it stands, by the sender, and file the seal where whoever can edit the ledger cannot reach."""
+    kept = checkpoint()
+    name = "Nothing to seal" if kept.sealed is None else f"Sealed, checkpoint {kept.sealed.number}"
+    place = f"{len(kept.filed)} filed at {kept.place}" if kept.place else "filed nowhere: say where in repositories.yaml"
+    return Completed(name=name, message=f"{kept.sealed.hash}; {place}" if kept.sealed else place)

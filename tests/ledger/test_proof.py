@@ -18,6 +18,8 @@ from blocks.errors import ChainBroken, ConfigurationError
 from blocks.ledger import Entry, Ledger
 from blocks.seals import SealKey, signed
 from blocks.values import Stage
+from deployments.sender.sealing import seal
+from deployments.sender.store import Store
 from tests.ledger.conftest import Tamper
 
 
@@ -184,6 +186,28 @@ def test_a_foreign_key_is_refused(ledger: Ledger, key: SealKey, tmp_path: Path) 
         ledger.verify(keys={key.id: key.public})
     with pytest.raises(ChainBroken, match="none of those given"):
         ledger.verify(keys={other.id: other.public})
+
+
+def test_what_was_sealed_here_before_goes_on_being_whole_when_the_sender_seals(
+    ledger: Ledger, tamper: Tamper, key: SealKey, tmp_path: Path
+) -> None:
+    with Store(tmp_path / "sender") as sender:
+
+        def sign(text: bytes) -> bytes:
+            return seal("checkpoint", text.decode(), sender)
+
+        fill(ledger)
+        before = ledger.checkpoint(key.sign, key.id)
+        ledger.append([Entry("late", "arrived")])
+        after = ledger.checkpoint(sign, sender.seal_key.id)
+        assert before is not None and after is not None and after.facts["previous"] == before.hash
+        both = {key.id: key.public, sender.seal_key.id: sender.seal_key.public}
+        assert ledger.verify(keys=both, filed=before).signatures == 2
+        with pytest.raises(ChainBroken, match=r"checkpoint 2: it is signed with the key .*, which is none of those given"):
+            ledger.verify(keys={key.id: key.public})
+        tamper("UPDATE checkpoint SET signature = (SELECT signature FROM checkpoint WHERE number = 1) WHERE number = 2")
+        with pytest.raises(ChainBroken, match="checkpoint 2: its signature does not fit"):
+            ledger.verify(keys=both)
 
 
 def test_the_key_of_the_installation_is_made_once_and_private(tmp_path: Path) -> None:

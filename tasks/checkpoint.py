@@ -1,0 +1,142 @@
+"""Checkpoint: seal what the ledger holds and is not sealed yet, and file the seals where whoever can edit the ledger cannot reach."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+from blocks.errors import ConfigurationError, DocumentMissing, RepositoryError
+from blocks.ledger import Checkpoint
+from blocks.outbound import canonical
+from blocks.profile import CheckpointTerms, load_checkpoints
+from blocks.repositories.base import Repository
+from blocks.seals import SealKey, key_id
+from blocks.settings import settings
+from blocks.values import Filed, Filing
+from tasks.connections import ledger, repository_session, spool
+from tasks.order import sender
+from tasks.retrying import task
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a checkpoint came to."""
+
+    sealed: Checkpoint | None
+    """None if there was nothing new to seal."""
+    filed: tuple[str, ...]
+    """Names of the files that the repository was given just now."""
+    place: str
+    """Where they are filed; "" if nothing was agreed about that."""
+
+
+@task(task_run_name="checkpoint")
+def checkpoint() -> Kept:
+    """Seal the entries that are not sealed yet, by the sender's key where there is a sender, and file every seal that is not filed."""
+    agreed = load_checkpoints(settings().profiles)
+    sealed = _sealed(agreed[0].public_key if agreed else None)
+    if agreed is None:
+        return Kept(sealed, (), "")
+    terms, repository = agreed
+    return Kept(sealed, tuple(_file(terms, repository)), f"{repository.address}, folder {terms.folder}")
+
+
+def keys(given: Sequence[bytes] = ()) -> dict[str, bytes] | None:
+    """By which keys checkpoints may be sealed here: this installation's, the one in ``repositories.yaml``, and those given.
+
+    None if there is none at all.
+    """
+    own, agreed = _own(), load_checkpoints(settings().profiles)
+    known = [own.public] if own else []
+    known += [agreed[0].public_key] if agreed and agreed[0].public_key else []
+    return {key_id(public): public for public in (*known, *given)} or None
+
+
+# --------------------------------------------------------------------------------------------- sealing
+
+
+def _own() -> SealKey | None:
+    path = settings().keys / "seal.pem"
+    return SealKey.open(path) if path.exists() else None
+
+
+def _sealed(pinned: bytes | None) -> Checkpoint | None:
+    if not _by_sender(pinned):
+        key = SealKey.open(settings().keys / "seal.pem")
+        return ledger().checkpoint(key.sign, key.id)
+    with sender() as sealing:
+        health = sealing.health()
+        if pinned is not None and health.public != pinned:
+            raise ConfigurationError(
+                f"the sender's key is {health.key}, and repositories.yaml names {key_id(pinned)} for checkpoints; nothing was sealed"
+            )
+
+        def sign(text: bytes) -> bytes:
+            return sealing.seal("checkpoint", text.decode("ascii"))
+
+        return ledger().checkpoint(sign, health.key)
+
+
+def _by_sender(pinned: bytes | None) -> bool:
+    """True if a sender seals here. Once one has, we never fall back to a key that workers can read."""
+    own, before = _own(), ledger().checkpoints()
+    others = before and (own is None or before[-1].facts["key"] != own.id)
+    return bool(pinned or others or settings().sender_socket.exists())
+
+
+# --------------------------------------------------------------------------------------------- filing
+
+
+def checkpoint_name(number: int) -> str:
+    return f"checkpoint-{number:06d}.json"
+
+
+def as_file(made: Checkpoint) -> str:
+    """A checkpoint as it is filed: its canonical text and the signature over it."""
+    return canonical({"record": made.record, "signature": base64.b64encode(made.signature).decode()})
+
+
+def from_file(path: Path) -> Checkpoint:
+    """Back from :func:`as_file`. Raises ``ConfigurationError`` for any other file."""
+    try:
+        told = json.loads(path.read_text(encoding="ascii"))
+        record, signature = str(told["record"]), base64.b64decode(told["signature"], validate=True)
+        number = int(json.loads(record)["number"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: this is no filed checkpoint ({type(error).__name__})") from error
+    return Checkpoint(number, record, hashlib.sha256(record.encode("utf-8", "surrogatepass")).hexdigest(), signature)
+
+
+def _file(terms: CheckpointTerms, repository: Repository) -> list[str]:
+    """File every checkpoint that is not there: also those that an earlier try could not file."""
+    folder = tuple(terms.folder.strip("/").split("/"))
+    with repository_session(repository) as session:
+        try:
+            there = {kept.name for kept in session.look(folder)}
+        except DocumentMissing:
+            there = set()
+        missing = [made for made in ledger().checkpoints() if checkpoint_name(made.number) not in there]
+        filings = [_filing(made, folder) for made in missing]
+        answers = list(session.file(filings))
+    if refused := [answer for answer in answers if not isinstance(answer, Filed)]:
+        raise RepositoryError(
+            f"the ledger is sealed, and a checkpoint could not be filed at {repository.address}: {refused[0].reason}; mend "
+            "'checkpoints' in repositories.yaml and run it again"
+        )
+    return [filing.name for filing in filings]
+
+
+def _filing(made: Checkpoint, folder: tuple[str, ...]) -> Filing:
+    content = as_file(made).encode("ascii")
+    with spool().batch() as batch:
+        sink = batch.open()
+        sink.write(content)
+        done = sink.finish()
+    journey = str(uuid5(NAMESPACE_URL, f"checkpoint/{made.hash}"))
+    name = checkpoint_name(made.number)
+    return Filing(journey, name, folder, spool().path(done.digest), done.digest, done.size, "application/json")
