@@ -25,6 +25,7 @@ from blocks.outbound import (
     PackageFile,
     PeopleFile,
     Policies,
+    Requester,
     Said,
     SignoffProof,
     Vote,
@@ -276,7 +277,8 @@ def verify(
         checks = [Check("certificate", True, "it is a certificate of this version, in its canonical form")]
         checks += _checks(read, public_key, sealed, signed, people, previous)
         checks += [_document(name, digest, read) for name, digest in (documents or {}).items()]
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError, OverflowError) as error:
+    # OSError: a time zone that is a folder of the IANA database.
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError, OverflowError, OSError) as error:
         told = f"this is not a whole certificate: {shown(str(error))[:200]}"
         return (Check("certificate", False, told),)
     return tuple(checks)
@@ -347,12 +349,19 @@ def _checks(
         ),
         _check(
             "policy",
-            read.policies.digest == package.policy and read.terms.digest == read.policies.terms,
+            # As they were written: a later version of ours adds defaults when it reads them.
+            read.policies.digest == package.policy and sha256(canonical(facts["terms"])) == read.policies.terms,
             f"profile, people and terms give the policy {package.policy} that was signed",
             "profile, people or terms are not those that the package was frozen under",
         ),
         *(check for vote in read.votes for check in _vote_checks(vote, read, public_key, sealed, signed, people)),
         _quorum(read),
+        _check(
+            "words",
+            _worded(read, people),
+            "names, local times and proofs are told as they are",
+            "a name, a local time or how something was proven is told otherwise than it is",
+        ),
         _check(
             "left out",
             tuple(facts["left_out"]) == read.left_out and facts["child"] == _child(read),
@@ -433,6 +442,23 @@ def _vote_checks(
             _check(f"{who}, key", theirs, "it is the approver's in the people file", "the people file does not give it to them")
         )
     return checks
+
+
+def _worded(read: _Read, people: PeopleFile | None) -> bool:
+    """True if what people read of votes and requester is what stands there for programs; names only with a people file."""
+    facts, zone = read.facts, read.facts["timezone"]
+    told, requester = facts["votes"], facts["requester"]
+    honest = facts["issued_local"] == local(datetime.fromisoformat(facts["issued"]), zone)
+    for one, vote in zip(told, read.votes, strict=True):
+        expected = _vote(vote, people or PeopleFile(people=()), zone)
+        names = {} if people else {name: one[name] for name in ("name", "on_behalf_of_name")}
+        honest = honest and one == expected | names
+    if requester is None:
+        return honest
+    asker = Requester(requester["id"], SignoffProof(requester["proof"]) if requester["proof"] else None)
+    person = people.get(asker.id) if people else None
+    named = people is None or requester["name"] == (person.name if person else "")
+    return honest and named and requester["in_words"] == asker.in_words
 
 
 def _claim(vote: Vote, package: Package) -> Claim | None:

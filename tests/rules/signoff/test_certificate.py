@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.outbound import Decision, Delivered, PackageFile, ProposedVote, Said, SignoffProof, Vote, canonical
+from blocks.outbound import Decision, Delivered, PackageFile, ProposedVote, Said, SignoffProof, Vote, canonical, sha256
 from blocks.seals import SealKey, signed
 from blocks.values import Proof
 from tasks.rules.certificate import (
@@ -231,6 +231,13 @@ def test_no_byte_of_it_can_be_changed(key: SealKey, data: st.DataObject) -> None
         pytest.param(lambda f: f["deliveries"][0].update(sent="0" * 64), "bytes", id="other bytes sent"),
         pytest.param(lambda f: f["deliveries"][0].update(in_words="perfect"), "bytes", id="words that say too much"),
         pytest.param(lambda f: f.update(weakest="perfect"), "bytes", id="a weakest link that says too much"),
+        pytest.param(lambda f: f["votes"][0].update(in_words="an SSH signature"), "words", id="a proof that says too much"),
+        pytest.param(lambda f: f["votes"][0].update(at_local="yesterday"), "words", id="another local time"),
+        pytest.param(lambda f: f.update(issued_local="yesterday"), "words", id="issued at another local time"),
+        pytest.param(
+            lambda f: f["requester"].update(in_words="proven"), "words", id="a requester who is only said to be proven"
+        ),
+        pytest.param(lambda f: f.update(timezone="Europe"), "certificate", id="a time zone that is a folder"),
         pytest.param(lambda f: f["terms"]["signoff"]["stages"][0].update(quorum=0), "certificate", id="a quorum of none"),
         pytest.param(lambda f: f.pop("votes"), "certificate", id="no votes"),
         pytest.param(lambda f: f.update(version=2), "certificate", id="a later version"),
@@ -242,6 +249,44 @@ def test_content_that_does_not_fit_is_told_even_under_a_good_seal(
 ) -> None:
     found = checks(resealed(made(key), key, change), key)
     assert told in failed(found), failed(found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda f: f["votes"][0].update(name="Eve Roth"), id="a signer"),
+        pytest.param(lambda f: f["votes"][1].update(on_behalf_of_name="Eve Roth"), id="whom they signed for"),
+        pytest.param(lambda f: f["requester"].update(name="Eve Roth"), id="who asked"),
+    ],
+)
+def test_a_name_that_is_not_theirs_is_told_with_the_people_file(
+    key: SealKey, change: Callable[[dict[str, Any]], object]
+) -> None:
+    edited = resealed(made(key), key, change)
+    assert failed(checks(edited, key, people=KNOWN)) == ["words"]
+
+
+def test_a_certificate_of_a_version_whose_terms_knew_less_still_holds(key: SealKey) -> None:
+    older = {name: value for name, value in UNDER.model_dump(mode="json").items() if name != "owner"}
+    policy = replace(POLICY, terms=sha256(canonical(older)))
+    about = matter(replace(package(), policy=policy.digest))
+    first = cast(answer("ann", about), about, UNDER, at=NOON - timedelta(minutes=5))
+    votes = by(key)(first), by(key)(cast(answer("bea", about), about, UNDER, (first,)))
+    text = certificate(
+        about,
+        UNDER,
+        policy,
+        KNOWN,
+        stands(about, UNDER, votes),
+        [delivered(file) for file in about.package.files],
+        issued=NOON,
+        zone="Europe/Berlin",
+        previous=None,
+        public_key=key.public,
+        seal=key.sign,
+    )
+    assert failed(checks(text, key)) == ["policy"], "terms that say more than those that were signed"
+    assert verified(checks(resealed(text, key, lambda facts: facts.update(terms=older)), key))
 
 
 @pytest.mark.parametrize(
