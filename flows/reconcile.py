@@ -10,7 +10,7 @@ from prefect.states import Completed
 
 from tasks.checkpoint import checkpoint
 from tasks.compare import compare, compare_mirrors
-from tasks.sweep import redrive, report, tell
+from tasks.sweep import begin_again, redrive, report, tell
 
 
 @flow(name="reconcile", flow_run_name="sweep", validate_parameters=True)
@@ -24,8 +24,9 @@ def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> Stat
         look_back_hours: For how long the answers of a finished order are watched.
     """
     patience = timedelta(seconds=patience_seconds)
-    stuck = compare(timedelta(hours=look_back_hours), patience)
-    return report([*redrive(stuck, patience), *tell(compare_mirrors())])
+    look_back = timedelta(hours=look_back_hours)
+    stuck = compare(look_back, patience)
+    return report([*redrive(stuck, patience), *begin_again(look_back, patience), *tell(compare_mirrors())])
 
 
 @flow(name="checkpoint", flow_run_name="checkpoint", validate_parameters=True)

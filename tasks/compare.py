@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,8 +11,16 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun, FlowRunInput
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, FlowRunInput, StateType
 from prefect.exceptions import ObjectNotFound
 
 from blocks.errors import ConfigurationError
@@ -222,6 +230,30 @@ def _posted(row: FlowRunInput) -> Posted:
     with suppress(ValueError, RecursionError):  # planted: what is no JSON is kept as it is, as when a round is settled
         raw = json.loads(row.value)
     return Posted(answer_hash(raw), row.created or ledger().now())
+
+
+# --------------------------------------------------------------------------------------------- runs without an order
+
+
+def begun_without_order(client: SyncPrefectClient, look_back: timedelta) -> list[Run]:
+    """Releases that Prefect holds for begun and of which the ledger does not know: they were just started, or killed at once."""
+    since = ledger().now() - look_back
+    known = {str(entry.body["run"]) for order in _orders(since) for entry in order if entry.body.get("run")}
+    states = FlowRunFilterState(
+        type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CRASHED]),
+    )
+    wanted = FlowRunFilter(state=states, expected_start_time=FlowRunFilterExpectedStartTime(after_=since))
+    releases = FlowFilter(name=FlowFilterName(any_=["release"]))
+    found = client.read_flow_runs(flow_filter=releases, flow_run_filter=wanted, limit=_PAGE)
+    return [
+        Run(id=str(run.id), state=run.state.type.value, name=str(run.state.name), since=run.state.timestamp)
+        for run in found
+        if run.state is not None and str(run.id) not in known
+    ]
+
+
+def _orders(since: datetime) -> Iterable[Sequence[Recorded]]:
+    return ledger().journeys(ledger().begun("ordered", since)).values()
 
 
 # --------------------------------------------------------------------------------------------- mirrors

@@ -22,13 +22,13 @@ from prefect.states import Completed, Scheduled
 from blocks.ledger import Entry, Lease, Recorded
 from blocks.settings import settings
 from blocks.values import Stage, shown
-from tasks.compare import Watched, found_key, look_again, watch
+from tasks.compare import Watched, begun_without_order, found_key, look_again, watch
 from tasks.connections import ledger
 from tasks.retrying import task
-from tasks.rules.reconcile import Finding, Remedy, state_name
+from tasks.rules.reconcile import Finding, Remedy, state_name, untaken
 
-MIRRORS = "sweep.mirrors"
-"""The journey of findings that belong to no order."""
+MIRRORS, RUNS = "sweep.mirrors", "sweep.runs"
+"""The journeys of findings that belong to no order: about mirrors, and about runs that had not taken theirs."""
 SHOWN = 1000
 
 
@@ -53,6 +53,28 @@ def redrive(journeys: Sequence[str], patience: timedelta) -> list[Row]:
                 if lease is not None:
                     for order in watch([journey]):
                         rows += _set_right(client, order, look_again(client, order, patience), lease)
+    return rows
+
+
+@task(task_run_name="begin again")
+def begin_again(look_back: timedelta, patience: timedelta) -> list[Row]:
+    """Runs that were killed before they had taken their order: the ledger cannot know of them, and nobody else would wake them."""
+    # A run may wait for the order's lease before it writes anything.
+    patience = max(patience, timedelta(seconds=2 * settings().lease_seconds)) if patience else patience
+    rows = []
+    with _held(RUNS) as lease, get_client(sync_client=True) as client:
+        for run in begun_without_order(client, look_back) if lease is not None else ():
+            redriven = sum(e.kind == "redrive" and e.body["run"] == run.id for e in ledger().journey(RUNS))
+            finding = untaken(run, redriven, ledger().now(), patience)
+            if finding is None:
+                continue
+            fresh = _tell(finding, {}, RUNS, run.id, lease).fresh
+            if finding.remedy is Remedy.WAKE:
+                body = {"code": finding.code, "reason": finding.message, "run": run.id}
+                ledger().append([Entry(RUNS, "redrive", body, once=f"redrive/{finding.key}", stage=Stage.CLEARED)], lease)
+                _schedule(client, run.id, finding)
+            if fresh:
+                rows.append(Row("", run.id, finding, finding.remedy.value))
     return rows
 
 
@@ -87,12 +109,19 @@ def _wake(client: SyncPrefectClient, order: Watched, finding: Finding, lease: Le
     keys = [entry.body["key"] for entry in order.history if entry.kind == "round"][-1:]
     void = {"key": keys[0]} if keys and finding.remedy is Remedy.ASK else {}
     _redriven(order, finding, lease, {"run": order.run, **void})
-    message = f"The sweep: {finding.message}"
-    try:
-        client.set_flow_run_state(UUID(order.run), Scheduled(message=message[:500]), force=True)
-    except ObjectNotFound:
+    if not _schedule(client, order.run, finding):
         return "the run was deleted meanwhile; the next sweep gives its order a new one"
     return finding.remedy.value
+
+
+def _schedule(client: SyncPrefectClient, run: str, finding: Finding) -> bool:
+    """False: the run is gone."""
+    message = f"The sweep: {finding.message}"
+    try:
+        client.set_flow_run_state(UUID(run), Scheduled(message=message[:500]), force=True)
+    except ObjectNotFound:
+        return False
+    return True
 
 
 def _anew(client: SyncPrefectClient, order: Watched, finding: Finding, lease: Lease) -> str:
@@ -135,7 +164,7 @@ def _redriven(order: Watched, finding: Finding, lease: Lease, facts: dict[str, A
 def _tell(finding: Finding, about: Any, journey: str, run: str, lease: Lease | None) -> Recorded:
     """One entry in the ledger and one event for programs; nothing if both are there."""
     facts = {**_about(about), "code": finding.code, "reason": finding.message, "remedy": finding.remedy.value, "run": run}
-    stage = Stage.CLEARED if journey == MIRRORS else None
+    stage = Stage.CLEARED if journey in (MIRRORS, RUNS) else None
     recorded = ledger().append([Entry(journey, "found", facts, once=found_key(finding), stage=stage)], lease)[0]
     if recorded.fresh and not finding.told:
         _emit(finding, about, journey, run)

@@ -107,8 +107,15 @@ def compare(told: Told, run: Run | None, now: datetime, patience: timedelta) -> 
         return [] if told.closed else [_deleted(told)]
     found = [*_answers(told, run), *_bypasses(told)]
     if stopped := _stopped(told, run, now, patience):
-        found.append(_bounded(told, stopped))
+        found.append(_bounded(stopped, told.journey, told.redriven))
     return found
+
+
+def untaken(run: Run, redriven: int, now: datetime, patience: timedelta) -> Finding | None:
+    """Why a run that the ledger does not know gets no further: its process was killed before it had taken its order."""
+    if run.state != "CRASHED" and (run.state not in ("PENDING", "RUNNING") or now - run.since < patience):
+        return None
+    return _bounded(_halted(run), run.id, redriven)
 
 
 # --------------------------------------------------------------------------------------------- answers
@@ -239,12 +246,12 @@ def _halted(run: Run) -> Finding:
     return Finding("stuck", f"stuck/{moment}", message, Remedy.WAKE)
 
 
-def _bounded(told: Told, found: Finding) -> Finding:
+def _bounded(found: Finding, about: str, redriven: int) -> Finding:
     """A run that stops by itself is not woken for ever. One that somebody else stops is, else he could keep people from deciding."""
-    if found.remedy is not Remedy.WAKE or told.redriven < MOST_REDRIVES:
+    if found.remedy is not Remedy.WAKE or redriven < MOST_REDRIVES:
         return found
-    message = f"{found.message}; it was woken {told.redriven} times and got no further: a person is needed"
-    return Finding(found.code, f"given-up/{told.journey}", message)
+    message = f"{found.message}; it was woken {redriven} times and got no further: a person is needed"
+    return Finding(found.code, f"given-up/{about}", message)
 
 
 def state_name(findings: int) -> str:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled, Suspended
+from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
 
 from blocks.mirrors import mirrors
 from blocks.profile import load_partner, load_repositories
@@ -155,6 +155,25 @@ def test_a_crashed_run_goes_on_and_an_answer_given_meanwhile_counts(started: tup
     assert_told(release, "crashed")
     state = release.go()
     assert state is not None and state.name == "Delivered", "the answer went through the door, and nothing voids it"
+
+
+@pytest.mark.parametrize("state", [Pending(name="Submitting"), Running(), Crashed()], ids=lambda state: str(state.name))
+def test_a_run_that_was_killed_before_it_took_its_order_begins_again(release_world: ReleaseWorld, state: State) -> None:
+    bea = release_world.newcomer()
+    release = release_world.order(prices=PRICES)
+    asked = {"partner": "acme", "stream": "prices", "order": release.id, "requester": "rita"}
+    release.run = release_world.client.create_flow_run_from_deployment(release_world.deployment, parameters=asked).id
+    sweep()
+    assert release.told.state is not None and release.told.state.is_scheduled(), "nobody was killed yet"
+    release_world.client.set_flow_run_state(release.told.id, state, force=True)
+    sweep(patience_seconds=0 if state.is_crashed() else 60)
+    assert release.told.state is not None and release.told.state.is_scheduled() == state.is_crashed()
+    sweep()
+    assert release.told.state is not None and release.told.state.is_scheduled(), release.told.state
+    assert release.go() is None
+    delivered = release.sign(bea)
+    assert delivered is not None and delivered.name == "Delivered", delivered
+    assert sweep() == "All in order"
 
 
 def test_a_run_that_crashes_again_and_again_is_left_to_a_person(started: tuple[Release, str]) -> None:
