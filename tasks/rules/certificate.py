@@ -448,7 +448,7 @@ def _worded(read: _Read, people: PeopleFile | None) -> bool:
     """True if what people read of votes and requester is what stands there for programs; names only with a people file."""
     facts, zone = read.facts, read.facts["timezone"]
     told, requester = facts["votes"], facts["requester"]
-    honest = facts["issued_local"] == local(datetime.fromisoformat(facts["issued"]), zone)
+    honest: bool = facts["issued_local"] == local(datetime.fromisoformat(facts["issued"]), zone)
     for one, vote in zip(told, read.votes, strict=True):
         expected = _vote(vote, people or PeopleFile(people=()), zone)
         names = {} if people else {name: one[name] for name in ("name", "on_behalf_of_name")}
@@ -458,7 +458,7 @@ def _worded(read: _Read, people: PeopleFile | None) -> bool:
     asker = Requester(requester["id"], SignoffProof(requester["proof"]) if requester["proof"] else None)
     person = people.get(asker.id) if people else None
     named = people is None or requester["name"] == (person.name if person else "")
-    return honest and named and requester["in_words"] == asker.in_words
+    return honest and named and bool(requester["in_words"] == asker.in_words)
 
 
 def _claim(vote: Vote, package: Package) -> Claim | None:
