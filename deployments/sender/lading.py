@@ -9,6 +9,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from blocks.endpoints.base import Endpoint
 from blocks.errors import SendRefused
@@ -79,8 +80,23 @@ def _fits(template: str, folder: str, package: Package) -> bool:
         "partner": re.escape(package.partner),
         "stream": re.escape(package.stream),
         "order": f"(?:{re.escape(package.order)}|{re.escape(package.root_order)})",
-        "ordered": r"(?!\.)[0-9A-Za-z._-]{1,40}",
     }
-    parts = string.Formatter().parse(template)
-    pattern = "".join(re.escape(literal) + (facts[name] if name is not None else "") for literal, name, _, _ in parts)
-    return re.fullmatch(pattern, folder) is not None
+    pattern, formats = "", []
+    for literal, name, spec, _ in string.Formatter().parse(template):
+        pattern += re.escape(literal)
+        if name == "ordered":
+            pattern += "(.{1,100})"
+            formats.append(spec or "")
+        elif name is not None:
+            pattern += facts[name]
+    found = re.fullmatch(pattern, folder)
+    return found is not None and all(_is_moment(*pair) for pair in zip(found.groups(), formats, strict=True))
+
+
+def _is_moment(text: str, format: str) -> bool:
+    """True if some moment, written so, is this text."""
+    try:
+        moment = datetime.strptime(text, format) if format else datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return f"{moment:{format}}" == text
