@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks import reviewed
 from blocks.credentials import read as read_credential
 from blocks.endpoints.base import Endpoint, EndpointSession
 from blocks.errors import ConfigurationError, CountersignError
+from blocks.outbound import Destination
 from blocks.profile import PartnerFile, PartnerProfile, load_file, load_repositories, partner_path
 from blocks.repositories.base import Repository
-from blocks.reviewed import Problem, nearest
+from blocks.reviewed import Loc, Problem, nearest
+from blocks.sender import destination_of
 from blocks.values import Inbound
+from deployments.people import load_people
+from tasks.rules.enough import shortfalls, tight
+from tasks.rules.packing import fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ def check_partner(name: str, folder: Path, *, offline: bool) -> Iterator[Result]
             "the sign-off only binds those who keep to it. Ask the partner for another account for deliveries, and give it to the "
             "sender alone",
         )
+    yield from _signers(partner, folder)
     if offline:
         return
     inbound = {stream.endpoint for stream in partner.inbound.values()}
@@ -70,14 +77,57 @@ def check_partner(name: str, folder: Path, *, offline: bool) -> Iterator[Result]
                 )
                 for stream_name, stream in streams.items():
                     yield _look(session, stream_name, stream)
+                yield from _destinations(session, partner, endpoint_name)
         except CountersignError as error:
             yield Result(False, f"endpoint {endpoint_name}: {error}")
-    for wanted in sorted({stream.target.repository for stream in partner.inbound.values()}):
+    wanted_by_all = {stream.target.repository for stream in partner.inbound.values()}
+    wanted_by_all |= {
+        name for stream in partner.outbound.values() for name in (stream.gather.repository, stream.evidence.repository)
+    }
+    for wanted in sorted(wanted_by_all):
         try:
             with repositories[wanted].session():
                 yield Result(True, f"repository {wanted}: signed in at {repositories[wanted].address}")
         except CountersignError as error:
             yield Result(False, f"repository {wanted}: {error}")
+
+
+def _signers(partner: PartnerProfile, folder: Path) -> Iterator[Result]:
+    """Whether there is anybody to sign for each outbound stream."""
+    if not partner.outbound:
+        return
+    try:
+        people = load_people(folder)
+    except ConfigurationError as error:
+        yield Result(False, str(error))
+        return
+    today = people.day(datetime.now(UTC))
+    for name, stream in partner.outbound.items():
+        short = shortfalls(stream.signoff, people, today)
+        for told in short:
+            yield Result(False, f"stream {name}: {told}: nothing can leave")
+        if not short:
+            for told in tight(stream.signoff, people, today):
+                yield Result(True, f"WARNING: stream {name}: {told}")
+
+
+def _destinations(session: EndpointSession, partner: PartnerProfile, endpoint: str) -> Iterator[Result]:
+    """Folders that deliveries go to. One that is an order's own cannot be looked for before there is an order."""
+    for name, stream in partner.outbound.items():
+        for place in stream.destinations:
+            if place.endpoint != endpoint:
+                continue
+            if "{order}" in place.folder or "{ordered" in place.folder:
+                yield Result(
+                    True, f"stream {name}: {place.folder} is each order's own; the partner makes it, or it must be there"
+                )
+                continue
+            folder = fill(place.folder, {"partner": partner.name, "stream": name})
+            try:
+                next(iter(session.look(folder)), None)
+                yield Result(True, f"stream {name}: {folder} is there")
+            except CountersignError as error:
+                yield Result(False, f"stream {name}: {error}")
 
 
 def _shared_accounts(partner: PartnerProfile) -> list[str]:
@@ -120,7 +170,7 @@ def _look(session: EndpointSession, name: str, stream: Inbound) -> Result:
 def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Iterator[Problem]:
     """Targets, document types and templates that a stream names, and that are not there."""
     from tasks.doctypes import known
-    from tasks.rules.filing import check_templates
+    from tasks.rules.filing import check_evidence, check_templates
 
     for name, stream in file.partner.inbound.items():
         loc = ("partner", "streams", name)
@@ -130,10 +180,35 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
         for number, rule in enumerate(stream.classify):
             if rule.doctype not in known():
                 yield Problem((*loc, "classify", number, "doctype"), f"no such document type; {nearest(rule.doctype, known())}")
-        for told in check_templates(stream):
-            where, _, problem = told.partition(": ")
-            below = ("categories", *where.split("/", 1)) if "/" in where else (where,)
-            yield Problem((*loc, "target", *below), problem)
+        yield from _templates(check_templates(stream), (*loc, "target"))
+    for name, leaving in file.partner.outbound.items():
+        loc = ("partner", "streams", name)
+        for key, repository in (("gather", leaving.gather.repository), ("evidence", leaving.evidence.repository)):
+            if repository not in repositories:
+                yield Problem((*loc, key, "repository"), f"not in repositories.yaml; {nearest(repository, repositories)}")
+        for number, rule in enumerate(leaving.classify):
+            if rule.doctype not in known():
+                yield Problem((*loc, "classify", number, "doctype"), f"no such document type; {nearest(rule.doctype, known())}")
+        yield from _templates(check_evidence(leaving.evidence), (*loc, "evidence"))
+        yield from _twice(file.partner, name, (*loc, "destinations"))
+
+
+def _templates(found: Iterable[str], loc: Loc) -> Iterator[Problem]:
+    for told in found:
+        where, _, problem = told.partition(": ")
+        below = ("categories", *where.split("/", 1)) if "/" in where else (where,)
+        yield Problem((*loc, *below), problem)
+
+
+def _twice(partner: PartnerProfile, stream: str, loc: Loc) -> Iterator[Problem]:
+    """Destinations whose templates fill to one and the same place: no package could be made."""
+    facts: dict[str, str | datetime] = {"partner": partner.name, "stream": stream, "order": "o", "ordered": datetime.now(UTC)}
+    seen: set[Destination] = set()
+    for number, place in enumerate(partner.outbound[stream].destinations):
+        destination = destination_of(partner.endpoints[place.endpoint], fill(place.folder, facts))
+        if destination in seen:
+            yield Problem((*loc, number, "folder"), f"is the same place as another destination: {destination.shown}")
+        seen.add(destination)
 
 
 def _deployments(file: PartnerFile) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 
-from blocks.values import Arrival, Document, Filing, Finding, Inbound, Verdict, shown
+from blocks.values import Arrival, Document, Filing, Finding, Inbound, Target, Verdict, shown
 from tasks.doctypes import find, known
 from tasks.rules.naming import extension, text
 
@@ -65,7 +65,7 @@ def render(template: str, facts: Mapping[str, str], received: datetime) -> str:
 
 def check_templates(stream: Inbound) -> Iterator[str]:
     """What is wrong with a target's templates, in words for the profile's author; every document type of the stream counts."""
-    for where, template in _templates(stream):
+    for where, template in _templates(stream.target):
         try:
             used = {fact for _, fact, _ in _parts(template) if fact is not None}
         except ValueError as error:
@@ -78,17 +78,35 @@ def check_templates(stream: Inbound) -> Iterator[str]:
                     f"{where}: {{{fact}}} is not known of every file that {rule.pattern!r} recognises; "
                     f"known are {', '.join(sorted(offered))}"
                 )
-    levels = [part.strip() for part in _levels(stream.target.folder)]
-    if not levels or any(part in ("", ".", "..") for part in levels) or "\\" in stream.target.folder:
+    yield from _place(stream.target)
+
+
+def check_evidence(target: Target) -> Iterator[str]:
+    """The same for where a release's certificate is filed: of that only what every document has is known, and the order."""
+    offered = {*OURS, "order"}
+    for where, template in _templates(target):
+        try:
+            unknown = sorted({fact for _, fact, _ in _parts(template) if fact is not None} - offered)
+        except ValueError as error:
+            yield f"{where}: {error}"
+            continue
+        for fact in unknown:
+            yield f"{where}: {{{fact}}} is not known of a certificate; known are {', '.join(sorted(offered))}"
+    yield from _place(target)
+
+
+def _place(target: Target) -> Iterator[str]:
+    levels = [part.strip() for part in _levels(target.folder)]
+    if not levels or any(part in ("", ".", "..") for part in levels) or "\\" in target.folder:
         yield "folder: is a path of names with / between them, without empty, '.' or '..' parts"
-    if "/" in stream.target.name or not stream.target.name.strip():
+    if "/" in target.name or not target.name.strip():
         yield "name: is one name, without /"
 
 
 def unfilled(file: str, facts: Mapping[str, str], stream: Inbound) -> Iterator[Finding]:
     """Facts that the target needs and this document does not have."""
     needed: dict[str, str] = {}
-    for where, template in _templates(stream):
+    for where, template in _templates(stream.target):
         for _, fact, _ in _parts(template):
             if fact is not None and fact not in OURS and not facts.get(fact, "").strip():
                 needed.setdefault(fact, where)
@@ -125,9 +143,8 @@ def _parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
     return tuple(parts)
 
 
-def _templates(stream: Inbound) -> Iterator[tuple[str, str]]:
+def _templates(target: Target) -> Iterator[tuple[str, str]]:
     """Every template of a target, with where it stands."""
-    target = stream.target
     yield "folder", target.folder
     yield "name", target.name
     for category, attributes in target.categories.items():

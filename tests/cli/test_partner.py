@@ -184,10 +184,87 @@ def test_check_leaves_alone_what_only_the_sender_can_open(countersign: Countersi
 def test_check_warns_of_one_account_for_both_directions(countersign: Countersign, profiles: Path) -> None:
     committed = Path(__file__).parents[2] / "deployments"
     terms = yaml.safe_load((committed / "acme.yaml").read_text(encoding="utf-8"))
-    (profiles / "repositories.yaml").write_text((committed / "repositories.yaml").read_text(encoding="utf-8"))
+    for name in ("repositories.yaml", "people.yaml"):
+        (profiles / name).write_text((committed / name).read_text(encoding="utf-8"))
     (profiles / "acme.yaml").write_text(yaml.safe_dump(terms))
     assert "WARNING" not in countersign("partner", "check", "acme", "--offline").stdout
     terms["partner"]["streams"]["catalogue"]["destinations"][0]["endpoint"] = "drop"
     (profiles / "acme.yaml").write_text(yaml.safe_dump(terms))
     result = countersign("partner", "check", "acme", "--offline")
     assert result.exit_code == 0 and "WARNING: sftp://acme@127.0.0.1:2222 is used in both directions" in result.stdout
+
+
+LEAVING = {
+    "direction": "outbound",
+    "gather": {"repository": "archive", "folder": "Out/{order}"},
+    "destinations": [{"endpoint": "drop", "folder": "in"}, {"endpoint": "drop", "folder": "in/{order}"}],
+    "freshness": "latest",
+    "signoff": {"proof": "signature", "stages": [{"name": "release", "groups": ["pricing"], "quorum": 2}]},
+    "evidence": {"repository": "archive", "folder": "Evidence/{order}", "name": "{name}"},
+}
+KEYS = [f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{who * 13}A{who}" for who in ("Ann", "Bea")]
+
+
+def leaving(profiles: Path, **changed: object) -> None:
+    """An outbound stream ``kits`` beside the others, and people for it."""
+    terms = yaml.safe_load((profiles / "globex.yaml").read_text())
+    terms["partner"]["streams"]["kits"] = {**LEAVING, **changed}
+    (profiles / "globex.yaml").write_text(yaml.safe_dump(terms))
+
+
+def signers(profiles: Path, *keys: str) -> None:
+    told = [
+        {"id": f"p{n}", "name": f"P{n}", "mail": "p@example.com", "groups": ["pricing"], "keys": [key] if key else []}
+        for n, key in enumerate(keys)
+    ]
+    (profiles / "people.yaml").write_text(yaml.safe_dump({"people": told}))
+
+
+def test_check_of_what_goes_out(countersign: Countersign, globex: Path, profiles: Path, tmp_path: Path) -> None:
+    (globex / "in").mkdir()
+    leaving(profiles)
+    signers(profiles, *KEYS)
+    before = everything(tmp_path)
+    result = countersign("partner", "check", "globex")
+    assert result.exit_code == 0, result.output
+    assert "stream kits: in is there" in result.stdout
+    assert "stream kits: in/{order} is each order's own" in result.stdout
+    assert "WARNING: stream kits: stage 'release' needs everybody who can sign (p0, p1)" in result.stdout
+    assert everything(tmp_path) == before
+
+    signers(profiles, KEYS[0], "")
+    (globex / "in").rmdir()
+    result = countersign("partner", "check", "globex")
+    assert result.exit_code == 1
+    assert (
+        "asks for 2, and 1 of pricing can sign today (p0); without a key that is valid today: p1: nothing can leave"
+        in result.stderr
+    )
+    assert "PROBLEM: stream kits: " in result.stderr.splitlines()[-1], "the folder of a destination is not there"
+    (profiles / "people.yaml").unlink()
+    assert "people.yaml" in countersign("partner", "check", "globex", "--offline").stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        pytest.param({"gather": {"repository": "archiv", "folder": "Out"}}, "did you mean 'archive'?", id="source"),
+        pytest.param({"evidence": {"repository": "archiv", "folder": "E"}}, "did you mean 'archive'?", id="evidence"),
+        pytest.param(
+            {"evidence": {"repository": "archive", "folder": "E/{sku}"}}, "{sku} is not known of a cert", id="template"
+        ),
+        pytest.param({"classify": [{"pattern": ".*", "doctype": "price-lits"}]}, "did you mean 'price-list'?", id="type"),
+        pytest.param(
+            {"destinations": [{"endpoint": "drop", "folder": "{partner}"}, {"endpoint": "drop", "folder": "globex"}]},
+            "is the same place as another destination",
+            id="one place twice",
+        ),
+    ],
+)
+def test_check_names_what_an_outbound_stream_lacks(
+    countersign: Countersign, globex: Path, profiles: Path, changed: dict[str, object], told: str
+) -> None:
+    leaving(profiles, **changed)
+    result = countersign("partner", "check", "globex", "--offline")
+    assert result.exit_code == 1
+    assert any(line.startswith("  line ") and told in line for line in result.stderr.splitlines()), result.stderr
