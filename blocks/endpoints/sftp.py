@@ -22,6 +22,7 @@ from blocks.credentials import Reference
 from blocks.credentials import read as read_credential
 from blocks.endpoints import sftp_engine as engine
 from blocks.endpoints.base import Endpoint, EndpointSession, differs, legal, open_source, resume_key, temporary_name, unfit
+from blocks.endpoints.connections import Slots
 from blocks.endpoints.sftp_engine import Answer, Attributes, Crowded, Engine, Routine, Status, Work
 from blocks.errors import (
     ConfigurationError,
@@ -112,7 +113,7 @@ class SftpSession(EndpointSession):
         self._engine_in_use: Engine | None = None
         self._temporaries: set[bytes] = set()
         """Paths of uploads under way: ours to remove, whatever happens."""
-        self._slots: _Slots | None = _Slots.of(endpoint.host, endpoint.port)
+        self._slots: Slots | None = Slots.of(endpoint.host, endpoint.port)
         self._slots.take(endpoint.connection_limit, endpoint.timeout_seconds, self._address)
         try:
             self._connect()
@@ -491,34 +492,6 @@ def _taken(stands: Answer, exists: Exists) -> str:
 
 
 # --------------------------------------------------------------------------------------------- connections
-
-
-class _Slots:
-    """How many connections of this process to one server are open."""
-
-    _all: ClassVar[dict[tuple[str, int], _Slots]] = {}
-    _lock = threading.Lock()
-
-    def __init__(self) -> None:
-        self._open, self._changed = 0, threading.Condition()
-
-    @classmethod
-    def of(cls, host: str, port: int) -> _Slots:
-        with cls._lock:
-            return cls._all.setdefault((host.lower(), port), cls())
-
-    def take(self, limit: int, seconds: float, address: str) -> None:
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._open < limit, seconds):
-                raise EndpointBusy(
-                    f"{address}: all {limit} connections allowed by connection_limit are in use; it will be tried again"
-                )
-            self._open += 1
-
-    def give(self) -> None:
-        with self._changed:
-            self._open -= 1
-            self._changed.notify()
 
 
 def _exchange_keys(host: str, port: int, seconds: float) -> paramiko.Transport:
