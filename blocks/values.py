@@ -168,6 +168,15 @@ class Exists(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """Lines of a server's listing that nobody could read. They became no files; a person should look at them."""
+
+    count: int = 0
+    examples: tuple[str, ...] = ()
+    """The first of them, made safe to show."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointCapabilities:
     """What a server can do, found out when connecting. Data, so that code asks instead of knowing brands."""
 

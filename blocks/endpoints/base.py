@@ -44,6 +44,7 @@ from blocks.values import (
     Outgoing,
     Placed,
     RemoteFile,
+    Unread,
     shown,
 )
 
@@ -52,6 +53,8 @@ class EndpointSession(ABC):
     """A connection to one endpoint, open between ``__enter__`` and ``__exit__``."""
 
     capabilities: EndpointCapabilities
+    unread: Unread = Unread()
+    """What the last complete ``look`` could not read of its listing."""
 
     @abstractmethod
     def look(self, folder: str) -> Iterator[RemoteFile]:

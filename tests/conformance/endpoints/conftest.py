@@ -43,14 +43,15 @@ def shores() -> Iterator[Shores]:
             yield shores
 
 
-def ground_on(shore: Shore, spool: Path, crowd: int = 20_000) -> Ground:
+def ground_on(shore: Shore, spool: Path, crowd: int = 20_000, unspeakable: frozenset[bytes] = frozenset()) -> Ground:
     """An empty folder at a running server."""
     place = shore.root / f"ground-{next(_number)}" / "drop"
     place.mkdir(parents=True)
     folder = f"{shore.prefix.rstrip('/')}/{place.relative_to(shore.root)}"
-    return Ground(shore.endpoint, folder, place, Spool(spool, floor_bytes=0), crowd)
+    return Ground(shore.endpoint, folder, place, Spool(spool, floor_bytes=0), crowd, unspeakable)
 
 
 @pytest.fixture
 def ground(shores: Shores, tmp_path: Path, enrolled: str) -> Ground:
-    return ground_on(shores[enrolled], tmp_path / "spool", ENROLLED[enrolled].crowd)
+    agreed = ENROLLED[enrolled]
+    return ground_on(shores[enrolled], tmp_path / "spool", agreed.crowd, frozenset(agreed.unspeakable))

@@ -6,12 +6,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from blocks.endpoints.base import Endpoint
 from blocks.endpoints.folder import Folder
+from blocks.endpoints.ftp import Ftp as FtpEndpoint
+from blocks.endpoints.ftp import Ftps
 from blocks.endpoints.sftp import Sftp
 from tests.sandbox.sftp import SftpSandbox
+from tests.servers.ftp import PASSWORD as FTP_PASSWORD
+from tests.servers.ftp import Ftp, proftpd_server, pyftpdlib_server, vsftpd_server
 from tests.servers.openssh import openssh_server
 
 
@@ -32,6 +37,8 @@ class Enrolment:
     start: Callable[[Path], AbstractContextManager[Shore]]
     tolerated: Mapping[str, str] = field(default_factory=dict)
     """Name of a check -> why this server need not keep it."""
+    unspeakable: Mapping[bytes, str] = field(default_factory=dict)
+    """A hostile name -> why this server cannot carry it."""
     crowd: int = 20_000
     """Entries in the listing that must take bounded memory."""
 
@@ -71,6 +78,42 @@ def _sandbox(place: Path) -> Iterator[Shore]:
         yield Shore(endpoint, server.root, "/", server)
 
 
+def _ftp(server: Callable[[Path], AbstractContextManager[Ftp]]) -> Callable[[Path], AbstractContextManager[Shore]]:
+    @contextmanager
+    def start(place: Path) -> Iterator[Shore]:
+        os.environ["CONFORMANCE_FTP_PASSWORD"] = FTP_PASSWORD
+        with server(place) as running:
+            agreed: dict[str, object] = {
+                "host": running.host,
+                "port": running.port,
+                "username": running.username,
+                "password": "env:CONFORMANCE_FTP_PASSWORD",
+                "timeout_seconds": 20,
+            }
+            if running.certificate is None:
+                yield Shore(FtpEndpoint.model_validate(agreed | {"unprotected": "accepted"}), running.root, running.prefix)
+            else:
+                trusted = {"ca_file": running.certificate.authority}
+                yield Shore(Ftps.model_validate(agreed | trusted), running.root, running.prefix)
+
+    return start
+
+
+_LINE_BREAKS = {b"line\nbreak\r\n.csv": "FTP ends commands and listed names with a line break"}
+_NOT_UTF8 = dict.fromkeys((b"\xff\xfe not utf-8.csv", b"M\xfcller.csv"), "pyftpdlib puts question marks for what is not UTF-8")
+_FOLLOWS_LINKS = {
+    "kinds_are_told_and_only_files_are_touched": "pyftpdlib as it comes tells in MLSD what a link leads to",
+}
+_LOST_LINKS = {
+    "a_link_that_leads_nowhere_is_told": "this server's MLSD leaves such links out; nothing touches them all the same"
+}
+_PIPES = {"a_pipe_is_told_and_never_opened": "this server's MLSD calls a pipe a file; it is not opened all the same"}
+_TWINS = {
+    "a_twin_of_the_same_size_and_time_that_takes_its_place_is_noticed": (
+        "without MLST an FTP server tells size and seconds and nothing else; what was read is one whole file all the same"
+    )
+}
+
 _SFTP = {
     "a_twin_of_the_same_size_and_time_that_takes_its_place_is_noticed": (
         "SFTP version 3 tells size, owner, mode and seconds of a file and nothing else; what was read is one whole file all the same"
@@ -79,6 +122,24 @@ _SFTP = {
 
 ENROLLED: Mapping[str, Enrolment] = {
     "folder": Enrolment(Folder, _folder),
+    "ftp on pyftpdlib": Enrolment(
+        FtpEndpoint,
+        _ftp(pyftpdlib_server),
+        tolerated=_FOLLOWS_LINKS | _LOST_LINKS | _PIPES,
+        unspeakable=_LINE_BREAKS | _NOT_UTF8,
+        crowd=10_000,
+    ),
+    "ftps on pyftpdlib": Enrolment(
+        Ftps,
+        _ftp(partial(pyftpdlib_server, tls=True)),
+        tolerated=_FOLLOWS_LINKS | _LOST_LINKS | _PIPES,
+        unspeakable=_LINE_BREAKS | _NOT_UTF8,
+        crowd=10_000,
+    ),
+    "ftps on vsftpd": Enrolment(Ftps, _ftp(vsftpd_server), tolerated=_TWINS, unspeakable=_LINE_BREAKS, crowd=10_000),
+    "ftps on proftpd": Enrolment(
+        Ftps, _ftp(proftpd_server), tolerated=_LOST_LINKS | _PIPES, unspeakable=_LINE_BREAKS, crowd=10_000
+    ),
     "sftp on OpenSSH": Enrolment(Sftp, _openssh, tolerated=_SFTP, crowd=100_000),
     "sftp on the sandbox": Enrolment(
         Sftp,

@@ -1,0 +1,783 @@
+"""FTP and FTPS: a partner's server that speaks FTP, behind TLS or, only where the profile says so, in clear.
+
+``ftp_wire`` is one connection, ``ftp_listing`` reads what servers list. Here are the blocks, and the session that keeps the
+contract over several connections. FTP has no lock and no rename that refuses: between our last look at a name and the rename
+there is an instant in which somebody else's file of that name would be replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import hashlib
+import ssl
+import tempfile
+import threading
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import Field, StringConstraints
+
+from blocks.credentials import Reference
+from blocks.credentials import read as read_credential
+from blocks.endpoints.base import Endpoint, EndpointSession, differs, legal, open_source, resume_key, temporary_name, unfit
+from blocks.endpoints.connections import Slots
+from blocks.endpoints.ftp_listing import LONGEST_LINE, Entry, Odd, entries, list_line, mlsd_line
+from blocks.endpoints.ftp_wire import BLOCK, Data, Door, Protection, Reply, Wire, moment, shown_certificate
+from blocks.errors import ConfigurationError, EndpointBusy, EndpointError, EndpointUnreachable, SpoolError
+from blocks.spool import Batch, SpoolFile
+from blocks.values import (
+    EndpointCapabilities,
+    Exists,
+    Fetched,
+    FileKind,
+    Missed,
+    Move,
+    Moved,
+    Outcome,
+    Outgoing,
+    Placed,
+    Proof,
+    RemoteFile,
+    Unread,
+    shown,
+)
+
+CertificatePin = Annotated[str, StringConstraints(pattern=r"^SHA256(:[0-9A-Fa-f]{2}){32}$")]
+
+_TAIL_BYTES = 64 * 1024
+_CHUNK = 128
+_WAITING_FOR_ANOTHER = 4
+"""So many files wait for each open connection before another one is opened: that costs as much as a few small files."""
+_SHOWN_LINES = 20
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+
+class _FtpServer(Endpoint):
+    """What FTP and FTPS have in common."""
+
+    host: str = Field(min_length=1, description="Host name or address of the partner's server")
+    port: int = Field(default=21, ge=1, le=65535, description="TCP port of the server")
+    username: str = Field(min_length=1, description="Account that the partner gave us")
+    password: Reference = Field(description="Where the password is: env:NAME or file:/path")
+    connection_limit: int = Field(
+        default=4, ge=1, description="Most connections to this server at a time from one of our processes"
+    )
+
+    @property
+    def address(self) -> str:
+        return f"{self.protocol}://{self.username}@{self.host}:{self.port}"
+
+    def session(self) -> FtpSession:
+        """Connect, prove who the server is, sign in."""
+        return FtpSession(self)
+
+    @abstractmethod
+    def door(self) -> Door:
+        """Where to connect and whom to believe. Raises ``ConfigurationError``."""
+
+
+class Ftps(_FtpServer):
+    """A partner's place for files on an FTP server behind TLS; control and data connections are always protected."""
+
+    _block_type_name: ClassVar[str | None] = "Countersign FTPS endpoint"
+    _block_type_slug: ClassVar[str | None] = "countersign-ftps"
+    protocol: ClassVar[str] = "ftps"
+
+    mode: Literal["explicit", "implicit"] = Field(
+        default="explicit", description="explicit: TLS after AUTH TLS, usual on port 21; implicit: TLS at once, usual on 990"
+    )
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of the partner's own certification authority; without one the system's are trusted"
+    )
+    certificates: tuple[CertificatePin, ...] = Field(
+        default=(),
+        description="Fingerprints (SHA256:AA:BB:...) of the only certificates trusted, shown by 'countersign endpoint trust'; "
+        "they replace the system's authorities, so a self-signed certificate can be trusted",
+    )
+
+    def door(self) -> Door:
+        pins = frozenset(pin.upper() for pin in self.certificates)
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"{self.address}: ca_file {self.ca_file} cannot be used ({error}); it must be a PEM file that we may read"
+            ) from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if pins and self.ca_file is None:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE  # exactly these certificates, whoever signed them; compared before the login
+        return Door(
+            self.host, self.port, self.timeout_seconds, self.address, Protection(context, self.mode == "implicit", pins)
+        )
+
+
+class Ftp(_FtpServer):
+    """A partner's place for files on an FTP server without any protection: whoever is on the way reads and changes everything."""
+
+    _block_type_name: ClassVar[str | None] = "Countersign FTP endpoint (in clear)"
+    _block_type_slug: ClassVar[str | None] = "countersign-ftp"
+    protocol: ClassVar[str] = "ftp"
+
+    unprotected: Literal["accepted"] = Field(
+        description="Must say 'accepted': the password and all files travel readable and changeable by anyone on the way"
+    )
+
+    def door(self) -> Door:
+        return Door(self.host, self.port, self.timeout_seconds, self.address, None)
+
+
+def certificate_fingerprint(endpoint: Ftps) -> str:
+    """The ``SHA256:AA:…`` fingerprint of the certificate a server shows now, believed or not. Nothing is sent but the handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    protection = Protection(context, endpoint.mode == "implicit", frozenset())
+    door = Door(endpoint.host, endpoint.port, endpoint.timeout_seconds, endpoint.address, protection)
+    return asyncio.run(shown_certificate(door))
+
+
+# --------------------------------------------------------------------------------------------- the session
+
+
+class FtpSession(EndpointSession):
+    """Signed in to one FTP server, with further connections when many files wait. The event loop lives in a thread of ours."""
+
+    def __init__(self, endpoint: _FtpServer) -> None:
+        self._endpoint, self._address, self._door = endpoint, endpoint.address, endpoint.door()
+        self._password = read_credential(endpoint.password)
+        self._temporaries: set[tuple[str, bytes]] = set()
+        """Folder and name of uploads under way: ours to remove, whatever happens."""
+        self._doubtful: dict[tuple[str, bytes], Outgoing] = {}
+        """Uploads whose rename was sent and not answered."""
+        self.unread = Unread()
+        self._one_by_one = False
+        self._slots: Slots | None = Slots.of(endpoint.host, endpoint.port)
+        self._slots.take(endpoint.connection_limit, endpoint.timeout_seconds, self._address)
+        self._places, self._limit = 1, endpoint.connection_limit
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"ftp {endpoint.host}", daemon=True)
+        self._thread.start()
+        self._idle: list[Wire] = []
+        self._open = self._waiting = 0
+        self._free = asyncio.Condition()
+        try:
+            self.capabilities = self._run(self._first())
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._slots is None:
+            return
+        try:
+            with suppress(EndpointError):
+                self._tidy()
+            self._run(self._leave())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            for _ in range(self._places):
+                self._slots.give()
+            self._slots = None
+
+    # ----------------------------------------------------------------------------------------- the five verbs
+
+    def look(self, folder: str) -> Iterator[RemoteFile]:
+        # The listing is taken as a whole before the first entry is told: an interrupted one never looks complete, and the
+        # connection is free for questions about its entries.
+        count, examples = 0, list[str]()
+        with tempfile.TemporaryFile() as kept:
+            parse = self._run(self._listing(folder, kept))
+            kept.seek(0)
+            found = entries(iter(lambda: kept.readline(LONGEST_LINE), b""), parse)
+            while chunk := list(islice(found, _CHUNK)):
+                whole = (
+                    self._run(self._completed(folder, chunk)) if any(map(_incomplete, chunk)) else [told for told, _ in chunk]
+                )
+                for told in whole:
+                    if isinstance(told, Odd):
+                        count += 1
+                        examples += [shown(told.line)] if len(examples) < _SHOWN_LINES else []
+                    else:
+                        yield RemoteFile(folder, told.name, told.size or 0, told.modified, told.kind or FileKind.OTHER)
+        self.unread = Unread(count, tuple(examples))
+
+    def fetch(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
+        standing = set[str]()
+        for outcome in self._each(files, lambda file: self._fetch(file, into)):
+            if isinstance(outcome, Missed) and outcome.outcome is Outcome.VANISHED:
+                self._must_stand(outcome.file.folder, standing)
+            yield outcome
+
+    def put(self, files: Sequence[Outgoing], folder: str, *, exists: Exists = Exists.REFUSE) -> Iterator[Placed | Missed]:
+        if files:
+            self._must_stand(folder, set())
+        try:
+            yield from self._each(files, lambda file: self._put(file, folder, exists))
+        except (EndpointError, SpoolError, OSError):
+            yield from self._settle()
+            raise
+        finally:
+            with suppress(EndpointError):
+                self._tidy()
+
+    def rename(self, moves: Iterable[Move], *, exists: Exists = Exists.REFUSE) -> Iterator[Moved]:
+        standing = set[str]()
+        for moved in self._each(moves, lambda move: self._rename(move, exists)):
+            if moved.outcome is Outcome.VANISHED:
+                self._must_stand(moved.file.folder, standing)
+            yield moved
+
+    def remove(self, files: Iterable[RemoteFile]) -> Iterator[Moved]:
+        standing = set[str]()
+        for moved in self._each(files, self._remove):
+            if moved.outcome is Outcome.VANISHED:
+                self._must_stand(moved.file.folder, standing)
+            yield moved
+
+    # ----------------------------------------------------------------------------------------- looking
+
+    async def _listing(self, folder: str, into: IO[bytes]) -> Callable[[bytes], Entry | None]:
+        """Bring a whole listing into a file. Returns how to read its lines."""
+        async with self._lease() as wire:
+            await wire.enter(_folder(folder))
+            if "MLST" in wire.features or "MLSD" in wire.features:
+                refused = await self._listed(wire, b"MLSD", folder, into)
+                if refused is None:
+                    return mlsd_line
+                if refused.code not in (500, 501, 502, 504):
+                    raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({refused.words})")
+            refused = await self._listed(wire, b"LIST", folder, into)
+            if refused is None:
+                return list_line
+            raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({refused.words})")
+
+    async def _listed(self, wire: Wire, command: bytes, folder: str, into: IO[bytes]) -> Reply | None:
+        async with wire.data(command, block=_TAIL_BYTES) as data:
+            if isinstance(data, Reply):
+                wire.refuse(data)
+                return data
+            while block := await data.read():
+                into.write(block)
+            reply = await data.finish()
+        if not reply.done:
+            wire.refuse(reply)
+            raise EndpointUnreachable(
+                f"{self._address}: the listing of {shown(folder)} broke off ({reply.words}); it will be tried again"
+            )
+        return None
+
+    async def _completed(self, folder: str, chunk: Sequence[tuple[Entry | Odd, bool]]) -> list[Entry | Odd]:
+        """Ask what the listing does not tell exactly."""
+        async with self._lease() as wire:
+            whole = [await self._whole(wire, folder, told) if _doubtful(told) else told[0] for told in chunk]
+            asked = [
+                (number, await wire.path(_folder(folder), told.name))
+                for number, told in enumerate(whole)
+                if isinstance(told, Entry) and _lacks_time(told) and wire.tells_times
+            ]
+            try:
+                times = await self._times(wire, [path for _, path in asked])
+            except EndpointUnreachable:
+                if self._one_by_one:
+                    raise
+                self._one_by_one = True  # some servers lose questions that come before they have answered the last one
+                return await self._completed(folder, chunk)
+        for (number, _), modified in zip(asked, times, strict=True):
+            told = whole[number]
+            whole[number] = replace(told, modified=modified) if isinstance(told, Entry) else told
+        return whole
+
+    async def _times(self, wire: Wire, paths: Sequence[bytes]) -> list[datetime | None]:
+        if self._one_by_one:
+            return [await wire.modified(path) for path in paths]
+        return [moment(reply) for reply in await wire.ask_each([b"MDTM " + path for path in paths])]
+
+    async def _whole(self, wire: Wire, folder: str, told: tuple[Entry | Odd, bool]) -> Entry | Odd:
+        entry, half = told
+        if isinstance(entry, Odd) or not _speakable(entry.name):
+            return entry
+        size = await wire.size(await wire.path(_folder(folder), entry.name))
+        # No such file: it was the first half of a name with a line break.
+        return Odd(entry.name) if half and size is None else replace(entry, size=size)
+
+    # ----------------------------------------------------------------------------------------- one file each
+
+    async def _fetch(self, file: RemoteFile, batch: Batch) -> Fetched | Missed:
+        missed = unfit(file) or _unfit(file)
+        if missed is None:
+            with _Kept(batch, resume_key(self._address, file)) as kept:
+                while True:
+                    with suppress(_OtherBytes):
+                        async with self._lease() as wire:
+                            missed = await self._read(wire, file, kept)
+                        break
+                if missed is None:
+                    done = kept.sink.finish()
+                    return Fetched(file, done.digest, done.size)
+                kept.discard()
+        return missed
+
+    async def _read(self, wire: Wire, file: RemoteFile, kept: _Kept) -> Missed | None:
+        """All bytes of a file, behind those that were kept; None if they are what it was before and is after."""
+        path = await wire.path(_folder(file.folder), file.name)
+        before = await wire.facts(path)
+        missed = _differs(file, before) or await self._brought(wire, path, file, kept.sink)
+        if missed is None:
+            after = await wire.facts(path)
+            missed = _differs(file, after)
+            if missed is None and before != after:
+                missed = Missed(file, Outcome.CHANGED, "it was replaced while it was read; it was left alone")
+        return missed
+
+    async def _brought(self, wire: Wire, path: bytes, file: RemoteFile, sink: SpoolFile) -> Missed | None:
+        if sink.size > file.size or not self.capabilities.resume:
+            sink.restart()
+        tail = sink.tail(_TAIL_BYTES) if sink.size else b""
+        async with wire.data(b"RETR " + path, sink.size - len(tail)) as data:
+            if isinstance(data, Reply):
+                if sink.size == 0:
+                    return await _refused(wire, file, path, data)
+                sink.restart()  # this server cannot go on in the middle of this file
+                raise _OtherBytes
+            start = b""
+            while len(start) < len(tail) and (block := await data.read()):
+                start += block
+            if not start.startswith(tail):
+                sink.restart()
+                raise _OtherBytes  # the transfer is broken off, and the connection with it is given up
+            block = start[len(tail) :]
+            while block or (block := await data.read()):
+                if sink.size + len(block) > file.size:
+                    reason = f"it has more than the {file.size} bytes that were listed; it was left alone"
+                    return Missed(file, Outcome.CHANGED, reason)
+                sink.write(block)
+                block = b""
+            reply = await data.finish()
+        if not reply.done:
+            return await _refused(wire, file, path, reply)
+        if sink.size != file.size:
+            reason = f"the server says that all was sent ({reply.words}), and sent {sink.size} of {file.size} bytes; nothing was kept"
+            return Missed(file, Outcome.CHANGED, reason)
+        return None
+
+    async def _put(self, file: Outgoing, folder: str, exists: Exists) -> Placed | Missed:
+        wanted = RemoteFile(folder, file.name, file.size, None)
+        if missed := unfit(wanted) or _unfit(wanted):
+            return missed
+        async with self._lease() as wire:
+            place = _folder(folder)
+            final = await wire.path(place, file.name)
+            if reason := _taken(await wire.facts(final), exists):
+                return Missed(wanted, Outcome.EXISTS, reason)
+            temporary = temporary_name()
+            hidden = await wire.path(place, temporary)
+            self._temporaries.add((folder, temporary))
+            missed = await self._store(wire, file, hidden, wanted)
+            if missed is None:
+                stood = await wire.facts(hidden, sure=False)
+                missed, proof = await self._proven(wire, file, hidden, wanted, stood)
+            # Looked at again: FTP's rename overwrites, and the upload may have taken long.
+            if missed is None and (reason := _taken(await wire.facts(final), exists)):
+                missed = Missed(wanted, Outcome.EXISTS, reason)
+            if missed is None:
+                self._doubtful[folder, temporary] = file
+                missed = await self._into_place(wire, hidden, final, wanted, exists)
+                del self._doubtful[folder, temporary]
+            if missed is None:
+                self._temporaries.discard((folder, temporary))
+                return Placed(replace(wanted, modified=_modified(stood)), file.digest, proof)
+            if (await wire.ask(b"DELE " + hidden)).done:
+                self._temporaries.discard((folder, temporary))
+            return missed
+
+    async def _store(self, wire: Wire, file: Outgoing, hidden: bytes, wanted: RemoteFile) -> Missed | None:
+        digest = hashlib.sha256()
+        with open_source(file) as source:
+            async with wire.data(b"STOR " + hidden) as data:
+                if isinstance(data, Reply):
+                    wire.refuse(data)
+                    return Missed(wanted, Outcome.REFUSED, data.words)
+                try:
+                    while block := source.read(BLOCK):
+                        digest.update(block)
+                        await data.write(block)
+                except EndpointUnreachable as lost:
+                    # A server that refuses in mid-transfer closes the data connection first, and then says why.
+                    await self._why(wire, data, lost)
+                    raise
+                reply = await data.finish()
+        if not reply.done:
+            wire.refuse(reply)
+            return Missed(wanted, Outcome.REFUSED, reply.words)
+        if digest.hexdigest() != file.digest:
+            reason = "our source does not hold the bytes of its digest (any more); nothing was placed"
+            return Missed(wanted, Outcome.CHANGED, reason)
+        return None
+
+    async def _why(self, wire: Wire, data: Data, lost: EndpointError) -> None:
+        """Raise what the server says about a data connection that it closed, if it says anything."""
+        with suppress(EndpointUnreachable):
+            wire.refuse(await data.finish())
+
+    async def _proven(
+        self, wire: Wire, file: Outgoing, hidden: bytes, wanted: RemoteFile, stood: Entry | Reply
+    ) -> tuple[Missed | None, Proof]:
+        """Whether the server holds our bytes, by its own count and digest where it tells them."""
+        if not isinstance(stood, Entry) or stood.size is None:
+            return None, Proof.UNVERIFIABLE
+        if stood.size != file.size:
+            reason = f"the server holds {stood.size} of {file.size} bytes; nothing was placed"
+            return Missed(wanted, Outcome.REFUSED, reason), Proof.SIZE_ONLY
+        told = await wire.sha256(hidden, file.size)
+        if told is None:
+            return None, Proof.SIZE_ONLY
+        if told != file.digest:
+            reason = f"the server holds other bytes (digest {told[:16]}…) than were sent; nothing was placed"
+            return Missed(wanted, Outcome.REFUSED, reason), Proof.SERVER_HASH
+        return None, Proof.SERVER_HASH
+
+    async def _rename(self, move: Move, exists: Exists) -> Moved:
+        file, new_file = move.file, replace(move.file, folder=move.folder, name=move.name)
+        if missed := unfit(file) or _unfit(file) or unfit(new_file) or _unfit(new_file):
+            return Moved(file, missed.outcome, missed.reason)
+        async with self._lease() as wire:
+            old, new = await wire.path(_folder(file.folder), file.name), await wire.path(_folder(move.folder), move.name)
+            if missed := _differs(file, await wire.facts(old)):
+                return Moved(file, missed.outcome, missed.reason)
+            if reason := _taken(await wire.facts(new), exists):
+                return Moved(file, Outcome.EXISTS, reason)
+            missed = await self._into_place(wire, old, new, file, exists)
+            if missed is None:
+                return Moved(file, Outcome.DONE)
+            await wire.enter(_folder(move.folder))  # raises if that is why
+            return Moved(file, missed.outcome, missed.reason)
+
+    async def _remove(self, file: RemoteFile) -> Moved:
+        missed = unfit(file) or _unfit(file)
+        if missed is None:
+            async with self._lease() as wire:
+                path = await wire.path(_folder(file.folder), file.name)
+                if (missed := _differs(file, await wire.facts(path))) is None:
+                    reply = await wire.ask(b"DELE " + path)
+                    missed = None if reply.done else await _refused(wire, file, path, reply)
+        return Moved(file, missed.outcome, missed.reason) if missed else Moved(file, Outcome.DONE)
+
+    async def _into_place(self, wire: Wire, old: bytes, new: bytes, file: RemoteFile, exists: Exists) -> Missed | None:
+        reply = await _renamed(wire, old, new)
+        if reply.done:
+            return None
+        if exists is Exists.REFUSE or not isinstance(await wire.facts(new, sure=False), Entry):
+            return await _refused(wire, file, old, reply)
+        # This server does not rename over a file, so for a moment nothing stands under the name; the old file is set aside
+        # rather than removed, and put back if ours cannot take its place.
+        aside = new[: new.rfind(b"/") + 1] + temporary_name()
+        if not (await _renamed(wire, new, aside)).done:
+            return await _refused(wire, file, old, reply)
+        reply = await _renamed(wire, old, new)
+        if reply.done:
+            await wire.ask(b"DELE " + aside)
+            return None
+        await _renamed(wire, aside, new)
+        return await _refused(wire, file, old, reply)
+
+    # ----------------------------------------------------------------------------------------- after a break
+
+    def _settle(self) -> Iterator[Placed | Missed]:
+        """Look on a new connection what became of renames whose answers were lost."""
+        doubtful, self._doubtful = self._doubtful, {}
+        for (folder, temporary), file in doubtful.items():
+            wanted = RemoteFile(folder, file.name, file.size, None)
+            with suppress(EndpointError):
+                left, stands, told = self._run(self._looked_for(folder, temporary, file))
+                if isinstance(left, Entry):
+                    continue  # it was not renamed; the error that follows says so
+                whole = isinstance(stands, Entry) and stands.kind in (FileKind.FILE, None) and stands.size == file.size
+                if whole and told in (file.digest, None):
+                    self._temporaries.discard((folder, temporary))
+                    proof = Proof.SERVER_HASH if told else Proof.SIZE_ONLY
+                    yield Placed(replace(wanted, modified=_modified(stands)), file.digest, proof)
+                    continue
+            reason = "the answer to its rename was lost, and looking did not tell; look at the server before sending it again"
+            yield Missed(wanted, Outcome.UNKNOWN, reason)
+
+    async def _looked_for(
+        self, folder: str, temporary: bytes, file: Outgoing
+    ) -> tuple[Entry | Reply, Entry | Reply, str | None]:
+        async with self._lease() as wire:
+            left = await wire.facts(await wire.path(_folder(folder), temporary), sure=False)
+            final = await wire.path(_folder(folder), file.name)
+            stands = await wire.facts(final)
+            return left, stands, await wire.sha256(final, file.size) if isinstance(stands, Entry) else None
+
+    def _tidy(self) -> None:
+        """Remove what we left under temporary names."""
+        for folder, temporary in list(self._temporaries):
+            self._run(self._removed(folder, temporary))
+            self._temporaries.discard((folder, temporary))
+
+    async def _removed(self, folder: str, temporary: bytes) -> None:
+        async with self._lease() as wire:
+            await wire.ask(b"DELE " + await wire.path(_folder(folder), temporary))
+
+    def _must_stand(self, folder: str, standing: set[str]) -> None:
+        """A missing folder is an error, not a folder whose files have all gone."""
+        if folder not in standing:
+            self._run(self._enter(folder))
+            standing.add(folder)
+
+    async def _enter(self, folder: str) -> None:
+        async with self._lease() as wire:
+            await wire.enter(_folder(folder))
+
+    # ----------------------------------------------------------------------------------------- many at a time
+
+    def _each(self, items: Iterable[Item], act: Callable[[Item], Coroutine[Any, Any, T]]) -> Iterator[T]:
+        """Act on each item, many in flight; answers in any order. What was complete is told before an error is raised."""
+        source = iter(items)  # the caller's own generator: read in the caller's thread, as it may use this very session
+        flying, flight = set[concurrent.futures.Future[T]](), _Flight()
+        try:
+            while True:
+                most = self._limit * (_WAITING_FOR_ANOTHER + 1)  # it may fall meanwhile
+                for item in islice(source, max(0, most - len(flying))):
+                    flying.add(self._begun(flight.of(act(item))))
+                if not flying:
+                    return
+                landed, flying = concurrent.futures.wait(flying, return_when=concurrent.futures.FIRST_COMPLETED)
+                errors = [error for future in landed if (error := future.exception()) is not None]
+                if errors:
+                    self._run(flight.call_off())
+                    landed, flying = landed | concurrent.futures.wait(flying).done, set()
+                for future in landed:
+                    if not future.cancelled() and future.exception() is None:
+                        yield future.result()
+                if errors:
+                    raise errors[0]
+        finally:
+            if flying and self._slots is not None:
+                self._run(flight.call_off())
+
+    def _begun(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        if self._slots is None:
+            work.close()
+            raise EndpointError(f"{self._address}: the session is closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something in the loop's thread and wait for it; all its own waits have deadlines."""
+        future = self._begun(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    # ----------------------------------------------------------------------------------------- connections
+
+    async def _first(self) -> EndpointCapabilities:
+        async with self._lease() as wire:
+            return EndpointCapabilities(
+                server=wire.banner,
+                fingerprint=wire.certificate,
+                hashes=("sha256",) if wire.hashes else (),
+                resume="STREAM" in wire.features.get("REST", "").upper(),
+                read_bytes=BLOCK,
+                write_bytes=BLOCK,
+            )
+
+    @asynccontextmanager
+    async def _lease(self) -> AsyncIterator[Wire]:
+        """A connection for a while: an idle one, or another one if many wait and the limits allow it."""
+        wire = await self._wire()
+        try:
+            yield wire
+        finally:
+            if wire.usable:
+                wire.idle_since = self._loop.time()
+                self._idle.append(wire)
+            else:
+                self._open -= 1
+            async with self._free:
+                self._free.notify()
+
+    async def _wire(self) -> Wire:
+        while True:
+            async with self._free:
+                self._waiting += 1
+                try:
+                    await self._free.wait_for(lambda: bool(self._idle) or self._may_open())
+                finally:
+                    self._waiting -= 1
+                if not self._idle:
+                    self._open += 1
+                    break
+                wire = self._idle.pop()
+            if await wire.alive(self._loop.time()):
+                return wire
+            self._open -= 1  # the server or a firewall has forgotten it
+        wire = Wire(self._door)
+        try:
+            await wire.open()
+            await wire.sign_in(self._endpoint.username, self._password)
+        except BaseException as error:
+            wire.abandon()
+            self._open -= 1
+            if not (isinstance(error, EndpointBusy) and self._open):
+                async with self._free:
+                    self._free.notify_all()
+                raise
+            # The server lets in fewer of us than was agreed: go on with those that are.
+            self._limit = self._open
+            return await self._wire()
+        return wire
+
+    def _may_open(self) -> bool:
+        """True if another connection is worth its cost and allowed. The first is always."""
+        if self._open == 0:
+            return True
+        if self._open >= self._limit or self._waiting < self._open * _WAITING_FOR_ANOTHER or self._slots is None:
+            return False
+        if self._open == self._places:
+            self._places += self._slots.take_if_free(self._limit)
+        return self._open < self._places
+
+    async def _leave(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*(wire.leave() for wire in self._idle))
+        await self._loop.shutdown_asyncgens()
+
+
+class _OtherBytes(Exception):
+    """What was kept is not the beginning of what stands there: begin again, on another connection."""
+
+
+class _Kept:
+    """A file on its way into a batch, opened when it is first needed; kept for later if it breaks off."""
+
+    def __init__(self, batch: Batch, key: str) -> None:
+        self._batch, self._key = batch, key
+        self._sink: SpoolFile | None = None
+
+    @property
+    def sink(self) -> SpoolFile:
+        if self._sink is None:
+            self._sink = self._batch.open(self._key)
+        return self._sink
+
+    def discard(self) -> None:
+        if self._sink is not None:
+            self._sink.discard()
+            self._sink = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and self._sink is not None:
+            self._sink.keep()
+
+
+class _Flight:
+    """The works of one call that are under way in the loop."""
+
+    def __init__(self) -> None:
+        self._tasks, self._over = set[asyncio.Task[Any]](), False
+
+    async def of(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        if self._over or task is None:
+            work.close()
+            raise asyncio.CancelledError
+        self._tasks.add(task)
+        try:
+            return await work
+        finally:
+            self._tasks.discard(task)
+
+    async def call_off(self) -> None:
+        """End all, and wait until they have ended: their files are closed, their connections given up."""
+        self._over, tasks = True, list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# --------------------------------------------------------------------------------------------- names and answers
+
+
+def _folder(folder: str) -> bytes:
+    return folder.encode("utf-8", "surrogateescape")
+
+
+def _speakable(name: bytes) -> bool:
+    return legal(name) and b"\r" not in name and b"\n" not in name
+
+
+def _unfit(file: RemoteFile) -> Missed | None:
+    """FTP ends a command with a line break: no name with one can be said. A part of it would be another command."""
+    if _speakable(file.name):
+        return None
+    return Missed(file, Outcome.ILLEGAL_NAME, "FTP cannot carry a name with a line break; ask the partner to rename it")
+
+
+def _doubtful(told: tuple[Entry | Odd, bool]) -> bool:
+    """Whether a listed file has no size, or may be half a name."""
+    entry, half = told
+    return isinstance(entry, Entry) and entry.kind is FileKind.FILE and (half or entry.size is None)
+
+
+def _lacks_time(entry: Entry) -> bool:
+    return entry.kind is FileKind.FILE and entry.modified is None and _speakable(entry.name)
+
+
+def _incomplete(told: tuple[Entry | Odd, bool]) -> bool:
+    return _doubtful(told) or (isinstance(told[0], Entry) and _lacks_time(told[0]))
+
+
+def _differs(file: RemoteFile, now: Entry | Reply) -> Missed | None:
+    """Why what stands there is not the file we saw. What the server does not tell is not held against it."""
+    if isinstance(now, Reply):
+        outcome = Outcome.VANISHED if now.code in (450, 550) else Outcome.REFUSED
+        return Missed(file, outcome, now.words)
+    size = file.size if now.size is None and now.kind in (FileKind.FILE, None) else now.size
+    return differs(file, now.kind, size, now.modified or file.modified)
+
+
+def _modified(stands: Entry | Reply) -> datetime | None:
+    return stands.modified if isinstance(stands, Entry) else None
+
+
+def _taken(stands: Entry | Reply, exists: Exists) -> str:
+    """Why a name cannot be ours; "" if it can."""
+    if not isinstance(stands, Entry):
+        return ""
+    if exists is Exists.REFUSE:
+        return "the name is taken; nothing was overwritten"
+    return "" if stands.kind in (FileKind.FILE, None) else f"a {stands.kind} has this name; it was not replaced"
+
+
+async def _refused(wire: Wire, file: RemoteFile, path: bytes, reply: Reply) -> Missed:
+    """What a refusal means for one file. Raises if it concerns more than this one."""
+    wire.refuse(reply)
+    gone = reply.code in (450, 550) and isinstance(await wire.facts(path, sure=False), Reply)
+    return Missed(file, Outcome.VANISHED if gone else Outcome.REFUSED, reply.words)
+
+
+async def _renamed(wire: Wire, old: bytes, new: bytes) -> Reply:
+    reply = await wire.ask(b"RNFR " + old)
+    return await wire.ask(b"RNTO " + new) if reply.code == 350 else reply

@@ -1,0 +1,565 @@
+"""One signed-in FTP connection: aioftp speaks the control connection, the data connections are opened here.
+
+aioftp opens TLS on a data connection before it sends the command; vsftpd and proftpd only answer the handshake after it, so
+both would wait for each other. Here the passive connection is opened in clear, the command is sent, its 1xx is awaited, and
+only then TLS begins, with the control connection's session: many servers take no other.
+
+Names are bytes. aioftp's text is Latin-1 throughout, which carries any byte unchanged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import aioftp
+from aioftp.common import SSLSessionBoundContext
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from blocks.endpoints.ftp_listing import Entry, list_line, mlst_answer, timestamp
+from blocks.errors import (
+    EndpointBusy,
+    EndpointError,
+    EndpointFull,
+    EndpointUnreachable,
+    EndpointUnsuitable,
+    HostKeyChanged,
+    LoginRefused,
+)
+from blocks.values import FileKind, shown
+
+BLOCK = 256 * 1024
+_HASH_BYTES_PER_SECOND = 20 * 1024 * 1024
+"""No server is slower at hashing its own files; it is silent meanwhile."""
+_RESTED_SECONDS = 15
+
+# What goes wrong reaches the reader through our errors. aioftp would log every name and answer.
+logging.getLogger("aioftp").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """How the connection is protected: TLS from the start (implicit) or after AUTH TLS, and whom we believe."""
+
+    context: ssl.SSLContext
+    implicit: bool
+    pins: frozenset[str]
+    """``SHA256:AA:…`` of the certificates that are trusted; empty: whatever the context verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where to connect, and how."""
+
+    host: str
+    port: int
+    seconds: float
+    address: str
+    protection: Protection | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    code: int
+    lines: tuple[str, ...]
+    """Without the code on the first and the last line; Latin-1."""
+
+    @property
+    def done(self) -> bool:
+        return 200 <= self.code < 300
+
+    @property
+    def words(self) -> str:
+        """For people: ``550 No such file``."""
+        return f"{self.code} {shown(self.lines[-1].strip(' -').encode('latin-1'))}"
+
+
+class Wire(aioftp.Client):
+    """A control connection. ``usable`` is False once an exchange was left half-way: it is then good for nothing more."""
+
+    def __init__(self, door: Door) -> None:
+        super().__init__(encoding="latin-1")
+        self.door = door
+        self.usable = True
+        self.banner = ""
+        self.home = b"/"
+        self.features: dict[str, str] = {}
+        self.certificate: str | None = None
+        self.idle_since = 0.0
+        self._doubled: bool | None = None
+        self._extended_passive = True
+        self._lists_by_stat = True
+
+    # ----------------------------------------------------------------------------------------- connecting
+
+    async def open(self) -> None:
+        """Connect, and prove who the server is. Nothing of ours has been sent but AUTH TLS."""
+        door, protection = self.door, self.door.protection
+        with self._translated():
+            if protection is not None and protection.implicit:
+                self.ssl = protection.context
+            async with asyncio.timeout(door.seconds):
+                await aioftp.BaseClient.connect(self, door.host, door.port)
+            self._keep_alive()
+            if protection is not None and protection.implicit:
+                self._know(self.stream.writer, protection)
+            greeting = await self._reply()
+            while greeting.code == 120:
+                greeting = await self._reply()
+            if greeting.code != 220:
+                raise EndpointBusy(f"{door.address}: the server greets with {greeting.words!r}; it will be tried again")
+            self.banner = " / ".join(shown(line.strip(" -").encode("latin-1")) for line in greeting.lines)
+            if protection is not None and not protection.implicit:
+                await self._begin_tls(protection)
+
+    async def sign_in(self, username: str, password: str) -> None:
+        """USER and PASS; then what the session needs to know about this server. Raises ``LoginRefused``."""
+        address = self.door.address
+        reply = await self.ask(b"USER " + _line(username))
+        if reply.code == 331:
+            reply = await self.ask(b"PASS " + _line(password))
+        if reply.code == 332:
+            raise LoginRefused(
+                f"{address}: the server also wants an account (ACCT), which cannot be given here; ask the partner"
+            )
+        if not reply.done:
+            if re.search(r"maximum|too many|limit", reply.words, re.IGNORECASE):
+                raise EndpointBusy(f"{address}: the server lets nobody more in ({reply.words}); it will be tried again")
+            if 400 <= reply.code < 500:
+                raise EndpointUnreachable(f"{address}: the server cannot let us in now ({reply.words}); it will be tried again")
+            raise LoginRefused(
+                f"{address}: the server refused our login ({reply.words}); check username and password. "
+                "It is not tried again by itself"
+            )
+        if self.door.protection is not None:
+            await self._protect_data()
+        self.features = _features(await self.ask(b"FEAT"))
+        if "UTF8" in self.features:
+            await self.ask(b"OPTS UTF8 ON")  # some servers send names in a code page of their own until asked
+        facts = self.features.get("MLST", "").lower().replace("*", "")
+        if facts and "*" in self.features["MLST"]:
+            wanted = [fact for fact in facts.split(";") if fact in ("type", "size", "modify", "unique")]
+            await self.ask(b"OPTS MLST " + _line("".join(f"{fact};" for fact in wanted)))
+        if "SHA-256" in self.features.get("HASH", "").upper():
+            await self.ask(b"OPTS HASH SHA-256")
+        await self.must(b"TYPE I", "the server refuses binary transfers")
+        home = re.search(r'"((?:[^"]|"")*)"', "".join((await self.ask(b"PWD")).lines))
+        self.home = home[1].replace('""', '"').encode("latin-1") if home else b"/"
+
+    async def _begin_tls(self, protection: Protection) -> None:
+        reply = await self.ask(b"AUTH TLS")
+        if not reply.done:
+            raise EndpointUnsuitable(
+                f"{self.door.address}: the server offers no explicit TLS ({reply.words}). Nothing was sent to it in clear. Ask "
+                "the partner whether it is implicit (port 990: 'mode: implicit')"
+            )
+        # What came in clear behind the answer would be taken for the server's protected words.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await self.stream.reader.read(1)
+                raise HostKeyChanged(f"{self.door.address}: somebody put words between AUTH TLS and TLS; nothing was sent")
+        async with asyncio.timeout(self.door.seconds):
+            await self.stream.start_tls(protection.context, self.door.host)
+        self._know(self.stream.writer, protection)
+
+    async def _protect_data(self) -> None:
+        await self.ask(b"PBSZ 0")
+        reply = await self.ask(b"PROT P")
+        if reply.code != 200:
+            raise EndpointUnsuitable(
+                f"{self.door.address}: the server refuses to protect data connections ({reply.words} to PROT P). No file was "
+                "sent or asked for. Ask the partner to allow PROT P"
+            )
+
+    def _know(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
+        """Compare the certificate with the pins. Raises ``HostKeyChanged``."""
+        told = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if told is None:
+            raise HostKeyChanged(f"{self.door.address}: the server shows no certificate; nothing was sent")
+        certificate = x509.load_der_x509_certificate(told)
+        shows = fingerprint_of(certificate)
+        if protection.pins and shows not in protection.pins:
+            raise HostKeyChanged(
+                f"{self.door.address}: the server shows the certificate {shows}, but pinned is {', '.join(sorted(protection.pins))}. "
+                "Nothing was sent, no login was tried. Ask the partner by another way whether they changed it"
+            )
+        if protection.pins and not certificate.not_valid_before_utc <= datetime.now(UTC) <= certificate.not_valid_after_utc:
+            raise HostKeyChanged(
+                f"{self.door.address}: the pinned certificate is valid from {certificate.not_valid_before_utc:%Y-%m-%d} to "
+                f"{certificate.not_valid_after_utc:%Y-%m-%d} only. Nothing was sent. Ask the partner for the new one"
+            )
+        self.certificate = shows
+
+    def _keep_alive(self) -> None:
+        connection = self.stream.writer.get_extra_info("socket")
+        if connection is not None:
+            # Firewalls forget a control connection that says nothing during a long transfer.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    async def alive(self, now: float) -> bool:
+        """Whether the connection still answers; asked only after some rest, as servers and firewalls forget idle ones."""
+        if now - self.idle_since > _RESTED_SECONDS:
+            with suppress(EndpointError):
+                await self.ask(b"NOOP")
+        return self.usable
+
+    def abandon(self) -> None:
+        """End the connection at once."""
+        self.usable = False
+        if self._stream is not None:
+            self._stream.writer.transport.abort()
+
+    async def leave(self) -> None:
+        """Say goodbye, briefly."""
+        with suppress(EndpointError, OSError, TimeoutError):
+            async with asyncio.timeout(min(2.0, self.door.seconds)):
+                await self.ask(b"QUIT")
+        self.abandon()
+
+    # ----------------------------------------------------------------------------------------- questions and answers
+
+    async def ask(self, command: bytes, *, seconds: float | None = None) -> Reply:
+        """Send a command and await its answer, whatever it is. Only 421 is raised: ``EndpointBusy``."""
+        self._must_be_one_line(command)
+        with self._translated():
+            async with asyncio.timeout(seconds or self.door.seconds):
+                await self.stream.write(command + b"\r\n")
+            return await self._reply(seconds)
+
+    async def ask_each(self, commands: Sequence[bytes]) -> list[Reply]:
+        """Ask small questions without waiting for each answer before the next question."""
+        for command in commands:
+            self._must_be_one_line(command)
+        with self._translated():
+            async with asyncio.timeout(self.door.seconds):
+                await self.stream.write(b"".join(command + b"\r\n" for command in commands))
+        return [await self._reply() for _ in commands]
+
+    def _must_be_one_line(self, command: bytes) -> None:
+        if b"\r" in command or b"\n" in command:
+            raise EndpointError(f"{self.door.address}: a line break never goes into a command; nothing was sent")
+
+    async def must(self, command: bytes, otherwise: str) -> Reply:
+        reply = await self.ask(command)
+        if not reply.done:
+            raise EndpointUnsuitable(f"{self.door.address}: {otherwise} ({reply.words})")
+        return reply
+
+    async def _reply(self, seconds: float | None = None) -> Reply:
+        with self._translated():
+            async with asyncio.timeout(seconds or self.door.seconds):
+                code, lines = await self.parse_response()
+        if code == "421":
+            self.abandon()
+            words = shown(lines[-1].strip(" -").encode("latin-1"))
+            raise EndpointBusy(f"{self.door.address}: the server ends the connection (421 {words}); it will be tried again")
+        return Reply(int(code), tuple(lines))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Whatever goes wrong inside leaves an exchange half-way: an error of ours, and this connection is given up."""
+        try:
+            with translated(self.door):
+                yield
+        except BaseException:
+            self.abandon()
+            raise
+
+    # ----------------------------------------------------------------------------------------- names and facts
+
+    async def path(self, folder: bytes, name: bytes = b"") -> bytes:
+        """Where a name is, from the root of what we see: so no command's argument begins with a dash, or looks like a time."""
+        base = folder if folder.startswith(b"/") or not self.home.startswith(b"/") else self.home.rstrip(b"/") + b"/" + folder
+        whole = base.rstrip(b"/") + b"/" + name if name else base.rstrip(b"/") or b"/"
+        if b"\xff" not in whole:
+            return whole
+        if self._doubled is None:
+            # On the Telnet connection that FTP once was, 255 is a command and doubled if it is meant. proftpd still reads it
+            # so, others do not. What a server says about a name that cannot exist shows which kind it is.
+            echo = "".join((await self.ask(b"SIZE /\xff\xff countersign")).lines)
+            self._doubled = echo.count("\xff") == 1
+        return whole.replace(b"\xff", b"\xff\xff") if self._doubled else whole
+
+    async def facts(self, path: bytes, *, sure: bool = True) -> Entry | Reply:
+        """What stands under a path, or the server's refusal. With ``sure`` the kind is asked for where MLST does not tell links.
+
+        MLST follows links on many servers, and calls a pipe a file.
+        """
+        if "MLST" in self.features:
+            reply = await self.ask(b"MLST " + path)
+            told = mlst_answer(line.encode("latin-1") for line in reply.lines) if reply.done else None
+            if told is not None and told.kind is FileKind.FILE:
+                if told.size is None:
+                    told = replace(told, size=await self.size(path))
+                if told.modified is None:
+                    told = replace(told, modified=await self.modified(path))
+            if told is not None and not (sure and told.kind is FileKind.FILE):
+                return told
+            kind = await self.kind(path, there=told is not None)
+            if told is not None:
+                return replace(told, kind=kind or told.kind)
+            return Entry(b"", kind, None, None) if kind is not None else reply
+        sized = await self.ask(b"SIZE " + path)
+        size = _number(sized)
+        kind = await self.kind(path, there=size is not None) if sure else None
+        if size is None and kind is None and (await self.ask(b"CWD " + path)).done:
+            kind = FileKind.FOLDER
+        if size is None:
+            return Entry(b"", kind, None, None) if kind is not None else sized
+        return Entry(b"", kind, size, await self.modified(path))
+
+    async def size(self, path: bytes) -> int | None:
+        return _number(await self.ask(b"SIZE " + path))
+
+    async def modified(self, path: bytes) -> datetime | None:
+        return moment(await self.ask(b"MDTM " + path)) if self.tells_times else None
+
+    @property
+    def tells_times(self) -> bool:
+        """False if the server says that it knows no MDTM."""
+        return not self.features or "MDTM" in self.features
+
+    async def kind(self, path: bytes, *, there: bool) -> FileKind | None:
+        """What LIST calls a path, asked over the control connection; None if the server does not say.
+
+        vsftpd takes the argument for a pattern, and for a link compares it with the link's target: a link is never found by its
+        own name. So what is ``there`` and not found is looked for in the whole folder.
+        """
+        if not self._lists_by_stat:
+            return None
+        folder, _, name = path.rpartition(b"/")
+        wanted = name.replace(b"\xff\xff", b"\xff") if self._doubled else name
+        for argument in dict.fromkeys((path, folder + b"/" + re.sub(rb"[*?\[\]{}\\]", b"?", name))):
+            reply = await self.ask(b"STAT " + argument)
+            if not reply.done:
+                return None
+            # A trailing blank is lost on the way through aioftp.
+            kind = _kind_in((line.encode("latin-1").lstrip() for line in reply.lines), wanted, bytes.rstrip)
+            if kind is not None:
+                return kind
+        if not there:
+            return None
+        kind = await self._listed_kind(folder or b"/", wanted)
+        self._lists_by_stat = kind is not FileKind.FILE  # else STAT is of no use here, and asking it again would be of none
+        return kind
+
+    async def _listed_kind(self, folder: bytes, name: bytes) -> FileKind | None:
+        if not (await self.ask(b"CWD " + folder)).done:
+            return None
+        kind, rest = None, b""
+        async with self.data(b"LIST", block=64 * 1024) as data:
+            if isinstance(data, Reply):
+                return None
+            while block := await data.read():
+                *lines, rest = (rest + block).split(b"\n")
+                kind = kind or _kind_in((line.removesuffix(b"\r") for line in lines), name, bytes)
+            await data.finish()
+        return kind
+
+    @property
+    def hashes(self) -> bool:
+        """True if the server tells SHA-256 digests of its files."""
+        return "SHA-256" in self.features.get("HASH", "").upper() or "XSHA256" in self.features
+
+    async def sha256(self, path: bytes, size: int) -> str | None:
+        """The server's own digest of a file; None if it offers none."""
+        seconds = self.door.seconds + size / _HASH_BYTES_PER_SECOND
+        if "SHA-256" in self.features.get("HASH", "").upper():
+            reply = await self.ask(b"HASH " + path, seconds=seconds)
+        elif "XSHA256" in self.features:
+            reply = await self.ask(b"XSHA256 " + path, seconds=seconds)
+        else:
+            return None
+        found = re.search(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}(?![0-9A-Fa-f])", reply.lines[-1])
+        return found[0].lower() if reply.done and found else None
+
+    async def enter(self, folder: bytes) -> None:
+        """Make a folder the current one. Raises ``EndpointError`` if it is missing."""
+        reply = await self.ask(b"CWD " + await self.path(folder))
+        if not reply.done:
+            raise EndpointError(
+                f"{self.door.address}: the folder {shown(folder)} cannot be opened ({reply.words}); nothing was changed. "
+                "Create it or correct the profile"
+            )
+
+    # ----------------------------------------------------------------------------------------- data connections
+
+    @asynccontextmanager
+    async def data(self, command: bytes, offset: int = 0, *, block: int = BLOCK) -> AsyncIterator[Data | Reply]:
+        """A data connection for a command, or the server's refusal. Left before ``finish`` the whole connection is given up."""
+        with self._translated():
+            host = self.stream.writer.get_extra_info("peername")[0]  # never elsewhere, whatever the server says
+            port = await self._passive_port()
+            async with asyncio.timeout(self.door.seconds):
+                reader, writer = await asyncio.open_connection(host, port, limit=block)
+        data = Data(self, reader, writer, block)
+        try:
+            if offset:
+                reply = await self.ask(b"REST %d" % offset)
+                if reply.code != 350:
+                    yield reply
+                    return
+            reply = await self.ask(command)
+            if not 100 <= reply.code < 200:
+                yield reply
+                return
+            if self.door.protection is not None:
+                with self._translated():
+                    await self._protect(writer, self.door.protection)
+            data.under_way = True
+            yield data
+        finally:
+            writer.transport.abort()
+            if data.under_way:
+                self.abandon()
+
+    async def _protect(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
+        session = self.stream.writer.get_extra_info("ssl_object").session
+        bound = SSLSessionBoundContext(ssl.PROTOCOL_TLS_CLIENT, context=protection.context, session=session)
+        await writer.start_tls(bound, server_hostname=self.door.host, ssl_handshake_timeout=self.door.seconds)
+        self._know(writer, protection)
+
+    async def _passive_port(self) -> int:
+        if self._extended_passive:
+            reply = await self.ask(b"EPSV")
+            found = re.search(r"\((.)\1\1(\d+)\1\)", reply.lines[-1])
+            if reply.code == 229 and found:
+                return int(found[2])
+            self._extended_passive = False
+        reply = await self.ask(b"PASV")
+        numbers = re.search(r"(?:\d{1,3},){4}(\d{1,3}),(\d{1,3})", reply.lines[-1])
+        if reply.code != 227 or not numbers:
+            raise EndpointUnsuitable(f"{self.door.address}: the server offers no passive data connection ({reply.words})")
+        # Its first four numbers are an address, often a private one behind a firewall. We never connect elsewhere.
+        return int(numbers[1]) * 256 + int(numbers[2])
+
+    def refuse(self, reply: Reply) -> None:
+        """Raise for a refusal that concerns more than one file; return if it is about this file only."""
+        address, words = self.door.address, reply.words
+        if reply.code in (452, 552):
+            raise EndpointFull(
+                f"{address}: no space left ({words}); nothing partial stands under a final name. Ask the partner to make room"
+            )
+        if reply.code in (425, 426):
+            raise EndpointUnreachable(f"{address}: the data connection failed ({words}); it will be tried again")
+        if reply.code in (521, 522, 533, 534, 536):
+            raise EndpointUnsuitable(
+                f"{address}: the server refuses the protection of a data connection ({words}); ask the partner"
+            )
+        if reply.code in (530, 532):
+            raise LoginRefused(f"{address}: the server wants a login again ({words}); nothing was changed")
+
+
+class Data:
+    """An open data connection."""
+
+    def __init__(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, block: int) -> None:
+        self._wire, self._reader, self._writer, self._block = wire, reader, writer, block
+        self.under_way = False
+
+    async def read(self) -> bytes:
+        """The next bytes; none at the end."""
+        with translated(self._wire.door):
+            async with asyncio.timeout(self._wire.door.seconds):
+                return await self._reader.read(self._block)
+
+    async def write(self, block: bytes) -> None:
+        with translated(self._wire.door):
+            async with asyncio.timeout(self._wire.door.seconds):
+                self._writer.write(block)
+                await self._writer.drain()
+
+    async def finish(self) -> Reply:
+        """Close, and await what the server says about the whole. 226 alone proves nothing."""
+        with self._wire._translated():
+            self._writer.close()
+            reply = await self._wire._reply()
+        self.under_way = False
+        return reply
+
+
+# --------------------------------------------------------------------------------------------- small things
+
+
+@contextmanager
+def translated(door: Door) -> Iterator[None]:
+    """The one place where what aioftp, TLS and the socket raise becomes an error of ours."""
+    address = door.address
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise HostKeyChanged(
+            f"{address}: the server's certificate is not trusted ({error.verify_message}). Nothing was sent, no login was tried. "
+            "Ask the partner by another way; a new certificate is pinned with 'countersign endpoint trust'"
+        ) from error
+    except ssl.SSLError as error:
+        if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
+            raise EndpointUnsuitable(
+                f"{address}: the server does not speak TLS here. Explicit TLS is usual on port 21, implicit on 990: look at 'mode'"
+            ) from error
+        raise EndpointUnreachable(f"{address}: TLS failed ({error.reason or error}); it will be tried again") from error
+    except TimeoutError as error:
+        raise EndpointUnreachable(f"{address}: no answer for {door.seconds:g} s; it will be tried again") from error
+    except socket.gaierror as error:
+        raise EndpointUnreachable(
+            f"{address}: the host name is not known here ({error.strerror}); check it in the profile"
+        ) from error
+    except (OSError, EOFError) as error:
+        raise EndpointUnreachable(
+            f"{address}: the connection was lost ({error or 'closed'}); it will be tried again"
+        ) from error
+    except (aioftp.StatusCodeError, ValueError) as error:
+        raise EndpointUnsuitable(f"{address}: what answers there does not speak FTP; check host, port and protocol") from error
+
+
+def fingerprint_of(certificate: x509.Certificate) -> str:
+    """``SHA256:AA:BB:…``, as openssl prints it."""
+    return "SHA256:" + certificate.fingerprint(SHA256()).hex(":").upper()
+
+
+async def shown_certificate(door: Door) -> str:
+    """The fingerprint of the certificate that a server shows now; nothing is sent to it but the handshake."""
+    wire = Wire(door)
+    try:
+        await wire.open()
+        return wire.certificate or ""
+    finally:
+        wire.abandon()
+
+
+def _line(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _kind_in(lines: Iterable[bytes], name: bytes, worn: Callable[[bytes], bytes]) -> FileKind | None:
+    """What the lines of a LIST call a name; ``worn`` is what became of names on their way."""
+    for line in lines:
+        with suppress(ValueError):
+            entry = list_line(line)
+            if entry is not None and worn(entry.name.rpartition(b"/")[2]) == worn(name):
+                return entry.kind
+    return None
+
+
+def moment(reply: Reply) -> datetime | None:
+    """The time in an answer to MDTM; None if it holds none."""
+    return timestamp(reply.lines[-1].encode("latin-1")) if reply.code == 213 else None
+
+
+def _number(reply: Reply) -> int | None:
+    text = reply.lines[-1].strip()
+    return int(text) if reply.code == 213 and text.isascii() and text.isdigit() else None
+
+
+def _features(reply: Reply) -> dict[str, str]:
+    if reply.code != 211:
+        return {}
+    return {word.upper(): rest for word, _, rest in (line.strip().partition(" ") for line in reply.lines[1:-1])}
