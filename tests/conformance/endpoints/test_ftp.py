@@ -1,0 +1,538 @@
+"""What only FTP and FTPS promise: who the server is, what is said in clear, and what happens when server or line misbehave."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from blocks.endpoints.ftp import Ftp, Ftps, FtpSession, certificate_fingerprint
+from blocks.errors import (
+    ConfigurationError,
+    EndpointBusy,
+    EndpointError,
+    EndpointFull,
+    EndpointUnreachable,
+    EndpointUnsuitable,
+    HostKeyChanged,
+    LoginRefused,
+)
+from blocks.values import Exists, Fetched, FileKind, Missed, Outcome, Placed, Proof
+from tests.conformance.endpoints.checks import LONG_AGO, MIB, Ground, Meddled
+from tests.conformance.endpoints.conftest import ground_on
+from tests.conformance.endpoints.enrolment import Shore
+from tests.sandbox.ftp import FAULTS, FtpSandbox
+
+PASSWORD = "not a secret"
+
+
+@pytest.fixture(autouse=True)
+def password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTNER_PASSWORD", PASSWORD)
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[FtpSandbox]:
+    with FtpSandbox(tmp_path / "sandbox", users={"partner": PASSWORD}) as server:
+        yield server
+
+
+@pytest.fixture
+def protected(tmp_path: Path) -> Iterator[FtpSandbox]:
+    with FtpSandbox(tmp_path / "protected", users={"partner": PASSWORD}, tls=True) as server:
+        yield server
+
+
+def endpoint(server: FtpSandbox, **fields: object) -> Ftp | Ftps:
+    agreed: dict[str, object] = {
+        "host": server.host,
+        "port": server.port,
+        "username": "partner",
+        "password": "env:PARTNER_PASSWORD",
+        "timeout_seconds": 10,
+    }
+    if server.certificate is None:
+        return Ftp.model_validate(agreed | {"unprotected": "accepted"} | fields)
+    trust = {} if "certificates" in fields else {"ca_file": server.certificate.authority}
+    return Ftps.model_validate(agreed | trust | fields)
+
+
+def ground_at(server: FtpSandbox, spool: Path, **fields: object) -> Ground:
+    return ground_on(Shore(endpoint(server, **fields), server.root, "/"), spool)
+
+
+@pytest.fixture
+def ground(sandbox: FtpSandbox, tmp_path: Path) -> Ground:
+    return ground_at(sandbox, tmp_path / "spool")
+
+
+# --------------------------------------------------------------------------------------------- who they are
+
+
+def test_a_pinned_certificate_is_trusted_and_no_other(protected: FtpSandbox) -> None:
+    assert protected.certificate is not None
+    agreed = endpoint(protected, certificates=(protected.certificate.fingerprint.lower().replace("sha256", "SHA256"),))
+    assert isinstance(agreed, Ftps)
+    assert certificate_fingerprint(agreed) == protected.certificate.fingerprint
+    with agreed.session() as session:
+        assert session.capabilities.fingerprint == protected.certificate.fingerprint
+        list(session.look("/"))
+    before, logins = protected.certificate.fingerprint, protected.logins
+    protected.stop()
+    protected.faults["new-certificate"] = 1
+    protected.start()
+    with pytest.raises(HostKeyChanged) as caught:
+        agreed.session()
+    assert before in str(caught.value)
+    assert protected.certificate.fingerprint in str(caught.value)
+    assert not caught.value.worth_retrying
+    assert protected.logins == logins, "a login was tried"
+
+
+def test_an_unknown_authority_is_not_trusted(protected: FtpSandbox) -> None:
+    with pytest.raises(HostKeyChanged, match="not trusted"):
+        endpoint(protected, ca_file=None).session()
+    assert protected.logins == 0
+
+
+def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path) -> None:
+    with FtpSandbox(tmp_path / "other", users={"partner": PASSWORD}, tls=True, names=("ftp.partner.example",)) as server:
+        with pytest.raises(HostKeyChanged, match=r"127\.0\.0\.1"):
+            endpoint(server).session()
+        assert server.logins == 0
+
+
+@pytest.mark.parametrize("pinned", [False, True], ids=["signed", "pinned"])
+def test_an_expired_certificate_is_not_trusted(pinned: bool, protected: FtpSandbox) -> None:
+    protected.stop()
+    protected.faults["expired-certificate"] = 1
+    protected.start()
+    assert protected.certificate is not None
+    trust = {"certificates": (protected.certificate.fingerprint,)} if pinned else {}
+    with pytest.raises(HostKeyChanged, match=r"expired|valid from"):
+        endpoint(protected, **trust).session()
+    assert protected.logins == 0
+
+
+def test_a_private_authority_that_cannot_be_read_says_so(protected: FtpSandbox, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="ca_file"):
+        endpoint(protected, ca_file=tmp_path / "missing.pem").session()
+
+
+def test_implicit_tls(tmp_path: Path) -> None:
+    with FtpSandbox(tmp_path / "implicit", users={"partner": PASSWORD}, implicit=True) as server:
+        ground = ground_at(server, tmp_path / "spool", mode="implicit")
+        ground.write(b"a.csv", b"content")
+        answers = ground.fetch(ground.look().values())
+        assert ground.holds(answers[b"a.csv"]) == b"content"
+        with pytest.raises(EndpointError):
+            endpoint(server, mode="explicit", timeout_seconds=1).session()
+
+
+def test_implicit_tls_where_the_server_begins_in_clear_says_what_to_look_at(protected: FtpSandbox) -> None:
+    with pytest.raises(EndpointUnsuitable, match="mode"):
+        endpoint(protected, mode="implicit").session()
+
+
+@pytest.mark.parametrize(("fault", "says"), [("no-auth-tls", "explicit TLS"), ("no-prot", "PROT P")])
+def test_protection_is_never_given_up(fault: str, says: str, protected: FtpSandbox) -> None:
+    protected.faults[fault] = 1
+    with pytest.raises(EndpointUnsuitable, match=says) as caught:
+        endpoint(protected).session()
+    assert not caught.value.worth_retrying
+
+
+def test_clear_text_must_be_accepted_in_so_many_words(sandbox: FtpSandbox) -> None:
+    agreed = endpoint(sandbox).model_dump(exclude={"unprotected", "block_type_slug"})
+    with pytest.raises(ValidationError, match="unprotected"):
+        Ftp.model_validate(agreed)
+    with pytest.raises(ValidationError, match="accepted"):
+        Ftp.model_validate(agreed | {"unprotected": "yes"})
+
+
+class Listener:
+    """Something on a port that is no honest FTP server: ``speak`` is called with each connection."""
+
+    def __init__(self, speak: Callable[[socket.socket], None]) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.socket.getsockname()[1]
+        self.thread = threading.Thread(target=self._serve, args=(speak,), daemon=True)
+
+    def _serve(self, speak: Callable[[socket.socket], None]) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                connection.settimeout(30)
+                speak(connection)
+
+    def __enter__(self) -> int:
+        self.thread.start()
+        return self.port
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        self.thread.join(5)
+
+
+def at(port: int, **fields: object) -> Ftps:
+    agreed: dict[str, object] = {"host": "127.0.0.1", "port": port, "username": "us", "password": "env:PARTNER_PASSWORD"}
+    return Ftps.model_validate(agreed | {"timeout_seconds": 1} | fields)
+
+
+def test_words_put_between_clear_and_tls_are_noticed() -> None:
+    def inject(connection: socket.socket) -> None:
+        connection.sendall(b"220 hello\r\n")
+        connection.recv(100)
+        connection.sendall(b"234 go on\r\n230 you are in\r\n200 fine\r\n")
+        connection.recv(100)
+
+    with Listener(inject) as port, pytest.raises(HostKeyChanged, match="between"):
+        at(port).session()
+
+
+def test_a_server_that_says_nothing_or_nonsense_ends_in_time() -> None:
+    with Listener(lambda connection: bool(connection.recv(100))) as port, pytest.raises(EndpointUnreachable, match="no answer"):
+        at(port).session()
+    with (
+        Listener(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n") or bool(connection.recv(9))) as port,
+        pytest.raises((EndpointUnsuitable, EndpointUnreachable)),
+    ):
+        at(port).session()
+
+
+def test_a_wrong_password_is_refused_without_showing_it(sandbox: FtpSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTNER_PASSWORD", "hunter2")
+    with pytest.raises(LoginRefused) as caught:
+        endpoint(sandbox).session()
+    assert "hunter2" not in str(caught.value)
+    assert not caught.value.worth_retrying
+
+
+def test_a_line_break_in_a_folder_or_password_reaches_no_command(
+    sandbox: FtpSandbox, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground.write(b"a.csv")
+    with ground.endpoint.session() as session, pytest.raises(EndpointError, match="line break"):
+        list(session.look(f"/\r\nDELE {ground.folder}/a.csv"))
+    monkeypatch.setenv("PARTNER_PASSWORD", "a\r\nDELE b")
+    with pytest.raises(EndpointError, match="line break"):
+        endpoint(sandbox).session()
+    assert ground.names() == {b"a.csv"}
+
+
+# --------------------------------------------------------------------------------------------- connections
+
+
+def test_421_is_busy_and_no_more_connections_are_opened_than_let_in(sandbox: FtpSandbox, ground: Ground) -> None:
+    content = {f"{number}.csv".encode(): os.urandom(2000) for number in range(60)}
+    for name, data in content.items():
+        ground.write(name, data)
+    sandbox.faults["busy"] = 2
+    answers = ground.fetch(ground.look().values())
+    assert {name: ground.holds(answer) for name, answer in answers.items()} == content
+    sandbox.faults["busy"] = 1
+    with ground.endpoint.session(), pytest.raises(EndpointBusy) as caught:
+        ground.endpoint.session()
+    assert caught.value.worth_retrying
+
+
+def test_our_own_limit_of_connections_holds_over_all_sessions(sandbox: FtpSandbox, ground: Ground) -> None:
+    for number in range(60):
+        ground.write(f"{number}.csv".encode())
+    agreed = endpoint(sandbox, connection_limit=3, timeout_seconds=1)
+    with agreed.session() as first, ground.spool.batch() as batch, agreed.session():
+        assert sum(isinstance(answer, Fetched) for answer in first.fetch(list(first.look(ground.folder)), batch)) == 60
+        assert sandbox.logins == 3
+        with pytest.raises(EndpointBusy, match="connection_limit"):
+            agreed.session()
+    with agreed.session(), agreed.session(), agreed.session():
+        pass
+
+
+def test_a_connection_that_ends_leaves_no_thread(sandbox: FtpSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(threading.enumerate())
+    session = endpoint(sandbox).session()
+    session.close()
+    session.close()
+    monkeypatch.setenv("PARTNER_PASSWORD", "wrong")
+    with pytest.raises(LoginRefused):
+        endpoint(sandbox).session()
+    assert {thread for thread in threading.enumerate() if thread.name.startswith("ftp 1")} <= before
+    with pytest.raises(EndpointError, match="closed"):
+        list(session.look("/"))
+
+
+# --------------------------------------------------------------------------------------------- listings
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"no-mlsd": 1},
+        {"no-mlsd": 1, "dos-list": 1},
+        {"no-mlsd": 1, "no-mdtm": 1},
+        {"no-epsv": 1, "foreign-pasv": 1},
+        {"no-rest": 1},
+    ],
+    ids=lambda faults: " ".join(faults),
+)
+def test_servers_that_know_less_are_used_all_the_same(faults: dict[str, float], sandbox: FtpSandbox, ground: Ground) -> None:
+    sandbox.faults.update(faults)
+    ground.write(b" two  blanks.csv", b"12345", LONG_AGO)
+    (ground.place / "folder").mkdir()
+    seen = ground.look()
+    assert {name: file.kind for name, file in seen.items()} == {b" two  blanks.csv": FileKind.FILE, b"folder": FileKind.FOLDER}
+    file = seen[b" two  blanks.csv"]
+    assert (file.size, file.modified) == (5, None if "no-mdtm" in faults else LONG_AGO)
+    assert ground.holds(ground.fetch([file])[file.name]) == b"12345"
+    assert isinstance(ground.put([ground.outgoing(b"up.csv", b"ours")])[b"up.csv"], Placed)
+    assert (ground.place / "up.csv").read_bytes() == b"ours"
+
+
+@pytest.mark.parametrize("faults", [{}, {"no-mlsd": 1}], ids=["MLSD", "LIST"])
+def test_odd_lines_are_counted_and_shown_and_become_no_files(
+    faults: dict[str, float], sandbox: FtpSandbox, ground: Ground
+) -> None:
+    ground.write(b"a.csv")
+    ground.write(b"first half\nsecond half.csv")
+    sandbox.faults.update(faults | {"odd-list": 1})
+    with ground.endpoint.session() as session:
+        names = {file.name for file in session.look(ground.folder)}
+        assert names == {b"a.csv"}
+        assert session.unread.count >= 5
+        assert "Welcome to our new server!" in session.unread.examples
+        assert "first half" in session.unread.examples
+        assert all(line.isprintable() for line in session.unread.examples)
+        sandbox.faults["odd-list"] = 0
+        (ground.place / "first half\nsecond half.csv").unlink()
+        list(session.look(ground.folder))
+        assert session.unread.count == 0
+
+
+def test_a_listing_with_impossible_names_tells_them_and_goes_on(sandbox: FtpSandbox, ground: Ground) -> None:
+    ground.write(b"a.csv")
+    sandbox.faults["odd-names"] = 1
+    seen = ground.look()
+    assert set(seen) == {b"a.csv", b"../odd.csv", b"odd/name.csv", b""}
+    answers = ground.fetch(seen.values())
+    assert [name for name, answer in answers.items() if isinstance(answer, Fetched)] == [b"a.csv"]
+    assert {answer.outcome for answer in answers.values() if isinstance(answer, Missed)} == {Outcome.ILLEGAL_NAME}
+
+
+def test_a_listing_that_breaks_off_never_looks_whole(sandbox: FtpSandbox, ground: Ground) -> None:
+    for number in range(50):
+        ground.write(f"{number}.csv".encode())
+    sandbox.faults["lost-listing"] = 1
+    with ground.endpoint.session() as session:
+        with pytest.raises(EndpointUnreachable):
+            list(session.look(ground.folder))
+        assert len(list(session.look(ground.folder))) == 50
+
+
+# --------------------------------------------------------------------------------------------- downloads
+
+
+def test_226_after_too_few_bytes_is_not_believed(sandbox: FtpSandbox, ground: Ground) -> None:
+    ground.write(b"a.csv", os.urandom(10_000))
+    ground.write(b"b.csv", b"whole")
+    sandbox.faults["short-226"] = 4000
+    answers = ground.fetch(ground.look().values())
+    missed = answers[b"a.csv"]
+    assert isinstance(missed, Missed)
+    assert missed.outcome is Outcome.CHANGED
+    assert "4000 of 10000" in missed.reason
+    assert ground.holds(answers[b"b.csv"]) == b"whole"
+    assert len(list(ground.spool.store.glob("*/*"))) == 1
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["unchanged", "other bytes"])
+def test_a_dropped_download_goes_on_only_where_the_bytes_are_the_same(kept: bool, sandbox: FtpSandbox, ground: Ground) -> None:
+    small, big = os.urandom(1000), os.urandom(5 * MIB)
+    ground.write(b"small", small, LONG_AGO)
+    ground.write(b"big", big, LONG_AGO)
+    seen = ground.look()
+    sandbox.faults["drop-after"] = 3 * MIB
+    arrived = []
+    with ground.endpoint.session() as session, ground.spool.batch() as batch, pytest.raises(EndpointUnreachable):
+        for answer in session.fetch([seen[b"small"], seen[b"big"]], batch):
+            arrived.append(answer)
+    assert [answer.file.name for answer in arrived] == [b"small"], "what was complete must be told before the error"
+    sandbox.faults.clear()
+    if not kept:
+        big = os.urandom(5 * MIB)
+        ground.write(b"big", big, LONG_AGO)
+    batch = Meddled(ground.spool)
+    assert ground.holds(ground.fetch([seen[b"big"]], batch)[b"big"]) == big
+    assert batch.began_at[0] > MIB
+
+
+def test_a_server_without_rest_begins_again(sandbox: FtpSandbox, ground: Ground) -> None:
+    data = os.urandom(3 * MIB)
+    ground.write(b"big", data, LONG_AGO)
+    seen = ground.look()
+    sandbox.faults["drop-after"] = 2 * MIB
+    with pytest.raises(EndpointUnreachable):
+        ground.fetch(seen.values())
+    sandbox.faults.clear()
+    sandbox.faults["no-rest"] = 1
+    assert ground.holds(ground.fetch(seen.values())[b"big"]) == data
+
+
+def test_a_stalled_server_ends_every_verb_in_time(sandbox: FtpSandbox, ground: Ground) -> None:
+    ground.write(b"a.csv", os.urandom(3 * MIB))
+    seen = ground.look()
+    hurried = endpoint(sandbox, timeout_seconds=0.5)
+    outgoing = [ground.outgoing(b"b.csv", os.urandom(3 * MIB))]
+    with ground.spool.batch() as batch:
+        for verb in ("look", "fetch", "put", "remove", "rest of fetch", "rest of put"):
+            sandbox.faults.clear()
+            session = patiently(hurried)
+            sandbox.faults.update({"stall-after": MIB} if verb.startswith("rest") else {"slow": 2})
+            calls: dict[str, Callable[[], object]] = {
+                "look": lambda session=session: list(session.look(ground.folder)),
+                "fetch": lambda session=session: list(session.fetch(seen.values(), batch)),
+                "put": lambda session=session: list(session.put(outgoing, ground.folder)),
+                "remove": lambda session=session: list(session.remove(seen.values())),
+            }
+            began = time.monotonic()
+            with pytest.raises(EndpointUnreachable, match=r"no answer for 0\.5 s"):
+                calls[verb.rpartition(" ")[2]]()
+            session.close()
+            assert time.monotonic() - began < 60, verb
+    assert b"b.csv" not in ground.names()
+
+
+def patiently(agreed: Ftp | Ftps) -> FtpSession:
+    """A session as soon as the sandbox, which may still be asleep, is there again."""
+    limit = time.monotonic() + 60
+    while True:
+        try:
+            return agreed.session()
+        except EndpointUnreachable:
+            if time.monotonic() > limit:
+                raise
+
+
+# --------------------------------------------------------------------------------------------- uploads
+
+
+def test_what_the_server_says_of_its_digest_is_the_proof(sandbox: FtpSandbox, ground: Ground) -> None:
+    outgoing = [ground.outgoing(b"a.csv", b"content")]
+    placed = ground.put(outgoing)[b"a.csv"]
+    assert isinstance(placed, Placed)
+    assert placed.proof is Proof.SERVER_HASH
+    sandbox.faults["wrong-hash"] = 1
+    missed = ground.put([ground.outgoing(b"b.csv", b"content")])[b"b.csv"]
+    assert isinstance(missed, Missed)
+    assert missed.outcome is Outcome.REFUSED
+    sandbox.faults.clear()
+    sandbox.faults["no-hash"] = 1
+    placed = ground.put([ground.outgoing(b"c.csv", b"content")])[b"c.csv"]
+    assert isinstance(placed, Placed)
+    assert placed.proof is Proof.SIZE_ONLY
+    assert ground.names() == {b"a.csv", b"c.csv"}
+
+
+def test_a_full_server_is_an_error_of_its_own_and_nothing_is_left(sandbox: FtpSandbox, ground: Ground) -> None:
+    sandbox.faults["full"] = MIB
+    with pytest.raises(EndpointFull, match="452"):
+        ground.put([ground.outgoing(b"a.csv", os.urandom(5 * MIB))])
+    assert ground.names() == set()
+    sandbox.faults.clear()
+    assert isinstance(ground.put([ground.outgoing(b"a.csv", b"content")])[b"a.csv"], Placed)
+
+
+def test_a_dropped_upload_leaves_nothing_behind(sandbox: FtpSandbox, ground: Ground) -> None:
+    sandbox.faults["drop-after"] = 2 * MIB
+    with pytest.raises(EndpointUnreachable):
+        ground.put([ground.outgoing(b"big", os.urandom(5 * MIB))])
+    assert ground.names() == set(), "not even a temporary file, as the server could be reached again"
+
+
+def test_a_lost_answer_to_a_rename_is_settled_by_looking(sandbox: FtpSandbox, ground: Ground) -> None:
+    sandbox.faults["lost-rename"] = 1
+    told = []
+    with ground.endpoint.session() as session, pytest.raises(EndpointUnreachable):
+        for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
+            told.append(answer)
+    assert [type(answer) for answer in told] == [Placed]
+    assert ground.names() == {b"a.csv"}
+
+
+def test_a_rename_that_was_not_done_leaves_nothing(sandbox: FtpSandbox, ground: Ground) -> None:
+    sandbox.faults["lost-before-rename"] = 1
+    told = []
+    with ground.endpoint.session() as session:
+        with pytest.raises(EndpointUnreachable):
+            for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
+                told.append(answer)
+        assert told == []
+        assert ground.names() == set()
+        (placed,) = session.put([ground.outgoing(b"a.csv", b"content")], ground.folder)
+        assert isinstance(placed, Placed), "the session goes on with the connection it made to look"
+
+
+def test_a_lost_answer_that_looking_cannot_settle_is_unknown(
+    sandbox: FtpSandbox, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    with ground.endpoint.session() as session:
+        sandbox.faults.update({"lost-rename": 1, "busy": 0.1})  # nobody gets in to look
+        with pytest.raises(EndpointUnreachable):
+            for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
+                told.append(answer)
+    assert [answer.outcome for answer in told if isinstance(answer, Missed)] == [Outcome.UNKNOWN]
+
+
+def test_what_the_server_does_not_let_us_do_is_refused(sandbox: FtpSandbox, ground: Ground) -> None:
+    ground.write(b"a.csv")
+    (file,) = ground.look().values()
+    sandbox.faults.update({"deny-delete": 1, "deny-write": 1})
+    with ground.endpoint.session() as session:
+        (gone,) = session.remove([file])
+        assert gone.outcome is Outcome.REFUSED
+        (placed,) = session.put([ground.outgoing(b"b.csv", b"content")], ground.folder)
+        assert isinstance(placed, Missed)
+        assert placed.outcome is Outcome.REFUSED
+        sandbox.faults.clear()
+        sandbox.faults["deny-rename"] = 1
+        (placed,) = session.put([ground.outgoing(b"b.csv", b"content")], ground.folder)
+        assert isinstance(placed, Missed)
+        assert placed.outcome is Outcome.REFUSED
+    assert ground.names() == {b"a.csv"}
+
+
+def test_a_server_that_does_not_rename_over_a_file_replaces_in_two_steps(sandbox: FtpSandbox, ground: Ground) -> None:
+    sandbox.faults["rename-refuses-existing"] = 1
+    ground.write(b"a.csv", b"theirs")
+    outgoing = [ground.outgoing(b"a.csv", b"ours")]
+    refused = ground.put(outgoing)[b"a.csv"]
+    assert isinstance(refused, Missed)
+    assert refused.outcome is Outcome.EXISTS
+    assert isinstance(ground.put(outgoing, Exists.REPLACE)[b"a.csv"], Placed)
+    assert (ground.place / "a.csv").read_bytes() == b"ours"
+    assert ground.names() == {b"a.csv"}
+
+
+def test_the_sandbox_is_not_left(sandbox: FtpSandbox) -> None:
+    (sandbox.root.parent / "secret").write_bytes(b"secret")
+    (sandbox.root / "up").symlink_to("..")
+    with endpoint(sandbox).session() as session:
+        for folder in ("/up", "/..", "/../sandbox/../"):
+            with suppress(EndpointError):
+                assert b"secret" not in {file.name for file in session.look(folder)}
+
+
+def test_every_fault_of_the_sandbox_is_described() -> None:
+    assert all(FAULTS.values())

@@ -1,0 +1,365 @@
+"""A partner's FTP or FTPS server for the demo and the tests: pyftpdlib over a folder, on loopback, with names byte for byte.
+
+It misbehaves on demand: ``faults`` is a mapping that may be changed while the server runs. A fault is on while its value is a
+number above zero (numbers may be written as text).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import stat
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from tests.servers.certificates import Certificate, make_certificate
+
+with warnings.catch_warnings():
+    # It stands on asyncore, which Python 3.11 warns of and later ones get from a package.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from pyftpdlib.authorizers import DummyAuthorizer
+    from pyftpdlib.filesystems import AbstractedFS
+    from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_DTPHandler, TLS_FTPHandler
+    from pyftpdlib.ioloop import IOLoop
+    from pyftpdlib.servers import FTPServer
+
+FAULTS: Mapping[str, str] = {
+    "slow": "seconds before each answer",
+    "stall-after": "send and take nothing more on a data connection after so many bytes of file content",
+    "drop-after": "cut each connection after so many bytes of file content",
+    "short-226": "end a download after so many bytes, and say 226 all the same",
+    "no-mlsd": "know neither MLSD nor MLST",
+    "no-mdtm": "know no MDTM",
+    "no-rest": "know no REST",
+    "no-epsv": "know no EPSV",
+    "no-hash": "tell no digests of files",
+    "wrong-hash": "tell wrong digests of files",
+    "odd-list": "listings hold a banner, garbage, and lines cut short",
+    "odd-names": "listings also name '../odd.csv', 'odd/name.csv' and an empty name",
+    "dos-list": "LIST as IIS writes it",
+    "lost-listing": "cut the connection in the middle of the next so many listings",
+    "foreign-pasv": "PASV tells another machine's address",
+    "no-auth-tls": "know no AUTH TLS",
+    "no-prot": "refuse PROT P",
+    "expired-certificate": "show an expired certificate after the next start",
+    "new-certificate": "show another certificate after the next start",
+    "busy": "let in at most so many connections; the others are told 421",
+    "full": "no space left after so many bytes of an upload",
+    "deny-write": "nothing may be created",
+    "deny-delete": "nothing may be removed",
+    "deny-rename": "nothing may be renamed",
+    "rename-refuses-existing": "no renaming over an existing name",
+    "lost-rename": "do the next so many renames, and cut the connection before answering",
+    "lost-before-rename": "cut the connection before the next so many renames are done",
+}
+
+Value: TypeAlias = str | float
+_KINDS = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "dir"), (stat.S_ISLNK, "OS.unix=slink:"), (stat.S_ISFIFO, "OS.unix=fifo"))
+_ODD_LINES = (b"Welcome to our new server!", b"-rw-r--r-- 1 cut", b"\x00\x01\x02", b"type=file;size=12", b"total nonsense")
+logging.getLogger("pyftpdlib").setLevel(logging.CRITICAL)
+
+
+class FtpSandbox:
+    """The server. ``users`` maps names to passwords; ``root`` is all they see. With ``tls`` nothing is said in clear."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        users: Mapping[str, str],
+        tls: bool = False,
+        implicit: bool = False,
+        certificates: Path | None = None,
+        names: tuple[str, ...] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        faults: MutableMapping[str, Value] | None = None,
+    ) -> None:
+        self.root = root.resolve()
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.users, self.tls, self.implicit = dict(users), tls or implicit, implicit
+        self.host, self.port = host, port
+        self.faults: MutableMapping[str, Value] = {} if faults is None else faults
+        self.stopping = threading.Event()
+        self.certificate: Certificate | None = None
+        self.logins = 0
+        self._names = names
+        self._certificates = certificates or self.root.parent / f"{self.root.name}-tls"
+        self._server: FTPServer | None = None
+        self._loop: IOLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{'ftps' if self.tls else 'ftp'}://{self.host}:{self.port}"
+
+    def start(self) -> Self:
+        handler: Any = type("Handler", (_TlsChannel if self.tls else _Channel,), {"sandbox": self})
+        if self.tls:
+            if self.certificate is None or self.fault("new-certificate") or self.fault("expired-certificate"):
+                self.certificate = make_certificate(
+                    self._certificates, *self._names, expired=bool(self.fault("expired-certificate"))
+                )
+            self.faults.pop("new-certificate", None)
+            handler.certfile = str(self.certificate.path)
+            handler.tls_control_required = handler.tls_data_required = True
+        handler.authorizer = DummyAuthorizer()
+        for name, password in self.users.items():
+            handler.authorizer.add_user(name, password, str(self.root), perm="elradfmwMT")
+        self.stopping.clear()
+        self._loop = IOLoop()
+        self._server = FTPServer((self.host, self.port), handler, ioloop=self._loop, backlog=100)
+        self.port = self._server.address[1]
+        self._thread = threading.Thread(target=self._serve, args=(self._server,), name="ftp sandbox", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        self.stopping.set()
+        if self._server is not None and self._thread is not None:
+            self._thread.join(10)
+            self._server.close_all()
+            self._server = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def fault(self, name: str) -> float:
+        """The value of a fault; 0 when it is off."""
+        assert name in FAULTS, name
+        return float(self.faults.get(name) or 0)
+
+    def spend(self, name: str) -> bool:
+        """True if a fault that counts down is on; takes one off."""
+        left = self.fault(name)
+        if left:
+            self.faults[name] = left - 1
+        return bool(left)
+
+    def _serve(self, server: FTPServer) -> None:
+        while not self.stopping.is_set():
+            server.serve_forever(timeout=0.05, blocking=False, handle_exit=False)
+
+
+class _Data(DTPHandler):
+    """A data connection that answers 452 when there is no space, and stands still on demand."""
+
+    def handle_error(self) -> None:
+        if getattr(self.file_obj, "full", False):
+            self._resp = ("452 No space left on device.", logging.debug)
+            self.close()
+        else:
+            super().handle_error()
+
+    def readable(self) -> bool:
+        return not getattr(self.file_obj, "stalled", False) and super().readable()
+
+    def writable(self) -> bool:
+        return not getattr(self.file_obj, "stalled", False) and super().writable()
+
+
+class _TlsData(_Data, TLS_DTPHandler):
+    pass
+
+
+class _Content:
+    """A file at the partner, counted for the faults."""
+
+    def __init__(self, path: str, mode: str, channel: _Channel) -> None:
+        self._file = open(path, mode)  # noqa: SIM115  # pyftpdlib closes it
+        self.name, self._channel, self._sandbox, self._moved = self._file.name, channel, channel.sandbox, 0
+        self.full = self.stalled = False
+
+    def read(self, count: int) -> bytes:
+        short = int(self._sandbox.fault("short-226"))
+        data = self._file.read(min(count, max(0, short - self._file.tell())) if short else count)
+        self._carried(len(data))
+        return data
+
+    def write(self, data: bytes) -> None:
+        limit = self._sandbox.fault("full")
+        if limit and self._moved + len(data) > limit:
+            self.full = True
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._file.write(data)
+        self._carried(len(data))
+
+    def _carried(self, count: int) -> None:
+        self._moved += count
+        limit, still = self._sandbox.fault("drop-after"), self._sandbox.fault("stall-after")
+        self.stalled = bool(still and self._moved > still)
+        if limit and self._moved > limit:
+            self._channel.cut()
+            raise OSError(errno.ECONNABORTED, "cut on purpose")
+
+    def seek(self, offset: int) -> None:
+        self._file.seek(offset)
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+
+class _Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
+    """The folder, never left. Links are told as links, and names are bytes."""
+
+    def open(self, filename: str, mode: str) -> Any:
+        if "r" not in mode and self.cmd_channel.sandbox.fault("deny-write"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        if os.path.lexists(filename) and not stat.S_ISREG(os.lstat(filename).st_mode):
+            raise PermissionError(errno.EACCES, "Not a regular file")
+        return _Content(filename, mode, self.cmd_channel)
+
+    def chdir(self, path: str) -> None:
+        os.listdir(path)  # pyftpdlib would change the folder of this whole process to see whether it can
+        self.cwd = self.fs2ftp(path)
+
+    def remove(self, path: str) -> None:
+        if self.cmd_channel.sandbox.fault("deny-delete"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        super().remove(path)
+
+    def rename(self, src: str, dst: str) -> None:
+        sandbox = self.cmd_channel.sandbox
+        if sandbox.fault("deny-rename"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        if sandbox.fault("rename-refuses-existing") and os.path.lexists(dst):
+            raise FileExistsError(errno.EEXIST, "File exists")
+        super().rename(src, dst)
+
+    def format_mlsx(
+        self, basedir: str, listing: Iterable[str], perms: str, facts: Any, ignore_err: bool = True
+    ) -> Iterator[bytes]:
+        for name in listing:
+            try:
+                status = os.lstat(os.path.join(basedir, name))
+            except OSError:
+                if ignore_err:
+                    continue
+                raise
+            kind = next((word for fits, word in _KINDS if fits(status.st_mode)), "OS.unix=other")
+            moment = time.strftime("%Y%m%d%H%M%S", time.gmtime(status.st_mtime))
+            unique = f"{status.st_dev:x}g{status.st_ino:x}"
+            yield f"type={kind};size={status.st_size};modify={moment};unique={unique}; ".encode() + os.fsencode(name) + b"\r\n"
+        if ignore_err:
+            yield from self._odd(b"type=file;size=3;modify=20260101000000; ")
+
+    def format_list(self, basedir: str, listing: Iterable[str], ignore_err: bool = True) -> Iterator[bytes]:
+        if not self.cmd_channel.sandbox.fault("dos-list"):
+            yield from super().format_list(basedir, listing, ignore_err)
+        else:
+            for name in listing:
+                status = os.lstat(os.path.join(basedir, name))
+                moment = time.strftime("%m-%d-%y  %I:%M%p", time.gmtime(status.st_mtime)).encode()
+                size = b"<DIR>         " if stat.S_ISDIR(status.st_mode) else b"%20d" % status.st_size
+                yield moment + b"       " + size + b" " + os.fsencode(name) + b"\r\n"
+        yield from self._odd(b"-rw-r--r--   1 u        g               3 Jan 01 00:00 ")
+
+    def _odd(self, beginning: bytes) -> Iterator[bytes]:
+        """What no honest listing holds, as far as the faults ask for it."""
+        channel = self.cmd_channel
+        if channel.sandbox.fault("odd-list"):
+            yield b"".join(line + b"\r\n" for line in _ODD_LINES)
+        if channel.sandbox.fault("odd-names"):
+            yield b"".join(beginning + name + b"\r\n" for name in (b"../odd.csv", b"odd/name.csv", b""))
+        if channel.sandbox.spend("lost-listing"):
+            channel.cut()
+
+
+class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
+    """A control connection."""
+
+    sandbox: FtpSandbox
+    dtp_handler = _Data
+    abstracted_fs = _Files
+    use_sendfile = False
+    unicode_errors = "surrogateescape"
+    auth_failed_timeout = 0
+    banner = "The sandbox."
+    proto_cmds = FTPHandler.proto_cmds | {
+        "XSHA256": {"perm": "r", "auth": True, "arg": True, "help": "Syntax: XSHA256 <SP> path (digest of a file)."}
+    }
+    _off: Mapping[str, tuple[str, ...]] = {
+        "no-mlsd": ("MLSD", "MLST"),
+        "no-mdtm": ("MDTM",),
+        "no-rest": ("REST",),
+        "no-epsv": ("EPSV",),
+        "no-hash": ("XSHA256",),
+        "no-auth-tls": ("AUTH",),
+        "no-prot": ("PROT",),
+    }
+
+    def handle(self) -> None:
+        most = self.sandbox.fault("busy")
+        if most and len(self.server.ip_map) > most:
+            self.handle_max_cons()
+            return
+        self.proto_cmds = dict(self.proto_cmds)
+        for fault, commands in self._off.items():
+            for command in commands if self.sandbox.fault(fault) else ():
+                self.proto_cmds.pop(command, None)
+        if "XSHA256" in self.proto_cmds:
+            self._extra_feats = [*self._extra_feats, "XSHA256"]
+        super().handle()
+
+    def on_login(self, username: str) -> None:
+        self.sandbox.logins += 1
+
+    def push(self, data: str) -> None:
+        super(FTPHandler, self).push(data.encode("utf-8", "surrogateescape"))
+
+    def process_command(self, cmd: str, *args: Any, **kwargs: Any) -> None:
+        self.sandbox.stopping.wait(self.sandbox.fault("slow"))
+        super().process_command(cmd, *args, **kwargs)
+
+    def respond(self, resp: str, logfun: Any = logging.debug) -> None:
+        if self.sandbox.fault("foreign-pasv") and resp.startswith("227"):
+            numbers = resp[resp.index("(") + 1 : resp.index(")")].split(",")
+            resp = f"227 Entering passive mode (203,0,113,7,{numbers[4]},{numbers[5]})."
+        super().respond(resp)
+
+    def ftp_RNTO(self, path: str) -> Any:  # noqa: N802  # pyftpdlib's names
+        if self.sandbox.spend("lost-before-rename"):
+            self.cut()
+            return None
+        if self.sandbox.spend("lost-rename"):
+            os.rename(self._rnfr, path)
+            self.cut()
+            return None
+        return super().ftp_RNTO(path)
+
+    def ftp_XSHA256(self, path: str) -> None:  # noqa: N802
+        try:
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            self.respond("550 No such file.")
+        else:
+            self.respond(f"250 {'0' * 64 if self.sandbox.fault('wrong-hash') else digest.upper()}")
+
+    def cut(self) -> None:
+        """End this connection without a word."""
+        self.close()
+
+
+class _TlsChannel(_Channel, TLS_FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
+    dtp_handler = _TlsData
+    proto_cmds = TLS_FTPHandler.proto_cmds | _Channel.proto_cmds
+
+    def handle(self) -> None:
+        if self.sandbox.implicit:
+            self.secure_connection(self.ssl_context)
+        super().handle()
