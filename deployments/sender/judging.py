@@ -153,6 +153,8 @@ class Judge:
                 fresh = frozenset([code for code in codes_seen(raw) if bench.burn(code, now)])
                 if before := bench.judged(asked.run, asked.key):
                     return before[1] if before[0] == answer_hash(raw) else CHANGED
+                if bench.heard(asked):
+                    return CHANGED  # a signature names run and number, not the key: it would be good for both
                 opening, held = bench.opening(package.digest), bench.asked(asked)
                 if opening is None or held is None or held.round != asked:
                     return NEVER_ASKED  # and asked anew, as after our state came back from a backup

@@ -419,6 +419,13 @@ class Bench:
             return None
         return row.answer, Vote.parse(json.loads(row.vote)) if row.vote else Refusal(**json.loads(row.refusal))
 
+    def heard(self, asked: Round) -> bool:
+        """True if an answer to a round of this run and number, under another key, was judged."""
+        same = (_round.c.run == _judgement.c.run) & (_round.c.round == _judgement.c.round)
+        others = (_round.c.run == asked.run, _round.c.n == asked.n, _round.c.round != asked.key)
+        found = select(_round.c.round).join(_judgement, same).where(*others).limit(1)
+        return self._connection.execute(found).first() is not None
+
     def keep(self, asked: Round, answer: str, outcome: Vote | Refusal, at: datetime) -> None:
         """Remember how a round was judged: asked again, it is answered the same."""
         row = {"run": asked.run, "round": asked.key, "package": asked.digest, "answer": answer, "at": at}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from blocks.errors import SenderError, SendRefused
 from blocks.outbound import Refusal, Vote
 from blocks.seals import signed
-from tests.sender.conftest import House
+from tests.sender.conftest import SHOWN, House
 
 
 def refused(outcome: Vote | Refusal, code: str) -> bool:
@@ -206,6 +207,19 @@ def test_a_stream_that_wants_signatures_takes_no_code_and_one_that_wants_codes_t
     assert refused(strict.judge(strict.answer(anna, house.code(anna))), "proof")
     asked, answer = lenient.next_round(), lenient.answer(anna, "")
     assert isinstance(lenient.judge({**answer, "proof": lenient.sign(answer, asked, house.keys[anna])}, asked), Vote)
+
+
+def test_a_signature_is_good_for_one_round_whatever_key_it_has(house: House) -> None:
+    anna = house.newcomer()
+    release = house.outgoing(house.package(b"a", stream="contracts"))
+    asked = release.next_round()
+    twin = replace(asked, key=f"{asked.key}x")
+    with house.client() as client:
+        client.ask(twin, SHOWN)  # kept ready by somebody who controls a worker
+    answer = release.answer(anna, "", decision="reject")
+    proof = release.sign(answer, asked, house.keys[anna])
+    assert refused(release.judge({**answer, "proof": proof}, asked), "comment")
+    assert refused(release.judge({**answer, "proof": proof, "comment": "never typed"}, twin), "answer-changed")
 
 
 def test_signatures_that_do_not_hold(house: House) -> None:
