@@ -294,13 +294,15 @@ def _error(status: int, told: Any) -> SenderError | ConfigurationError:
 def destination_of(endpoint: Endpoint, folder: str) -> Destination:
     """A folder at an endpoint, as a package names it and approvers agree to it."""
     root = getattr(endpoint, "root", None)
+    keys = [pin.rstrip("=") for pin in getattr(endpoint, "host_keys", ())]
+    certificates = [pin.upper() for pin in getattr(endpoint, "certificates", ())]
     return Destination(
         protocol=endpoint.protocol,
         host=getattr(endpoint, "host", ""),
         port=getattr(endpoint, "port", 0),
         user=getattr(endpoint, "username", ""),
         path=folder if root is None else f"{root}/{folder}",
-        key_fingerprint=" ".join(sorted(pin.rstrip("=") for pin in getattr(endpoint, "host_keys", ()))),
+        key_fingerprint=" ".join(sorted([*keys, *certificates])),
     )
 
 

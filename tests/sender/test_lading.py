@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from blocks.endpoints.ftp import Ftps
 from blocks.endpoints.sftp import Sftp
 from blocks.errors import SendRefused
 from blocks.outbound import DestinationTerms
@@ -60,3 +61,12 @@ def test_what_a_template_gives_is_a_place_of_the_profile(template: str) -> None:
 )
 def test_what_a_template_cannot_give_is_none(template: str, folder: str) -> None:
     assert not fits(template, folder)
+
+
+def test_a_pinned_certificate_is_shown_to_approvers_and_held_against_the_server() -> None:
+    pin = "SHA256" + ":0a" * 32
+    drop = Ftps(host="ftp.acme.example", username="acme", password="env:X", certificates=(pin,))
+    place = destination_of(drop, "/in")
+    assert place.key_fingerprint == "SHA256" + ":0A" * 32, "as a session tells what the server shows"
+    terms = [DestinationTerms(endpoint="drop", folder="/in")]
+    assert place_of(package(destinations=(place,)), place, terms, {"drop": drop}).pins == {place.key_fingerprint}
