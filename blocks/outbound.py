@@ -214,14 +214,20 @@ class SignoffPolicy(Terms):
     expires_after: timedelta = Field(
         default=timedelta(days=14), gt=timedelta(0), description="From the first asking; then the release ends, unsent"
     )
-    calendar: Slug | None = Field(default=None, description="Only time on its business days counts; empty: every day does")
-    remind_after: timedelta | None = Field(default=None, gt=timedelta(0), description="From the first asking")
+    calendar: Slug | None = Field(default=None, description="Not there yet: only time on its business days counts")
+    remind_after: timedelta | None = Field(default=None, gt=timedelta(0), description="Not there yet: from the first asking")
 
     @model_validator(mode="after")
     def _stages_differ(self) -> Self:
         names = [stage.name.casefold() for stage in self.stages]
         if len(set(names)) != len(names):
             raise ValueError("two stages have the same name")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_promised(self) -> Self:
+        if self.calendar is not None or self.remind_after is not None:
+            raise ValueError("business days and reminders are not there yet: leave out 'calendar' and 'remind_after'")
         return self
 
     @property

@@ -221,6 +221,16 @@ def outbound(**changed: Any) -> dict[str, Any]:
             {"signoff": {"proof": "code", "stages": [stage("a", 0)]}}, "greater than or equal to 1", id="a quorum of none"
         ),
         pytest.param({"signoff": {"stages": [stage("a")]}}, "required", id="no word about the proof"),
+        pytest.param(
+            {"signoff": {"proof": "code", "stages": [stage("a")], "calendar": "berlin"}},
+            "business days .* are not there yet",
+            id="a calendar that nobody would look into",
+        ),
+        pytest.param(
+            {"signoff": {"proof": "code", "stages": [stage("a")], "remind_after": "P1D"}},
+            "reminders are not there yet",
+            id="a reminder that nobody would send",
+        ),
         pytest.param({"typo": 1}, "Extra inputs", id="a typo"),
     ],
 )
