@@ -34,7 +34,7 @@ from blocks.catalog import ENDPOINTS, REPOSITORIES
 from blocks.chosen import Chosen
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError
-from blocks.outbound import Outbound, PeopleFile, Policies
+from blocks.outbound import FourEyes, Outbound, PeopleFile, Policies
 from blocks.repositories.base import Repository
 from blocks.reviewed import Problem, nearest
 from blocks.stanza import Deployment
@@ -143,8 +143,8 @@ class PartnerProfile(Terms):
     @model_validator(mode="wrap")
     @classmethod
     def _endpoints_exist(cls, given: Any, handler: ModelWrapValidatorHandler[PartnerProfile]) -> PartnerProfile:
-        """Every stream's endpoint is there; asked of what was written, so that it is told along with all other problems."""
-        valid: PartnerProfile = reviewed.beside(_lost_endpoints(given), given, handler)
+        """Every stream's endpoint is there, and good enough; asked of what was written, so that it is told along with all else."""
+        valid: PartnerProfile = reviewed.beside([*_lost_endpoints(given), *_weak_endpoints(given)], given, handler)
         return valid
 
     @property
@@ -196,6 +196,24 @@ def _lost_endpoints(given: Any) -> Iterator[Problem]:
             wanted = _told(place, "endpoint")
             if isinstance(wanted, str) and wanted not in endpoints:
                 yield Problem(("streams", name, *loc, "endpoint"), f"no such endpoint; {nearest(wanted, endpoints)}")
+
+
+def _weak_endpoints(given: Any) -> Iterator[Problem]:
+    """Streams that release only what proven people ask for, and would send it where anybody on the way can change it."""
+    endpoints = _mapping(given, "endpoints")
+    for name, stream in _mapping(given, "streams").items():
+        destinations, four_eyes = _told(stream, "destinations"), _told(_told(stream, "signoff"), "four_eyes")
+        if four_eyes != FourEyes.PROVEN or not isinstance(destinations, list | tuple):
+            continue
+        for number, destination in enumerate(destinations):
+            endpoint = endpoints.get(str(_told(destination, "endpoint")))
+            kind = ENDPOINTS.get(str(_told(endpoint, "protocol")))
+            if kind is not None and not kind.protected:
+                loc: reviewed.Loc = ("streams", name, "destinations", number, "endpoint")
+                protocol = f"plain {kind.protocol.upper()}"
+                yield Problem(
+                    loc, f"is {protocol}: a stream with 'four_eyes: proven' goes only where nobody on the way can change it"
+                )
 
 
 def _told(given: Any, key: str) -> Any:

@@ -112,6 +112,8 @@ class Endpoint(Block, ABC):
 
     protocol: ClassVar[str]
     """The word in the profile that chooses this back-end."""
+    protected: ClassVar[bool] = True
+    """False: on the way to it, anybody may read and change what we send."""
 
     timeout_seconds: float = Field(default=30.0, gt=0, description="Longest wait for any single answer, in seconds")
 

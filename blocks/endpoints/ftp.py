@@ -128,6 +128,7 @@ class Ftp(_FtpServer):
     _block_type_name: ClassVar[str | None] = "Countersign FTP endpoint (in clear)"
     _block_type_slug: ClassVar[str | None] = "countersign-ftp"
     protocol: ClassVar[str] = "ftp"
+    protected: ClassVar[bool] = False
 
     unprotected: Literal["accepted"] = Field(
         description="Must say 'accepted': the password and all files travel readable and changeable by anyone on the way"

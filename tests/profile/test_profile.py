@@ -297,6 +297,15 @@ def test_a_package_is_frozen_under_what_its_stream_uses(write: Write, old: str, 
     assert (digests(TWO_WAYS.replace(old, new)) != digests(TWO_WAYS)) is voids
 
 
+def test_a_stream_with_proven_requesters_never_goes_over_plain_ftp(write: Write) -> None:
+    spare = next(line for line in TWO_WAYS.splitlines() if "b.example" in line)
+    plain = "      { protocol: ftp, host: b.example, username: u, password: env:G, unprotected: accepted }"
+    weak = TWO_WAYS.replace(spare, plain)
+    assert load_partner("globex", write(weak)), "other streams may, where it was agreed"
+    with pytest.raises(ConfigurationError, match=r"kits.*plain FTP"):
+        load_partner("globex", write(weak.replace("groups: [design] }]", "groups: [design] }], four_eyes: proven")))
+
+
 def test_terms_are_json_without_what_prefect_adds(write: Write) -> None:
     profile = load_partner("globex", write(GLOBEX))
     assert profile.digest == digest_of(json.loads(json.dumps(profile.terms)))
