@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from blocks.canonical import canonical, iso, sha256
 from blocks.errors import ChainBroken
 from blocks.values import Stage
 
@@ -57,29 +58,6 @@ class Link:
         """The canonical text, parsed."""
         found: dict[str, Any] = json.loads(self.record)
         return found
-
-
-def iso(moment: datetime) -> str:
-    """The one way we write a moment: UTC, microseconds, ``Z``; it sorts as text."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def canonical(value: Any) -> str:
-    """The one way we write JSON that is hashed or signed. Raises ``ValueError`` for what JSON does not have."""
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False, default=_plain)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} is not a JSON value; write it as text or a number first")
-
-
-def sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def once_key(once: str | None) -> str | None:

@@ -33,7 +33,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeEngine
 
-from blocks.chain import iso
+from blocks.canonical import iso
 from blocks.errors import ConfigurationError, LedgerError, LedgerUnreachable
 
 ROWS = 5000

@@ -56,6 +56,7 @@ from sqlalchemy import (
 )
 
 from blocks import chain
+from blocks.canonical import canonical, iso, sha256
 from blocks.chain import CaseState, Index, Link, folded, indexed, once_key
 from blocks.database import Database, Instant, Key, Kind, chunks
 from blocks.errors import ChainBroken, LeaseLost, LedgerError, LedgerUnreachable
@@ -692,11 +693,11 @@ class Ledger:
                 return None
             root, _ = self._root(connection, first, last)
             at = self._db.now(connection)
-        record = chain.canonical(
+        record = canonical(
             {
                 "v": chain.VERSION,
                 "number": before.number + 1 if before else 1,
-                "at": chain.iso(at),
+                "at": iso(at),
                 "first": first,
                 "last": last,
                 "root": root,
@@ -704,7 +705,7 @@ class Ledger:
                 "key": key_id,
             }
         )
-        made = Checkpoint(before.number + 1 if before else 1, record, chain.sha256(record), sign(record.encode("ascii")))
+        made = Checkpoint(before.number + 1 if before else 1, record, sha256(record), sign(record.encode("ascii")))
         with self._db.write() as connection:
             self._db.lock(connection, _RECORD)
             newest = connection.execute(select(func.coalesce(func.max(_checkpoint.c.number), 0))).scalar_one()

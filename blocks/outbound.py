@@ -21,7 +21,7 @@ import re
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -29,6 +29,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
+# Given on: whoever reads a package or a vote writes its text in the same way.
+from blocks.canonical import canonical as canonical
+from blocks.canonical import iso as iso
+from blocks.canonical import sha256 as sha256
 from blocks.values import Classification, Exists, Limits, Proof, Slug, Target, Terms, name_b64, shown
 
 NAMESPACE = "release@countersign"
@@ -36,26 +40,6 @@ NAMESPACE = "release@countersign"
 
 MOST_CHOICES = 50
 """Files of a package from which some may be left out in the form; larger packages go whole or not at all."""
-
-
-def canonical(value: Any) -> str:
-    """The one way we write JSON that is hashed, signed or sealed. Raises ``ValueError`` for what JSON does not have."""
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    except (TypeError, RecursionError) as error:
-        raise ValueError(f"cannot be written as JSON: {error}") from error
-
-
-def sha256(text: str) -> str:
-    """Of a canonical text, in hex."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def iso(moment: datetime) -> str:
-    """The one way we write a moment. Raises ``ValueError`` for one without a zone."""
-    if moment.tzinfo is None:
-        raise ValueError(f"{moment} has no time zone")
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 # --------------------------------------------------------------------------------------------- templates

@@ -248,7 +248,7 @@ def test_signatures_that_do_not_hold(house: House) -> None:
 
 
 def test_checkpoints_are_sealed_and_nothing_that_looks_like_a_vote(house: House) -> None:
-    from blocks.chain import canonical
+    from blocks.canonical import canonical
 
     anna = house.newcomer()
     release = house.outgoing(house.package(b"a"))
