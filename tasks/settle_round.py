@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from blocks.outbound import Refusal, Round, Vote
+from blocks.values import shown
 from tasks.order import Order, sender
 from tasks.retrying import task
 from tasks.rules.packing import Voided
@@ -175,15 +176,16 @@ def _text(at: datetime | None) -> str | None:
 
 
 def _decide(order: Order) -> None:
-    """What ends a release without sending it."""
+    """What ends a release without sending it, or without sending the rest: votes can be lost after a part of it has gone."""
     now = order.standing()
-    why = next((vote.comment for vote in reversed(now.votes) if not vote.decision.approves), "")
+    why = shown(next((vote.comment for vote in reversed(now.votes) if not vote.decision.approves), ""))
+    unsent = "nothing was sent" if order.last("sending") is None else "nothing more is sent"
     if now.status is Status.REJECTED:
-        order.close("Rejected", f"order {order.id} was rejected: {why}. Nothing was sent")
+        order.close("Rejected", f"order {order.id} was rejected: {why}; {unsent}")
     elif now.status is Status.CHANGES:
-        order.close("Changes requested", f"order {order.id}: {why}. Nothing was sent; the corrected package is a new order")
+        order.close("Changes requested", f"order {order.id}: {why}; {unsent}, the corrected package is a new order")
     elif now.status is Status.EXPIRED:
-        order.close("Expired", f"order {order.id} was not signed off until {now_deadline(order)}; nothing was sent")
+        order.close("Expired", f"order {order.id} was not signed off until {now_deadline(order)}; {unsent}")
     if not order.open:
         order.tell(now.status.value.replace(" ", "-"), owner=order.agreed.terms.owner)
 

@@ -332,7 +332,12 @@ def test_case_17_a_rejection_says_why_and_ends_it(release_world: ReleaseWorld) -
     release.start()
     assert release.sign(bea, decision="reject") is None
     assert release.last("answered")["refusal"]["code"] == "comment"
-    assert_named(release.sign(ann, decision="reject", comment="last year's prices"), "Rejected")
+    ended = release.sign(ann, decision="reject", comment="last year's\u202e\x00prices")
+    assert_named(ended, "Rejected")
+    assert (
+        ended is not None
+        and ended.message == f"order {release.id} was rejected: last year's\\u202e\\x00prices; nothing was sent"
+    )
     assert release.received == {}
     assert_named(release.go(), "Rejected")
 
