@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.input import RunInput
 from prefect.settings import PREFECT_UI_URL
-from pydantic import Field, create_model
+from pydantic import Field, WithJsonSchema, create_model
 
 from blocks.ledger import Recorded
 from blocks.outbound import Package, Round
@@ -145,7 +145,8 @@ def _told_by_the_classic_ui(text: str) -> Callable[[dict[str, Any]], None]:
 
 
 def _one_of(choices: tuple[str, ...]) -> Any:
-    return Literal[choices]
+    """A choice. Of a single one pydantic makes a constant, which the classic UI does not let anybody fill in."""
+    return Annotated[Literal[choices], WithJsonSchema({"type": "string", "enum": list(choices)})]
 
 
 def announce(order: Order, now: Standing | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 
 from blocks.errors import LeaseLost, RepositoryError
@@ -21,6 +22,7 @@ from tasks.connections import ledger, repository_session, spool
 from tasks.order import Order, parted, sender
 from tasks.retrying import task
 from tasks.rules.certificate import certificate, certificate_hash, certificate_name, page, weakest
+from tasks.rules.dialog import arrivals
 from tasks.rules.filing import render
 
 
@@ -67,6 +69,7 @@ def part(order: Order) -> None:
 def finish(order: Order, arrived: Sequence[Arrived]) -> None:
     """Delivered, proven and certified: the order is done."""
     files = [file for one in arrived for file in one.files]
+    create_markdown_artifact(arrivals(order.matter.package, files), key=f"delivered-{order.journey}")
     collected = sum(file.collected for file in files)
     told = sum(file.said is not None for file in files)
     name = "Delivered" + (f", {collected} collected before proof" if collected else "")

@@ -12,6 +12,7 @@ from prefect.events import emit_event
 from prefect.states import Completed
 
 from tasks.consignment import Agreed, Consignment, Row
+from tasks.rules.literal import literal
 from tasks.rules.outcome import state_name, summary
 
 SHOWN = 1000
@@ -33,10 +34,10 @@ def publish(agreed: Agreed, rows: Sequence[Row]) -> None:
     create_table_artifact(
         table=[
             {
-                "file": row.file,
+                "file": literal(row.file),
                 "outcome": row.outcome,
-                "reason": row.reason,
-                "repository id": row.repository_id,
+                "reason": literal(row.reason),
+                "repository id": literal(row.repository_id),
                 "journey": row.journey,
             }
             for row in sorted(rows, key=_attention)[:SHOWN]

@@ -21,10 +21,11 @@ from prefect.states import Completed, Scheduled
 
 from blocks.ledger import Entry, Lease, Recorded
 from blocks.settings import settings
-from blocks.values import Stage, shown
+from blocks.values import Stage
 from tasks.compare import Watched, begun_without_order, found_key, look_again, watch
 from tasks.connections import ledger
 from tasks.retrying import task
+from tasks.rules.literal import literal
 from tasks.rules.reconcile import Finding, Remedy, state_name, untaken
 
 MIRRORS, RUNS = "sweep.mirrors", "sweep.runs"
@@ -203,10 +204,10 @@ def report(rows: Sequence[Row]) -> State:
         create_table_artifact(
             table=[
                 {
-                    "order": shown(row.order),
+                    "order": literal(row.order),
                     "finding": row.finding.code,
-                    "what": row.finding.message,
-                    "done": row.done,
+                    "what": literal(row.finding.message),
+                    "done": literal(row.done),
                     "run": row.run,
                 }
                 for row in rows[:SHOWN]

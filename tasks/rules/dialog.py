@@ -1,8 +1,6 @@
 """What an approver sees: the form's text, its choices, the full list behind it, the run's name and tags.
 
-The text is Markdown, rendered by two UIs of Prefect that load images and make links of whatever looks like one. So every text from
-outside stands in a code span: the one place where Markdown knows neither markup, links nor HTML (CommonMark 0.31, 6.1), and
-where no extension looks for addresses. Control characters, bidi marks and odd blanks are written out.
+The text is Markdown, rendered by two UIs of Prefect: every text from outside stands in a code span (see ``tasks.rules.literal``).
 
 Prefect's classic UI shrinks the form's text to nothing when form and text are together higher than its window; so the same text
 stands in the first field's description too, in a place of the schema where only that UI looks (see ``tasks.ask``).
@@ -18,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from blocks.outbound import (
     Decision,
+    Delivered,
     Matter,
     Meaning,
     Outbound,
@@ -29,9 +28,10 @@ from blocks.outbound import (
     SignoffProof,
     Vote,
     sha256,
-    shortened,
 )
 from blocks.values import Finding, Severity, shown
+from tasks.rules.certificate import link_words, ticks, weakest
+from tasks.rules.literal import cell, code, words
 from tasks.rules.policy import Standing
 from tasks.rules.signing import DIGITS_PATTERN, PROOF_PATTERNS
 
@@ -39,44 +39,13 @@ MOST_LINES = 40
 """The dialog stays below this many lines, whatever is in the package."""
 
 _FILES, _DESTINATIONS, _FINDINGS, _NAMES = 6, 3, 2, 6
-_LONGEST = 80
-_WIDEST = 53
-"""Characters in a code span that stand in one line of both dialogs. More without a place to break at would be cut off at the edge."""
 
 _PROOFS = {
     SignoffProof.CODE: "The six digits that your phone shows now",
     SignoffProof.SIGNATURE: "The line that 'countersign sign' prints on your own machine",
 }
 
-# --------------------------------------------------------------------------------------------- text from outside
-
-
-def code(text: str, most: int = _LONGEST, unbroken: int = _WIDEST) -> str:
-    """Text from outside as a code span: shown literally, its middle left out if it is long, and of each long part without a break.
-
-    >>> code("<img src=x>"), code("a`b"), code("")
-    ('`<img src=x>`', '``a`b``', '–')
-    """
-    plain = shortened("".join(char if char == "\\" else shown(char) for char in text), most)
-    # Browsers break lines there; the last stands for what was left out already.
-    plain = re.sub(r"[^ /…-]+", lambda part: shortened(part[0], unbroken), plain)
-    if not plain:
-        return "–"
-    fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", plain)), default=0))
-    # A blank inside the fence is taken off again by the renderer, on both sides or not at all.
-    pad = " " if plain[0] in "` " or plain[-1] in "` " else ""
-    return f"{fence}{pad}{plain}{pad}{fence}" if plain.strip() else f"{fence}{plain}{fence}"
-
-
-def cell(text: str, most: int = 300) -> str:
-    """The same for a table's cell, where a bar would end it."""
-    return code(text.replace("|", "\\x7c"), most, most)
-
-
-def words(text: str) -> str:
-    """Reviewed text, as of a person's name: plain if it is nothing but words, else a code span."""
-    harmless = all(char.isalnum() or char in " ,.'’-" for char in text) and not re.search(r"\.\S|^\W|  ", text)
-    return text if harmless and text and len(text) <= _LONGEST else code(text)
+# --------------------------------------------------------------------------------------------- sizes and times
 
 
 def size(count: int) -> str:
@@ -333,6 +302,24 @@ def _listing(package: Package, checked: Checked | None) -> Iterator[str]:
         for finding in checked.findings:
             where = f"{cell(finding.file, 1000)} | {'' if finding.row is None else finding.row} | {cell(finding.column or '')}"
             yield f"| {finding.severity.value} | {where} | {cell(finding.message, 1000)} | {cell(finding.fix, 1000)} |"
+
+
+def arrivals(package: Package, delivered: Sequence[Delivered]) -> str:
+    """The artifact of what arrived, in Markdown: approved = read = sent = found, document by document, and the weakest of the proofs."""
+    return "\n".join(_arrivals(package, delivered)) + "\n"
+
+
+def _arrivals(package: Package, delivered: Sequence[Delivered]) -> Iterator[str]:
+    yield f"# Delivered: package `{package.digits}`"
+    yield ""
+    yield f"Order {code(package.order)}, {len(delivered)} placed; weakest proof: **{weakest(delivered)}**"
+    yield ""
+    yield "| name at the partner | destination | approved = read | read = sent | sent = found | how we know |"
+    yield "|---|---:|:---:|:---:|:---:|---|"
+    for file in delivered:
+        told = ticks(file)
+        marks = " | ".join("✓" if holds else "–" for holds in (told.read, told.sent, told.found))
+        yield f"| {cell(shown(file.name), 2000)} | {file.destination + 1} | {marks} | {link_words(file)} |"
 
 
 def rows(package: Package) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,16 +15,16 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from blocks.outbound import Decision, Destination, Meaning, PackageFile, Requester, SignoffProof
-from blocks.values import Finding, Severity, shown
+from blocks.outbound import Decision, Delivered, Destination, Meaning, PackageFile, Requester, SignoffProof
+from blocks.values import Finding, Proof, Severity, shown
 from tasks.ask import _form
+from tasks.rules.certificate import link_words
 from tasks.rules.dialog import (
     MOST_LINES,
     Checked,
     Form,
-    cell,
+    arrivals,
     changes,
-    code,
     form,
     grouped,
     listing,
@@ -31,8 +32,8 @@ from tasks.rules.dialog import (
     rows,
     run_name,
     size,
-    words,
 )
+from tasks.rules.literal import cell, code, literal, words
 from tasks.rules.signing import parse_answer
 from tests.rules.signoff.world import (
     NOON,
@@ -107,6 +108,14 @@ def test_01_the_field_that_the_classic_ui_shows_holds_the_same_text() -> None:
     (classic,) = decision["allOf"]
     assert classic["description"] == one.in_field and classic["enum"] == list(one.decisions)
     assert "decision" in schema["required"] and next(iter(schema["properties"])) == "decision"
+
+
+def test_the_only_approver_can_be_chosen() -> None:
+    about, under = matter(), terms(stage("legal"))
+    one = form(about, under, people(), stands(about, under), asked(about), partner="ACME", checked=CHECKED)
+    assert one.approvers == ("eve",)
+    approver = _form(one).model_json_schema()["properties"]["approver"]
+    assert approver["enum"] == ["eve"] and "const" not in approver
 
 
 def test_04_the_first_line_says_why_the_last_answer_did_not_count() -> None:
@@ -337,6 +346,33 @@ def test_a_code_span_is_one_span_with_the_text_in_it(text: str) -> None:
     assert [token.type for token in flat(row)].count("td_open") == 2
 
 
+PLAIN = {"paragraph_open", "paragraph_close", "inline", "text", "code_inline"}
+
+
+@given(nasty | st.text(max_size=30) | st.text("ab1. _-+=()w:/?,;'\"é", max_size=12))
+@example("1. a")
+@example("_a_ b_c")
+@example("www.a.b http://a.b")
+@settings(max_examples=300, deadline=None)
+def test_a_cell_of_a_table_artifact_reads_the_same_as_markdown_and_as_text(text: str) -> None:
+    made = literal(text)
+    tokens = [token for token in flat(made) if token.children is None or token.type != "inline"]
+    assert {token.type for token in flat(made)} <= PLAIN
+    if made == text:
+        assert "".join(token.content for token in tokens) == text
+        assert not re.search(r"://|www\.|@", text, re.IGNORECASE), "an address becomes a link"
+    else:
+        assert [token.type for token in tokens].count("code_inline") == 1 and "text" not in {token.type for token in tokens}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["prices_2026-11-20.csv", "Row 7: the price is negative", "bolt (M8).pdf", "Größe 10%", "already filed as 4711; see it"],
+)
+def test_an_ordinary_cell_stands_as_it_is(text: str) -> None:
+    assert literal(text) == text
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -363,6 +399,18 @@ def test_the_full_list_has_every_document() -> None:
     assert text.count("| `") >= 1000
     assert "| 1000 | `999.csv` |" in text
     assert rows(package())[2]["name"] == "c.csv"
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_what_arrived_is_shown_literally_with_its_ticks(name: str) -> None:
+    digest = "0" * 64
+    placed = Delivered(0, as_bytes(name), b"b.csv", digest, digest, digest, Proof.READ_BACK, digest, NOON)
+    gone = replace(placed, proof=Proof.UNVERIFIABLE, proven=None, collected=True)
+    text = arrivals(package(), (placed, gone))
+    assert_harmless(text)
+    assert [row.count("✓") for row in text.splitlines()[-2:]] == [3, 2]
+    assert shown(as_bytes(name)).replace("|", "\\x7c") in spans(text)
+    assert link_words(gone) in text.splitlines()[2]
 
 
 def test_a_proven_requester_is_told_apart() -> None:
