@@ -1,0 +1,312 @@
+"""An approver's browser: real Chromium on both of Prefect's UIs, with a record of every address that it asked for.
+
+Playwright keeps an event loop running in its thread, which Prefect's own calls would take for theirs: so it has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import ClassVar, Concatenate, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from playwright.sync_api import BrowserContext, FloatRect, Locator, sync_playwright
+
+from tests.servers import need
+
+CHROMIUM = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
+)
+"""How Chromium is started here: no sandbox (tests run as root), and no word to the internet."""
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+PATIENCE = 90_000
+"""Milliseconds until something must have happened; a busy machine takes its time."""
+
+VISIBLE = """root => {
+  const seen = [], walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT), range = document.createRange();
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    range.selectNodeContents(node);
+    const boxes = [...range.getClientRects()].filter(box => box.width > 2 && box.height > 2);
+    const block = node.parentElement.closest("p, li, td, label, button, h1, h2, h3, div");
+    const onTop = (x, y) => block.contains(document.elementFromPoint(x, y));
+    const whole = box => onTop(box.left + 1, box.top + box.height / 2) && onTop(box.right - 1, box.top + box.height / 2);
+    if (node.data.trim() && boxes.length && boxes.every(whole)) seen.push(node.data);
+  }
+  return seen.join(" ");
+}"""
+"""The texts that a person sees now: of some size, in the window, not cut off at either end, and with nothing above them."""
+
+
+def in_its_thread(
+    method: Callable[Concatenate[Window, Given], Result],
+) -> Callable[Concatenate[Window, Given], Result]:
+    @wraps(method)
+    def call(self: Window, /, *given: Given.args, **named: Given.kwargs) -> Result:
+        return self.thread.submit(method, self, *given, **named).result()
+
+    return call
+
+
+class Chromium:
+    """One browser for many windows."""
+
+    def __init__(self, thread: ThreadPoolExecutor, session: BrowserContext) -> None:
+        self.thread, self.session = thread, session
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[Chromium]:
+        program = need("chromium", "chromium")
+        with ThreadPoolExecutor(1, "chromium") as thread:
+            playwright = thread.submit(sync_playwright().start).result()
+            try:
+                browser = thread.submit(
+                    playwright.chromium.launch, executable_path=program, args=CHROMIUM, timeout=PATIENCE
+                ).result()
+                # One session, so that the UIs' own programs are fetched once.
+                yield cls(thread, thread.submit(browser.new_context).result())
+                thread.submit(browser.close).result()
+            finally:
+                thread.submit(playwright.stop).result()
+
+
+class Window(ABC):
+    """One window, as high as a common screen leaves it, and the dialog in it."""
+
+    tolerated: ClassVar[frozenset[str]] = frozenset()
+    """Hosts that this UI asks for by itself, whatever it shows."""
+
+    def __init__(self, chromium: Chromium, origin: str, width: int = 1440, height: int = 900) -> None:
+        self.thread, self.origin, self.asked = chromium.thread, origin, list[str]()
+        self._open(chromium.session, width, height)
+
+    @in_its_thread
+    def _open(self, session: BrowserContext, width: int, height: int) -> None:
+        self.page = session.new_page()
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.set_default_timeout(PATIENCE)
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("websocket", lambda socket: self.asked.append(socket.url))
+
+    @in_its_thread
+    def close(self) -> None:
+        self.page.close()
+
+    @property
+    def strangers(self) -> set[str]:
+        """What was asked of anybody but the Prefect server."""
+        own = urlsplit(self.origin).netloc
+        told = [urlsplit(url.removeprefix("blob:")) for url in self.asked]
+        return {one.geturl() for one in told if one.scheme != "data" and one.netloc not in {own, *self.tolerated}}
+
+    @in_its_thread
+    def go(self, path: str, sign: str) -> str:
+        """Open an address of this UI and wait until a text is there; all text of the page."""
+        self.page.goto(self.origin + self.path(path))
+        self.page.get_by_text(sign).first.wait_for()
+        return self.page.locator("body").inner_text()
+
+    @in_its_thread
+    def show(self, url: str, sign: str) -> None:
+        """Open any address."""
+        self.page.goto(url)
+        self.page.get_by_text(sign).first.wait_for()
+
+    @in_its_thread
+    def picture(self, path: Path, clip: FloatRect | None = None) -> None:
+        """Take a picture once the page has drawn itself: nothing tells when it has."""
+        self.page.wait_for_timeout(2000)
+        self.page.screenshot(path=path, clip=clip)
+
+    @in_its_thread
+    def open_dialog(self, run: UUID | None) -> float:
+        """Open the page of a waiting run, and its form; seconds from the click until the form was there."""
+        self.page.goto(self.origin + self.path(f"/runs/flow-run/{run}"))
+        self._prepare()
+        began = time.monotonic()
+        self._resume()
+        self._field("decision").wait_for()
+        return time.monotonic() - began
+
+    @in_its_thread
+    def visible(self) -> str:
+        """What is to be seen of the dialog without scrolling."""
+        return self._plain(self._dialog.evaluate(VISIBLE))
+
+    @in_its_thread
+    def text(self) -> str:
+        """All that is to be seen of the dialog by somebody who scrolls down."""
+        box = self._dialog.evaluate_handle(
+            "root => [root, ...root.querySelectorAll('*')].find(e => e.scrollHeight > e.clientHeight + 20"
+            " && ['auto', 'scroll'].includes(getComputedStyle(e).overflowY) && e.clientHeight > 100) ?? root"
+        )
+        seen = []
+        for _ in range(50):
+            seen.append(self._plain(self._dialog.evaluate(VISIBLE)))
+            before = box.evaluate("e => e.scrollTop")
+            if box.evaluate("e => { e.scrollTop += e.clientHeight / 2; return e.scrollTop }") == before:
+                break
+        return "\n".join(seen)
+
+    @in_its_thread
+    def markup(self) -> set[str]:
+        """What the page is made of: names of elements, with the attributes that lead somewhere or run something."""
+        acts = "one => /^(href|src|srcset|xlink:href|data|action|on.*)$/.test(one.name)"
+        made = (
+            f"e => [e.tagName, ...Array.from(e.attributes).filter({acts}).map(one => `${{one.name}}=${{one.value}}`)].join(' ')"
+        )
+        return set(self.page.locator("body *").evaluate_all(f"all => all.map({made})"))
+
+    @in_its_thread
+    def fill(self, **answers: str | list[str]) -> None:
+        """Fill in the form by mouse and keyboard."""
+        for name, answer in answers.items():
+            if name in ("decision", "approver", "meaning", "left_out"):
+                for one in [answer] if isinstance(answer, str) else answer:
+                    self._choose(name, one)
+            else:
+                self._field(name).locator("textarea").fill(str(answer))
+
+    @in_its_thread
+    def offered(self, name: str) -> list[str]:
+        """What can be chosen in a field."""
+        self._unfold(name)
+        found = self._options.all_inner_texts()
+        self.page.keyboard.press("Escape")
+        return [one.strip() for one in found]
+
+    @in_its_thread
+    def submit(self) -> None:
+        """Send the form, and wait until it is gone."""
+        self._send()
+        self._dialog.wait_for(state="hidden")
+
+    @in_its_thread
+    def submit_refused(self) -> str:
+        """Send a form that Prefect does not take; what it says."""
+        self._send()
+        said = self._complaints.first
+        said.wait_for()
+        return said.inner_text()
+
+    @staticmethod
+    def _plain(text: str) -> str:
+        return re.sub(r"\s+", " ", text)
+
+    def _send(self) -> None:
+        self._dialog.get_by_role("button", name=self.submits, exact=True).click()
+
+    def _choose(self, name: str, option: str) -> None:
+        self._unfold(name)
+        self._options.get_by_text(option, exact=True).click()
+
+    def _field(self, name: str) -> Locator:
+        title = re.compile(rf"^\s*{name.replace('_', ' ')}(\s*\(Optional\))?\s*$", re.IGNORECASE)
+        return self._dialog.locator(self.fields).filter(has=self.page.locator(self.labels).filter(has_text=title))
+
+    submits: ClassVar[str]
+    fields: ClassVar[str]
+    labels: ClassVar[str]
+
+    @abstractmethod
+    def path(self, path: str) -> str:
+        """The address of a page in this UI."""
+
+    @property
+    @abstractmethod
+    def _dialog(self) -> Locator: ...
+
+    @property
+    @abstractmethod
+    def _options(self) -> Locator: ...
+
+    @property
+    @abstractmethod
+    def _complaints(self) -> Locator: ...
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Bring the button that opens the form into sight."""
+
+    @abstractmethod
+    def _resume(self) -> None:
+        """Press it."""
+
+    @abstractmethod
+    def _unfold(self, name: str) -> None:
+        """Show what can be chosen in a field."""
+
+
+class Classic(Window):
+    """The UI at ``/``."""
+
+    submits, fields, labels = "Submit", ".schema-form-property", ".schema-form-property__label"
+
+    def path(self, path: str) -> str:
+        return path
+
+    @property
+    def _dialog(self) -> Locator:
+        return self.page.locator(".p-modal__card")
+
+    @property
+    def _options(self) -> Locator:
+        return self.page.locator(".p-select-option")
+
+    @property
+    def _complaints(self) -> Locator:
+        return self._dialog.locator(".p-label__message")
+
+    def _prepare(self) -> None:
+        self.page.get_by_role("button", name="Resume", exact=True).wait_for()
+
+    def _resume(self) -> None:
+        self.page.get_by_role("button", name="Resume", exact=True).click()
+
+    def _unfold(self, name: str) -> None:
+        self._field(name).locator(".p-select button").first.focus()
+        self.page.keyboard.press("ArrowDown")
+        self._options.first.wait_for()
+
+
+class Newer(Window):
+    """The UI at ``/v2``."""
+
+    submits, fields, labels = "Resume", "div.group", "label"
+    tolerated = frozenset({"sr-client-cfg.amplitude.com"})  # tried with analytics off too; see docs/ops.md
+
+    def path(self, path: str) -> str:
+        return f"/v2{path}"
+
+    @property
+    def _dialog(self) -> Locator:
+        return self.page.locator("[role=dialog][data-slot=dialog-content]")
+
+    @property
+    def _options(self) -> Locator:
+        return self.page.get_by_role("option")
+
+    @property
+    def _complaints(self) -> Locator:
+        return self.page.locator("[data-sonner-toast][data-type=error]")
+
+    def _prepare(self) -> None:
+        self.page.locator("button[aria-haspopup=menu]").last.click()
+
+    def _resume(self) -> None:
+        self.page.get_by_role("menuitem", name="Resume").click()
+
+    def _unfold(self, name: str) -> None:
+        self._field(name).locator("button[aria-haspopup=listbox]").click()
+        self._options.first.wait_for()
