@@ -383,7 +383,7 @@ class FtpSession(EndpointSession):
             final = await wire.path(place, file.name)
             if reason := _taken(await wire.facts(final), exists):
                 return Missed(wanted, Outcome.EXISTS, reason)
-            temporary = temporary_name()
+            temporary = temporary_name(file.name)
             hidden = await wire.path(place, temporary)
             self._temporaries.add((folder, temporary))
             missed = await self._store(wire, file, hidden, wanted)
