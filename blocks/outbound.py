@@ -38,6 +38,9 @@ from blocks.values import Classification, Exists, Limits, Proof, Slug, Target, T
 NAMESPACE = "release@countersign"
 """Of our SSH signatures (``ssh-keygen -Y sign -n``): one made for a commit or a mail is never an approval."""
 
+REQUEST_NAMESPACE = "request@countersign"
+"""Of signatures with which somebody asks for a release: asking is never approving."""
+
 MOST_CHOICES = 50
 """Files of a package from which some may be left out in the form; larger packages go whole or not at all."""
 
@@ -622,6 +625,90 @@ class Requester:
     @property
     def in_words(self) -> str:
         return f"proven by {self.proof.value}" if self.proof else "as stated, not proven"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An order as its requester asks for it, to be proven.
+
+    Raises ``ValueError`` for what can be no order, or is the remainder of one.
+    """
+
+    partner: str
+    stream: str
+    order: str
+    ids: tuple[str, ...]
+    """The documents, where the stream takes them from the order."""
+    requester: str
+
+    def __post_init__(self) -> None:
+        if not _ORDER.fullmatch(self.order) or "~" in self.order:
+            raise ValueError(f"{shown(self.order[:80])!r} is no order id: letters, digits, '.', '_' and '-', at most 100")
+
+    def statement(self, time: datetime) -> str:
+        """The canonical text that a signature covers; its namespace is ``REQUEST_NAMESPACE``. ``time`` is by the signer's clock."""
+        facts = {
+            "version": 1,
+            "partner": self.partner,
+            "stream": self.stream,
+            "order": self.order,
+            "ids": list(self.ids),
+            "requester": self.requester,
+            "time": iso(time.replace(microsecond=0)),
+        }
+        return canonical(facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requested:
+    """An order whose requester is proven. The sender seals its text."""
+
+    partner: str
+    stream: str
+    order: str
+    ids: tuple[str, ...]
+    requester: str
+    at: datetime
+    """When it was proven, by the sender's clock."""
+    proof: SignoffProof
+    key: str = ""
+    """The public key that made the signature; "" for a code."""
+    signature: str = ""
+    """Over ``Request.statement``: the body of its armour in one line; "" for a code."""
+    signed_at: datetime | None = None
+    seal: str = ""
+    """The sender's signature over ``text``, in base64; "" until sealed."""
+
+    @property
+    def asked(self) -> Request:
+        return Request(self.partner, self.stream, self.order, self.ids, self.requester)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON values, the seal included."""
+        told: dict[str, Any] = {name.name: getattr(self, name.name) for name in fields(self)}
+        told |= {"at": iso(self.at), "signed_at": iso(self.signed_at) if self.signed_at else None}
+        return told | {"kind": "countersign request", "ids": list(self.ids), "proof": self.proof.value}
+
+    @property
+    def text(self) -> str:
+        """The canonical text that is sealed: everything but the seal."""
+        return canonical({key: value for key, value in self.facts.items() if key != "seal"})
+
+    @classmethod
+    def parse(cls, facts: Mapping[str, Any]) -> Requested:
+        """The request of its facts. Raises ``ValueError`` for anything else."""
+        try:
+            asked: Requested = _REQUESTED.validate_json(canonical({k: v for k, v in facts.items() if k != "kind"}))
+            same = canonical(asked.facts) == canonical(facts)
+        except (ValidationError, AttributeError, ValueError) as error:
+            raise ValueError(f"this is no request: {shown(str(error)[:300])}") from error
+        if not same:
+            raise ValueError("this is no request: it holds more or other than a request does")
+        return asked
+
+
+_REQUESTED = TypeAdapter(Requested)
 
 
 @dataclass(frozen=True, slots=True)

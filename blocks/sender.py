@@ -27,6 +27,8 @@ from blocks.outbound import (
     Package,
     Policies,
     Refusal,
+    Request,
+    Requested,
     Requester,
     Round,
     Said,
@@ -148,6 +150,11 @@ class Sender:
         requester = Requester(known["id"], SignoffProof(known["proof"]) if known["proof"] else None) if known else None
         return Opened(requester, datetime.fromisoformat(told["deadline"]))
 
+    def requested(self, partner: str, stream: str, order: str) -> Requested | None:
+        """Who has proven that they asked for this order; None if nobody has."""
+        told = self._post("/requested", {"partner": partner, "stream": stream, "order": order})["requested"]
+        return Requested.parse(told) if told else None
+
     def ask(self, asked: Round, shown: str) -> datetime:
         """Tell that a round is about to be asked, before anybody can answer it: only then is its answer ever judged.
 
@@ -217,6 +224,20 @@ class Sender:
     def health(self) -> Health:
         told = self._ask("GET", "/health")
         return Health(told["key"], base64.b64decode(told["public"]))
+
+    # ---------------------------------------------------------------------------------------- what requesters ask
+
+    def request(self, asked: Request, proof: str) -> Requested | Refusal:
+        """Ask for a release as somebody who proves who they are; the sealed request, or why it is none.
+
+        ``proof`` is what a form's field takes: a code, or the line of a signature over ``Request.statement``. Asked again by the
+        same person for the same documents, with another proof, it is the same request.
+        """
+        facts = {"partner": asked.partner, "stream": asked.stream, "order": asked.order, "ids": list(asked.ids)}
+        told = self._post("/request", {**facts, "requester": asked.requester, "proof": proof})
+        if refusal := told.get("refusal"):
+            return Refusal(refusal["code"], refusal["first_line"])
+        return Requested.parse(told["requested"])
 
     # ---------------------------------------------------------------------------------------- what ops ask
 

@@ -19,9 +19,11 @@ from deployments import (
     people_commands,
     quarantine_commands,
     record_commands,
+    request_commands,
     run_commands,
     sender_commands,
     settle_commands,
+    sign_commands,
     signoff_commands,
     spool_commands,
     verify_commands,
@@ -69,6 +71,8 @@ app.add_typer(people_commands.app, name="people")
 sender_commands.signoff_app.command("show")(signoff_commands.show)
 sender_commands.signoff_app.command("settle")(settle_commands.settle)
 app.add_typer(sender_commands.signoff_app, name="signoff")
+app.command()(request_commands.request)
+app.command()(sign_commands.sign)
 app.command()(sender_commands.sender)
 app.command("verify-signoff")(verify_commands.verify_signoff)
 app.command()(deploying.deploy)

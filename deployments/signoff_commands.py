@@ -63,10 +63,10 @@ def _lines(order: Order) -> Iterator[str]:
 
     yield f"release {order.agreed.key}, order {order.id}: {_state(order)}"
     yield _line("run", order.run or "none yet")
-    asker = order.ordered.body["requester"]
+    asker = order.requester
     yield _line(
         "asked for",
-        f"{order.ordered.at:%Y-%m-%d %H:%M} UTC by {shown(asker) + ' (as stated)' if asker else 'a schedule or event'}",
+        f"{order.ordered.at:%Y-%m-%d %H:%M} UTC by {f'{shown(asker.id)} ({asker.in_words})' if asker else 'a schedule or event'}",
     )
     if refused := order.last("refused"):
         yield _line("checks", shown(refused.body["reason"]))

@@ -20,6 +20,10 @@ def verify_signoff(
     previous: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="The stream's certificate before this one.")
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Write statements, signatures and allowed_signers here, for ssh-keygen."),
+    ] = None,
 ) -> None:
     """Check a certificate: seal, votes, signatures, policy, deliveries, documents. Exit code 0 only if everything holds.
 
@@ -45,6 +49,8 @@ def verify_signoff(
         people=load_people(people) if people else None,
         previous=previous.read_text(encoding="ascii", errors="replace") if previous else None,
     )
+    if export is not None:
+        _export(certificate.read_text(encoding="ascii"), export)
     for check in checks:
         typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.words}")
     raise typer.Exit(0 if verified(checks) else 1)
@@ -64,3 +70,20 @@ def public_key(text: str) -> bytes:
     if len(key) != 32:
         raise ConfigurationError("--key: the sender's public key is 32 bytes in base64; ask for it where the sender runs")
     return key
+
+
+def _export(text: str, folder: Path) -> None:
+    """Each signature with what it covers, as ``ssh-keygen -Y verify`` takes them: nothing of ours is needed to repeat it."""
+    from tasks.rules.certificate import signatures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    allowed = []
+    for number, claim in enumerate(signatures(text), 1):
+        lines = [claim.signature[place : place + 70] for place in range(0, len(claim.signature), 70)]
+        armour = ["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""]
+        (folder / f"vote-{number}.sig").write_text("\n".join(armour), encoding="ascii")
+        (folder / f"vote-{number}.json").write_text(claim.text, encoding="ascii")
+        allowed.append(f'{claim.approver} namespaces="{claim.namespace}" {claim.key}\n')
+        verify = f"ssh-keygen -Y verify -n {claim.namespace} -I {claim.approver} -f allowed_signers -s vote-{number}.sig"
+        typer.echo(f"in {folder}: {verify} < vote-{number}.json")
+    (folder / "allowed_signers").write_text("".join(allowed), encoding="ascii")

@@ -21,7 +21,7 @@ from tasks.connections import ledger
 from tasks.order import Order, documents, sender
 from tasks.retrying import task
 from tasks.rules import dialog
-from tasks.rules.dialog import listing, run_name, tags
+from tasks.rules.dialog import listing, package_artifact, package_key, run_name, tags
 from tasks.rules.policy import Standing
 from tasks.rules.signing import MOST_CHARACTERS, round_key
 
@@ -42,7 +42,9 @@ def ask(order: Order) -> Asking:
     order.reload()
     with sender() as holder:
         # With each round anew: the sender may have come back from a backup, and it judges only what it was told of before.
-        opened = _open(order, holder.open(order.matter, order.policies))
+        told = holder.open(order.matter, order.policies)
+        order.learn(holder)  # from now on nobody can prove another request for it
+        opened = _open(order, told)
         # A row that is open now was written by this very call, before its answer from the database was lost: nobody was asked yet.
         asked = order.open_round[0] if order.open_round else _fresh(order)
         form = _dialog(order, asked, opened.body["link"])
@@ -70,7 +72,8 @@ def _open(order: Order, told: Opened) -> Recorded:
 
 
 def _publish(order: Order, package: Package) -> str:
-    """The artifact with every document, and a link to it."""
+    """The artifact with every document, and a link to it; beside it, what ``countersign sign`` reads."""
+    create_markdown_artifact(package_artifact(package), key=package_key(package.digest), description="For countersign sign")
     id = create_markdown_artifact(listing(package, order.checked), key=f"release-{order.journey}")
     return f"{PREFECT_UI_URL.value()}/artifacts/artifact/{id}" if PREFECT_UI_URL.value() else ""
 

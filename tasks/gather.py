@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from blocks.errors import DocumentMissing
-from blocks.outbound import Matter, Outbound, Package, PackageFile, Refusal, Requester
+from blocks.outbound import Matter, Outbound, Package, PackageFile, Refusal
 from blocks.repositories.base import RepositorySession
 from blocks.values import Classification, Document, Finding, Inbound, Kept, Severity, Target, Verdict
 from tasks import tables
 from tasks.connections import repository_session, spool
-from tasks.order import Order
+from tasks.order import Order, sender
 from tasks.retrying import task
 from tasks.rules.bounds import too_large, too_small
 from tasks.rules.judge import as_facts, verdict
@@ -48,6 +48,8 @@ class Gathered:
 def gather(order: Order) -> Gathered:
     """Bring what the stream's terms admit into the spool, each document in the version that goes."""
     terms = order.agreed.terms
+    with sender() as holder:
+        order.learn(holder)
     withheld: list[Withheld] = []
     chosen: list[tuple[Kept, int]] = []
     with repository_session(order.agreed.repository) as session:
@@ -88,7 +90,7 @@ def _found(session: RepositorySession, order: Order) -> Iterator[Kept]:
     elif asked.search is not None:
         listed = [kept.id for kept in session.search(text=asked.search) if not kept.container]
     else:
-        listed = about.body["ids"]
+        listed = order.ids
     for id in dict.fromkeys(listed):
         yield session.get(id)
 
@@ -183,8 +185,7 @@ def _freeze(gathered: Gathered) -> None:
         if isinstance(laid := layout(package, files, terms), Refusal):
             _refuse(order, laid.first_line, 0)
             return
-    requester = Requester(order.ordered.body["requester"]) if order.ordered.body["requester"] else None
-    matter = Matter(package, order.run, requester)
+    matter = Matter(package, order.run, order.requester)
     if unproven := four_eyes(matter, agreed.terms.signoff, agreed.people):
         _refuse(order, unproven.first_line, 0)
         return

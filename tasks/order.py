@@ -36,6 +36,7 @@ from blocks.outbound import (
     PeopleFile,
     Policies,
     Refusal,
+    Requested,
     Requester,
     Round,
     Vote,
@@ -192,9 +193,35 @@ class Order:
     def matter(self) -> Matter:
         """What is to be decided. The deadline counts from the first asking."""
         body, opened = self.frozen.body, self.last("opened")
-        requester = Requester(body["requester"]) if body["requester"] else None
         deadline = datetime.fromisoformat(opened.body["deadline"]) if opened else None
-        return Matter(Package.parse(body["package"]), self.run, requester, frozenset(body["editors"]), deadline)
+        return Matter(Package.parse(body["package"]), self.run, self.requester, frozenset(body["editors"]), deadline)
+
+    @property
+    def requester(self) -> Requester | None:
+        """Who asked: as proven at the sender, else as stated; None: a schedule or an event."""
+        if self.requested is not None:
+            return Requester(self.requested.requester, self.requested.proof)
+        stated = self.ordered.body["requester"]
+        return Requester(stated) if stated else None
+
+    @property
+    def requested(self) -> Requested | None:
+        """The proven request, as it was learnt from the sender."""
+        learnt = self.last("requested")
+        return Requested.parse(learnt.body["request"]) if learnt else None
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The documents, where the stream takes them from the order."""
+        return self.requested.ids if self.requested else list(self.ordered.body["ids"])
+
+    def learn(self, holder: Sender) -> None:
+        """Ask the sender who proved that they asked for this order, and write it down."""
+        if self.requested is None:
+            root = self.id.partition("~")[0]
+            proven = holder.requested(self.agreed.partner, self.agreed.stream, root)
+            if proven is not None:
+                self.write("requested", {"request": proven.facts}, once=f"requested/{self.journey}")
 
     @property
     def votes(self) -> list[Vote]:

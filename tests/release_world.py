@@ -84,16 +84,19 @@ class ReleaseWorld:
         pair = {**one, "stages": [{"name": "release", "groups": ["pricing"], "quorum": 2}]}
         stages = {**one, "stages": [{"name": "pricing", "groups": ["pricing"]}, {"name": "legal", "groups": ["legal"]}]}
         shelf = {"repository": "shelf", "folder": "Outbox/{order}"}
+        shelved = {"repository": "shelf", "folder": "Evidence/{order}"}
         streams = {
             "prices": self.terms(signoff=one),
             "pinned": self.terms(signoff=one, freshness="pinned"),
             "pair": self.terms(signoff=pair),
             "stages": self.terms(signoff=stages),
             "proven": self.terms(signoff={**one, "four_eyes": "proven"}),
+            "signed": self.terms(signoff={**one, "proof": "signature"}),
             "short": self.terms(signoff={**one, "expires_after": "PT1S"}),
             "listed": self.terms(signoff=one, gather={"repository": "ecm", "from_order": True}),
             "checked": self.terms(signoff=one, classify=[{"pattern": r".*\.csv", "doctype": "price-list"}]),
-            "shelf": self.terms(signoff=one, gather=shelf, evidence={"repository": "shelf", "folder": "Evidence/{order}"}),
+            "shelf": self.terms(signoff=one, gather=shelf, evidence=shelved),
+            "signed-shelf": self.terms(signoff={**one, "proof": "signature"}, gather=shelf, evidence=shelved),
             **more,
         }
         endpoint = {

@@ -27,6 +27,7 @@ from blocks.outbound import (
     PeopleFile,
     Policies,
     Refusal,
+    Requested,
     Requester,
     Round,
     Vote,
@@ -106,15 +107,19 @@ class Judge:
         agreed, now = reviewed(package, policies, self._profiles), datetime.now(UTC)
         told = Opening(requester.id if requester else None, editors, deadline(now, agreed.terms.signoff))
         with self._store.bench() as bench:
+            asked = _request(package, bench)
+            if asked and asked.ids and not {file.repository_id for file in package.files} <= set(asked.ids):
+                raise SendRefused(
+                    f"package {package.digits}: it holds documents that {asked.requester} did not ask for; nobody is asked"
+                )
+            if (refused := four_eyes(_matter(package, told, asked), agreed.terms.signoff, agreed.people)) is not None:
+                raise SendRefused(f"package {package.digits}: {refused.first_line} Nobody is asked")
             opening = bench.open(package, told, now)
-        known = _matter(package, opening)
-        if (opening.requester, opening.editors) != (told.requester, told.editors):
+        if opening.editors != told.editors or (asked is None and opening.requester != told.requester):
             raise SendRefused(
                 f"package {package.digits}: it was opened with another requester or other editors than are told now; nobody is asked"
             )
-        if (refused := four_eyes(known, agreed.terms.signoff, agreed.people)) is not None:
-            raise SendRefused(f"package {package.digits}: {refused.first_line} Nobody is asked")
-        return Opened(known.requester, opening.deadline)
+        return Opened(_matter(package, opening, asked).requester, opening.deadline)
 
     def ask(self, asked: Round, shown: str) -> datetime:
         """Hold a round before anybody can answer it; when it was told first. Raises ``SendRefused`` if it was told otherwise."""
@@ -130,10 +135,7 @@ class Judge:
 
     def known(self, package: Package) -> Matter:
         """What is to be decided about a package, as we hold it. Raises ``SendRefused`` if its sign-off was never opened."""
-        opening = self._store.opening(package.digest)
-        if opening is None:
-            raise SendRefused(f"package {package.digits}: its sign-off was never opened here; nothing was sent")
-        return _matter(package, opening)
+        return known(package, self._store)
 
     def judge(
         self,
@@ -158,7 +160,7 @@ class Judge:
                 opening, held = bench.opening(package.digest), bench.asked(asked)
                 if opening is None or held is None or held.round != asked:
                     return NEVER_ASKED  # and asked anew, as after our state came back from a backup
-                matter = _matter(package, opening, asked.run)
+                matter = _matter(package, opening, _request(package, bench), asked.run)
                 case = _Case(agreed, matter, held, self._all(bench.votes(package.digest), votes, package), fresh)
                 outcome = self._outcome(raw, case, bench, at=at, now=now)
                 bench.keep(asked, answer_hash(raw), outcome, now)
@@ -220,7 +222,7 @@ class Judge:
             fresh=case.fresh,
             asked_at=case.asked.at,
             at=at,
-            statement=lambda time: statement(answer, case.matter, case.asked.round, time),
+            statement=lambda time: statement(answer, case.matter, case.asked.round, time).text,
         )
         return kind.holds(claim, bench)
 
@@ -236,9 +238,23 @@ class _Case:
     fresh: frozenset[str]
 
 
-def _matter(package: Package, opening: Opening, run: str = "") -> Matter:
-    """What is to be decided, as it was opened here. Whether a vote counts depends on no run."""
-    requester = Requester(opening.requester) if opening.requester else None
+def known(package: Package, store: Store) -> Matter:
+    """What is to be decided about a package, as we hold it. Raises ``SendRefused`` if its sign-off was never opened."""
+    opening = store.opening(package.digest)
+    if opening is None:
+        raise SendRefused(f"package {package.digits}: its sign-off was never opened here; nothing was sent")
+    return _matter(package, opening, _request(package, store))
+
+
+def _request(package: Package, held: Store | Bench) -> Requested | None:
+    """The proven request for a package's order; a remainder goes with the order that it is left of."""
+    return held.requested(package.partner, package.stream, package.root_order)
+
+
+def _matter(package: Package, opening: Opening, asked: Requested | None, run: str = "") -> Matter:
+    """What is to be decided. Who proved that they asked is the requester, whatever a worker says; a vote depends on no run."""
+    stated = Requester(opening.requester) if opening.requester else None
+    requester = Requester(asked.requester, asked.proof) if asked else stated
     return Matter(package, run, requester, opening.editors, opening.deadline)
 
 

@@ -21,6 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
 
+from blocks import outbound
 from blocks.errors import ConfigurationError, CountersignError, SenderUnreachable, SendRefused
 from blocks.outbound import Package, Policies, Refusal, Requester, Round, Vote, iso
 from blocks.sender import Arrived, Seen, delivered_facts
@@ -29,6 +30,7 @@ from blocks.values import name_b64, shown
 from deployments.sender.dispatch import Dispatcher
 from deployments.sender.judging import Judge
 from deployments.sender.peers import listening, serve
+from deployments.sender.register import Register
 from deployments.sender.sealing import seal
 from deployments.sender.store import Store
 
@@ -66,13 +68,28 @@ def run(
 def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, floor_bytes: int) -> FastAPI:
     """The application. ``spool`` is the workers' folder of bytes by digest, which we only read."""
     app = FastAPI(title="Countersign sender", docs_url=None, redoc_url=None, openapi_url=None)
-    judge = Judge(store, profiles)
+    judge, register = Judge(store, profiles), Register(store, profiles)
     dispatcher = Dispatcher(store, judge, profiles, lambda digest: place_in(spool, digest), floor_bytes=floor_bytes)
     _tell_errors(app)
 
     @app.get("/health")
     def health() -> dict[str, str]:
         return {"key": store.seal_key.id, "public": base64.b64encode(store.seal_key.public).decode()}
+
+    @app.post("/request")
+    def request(asked: RequestRequest) -> dict[str, Any]:
+        outcome = register.request(asked.parsed(), asked.proof)
+        order = shown(f"{asked.partner}/{asked.stream} {asked.order}"[:200])
+        if isinstance(outcome, Refusal):
+            _log.info("request for %s: refused (%s)", order, outcome.code)
+            return {"refusal": {"code": outcome.code, "first_line": outcome.first_line}}
+        _log.info("request for %s: by %s, proven by %s", order, outcome.requester, outcome.proof)
+        return {"requested": outcome.facts}
+
+    @app.post("/requested")
+    def requested(asked: RequestedRequest) -> dict[str, Any]:
+        found = store.requested(asked.partner, asked.stream, asked.order)
+        return {"requested": found.facts if found else None}
 
     @app.post("/open")
     def opened(asked: OpenRequest) -> dict[str, Any]:
@@ -172,6 +189,24 @@ class PackageAsked(_Asked):
             return Package.parse(self.package), Policies(**self.policies)
         except (ValueError, TypeError) as error:
             raise SendRefused(f"{error}; nothing was sent") from error
+
+
+class RequestedRequest(_Asked):
+    partner: str
+    stream: str
+    order: str
+
+
+class RequestRequest(RequestedRequest):
+    ids: list[str] = Field(max_length=10_000)
+    requester: str
+    proof: str = Field(max_length=8192)
+
+    def parsed(self) -> outbound.Request:
+        try:
+            return outbound.Request(self.partner, self.stream, self.order, tuple(self.ids), self.requester)
+        except ValueError as error:
+            raise SendRefused(f"{error}; nothing was asked for") from error
 
 
 class OpenRequest(PackageAsked):

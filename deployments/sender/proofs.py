@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 import pyotp
 
 from blocks.errors import ConfigurationError
-from blocks.outbound import NAMESPACE, PeopleFile, Person, PublicKey, SignoffProof, Statement
+from blocks.outbound import NAMESPACE, PeopleFile, Person, PublicKey, SignoffProof
 from deployments.sender.store import Bench
 from tasks.rules.certificate import Claim as SignatureClaim
 from tasks.rules.signing import timely, unpasted
@@ -46,8 +46,9 @@ class Claim:
     asked_at: datetime
     at: datetime
     """When it was answered."""
-    statement: Callable[[datetime], Statement]
-    """What a signature made at a given time covers."""
+    statement: Callable[[datetime], str]
+    """The text that a signature made at a given time covers."""
+    namespace: str = NAMESPACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Signature(ProofKind):
         told = unpasted(claim.proof)
         if told is None or not timely(told[0], asked_at=claim.asked_at, now=claim.at):
             return None
-        key = signer(claim.person, claim.people, claim.statement(told[0]).text, told[1], claim.at)
+        key = signer(claim.person, claim.people, claim.statement(told[0]), told[1], claim.at, claim.namespace)
         return Held(self.kind, key, told[1], told[0]) if key else None
 
 
@@ -141,14 +142,16 @@ def enrolment_uri(seed: str, approver: str, name: str) -> str:
 # --------------------------------------------------------------------------------------------- signatures
 
 
-def signer(person: Person, people: PeopleFile, text: str, signature: str, at: datetime) -> str | None:
-    """Which of the person's keys, valid at that moment, made this signature in our namespace; None if none did.
+def signer(
+    person: Person, people: PeopleFile, text: str, signature: str, at: datetime, namespace: str = NAMESPACE
+) -> str | None:
+    """Which of the person's keys, valid at that moment, made this signature in a namespace of ours; None if none did.
 
     ``signature`` is the body of its armour in one line. ``ssh-keygen`` verifies, the program with which an auditor can repeat it:
     so no parser of ours reads what a stranger sends.
     """
     for key in person.keys:
-        if _verifies(person.id, allowed_signer(person.id, key, people), text, signature, at):
+        if _verifies(person.id, allowed_signer(person.id, key, people, namespace), text, signature, at, namespace):
             return " ".join(key.key.split(" ")[:2])
     return None
 
@@ -160,12 +163,13 @@ def signature_holds(claim: SignatureClaim) -> bool:
     except ValueError:
         return False
     options = f'namespaces="{claim.namespace}"'
-    return _verifies(claim.approver, f"{claim.approver} {options} {key.key}", claim.text, claim.signature, claim.at)
+    allowed = f"{claim.approver} {options} {key.key}"
+    return _verifies(claim.approver, allowed, claim.text, claim.signature, claim.at, claim.namespace)
 
 
-def allowed_signer(id: str, key: PublicKey, people: PeopleFile) -> str:
+def allowed_signer(id: str, key: PublicKey, people: PeopleFile, namespace: str = NAMESPACE) -> str:
     """The line of an allowed_signers file for a key (ssh-keygen(1), ALLOWED SIGNERS); times are UTC, without saying so."""
-    options = [f'namespaces="{NAMESPACE}"']
+    options = [f'namespaces="{namespace}"']
     if key.valid_from is not None:
         options.append(f'valid-after="{_midnight(key.valid_from, people):%Y%m%d%H%M%S}"')
     if key.valid_until is not None:
@@ -178,14 +182,14 @@ def _midnight(day: date, people: PeopleFile) -> datetime:
     return datetime.combine(day, time(), ZoneInfo(people.timezone)).astimezone(UTC)
 
 
-def _verifies(id: str, allowed: str, text: str, signature: str, at: datetime) -> bool:
+def _verifies(id: str, allowed: str, text: str, signature: str, at: datetime, namespace: str) -> bool:
     lines = [signature[place : place + 70] for place in range(0, len(signature), 70)]
     armour = "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""])
     with tempfile.TemporaryDirectory(prefix="countersign-") as folder:
         signers, signed = Path(folder) / "allowed_signers", Path(folder) / "signature"
         signers.write_text(f"{allowed}\n", encoding="ascii")
         signed.write_text(armour, encoding="ascii")
-        command = ["ssh-keygen", "-Y", "verify", "-n", NAMESPACE, "-I", id, "-f", str(signers), "-s", str(signed)]
+        command = ["ssh-keygen", "-Y", "verify", "-n", namespace, "-I", id, "-f", str(signers), "-s", str(signed)]
         try:
             done = subprocess.run(
                 [*command, "-O", f"verify-time={at.astimezone(UTC):%Y%m%d%H%M%S}"],

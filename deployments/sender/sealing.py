@@ -12,7 +12,7 @@ from typing import Any
 
 from blocks.errors import SendRefused
 from blocks.outbound import Package, Said, Vote, canonical
-from deployments.sender.judging import check_vote
+from deployments.sender.judging import check_vote, known
 from deployments.sender.store import Step, Store
 from tasks.rules.certificate import KIND
 
@@ -59,10 +59,9 @@ def _certificate_problem(facts: dict[str, Any], store: Store) -> str:
         return "it has no vote, or one on another package"
     for vote in votes:
         check_vote(vote, package, store.seal_key)
-    opening = store.opening(package.digest)
-    told = facts["requester"]
-    if opening is None or (told and (told["id"], told["proof"])) != (opening.requester and (opening.requester, None)):
-        return "it was never opened here, or somebody else asked for it"
+    told, requester = facts["requester"], known(package, store).requester
+    if (told and (told["id"], told["proof"])) != (requester and (requester.id, requester.proof)):
+        return "somebody else asked for it"
     ours = {
         (parcel.destination, parcel.name, parcel.digest, parcel.proof, parcel.step is Step.COLLECTED, parcel.said)
         for parcel in store.parcels(package.digest)

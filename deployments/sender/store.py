@@ -46,7 +46,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from blocks.database import Database, Instant
 from blocks.errors import ConfigurationError, LedgerError, SenderError, SendRefused
-from blocks.outbound import Package, Refusal, Round, Said, Vote, canonical
+from blocks.outbound import Package, Refusal, Requested, Round, Said, Vote, canonical
 from blocks.seals import SealKey
 from blocks.sender import Settled
 from blocks.values import Proof, shown
@@ -95,6 +95,15 @@ _opening = Table(
     Column("editors", String, nullable=False),
     Column("deadline", Instant, nullable=False),
     Column("at", Instant, nullable=False),
+)
+_request = Table(
+    "request",
+    _metadata,
+    # One order id, one requester.
+    Column("partner", String, primary_key=True),
+    Column("stream", String, primary_key=True),
+    Column("order", String, primary_key=True),
+    Column("facts", String, nullable=False),
 )
 _round = Table(
     "round",
@@ -298,6 +307,11 @@ class Store:
         with self._reading() as connection:
             return _opened(connection, package)
 
+    def requested(self, partner: str, stream: str, order: str) -> Requested | None:
+        """The proven request for an order; None if there is none."""
+        with self._reading() as connection:
+            return _requested(connection, partner, stream, order)
+
     # ---------------------------------------------------------------------------------------- deliveries
 
     def parcels(self, package: str, destination: str | None = None) -> list[Parcel]:
@@ -398,6 +412,20 @@ class Bench:
         """How the sign-off of a package began; None if it never did."""
         return _opened(self._connection, package)
 
+    def requested(self, partner: str, stream: str, order: str) -> Requested | None:
+        """The proven request for an order; None if there is none."""
+        return _requested(self._connection, partner, stream, order)
+
+    def request(self, proven: Requested) -> None:
+        """Remember who asked for an order; there is none of that id yet."""
+        key = {"partner": proven.partner, "stream": proven.stream, "order": proven.order}
+        self._connection.execute(insert(_request).values({**key, "facts": canonical(proven.facts)}))
+
+    def under_way(self, partner: str, stream: str, order: str) -> bool:
+        """True if a package of this order was opened."""
+        where = (_opening.c.partner == partner, _opening.c.stream == stream, _opening.c.order == order)
+        return self._connection.execute(select(_opening.c.package).where(*where).limit(1)).first() is not None
+
     def ask(self, told: Asked) -> Asked:
         """Remember a round; of several calls with its key the first one stands."""
         asked = told.round
@@ -480,6 +508,12 @@ class Bench:
 def _opened(connection: Connection, package: str) -> Opening | None:
     row = connection.execute(select(_opening).where(_opening.c.package == package)).first()
     return Opening(row.requester, frozenset(json.loads(row.editors)), row.deadline) if row else None
+
+
+def _requested(connection: Connection, partner: str, stream: str, order: str) -> Requested | None:
+    where = (_request.c.partner == partner, _request.c.stream == stream, _request.c.order == order)
+    facts = connection.execute(select(_request.c.facts).where(*where)).scalar()
+    return Requested.parse(json.loads(facts)) if facts else None
 
 
 def _votes(connection: Connection, package: str) -> list[Vote]:

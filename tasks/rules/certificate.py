@@ -284,6 +284,17 @@ def verify(
     return tuple(checks)
 
 
+def signatures(text: str) -> tuple[Claim, ...]:
+    """Every signature of a certificate with what it is said to cover. Raises ``ValueError`` for a text that is no certificate."""
+    try:
+        facts = _read(text)
+        package = Package.parse(canonical(facts["package"]))
+        claims = [_claim(Vote.parse(told["vote"]), package) for told in facts["votes"]]
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"this is not a whole certificate: {shown(str(error))[:200]}") from error
+    return tuple(claim for claim in claims if claim is not None)
+
+
 def verified(checks: Iterable[Check]) -> bool:
     """True if there was something to check, and all of it passed."""
     told = list(checks)

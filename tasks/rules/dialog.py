@@ -322,6 +322,27 @@ def _arrivals(package: Package, delivered: Sequence[Delivered]) -> Iterator[str]
         yield f"| {cell(shown(file.name), 2000)} | {file.destination + 1} | {marks} | {link_words(file)} |"
 
 
+_FENCE, _END = "```json\n", "\n```\n"
+
+
+def package_key(digest: str) -> str:
+    """The key of the artifact that holds a package, by the first 16 digits of its digest."""
+    return f"package-{digest[:16]}"
+
+
+def package_artifact(package: Package) -> str:
+    """The canonical text of a package as Markdown, for ``countersign sign``. It is one line, so nothing in it ends the fence."""
+    return f"{_FENCE}{package.text}{_END}"
+
+
+def as_package(markdown: str) -> Package | None:
+    """Back from :func:`package_artifact`; None for anything else: whoever reaches Prefect can write there."""
+    try:
+        return Package.parse(markdown.removeprefix(_FENCE).removesuffix(_END))
+    except ValueError:
+        return None
+
+
 def rows(package: Package) -> list[dict[str, str]]:
     """The documents as plain rows, for programs; names are written out, but not made safe for Markdown."""
     return [

@@ -62,7 +62,15 @@ class House:
 
     # ---------------------------------------------------------------------------------------- agreed
 
-    def agree(self, *, quorum: int = 1, freshness: str = "pinned", destinations: Sequence[Mapping[str, Any]] = ()) -> None:
+    def agree(
+        self,
+        *,
+        quorum: int = 1,
+        four_eyes: str = "as_stated",
+        freshness: str = "pinned",
+        gather: Mapping[str, Any] | None = None,
+        destinations: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         """Write the partner's reviewed file."""
         self.profiles.mkdir(exist_ok=True)
         endpoint = {
@@ -76,12 +84,12 @@ class House:
         }
         stream = {
             "direction": "outbound",
-            "gather": {"repository": "ecm", "folder": "Prices"},
+            "gather": gather or {"repository": "ecm", "folder": "Prices"},
             "destinations": list(destinations) or [{"endpoint": "drop", "folder": f"{self.remote}/{{order}}"}],
             "freshness": freshness,
             "evidence": {"repository": "ecm", "folder": "Evidence"},
         }
-        policy = {"stages": [{"name": "release", "groups": ["pricing"], "quorum": quorum}]}
+        policy = {"stages": [{"name": "release", "groups": ["pricing"], "quorum": quorum}], "four_eyes": four_eyes}
         streams = {
             "prices": {**stream, "signoff": {"proof": "code", **policy}},
             "contracts": {**stream, "signoff": {"proof": "signature", **policy}},

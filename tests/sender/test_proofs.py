@@ -56,7 +56,7 @@ def claim(
         fresh=frozenset({code} if code and fresh else ()),
         asked_at=at - timedelta(minutes=5),
         at=at,
-        statement=lambda time: statement(time, decision),
+        statement=lambda time: statement(time, decision).text,
     )
 
 
