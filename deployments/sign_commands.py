@@ -32,8 +32,9 @@ MOST_SKEW_SECONDS = 90
 def sign(
     what: Annotated[str, typer.Argument(help="The run that asks, as in its address, or the order's id.", metavar="RUN|ORDER")],
     approver: Annotated[
-        str, typer.Option("--as", prompt="Who are you (id in people.yaml, or 'bea for ann')", help="Your id; 'bea for ann'.")
-    ],
+        str | None,
+        typer.Option("--as", help="Your id in people.yaml; 'bea for ann' if bea signs for ann; else it asks for it."),
+    ] = None,
     decision: Annotated[
         str | None, typer.Option(help="approve, 'approve all but the listed', reject, 'request changes'; else it asks for it.")
     ] = None,
@@ -171,7 +172,7 @@ def _print(package: Package, asked: Round) -> None:
         _say(f"  to {place.shown}, key {shown(place.key_fingerprint or 'none')}")
     for label, file in zip(package.labels, package.files, strict=True):
         _say(f"  {label}, {size(file.size)}, version {file.version} of {shown(file.repository_id)}")
-    _say(f"  {len(package.files)} documents, {size(package.size)}")
+    _say(f"  {len(package.files)} document{'' if len(package.files) == 1 else 's'}, {size(package.size)}")
 
 
 def _verify(package: Package) -> None:
@@ -232,11 +233,12 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 # --------------------------------------------------------------------------------------------- what is decided
 
 
-def _answer(package: Package, approver: str, decision: str | None, meaning: str | None, left_out: list[int]) -> Answer:
+def _answer(package: Package, approver: str | None, decision: str | None, meaning: str | None, left_out: list[int]) -> Answer:
     """As the form will say it. What is not told is asked for, now that the package was seen."""
     from blocks.errors import ConfigurationError
     from blocks.outbound import Answer, Decision, Meaning, Seat
 
+    seat = Seat.parse((approver or str(typer.prompt("Who are you (id in people.yaml)", err=True))).strip())
     decided = _chosen(Decision, decision, "Decision")
     if decided is Decision.APPROVE_BUT and not left_out:
         typed = str(typer.prompt("Numbers of the documents that stay here, as in 1,3", err=True))
@@ -247,7 +249,7 @@ def _answer(package: Package, approver: str, decision: str | None, meaning: str 
         raise ConfigurationError(f"--left-out: numbers from 1 to {len(package.choices)} are wanted; nothing was signed")
     labels = tuple(package.choices[n - 1] for n in sorted(set(left_out)))
     meant = _chosen(Meaning, meaning, "Meaning of your signature")
-    return Answer(decided, Seat.parse(approver.strip()), meant, package.digits, "", labels)
+    return Answer(decided, seat, meant, package.digits, "", labels)
 
 
 def _chosen(kind: type[Choice], told: str | None, question: str) -> Choice:

@@ -84,7 +84,6 @@ class ReleaseWorld:
         pair = {**one, "stages": [{"name": "release", "groups": ["pricing"], "quorum": 2}]}
         stages = {**one, "stages": [{"name": "pricing", "groups": ["pricing"]}, {"name": "legal", "groups": ["legal"]}]}
         shelf = {"repository": "shelf", "folder": "Outbox/{order}"}
-        shelved = {"repository": "shelf", "folder": "Evidence/{order}"}
         streams = {
             "prices": self.terms(signoff=one),
             "pinned": self.terms(signoff=one, freshness="pinned"),
@@ -95,8 +94,7 @@ class ReleaseWorld:
             "short": self.terms(signoff={**one, "expires_after": "PT1S"}),
             "listed": self.terms(signoff=one, gather={"repository": "ecm", "from_order": True}),
             "checked": self.terms(signoff=one, classify=[{"pattern": r".*\.csv", "doctype": "price-list"}]),
-            "shelf": self.terms(signoff=one, gather=shelf, evidence=shelved),
-            "signed-shelf": self.terms(signoff={**one, "proof": "signature"}, gather=shelf, evidence=shelved),
+            "shelf": self.terms(signoff=one, gather=shelf, evidence={"repository": "shelf", "folder": "Evidence/{order}"}),
             **more,
         }
         endpoint = {

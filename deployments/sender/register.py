@@ -37,11 +37,12 @@ class Register:
 
         Raises ``SendRefused`` if there is no such stream.
         """
-        now = datetime.now(UTC)
         with self._store.bench() as bench:
-            fresh = frozenset([code for code in codes_seen({"proof": proof}) if bench.burn(code, now)])
+            seen = codes_seen({"proof": proof})
+            fresh = frozenset([code for code in seen if bench.burn(code, datetime.now(UTC))])
         terms, people = self._agreed(asked), load_people(self._profiles)
         with self._store.bench() as bench:
+            now = datetime.now(UTC)  # only here, where we are alone: earlier wrong proofs must be earlier by the clock too
             if (refused := locked(asked.requester, bench.attempts(asked.requester), now)) is not None:
                 return refused
             person = people.get(asked.requester)
@@ -49,7 +50,9 @@ class Register:
                 return UNKNOWN
             held = _held(asked, proof, fresh, terms, people, bench, now)
             bench.tried(Attempt(asked.requester, now, right=held is not None))
-            return PROOF_REFUSED if held is None else self._kept(asked, held, terms, bench, now)
+            if held is None:
+                return locked(asked.requester, bench.attempts(asked.requester), now) or PROOF_REFUSED
+            return self._kept(asked, held, terms, bench, now)
 
     def _agreed(self, asked: Request) -> Outbound:
         terms = load_partner(asked.partner, self._profiles).outbound.get(asked.stream)

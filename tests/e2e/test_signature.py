@@ -161,7 +161,7 @@ def test_case_27_edited_decisions_and_signatures_that_do_not_hold_are_refused(
     assert "not among" in told.stderr, "it is told early"
     assert release.sign(eve.id, told.stdout.strip()) is None
     assert_refused("a key whose last day is over")
-    assert release.sign(ann.id, ann.by_hand(release, "release@countersign", eve.key)) is None
+    assert release.sign(bob.id, bob.by_hand(release, "release@countersign", eve.key)) is None
     assert_refused("with another person's key")
 
     line = bob.line(release, "--left-out", "2", decision="approve all but the listed")
@@ -185,13 +185,12 @@ def test_case_27_a_code_is_no_signature(release_world: ReleaseWorld, tmp_path: P
 
 def test_nothing_is_signed_if_the_repository_holds_other_bytes(release_world: ReleaseWorld, tmp_path: Path) -> None:
     ann = signer(release_world, tmp_path)
-    release = release_world.order("signed-shelf", "shelf", a=b"original bytes")
+    release = release_world.order("signed", a=b"original bytes")
     assert release.start() is None
     assert ann.line(release)
-    for path in (release_world.home / "shelf").rglob("*"):
-        if path.is_file() and path.read_bytes() == b"original bytes":
-            path.chmod(0o600)
-            path.write_bytes(b"secret changes")
+    (document,) = (file.repository_id for file in release.package.files)
+    (content,) = (Path(release_world.ecm["root"]) / "content").glob(f"*/{document}")
+    content.write_bytes(b"secret changes")
     assert_not_signed(ann.runs(release, "--yes"), "1. a.csv: the repository holds other bytes than are asked about")
 
 
