@@ -291,7 +291,10 @@ class Release:
 
     def sign(self, approver: str, proof: str | None = None, **changes: Any) -> State | None:
         """Somebody fills in the form, and the run is made to go on."""
-        assert self.resume(self.answer(approver, proof, **changes)) == "ACCEPT"
+        answer = self.answer(approver, proof, **changes)
+        told = self.resume(answer)
+        # Prefect's client asks again after a 503, and SQLite may have taken the first one: then the second finds no form.
+        assert told == "ACCEPT" or (not self.told.state.is_paused() and self.stored_answer == answer), told  # type: ignore[union-attr]
         return self.go()
 
     # ---------------------------------------------------------------------------------------- what there is
