@@ -22,6 +22,7 @@ from blocks.outbound import Package, canonical
 from blocks.spool import Spool
 from blocks.values import Filing
 from deployments.sender.store import Step
+from tasks.sweep import RUNS
 from tests.soak.installation import ONE, PAIR, PARTNER, Installation
 
 SIGNED, REJECTED, UNANSWERED = "signed", "rejected", "unanswered"
@@ -238,7 +239,7 @@ class Operators:
         wanted = {"flow_runs": {"state": {"type": {"any_": ["FAILED", "CRASHED"]}}}, "flows": {"name": {"any_": ["release"]}}}
         for run in self.ours.ask_once("POST", "/flow_runs/filter", wanted) or ():
             order = self.orders.made.get(run["parameters"].get("order", ""))
-            if run["state_type"] == "FAILED" or (order is not None and self._given_up(order)):
+            if run["state_type"] == "FAILED" or (order is not None and self._given_up(order, run["id"])):
                 self._retry(run)
         for order in self.orders.made.values():
             if self.orders.state(order) == "in doubt":
@@ -261,8 +262,10 @@ class Operators:
             if self.ours.countersign("signoff", "settle", order.id, *about):
                 self.settled[says] += 1
 
-    def _given_up(self, order: Order) -> bool:
-        return any(str(entry.once).startswith("found/given-up/") for entry in self.orders.history(order))
+    def _given_up(self, order: Order, run: str) -> bool:
+        """A run that had not even taken its order is told among those that belong to none."""
+        told = [*self.orders.history(order), *self.ours.ledger.journey(RUNS)]
+        return any(str(entry.once) in (f"found/given-up/{entry.journey}", f"found/given-up/{run}") for entry in told)
 
     def _retry(self, run: Mapping[str, Any]) -> None:
         scheduled = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
