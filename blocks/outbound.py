@@ -19,7 +19,7 @@ import hashlib
 import json
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -359,6 +359,18 @@ class PeopleFile(Terms):
 
     def get(self, id: str | None) -> Person | None:
         return self._by_id.get(id) if id else None
+
+    def only(self, ids: Collection[str]) -> PeopleFile:
+        """The file with nobody else in it."""
+        kept = [person for person in self.people if person.id in ids]
+        known = {person.id for person in kept}
+        return PeopleFile(
+            timezone=self.timezone,
+            people=tuple(
+                person.model_copy(update={"delegations": tuple(one for one in person.delegations if one.to in known)})
+                for person in kept
+            ),
+        )
 
     def day(self, moment: datetime) -> date:
         """The day of a moment, where these people live."""

@@ -120,6 +120,7 @@ def _ordered_at(order: Order) -> datetime:
 def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:
     """Record what stands at the partner. Raises ``TransferIncomplete`` for what may do better at once."""
     places = order.matter.package.destinations
+    signers = order.people.only({id for vote in order.standing().votes for id in (vote.approver, vote.on_behalf_of) if id})
     for one in arrived:
         if one.complete:
             order.write(
@@ -128,6 +129,7 @@ def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:
                     "destination": one.destination,
                     "to": places[one.destination].shown,
                     "files": [delivered_facts(file) for file in one.files],
+                    "people": signers.model_dump(mode="json"),
                 },
                 once=f"delivered/{order.matter.package.digest}/{one.destination}",
             )

@@ -227,9 +227,24 @@ class Order:
     def votes(self) -> list[Vote]:
         return [Vote.parse(entry.body["vote"]) for entry in self.each("answered") if entry.body["vote"]]
 
+    @property
+    def people(self) -> PeopleFile:
+        """Who may sign: those of today; once all stands at the partner, those of then. What is delivered stays signed off."""
+        delivered = self._delivered
+        return PeopleFile.model_validate(delivered.body["people"]) if delivered else self.agreed.people
+
     def standing(self) -> Standing:
-        """How far the sign-off has come, by the people of today and the ledger's clock."""
-        return standing(self.matter, self.agreed.terms.signoff, self.agreed.people, self.votes, ledger().now())
+        """How far the sign-off has come, by the people and at the time that count."""
+        delivered = self._delivered
+        now = delivered.at if delivered else ledger().now()
+        return standing(self.matter, self.agreed.terms.signoff, self.people, self.votes, now)
+
+    @property
+    def _delivered(self) -> Recorded | None:
+        """The last destination's delivery, once every destination has its own."""
+        done = self.each("delivered")
+        package = self.package if done else None
+        return done[-1] if package and len(done) == len(package.destinations) else None
 
     @property
     def open_round(self) -> tuple[Round, Recorded] | None:
