@@ -162,8 +162,12 @@ def _look(session: EndpointSession, name: str, stream: Inbound) -> Result:
     except CountersignError as error:
         return Result(False, f"stream {name}: {error}")
     told = ", ".join(f"{count} {what}" for what, count in types.most_common())
+    odd, unread = session.unread, ""
+    if odd.count:
+        unread = f"; {odd.count} lines of the server's listing cannot be read and become no files, such as {odd.examples[0]!r}"
     return Result(
-        True, f"stream {name}: {types.total()} of {seen} files match in {stream.folder}{f' ({told})' if told else ''}"
+        not odd.count,
+        f"stream {name}: {types.total()} of {seen} files match in {stream.folder}{f' ({told})' if told else ''}{unread}",
     )
 
 

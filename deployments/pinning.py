@@ -13,25 +13,29 @@ from blocks.errors import ConfigurationError
 from blocks.profile import PartnerFile
 
 
-def pin(path: Path, endpoint: str, keys: tuple[str, ...]) -> None:
-    """Write ``host_keys`` of an endpoint. Raises ``ConfigurationError``, the file untouched, where that cannot be done safely."""
+def pin(path: Path, endpoint: str, keys: tuple[str, ...], under: str = "host_keys") -> None:
+    """Write the pins of an endpoint: ``host_keys``, or ``certificates``.
+
+    Raises ``ConfigurationError``, the file untouched, where that cannot be done safely."""
     before = reviewed.load(path, PartnerFile)
     text = path.read_bytes().decode("utf-8-sig")
     draft = path.with_name(f".{path.stem}.{uuid4().hex[:8]}.yaml")
     try:
-        draft.write_bytes(_pinned(text, endpoint, keys).encode())
+        draft.write_bytes(_pinned(text, endpoint, keys, under).encode())
         after = reviewed.load(draft, PartnerFile)
-        if _without_pins(after, endpoint) != _without_pins(before, endpoint) or _pins(after, endpoint) != list(keys):
-            raise ConfigurationError(f"{path}: is written in a way that cannot be edited here; put the host_keys in by hand")
+        if _without_pins(after, endpoint, under) != _without_pins(before, endpoint, under) or _pins(
+            after, endpoint, under
+        ) != list(keys):
+            raise ConfigurationError(f"{path}: is written in a way that cannot be edited here; put the {under} in by hand")
         draft.chmod(path.stat().st_mode & 0o777)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def _pinned(text: str, endpoint: str, keys: tuple[str, ...]) -> str:
+def _pinned(text: str, endpoint: str, keys: tuple[str, ...], under: str) -> str:
     terms = _child(_child(_child(yaml.compose(text, Loader=yaml.SafeLoader), "partner"), "endpoints"), endpoint)
-    listed = _child(terms, "host_keys")
+    listed = _child(terms, under)
     if listed is not None and not listed.flow_style and isinstance(listed, yaml.SequenceNode):
         between = "\n" + " " * listed.start_mark.column
         # A block sequence "ends" where the next token begins: its last item ends where its text does.
@@ -43,7 +47,7 @@ def _pinned(text: str, endpoint: str, keys: tuple[str, ...]) -> str:
     if terms is None or terms.flow_style:
         return text  # the caller sees that nothing was pinned
     first, margin = terms.value[0][0].start_mark, " " * terms.start_mark.column
-    lines = [f"host_keys:\n{margin}  - {keys[0]}", *(f"  - {key}" for key in keys[1:])]
+    lines = [f"{under}:\n{margin}  - {keys[0]}", *(f"  - {key}" for key in keys[1:])]
     return text[: first.index] + f"\n{margin}".join([*lines, ""]) + text[first.index :]
 
 
@@ -52,11 +56,11 @@ def _child(node: Any, key: str) -> Any:
     return next((value for name, value in pairs if name.value == key), None)
 
 
-def _pins(file: PartnerFile, endpoint: str) -> Any:
-    return file.partner.terms["endpoints"][endpoint].get("host_keys")
+def _pins(file: PartnerFile, endpoint: str, under: str) -> Any:
+    return file.partner.terms["endpoints"][endpoint].get(under)
 
 
-def _without_pins(file: PartnerFile, endpoint: str) -> dict[str, Any]:
+def _without_pins(file: PartnerFile, endpoint: str, under: str) -> dict[str, Any]:
     terms = file.model_dump(mode="json")
-    terms["partner"]["endpoints"][endpoint].pop("host_keys", None)
+    terms["partner"]["endpoints"][endpoint].pop(under, None)
     return terms

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from prefect import get_run_logger
 
+from blocks.values import shown
 from tasks.connections import endpoint_session, ledger
 from tasks.consignment import Agreed
 from tasks.retrying import task
@@ -47,5 +48,12 @@ def _tell(readiness: Readiness) -> None:
 def _once(agreed: Agreed) -> Readiness:
     with endpoint_session(agreed.endpoint) as session:
         ledger().sight(agreed.partner, agreed.stream, session.look(agreed.terms.folder))
+        if session.unread.count:
+            get_run_logger().warning(
+                "%d lines of the server's listing of %s cannot be read and became no files, such as %s",
+                session.unread.count,
+                shown(agreed.terms.folder),
+                session.unread.examples[0],
+            )
     sightings = ledger().sightings(agreed.partner, agreed.stream)
     return ready(sightings, agreed.terms.settle, agreed.terms.patterns, ledger().now())

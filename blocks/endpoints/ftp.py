@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import hashlib
+import re
 import ssl
 import tempfile
 import threading
@@ -163,6 +164,7 @@ class FtpSession(EndpointSession):
         """Uploads whose rename was sent and not answered."""
         self.unread = Unread()
         self._one_by_one = False
+        self._lists_all: bool | None = None
         self._slots: Slots | None = Slots.of(endpoint.host, endpoint.port)
         self._slots.take(endpoint.connection_limit, endpoint.timeout_seconds, self._address)
         self._places, self._limit = 1, endpoint.connection_limit
@@ -260,10 +262,19 @@ class FtpSession(EndpointSession):
                     return mlsd_line
                 if refused.code not in (500, 501, 502, 504):
                     raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({refused.words})")
-            refused = await self._listed(wire, b"LIST", folder, into)
-            if refused is None:
-                return list_line
-            raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({refused.words})")
+            # Without -a some leave out names that begin with a dot, and some take it for a name: only "." among the entries proves
+            # that it was understood.
+            for command in (b"LIST -a", b"LIST") if self._lists_all is not False else (b"LIST",):
+                into.seek(0)
+                into.truncate()
+                refused = await self._listed(wire, command, folder, into)
+                if refused is None and command == b"LIST -a":
+                    into.seek(0)
+                    self._lists_all = any(re.fullmatch(rb"d.* \.\s*", line) for line in into)
+                if refused is None and (self._lists_all or command == b"LIST"):
+                    return list_line
+            words = refused.words if refused is not None else ""
+            raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({words})")
 
     async def _listed(self, wire: Wire, command: bytes, folder: str, into: IO[bytes]) -> Reply | None:
         async with wire.data(command, block=_TAIL_BYTES) as data:

@@ -9,6 +9,7 @@ import pytest
 from blocks.errors import ConfigurationError
 from deployments.pinning import pin
 from tests.cli.conftest import Countersign
+from tests.sandbox.ftp import FtpSandbox
 from tests.servers.openssh import OpenSsh
 
 OTHER = "SHA256:" + "B" * 43
@@ -128,3 +129,23 @@ def test_trust_tells_what_it_cannot_do(countersign: Countersign, globex: Path) -
     assert wrong.exit_code == 2 and "did you mean 'drop'?" in wrong.stderr
     away = countersign("endpoint", "trust", "globex", "spare")
     assert away.exit_code == 2 and "127.0.0.1" in away.stderr
+
+
+def test_trust_pins_the_certificate_of_an_ftps_server(countersign: Countersign, profiles: Path, tmp_path: Path) -> None:
+    with FtpSandbox(tmp_path / "partner", users={"us": "secret"}, tls=True) as server:
+        path, certificate = profiles / "globex.yaml", server.certificate
+        assert certificate is not None
+        path.write_text(TERMS.format(port=server.port, pins="").replace("protocol: sftp\n", "protocol: ftps\n"))
+        shown = countersign("endpoint", "trust", "globex", "drop")
+        assert shown.exit_code == 1
+        assert f"certificates:\n        - {certificate.fingerprint}" in shown.stdout
+        assert countersign("endpoint", "trust", "globex", "drop", "--write", "--yes").exit_code == 0
+        assert f"      certificates:\n        - {certificate.fingerprint}\n" in path.read_text()
+        again = countersign("endpoint", "trust", "globex", "drop")
+        assert again.exit_code == 0 and "nothing to do" in again.stdout
+        server.stop()
+        server.faults["new-certificate"] = 1
+        server.start()
+        changed = countersign("endpoint", "trust", "globex", "drop")
+        assert changed.exit_code == 1 and "NOT THE PINNED CERTIFICATE" in changed.stdout
+        assert server.logins == 0

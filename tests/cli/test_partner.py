@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Countersign
+from tests.sandbox.ftp import FtpSandbox
 from tests.servers.openssh import OpenSsh
 
 FOLDERS = """\
@@ -133,6 +134,36 @@ def test_check_over_sftp(countersign: Countersign, globex: Path, profiles: Path,
     assert result.exit_code == 0, result.output
     assert openssh.fingerprint in result.stdout
     assert f"stream orders: 1 of 2 files match in {out}" in result.stdout
+
+
+def test_check_over_ftps_tells_lines_of_the_listing_that_cannot_be_read(
+    countersign: Countersign, globex: Path, profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOBEX_FTPS", "secret")
+    with FtpSandbox(tmp_path / "ftps", users={"us": "secret"}, tls=True) as server:
+        assert server.certificate is not None
+        (server.root / "orders_1.csv").write_text("x")
+        terms = yaml.safe_load((profiles / "globex.yaml").read_text())
+        terms["partner"]["endpoints"]["drop"] = {
+            "protocol": "ftps",
+            "host": server.host,
+            "port": server.port,
+            "username": "us",
+            "password": "env:GLOBEX_FTPS",
+            "certificates": [server.certificate.fingerprint],
+        }
+        terms["partner"]["streams"]["orders"]["folder"] = "/"
+        del terms["partner"]["streams"]["pictures"]
+        (profiles / "globex.yaml").write_text(yaml.safe_dump(terms))
+        result = countersign("partner", "check", "globex")
+        assert result.exit_code == 0, result.output
+        assert server.certificate.fingerprint in result.stdout
+        assert "stream orders: 1 of 1 files match in /" in result.stdout
+        server.faults["odd-list"] = 1
+        result = countersign("partner", "check", "globex")
+        assert result.exit_code == 1
+        assert "5 lines of the server's listing cannot be read" in result.stderr
+        assert "Welcome to our new server!" in result.stderr
 
 
 def test_new_writes_a_file_that_is_in_order(countersign: Countersign, profiles: Path) -> None:

@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-SERVICES = ("extended-ecm", "sftp")
+SERVICES = ("extended-ecm", "sftp", "ftp", "ftps")
+ALL = ("extended-ecm", "sftp")
+"""What is served when nothing is named: what the demo needs."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -29,13 +31,14 @@ def sandbox(
     options: tuple[str, ...] = (),
     seconds: float = 180.0,
 ) -> Iterator[dict[str, dict[str, Any]]]:
-    """Services (all, if none is named) while the block runs: name -> what the command said about it.
+    """Services (``ALL``, if none is named) while the block runs: name -> what the command said about it.
 
-    Every description has ``service``, ``url``, ``user``, ``password``; sftp also ``host_key`` (its fingerprint), ``root``,
+    Every description has ``service``, ``url``, ``user``, ``password``; the partner's servers also ``host``, ``port`` and
+    ``root``; ftps ``certificate`` (its fingerprint) and ``ca_file``; sftp ``host_key`` (its fingerprint)
     and a second account, ``delivery_user`` and ``delivery_password``, which alone may use the folder ``in``.
     Raises ``RuntimeError`` with the end of its log if a service is not ready after ``seconds``.
     """
-    wanted = services or SERVICES
+    wanted = services or ALL
     command = [sys.executable, "-m", "tests.sandbox", "serve", *wanted, "--data", str(data), "--until-stdin-closes", *options]
     for name, value in (faults or {}).items():
         command += ["--fault", f"{name}={value}"]

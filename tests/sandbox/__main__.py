@@ -1,4 +1,4 @@
-"""``python -m tests.sandbox serve extended-ecm|sftp|all``: stand-ins for the repository and the partner's server."""
+"""``python -m tests.sandbox serve extended-ecm|sftp|ftp|ftps|all``: stand-ins for the repository and the partner's servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from tests.sandbox import SERVICES
+from tests.sandbox import ALL, SERVICES
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -28,14 +28,14 @@ def main() -> None:
 
 @app.command()
 def serve(
-    services: Annotated[list[str], typer.Argument(help="extended-ecm, sftp, or all")],
+    services: Annotated[list[str], typer.Argument(help="extended-ecm, sftp, ftp, ftps, or all (the first two)")],
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="First port; each further service takes the next one; 0 chooses free ones")] = 0,
     base_path: Annotated[str, typer.Option(help="Where Extended ECM is mounted")] = "/cs/cs",
     data: Annotated[Path, typer.Option(help="Everything is kept here and survives a restart")] = Path(".countersign/sandbox"),
     config: Annotated[Path | None, typer.Option(help="JSON that replaces entries of the seed of Extended ECM")] = None,
     fault: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, as often as needed: lost-answer=3")] = None,
-    user: Annotated[str, typer.Option(help="Login at the SFTP server")] = "acme",
+    user: Annotated[str, typer.Option(help="Login at the partner's server")] = "acme",
     password: Annotated[str, typer.Option(help="Its password")] = "acme",
     delivery_user: Annotated[str, typer.Option(help="Login that alone may use the folder 'in'")] = "acme-deliveries",
     delivery_password: Annotated[str, typer.Option(help="Its password")] = "acme-deliveries",
@@ -45,7 +45,7 @@ def serve(
 
     Example: python -m tests.sandbox serve all --port 9000 --fault lost-answer=1
     """
-    wanted = list(SERVICES) if "all" in services else services
+    wanted = list(ALL) if "all" in services else services
     unknown = set(wanted) - set(SERVICES)
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(SERVICES)}, all")
@@ -60,6 +60,8 @@ def serve(
             if name == "extended-ecm":
                 seed = json.loads(config.read_text("utf-8")) if config else None
                 started, line = extended_ecm(data / "extended-ecm", host, its_port, base_path, seed, faults)
+            elif name in ("ftp", "ftps"):
+                started, line = ftp(name, data / name, host, its_port, user, password, faults)
             else:
                 started, line = sftp(data / "sftp", host, its_port, (user, password), (delivery_user, delivery_password))
             running.append(started)
@@ -113,6 +115,34 @@ def sftp(
         "host_key": service.fingerprint,
         "root": str(root),
     }
+    return service, line
+
+
+def ftp(
+    name: str, root: Path, host: str, port: int, user: str, password: str, faults: dict[str, str]
+) -> tuple[Running, dict[str, Any]]:
+    from tests.sandbox.ftp import FAULTS, FtpSandbox
+
+    unknown = faults.keys() - FAULTS.keys()
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(FAULTS)}")
+    ours: dict[str, str | float] = {**faults}
+    certificates = root.parent / f"{name}-tls"
+    service = FtpSandbox(
+        root, users={user: password}, tls=name == "ftps", certificates=certificates, host=host, port=port, faults=ours
+    )
+    service.start()
+    line: dict[str, Any] = {
+        "service": name,
+        "url": service.url,
+        "user": user,
+        "password": password,
+        "host": host,
+        "port": service.port,
+        "root": str(root),
+    }
+    if service.certificate is not None:
+        line |= {"certificate": service.certificate.fingerprint, "ca_file": str(service.certificate.authority)}
     return service, line
 
 

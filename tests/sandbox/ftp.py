@@ -223,8 +223,17 @@ class _Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
             raise PermissionError(errno.EACCES, "Not a regular file")
         return _Content(filename, mode, self.cmd_channel)
 
+    def validpath(self, path: str) -> bool:
+        # A link may be named, wherever it leads; nothing opens or lists it.
+        return bool(super().validpath(os.path.dirname(path) if os.path.islink(path) else path))
+
+    def listdir(self, path: str) -> list[str]:
+        if os.path.islink(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return os.listdir(path)
+
     def chdir(self, path: str) -> None:
-        os.listdir(path)  # pyftpdlib would change the folder of this whole process to see whether it can
+        self.listdir(path)  # pyftpdlib would change the folder of this whole process to see whether it can
         self.cwd = self.fs2ftp(path)
 
     def remove(self, path: str) -> None:
@@ -343,8 +352,7 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
 
     def ftp_XSHA256(self, path: str) -> None:  # noqa: N802
         try:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256(b"" if os.path.islink(path) else Path(path).read_bytes()).hexdigest()
         except OSError:
             self.respond("550 No such file.")
         else:

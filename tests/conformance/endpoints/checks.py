@@ -167,6 +167,13 @@ def a_name_that_cannot_be_carried_disturbs_nothing(ground: Ground) -> None:
 
 
 @check
+def names_with_a_dot_before_are_listed_too(ground: Ground) -> None:
+    for name in (b".countersign-1", b".hidden", b"plain"):
+        ground.write(name)
+    assert set(ground.look()) == {b".countersign-1", b".hidden", b"plain"}
+
+
+@check
 def size_and_time_are_listed(ground: Ground) -> None:
     ground.write(b"a.csv", b"x" * 1234, LONG_AGO)
     file = ground.look()[b"a.csv"]

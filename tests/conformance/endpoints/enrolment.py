@@ -14,6 +14,7 @@ from blocks.endpoints.folder import Folder
 from blocks.endpoints.ftp import Ftp as FtpEndpoint
 from blocks.endpoints.ftp import Ftps
 from blocks.endpoints.sftp import Sftp
+from tests.sandbox import sandbox
 from tests.sandbox.sftp import SftpSandbox
 from tests.servers.ftp import PASSWORD as FTP_PASSWORD
 from tests.servers.ftp import Ftp, proftpd_server, pyftpdlib_server, vsftpd_server
@@ -99,6 +100,13 @@ def _ftp(server: Callable[[Path], AbstractContextManager[Ftp]]) -> Callable[[Pat
     return start
 
 
+@contextmanager
+def _ftp_sandbox(place: Path) -> Iterator[Ftp]:
+    with sandbox("ftp", data=place, options=("--user", "partner", "--password", FTP_PASSWORD)) as services:
+        told = services["ftp"]
+        yield Ftp(told["host"], told["port"], told["user"], Path(told["root"]), "/", None)
+
+
 _LINE_BREAKS = {b"line\nbreak\r\n.csv": "FTP ends commands and listed names with a line break"}
 _NOT_UTF8 = dict.fromkeys((b"\xff\xfe not utf-8.csv", b"M\xfcller.csv"), "pyftpdlib puts question marks for what is not UTF-8")
 _FOLLOWS_LINKS = {
@@ -136,6 +144,7 @@ ENROLLED: Mapping[str, Enrolment] = {
         unspeakable=_LINE_BREAKS | _NOT_UTF8,
         crowd=10_000,
     ),
+    "ftp on the sandbox": Enrolment(FtpEndpoint, _ftp(_ftp_sandbox), unspeakable=_LINE_BREAKS, crowd=10_000),
     "ftps on vsftpd": Enrolment(Ftps, _ftp(vsftpd_server), tolerated=_TWINS, unspeakable=_LINE_BREAKS, crowd=10_000),
     "ftps on proftpd": Enrolment(
         Ftps, _ftp(proftpd_server), tolerated=_LOST_LINKS | _PIPES, unspeakable=_LINE_BREAKS, crowd=10_000

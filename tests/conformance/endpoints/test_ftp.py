@@ -28,6 +28,7 @@ from blocks.values import Exists, Fetched, FileKind, Missed, Outcome, Placed, Pr
 from tests.conformance.endpoints.checks import LONG_AGO, MIB, Ground, Meddled
 from tests.conformance.endpoints.conftest import ground_on
 from tests.conformance.endpoints.enrolment import Shore
+from tests.sandbox import sandbox as sandbox_process
 from tests.sandbox.ftp import FAULTS, FtpSandbox
 
 PASSWORD = "not a secret"
@@ -536,3 +537,20 @@ def test_the_sandbox_is_not_left(sandbox: FtpSandbox) -> None:
 
 def test_every_fault_of_the_sandbox_is_described() -> None:
     assert all(FAULTS.values())
+
+
+def test_the_sandbox_is_served_as_a_process_with_faults_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sandbox_process("ftp", "ftps", data=tmp_path / "served", faults={"no-hash": 1}) as services:
+        for name, more in (("ftp", {"unprotected": "accepted"}), ("ftps", {"ca_file": services["ftps"]["ca_file"]})):
+            told = services[name]
+            monkeypatch.setenv("PARTNER_PASSWORD", told["password"])
+            kind = Ftp if name == "ftp" else Ftps
+            agreed = kind.model_validate(
+                {"host": told["host"], "port": told["port"], "username": told["user"], "password": "env:PARTNER_PASSWORD"}
+                | more
+            )
+            (Path(told["root"]) / "a.csv").write_bytes(b"content")
+            with agreed.session() as session:
+                assert [file.name for file in session.look("/")] == [b"a.csv"]
+                assert session.capabilities.hashes == ()
+                assert session.capabilities.fingerprint == told.get("certificate")
