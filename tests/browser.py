@@ -118,12 +118,6 @@ class Window(ABC):
         return self.page.locator("body").inner_text()
 
     @in_its_thread
-    def show(self, url: str, sign: str) -> None:
-        """Open any address."""
-        self.page.goto(url)
-        self.page.get_by_text(sign).first.wait_for()
-
-    @in_its_thread
     def picture(self, path: Path, clip: FloatRect | None = None) -> None:
         """Take a picture once the page has drawn itself: nothing tells when it has."""
         self.page.wait_for_timeout(2000)

@@ -114,12 +114,30 @@ def unreleased(here: Stage, samples: list[Sample]) -> list[str]:
         return list(_faults(here, samples, api))
 
 
-def _faults(here: Stage, samples: list[Sample], api: httpx.Client) -> Iterator[str]:
-    yield from _exposed(here)
+def start_release(api: httpx.Client) -> str:
+    """Ask for the demo's release; the run's id."""
     deployment = api.get(f"deployments/name/release/acme-{STREAM}").json()["id"]
     parameters = {"partner": "acme", "stream": STREAM, "order": ORDER, "requester": REQUESTER}
     asked = {"parameters": parameters, "idempotency_key": f"order {ORDER}"}
-    run = _post(api, f"deployments/{deployment}/create_flow_run", asked)["id"]
+    return str(_post(api, f"deployments/{deployment}/create_flow_run", asked)["id"])
+
+
+def until_asked(api: httpx.Client, run: str, round: int) -> str:
+    """Wait until the release waits for an answer in this round; the digits to type."""
+    limit = time.monotonic() + 120
+    while True:
+        state = _until(api, run, {"PAUSED", "COMPLETED", "FAILED", "CRASHED"}, 90)
+        asked = [row for entries in _orders() if (row := _asked(entries)) and row.body["n"] == round]
+        if state["type"] == "PAUSED" and asked:
+            return _package(_orders()[0]).digits
+        if state["type"] != "PAUSED" or time.monotonic() > limit:
+            raise RuntimeError(f"round {round} is not asked: the run is {state['name']}, {state['message']}")
+        time.sleep(0.3)
+
+
+def _faults(here: Stage, samples: list[Sample], api: httpx.Client) -> Iterator[str]:
+    yield from _exposed(here)
+    run = start_release(api)
     state = _until(api, run, {"PAUSED", "COMPLETED", "FAILED", "CRASHED"}, 90)
     if state["type"] != "PAUSED":
         yield f"the release does not wait for a sign-off: {state['name']}, {state['message']}"

@@ -2,59 +2,75 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import Browser, FloatRect, sync_playwright
+import pyotp
+from playwright.sync_api import FloatRect
 
+from tests.browser import Chromium, Classic
+from tests.demo.releasing import ORDER, start_release, until_asked
 from tests.demo.stage import Stage
 
-CHROMIUM = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
-)
-
+HIGH = 1120
 TOP: FloatRect = {"x": 0, "y": 0, "width": 1280, "height": 800}
+LIST: FloatRect = {"x": 255, "y": 590, "width": 1025, "height": 510}
 
 
 def take(here: Stage, folder: Path) -> None:
-    """The list of runs, the page of one, and its table of files."""
+    """The intakes: the list of runs, the page of one, its table of files. Then a release: inbox, run, dialog, refused, ticks."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = shutil.which("chromium")
-    if found is None:
-        raise SystemExit("chromium is missing: as root on Debian, apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=arguments())
-        try:
-            _runs(here, browser, folder)
-        finally:
-            browser.close()
+    with Chromium.running() as chromium, httpx.Client(base_url=f"{here.prefect_url}/api/", timeout=60) as api:
+        _intakes(Classic(chromium, here.prefect_url, 1280, HIGH), api, folder)
+        run = _release(here, Classic(chromium, here.prefect_url, 1280, 900), api, folder)
+        ticks(Classic(chromium, here.prefect_url, 1280, 900), api, run, folder)
 
 
-def arguments() -> list[str]:
-    """How Chromium is started here: no sandbox (tests run as root), and no word to the internet."""
-    flags, rules = CHROMIUM.split(" --host-resolver-rules=")
-    return [*flags.split(), f"--host-resolver-rules={rules}"]
-
-
-def _runs(here: Stage, browser: Browser, folder: Path) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 1120})
-    page.goto(f"{here.prefect_url}/runs")
-    page.get_by_text("intake acme/price-lists").first.wait_for(timeout=30_000)
-    page.wait_for_timeout(1500)
-    page.screenshot(path=folder / "runs.png", clip={"x": 255, "y": 590, "width": 1025, "height": 510})
-    runs = httpx.post(f"{here.prefect_url}/api/flow_runs/filter", json={"limit": 50}, timeout=10).json()
+def _intakes(window: Classic, api: httpx.Client, folder: Path) -> None:
+    window.go("/runs?tag=intake", "intake acme/price-lists")
+    window.picture(folder / "runs.png", LIST)
+    runs = api.post("flow_runs/filter", json={"limit": 50}).json()
     prices = next(run for run in runs if run["name"] == "intake acme/price-lists")
-    page.goto(f"{here.prefect_url}/runs/flow-run/{prices['id']}")
-    page.get_by_text("Artifacts").first.wait_for(timeout=30_000)
-    page.wait_for_timeout(1500)
-    page.screenshot(path=folder / "run.png", clip=TOP)
-    filter = {"artifacts": {"flow_run_id": {"any_": [prices["id"]]}}}
-    artifacts = httpx.post(f"{here.prefect_url}/api/artifacts/filter", json=filter, timeout=10).json()
-    table = next(artifact for artifact in artifacts if artifact["type"] == "table")
-    page.goto(f"{here.prefect_url}/artifacts/artifact/{table['id']}")
-    page.get_by_text("quarantined").first.wait_for(timeout=30_000)
-    page.wait_for_timeout(1000)
-    page.screenshot(path=folder / "files.png", clip=TOP)
-    page.close()
+    window.go(f"/runs/flow-run/{prices['id']}", "Artifacts")
+    window.picture(folder / "run.png", TOP)
+    found = api.post("artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [prices["id"]]}}}).json()
+    table = next(artifact for artifact in found if artifact["type"] == "table")
+    window.go(f"/artifacts/artifact/{table['id']}", "quarantined")
+    window.picture(folder / "files.png", TOP)
+    window.close()
+
+
+def _release(here: Stage, window: Classic, api: httpx.Client, folder: Path) -> str:
+    """Sign a release as anna: first with a wrong code, then with the right one. The run's id."""
+    run = start_release(api)
+    digits = until_asked(api, run, round=1)
+    window.go("/runs?state=Suspended&tag=awaits:anna", ORDER)
+    window.picture(folder / "inbox.png", LIST | {"height": 310})
+    window.go(f"/runs/flow-run/{run}", "Suspended")
+    window.picture(folder / "waiting.png", TOP | {"height": 500})
+    window.open_dialog(run)
+    window.picture(folder / "dialog.png")
+    right = pyotp.TOTP(here.seeds["anna"])
+    wrong = f"{(int(right.now()) + 500_000) % 1_000_000:06d}"
+    answers = {"decision": "approve", "approver": "anna", "meaning": "release", "package": digits}
+    window.fill(**answers, proof=wrong)
+    window.submit()
+    until_asked(api, run, round=2)
+    window.open_dialog(run)
+    window.picture(folder / "refused.png", TOP | {"height": 420})
+    window.fill(**answers)
+    window.fill(proof=right.now())
+    window.submit()
+    window.go(f"/runs/flow-run/{run}", "Delivered")
+    window.picture(folder / "delivered.png", TOP | {"height": 330})
+    window.close()
+    return run
+
+
+def ticks(window: Classic, api: httpx.Client, run: str, folder: Path) -> None:
+    """What arrived, as the run's artifact tells it."""
+    found = api.post("artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [run]}}}).json()
+    (told,) = [artifact for artifact in found if artifact["key"].startswith("delivered-")]
+    window.go(f"/artifacts/artifact/{told['id']}", "weakest proof")
+    window.picture(folder / "ticks.png", TOP | {"height": 560})
+    window.close()
