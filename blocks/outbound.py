@@ -989,3 +989,46 @@ class Delivered:
     """It was gone when we looked: the partner had it already, or somebody removed it."""
     said: Said | None = None
     """Who says that it arrived, where nothing else does."""
+
+
+# --------------------------------------------------------------------------------------------- the sender's record
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An answer that the sender has judged."""
+
+    run: str
+    round: str
+    """The round's key."""
+    package: str
+    voter: str
+    """Whose vote it is; "" if it was refused."""
+    refusal: str
+    """Why it was refused; "" if it is a vote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something that the sender would not do."""
+
+    id: str
+    uid: int
+    """Who asked, as the kernel says."""
+    asked: str
+    """What for: /send, /judge, /unlock, ...; "connect" if the caller was not listened to."""
+    about: str
+    """The round's key or the package's digest; "" if it was about neither."""
+    reason: str
+    since: datetime
+    """When first, by the sender's clock."""
+    times: int
+    """How often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was lately asked of the sender, by its own account. It holds no secret."""
+
+    judged: tuple[Judged, ...]
+    refused: tuple[Refused, ...]

@@ -23,10 +23,13 @@ from blocks.errors import ConfigurationError, SenderError, SenderUnreachable, Se
 from blocks.outbound import (
     Delivered,
     Destination,
+    Judged,
     Matter,
     Package,
     Policies,
+    Record,
     Refusal,
+    Refused,
     Request,
     Requested,
     Requester,
@@ -224,6 +227,14 @@ class Sender:
     def health(self) -> Health:
         told = self._ask("GET", "/health")
         return Health(told["key"], base64.b64decode(told["public"]))
+
+    def record(self, since: datetime) -> Record:
+        """What was judged and refused since then, whoever asked: what the ledger does not know of it went around our flows."""
+        told = self._post("/record", {"since": iso(since)})
+        return Record(
+            tuple(Judged(**one) for one in told["judged"]),
+            tuple(Refused(**{**one, "since": datetime.fromisoformat(one["since"])}) for one in told["refused"]),
+        )
 
     # ---------------------------------------------------------------------------------------- what requesters ask
 

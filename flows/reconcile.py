@@ -10,6 +10,8 @@ from prefect.states import Completed
 
 from tasks.checkpoint import checkpoint
 from tasks.compare import compare, compare_mirrors
+from tasks.compare_sender import compare_with_sender
+from tasks.side_doors import look_for_side_doors
 from tasks.sweep import begin_again, redrive, report, tell
 
 
@@ -21,12 +23,13 @@ def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> Stat
 
     Args:
         patience_seconds: How long a run may take to begin, or between two steps, before it counts as stuck.
-        look_back_hours: For how long the answers of a finished order are watched.
+        look_back_hours: For how long the answers of a finished order are watched, and (at most two) whether runs were tampered with.
     """
     patience = timedelta(seconds=patience_seconds)
     look_back = timedelta(hours=look_back_hours)
     stuck = compare(look_back, patience)
-    return report([*redrive(stuck, patience), *begin_again(look_back, patience), *tell(compare_mirrors())])
+    around = [*compare_mirrors(), *look_for_side_doors(look_back), *compare_with_sender(look_back)]
+    return report([*redrive(stuck, patience), *begin_again(look_back, patience), *tell(around)])
 
 
 @flow(name="checkpoint", flow_run_name="checkpoint", validate_parameters=True)

@@ -23,11 +23,12 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, FlowRunInput, StateType
 from prefect.exceptions import ObjectNotFound
 
+from blocks import reviewed
 from blocks.errors import ConfigurationError
 from blocks.ledger import Recorded
 from blocks.mirrors import differs, mirrors
-from blocks.outbound import Round
-from blocks.profile import load_partner, load_repositories, partners
+from blocks.outbound import PeopleFile, Policies, Round
+from blocks.profile import load_partner, load_repositories, partners, policies_of
 from blocks.settings import settings
 from blocks.values import shown
 from tasks.connections import ledger
@@ -68,24 +69,44 @@ class Watched:
         return f"{self.ordered['partner']}/{self.ordered['stream']} {self.ordered['order']}"
 
 
+class InForce:
+    """The terms of the reviewed files as this process reads them, each read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Policies | None] = {}
+
+    def policies(self, partner: str, stream: str) -> Policies | None:
+        """None if the files are not in order, or have no such stream: that is told elsewhere."""
+        if (partner, stream) not in self._known:
+            folder = settings().profiles
+            try:
+                profile, people = load_partner(partner, folder), reviewed.load(folder / "people.yaml", PeopleFile)
+                found = policies_of(profile, stream, people) if stream in profile.outbound else None
+            except ConfigurationError:
+                found = None
+            self._known[partner, stream] = found
+        return self._known[partner, stream]
+
+
 @task(task_run_name="compare orders")
 def compare(look_back: timedelta, patience: timedelta) -> list[str]:
     """Journeys of the orders about which something is to be told or done: open ones, and those closed not longer ago than that."""
     now = ledger().now()
-    orders = watch(ledger().begun("ordered", now - look_back))
+    orders, in_force = watch(ledger().begun("ordered", now - look_back)), InForce()
     with get_client(sync_client=True) as client:
         runs = _runs(client, [order.run for order in orders])
         return [
             order.journey
             for order in orders
-            if any(not known(order, one) for one in _differences(client, order, runs.get(order.run), now, patience))
+            if any(not known(order, one) for one in _differences(client, order, runs.get(order.run), now, patience, in_force))
         ]
 
 
-def look_again(client: SyncPrefectClient, order: Watched, patience: timedelta) -> list[Finding]:
+def look_again(client: SyncPrefectClient, order: Watched, patience: timedelta, in_force: InForce) -> list[Finding]:
     """What differs about one order at this moment."""
     run = _runs(client, [order.run]).get(order.run)
-    return [one for one in _differences(client, order, run, ledger().now(), patience) if not known(order, one)]
+    found = _differences(client, order, run, ledger().now(), patience, in_force)
+    return [one for one in found if not known(order, one)]
 
 
 def known(order: Watched, finding: Finding) -> bool:
@@ -123,7 +144,7 @@ def _leads(entry: Recorded) -> bool:
     return entry.kind in ("ordered", "led") or (entry.kind == "redrive" and bool(entry.body.get("anew")))
 
 
-def told(order: Watched) -> Told:
+def told(order: Watched, in_force: InForce) -> Told:
     """The ledger's side of the comparison."""
     rounds = {entry.body["key"]: _round(entry) for entry in order.history if entry.kind == "round"}
     settled = {entry.body["key"]: entry for entry in order.history if entry.kind in SETTLES}
@@ -141,11 +162,21 @@ def told(order: Watched) -> Told:
         closed=_last(order, "closed") is not None,
         paused=last.kind in ("refused", "in-doubt"),
         redriven=_redriven(order),
+        other_terms=_other_terms(order, in_force),
     )
 
 
 def _round(entry: Recorded) -> Round:
     return Round(entry.body["n"], entry.body["key"], entry.body["run"], entry.body["digest"])
+
+
+def _other_terms(order: Watched, in_force: InForce) -> str:
+    """The digest under which its package was frozen, if that is not the reviewed files' and nothing was sent yet; else ""."""
+    frozen, now = _last(order, "frozen"), in_force.policies(order.ordered["partner"], order.ordered["stream"])
+    if frozen is None or now is None or _last(order, "sending") or _last(order, "closed"):
+        return ""
+    then = Policies(**frozen.body["policies"])
+    return "" if (then.profile, then.terms) == (now.profile, now.terms) else then.digest
 
 
 def _redriven(order: Watched) -> int:
@@ -167,9 +198,9 @@ def _last(order: Watched, kind: str) -> Recorded | None:
 
 
 def _differences(
-    client: SyncPrefectClient, order: Watched, run: FlowRun | None, now: datetime, patience: timedelta
+    client: SyncPrefectClient, order: Watched, run: FlowRun | None, now: datetime, patience: timedelta, in_force: InForce
 ) -> list[Finding]:
-    ledgers = told(order)
+    ledgers = told(order, in_force)
     return reconcile.compare(ledgers, _run(client, run, ledgers) if run else None, now, patience)
 
 

@@ -22,11 +22,12 @@ from prefect.states import Completed, Scheduled
 from blocks.ledger import Entry, Lease, Recorded
 from blocks.settings import settings
 from blocks.values import Stage
-from tasks.compare import Watched, begun_without_order, found_key, look_again, watch
+from tasks.compare import InForce, Watched, begun_without_order, found_key, look_again, watch
 from tasks.connections import ledger
 from tasks.retrying import task
 from tasks.rules.literal import literal
 from tasks.rules.reconcile import Finding, Remedy, state_name, untaken
+from tasks.side_doors import as_reviewed
 
 MIRRORS, RUNS = "sweep.mirrors", "sweep.runs"
 """The journeys of findings that belong to no order: about mirrors, and about runs that had not taken theirs."""
@@ -47,13 +48,14 @@ class Row:
 def redrive(journeys: Sequence[str], patience: timedelta) -> list[Row]:
     """Look again at these orders, one at a time and while nobody else works on them; tell what differs, and set it right."""
     rows: list[Row] = []
+    in_force = InForce()
     with get_client(sync_client=True) as client:
         for journey in journeys:
             with _held(journey) as lease:
                 # Somebody works on it: then it is not stuck, and what else there is can be told by the next sweep.
                 if lease is not None:
                     for order in watch([journey]):
-                        rows += _set_right(client, order, look_again(client, order, patience), lease)
+                        rows += _set_right(client, order, look_again(client, order, patience, in_force), lease)
     return rows
 
 
@@ -130,7 +132,7 @@ def _anew(client: SyncPrefectClient, order: Watched, finding: Finding, lease: Le
     told = order.ordered
     deployment = _deployment(client, str(told["partner"]), str(told["stream"]))
     if deployment is None:
-        return "no deployment of the flow 'release' is there to start it: run 'countersign deploy'"
+        return "no deployment of the flow 'release' as it was reviewed is there to start it: run 'countersign deploy'"
     run = client.create_flow_run_from_deployment(
         deployment.id,
         parameters={name: told[name] for name in ("partner", "stream", "order", "requester", "ids")},
@@ -142,7 +144,7 @@ def _anew(client: SyncPrefectClient, order: Watched, finding: Finding, lease: Le
 
 def _deployment(client: SyncPrefectClient, partner: str, stream: str) -> DeploymentResponse | None:
     """The stream's own deployment of a release, else one that is made for no stream in particular."""
-    found = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=["release"])), limit=200)
+    found = as_reviewed(client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=["release"])), limit=200))
 
     def meant(deployment: DeploymentResponse, **wanted: str | None) -> bool:
         parameters = deployment.parameters or {}

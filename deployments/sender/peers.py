@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ def peer_of(connection: socket.socket) -> Peer:
     return Peer(*struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))))
 
 
-def protocol_for(allowed: frozenset[int]) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol for these user ids; it hands the caller on as ``request.state.peer``."""
+def protocol_for(allowed: frozenset[int], cut_off: Callable[[Peer], None]) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP protocol for these user ids; it hands the caller on as ``request.state.peer``, and tells whom it cut off."""
 
     class PeerProtocol(H11Protocol):
         def connection_made(self, transport: Any) -> None:
@@ -49,6 +49,7 @@ def protocol_for(allowed: frozenset[int]) -> type[asyncio.Protocol]:
             if peer.uid not in allowed:
                 self.logger.warning("user id %d (process %d) may not call the sender: cut off", peer.uid, peer.pid)
                 transport.abort()
+                asyncio.get_running_loop().run_in_executor(None, cut_off, peer)
 
     return PeerProtocol
 
@@ -80,11 +81,11 @@ def listening(path: Path, group: int | None = None) -> Iterator[socket.socket]:
         path.unlink(missing_ok=True)
 
 
-def serve(app: Any, server: socket.socket, allowed: frozenset[int]) -> None:
+def serve(app: Any, server: socket.socket, allowed: frozenset[int], cut_off: Callable[[Peer], None]) -> None:
     """Answer on this socket until the process is told to end; what is being sent then is finished or left resumable."""
     config = uvicorn.Config(
         app,
-        http=protocol_for(allowed),
+        http=protocol_for(allowed, cut_off),
         ws="none",
         lifespan="off",
         access_log=False,

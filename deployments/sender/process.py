@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
@@ -28,8 +29,8 @@ from blocks.sender import Arrived, Seen, delivered_facts
 from blocks.spool import place_in
 from blocks.values import name_b64, shown
 from deployments.sender.dispatch import Dispatcher
-from deployments.sender.judging import Judge
-from deployments.sender.peers import listening, serve
+from deployments.sender.judging import CHANGED, NEVER_ASKED, Judge
+from deployments.sender.peers import Peer, listening, serve
 from deployments.sender.register import Register
 from deployments.sender.sealing import seal
 from deployments.sender.store import Store
@@ -60,7 +61,12 @@ def run(
     store = Store(state)
     try:
         with store.alone(), listening(socket, group) as server:
-            serve(service(store, profiles, spool, operators, floor_bytes=floor_bytes), server, frozenset(allowed) | operators)
+            application = service(store, profiles, spool, operators, floor_bytes=floor_bytes)
+
+            def cut_off(peer: Peer) -> None:
+                store.refused(peer.uid, "connect", "", "may not call the sender: cut off")
+
+            serve(application, server, frozenset(allowed) | operators, cut_off)
     finally:
         store.close()
 
@@ -70,7 +76,7 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
     app = FastAPI(title="Countersign sender", docs_url=None, redoc_url=None, openapi_url=None)
     judge, register = Judge(store, profiles), Register(store, profiles)
     dispatcher = Dispatcher(store, judge, profiles, lambda digest: place_in(spool, digest), floor_bytes=floor_bytes)
-    _tell_errors(app)
+    _tell_errors(app, store)
 
     @app.get("/health")
     def health() -> dict[str, str]:
@@ -92,29 +98,35 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
         return {"requested": found.facts if found else None}
 
     @app.post("/open")
-    def opened(asked: OpenRequest) -> dict[str, Any]:
+    def opened(asked: OpenRequest, request: Request) -> dict[str, Any]:
         package, policies = asked.parsed()
+        request.state.about = package.digest
         stated = Requester(asked.requester) if asked.requester else None
         known = judge.open(package, policies, stated, frozenset(asked.editors))
         return {"requester": _requester(known.requester), "deadline": iso(known.deadline)}
 
     @app.post("/ask")
-    def told(asked: AskRequest) -> dict[str, str]:
+    def told(asked: AskRequest, request: Request) -> dict[str, str]:
+        request.state.about = asked.round.key
         return {"at": iso(judge.ask(asked.round.parsed(), asked.shown))}
 
     @app.post("/judge")
-    def judged(asked: JudgeRequest) -> dict[str, Any]:
+    def judged(asked: JudgeRequest, request: Request) -> dict[str, Any]:
+        request.state.about = asked.round.key
         package, policies = asked.parsed()
         outcome = judge.judge(asked.answer, package, policies, asked.round.parsed(), _votes(asked.votes), at=asked.at)
         if isinstance(outcome, Refusal):
             _log.info("package %s, round %d: refused (%s)", package.digits, asked.round.n, outcome.code)
+            if outcome in (NEVER_ASKED, CHANGED):  # of these there is no judgement
+                store.refused(request.state.peer.uid, "/judge", asked.round.key, f"({outcome.code}) {outcome.first_line}")
             return {"refusal": {"code": outcome.code, "first_line": outcome.first_line}}
         _log.info("package %s, round %d: %s by %s", package.digits, asked.round.n, outcome.decision, outcome.seat.text)
         return {"vote": outcome.facts}
 
     @app.post("/send")
-    def sent(asked: SendRequest) -> dict[str, Any]:
+    def sent(asked: SendRequest, request: Request) -> dict[str, Any]:
         package, policies = asked.parsed()
+        request.state.about = package.digest
         seen = [Seen(**one.model_dump()) for one in asked.seen]
         arrived = dispatcher.send(judge.known(package), policies, _votes(asked.votes), seen)
         for one in arrived:
@@ -134,6 +146,10 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
     @app.post("/seal")
     def sealed(asked: SealRequest) -> dict[str, str]:
         return {"signature": base64.b64encode(seal(asked.purpose, asked.text, store)).decode()}
+
+    @app.post("/record")
+    def record(asked: RecordRequest) -> dict[str, Any]:
+        return asdict(store.record(asked.since))
 
     @app.post("/unlock")
     def unlock(asked: UnlockRequest, request: Request) -> dict[str, bool]:
@@ -224,6 +240,10 @@ class RoundAsked(_Asked):
         return Round(self.n, self.key, self.run, self.digest)
 
 
+class RecordRequest(_Asked):
+    since: AwareDatetime
+
+
 class AskRequest(_Asked):
     round: RoundAsked
     shown: str = Field(pattern="^[0-9a-f]{64}$")
@@ -293,26 +313,32 @@ def _arrived_facts(one: Arrived) -> dict[str, Any]:
     }
 
 
-def _tell_errors(app: FastAPI) -> None:
+def _tell_errors(app: FastAPI, store: Store) -> None:
     """Errors of ours as an HTTP status with one reason; what was posted is never repeated, a proof may be in it."""
 
+    async def remember(request: Request, reason: str) -> None:
+        about = str(getattr(request.state, "about", ""))
+        await run_in_threadpool(store.refused, request.state.peer.uid, request.url.path[:40], about, reason)
+
     @app.exception_handler(CountersignError)
-    async def known(_: Request, error: CountersignError) -> JSONResponse:
+    async def known(request: Request, error: CountersignError) -> JSONResponse:
         kinds: list[tuple[type[CountersignError], int]] = [
             (SendRefused, 409),
             (ConfigurationError, 501),
             (SenderUnreachable, 503),
         ]
         status = next((status for kind, status in kinds if isinstance(error, kind)), 503 if error.worth_retrying else 500)
-        _log.warning("%s: %s", type(error).__name__, error)
+        _log.warning("user id %d, %s: %s: %s", request.state.peer.uid, request.url.path, type(error).__name__, error)
+        if isinstance(error, SendRefused):
+            await remember(request, str(error))
         return JSONResponse({"reason": str(error)}, status)
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['type']}" for one in error.errors()[:5])
-        return JSONResponse(
-            {"reason": f"the request is none that this sender knows ({places}); is the worker of the same version?"}, 422
-        )
+        reason = f"the request is none that this sender knows ({places}); is the worker of the same version?"
+        await remember(request, reason)
+        return JSONResponse({"reason": reason}, 422)
 
     @app.exception_handler(Exception)
     async def surprise(_: Request, error: Exception) -> JSONResponse:

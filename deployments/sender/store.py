@@ -46,7 +46,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from blocks.database import Database, Instant
 from blocks.errors import ConfigurationError, LedgerError, SenderError, SendRefused
-from blocks.outbound import Package, Refusal, Requested, Round, Said, Vote, canonical
+from blocks.outbound import Judged, Package, Record, Refusal, Refused, Requested, Round, Said, Vote, canonical
 from blocks.seals import SealKey
 from blocks.sender import Settled
 from blocks.values import Proof, shown
@@ -54,6 +54,10 @@ from tasks.rules.policy import Attempt
 
 BURNT_FOR = timedelta(hours=3)
 """How long a code that was seen is refused to everybody. Longer than an answer may be old plus a phone's clock wrong."""
+
+MOST_REFUSED = 2000
+"""So many different refusals are remembered, the newest."""
+MOST_REASON = 500
 
 _metadata = MetaData()
 
@@ -114,6 +118,18 @@ _round = Table(
     Column("package", String, nullable=False),
     Column("shown", String, nullable=False),
     Column("at", Instant, nullable=False),
+)
+_refused = Table(
+    "refused",
+    _metadata,
+    Column("id", String, primary_key=True),  # SHA-256 of all that makes it one: asked again and again, it is one row
+    Column("uid", Integer, nullable=False),
+    Column("asked", String, nullable=False),
+    Column("about", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("times", Integer, nullable=False),
+    Column("at", Instant, nullable=False, index=True),
 )
 _delivery = Table(
     "delivery",
@@ -311,6 +327,44 @@ class Store:
         """The proven request for an order; None if there is none."""
         with self._reading() as connection:
             return _requested(connection, partner, stream, order)
+
+    # ---------------------------------------------------------------------------------------- what was tried here
+
+    def refused(self, uid: int, asked: str, about: str, reason: str) -> None:
+        """Remember that a caller was refused. However often somebody tries, it fills no disk."""
+        reason = reason[:MOST_REASON]
+        now = datetime.now(UTC)
+        row = {"uid": uid, "asked": asked, "about": about[:200], "reason": reason, "since": now, "times": 1, "at": now}
+        id = hashlib.sha256(canonical([uid, asked, about[:200], reason]).encode("ascii")).hexdigest()
+        with self._writing() as connection:
+            again = update(_refused).where(_refused.c.id == id).values(times=_refused.c.times + 1, at=now)
+            if connection.execute(again).rowcount:
+                return
+            connection.execute(insert(_refused).values(id=id, **row))
+            kept = select(_refused.c.id).order_by(_refused.c.at.desc()).limit(MOST_REFUSED)
+            connection.execute(delete(_refused).where(_refused.c.id.not_in(kept)))
+
+    def record(self, since: datetime) -> Record:
+        """What was judged and what was refused here since then, the newest first."""
+        lately = select(_judgement).where(_judgement.c.at >= since).order_by(_judgement.c.at.desc()).limit(MOST_REFUSED)
+        tried = select(_refused).where(_refused.c.at >= since).order_by(_refused.c.at.desc())
+        with self._reading() as connection:
+            return Record(
+                tuple(
+                    Judged(
+                        run=row.run,
+                        round=row.round,
+                        package=row.package,
+                        voter=str(json.loads(row.vote)["approver"]) if row.vote else "",
+                        refusal=str(json.loads(row.refusal)["code"]) if row.refusal else "",
+                    )
+                    for row in connection.execute(lately)
+                ),
+                tuple(
+                    Refused(row.id, row.uid, row.asked, row.about, row.reason, row.since, row.times)
+                    for row in connection.execute(tried)
+                ),
+            )
 
     # ---------------------------------------------------------------------------------------- deliveries
 

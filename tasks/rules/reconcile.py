@@ -37,7 +37,8 @@ class Finding:
     """One thing that is not as it should be."""
 
     code: str
-    """As in the event: bypass, planted, edited, deleted, stuck, expired, crashed, failed, cancelled, mirror."""
+    """As in the event: bypass, planted, edited, terms, deleted, stuck, expired, crashed, failed, cancelled; and of no order: mirror,
+    deployment, overridden, automation, work-pool."""
     key: str
     """What makes it one: the same thing is told once."""
     message: str
@@ -93,6 +94,8 @@ class Told:
     closed: bool = False
     paused: bool = False
     """It ended as agreed without being closed, and waits for somebody to mend something."""
+    other_terms: str = ""
+    """The digest of the terms under which its package was frozen, if the reviewed files say something else."""
     redriven: int = 0
     """How often in a row the sweep woke it, without a step of its own since."""
 
@@ -105,7 +108,7 @@ def compare(told: Told, run: Run | None, now: datetime, patience: timedelta) -> 
     if run is None:
         # History may be purged at any time; only an order that is not finished needs its run.
         return [] if told.closed else [_deleted(told)]
-    found = [*_answers(told, run), *_bypasses(told)]
+    found = [*_answers(told, run), *_bypasses(told), *_terms(told)]
     if stopped := _stopped(told, run, now, patience):
         found.append(_bounded(stopped, told.journey, told.redriven))
     return found
@@ -162,6 +165,17 @@ def _bypasses(told: Told) -> Iterator[Finding]:
                 f"the run left {_round(key)} without an answer, and asked again",
                 told=True,
             )
+
+
+def _terms(told: Told) -> Iterator[Finding]:
+    """A package under terms that nobody reviewed. The sender, which has its own copy of the files, judges and sends nothing for it."""
+    if told.other_terms:
+        yield Finding(
+            "terms",
+            f"terms/{told.journey}/{told.other_terms}",
+            "its package was frozen under other terms than the reviewed files have: they were changed since, or a worker read others. "
+            "Nothing is sent for it; order it anew",
+        )
 
 
 def _round(key: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,16 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def deploy(project: Path, prefect_server: PrefectServer) -> Deploy:
+def deploy(project: Path, prefect_server: PrefectServer) -> Iterator[Deploy]:
     def deploy(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env = prefect_server.environment(PYTHONPATH=str(ROOT), COUNTERSIGN_PROFILES="deployments", **environment)
         command = [sys.executable, "-m", "deployments.cli", "deploy", *arguments]
         return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=180, check=False)
 
-    return deploy
+    yield deploy
+    # The server is everybody's: a sweep of another test would tell of deployments that are in no file of its own.
+    for left in ask(prefect_server, "deployments/filter", deployments={"name": {"like_": "globex-"}}):
+        httpx.delete(f"{prefect_server.url}/deployments/{left['id']}", timeout=30).raise_for_status()
 
 
 def ask(server: PrefectServer, path: str, **body: Any) -> Any:

@@ -1,0 +1,46 @@
+"""Compare with the sender: what it was asked, by its own account, against what our flows have written down.
+
+Whoever calls the sender past our flows leaves nothing in Prefect or the ledger. But the sender keeps what it judged and refused.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from prefect import get_run_logger
+
+from blocks.errors import SenderError
+from tasks.connections import ledger
+from tasks.order import sender
+from tasks.retrying import task
+from tasks.rules.reconcile import Finding
+from tasks.rules.sender_record import Known, around
+
+_ASKED_SINCE = timedelta(hours=2)
+"""A sweep comes every minute."""
+
+
+@task(task_run_name="compare with the sender")
+def compare_with_sender(look_back: timedelta) -> list[Finding]:
+    """What the sender judged or refused and no flow of ours asked for. Nothing if the sender does not answer: then releases say so."""
+    now = ledger().now()
+    try:
+        with sender() as asked:
+            record = asked.record(now - min(look_back, _ASKED_SINCE))
+    except SenderError as error:
+        get_run_logger().warning("the sender's record was not compared: %s", error)
+        return []
+    if not record.judged and not record.refused:
+        return []
+    return around(record, _known(look_back))
+
+
+def _known(look_back: timedelta) -> Known:
+    """What our flows have asked of the sender, as the ledger has it."""
+    orders = ledger().journeys(ledger().begun("ordered", ledger().now() - look_back)).values()
+    entries = [entry for history in orders for entry in history]
+    return Known(
+        rounds=frozenset(str(entry.body["key"]) for entry in entries if entry.kind == "round"),
+        frozen=frozenset(str(entry.body["digest"]) for entry in entries if entry.kind == "round"),
+        sending={str(entry.once).removeprefix("sending/"): entry.at for entry in entries if entry.kind == "sending"},
+    )

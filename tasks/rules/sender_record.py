@@ -1,0 +1,57 @@
+"""The sender's record against the ledger: what was asked of the sender past our flows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from blocks.outbound import Record, Refused
+from blocks.values import shown
+from tasks.rules.reconcile import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What our flows have written down before they asked the sender."""
+
+    rounds: frozenset[str]
+    """Keys of the rounds that were opened."""
+    frozen: frozenset[str]
+    """Digests of the packages on which somebody was asked."""
+    sending: Mapping[str, datetime]
+    """Digests of the packages that were about to be sent, and since when."""
+
+
+def around(record: Record, known: Known) -> list[Finding]:
+    """All that did not come from our flows; what was tried many times is one finding."""
+    strange = Counter((one.package, one.voter, one.refusal) for one in record.judged if one.round not in known.rounds)
+    judged = [_judged(*told, count) for told, count in sorted(strange.items())]
+    return judged + [_refused(one) for one in record.refused if not _ours(one, known)]
+
+
+def _judged(package: str, voter: str, refusal: str, count: int) -> Finding:
+    what = f"a vote of {shown(voter[:80])} was sealed" if voter else f"{count} answers were refused ({refusal})"
+    return Finding(
+        "sender",
+        f"judged/{package}/{voter}/{refusal}",
+        f"/judge: {what} on package {package[:8]}, in a round that none of our flows has asked: somebody calls the sender as the "
+        "workers' user" + ("; ask that person at once whether they signed anything" if voter else ""),
+    )
+
+
+def _refused(one: Refused) -> Finding:
+    return Finding(
+        "sender",
+        f"refused/{one.id}",
+        f"{shown(one.asked)}: the sender refused user id {one.uid}, and none of our flows has asked for that: {shown(one.reason)}",
+    )
+
+
+def _ours(one: Refused, known: Known) -> bool:
+    """True if a flow of ours has asked, and was refused: that flow says so."""
+    if one.asked == "/send":
+        return one.about in known.sending and one.since >= known.sending[one.about]
+    about = {"/open": known.frozen, "/ask": known.rounds, "/judge": known.rounds}
+    return one.about in about.get(one.asked, frozenset())

@@ -1,0 +1,128 @@
+"""Side doors: what in Prefect makes other code run as the workers' user, or moves runs on, and stands in no reviewed file.
+
+None of it sends anything: workers hold no outbound credential, no proof secret and no seal key. But somebody was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from blocks.values import shown
+from tasks.rules.reconcile import Finding
+
+MOVES_RUNS = frozenset({"resume-flow-run", "change-flow-run-state"})
+"""Actions of automations that take a run out of its wait."""
+
+SET_FOLDER = "prefect.deployments.steps.set_working_directory"
+"""The one step that 'countersign deploy' has Prefect take before a flow begins."""
+
+_DECIDE_WHAT_RUNS = ("command", "env", "working_dir")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A deployment."""
+
+    name: str
+    entrypoint: str
+    pool: str
+    job_variables: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[Mapping[str, Any], ...] = ()
+    """What is done before the flow begins, as Prefect keeps it."""
+    version: str = ""
+    """Changes with every edit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run, and what it was given instead of what its pool and deployment say."""
+
+    id: str
+    name: str
+    job_variables: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Automation:
+    """What the Prefect server does by itself."""
+
+    name: str
+    actions: tuple[Mapping[str, Any], ...]
+    version: str = ""
+
+
+def deployments(there: Iterable[Deployed], reviewed: Mapping[str, Deployed], folder: str) -> Iterator[Finding]:
+    """Deployments on our work pools that are not as the reviewed files have them. ``folder`` is the project's."""
+    pools = {one.pool for one in reviewed.values()}
+    for one in there:
+        if one.pool in pools and (problem := _unlike(one, reviewed.get(one.name), folder)):
+            yield Finding(
+                "deployment",
+                f"deployment/{one.version}",
+                f"the deployment {shown(one.name[:80])} {problem}: what it starts runs as the workers' user. Whoever made it reaches the "
+                "Prefect API. Remove it, or run 'countersign deploy'",
+            )
+
+
+def _unlike(there: Deployed, ours: Deployed | None, folder: str) -> str:
+    if ours is None:
+        return f"is in no reviewed file ({shown(there.entrypoint[:80])})"
+    if there.entrypoint != ours.entrypoint:
+        return f"runs {shown(there.entrypoint[:80])}, not {ours.entrypoint}"
+    if dict(there.job_variables) != dict(ours.job_variables):
+        return f"has other job variables than its file ({_names(there.job_variables)})"
+    if list(there.steps) != [{SET_FOLDER: {"directory": folder}}]:
+        return f"does something else before its flow than to go to {folder}"
+    return ""
+
+
+def overridden(runs: Iterable[Started]) -> Iterator[Finding]:
+    """Runs that bring variables of their own for the process in which they run, its command among them."""
+    for run in runs:
+        if run.job_variables:
+            yield Finding(
+                "overridden",
+                f"overridden/{run.id}",
+                f"the run {shown(run.name[:80])} was created with job variables of its own ({_names(run.job_variables)}): by those, "
+                "anything can be run as the workers' user. Nothing of ours does that",
+            )
+
+
+def automations(there: Iterable[Automation]) -> Iterator[Finding]:
+    """Automations that take runs out of their waits, or start runs with variables of their own."""
+    for one in there:
+        kinds = {str(action.get("type")) for action in one.actions}
+        own = any(action.get("job_variables") for action in one.actions)
+        if (moves := sorted(kinds & MOVES_RUNS)) or own:
+            what = f"does {', '.join(moves)}" if moves else "starts runs with job variables of its own"
+            yield Finding(
+                "automation",
+                f"automation/{one.version}",
+                f"the automation {shown(one.name[:80])} {what}: a run that leaves its wait so sends nothing and asks again. Nothing "
+                "of ours does that; remove it",
+            )
+
+
+def pool(name: str, template: Mapping[str, Any], version: str) -> Finding | None:
+    """A work pool that decides itself what its runs carry out."""
+    configuration = template.get("job_configuration") or {}
+    variables = (template.get("variables") or {}).get("properties") or {}
+    own = [
+        key
+        for key in _DECIDE_WHAT_RUNS
+        if configuration.get(key, f"{{{{ {key} }}}}") != f"{{{{ {key} }}}}" or (variables.get(key) or {}).get("default")
+    ]
+    if not own:
+        return None
+    return Finding(
+        "work-pool",
+        f"work-pool/{version}",
+        f"the work pool {shown(name[:80])} sets {', '.join(own)} for every run; if operations did not do that, somebody runs own code "
+        "as the workers' user",
+    )
+
+
+def _names(variables: Mapping[str, Any]) -> str:
+    return ", ".join(shown(str(name)[:40]) for name in sorted(variables)[:5])
