@@ -120,7 +120,9 @@ def _ordered_at(order: Order) -> datetime:
 def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:
     """Record what stands at the partner. Raises ``TransferIncomplete`` for what may do better at once."""
     places = order.matter.package.destinations
-    signers = order.people.only({id for vote in order.standing().votes for id in (vote.approver, vote.on_behalf_of) if id})
+    asker = order.matter.requester
+    named = {id for vote in order.standing().votes for id in (vote.approver, vote.on_behalf_of) if id}
+    involved = order.people.only(named | ({asker.id} if asker else set()))
     for one in arrived:
         if one.complete:
             order.write(
@@ -129,7 +131,7 @@ def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:
                     "destination": one.destination,
                     "to": places[one.destination].shown,
                     "files": [delivered_facts(file) for file in one.files],
-                    "people": signers.model_dump(mode="json"),
+                    "people": involved.model_dump(mode="json"),
                 },
                 once=f"delivered/{order.matter.package.digest}/{one.destination}",
             )

@@ -21,7 +21,7 @@ from deployments.sender.store import Step, Store
 from flows.reconcile import reconcile
 from tests.e2e.test_cases import PRICES, assert_one_of_six_counts, until
 from tests.e2e.test_release import assert_named, assert_verifies
-from tests.release_world import ROOT, ReleaseWorld, installed
+from tests.release_world import HERE, ROOT, ReleaseWorld, installed
 from tests.servers import free_port, running
 from tests.servers.openssh import OpenSsh
 from tests.servers.postgres import postgres
@@ -117,7 +117,7 @@ def test_case_21_all_killed_while_suspended_and_what_is_approved_then_is_sent_on
         WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=ProcessWorker.get_default_base_job_template())
     )
     flow = api.read_deployment(world.deployment).flow_id
-    deployed = api.create_deployment(flow, "worked", work_pool_name=POOL, entrypoint="flows.release.release", path=str(ROOT))
+    deployed = api.create_deployment(flow, "worked", work_pool_name=POOL, entrypoint="flows.release.release", pull_steps=HERE)
     release = world.order(prices=PRICES, terms=b"no refunds")
     asked = {"partner": "acme", "stream": "prices", "order": release.id, "requester": "rita"}
 

@@ -19,7 +19,7 @@ from prefect.workers.process import ProcessWorker
 
 from flows.reconcile import reconcile
 from flows.release import release as release_flow
-from tests.release_world import ROOT, Release, ReleaseWorld
+from tests.release_world import HERE, ROOT, Release, ReleaseWorld
 from tests.servers.prefect import PrefectServer
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3500)]
@@ -43,7 +43,7 @@ def world(release_world: ReleaseWorld) -> ReleaseWorld:
     template = ProcessWorker.get_default_base_job_template()
     client.create_work_pool(WorkPoolCreate(name=pool, type=ProcessWorker.type, base_job_template=template))
     release_world.deployment = client.create_deployment(
-        client.create_flow(release_flow), pool, work_pool_name=pool, entrypoint="flows.release.release", path=str(ROOT)
+        client.create_flow(release_flow), pool, work_pool_name=pool, entrypoint="flows.release.release", pull_steps=HERE
     )
     return release_world
 
