@@ -32,12 +32,12 @@ from blocks.profile import load_partner, load_repositories, partners, policies_o
 from blocks.settings import settings
 from blocks.values import shown
 from tasks.connections import ledger
+from tasks.order import SETTLES
 from tasks.retrying import task
 from tasks.rules import reconcile
 from tasks.rules.reconcile import Finding, Posted, Run, Told
 from tasks.rules.signing import answer_hash
 
-SETTLES = ("answered", "bypass", "abandoned", "unasked")
 SWEPT = ("found", "redrive")
 """What the sweep itself writes in an order's journey."""
 

@@ -53,7 +53,7 @@ from tasks.rules.packing import Voided, fill
 from tasks.rules.policy import Standing, standing
 
 _ORDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:~[0-9a-f]{12})?")
-_SETTLES = ("answered", "bypass", "abandoned", "unasked")
+SETTLES = ("answered", "bypass", "abandoned", "unasked")
 """What a round's row is followed by, once it is over."""
 
 
@@ -250,7 +250,7 @@ class Order:
     def open_round(self) -> tuple[Round, Recorded] | None:
         """The last round, if it is not settled yet."""
         asked = self.last("round")
-        if asked is None or any(entry.body.get("key") == asked.body["key"] for entry in self.history if entry.kind in _SETTLES):
+        if asked is None or any(entry.body.get("key") == asked.body["key"] for entry in self.history if entry.kind in SETTLES):
             return None
         told = asked.body
         return Round(told["n"], told["key"], told["run"], told["digest"]), asked
@@ -258,7 +258,7 @@ class Order:
     @property
     def refusal(self) -> Refusal | None:
         """Why the last answer did not count: the first line of the next asking."""
-        settled = self.last(*_SETTLES)
+        settled = self.last(*SETTLES)
         told = settled.body.get("refusal") if settled else None
         return Refusal(told["code"], told["first_line"]) if told else None
 

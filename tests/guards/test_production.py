@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from deployments.cli import app
-from tests.servers import find
+from tests.servers import need
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deployments/production"
@@ -105,9 +105,7 @@ def test_every_file_is_in_the_instructions() -> None:
 
 
 def test_systemd_takes_the_files(tmp_path: Path) -> None:
-    program = find("systemd-analyze")
-    if program is None:
-        pytest.skip("systemd-analyze is not here")
+    program = need("systemd-analyze", "systemd")
     copies = []
     for file in FOLDER.glob("countersign-*"):
         # Programs must exist: those of this environment stand for those in production.

@@ -33,6 +33,7 @@ from deployments.sender.proofs import signature_holds
 from deployments.sender.store import Step, Store
 from tests.sender.conftest import ROOT, House, Outgoing
 from tests.sender.driver import die_at
+from tests.servers.users import need_root
 
 THREE = (b"one", b"two" * 1000, b"")
 
@@ -514,8 +515,8 @@ def test_a_socket_for_its_owner_and_group_and_a_second_sender_is_refused(house: 
     assert "another sender works here already" in " ".join(second.stderr.split())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can call as somebody else")
 def test_a_user_who_is_not_allowed_is_cut_off_and_only_operations_unlock_and_settle(quiet_house: House) -> None:
+    need_root()
     worker, stranger = 54321, 65534
     with tempfile.TemporaryDirectory(prefix="sender-") as open_to_all:
         Path(open_to_all).chmod(0o755)  # so that it is not the folder that keeps them out

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from tests.servers import free_port, listening, need, running
 from tests.servers.certificates import Certificate, make_certificate
+from tests.servers.users import need_root
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "not a secret"
@@ -88,8 +87,7 @@ def vsftpd_server(folder: Path, *lines: str) -> Iterator[Ftp]:
 @contextmanager
 def proftpd_server(folder: Path, *lines: str) -> Iterator[Ftp]:
     """proftpd with mod_tls (its default asks for session reuse) and mod_digest, which offers HASH."""
-    if os.geteuid() != 0:
-        pytest.skip("proftpd changes its user and needs root; CI runs as root")
+    need_root()  # it changes its user
     proftpd, openssl = need("proftpd", "proftpd-core proftpd-mod-crypto"), need("openssl", "openssl")
     root, certificate, port = _prepared(folder)
     hashed = subprocess.run([openssl, "passwd", "-6", PASSWORD], check=True, capture_output=True, text=True).stdout.strip()

@@ -11,6 +11,7 @@ need lftp lftp /usr/bin/lftp
 need curl curl /usr/bin/curl
 need proftpd proftpd-core /usr/sbin/proftpd
 need mod_tls proftpd-mod-crypto /usr/lib/proftpd/mod_tls.so
+need systemd-analyze systemd /usr/bin/systemd-analyze
 need chromium chromium /usr/bin/chromium
 need chromedriver chromium-driver /usr/bin/chromedriver
 # vsftpd and proftpd exclude each other as packages: the one is installed, the other lies unpacked beside the project.
