@@ -86,6 +86,7 @@ class Installation:
     faults: list[BaseException] = field(default_factory=list)
     """What ended one of our own threads: the campaign is worth nothing then."""
     _over: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._client = httpx.Client(base_url=self.url, timeout=20)
@@ -106,7 +107,7 @@ class Installation:
 
     # ---------------------------------------------------------------------------------------- threads of our own
 
-    def repeat(self, act: Callable[[], None], every_seconds: float) -> threading.Thread:
+    def repeat(self, act: Callable[[], None], every_seconds: float) -> None:
         """Do something again and again until all is over."""
 
         def loop() -> None:
@@ -116,9 +117,8 @@ class Installation:
             except BaseException as error:  # noqa: BLE001 - told by the campaign, which must not pass then
                 self.faults.append(error)
 
-        thread = threading.Thread(target=loop, daemon=True)
-        thread.start()
-        return thread
+        self._threads.append(threading.Thread(target=loop, daemon=True))
+        self._threads[-1].start()
 
     def tend(self) -> None:
         for service in self.services.values():
@@ -170,6 +170,8 @@ class Installation:
     def end(self) -> None:
         """End everything that was started for us, by its id, and wait for it."""
         self._over.set()
+        for thread in self._threads:
+            thread.join(60)  # or the supervisor would start again what is ended here
         started = [service.process for service in self.services.values() if service.process is not None]
         self.services.clear()
         until = time.monotonic() + 20
@@ -207,11 +209,9 @@ def installation(home: Path, openssh: OpenSsh, ecm: Mapping[str, Any], folders: 
         _wait(lambda: made.services["prefect"].up and made.services["sender"].up, 180)
         if not made.countersign("deploy", PARTNER):
             raise RuntimeError("it could not be deployed")
-        supervisor = made.repeat(made.tend, 0.1)
+        made.repeat(made.tend, 0.1)
         _wait(lambda: made.services["worker"].process is not None, 30)
         yield made
-        made._over.set()
-        supervisor.join(10)
     finally:
         made.end()
 

@@ -241,7 +241,7 @@ class Operators:
             order = self.orders.made.get(run["parameters"].get("order", ""))
             if run["state_type"] == "FAILED" or (order is not None and self._given_up(order, run["id"])):
                 self._retry(run)
-        for order in self.orders.made.values():
+        for order in list(self.orders.made.values()):  # callers go on ordering meanwhile
             if self.orders.state(order) == "in doubt":
                 self._settle(order)
 

@@ -153,7 +153,7 @@ def test_nothing_is_lost_or_sent_twice_whatever_is_killed(tmp_path: Path, openss
                 report("draining")
                 reported = time.monotonic()
         report("at rest")
-        for why, often in operators.retried.items():
+        for why, often in list(operators.retried.items()):
             print(f"      retried {often}: {why}")
         going_on()
         Audit(ours, orders, partner).all_is_well()
