@@ -27,8 +27,10 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(3500)]
 
 KILLS = int(os.environ.get("COUNTERSIGN_SOAK_KILLS", "100"))
 SEED = int(os.environ.get("COUNTERSIGN_SOAK_SEED", str(random.SystemRandom().randrange(10**6))))
-SECONDS = 60 * int(os.environ.get("COUNTERSIGN_SOAK_MINUTES", "25"))
+SECONDS = 60 * int(os.environ.get("COUNTERSIGN_SOAK_MINUTES", "45"))
 KILLING_SECONDS, DRAINING_SECONDS = 0.6 * SECONDS, 0.4 * SECONDS
+PAUSE_SECONDS = 0.5 * KILLING_SECONDS / KILLS
+"""Between kills, on average. What is killed all the time never gets to where a kill hurts; the other half is waiting for that moment."""
 AT_ONCE = 6
 """Orders under way at a time."""
 VICTIMS = {"run": 22, "worker": 6, "worker and its runs": 6, "sender": 56, "prefect": 6, "machine": 4}
@@ -138,7 +140,7 @@ def test_nothing_is_lost_or_sent_twice_whatever_is_killed(tmp_path: Path, openss
         while killer.kills.total() < KILLS and time.monotonic() - began < KILLING_SECONDS:
             while sum(not orders.at_rest(order) for order in orders.made.values()) < AT_ONCE:
                 orders.place()
-            time.sleep(min(12.0, killer.chance.expovariate(1 / 3)))
+            time.sleep(min(4 * PAUSE_SECONDS, killer.chance.expovariate(1 / PAUSE_SECONDS)))
             killer.strike()
             going_on()
             if time.monotonic() - reported > 20:
