@@ -1,8 +1,4 @@
-"""A partner's FTP or FTPS server for the demo and the tests: pyftpdlib over a folder, on loopback, with names byte for byte.
-
-It misbehaves on demand: ``faults`` is a mapping that may be changed while the server runs. A fault is on while its value is a
-number above zero (numbers may be written as text).
-"""
+"""A partner's FTP or FTPS server for the demo and the tests: pyftpdlib over a folder, on loopback, with names byte for byte."""
 
 from __future__ import annotations
 
@@ -16,9 +12,9 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
+from tests.sandbox.partner import PartnerServer, Value
 from tests.servers.certificates import Certificate, make_certificate
 
 with warnings.catch_warnings():
@@ -60,14 +56,15 @@ FAULTS: Mapping[str, str] = {
     "lost-before-rename": "cut the connection before the next so many renames are done",
 }
 
-Value: TypeAlias = str | float
 _KINDS = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "dir"), (stat.S_ISLNK, "OS.unix=slink:"), (stat.S_ISFIFO, "OS.unix=fifo"))
 _ODD_LINES = (b"Welcome to our new server!", b"-rw-r--r-- 1 cut", b"\x00\x01\x02", b"type=file;size=12", b"total nonsense")
 logging.getLogger("pyftpdlib").setLevel(logging.CRITICAL)
 
 
-class FtpSandbox:
+class FtpSandbox(PartnerServer):
     """The server. ``users`` maps names to passwords; ``root`` is all they see. With ``tls`` nothing is said in clear."""
+
+    known = FAULTS
 
     def __init__(
         self,
@@ -82,12 +79,8 @@ class FtpSandbox:
         port: int = 0,
         faults: MutableMapping[str, Value] | None = None,
     ) -> None:
-        self.root = root.resolve()
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.users, self.tls, self.implicit = dict(users), tls or implicit, implicit
-        self.host, self.port = host, port
-        self.faults: MutableMapping[str, Value] = {} if faults is None else faults
-        self.stopping = threading.Event()
+        super().__init__(root, users, host, port, faults)
+        self.tls, self.implicit = tls or implicit, implicit
         self.certificate: Certificate | None = None
         self.logins = 0
         self._names = names
@@ -127,24 +120,6 @@ class FtpSandbox:
             self._thread.join(10)
             self._server.close_all()
             self._server = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
-
-    def fault(self, name: str) -> float:
-        """The value of a fault; 0 when it is off."""
-        assert name in FAULTS, name
-        return float(self.faults.get(name) or 0)
-
-    def spend(self, name: str) -> bool:
-        """True if a fault that counts down is on; takes one off."""
-        left = self.fault(name)
-        if left:
-            self.faults[name] = left - 1
-        return bool(left)
 
     def _serve(self, server: FTPServer) -> None:
         while not self.stopping.is_set():

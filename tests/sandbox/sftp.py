@@ -1,8 +1,4 @@
-"""A partner's SFTP server for the demo, the tests and the benchmarks: paramiko's server side over a folder, on loopback.
-
-It misbehaves on demand: ``faults`` is a mapping that may be changed while the server runs. A fault is on while its value is a
-number above zero (numbers may be written as text).
-"""
+"""A partner's SFTP server for the demo, the tests and the benchmarks: paramiko's server side over a folder, on loopback."""
 
 from __future__ import annotations
 
@@ -20,14 +16,15 @@ import stat
 import threading
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeAlias
+from typing import Any, Concatenate, ParamSpec, Self
 
 import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from paramiko.message import Message
 from paramiko.sftp import CMD_NAMES, SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OK, SFTP_OP_UNSUPPORTED, SFTP_PERMISSION_DENIED
+
+from tests.sandbox.partner import PartnerServer, Value
 
 FAULTS: Mapping[str, str] = {
     "slow": "seconds before each answer",
@@ -36,9 +33,10 @@ FAULTS: Mapping[str, str] = {
     "reorder": "answer waiting requests in another order",
     "no-posix-rename": "no renaming over an existing name",
     "max-handles": "at most so many open files on a connection",
-    "full": "no space left for what is written",
+    "full": "no space left after so many bytes of an upload",
     "deny-delete": "nothing may be removed or renamed away",
     "deny-write": "nothing may be created",
+    "deny-rename": "nothing may be renamed",
     "lost-rename": "do the next so many renames, and cut the connection before answering",
     "lost-before-rename": "cut the connection before the next so many renames are done",
     "odd-names": "listings also name '../odd.csv', 'odd/name.csv' and an empty name",
@@ -49,15 +47,16 @@ _NO_SPACE = 14
 _LOG = "sandbox.ssh"
 logging.getLogger(_LOG).setLevel(logging.CRITICAL)
 _libc = ctypes.CDLL(None, use_errno=True)
-Value: TypeAlias = str | float
 
 
-class SftpSandbox:
+class SftpSandbox(PartnerServer):
     """The server. ``users`` maps names to passwords, ``public_keys`` names to ``authorized_keys`` lines; ``root`` is all they see.
 
     ``reserved`` gives top-level folders to single users: nobody else gets in there, and they get nowhere else. With ``host_key`` the
     key is kept in that file, else it lives as long as this object.
     """
+
+    known = FAULTS
 
     def __init__(
         self,
@@ -71,13 +70,8 @@ class SftpSandbox:
         host_key: Path | None = None,
         faults: MutableMapping[str, Value] | None = None,
     ) -> None:
-        self.root = root.resolve()
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.users, self.public_keys = dict(users or {}), dict(public_keys or {})
-        self.reserved = dict(reserved or {})
-        self.host, self.port = host, port
-        self.faults: MutableMapping[str, Value] = {} if faults is None else faults
-        self.stopping = threading.Event()
+        super().__init__(root, users or {}, host, port, faults)
+        self.public_keys, self.reserved = dict(public_keys or {}), dict(reserved or {})
         self._key_file, self._key = host_key, _host_key(host_key)
         self._transports: list[paramiko.Transport] = []
         self._listener: socket.socket | None = None
@@ -104,7 +98,7 @@ class SftpSandbox:
             if self._key_file is not None:
                 self._key_file.unlink(missing_ok=True)
             self._key = _host_key(self._key_file)
-            del self.faults["new-host-key"]
+            self.faults.pop("new-host-key", None)
         self.stopping.clear()
         self._listener = socket.create_server((self.host, self.port), backlog=100)
         self.port = self._listener.getsockname()[1]
@@ -127,24 +121,6 @@ class SftpSandbox:
             transport.close()
             transport.packetizer.complete_handshake()  # ends its timer thread
         self._transports.clear()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
-
-    def fault(self, name: str) -> float:
-        """The value of a fault; 0 when it is off."""
-        assert name in FAULTS, name
-        return float(self.faults.get(name) or 0)
-
-    def spend(self, name: str) -> bool:
-        """True if a fault that counts down is on; takes one off."""
-        left = self.fault(name)
-        if left:
-            self.faults[name] = left - 1
-        return bool(left)
 
     def _serve(self, listener: socket.socket) -> None:
         while not self.stopping.is_set():
@@ -358,7 +334,7 @@ class _Files(paramiko.SFTPServerInterface):
         return self._renamed(oldpath, newpath, os.replace)
 
     def _renamed(self, old: str, new: str, act: Callable[[str, str], None]) -> int:
-        if self._sandbox.fault("deny-delete"):
+        if self._sandbox.fault("deny-delete") or self._sandbox.fault("deny-rename"):
             return SFTP_PERMISSION_DENIED
         if self._sandbox.spend("lost-before-rename"):
             self.wire.drop()
@@ -414,7 +390,8 @@ class _Open(paramiko.SFTPHandle):
 
     @_answered
     def write(self, offset: int, data: bytes) -> int:
-        if self._sandbox.fault("full"):
+        limit = self._sandbox.fault("full")
+        if limit and offset + len(data) > limit:
             return _NO_SPACE
         os.pwrite(self._descriptor, data, offset)
         self._wire.carried(len(data))

@@ -18,20 +18,17 @@ from blocks.errors import (
     ConfigurationError,
     EndpointBusy,
     EndpointError,
-    EndpointFull,
     EndpointUnreachable,
     EndpointUnsuitable,
     HostKeyChanged,
     LoginRefused,
 )
-from blocks.values import Exists, Fetched, FileKind, Missed, Outcome, Placed, Proof
+from blocks.values import Fetched, FileKind, Missed, Outcome, Placed, Proof
 from tests.conformance.endpoints.checks import LONG_AGO, MIB, Ground, Meddled
-from tests.conformance.endpoints.conftest import ground_on
-from tests.conformance.endpoints.enrolment import Shore
+from tests.conformance.endpoints.rogues import PASSWORD, USERS, endpoint, ground_at
 from tests.sandbox import sandbox as sandbox_process
-from tests.sandbox.ftp import FAULTS, FtpSandbox
-
-PASSWORD = "not a secret"
+from tests.sandbox.ftp import FtpSandbox
+from tests.servers.listener import Listener
 
 
 @pytest.fixture(autouse=True)
@@ -41,32 +38,14 @@ def password(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[FtpSandbox]:
-    with FtpSandbox(tmp_path / "sandbox", users={"partner": PASSWORD}) as server:
+    with FtpSandbox(tmp_path / "sandbox", users=USERS) as server:
         yield server
 
 
 @pytest.fixture
 def protected(tmp_path: Path) -> Iterator[FtpSandbox]:
-    with FtpSandbox(tmp_path / "protected", users={"partner": PASSWORD}, tls=True) as server:
+    with FtpSandbox(tmp_path / "protected", users=USERS, tls=True) as server:
         yield server
-
-
-def endpoint(server: FtpSandbox, **fields: object) -> Ftp | Ftps:
-    agreed: dict[str, object] = {
-        "host": server.host,
-        "port": server.port,
-        "username": "partner",
-        "password": "env:PARTNER_PASSWORD",
-        "timeout_seconds": 10,
-    }
-    if server.certificate is None:
-        return Ftp.model_validate(agreed | {"unprotected": "accepted"} | fields)
-    trust = {} if "certificates" in fields else {"ca_file": server.certificate.authority}
-    return Ftps.model_validate(agreed | trust | fields)
-
-
-def ground_at(server: FtpSandbox, spool: Path, **fields: object) -> Ground:
-    return ground_on(Shore(endpoint(server, **fields), server.root, "/"), spool)
 
 
 @pytest.fixture
@@ -104,7 +83,7 @@ def test_an_unknown_authority_is_not_trusted(protected: FtpSandbox) -> None:
 
 
 def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path) -> None:
-    with FtpSandbox(tmp_path / "other", users={"partner": PASSWORD}, tls=True, names=("ftp.partner.example",)) as server:
+    with FtpSandbox(tmp_path / "other", users=USERS, tls=True, names=("ftp.partner.example",)) as server:
         with pytest.raises(HostKeyChanged, match=r"127\.0\.0\.1"):
             endpoint(server).session()
         assert server.logins == 0
@@ -128,7 +107,7 @@ def test_a_private_authority_that_cannot_be_read_says_so(protected: FtpSandbox, 
 
 
 def test_implicit_tls(tmp_path: Path) -> None:
-    with FtpSandbox(tmp_path / "implicit", users={"partner": PASSWORD}, implicit=True) as server:
+    with FtpSandbox(tmp_path / "implicit", users=USERS, implicit=True) as server:
         ground = ground_at(server, tmp_path / "spool", mode="implicit")
         ground.write(b"a.csv", b"content")
         answers = ground.fetch(ground.look().values())
@@ -158,34 +137,6 @@ def test_clear_text_must_be_accepted_in_so_many_words(sandbox: FtpSandbox) -> No
         Ftp.model_validate(agreed | {"unprotected": "yes"})
 
 
-class Listener:
-    """Something on a port that is no honest FTP server: ``speak`` is called with each connection."""
-
-    def __init__(self, speak: Callable[[socket.socket], None]) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.socket.getsockname()[1]
-        self.thread = threading.Thread(target=self._serve, args=(speak,), daemon=True)
-
-    def _serve(self, speak: Callable[[socket.socket], None]) -> None:
-        while True:
-            try:
-                connection, _ = self.socket.accept()
-            except OSError:
-                return
-            with connection, suppress(OSError):
-                connection.settimeout(30)
-                speak(connection)
-
-    def __enter__(self) -> int:
-        self.thread.start()
-        return self.port
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
-        self.thread.join(5)
-
-
 def at(port: int, **fields: object) -> Ftps:
     agreed: dict[str, object] = {"host": "127.0.0.1", "port": port, "username": "us", "password": "env:PARTNER_PASSWORD"}
     return Ftps.model_validate(agreed | {"timeout_seconds": 1} | fields)
@@ -210,14 +161,6 @@ def test_a_server_that_says_nothing_or_nonsense_ends_in_time() -> None:
         pytest.raises((EndpointUnsuitable, EndpointUnreachable)),
     ):
         at(port).session()
-
-
-def test_a_wrong_password_is_refused_without_showing_it(sandbox: FtpSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PARTNER_PASSWORD", "hunter2")
-    with pytest.raises(LoginRefused) as caught:
-        endpoint(sandbox).session()
-    assert "hunter2" not in str(caught.value)
-    assert not caught.value.worth_retrying
 
 
 def test_a_line_break_in_a_folder_or_password_reaches_no_command(
@@ -319,16 +262,6 @@ def test_odd_lines_are_counted_and_shown_and_become_no_files(
         (ground.place / "first half\nsecond half.csv").unlink()
         list(session.look(ground.folder))
         assert session.unread.count == 0
-
-
-def test_a_listing_with_impossible_names_tells_them_and_goes_on(sandbox: FtpSandbox, ground: Ground) -> None:
-    ground.write(b"a.csv")
-    sandbox.faults["odd-names"] = 1
-    seen = ground.look()
-    assert set(seen) == {b"a.csv", b"../odd.csv", b"odd/name.csv", b""}
-    answers = ground.fetch(seen.values())
-    assert [name for name, answer in answers.items() if isinstance(answer, Fetched)] == [b"a.csv"]
-    assert {answer.outcome for answer in answers.values() if isinstance(answer, Missed)} == {Outcome.ILLEGAL_NAME}
 
 
 def test_a_listing_that_breaks_off_never_looks_whole(sandbox: FtpSandbox, ground: Ground) -> None:
@@ -445,87 +378,6 @@ def test_what_the_server_says_of_its_digest_is_the_proof(sandbox: FtpSandbox, gr
     assert ground.names() == {b"a.csv", b"c.csv"}
 
 
-def test_a_full_server_is_an_error_of_its_own_and_nothing_is_left(sandbox: FtpSandbox, ground: Ground) -> None:
-    sandbox.faults["full"] = MIB
-    with pytest.raises(EndpointFull, match="452"):
-        ground.put([ground.outgoing(b"a.csv", os.urandom(5 * MIB))])
-    assert ground.names() == set()
-    sandbox.faults.clear()
-    assert isinstance(ground.put([ground.outgoing(b"a.csv", b"content")])[b"a.csv"], Placed)
-
-
-def test_a_dropped_upload_leaves_nothing_behind(sandbox: FtpSandbox, ground: Ground) -> None:
-    sandbox.faults["drop-after"] = 2 * MIB
-    with pytest.raises(EndpointUnreachable):
-        ground.put([ground.outgoing(b"big", os.urandom(5 * MIB))])
-    assert ground.names() == set(), "not even a temporary file, as the server could be reached again"
-
-
-def test_a_lost_answer_to_a_rename_is_settled_by_looking(sandbox: FtpSandbox, ground: Ground) -> None:
-    sandbox.faults["lost-rename"] = 1
-    told = []
-    with ground.endpoint.session() as session, pytest.raises(EndpointUnreachable):
-        for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
-            told.append(answer)
-    assert [type(answer) for answer in told] == [Placed]
-    assert ground.names() == {b"a.csv"}
-
-
-def test_a_rename_that_was_not_done_leaves_nothing(sandbox: FtpSandbox, ground: Ground) -> None:
-    sandbox.faults["lost-before-rename"] = 1
-    told = []
-    with ground.endpoint.session() as session:
-        with pytest.raises(EndpointUnreachable):
-            for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
-                told.append(answer)
-        assert told == []
-        assert ground.names() == set()
-        (placed,) = session.put([ground.outgoing(b"a.csv", b"content")], ground.folder)
-        assert isinstance(placed, Placed), "the session goes on with the connection it made to look"
-
-
-def test_a_lost_answer_that_looking_cannot_settle_is_unknown(
-    sandbox: FtpSandbox, ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = []
-    with ground.endpoint.session() as session:
-        sandbox.faults.update({"lost-rename": 1, "busy": 0.1})  # nobody gets in to look
-        with pytest.raises(EndpointUnreachable):
-            for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
-                told.append(answer)
-    assert [answer.outcome for answer in told if isinstance(answer, Missed)] == [Outcome.UNKNOWN]
-
-
-def test_what_the_server_does_not_let_us_do_is_refused(sandbox: FtpSandbox, ground: Ground) -> None:
-    ground.write(b"a.csv")
-    (file,) = ground.look().values()
-    sandbox.faults.update({"deny-delete": 1, "deny-write": 1})
-    with ground.endpoint.session() as session:
-        (gone,) = session.remove([file])
-        assert gone.outcome is Outcome.REFUSED
-        (placed,) = session.put([ground.outgoing(b"b.csv", b"content")], ground.folder)
-        assert isinstance(placed, Missed)
-        assert placed.outcome is Outcome.REFUSED
-        sandbox.faults.clear()
-        sandbox.faults["deny-rename"] = 1
-        (placed,) = session.put([ground.outgoing(b"b.csv", b"content")], ground.folder)
-        assert isinstance(placed, Missed)
-        assert placed.outcome is Outcome.REFUSED
-    assert ground.names() == {b"a.csv"}
-
-
-def test_a_server_that_does_not_rename_over_a_file_replaces_in_two_steps(sandbox: FtpSandbox, ground: Ground) -> None:
-    sandbox.faults["rename-refuses-existing"] = 1
-    ground.write(b"a.csv", b"theirs")
-    outgoing = [ground.outgoing(b"a.csv", b"ours")]
-    refused = ground.put(outgoing)[b"a.csv"]
-    assert isinstance(refused, Missed)
-    assert refused.outcome is Outcome.EXISTS
-    assert isinstance(ground.put(outgoing, Exists.REPLACE)[b"a.csv"], Placed)
-    assert (ground.place / "a.csv").read_bytes() == b"ours"
-    assert ground.names() == {b"a.csv"}
-
-
 def test_the_sandbox_is_not_left(sandbox: FtpSandbox) -> None:
     (sandbox.root.parent / "secret").write_bytes(b"secret")
     (sandbox.root / "up").symlink_to("..")
@@ -533,10 +385,6 @@ def test_the_sandbox_is_not_left(sandbox: FtpSandbox) -> None:
         for folder in ("/up", "/..", "/../sandbox/../"):
             with suppress(EndpointError):
                 assert b"secret" not in {file.name for file in session.look(folder)}
-
-
-def test_every_fault_of_the_sandbox_is_described() -> None:
-    assert all(FAULTS.values())
 
 
 def test_the_sandbox_is_served_as_a_process_with_faults_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,46 +22,31 @@ from blocks.errors import (
     ConfigurationError,
     EndpointBusy,
     EndpointError,
-    EndpointFull,
     EndpointUnreachable,
     EndpointUnsuitable,
     HostKeyChanged,
     LoginRefused,
 )
 from blocks.spool import Spool
-from blocks.values import Exists, Fetched, Missed, Outcome, Placed
+from blocks.values import Placed
 from tests.conformance.endpoints.checks import LONG_AGO, MIB, Ground, Meddled
-from tests.conformance.endpoints.conftest import ground_on
-from tests.conformance.endpoints.enrolment import Shore
-from tests.sandbox.sftp import FAULTS, SftpSandbox
+from tests.conformance.endpoints.rogues import PASSWORD, USERS, endpoint, ground_at
+from tests.sandbox.sftp import SftpSandbox
 from tests.servers import free_port, need
+from tests.servers.listener import Listener
 from tests.servers.openssh import OpenSsh, openssh_server
-
-PASSWORD = "not a secret"
 
 
 @pytest.fixture
 def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SftpSandbox]:
     monkeypatch.setenv("PARTNER_PASSWORD", PASSWORD)
-    with SftpSandbox(tmp_path / "sandbox", users={"partner": PASSWORD}, host_key=tmp_path / "host_key") as server:
+    with SftpSandbox(tmp_path / "sandbox", users=USERS, host_key=tmp_path / "host_key") as server:
         yield server
-
-
-def endpoint(server: SftpSandbox, **fields: object) -> Sftp:
-    agreed: dict[str, object] = {
-        "host": server.host,
-        "port": server.port,
-        "username": "partner",
-        "password": "env:PARTNER_PASSWORD",
-        "host_keys": (server.fingerprint,),
-        "timeout_seconds": 5,
-    }
-    return Sftp.model_validate(agreed | fields)
 
 
 @pytest.fixture
 def ground(sandbox: SftpSandbox, tmp_path: Path) -> Ground:
-    return ground_on(Shore(endpoint(sandbox), sandbox.root, "/", sandbox), tmp_path / "spool")
+    return ground_at(sandbox, tmp_path / "spool")
 
 
 # --------------------------------------------------------------------------------------------- who they are, who we are
@@ -93,21 +78,13 @@ def test_a_changed_host_key_stops_before_the_login_and_names_both(sandbox: SftpS
 
 
 def test_a_kept_host_key_survives_a_restart(sandbox: SftpSandbox, tmp_path: Path) -> None:
-    with SftpSandbox(tmp_path / "other", users={"partner": PASSWORD}, host_key=tmp_path / "host_key") as again:
+    with SftpSandbox(tmp_path / "other", users=USERS, host_key=tmp_path / "host_key") as again:
         assert again.fingerprint == sandbox.fingerprint
 
 
 def test_one_of_several_pins_is_enough(sandbox: SftpSandbox) -> None:
     other = "SHA256:" + "A" * 43
     endpoint(sandbox, host_keys=(other, sandbox.fingerprint + "=")).session().close()
-
-
-def test_a_wrong_password_is_refused_without_showing_it(sandbox: SftpSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PARTNER_PASSWORD", "hunter2")
-    with pytest.raises(LoginRefused) as caught:
-        endpoint(sandbox).session()
-    assert "hunter2" not in str(caught.value)
-    assert not caught.value.worth_retrying
 
 
 def test_a_password_where_only_keys_are_accepted_says_so(openssh: OpenSsh, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,33 +172,6 @@ def test_a_server_without_sftp(tmp_path: Path) -> None:
             host_keys=(server.fingerprint,),
             timeout_seconds=5,
         ).session()
-
-
-class Listener:
-    """Something on a port that is no SSH server: ``speak`` is called with each connection."""
-
-    def __init__(self, speak: Callable[[socket.socket], None]) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.socket.getsockname()[1]
-        self.thread = threading.Thread(target=self._serve, args=(speak,), daemon=True)
-
-    def _serve(self, speak: Callable[[socket.socket], None]) -> None:
-        while True:
-            try:
-                connection, _ = self.socket.accept()
-            except OSError:
-                return
-            with connection:
-                speak(connection)
-
-    def __enter__(self) -> int:
-        self.thread.start()
-        return self.port
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
-        self.thread.join(5)
 
 
 def test_a_server_that_says_nothing_ends_in_time() -> None:
@@ -402,16 +352,6 @@ def test_awkward_but_lawful_servers_cost_nothing_but_time(
     assert {path.name.encode(): path.read_bytes() for path in ground.place.iterdir()} == content
 
 
-def test_a_listing_with_impossible_names_tells_them_and_goes_on(sandbox: SftpSandbox, ground: Ground) -> None:
-    ground.write(b"a.csv")
-    sandbox.faults["odd-names"] = 1
-    seen = ground.look()
-    assert set(seen) == {b"a.csv", b"../odd.csv", b"odd/name.csv", b""}
-    answers = ground.fetch(seen.values())
-    assert [name for name, answer in answers.items() if isinstance(answer, Fetched)] == [b"a.csv"]
-    assert {answer.outcome for answer in answers.values() if isinstance(answer, Missed)} == {Outcome.ILLEGAL_NAME}
-
-
 def test_a_dropped_download_goes_on_where_it_broke(sandbox: SftpSandbox, ground: Ground) -> None:
     small, big = os.urandom(1000), os.urandom(5 * MIB)
     ground.write(b"small", small, LONG_AGO)
@@ -428,82 +368,6 @@ def test_a_dropped_download_goes_on_where_it_broke(sandbox: SftpSandbox, ground:
     batch = Meddled(ground.spool)
     assert ground.holds(ground.fetch([seen[b"big"]], batch)[b"big"]) == big
     assert batch.began_at[0] > 2 * MIB
-
-
-def test_a_dropped_upload_leaves_nothing_behind(sandbox: SftpSandbox, ground: Ground) -> None:
-    outgoing = [ground.outgoing(b"big", os.urandom(5 * MIB))]
-    sandbox.faults["drop-after"] = 2 * MIB
-    with pytest.raises(EndpointUnreachable):
-        ground.put(outgoing)
-    assert ground.names() == set(), "not even a temporary file, as the server could be reached again"
-
-
-def test_a_lost_answer_to_a_rename_is_settled_by_looking(sandbox: SftpSandbox, ground: Ground) -> None:
-    sandbox.faults["lost-rename"] = 1
-    told = []
-    with ground.endpoint.session() as session, pytest.raises(EndpointUnreachable):
-        for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
-            told.append(answer)
-    assert [type(answer) for answer in told] == [Placed]
-    assert ground.names() == {b"a.csv"}
-
-
-def test_a_rename_that_was_not_done_leaves_nothing(sandbox: SftpSandbox, ground: Ground) -> None:
-    sandbox.faults["lost-before-rename"] = 1
-    told = []
-    with ground.endpoint.session() as session:
-        with pytest.raises(EndpointUnreachable):
-            for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
-                told.append(answer)
-        assert told == []
-        assert ground.names() == set()
-        (placed,) = session.put([ground.outgoing(b"a.csv", b"content")], ground.folder)
-        assert isinstance(placed, Placed), "the session goes on with the connection it made to look"
-
-
-def test_a_lost_answer_that_looking_cannot_settle_is_unknown(sandbox: SftpSandbox, ground: Ground) -> None:
-    sandbox.faults["lost-rename"] = 1
-    told = []
-    with ground.endpoint.session() as session:
-        sandbox.users.clear()  # so that nobody can look
-        with pytest.raises(EndpointUnreachable):
-            for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
-                told.append(answer)
-    assert [answer.outcome for answer in told] == [Outcome.UNKNOWN]
-
-
-def test_a_full_server_is_an_error_of_its_own(sandbox: SftpSandbox, ground: Ground) -> None:
-    sandbox.faults["full"] = 1
-    with pytest.raises(EndpointFull):
-        ground.put([ground.outgoing(b"a.csv", b"content")])
-    assert ground.names() == set()
-
-
-def test_what_the_server_does_not_let_us_do_is_refused(sandbox: SftpSandbox, ground: Ground) -> None:
-    ground.write(b"a.csv")
-    (file,) = ground.look().values()
-    sandbox.faults.update({"deny-delete": 1, "deny-write": 1})
-    with ground.endpoint.session() as session:
-        (gone,) = session.remove([file])
-        assert gone.outcome is Outcome.REFUSED
-        (placed,) = session.put([ground.outgoing(b"b.csv", b"content")], ground.folder)
-        assert isinstance(placed, Missed)
-        assert placed.outcome is Outcome.REFUSED
-    assert ground.names() == {b"a.csv"}
-
-
-def test_a_server_that_cannot_replace_in_one_step_replaces_in_two(sandbox: SftpSandbox, ground: Ground) -> None:
-    sandbox.faults["no-posix-rename"] = 1
-    ground.write(b"a.csv", b"theirs")
-    with ground.endpoint.session() as session:
-        assert not session.capabilities.rename_replaces
-        outgoing = [ground.outgoing(b"a.csv", b"ours")]
-        (refused,) = session.put(outgoing, ground.folder)
-        assert isinstance(refused, Missed)
-        (placed,) = session.put(outgoing, ground.folder, exists=Exists.REPLACE)
-        assert isinstance(placed, Placed)
-    assert (ground.place / "a.csv").read_bytes() == b"ours"
-    assert ground.names() == {b"a.csv"}
 
 
 def test_the_sandbox_is_not_left(sandbox: SftpSandbox) -> None:
@@ -568,10 +432,6 @@ def test_outcomes_that_were_known_are_told_before_an_error(sandbox: SftpSandbox,
             for number in wire.run([*(Work(partial(asks, number)) for number in range(5)), Work(fails)]):
                 told.append(number)
         assert sorted(told) == [0, 1, 2, 3, 4]
-
-
-def test_every_fault_of_the_sandbox_is_described() -> None:
-    assert all(FAULTS.values())
 
 
 def test_a_connection_that_ends_leaves_no_thread(sandbox: SftpSandbox) -> None:

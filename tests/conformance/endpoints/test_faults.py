@@ -1,0 +1,143 @@
+"""What the servers of all protocols may do wrong alike, and what must then be true over each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blocks.errors import EndpointFull, EndpointUnreachable, LoginRefused
+from blocks.values import Exists, Fetched, Missed, Outcome, Placed
+from tests.conformance.endpoints.checks import MIB, Ground
+from tests.conformance.endpoints.rogues import PASSWORD, ROGUES, endpoint, ground_at
+from tests.sandbox import ftp, sftp
+from tests.sandbox.ftp import FtpSandbox
+from tests.sandbox.sftp import SftpSandbox
+
+
+@pytest.fixture(params=ROGUES)
+def sandbox(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SftpSandbox | FtpSandbox]:
+    monkeypatch.setenv("PARTNER_PASSWORD", PASSWORD)
+    with ROGUES[request.param](tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def ground(sandbox: SftpSandbox | FtpSandbox, tmp_path: Path) -> Ground:
+    return ground_at(sandbox, tmp_path / "spool")
+
+
+@pytest.mark.parametrize("faults", [ftp.FAULTS, sftp.FAULTS], ids=["ftp", "sftp"])
+def test_every_fault_of_the_sandbox_is_described(faults: dict[str, str]) -> None:
+    assert all(faults.values())
+
+
+def test_a_wrong_password_is_refused_without_showing_it(
+    sandbox: SftpSandbox | FtpSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARTNER_PASSWORD", "hunter2")
+    with pytest.raises(LoginRefused) as caught:
+        endpoint(sandbox).session()
+    assert "hunter2" not in str(caught.value)
+    assert not caught.value.worth_retrying
+
+
+def test_a_listing_with_impossible_names_tells_them_and_goes_on(sandbox: SftpSandbox | FtpSandbox, ground: Ground) -> None:
+    ground.write(b"a.csv")
+    sandbox.faults["odd-names"] = 1
+    seen = ground.look()
+    assert set(seen) == {b"a.csv", b"../odd.csv", b"odd/name.csv", b""}
+    answers = ground.fetch(seen.values())
+    assert [name for name, answer in answers.items() if isinstance(answer, Fetched)] == [b"a.csv"]
+    assert {answer.outcome for answer in answers.values() if isinstance(answer, Missed)} == {Outcome.ILLEGAL_NAME}
+
+
+def test_a_dropped_upload_leaves_nothing_behind(sandbox: SftpSandbox | FtpSandbox, ground: Ground) -> None:
+    sandbox.faults["drop-after"] = 2 * MIB
+    with pytest.raises(EndpointUnreachable):
+        ground.put([ground.outgoing(b"big", os.urandom(5 * MIB))])
+    assert ground.names() == set(), "not even a temporary file, as the server could be reached again"
+
+
+def test_a_lost_answer_to_a_rename_is_settled_by_looking(sandbox: SftpSandbox | FtpSandbox, ground: Ground) -> None:
+    sandbox.faults["lost-rename"] = 1
+    told = []
+    with ground.endpoint.session() as session, pytest.raises(EndpointUnreachable):
+        for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
+            told.append(answer)
+    assert [type(answer) for answer in told] == [Placed]
+    assert ground.names() == {b"a.csv"}
+
+
+def test_a_rename_that_was_not_done_leaves_nothing(sandbox: SftpSandbox | FtpSandbox, ground: Ground) -> None:
+    sandbox.faults["lost-before-rename"] = 1
+    told = []
+    with ground.endpoint.session() as session:
+        with pytest.raises(EndpointUnreachable):
+            for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
+                told.append(answer)
+        assert told == []
+        assert ground.names() == set()
+        (placed,) = session.put([ground.outgoing(b"a.csv", b"content")], ground.folder)
+        assert isinstance(placed, Placed), "the session goes on with the connection it made to look"
+
+
+def test_a_lost_answer_that_looking_cannot_settle_is_unknown(sandbox: SftpSandbox | FtpSandbox, ground: Ground) -> None:
+    told = []
+    with ground.endpoint.session() as session:
+        sandbox.faults["lost-rename"] = 1
+        # Nobody gets in to look.
+        if isinstance(sandbox, SftpSandbox):
+            sandbox.users.clear()
+        else:
+            sandbox.faults["busy"] = 0.1
+        with pytest.raises(EndpointUnreachable):
+            for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
+                told.append(answer)
+    assert [answer.outcome for answer in told if isinstance(answer, Missed)] == [Outcome.UNKNOWN]
+    assert len(told) == 1
+
+
+def test_a_full_server_is_an_error_of_its_own_and_nothing_is_left(sandbox: SftpSandbox | FtpSandbox, ground: Ground) -> None:
+    sandbox.faults["full"] = MIB
+    with pytest.raises(EndpointFull, match="452" if isinstance(sandbox, FtpSandbox) else "no space left"):
+        ground.put([ground.outgoing(b"a.csv", os.urandom(5 * MIB))])
+    assert ground.names() == set()
+    sandbox.faults.clear()
+    assert isinstance(ground.put([ground.outgoing(b"a.csv", b"content")])[b"a.csv"], Placed)
+
+
+def test_what_the_server_does_not_let_us_do_is_refused(sandbox: SftpSandbox | FtpSandbox, ground: Ground) -> None:
+    ground.write(b"a.csv")
+    (file,) = ground.look().values()
+    with ground.endpoint.session() as session:
+        sandbox.faults.update({"deny-delete": 1, "deny-write": 1})
+        (gone,) = session.remove([file])
+        assert gone.outcome is Outcome.REFUSED
+        (placed,) = session.put([ground.outgoing(b"b.csv", b"content")], ground.folder)
+        assert isinstance(placed, Missed)
+        assert placed.outcome is Outcome.REFUSED
+        sandbox.faults.clear()
+        sandbox.faults["deny-rename"] = 1
+        (placed,) = session.put([ground.outgoing(b"b.csv", b"content")], ground.folder)
+        assert isinstance(placed, Missed)
+        assert placed.outcome is Outcome.REFUSED
+    assert ground.names() == {b"a.csv"}
+
+
+def test_a_server_that_does_not_rename_over_a_file_replaces_in_two_steps(
+    sandbox: SftpSandbox | FtpSandbox, ground: Ground
+) -> None:
+    sandbox.faults["no-posix-rename" if isinstance(sandbox, SftpSandbox) else "rename-refuses-existing"] = 1
+    ground.write(b"a.csv", b"theirs")
+    outgoing = [ground.outgoing(b"a.csv", b"ours")]
+    refused = ground.put(outgoing)[b"a.csv"]
+    assert isinstance(refused, Missed)
+    assert refused.outcome is Outcome.EXISTS
+    assert isinstance(ground.put(outgoing, Exists.REPLACE)[b"a.csv"], Placed)
+    assert (ground.place / "a.csv").read_bytes() == b"ours"
+    assert ground.names() == {b"a.csv"}

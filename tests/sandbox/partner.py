@@ -1,0 +1,63 @@
+"""What the stand-ins for partners' servers have in common: a folder on loopback, users, and faults by name.
+
+``faults`` is a mapping that may be changed while the server runs. A fault is on while its value is a number above zero (numbers
+may be written as text).
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self, TypeAlias
+
+Value: TypeAlias = str | float
+
+
+class PartnerServer(ABC):
+    """A server. ``users`` maps names to passwords; ``root`` is all they see."""
+
+    known: ClassVar[Mapping[str, str]]
+    """Every fault, and what it does."""
+
+    def __init__(
+        self, root: Path, users: Mapping[str, str], host: str, port: int, faults: MutableMapping[str, Value] | None
+    ) -> None:
+        self.root = root.resolve()
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.users = dict(users)
+        self.host, self.port = host, port
+        self.faults: MutableMapping[str, Value] = {} if faults is None else faults
+        self.stopping = threading.Event()
+
+    @property
+    @abstractmethod
+    def url(self) -> str: ...
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Listen, on the same port as before if it was stopped."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End all connections, and listen no more. Safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def fault(self, name: str) -> float:
+        """The value of a fault; 0 when it is off."""
+        assert name in self.known, name
+        return float(self.faults.get(name) or 0)
+
+    def spend(self, name: str) -> bool:
+        """True if a fault that counts down is on; takes one off."""
+        left = self.fault(name)
+        if left:
+            self.faults[name] = left - 1
+        return bool(left)
