@@ -7,9 +7,7 @@ There is no worker: a pass of a run is made here, by Prefect's own engine, so th
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,14 +33,13 @@ from prefect.states import Pending
 from blocks.ledger import Recorded
 from blocks.outbound import Package
 from blocks.profile import load_repositories
-from blocks.sender import Sender
 from blocks.settings import settings
 from blocks.spool import Spool
 from blocks.values import Filing
 from deployments.sender.proofs import new_seed
 from deployments.sender.store import Store
 from tasks import connections
-from tests.servers import running
+from tests.sender.process import sender_process
 from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer
 
@@ -152,32 +149,10 @@ class ReleaseWorld:
     @contextmanager
     def sender(self, die_at: int = 0) -> Iterator[subprocess.Popen[bytes]]:
         """A sender process while the block runs; it may be killed at a step of its delivery."""
-        dying = ["--die-at", str(die_at)] if die_at else []
-        command = [
-            sys.executable,
-            "-m",
-            "tests.sender.driver",
-            *dying,
-            "--socket",
-            str(self.socket),
-            "--state",
-            str(self.state),
-        ]
-        command += ["--profiles", str(self.profiles), "--spool", str(self.home / "spool")]
-        with running(
-            command, log=self.home / f"sender-{uuid4().hex[:4]}.log", ready=self._answers, cwd=ROOT, env={**os.environ}
-        ) as process:
+        log = f"sender-{uuid4().hex[:4]}.log"
+        places = {"socket": self.socket, "state": self.state, "profiles": self.profiles}
+        with sender_process(self.home, **places, die_at=die_at, log=log) as process:
             yield process
-
-    def _answers(self) -> bool:
-        if not self.socket.exists():
-            return False
-        try:
-            with Sender(self.socket, timeout_seconds=5) as client:
-                client.health()
-        except Exception:  # noqa: BLE001 - not ready yet
-            return False
-        return True
 
     # ---------------------------------------------------------------------------------------- documents
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -29,7 +26,7 @@ from deployments.sender.proofs import new_seed
 from deployments.sender.store import Store, _round
 from tasks.rules.signing import parse_answer, pasted, round_key, statement
 from tests.sender.keys import SshKey, ssh_key
-from tests.servers import running
+from tests.sender.process import sender_process
 from tests.servers.openssh import OpenSsh
 
 ROOT = Path(__file__).parents[2]
@@ -176,33 +173,9 @@ class House:
     @contextmanager
     def sender(self, *options: str, die_at: int = 0, log: str = "sender.log") -> Iterator[subprocess.Popen[bytes]]:
         """A sender process while the block runs."""
-        dying = ["--die-at", str(die_at)] if die_at else []
-        command = [
-            sys.executable,
-            "-m",
-            "tests.sender.driver",
-            *dying,
-            "--socket",
-            str(self.socket),
-            "--state",
-            str(self.state),
-        ]
-        places = ["--profiles", str(self.profiles), "--spool", str(self.home / "spool")]
-        environment = {**os.environ, "COUNTERSIGN_HOME": str(self.home), "COUNTERSIGN_SPOOL_FLOOR_BYTES": "0"}
-        with running(
-            [*command, *places, *options], log=self.home / log, ready=self.answers, cwd=ROOT, env=environment
-        ) as process:
+        places = {"socket": self.socket, "state": self.state, "profiles": self.profiles}
+        with sender_process(self.home, *options, **places, die_at=die_at, log=log) as process:
             yield process
-
-    def answers(self) -> bool:
-        if not self.socket.exists() or not stat.S_ISSOCK(self.socket.stat().st_mode):
-            return False
-        try:
-            with self.client() as client:
-                client.health()
-        except Exception:  # noqa: BLE001 - not ready yet, or somebody who is not us
-            return False
-        return True
 
     def client(self) -> Sender:
         return Sender(self.socket, timeout_seconds=20, sending_seconds=60)
