@@ -7,12 +7,15 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import typer
 
 from tests.sandbox import ALL, SERVICES
+from tests.sandbox.control import answers
+from tests.sandbox.partner import PartnerServer
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -39,9 +42,14 @@ def serve(
     password: Annotated[str, typer.Option(help="Its password")] = "acme",
     delivery_user: Annotated[str, typer.Option(help="Login that alone may use the folder 'in'")] = "acme-deliveries",
     delivery_password: Annotated[str, typer.Option(help="Its password")] = "acme-deliveries",
-    until_stdin_closes: Annotated[bool, typer.Option(help="End also when standard input closes")] = False,
+    until_stdin_closes: Annotated[
+        bool, typer.Option(help="End also when standard input closes; until then a JSON line on it changes a server's faults")
+    ] = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. Prints one JSON line per service when it is ready.
+
+    With --until-stdin-closes, faults of the partner's servers are changed while they run, by lines on standard input such as
+    {"service": "ftps", "faults": {"short-226": 4000}}; each is answered by a line when it is done. tests/sandbox/control.py says more.
 
     Example: python -m tests.sandbox serve all --port 9000 --fault lost-answer=1
     """
@@ -67,7 +75,8 @@ def serve(
             running.append(started)
             print(json.dumps(line), flush=True)
         if until_stdin_closes:
-            threading.Thread(target=end_with_stdin, args=(ended,), daemon=True).start()
+            servers = {name: one for name, one in zip(wanted, running, strict=True) if isinstance(one, PartnerServer)}
+            threading.Thread(target=take_orders, args=(servers, ended), daemon=True).start()
         ended.wait()
     finally:
         for service in reversed(running):
@@ -146,10 +155,18 @@ def ftp(
     return service, line
 
 
-def end_with_stdin(ended: threading.Event) -> None:
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
+def take_orders(servers: Mapping[str, PartnerServer], ended: threading.Event) -> None:
+    for answer in answers(lines(sys.stdin.fileno()), servers):
+        print(answer, flush=True)
     ended.set()
+
+
+def lines(descriptor: int) -> Iterator[bytes]:
+    """Lines as they come, until it closes. Read past Python's own stream, whose lock a thread must not hold at the end."""
+    begun = b""
+    while data := os.read(descriptor, 4096):
+        *whole, begun = (begun + data).split(b"\n")
+        yield from whole
 
 
 if __name__ == "__main__":

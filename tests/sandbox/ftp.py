@@ -20,7 +20,7 @@ from tests.servers.certificates import Certificate, make_certificate
 with warnings.catch_warnings():
     # It stands on asyncore, which Python 3.11 warns of and later ones get from a package.
     warnings.simplefilter("ignore", DeprecationWarning)
-    from pyftpdlib.authorizers import DummyAuthorizer
+    from pyftpdlib.authorizers import AuthenticationFailed, DummyAuthorizer
     from pyftpdlib.filesystems import AbstractedFS
     from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_DTPHandler, TLS_FTPHandler
     from pyftpdlib.ioloop import IOLoop
@@ -42,6 +42,7 @@ FAULTS: Mapping[str, str] = {
     "dos-list": "LIST as IIS writes it",
     "lost-listing": "cut the connection in the middle of the next so many listings",
     "foreign-pasv": "PASV tells another machine's address",
+    "no-login": "let nobody in",
     "no-auth-tls": "know no AUTH TLS",
     "no-prot": "refuse PROT P",
     "expired-certificate": "show an expired certificate after the next start",
@@ -59,6 +60,7 @@ FAULTS: Mapping[str, str] = {
 _KINDS = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "dir"), (stat.S_ISLNK, "OS.unix=slink:"), (stat.S_ISFIFO, "OS.unix=fifo"))
 _ODD_LINES = (b"Welcome to our new server!", b"-rw-r--r-- 1 cut", b"\x00\x01\x02", b"type=file;size=12", b"total nonsense")
 logging.getLogger("pyftpdlib").setLevel(logging.CRITICAL)
+logging.getLogger("pyftpdlib").addHandler(logging.NullHandler())  # without one it makes its own, and raises the level
 
 
 class FtpSandbox(PartnerServer):
@@ -82,7 +84,6 @@ class FtpSandbox(PartnerServer):
         super().__init__(root, users, host, port, faults)
         self.tls, self.implicit = tls or implicit, implicit
         self.certificate: Certificate | None = None
-        self.logins = 0
         self._names = names
         self._certificates = certificates or self.root.parent / f"{self.root.name}-tls"
         self._server: FTPServer | None = None
@@ -92,6 +93,12 @@ class FtpSandbox(PartnerServer):
     @property
     def url(self) -> str:
         return f"{'ftps' if self.tls else 'ftp'}://{self.host}:{self.port}"
+
+    @property
+    def trust(self) -> Mapping[str, str]:
+        if self.certificate is None:
+            return {}
+        return {"certificate": self.certificate.fingerprint, "ca_file": str(self.certificate.authority)}
 
     def start(self) -> Self:
         handler: Any = type("Handler", (_TlsChannel if self.tls else _Channel,), {"sandbox": self})
@@ -103,7 +110,7 @@ class FtpSandbox(PartnerServer):
             self.faults.pop("new-certificate", None)
             handler.certfile = str(self.certificate.path)
             handler.tls_control_required = handler.tls_data_required = True
-        handler.authorizer = DummyAuthorizer()
+        handler.authorizer = _Users()
         for name, password in self.users.items():
             handler.authorizer.add_user(name, password, str(self.root), perm="elradfmwMT")
         self.stopping.clear()
@@ -124,6 +131,15 @@ class FtpSandbox(PartnerServer):
     def _serve(self, server: FTPServer) -> None:
         while not self.stopping.is_set():
             server.serve_forever(timeout=0.05, blocking=False, handle_exit=False)
+
+
+class _Users(DummyAuthorizer):  # type: ignore[misc]  # pyftpdlib has no types
+    """Who may come in."""
+
+    def validate_authentication(self, username: str, password: str, handler: _Channel) -> None:
+        if handler.sandbox.fault("no-login"):
+            raise AuthenticationFailed("Authentication failed.")
+        super().validate_authentication(username, password, handler)
 
 
 class _Data(DTPHandler):
@@ -282,6 +298,7 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         "no-rest": ("REST",),
         "no-epsv": ("EPSV",),
         "no-hash": ("XSHA256",),
+        "no-login": "let nobody in",
         "no-auth-tls": ("AUTH",),
         "no-prot": ("PROT",),
     }

@@ -31,10 +31,17 @@ class PartnerServer(ABC):
         self.host, self.port = host, port
         self.faults: MutableMapping[str, Value] = {} if faults is None else faults
         self.stopping = threading.Event()
+        self.logins = 0
+        """How often somebody was let in."""
 
     @property
     @abstractmethod
     def url(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def trust(self) -> Mapping[str, str]:
+        """What a client has to trust, as the running server shows it."""
 
     @abstractmethod
     def start(self) -> Self:

@@ -40,6 +40,7 @@ FAULTS: Mapping[str, str] = {
     "lost-rename": "do the next so many renames, and cut the connection before answering",
     "lost-before-rename": "cut the connection before the next so many renames are done",
     "odd-names": "listings also name '../odd.csv', 'odd/name.csv' and an empty name",
+    "no-login": "let nobody in",
     "new-host-key": "show another host key after the next start",
 }
 
@@ -92,6 +93,10 @@ class SftpSandbox(PartnerServer):
     @property
     def url(self) -> str:
         return f"sftp://{self.host}:{self.port}"
+
+    @property
+    def trust(self) -> Mapping[str, str]:
+        return {"host_key": self.fingerprint}
 
     def start(self) -> Self:
         if self.fault("new-host-key"):
@@ -163,12 +168,16 @@ class _Door(paramiko.ServerInterface):
 
     def check_auth_password(self, username: str, password: str) -> int:
         self.user, wanted = username, self._sandbox.users.get(username)
-        fits = wanted is not None and hmac.compare_digest(wanted.encode(), password.encode())
-        return paramiko.AUTH_SUCCESSFUL if fits else paramiko.AUTH_FAILED
+        return self._let_in(wanted is not None and hmac.compare_digest(wanted.encode(), password.encode()))
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         self.user = username
-        fits = key.get_base64() in self._sandbox.public_keys.get(username, "").split()
+        return self._let_in(key.get_base64() in self._sandbox.public_keys.get(username, "").split())
+
+    def _let_in(self, fits: bool) -> int:
+        # Asked of a public key without a signature too, which paramiko answers by itself: then this counts one too many.
+        fits = fits and not self._sandbox.fault("no-login")
+        self._sandbox.logins += fits
         return paramiko.AUTH_SUCCESSFUL if fits else paramiko.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from blocks.values import Exists, Fetched, Missed, Outcome, Placed
 from tests.conformance.endpoints.checks import MIB, Ground
 from tests.conformance.endpoints.rogues import PASSWORD, ROGUES, endpoint, ground_at
 from tests.sandbox import ftp, sftp
+from tests.sandbox.control import answers
 from tests.sandbox.ftp import FtpSandbox
 from tests.sandbox.sftp import SftpSandbox
 
@@ -89,12 +91,7 @@ def test_a_rename_that_was_not_done_leaves_nothing(sandbox: SftpSandbox | FtpSan
 def test_a_lost_answer_that_looking_cannot_settle_is_unknown(sandbox: SftpSandbox | FtpSandbox, ground: Ground) -> None:
     told = []
     with ground.endpoint.session() as session:
-        sandbox.faults["lost-rename"] = 1
-        # Nobody gets in to look.
-        if isinstance(sandbox, SftpSandbox):
-            sandbox.users.clear()
-        else:
-            sandbox.faults["busy"] = 0.1
+        sandbox.faults.update({"lost-rename": 1, "no-login": 1})  # nobody gets in to look
         with pytest.raises(EndpointUnreachable):
             for answer in session.put([ground.outgoing(b"a.csv", b"content")], ground.folder):
                 told.append(answer)
@@ -141,3 +138,25 @@ def test_a_server_that_does_not_rename_over_a_file_replaces_in_two_steps(
     assert isinstance(ground.put(outgoing, Exists.REPLACE)[b"a.csv"], Placed)
     assert (ground.place / "a.csv").read_bytes() == b"ours"
     assert ground.names() == {b"a.csv"}
+
+
+def test_lines_change_the_faults_of_a_running_server(sandbox: SftpSandbox | FtpSandbox) -> None:
+    before = dict(sandbox.trust)
+    shown_anew = "new-host-key" if isinstance(sandbox, SftpSandbox) else "new-certificate"
+
+    def answer(line: str) -> dict[str, object]:
+        (told,) = answers([line.encode()], {"it": sandbox})
+        return json.loads(told)
+
+    assert answer('{"service": "it", "faults": {"no-login": 1, "full": "7"}}')["faults"] == {"no-login": 1, "full": 7}
+    with pytest.raises(LoginRefused):
+        endpoint(sandbox).session()
+    for wrong in ('{"service": "other"}', '{"service": "it", "faults": {"fool": 1}}', '{"service": "it", "fault": {}}', "no"):
+        assert set(answer(wrong)) == {"error"}
+    assert answer('{"service": "it"}')["faults"] == {"no-login": 1, "full": 7}, "what is wrong changes nothing"
+    told = answer(f'{{"service": "it", "faults": {{"{shown_anew}": 1}}, "restart": true}}')
+    assert {name: told[name] for name in before} == dict(sandbox.trust)
+    assert not before or dict(sandbox.trust) != before
+    logins = told["logins"]
+    endpoint(sandbox).session().close()
+    assert answer('{"service": "it", "faults": {}}')["logins"] == int(str(logins)) + 1
