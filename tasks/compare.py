@@ -32,11 +32,12 @@ from blocks.profile import load_partner, load_repositories, partners, policies_o
 from blocks.settings import settings
 from blocks.values import shown
 from tasks.connections import ledger
-from tasks.order import SETTLES
+from tasks.order import SETTLES, leads
 from tasks.retrying import task
 from tasks.rules import reconcile
 from tasks.rules.reconcile import Finding, Posted, Run, Told
 from tasks.rules.signing import answer_hash
+from tasks.side_doors import as_reviewed
 
 SWEPT = ("found", "redrive")
 """What the sweep itself writes in an order's journey."""
@@ -134,14 +135,10 @@ def watch(journeys: Sequence[str]) -> list[Watched]:
     }
     found = []
     for entries in histories.values():
-        leading = next((entry.body["run"] for entry in reversed(entries) if entry.body.get("run") and _leads(entry)), None)
+        leading = next((entry.body["run"] for entry in reversed(entries) if entry.body.get("run") and leads(entry)), None)
         if run := leading or remainders.get(entries[0].body["order"]):
             found.append(Watched(tuple(entries), str(run)))
     return found
-
-
-def _leads(entry: Recorded) -> bool:
-    return entry.kind in ("ordered", "led") or (entry.kind == "redrive" and bool(entry.body.get("anew")))
 
 
 def told(order: Watched, in_force: InForce) -> Told:
@@ -201,7 +198,7 @@ def _differences(
     client: SyncPrefectClient, order: Watched, run: FlowRun | None, now: datetime, patience: timedelta, in_force: InForce
 ) -> list[Finding]:
     ledgers = told(order, in_force)
-    return reconcile.compare(ledgers, _run(client, run, ledgers) if run else None, now, patience)
+    return reconcile.compare(ledgers, _run(client, run, ledgers, order.ordered) if run else None, now, patience)
 
 
 def _runs(client: SyncPrefectClient, ids: Sequence[str]) -> dict[str, FlowRun]:
@@ -213,7 +210,7 @@ def _runs(client: SyncPrefectClient, ids: Sequence[str]) -> dict[str, FlowRun]:
     return found
 
 
-def _run(client: SyncPrefectClient, run: FlowRun, order: Told) -> Run:
+def _run(client: SyncPrefectClient, run: FlowRun, order: Told, ordered: Mapping[str, Any]) -> Run:
     state = run.state
     rows = {row.key: row for row in _rows(client, run.id)}
     paused = state is not None and state.is_paused()
@@ -227,6 +224,7 @@ def _run(client: SyncPrefectClient, run: FlowRun, order: Told) -> Run:
         pause_key=details.pause_key if details and paused else None,
         # Among too many rows it may be one that we did not read.
         form=bool(details and (details.run_input_keyset or {}).get("schema") in rows) or len(rows) >= _MOST_ROWS,
+        diverted=not reconcile.names(run.parameters or {}, ordered),
         waited=_waited(client, run.id) if waits else frozenset(),
         posted={_pause_key(key): _posted(row) for key, row in rows.items() if key.endswith("-response")},
     )
@@ -267,7 +265,10 @@ def _posted(row: FlowRunInput) -> Posted:
 
 
 def begun_without_order(client: SyncPrefectClient, look_back: timedelta) -> list[Run]:
-    """Releases that Prefect holds for begun and of which the ledger does not know: they were just started, or killed at once."""
+    """Releases that Prefect holds for begun and of which the ledger does not know: they were just started, or killed at once.
+
+    Only those of our deployments as they were reviewed: a Prefect server may be shared with another installation.
+    """
     since = ledger().now() - look_back
     known = {str(entry.body["run"]) for order in _orders(since) for entry in order if entry.body.get("run")}
     states = FlowRunFilterState(
@@ -276,10 +277,11 @@ def begun_without_order(client: SyncPrefectClient, look_back: timedelta) -> list
     wanted = FlowRunFilter(state=states, expected_start_time=FlowRunFilterExpectedStartTime(after_=since))
     releases = FlowFilter(name=FlowFilterName(any_=["release"]))
     found = client.read_flow_runs(flow_filter=releases, flow_run_filter=wanted, limit=_PAGE)
+    ours = {one.id for one in as_reviewed(client.read_deployments(flow_filter=releases, limit=_PAGE))} if found else set()
     return [
         Run(id=str(run.id), state=run.state.type.value, name=str(run.state.name), since=run.state.timestamp)
         for run in found
-        if run.state is not None and str(run.id) not in known
+        if run.state is not None and str(run.id) not in known and run.deployment_id in ours
     ]
 
 

@@ -422,14 +422,18 @@ def _lead(order: Order) -> None:
             closed.body["state"], f"{closed.body['reason']} (on {closed.at:%Y-%m-%d %H:%M} UTC; nothing was done now)"
         )
         return
-    leading = order.last("led", "ordered")
-    leader = leading.body.get("run") if leading else None
+    leader = next((entry.body.get("run") for entry in reversed(order.history) if leads(entry)), None)
     if leader == order.run:
         return
     if leader and (state := _state_of(leader)) not in (None, "final"):
         order.end("Under way elsewhere", f"order {order.id}: run {leader} leads it ({state}); this run changed nothing")
         return
     order.write("led", {"run": order.run})
+
+
+def leads(entry: Recorded) -> bool:
+    """True for an entry that says which run leads an order from now on."""
+    return entry.kind in ("ordered", "led") or (entry.kind == "redrive" and bool(entry.body.get("anew")))
 
 
 def _state_of(run: str) -> str | None:

@@ -59,7 +59,7 @@ def _other_terms(order: Order) -> bool:
 
 def _settle(order: Order, asked: Round) -> None:
     if asked.run != order.run:
-        # Another run asked, and has ended or is gone: nobody can answer there any more.
+        # Another run asked, and has ended, is gone, or was turned to another order: nobody is asked there any more.
         _record(order, asked, "abandoned", {})
         return
     if any(entry.body.get("key") == asked.key for entry in order.each("redrive")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Completed, Scheduled
+from prefect.states import Cancelled, Completed, Scheduled
 
 from blocks.ledger import Entry, Lease, Recorded
 from blocks.settings import settings
@@ -139,7 +139,15 @@ def _anew(client: SyncPrefectClient, order: Watched, finding: Finding, lease: Le
         idempotency_key=f"redrive/{order.journey}/{order.run}",
     )
     _redriven(order, finding, lease, {"run": str(run.id), "instead_of": order.run, "anew": True})
+    if finding.code == "diverted":
+        _cancel(client, order.run, finding)
     return f"new run {run.id}"
+
+
+def _cancel(client: SyncPrefectClient, run: str, finding: Finding) -> None:
+    """Nobody shall answer there any more."""
+    with suppress(ObjectNotFound):
+        client.set_flow_run_state(UUID(run), Cancelled(message=f"The sweep: {finding.message}"[:500]), force=True)
 
 
 def _deployment(client: SyncPrefectClient, partner: str, stream: str) -> DeploymentResponse | None:

@@ -16,6 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
@@ -35,6 +37,8 @@ from deployments.sender.register import Register
 from deployments.sender.sealing import seal
 from deployments.sender.store import Store
 
+SENDS_AT_ONCE = 8
+"""More packages than these wait for their turn, so that partners who answer slowly never keep anybody from signing."""
 _log = logging.getLogger("countersign.sender")
 
 
@@ -76,6 +80,7 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
     app = FastAPI(title="Countersign sender", docs_url=None, redoc_url=None, openapi_url=None)
     judge, register = Judge(store, profiles), Register(store, profiles)
     dispatcher = Dispatcher(store, judge, profiles, lambda digest: place_in(spool, digest), floor_bytes=floor_bytes)
+    sends = CapacityLimiter(SENDS_AT_ONCE)
     _tell_errors(app, store)
 
     @app.get("/health")
@@ -124,11 +129,15 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
         return {"vote": outcome.facts}
 
     @app.post("/send")
-    def sent(asked: SendRequest, request: Request) -> dict[str, Any]:
+    async def sent(asked: SendRequest, request: Request) -> dict[str, Any]:
         package, policies = asked.parsed()
         request.state.about = package.digest
-        seen = [Seen(**one.model_dump()) for one in asked.seen]
-        arrived = dispatcher.send(judge.known(package), policies, _votes(asked.votes), seen)
+        seen, votes = [Seen(**one.model_dump()) for one in asked.seen], _votes(asked.votes)
+
+        def send() -> list[Arrived]:
+            return dispatcher.send(judge.known(package), policies, votes, seen)
+
+        arrived = await run_sync(send, limiter=sends)
         for one in arrived:
             _log.info("package %s, destination %d: %s", package.digits, one.destination, one.problem or "complete")
         return {"destinations": [_arrived_facts(one) for one in arrived]}

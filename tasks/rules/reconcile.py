@@ -5,10 +5,12 @@ Nothing here decides about a package. A run is at most woken, and then it asks a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from blocks.values import shown
 
@@ -18,6 +20,7 @@ MOST_REDRIVES = 3
 DOOR = timedelta(seconds=5)
 """An honest answer is stored a moment before the run leaves its wait, and a form a moment after the run enters it."""
 
+_FROM_A_TIME = re.compile(r"\d{8}T\d{6}(\.\d{6})?Z")
 _LIVE = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 _SHOWN = 3
 
@@ -37,8 +40,8 @@ class Finding:
     """One thing that is not as it should be."""
 
     code: str
-    """As in the event: bypass, planted, edited, terms, deleted, stuck, expired, crashed, failed, cancelled; and of no order: mirror,
-    deployment, overridden, automation, work-pool."""
+    """As in the event: bypass, planted, edited, terms, deleted, diverted, stuck, expired, crashed, failed, cancelled; and of no
+    order: mirror, deployment, overridden, automation, work-pool."""
     key: str
     """What makes it one: the same thing is told once."""
     message: str
@@ -69,6 +72,8 @@ class Run:
     """Of the wait in which it is."""
     form: bool = True
     """The form of that wait is stored. Without it nobody can answer."""
+    diverted: bool = False
+    """Its parameters name another order than the one it leads."""
     waited: frozenset[str] = frozenset()
     """The keys of all waits in which it ever was."""
     posted: Mapping[str, Posted] = field(default_factory=dict)
@@ -109,6 +114,8 @@ def compare(told: Told, run: Run | None, now: datetime, patience: timedelta) -> 
         # History may be purged at any time; only an order that is not finished needs its run.
         return [] if told.closed else [_deleted(told)]
     found = [*_answers(told, run), *_bypasses(told), *_terms(told)]
+    if run.diverted and not told.closed:
+        return [*found, _diverted(told)]
     if stopped := _stopped(told, run, now, patience):
         found.append(_bounded(stopped, told.journey, told.redriven))
     return found
@@ -190,6 +197,22 @@ def _round(key: str) -> str:
 def _deleted(told: Told) -> Finding:
     message = f"run {told.run} was deleted while its order was not finished; nothing was sent for it"
     return Finding("deleted", f"deleted/{told.journey}/{told.run}", message, Remedy.ANEW)
+
+
+def _diverted(told: Told) -> Finding:
+    message = f"the parameters of run {told.run} were changed: it would work on another order than the one it was begun for"
+    return Finding("diverted", f"diverted/{told.journey}/{told.run}", message, Remedy.ANEW)
+
+
+def names(parameters: Mapping[str, Any], ordered: Mapping[str, Any]) -> bool:
+    """True if a run with these parameters works on that order. An order without an id takes it from the time it was due.
+
+    >>> names({"partner": "acme", "stream": "prices", "order": None}, {"partner": "acme", "stream": "prices", "order": "o1"})
+    False
+    """
+    order = parameters.get("order")
+    same = all(parameters.get(name) == ordered[name] for name in ("partner", "stream"))
+    return same and (order == ordered["order"] or (order is None and _FROM_A_TIME.fullmatch(ordered["order"]) is not None))
 
 
 def _stopped(told: Told, run: Run, now: datetime, patience: timedelta) -> Finding | None:

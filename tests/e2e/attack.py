@@ -421,6 +421,15 @@ def a_deleted_run(intruder: Intruder) -> str:
     return "deleted"
 
 
+@attempt("changed", Named.ORDER, "diverted", release=True)
+def a_run_turned_to_another_order(intruder: Intruder) -> str:
+    """Its parameters name an order that nobody placed."""
+    run = intruder.runs["a-run-turned-to-another-order"]
+    other = {"partner": "acme", "stream": "prices", "order": "nobody-placed-this"}
+    intruder.again(lambda: intruder.api.update_flow_run(run, parameters=other))
+    return "changed"
+
+
 @attempt("stripped", Named.ORDER, "stuck", release=True)
 def a_form_taken_away(intruder: Intruder) -> str:
     """Without its form nobody can decide; maybe something else then does."""

@@ -133,6 +133,21 @@ def test_a_deleted_run_is_told_and_its_order_asked_in_a_new_one(started: tuple[R
     assert state is not None and state.name == "Delivered"
 
 
+def test_a_run_that_was_turned_to_another_order_is_told_and_its_own_is_asked_in_a_new_one(started: tuple[Release, str]) -> None:
+    release, bea = started
+    other = {**release.told.parameters, "order": f"{release.id}-other"}
+    release.world.client.update_flow_run(release.told.id, parameters=other)
+    assert_told(release, "diverted")
+    assert release.told.state is not None and release.told.state.is_cancelled()
+    heir = replace(release, run=UUID(release.last("redrive")["run"]))
+    assert heir.go() is None
+    assert heir.kinds.count("abandoned") == 1 and heir.last("round")["n"] == 2
+    state = heir.sign(bea)
+    assert state is not None and state.name == "Delivered"
+    assert release.received == {"prices.csv": PRICES}
+    assert sweep() == "All in order"
+
+
 def test_a_run_whose_form_was_never_stored_asks_again(started: tuple[Release, str]) -> None:
     release, bea = started
     release.world.client.delete_flow_run_input(release.told.id, f"suspended-{release.last('round')['key']}-schema")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -270,6 +271,42 @@ def test_two_callers_at_once_send_once(house: House) -> None:
             thread.join()
         time.sleep(0.1)
     assert collected == Counter({"1.csv": 1, "2.csv": 1, "3.csv": 1})
+
+
+def test_partners_who_never_answer_keep_nobody_from_signing(quiet_house: House) -> None:
+    house, waiting = quiet_house, 48
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        house.partner = replace(house.partner, port=silent.getsockname()[1])
+        house.agree()
+        anna, bea = house.newcomer(), house.newcomer()
+        ended: list[str] = []
+
+        def send(release: Outgoing) -> None:
+            try:
+                ended.append(str(release.send()))
+            except SenderUnreachable as error:
+                ended.append(str(error))
+
+        with house.sender() as process:
+            stuck, next_one = (house.outgoing(house.package(content)) for content in THREE[:2])
+            stuck.approve(anna)
+            threads = [threading.Thread(target=send, args=(stuck,)) for _ in range(waiting)]
+            for thread in threads:
+                thread.start()
+            until = time.monotonic() + 60
+            while connections(house.socket) < waiting and time.monotonic() < until:
+                time.sleep(0.02)
+            next_one.approve(bea)
+            assert ended == [], "they all still wait for their partner, or for their turn"
+            process.kill()
+        for thread in threads:
+            thread.join(60)
+    assert len(ended) == waiting
+
+
+def connections(path: Path) -> int:
+    """How many callers are connected to a Unix socket."""
+    return sum(line.endswith(str(path)) for line in Path("/proc/net/unix").read_text().splitlines()) - 1
 
 
 # --------------------------------------------------------------------------------------------- killed

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.rules.reconcile import MOST_REDRIVES, Finding, Posted, Remedy, Run, Told, compare
+from tasks.rules.reconcile import MOST_REDRIVES, Finding, Posted, Remedy, Run, Told, compare, names
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 PATIENCE = timedelta(seconds=60)
@@ -53,6 +53,7 @@ def left(state: str, name: str = "", seconds: float = 600, *, answer: bool = Fal
         pytest.param(replace(WORKS, paused=True), left("COMPLETED"), id="checks said no: a person mends it"),
         pytest.param(WORKS, left("COMPLETED", "Nothing to release"), id="a pass that ended as agreed"),
         pytest.param(CLOSED, left("COMPLETED", "Delivered"), id="delivered"),
+        pytest.param(CLOSED, replace(left("COMPLETED"), diverted=True), id="what becomes of the run of a finished order"),
         pytest.param(CLOSED, None, id="history of what is finished may be purged"),
         pytest.param(replace(CLOSED, **LATE), left("CANCELLED"), id="a deadline means nothing to what is closed"),
         pytest.param(
@@ -69,6 +70,8 @@ def test_in_order(told: Told, run: Run | None) -> None:
     [
         pytest.param(ASKS, None, "deleted", Remedy.ANEW, id="a run is gone, its order is open"),
         pytest.param(WORKS, None, "deleted", Remedy.ANEW, id="gone before it asked"),
+        pytest.param(ASKS, replace(WAITS, diverted=True), "diverted", Remedy.ANEW, id="its parameters name another order"),
+        pytest.param(WORKS, replace(left("COMPLETED"), diverted=True), "diverted", Remedy.ANEW, id="and it has worked on that"),
         pytest.param(ASKS, left("COMPLETED"), "bypass", Remedy.ASK, id="set to completed"),
         pytest.param(ASKS, left("COMPLETED", "Delivered"), "bypass", Remedy.ASK, id="whatever that state is called"),
         pytest.param(ASKS, left("FAILED"), "bypass", Remedy.ASK, id="set to failed"),
@@ -125,6 +128,24 @@ def test_a_run_that_stops_by_itself_is_not_woken_for_ever() -> None:
 def test_nobody_can_keep_people_from_deciding_by_planting_often() -> None:
     (found,) = compare(replace(ASKS, redriven=99), replace(WAITS, posted={KEY: posted()}), NOW, PATIENCE)
     assert found.remedy is Remedy.ASK
+
+
+ORDERED = {"partner": "acme", "stream": "prices", "order": "20261120T120000Z"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        pytest.param({}, True, id="the same"),
+        pytest.param({"order": None}, True, id="an order that took its id from a time"),
+        pytest.param({"order": "20261120T120001Z"}, False, id="another order"),
+        pytest.param({"stream": "contracts"}, False, id="another stream"),
+        pytest.param({"partner": ["acme"]}, False, id="no name at all"),
+    ],
+)
+def test_parameters_name_an_order(changed: dict[str, object], expected: bool) -> None:
+    assert names(ORDERED | changed, ORDERED) is expected
+    assert not names({}, ORDERED)
 
 
 def _keys(*findings: Finding) -> set[str]:
