@@ -32,7 +32,8 @@ check: $(READY) ## Style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY) servers ## Measure against other tools; BENCH=intake-small runs one
+bench: $(READY) ## Measure against other tools; BENCH=sftp-small runs one, BENCH="sftp-small --scale 0.01" rehearses it
+	@tests/servers/install.sh bench
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 sandbox: $(READY) ## Stand-ins for the partner's server and the repository, until Ctrl-C

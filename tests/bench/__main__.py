@@ -1,4 +1,4 @@
-"""Measure ours against what a user would pick instead: ``make bench [BENCH=name]``.
+"""Measure ours against what a user would pick instead: ``make bench [BENCH=name]``, or ``BENCH="name --scale 0.01"`` for a rehearsal.
 
 Prints a JSON line per peer, ``{"bench","ours_s","peer","peer_s","ratio","peak_mib"}``: seconds are medians over the rounds, ratio is
 peer_s / ours_s, peak_mib is our process's. Ours and theirs run alternately on the same servers, and every byte is verified after
@@ -11,7 +11,14 @@ import argparse
 import importlib
 import sys
 
-BENCHES = {"intake-small": "tests.bench.intake_small"}
+COPYING = "tests.bench.copying"
+BENCHES = {
+    "intake-small": "tests.bench.intake_small",
+    "sftp-small": COPYING,
+    "sftp-large": COPYING,
+    "ftps-large": COPYING,
+    "ftps-small": COPYING,
+}
 
 
 def main() -> None:
@@ -19,12 +26,13 @@ def main() -> None:
         prog="make bench BENCH=", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("bench", nargs="*", help=f"one of: {', '.join(BENCHES)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; medians are told")
+    parser.add_argument("--scale", type=float, default=1.0, help="a part of the files or bytes, for a rehearsal: 0.01")
     given = parser.parse_args()
     if unknown := [name for name in given.bench if name not in BENCHES]:
         sys.exit(f"no such bench: {', '.join(unknown)}; there are: {', '.join(BENCHES)}")
     for name in given.bench or BENCHES:
-        importlib.import_module(BENCHES[name]).main(given.rounds)
+        importlib.import_module(BENCHES[name]).main(given.rounds, name=name, scale=given.scale)
 
 
 if __name__ == "__main__":

@@ -38,15 +38,15 @@ def content(number: int) -> bytes:
     return text.encode() + last.replace(",,", f",{'x' * (SIZE - len(text) - len(last))},").encode()
 
 
-def fill(folder: Path, first: int) -> dict[str, bytes]:
-    files = {f"prices_{first + number:06d}.csv": content(first + number) for number in range(FILES)}
+def fill(folder: Path, first: int, count: int) -> dict[str, bytes]:
+    files = {f"prices_{first + number:06d}.csv": content(first + number) for number in range(count)}
     for name, data in files.items():
         assert len(data) == SIZE
         (folder / name).write_bytes(data)
     return files
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, *, name: str = "intake-small", scale: float = 1.0) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         base = Path(scratch)
         with (
@@ -54,12 +54,12 @@ def main(rounds: int) -> None:
             sandbox("extended-ecm", data=base / "ecm") as services,
             serve(base / "prefect") as prefect,
         ):
-            Bench(base, server, services["extended-ecm"], dict(prefect.env)).run(rounds)
+            Bench(base, server, services["extended-ecm"], dict(prefect.env), max(2, int(FILES * scale))).run(rounds)
 
 
 class Bench:
-    def __init__(self, base: Path, server: OpenSsh, ecm: dict[str, str], prefect: dict[str, str]) -> None:
-        self.base, self.server, self.ecm = base, server, ecm
+    def __init__(self, base: Path, server: OpenSsh, ecm: dict[str, str], prefect: dict[str, str], count: int) -> None:
+        self.base, self.server, self.ecm, self.count = base, server, ecm, count
         self.out = server.root / "out"
         self.out.mkdir()
         self.first = 1
@@ -130,8 +130,8 @@ class Bench:
         self.where_the_time_goes()
 
     def timed(self, work: Callable[[], None]) -> float:
-        files = fill(self.out, self.first)
-        self.first += FILES
+        files = fill(self.out, self.first, self.count)
+        self.first += self.count
         start = time.perf_counter()
         work()
         seconds = time.perf_counter() - start

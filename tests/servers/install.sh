@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The real servers that the tests talk to. On Debian as root they are installed; otherwise we say what is missing.
+# With "bench": also what only the benchmarks compare with.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 PATH=$PATH:/usr/sbin:/sbin
@@ -14,6 +15,7 @@ need mod_tls proftpd-mod-crypto /usr/lib/proftpd/mod_tls.so
 need systemd-analyze systemd /usr/bin/systemd-analyze
 need chromium chromium /usr/bin/chromium
 need chromedriver chromium-driver /usr/bin/chromedriver
+[ "${1:-}" = bench ] && need rclone rclone /usr/bin/rclone
 # vsftpd and proftpd exclude each other as packages: the one is installed, the other lies unpacked beside the project.
 vsftpd=.servers/vsftpd
 unpack() {
