@@ -315,6 +315,18 @@ class Ledger:
 
     # ---------------------------------------------------------------------------------------- schema
 
+    @property
+    def address(self) -> str:
+        """Its URL for people, without a password."""
+        return self._db.name
+
+    def revision(self) -> str | None:
+        """Which schema is there, ``HEAD`` being this version's; None if there is none yet. Makes nothing."""
+        if not self._db.postgres and not self._db.file.exists():
+            return None
+        with self._db.read() as connection:
+            return _revision(connection)
+
     def migrate(self) -> None:
         """Bring the schema to this version. Several processes may call it at once.
 

@@ -21,6 +21,7 @@ from deployments import (
     record_commands,
     request_commands,
     run_commands,
+    selftest_commands,
     sender_commands,
     settle_commands,
     sign_commands,
@@ -76,6 +77,7 @@ app.command()(sign_commands.sign)
 app.command()(sender_commands.sender)
 app.command("verify-signoff")(verify_commands.verify_signoff)
 app.command()(deploying.deploy)
+app.command()(selftest_commands.selftest)
 
 
 if __name__ == "__main__":

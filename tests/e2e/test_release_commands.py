@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from uuid import UUID, uuid4
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from deployments.cli import app
 from deployments.run_commands import _released
+from tasks import connections
 from tests.release_world import Release, ReleaseWorld
 
 PRICES = b"sku,price\n1,2.50\n"
@@ -113,3 +115,13 @@ def test_what_the_ledger_does_not_know_ends_with_1(release_world: ReleaseWorld) 
 )
 def test_the_exit_code_tells_what_became_of_it(state: State, code: int) -> None:
     assert _released(state) == code
+
+
+def test_the_self_test_of_a_running_installation_passes(release_world: ReleaseWorld) -> None:
+    connections.ledger()  # made, whatever the tests before have done
+    told = countersign("selftest", "--json")
+    assert told.exit_code == 0, told.output
+    checks = {check["what"]: check for check in json.loads(told.output)["checks"]}
+    assert {check["state"] for check in checks.values()} == {"pass"}
+    assert str(release_world.socket) in checks["sender"]["told"]
+    assert "version" in checks["prefect"]["told"]
