@@ -287,7 +287,8 @@ def _bounded(found: Finding, about: str, redriven: int) -> Finding:
     """A run that stops by itself is not woken for ever. One that somebody else stops is, else he could keep people from deciding."""
     if found.remedy is not Remedy.WAKE or redriven < MOST_REDRIVES:
         return found
-    message = f"{found.message}; it was woken {redriven} times and got no further: a person is needed"
+    message = f"{found.message}; it was woken {redriven} times and got no further: a person is needed. Look at why, then retry "
+    message += "the run in Prefect; cancel it first if it has not ended"
     return Finding(found.code, f"given-up/{about}", message)
 
 

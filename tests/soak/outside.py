@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -235,10 +236,15 @@ class Operators:
     retried: Counter[str] = field(default_factory=Counter)
 
     def look(self) -> None:
-        """The sweep wakes what has crashed, three times; a fault, or what crashes again and again, is left to people."""
-        wanted = {"flow_runs": {"state": {"type": {"any_": ["FAILED", "CRASHED"]}}}, "flows": {"name": {"any_": ["release"]}}}
+        """The sweep wakes what has crashed or got stuck, three times; a fault, or what stops again and again, is left to people."""
+        wanted = {
+            "flow_runs": {"state": {"type": {"any_": ["FAILED", "CRASHED", "PENDING", "RUNNING"]}}},
+            "flows": {"name": {"any_": ["release"]}},
+        }
         for run in self.ours.ask_once("POST", "/flow_runs/filter", wanted) or ():
             order = self.orders.made.get(run["parameters"].get("order", ""))
+            if not _ended(run) and _age_seconds(run) < 90:
+                continue
             if run["state_type"] == "FAILED" or (order is not None and self._given_up(order, run["id"])):
                 self._retry(run)
         for order in list(self.orders.made.values()):  # callers go on ordering meanwhile
@@ -271,3 +277,12 @@ class Operators:
         scheduled = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
         if self.ours.ask_once("POST", f"/flow_runs/{run['id']}/set_state", scheduled):
             self.retried[f"{run['state_name']}: {run['state']['message']}"[:200]] += 1
+
+
+def _ended(run: Mapping[str, Any]) -> bool:
+    return run["state_type"] in ("FAILED", "CRASHED")
+
+
+def _age_seconds(run: Mapping[str, Any]) -> float:
+    """How long it has been in its state."""
+    return (datetime.now(UTC) - datetime.fromisoformat(run["state"]["timestamp"])).total_seconds()
