@@ -192,6 +192,56 @@ class EndpointCapabilities:
     write_bytes: int = 32768
 
 
+class CaseRule(StrEnum):
+    """What a server makes of upper and lower case in names."""
+
+    TOLD_APART = "told apart"
+    NOT_TOLD_APART = "not told apart"  # a.csv and A.CSV are one file
+    CHANGED = "changed"  # a name is listed in another case than it was given
+
+
+@dataclass(frozen=True, slots=True)
+class Personality:
+    """How a server behaves, as far as anybody has found out. None: not known (yet).
+
+    The last four cannot be told without writing at the partner: they are tried when somebody asks for it (``probe``). Only
+    ``rename_replaces`` may also be learned from a rename that was needed anyway.
+    """
+
+    server: str | None = None
+    """What it calls itself, without what is another at every visit (times, counts of users)."""
+    offers: tuple[str, ...] | None = None
+    """What it says it can do: the features of FTP, the extensions of SFTP."""
+    protection: str | None = None
+    """``TLSv1.3``, ``SSH 2.0``; "none" where anybody on the way may read."""
+    tls_reuse: bool | None = None
+    """Data connections went on with the TLS session of the control connection."""
+    listing: str | None = None
+    """How it lists a folder: ``MLSD``, ``LIST -a``, ``LIST``, ``NLST``, ``SFTP``, ``folder``."""
+    list_form: str | None = None
+    """Whose lines its LIST writes: ``Unix`` or ``DOS``."""
+    hashes: tuple[str, ...] | None = None
+    """Digests of files that it tells, in the order in which we ask for them."""
+    resumes: bool | None = None
+    """A download may begin in the middle (REST)."""
+    tells_times: bool | None = None
+    """The exact time of a file can be had (MDTM, MLSD, SFTP)."""
+    extended_passive: bool | None = None
+    """EPSV is understood."""
+    one_by_one: bool | None = None
+    """True: it loses questions that come before it has answered the last one."""
+    read_bytes: int | None = None
+    write_bytes: int | None = None
+    """Most bytes in one request, where the protocol has requests."""
+    rename_replaces: bool | None = None
+    """A rename over an existing file replaces it in one step; False: it refuses, and for a moment nothing stands there."""
+    case_rule: CaseRule | None = None
+    longest_name: int | None = None
+    """Bytes in the longest name that it keeps; longer ones than 255 are not tried."""
+    clock_seconds: int | None = None
+    """How far the times that it gives to new files are ahead of our clock."""
+
+
 # --------------------------------------------------------------------------------------------- arrivals and documents
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, BinaryIO, ClassVar, Self
@@ -42,6 +43,7 @@ from blocks.values import (
     Moved,
     Outcome,
     Outgoing,
+    Personality,
     Placed,
     RemoteFile,
     Unread,
@@ -55,6 +57,21 @@ class EndpointSession(ABC):
     capabilities: EndpointCapabilities
     unread: Unread = Unread()
     """What the last complete ``look`` could not read of its listing."""
+    personality: Personality = Personality()
+    """What this session has found out about the server so far: it costs nothing, and grows with what is asked of it."""
+    _known: Personality = Personality()
+
+    def recall(self, known: Personality) -> None:
+        """Take what earlier sessions found out for known, so that it is not found out again.
+
+        Only ways to ask are chosen by it, never what is believed or allowed. Of a server that says other things about itself
+        than it did then, nothing is taken for known.
+        """
+        if (known.server, known.offers) == (self.personality.server, self.personality.offers):
+            self._known = known
+
+    def _learn(self, **traits: Any) -> None:
+        self.personality = replace(self.personality, **traits)
 
     @abstractmethod
     def look(self, folder: str) -> Iterator[RemoteFile]:

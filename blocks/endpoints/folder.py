@@ -29,6 +29,7 @@ from blocks.values import (
     Moved,
     Outcome,
     Outgoing,
+    Personality,
     Placed,
     Proof,
     RemoteFile,
@@ -67,6 +68,9 @@ class FolderSession(EndpointSession):
         if not endpoint.root.is_dir():
             raise EndpointUnreachable(f"{self._address}: no such folder here; is the share mounted?")
         self.capabilities = EndpointCapabilities(server="folder", rename_replaces=True)
+        self.personality = Personality(
+            server="folder", listing="folder", hashes=(), resumes=True, tells_times=True, rename_replaces=True
+        )
 
     def close(self) -> None:
         """Nothing stays open between calls."""

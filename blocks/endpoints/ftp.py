@@ -30,7 +30,7 @@ from blocks.credentials import Reference
 from blocks.credentials import read as read_credential
 from blocks.endpoints.base import Endpoint, EndpointSession, differs, legal, open_source, resume_key, temporary_name, unfit
 from blocks.endpoints.connections import Slots
-from blocks.endpoints.ftp_listing import LONGEST_LINE, Entry, Odd, entries, list_line, mlsd_line
+from blocks.endpoints.ftp_listing import LONGEST_LINE, Entry, Odd, entries, list_form, list_line, mlsd_line
 from blocks.endpoints.ftp_wire import BLOCK, Data, Door, Protection, Reply, Wire, moment, shown_certificate
 from blocks.errors import ConfigurationError, EndpointBusy, EndpointError, EndpointUnreachable, SpoolError
 from blocks.spool import Batch, SpoolFile
@@ -44,6 +44,7 @@ from blocks.values import (
     Moved,
     Outcome,
     Outgoing,
+    Personality,
     Placed,
     Proof,
     RemoteFile,
@@ -180,6 +181,14 @@ class FtpSession(EndpointSession):
             self.close()
             raise
 
+    def recall(self, known: Personality) -> None:
+        super().recall(known)
+        if self._known.listing == "LIST":
+            self._lists_all = False
+        self._one_by_one = self._one_by_one or bool(self._known.one_by_one)
+        for wire in self._idle:
+            wire.extended_passive = self._known.extended_passive
+
     def close(self) -> None:
         if self._slots is None:
             return
@@ -259,6 +268,7 @@ class FtpSession(EndpointSession):
             if "MLST" in wire.features or "MLSD" in wire.features:
                 refused = await self._listed(wire, b"MLSD", folder, into)
                 if refused is None:
+                    self._learn(listing="MLSD")
                     return mlsd_line
                 if refused.code not in (500, 501, 502, 504):
                     raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({refused.words})")
@@ -272,6 +282,10 @@ class FtpSession(EndpointSession):
                     into.seek(0)
                     self._lists_all = any(re.fullmatch(rb"d.* \.\s*", line) for line in into)
                 if refused is None and (self._lists_all or command == b"LIST"):
+                    self._learn(listing=command.decode())
+                    into.seek(0)
+                    if form := next(filter(None, map(list_form, islice(into, _SHOWN_LINES))), None):
+                        self._learn(list_form=form)
                     return list_line
             words = refused.words if refused is not None else ""
             raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({words})")
@@ -306,6 +320,7 @@ class FtpSession(EndpointSession):
                 if self._one_by_one:
                     raise
                 self._one_by_one = True  # some servers lose questions that come before they have answered the last one
+                self._learn(one_by_one=True)
                 return await self._completed(folder, chunk)
         for (number, _), modified in zip(asked, times, strict=True):
             told = whole[number]
@@ -402,11 +417,12 @@ class FtpSession(EndpointSession):
                 stood = await wire.facts(hidden, sure=False)
                 missed, proof = await self._proven(wire, file, hidden, wanted, stood)
             # Looked at again: FTP's rename overwrites, and the upload may have taken long.
-            if missed is None and (reason := _taken(await wire.facts(final), exists)):
+            stands = await wire.facts(final) if missed is None else None
+            if stands is not None and (reason := _taken(stands, exists)):
                 missed = Missed(wanted, Outcome.EXISTS, reason)
             if missed is None:
                 self._doubtful[folder, temporary] = file
-                missed = await self._into_place(wire, hidden, final, wanted, exists)
+                missed = await self._into_place(wire, hidden, final, wanted, exists, isinstance(stands, Entry))
                 del self._doubtful[folder, temporary]
             if missed is None:
                 self._temporaries.discard((folder, temporary))
@@ -469,9 +485,10 @@ class FtpSession(EndpointSession):
             old, new = await wire.path(_folder(file.folder), file.name), await wire.path(_folder(move.folder), move.name)
             if missed := _differs(file, await wire.facts(old)):
                 return Moved(file, missed.outcome, missed.reason)
-            if reason := _taken(await wire.facts(new), exists):
+            stands = await wire.facts(new)
+            if reason := _taken(stands, exists):
                 return Moved(file, Outcome.EXISTS, reason)
-            missed = await self._into_place(wire, old, new, file, exists)
+            missed = await self._into_place(wire, old, new, file, exists, isinstance(stands, Entry))
             if missed is None:
                 return Moved(file, Outcome.DONE)
             await wire.enter(_folder(move.folder))  # raises if that is why
@@ -487,19 +504,26 @@ class FtpSession(EndpointSession):
                     missed = None if reply.done else await _refused(wire, file, path, reply)
         return Moved(file, missed.outcome, missed.reason) if missed else Moved(file, Outcome.DONE)
 
-    async def _into_place(self, wire: Wire, old: bytes, new: bytes, file: RemoteFile, exists: Exists) -> Missed | None:
-        reply = await _renamed(wire, old, new)
-        if reply.done:
-            return None
-        if exists is Exists.REFUSE or not isinstance(await wire.facts(new, sure=False), Entry):
-            return await _refused(wire, file, old, reply)
+    async def _into_place(
+        self, wire: Wire, old: bytes, new: bytes, file: RemoteFile, exists: Exists, over: bool
+    ) -> Missed | None:
+        """Rename, ``over`` a file that stood there just now."""
+        if not (over and self._known.rename_replaces is False):
+            reply = await _renamed(wire, old, new)
+            if reply.done:
+                if over:
+                    self._learn(rename_replaces=True)
+                return None
+            if exists is Exists.REFUSE or not isinstance(await wire.facts(new, sure=False), Entry):
+                return await _refused(wire, file, old, reply)
         # This server does not rename over a file, so for a moment nothing stands under the name; the old file is set aside
         # rather than removed, and put back if ours cannot take its place.
         aside = new[: new.rfind(b"/") + 1] + temporary_name()
-        if not (await _renamed(wire, new, aside)).done:
+        if not (reply := await _renamed(wire, new, aside)).done:
             return await _refused(wire, file, old, reply)
         reply = await _renamed(wire, old, new)
         if reply.done:
+            self._learn(rename_replaces=False)
             await wire.ask(b"DELE " + aside)
             return None
         await _renamed(wire, aside, new)
@@ -600,6 +624,13 @@ class FtpSession(EndpointSession):
 
     async def _first(self) -> EndpointCapabilities:
         async with self._lease() as wire:
+            self._learn(
+                server=_lasting(wire.banner),
+                offers=tuple(sorted(shown(f"{word} {rest}".strip()) for word, rest in wire.features.items())),
+                hashes=("sha256",) if wire.hashes else (),
+                resumes="STREAM" in wire.features.get("REST", "").upper(),
+                tells_times="MDTM" in wire.features or "MLST" in wire.features,
+            )
             return EndpointCapabilities(
                 server=wire.banner,
                 fingerprint=wire.certificate,
@@ -616,6 +647,7 @@ class FtpSession(EndpointSession):
         try:
             yield wire
         finally:
+            self._note(wire)
             if wire.usable:
                 wire.idle_since = self._loop.time()
                 self._idle.append(wire)
@@ -623,6 +655,14 @@ class FtpSession(EndpointSession):
                 self._open -= 1
             async with self._free:
                 self._free.notify()
+
+    def _note(self, wire: Wire) -> None:
+        """What a connection has found out about its server."""
+        self._learn(protection=wire.tls or "none")
+        if wire.tls_reuse is not None:
+            self._learn(tls_reuse=wire.tls_reuse or bool(self.personality.tls_reuse))
+        if wire.extended_passive is not None:
+            self._learn(extended_passive=wire.extended_passive)
 
     async def _wire(self) -> Wire:
         while True:
@@ -640,6 +680,7 @@ class FtpSession(EndpointSession):
                 return wire
             self._open -= 1  # the server or a firewall has forgotten it
         wire = Wire(self._door)
+        wire.extended_passive = self._known.extended_passive
         try:
             await wire.open()
             await wire.sign_in(self._endpoint.username, self._password)
@@ -730,6 +771,17 @@ class _Flight:
 
 
 # --------------------------------------------------------------------------------------------- names and answers
+
+
+_NOW = re.compile(r"\d{1,2}:\d{2}|\b(users?|connections?|sessions?|clients?|process|pid)\b", re.IGNORECASE)
+_PASSING = re.compile(
+    r"\d+|\b(mon|tue|wed|thu|fri|sat|sun|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", re.IGNORECASE
+)
+
+
+def _lasting(banner: str) -> str:
+    """A greeting as it is at every visit: many hold the time of day, or how many users there are."""
+    return " / ".join(_PASSING.sub("…", line) if _NOW.search(line) else line for line in banner.split(" / "))
 
 
 def _folder(folder: str) -> bytes:

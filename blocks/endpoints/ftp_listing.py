@@ -154,6 +154,12 @@ _DOS = re.compile(
 )
 
 
+def list_form(line: bytes) -> str | None:
+    """Whose lines look like this one: ``Unix`` or ``DOS``; None where it is neither."""
+    line = line.rstrip(b"\r\n")
+    return "Unix" if _UNIX.fullmatch(line) else "DOS" if _DOS.fullmatch(line) else None
+
+
 def list_line(line: bytes) -> Entry | None:
     """A line of LIST as Unix or DOS servers write it. Times are not read: ask MDTM."""
     if not line.strip() or re.fullmatch(rb"total \d+\s*", line):

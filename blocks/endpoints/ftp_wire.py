@@ -93,9 +93,11 @@ class Wire(aioftp.Client):
         self.home = b"/"
         self.features: dict[str, str] = {}
         self.certificate: str | None = None
+        self.tls: str | None = None
+        self.tls_reuse: bool | None = None
+        self.extended_passive: bool | None = None
         self.idle_since = 0.0
         self._doubled: bool | None = None
-        self._extended_passive = True
         self._lists_by_stat = True
 
     # ----------------------------------------------------------------------------------------- connecting
@@ -181,7 +183,8 @@ class Wire(aioftp.Client):
 
     def _know(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
         """Compare the certificate with the pins. Raises ``HostKeyChanged``."""
-        told = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        channel = writer.get_extra_info("ssl_object")
+        told, self.tls = channel.getpeercert(binary_form=True), channel.version()
         if told is None:
             raise HostKeyChanged(f"{self.door.address}: the server shows no certificate; nothing was sent")
         certificate = x509.load_der_x509_certificate(told)
@@ -426,20 +429,26 @@ class Wire(aioftp.Client):
         bound = SSLSessionBoundContext(ssl.PROTOCOL_TLS_CLIENT, context=protection.context, session=session)
         await writer.start_tls(bound, server_hostname=self.door.host, ssl_handshake_timeout=self.door.seconds)
         self._know(writer, protection)
+        self.tls_reuse = bool(self.tls_reuse or writer.get_extra_info("ssl_object").session_reused)
 
     async def _passive_port(self) -> int:
-        if self._extended_passive:
-            reply = await self.ask(b"EPSV")
-            found = re.search(r"\((.)\1\1(\d+)\1\)", reply.lines[-1])
-            if reply.code == 229 and found:
-                return int(found[2])
-            self._extended_passive = False
+        if self.extended_passive is not False and (port := await self._extended_port()) is not None:
+            return port
         reply = await self.ask(b"PASV")
         numbers = re.search(r"(?:\d{1,3},){4}(\d{1,3}),(\d{1,3})", reply.lines[-1])
         if reply.code != 227 or not numbers:
+            # That EPSV is not understood may be no more than what an earlier visit found.
+            if (port := await self._extended_port()) is not None:
+                return port
             raise EndpointUnsuitable(f"{self.door.address}: the server offers no passive data connection ({reply.words})")
         # Its first four numbers are an address, often a private one behind a firewall. We never connect elsewhere.
         return int(numbers[1]) * 256 + int(numbers[2])
+
+    async def _extended_port(self) -> int | None:
+        reply = await self.ask(b"EPSV")
+        found = re.search(r"\((.)\1\1(\d+)\1\)", reply.lines[-1])
+        self.extended_passive = reply.code == 229 and found is not None
+        return int(found[2]) if reply.code == 229 and found else None
 
     def refuse(self, reply: Reply) -> None:
         """Raise for a refusal that concerns more than one file; return if it is about this file only."""

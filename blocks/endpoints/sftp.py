@@ -238,8 +238,11 @@ class SftpSession(EndpointSession):
         if missed := unfit(wanted):
             return missed
         final, temporary = _path(folder, file.name), _path(folder, temporary_name(file.name))
-        if reason := _taken((yield [engine.lstat(final)]), exists):
+        stands = yield [engine.lstat(final)]
+        if reason := _taken(stands, exists):
             return Missed(wanted, Outcome.EXISTS, reason)
+        # By the end of the upload nothing may stand there any more: too late to learn from, early enough to save a refusal.
+        over = self._known.rename_replaces is False and isinstance(stands, Attributes)
         opened = yield [engine.open_new(temporary)]
         if isinstance(opened, Status):
             if opened.code == engine.NO_SUCH_FILE:
@@ -271,7 +274,7 @@ class SftpSession(EndpointSession):
             reason = f"the server holds {stood.size} of {file.size} bytes; nothing was placed"
             return (yield from self._give_up(temporary, Missed(wanted, Outcome.REFUSED, reason)))
         doubtful[temporary] = file
-        renamed = yield from self._into_place(temporary, final, exists)
+        renamed = yield from self._into_place(temporary, final, exists, over)
         del doubtful[temporary]
         if renamed.code == engine.OK:
             self._temporaries.discard(temporary)
@@ -293,9 +296,10 @@ class SftpSession(EndpointSession):
         old, new = _path(file.folder, file.name), _path(move.folder, move.name)
         if missed := _differs(file, (yield [engine.lstat(old)])):
             return Moved(file, missed.outcome, missed.reason)
-        if reason := _taken((yield [engine.lstat(new)]), exists):
+        stands = yield [engine.lstat(new)]
+        if reason := _taken(stands, exists):
             return Moved(file, Outcome.EXISTS, reason)
-        renamed = yield from self._into_place(old, new, exists)
+        renamed = yield from self._into_place(old, new, exists, over=isinstance(stands, Attributes))
         if renamed.code == engine.NO_SUCH_FILE and isinstance((yield [engine.lstat(old)]), Attributes):
             raise EndpointError(f"{self._address}: the folder {shown(move.folder)} does not exist; nothing was moved")
         if renamed.code == engine.OK:
@@ -313,21 +317,29 @@ class SftpSession(EndpointSession):
             missed = _missed(file, removed)
         return Moved(file, missed.outcome, missed.reason)
 
-    def _into_place(self, old: bytes, new: bytes, exists: Exists) -> Routine[Status]:
-        """Rename. ``FILE_EXISTS`` where the name is taken and must not be."""
+    def _into_place(self, old: bytes, new: bytes, exists: Exists, over: bool) -> Routine[Status]:
+        """Rename, ``over`` a file that stood there just now. ``FILE_EXISTS`` where the name is taken and must not be."""
         if exists is Exists.REPLACE and self.capabilities.rename_replaces:
             return engine.status((yield [engine.posix_rename(old, new)]))
-        renamed = engine.status((yield [engine.rename(old, new)]))
-        if renamed.code == engine.OK or isinstance((yield [engine.lstat(new)]), Status):
-            return renamed
-        if exists is Exists.REFUSE:
-            return Status(engine.FILE_EXISTS, "the name is taken; nothing was overwritten")
+        if not (over and self._known.rename_replaces is False):
+            renamed = engine.status((yield [engine.rename(old, new)]))
+            if renamed.code == engine.OK and over:
+                self._learn(rename_replaces=True)
+            if renamed.code == engine.OK or isinstance((yield [engine.lstat(new)]), Status):
+                return renamed
+            if exists is Exists.REFUSE:
+                return Status(engine.FILE_EXISTS, "the name is taken; nothing was overwritten")
         # This server cannot replace in one step, so for a moment nothing stands under the name; the old file is set aside
         # rather than removed, and put back if ours cannot take its place.
         aside = new[: new.rfind(b"/") + 1] + temporary_name()
-        if (parked := engine.status((yield [engine.rename(new, aside)]))).code != engine.OK:
+        parked = engine.status((yield [engine.rename(new, aside)]))
+        if parked.code == engine.NO_SUCH_FILE:
+            return engine.status((yield [engine.rename(old, new)]))
+        if parked.code != engine.OK:
             return parked
         renamed = engine.status((yield [engine.rename(old, new)]))
+        if renamed.code == engine.OK:
+            self._learn(rename_replaces=False)
         yield [engine.remove(aside) if renamed.code == engine.OK else engine.rename(aside, new)]
         return renamed
 
@@ -410,6 +422,19 @@ class SftpSession(EndpointSession):
             rename_replaces=b"posix-rename@openssh.com" in wire.extensions,
             read_bytes=wire.read_bytes,
             write_bytes=wire.write_bytes,
+        )
+        told = self.capabilities
+        self._learn(
+            server=told.server,
+            offers=tuple(sorted(map(shown, wire.extensions))),
+            protection="SSH 2.0",
+            listing="SFTP",
+            hashes=told.hashes,
+            resumes=told.resume,
+            tells_times=True,
+            read_bytes=told.read_bytes,
+            write_bytes=told.write_bytes,
+            **({"rename_replaces": True} if told.rename_replaces else {}),
         )
 
     def _sign_in(self, transport: paramiko.Transport) -> None:
