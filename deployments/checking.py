@@ -63,7 +63,7 @@ def check_partner(name: str, folder: Path, *, offline: bool) -> Iterator[Result]
         return
     inbound = {stream.endpoint for stream in partner.inbound.values()}
     for endpoint_name, endpoint in partner.endpoints.items():
-        if endpoint_name not in inbound and (missing := _absent_credential(endpoint)):
+        if endpoint_name not in inbound and (missing := absent_credential(endpoint)):
             yield Result(
                 True, f"endpoint {endpoint_name}: not signed in: {missing} is not here, as it should be away from the sender"
             )
@@ -137,7 +137,7 @@ def _shared_accounts(partner: PartnerProfile) -> list[str]:
     return sorted(inbound & {partner.endpoints[place.endpoint].address for place in places})
 
 
-def _absent_credential(endpoint: Endpoint) -> str:
+def absent_credential(endpoint: Endpoint) -> str:
     """The reference to a credential that cannot be read here; "" if all can."""
     for field in ("password", "private_key", "passphrase"):
         if reference := getattr(endpoint, field, None):

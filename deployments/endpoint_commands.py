@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blocks.errors import ConfigurationError
+from blocks.errors import ConfigurationError, CountersignError
+
+if TYPE_CHECKING:
+    from blocks.profile import PartnerProfile
+    from tasks.personality import Place
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at a partner's servers and trust them.")
 
@@ -73,3 +77,107 @@ def trust(
         raise typer.Exit(1)
     pin(path, endpoint, (*pins, shows) if keep else (shows,), under)
     typer.echo(f"Pinned in {path}. Have the change reviewed, and commit it.")
+
+
+@app.command()
+def show(
+    partner: Annotated[str, typer.Argument(help="The partner: deployments/PARTNER.yaml", metavar="PARTNER")],
+    endpoint: Annotated[str, typer.Argument(help="One of the partner's endpoints.", metavar="ENDPOINT")],
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Also try what only writing can tell, in this folder at the partner; all of it is removed again.",
+        ),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Connect to nothing: what the ledger knows.")] = False,
+    accept: Annotated[
+        str | None,
+        typer.Option(metavar="COMMENT", help="Close the case of a change: you have looked at it, and this is why it is fine."),
+    ] = None,
+) -> None:
+    """Show how a partner's server behaves: how it lists, what it can do, what it makes of names, and what has changed.
+
+    Signs in and looks at the streams' folders, without writing anything there, and keeps in the ledger what it sees. An endpoint
+    whose credential only the sender has is shown as the sender found it when it delivered.
+
+    Exit code 0: as it was; 1: something changed, and nobody has accepted it yet.
+
+    Example: countersign endpoint show acme drop --probe /tests
+    """
+    import getpass
+
+    from blocks.profile import load_partner
+    from blocks.reviewed import nearest
+    from blocks.settings import settings
+    from deployments.checking import absent_credential
+    from tasks.personality import Place, open_case
+    from tasks.personality import accept as accepted
+
+    profile = load_partner(partner, settings().profiles)
+    agreed = profile.endpoints.get(endpoint)
+    if agreed is None:
+        raise ConfigurationError(f"{partner} has no endpoint {endpoint!r}; {nearest(endpoint, profile.endpoints)}")
+    owner = next((stream.owner for stream in profile.streams.values() if getattr(stream, "endpoint", "") == endpoint), "")
+    place = Place(partner, endpoint, agreed, owner)
+    typer.echo(f"{partner}/{endpoint}   {agreed.address}")
+    try:
+        if accept is not None:
+            typer.echo("Closed." if accepted(place, accept, getpass.getuser()) else "There is no open case.")
+        elif not offline and (missing := absent_credential(agreed)):
+            typer.echo(f"Not signed in: {missing} is not here, as it should be away from the sender.")
+        elif not offline:
+            _visit(place, profile, probe)
+    except CountersignError:
+        _print(place)
+        raise
+    _print(place)
+    if (case := open_case(place)) is not None:
+        typer.echo(
+            f"CHANGED: {case.reason}\nIf that is as it should be: countersign endpoint show {partner} {endpoint} --accept ..."
+        )
+        raise typer.Exit(1)
+
+
+def _visit(place: Place, profile: PartnerProfile, probe: str | None) -> None:
+    """See what the server tells, or try it out, and keep it."""
+    from blocks.errors import EndpointError
+    from blocks.values import RemoteFile
+    from tasks.personality import STEM, look_after, remember, try_out
+    from tasks.rules.settle import belongs
+
+    streams = {name: stream for name, stream in profile.inbound.items() if stream.endpoint == place.name}
+    if probe is not None:
+        for name, stream in streams.items():
+            if stream.folder.rstrip("/") == probe.rstrip("/") and belongs(
+                RemoteFile(probe, STEM, 1, None), stream.settle, stream.patterns
+            ):
+                raise ConfigurationError(f"the stream {name} would pick up what is tried in {probe}; name another folder")
+        remember(place, try_out(place, probe))
+        return
+    look_after(place)
+    folders = {stream.folder for stream in streams.values()}
+    folders |= {told.folder for out in profile.outbound.values() for told in out.destinations if told.endpoint == place.name}
+    with place.endpoint.session() as session:
+        for folder in sorted(folder for folder in folders if "{" not in folder):
+            try:
+                next(iter(session.look(folder)), None)
+            except EndpointError as error:
+                typer.echo(f"PROBLEM: {error}", err=True)
+        seen = session.personality
+    remember(place, seen)
+
+
+def _print(place: Place) -> None:
+    from tasks.personality import known
+    from tasks.rules.personality import TRAITS, TRIED, words
+
+    found = known(place)
+    if found is None:
+        typer.echo("Nothing is known of it yet.")
+        return
+    typer.echo(f"As it is known since {found.since:%Y-%m-%d %H:%M} UTC:")
+    for trait, label in TRAITS.items():
+        value = getattr(found.personality, trait)
+        if value is not None or trait in TRIED:
+            typer.echo(f"  {label:<28} {words(trait, value)}")

@@ -26,7 +26,7 @@ def list_cases(
     table = Table("journey", "partner/stream", "file", "reason", "owner", "due (UTC)", "state")
     for case in ledger().cases(partner=partner, stream=stream, open_only=not everything):
         due = f"{case.due:%Y-%m-%d %H:%M}" if case.due else ""
-        key = f"{case.partner}/{case.stream}"
+        key = f"{case.partner}/{case.stream}" if case.stream else case.partner or ""
         table.add_row(case.journey, key, case.name, shown(case.reason or ""), case.owner or "", due, case.state)
     Console(markup=False, highlight=False).print(table)
 

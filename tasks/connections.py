@@ -19,6 +19,7 @@ from blocks.quarantine import Quarantine
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.settings import settings
 from blocks.spool import Spool
+from blocks.values import Personality
 
 
 class _Closable(Protocol):
@@ -28,6 +29,7 @@ class _Closable(Protocol):
 Session = TypeVar("Session", bound=_Closable)
 
 _idle: defaultdict[str, list[Any]] = defaultdict(list)
+_recalled: dict[str, Personality] = {}
 _lock = Lock()
 
 
@@ -51,9 +53,20 @@ def quarantine() -> Quarantine:
 
 @contextmanager
 def endpoint_session(endpoint: Endpoint) -> Iterator[EndpointSession]:
-    """A session at a partner's endpoint, for one thread."""
-    with _lent(f"endpoint {endpoint.model_dump_json()}", endpoint.session) as session:
+    """A session at a partner's endpoint, for one thread. It knows what ``recall`` was told of the server."""
+
+    def connect() -> EndpointSession:
+        session = endpoint.session()
+        session.recall(_recalled.get(endpoint.address, Personality()))
+        return session
+
+    with _lent(f"endpoint {endpoint.model_dump_json()}", connect) as session:
         yield session
+
+
+def recall(endpoint: Endpoint, known: Personality) -> None:
+    """What the next sessions of this process at an endpoint need not find out for themselves."""
+    _recalled[endpoint.address] = known
 
 
 @contextmanager

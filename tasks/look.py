@@ -8,8 +8,9 @@ from datetime import timedelta
 from prefect import get_run_logger
 
 from blocks.values import shown
-from tasks.connections import endpoint_session, ledger
+from tasks.connections import endpoint_session, ledger, recall
 from tasks.consignment import Agreed
+from tasks.personality import Place, known, remember
 from tasks.retrying import task
 from tasks.rules.settle import Readiness, ready
 
@@ -46,6 +47,9 @@ def _tell(readiness: Readiness) -> None:
 
 
 def _once(agreed: Agreed) -> Readiness:
+    place = Place(agreed.partner, agreed.terms.endpoint, agreed.endpoint, agreed.terms.owner)
+    if (before := known(place)) is not None:
+        recall(agreed.endpoint, before.personality)
     with endpoint_session(agreed.endpoint) as session:
         ledger().sight(agreed.partner, agreed.stream, session.look(agreed.terms.folder))
         if session.unread.count:
@@ -55,5 +59,9 @@ def _once(agreed: Agreed) -> Readiness:
                 shown(agreed.terms.folder),
                 session.unread.examples[0],
             )
+        seen = session.personality
+    # What a server cannot do any more it is not asked for: nothing that changes here makes it unsafe to go on.
+    for change in remember(place, seen):
+        get_run_logger().warning("%s is not as it was: %s", place.endpoint.address, change.text)
     sightings = ledger().sightings(agreed.partner, agreed.stream)
     return ready(sightings, agreed.terms.settle, agreed.terms.patterns, ledger().now())

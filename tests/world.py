@@ -138,8 +138,9 @@ class World:
         return connections.ledger()
 
     def journeys(self) -> dict[str, list[Recorded]]:
-        """Every journey with its entries."""
-        return self.ledger.journeys([summary.journey for summary in self.ledger.search(limit=10_000)])
+        """Every journey of a file with its entries."""
+        ids = [summary.journey for summary in self.ledger.search(limit=10_000)]
+        return self.ledger.journeys([id for id in ids if not id.startswith("personality.")])
 
     def kinds(self) -> list[list[str]]:
         """The steps of every journey, in order."""
