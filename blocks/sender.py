@@ -40,7 +40,7 @@ from blocks.outbound import (
     canonical,
     iso,
 )
-from blocks.values import Proof, name_b64
+from blocks.values import Personality, Proof, name_b64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,10 @@ class Arrived:
     """Why not all is there; "" if it is."""
     worth_retrying: bool = False
     """True if the same call may do better later; it never sends a file twice."""
+    endpoint: str = ""
+    """The name of the endpoint in the reviewed profile; "" where nothing was asked of it this time."""
+    personality: Personality | None = None
+    """What the sender found out about its server on the way."""
 
     @property
     def complete(self) -> bool:
@@ -353,6 +357,8 @@ def _arrived(told: Mapping[str, Any]) -> Arrived:
         unknown=tuple(base64.b64decode(name) for name in told["unknown"]),
         problem=told["problem"],
         worth_retrying=told["worth_retrying"],
+        endpoint=told["endpoint"],
+        personality=Personality.parse(told["personality"]) if told["personality"] else None,
     )
 
 

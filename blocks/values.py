@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -240,6 +240,20 @@ class Personality:
     """Bytes in the longest name that it keeps; longer ones than 255 are not tried."""
     clock_seconds: int | None = None
     """How far the times that it gives to new files are ahead of our clock."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON values, for ledger and wire; what is not known is left out."""
+        return {trait: value for trait, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def parse(cls, facts: Mapping[str, Any]) -> Personality:
+        """Back from ``facts``. What another version of ours wrote, and this one does not know, is left out."""
+        told = {trait.name: facts[trait.name] for trait in fields(cls) if facts.get(trait.name) is not None}
+        told |= {trait: tuple(told[trait]) for trait in ("offers", "hashes") if trait in told}
+        if "case_rule" in told:
+            told["case_rule"] = CaseRule(told["case_rule"])
+        return cls(**told)
 
 
 # --------------------------------------------------------------------------------------------- arrivals and documents

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
+from prefect import get_run_logger
+
 from blocks.errors import DocumentChanged, DocumentMissing, SendRefused, SpoolCorrupt, SpoolMissing, TransferIncomplete
 from blocks.outbound import Package, PackageFile
 from blocks.repositories.base import RepositorySession
@@ -16,6 +18,7 @@ from blocks.values import name_b64, shown
 from tasks.connections import repository_session, spool
 from tasks.gather import still_there
 from tasks.order import Order, sender
+from tasks.personality import Place, remember
 from tasks.retrying import task
 from tasks.rules.packing import AtRepository, Voided, admitted, freshness
 
@@ -47,6 +50,7 @@ def deliver(order: Order) -> list[Arrived]:
             order.end("Not sent", str(error), fault=True)
             order.tell("not-sent", reason=str(error))
         return []
+    _remember(order, arrived)
     return _arrived(order, arrived)
 
 
@@ -115,6 +119,16 @@ def _ordered_at(order: Order) -> datetime:
 
 
 # --------------------------------------------------------------------------------------------- how far it came
+
+
+def _remember(order: Order, arrived: Sequence[Arrived]) -> None:
+    """What the sender found out about the partner's servers: nobody else can sign in there."""
+    for one in arrived:
+        endpoint = order.agreed.profile.endpoints.get(one.endpoint)
+        if endpoint is not None and one.personality is not None:
+            place = Place(order.agreed.partner, one.endpoint, endpoint, order.agreed.terms.owner)
+            for change in remember(place, one.personality):
+                get_run_logger().warning("%s is not as it was: %s", endpoint.address, change.text)
 
 
 def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:

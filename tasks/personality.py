@@ -12,17 +12,19 @@ from typing import Any
 from uuid import uuid4
 
 from prefect.events import emit_event
+from prefect.settings import get_current_settings
 
-from blocks.canonical import canonical, sha256
 from blocks.endpoints.base import TEMPORARY, Endpoint
 from blocks.endpoints.probing import clear, probe
 from blocks.errors import EndpointError
 from blocks.ledger import Case, Entry, Recorded
 from blocks.values import Personality, Stage
 from tasks.connections import ledger
-from tasks.rules.personality import Change, as_facts, changes, from_facts, merged
+from tasks.rules.personality import Change, changes, merged
 
 DUE = timedelta(days=2)
+MOST_A_DAY = 10
+"""Changes of one server that are told in one day."""
 STEM = TEMPORARY + b"probe-"
 """How the names of all that is tried begin."""
 
@@ -65,22 +67,25 @@ def _known(place: Place, history: Sequence[Recorded]) -> Known | None:
     told = next((entry for entry in reversed(history) if "personality" in entry.body), None)
     if told is None or told.body["address"] != place.endpoint.address:
         return None  # where the reviewed file names another server, nothing has changed: it is another one
-    return Known(from_facts(told.body["personality"]), told.at)
+    return Known(Personality.parse(told.body["personality"]), told.at)
 
 
 def remember(place: Place, seen: Personality) -> tuple[Change, ...]:
     """Add what a visit found out to what is known. What is not as it was becomes a case and an event, and is the answer.
 
-    The same change is told once a day: two servers that take turns under one name would fill the ledger.
+    At most ``MOST_A_DAY`` a day: a greeting that is another one each time, or servers that take turns under one name, would fill the
+    ledger. Their case is open anyway.
     """
-    before = known(place)
+    history, at = ledger().journey(place.journey), ledger().now()
+    before = _known(place, history)
     was = before.personality if before else Personality()
     now = merged(was, seen)
     if before is not None and now == was:
         return ()
     changed = changes(was, seen)
-    facts = {**place.about, "personality": as_facts(now), "changes": [change.text for change in changed]}
-    at = ledger().now()
+    if sum(entry.kind == "changed" and entry.at.date() == at.date() for entry in history) >= MOST_A_DAY:
+        return ()
+    facts = {**place.about, "personality": now.facts, "changes": [change.text for change in changed]}
     if changed:
         facts["case"] = {
             "code": "server-changed",
@@ -89,18 +94,19 @@ def remember(place: Place, seen: Personality) -> tuple[Change, ...]:
             "due": (at + DUE).isoformat(),
             "state": "new",
         }
-    step = sha256(canonical([place.about, as_facts(was), as_facts(now)]))
-    once = f"{place.journey}/{step}/{at:%Y-%m-%d}"
-    entry = Entry(place.journey, "changed" if changed else "learned", facts, once, Stage.CLEARED)
-    if changed and ledger().append([entry])[0].fresh:
+    # The number in the key: of two that see the same at the same moment, one tells it.
+    once = f"{place.journey}/{len(history) + 1}"
+    kind = "changed" if changed else "learned"
+    if not ledger().append([Entry(place.journey, kind, facts, once, Stage.CLEARED)])[0].fresh:
+        return ()
+    if changed:
         _tell(place, facts["changes"])
-        return changed
-    if not changed:
-        ledger().append([entry])
-    return ()
+    return changed
 
 
 def _tell(place: Place, changed: Sequence[str]) -> None:
+    if not get_current_settings().api.url:
+        return  # a command line without a Prefect server: the case is what tells
     emit_event(
         event="countersign.endpoint.changed",
         resource={

@@ -59,6 +59,8 @@ _CHUNK = 128
 _WAITING_FOR_ANOTHER = 4
 """So many files wait for each open connection before another one is opened: that costs as much as a few small files."""
 _SHOWN_LINES = 20
+_LONGEST_WORDS = 500
+"""Characters that are kept of what a server says about itself."""
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -625,8 +627,8 @@ class FtpSession(EndpointSession):
     async def _first(self) -> EndpointCapabilities:
         async with self._lease() as wire:
             self._learn(
-                server=_lasting(wire.banner),
-                offers=tuple(sorted(shown(f"{word} {rest}".strip()) for word, rest in wire.features.items())),
+                server=_lasting(wire.banner)[:_LONGEST_WORDS],
+                offers=tuple(sorted(shown(f"{word} {rest}".strip())[:_LONGEST_WORDS] for word, rest in wire.features.items())),
                 hashes=("sha256",) if wire.hashes else (),
                 resumes="STREAM" in wire.features.get("REST", "").upper(),
                 tells_times="MDTM" in wire.features or "MLST" in wire.features,

@@ -82,7 +82,7 @@ class _Probe:
         first = self._place(b"a")
         if isinstance(first, Missed):
             raise EndpointError(
-                f"{shown(self._folder)}: nothing can be placed there ({first.outcome}: {first.reason}); nothing was left behind"
+                f"{shown(self._folder)}: nothing can be placed there ({first.outcome}: {first.reason}), so nothing was tried"
             )
         self.clock_seconds = _ahead(first.file.modified, began, self._now())
         self.case_rule = self._case_rule(first.file.name)

@@ -27,7 +27,7 @@ from blocks.database import chunks
 from blocks.endpoints.base import TEMPORARY, Endpoint, EndpointSession, legal, temporary_name
 from blocks.errors import EndpointError, HostKeyChanged, SendRefused, TransferIncomplete
 from blocks.spool import CHUNK, Spool, Unkept
-from blocks.values import Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Proof, RemoteFile, shown
+from blocks.values import Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Personality, Proof, RemoteFile, shown
 from deployments.sender.store import Parcel, Step, Store
 
 MOST_IN_DOUBT = 16
@@ -111,8 +111,10 @@ def _copy(source: Path, own: Path, digest: str, size: int) -> str:
     return ""
 
 
-def deliver(freight: Freight, store: Store, scratch: Spool) -> list[Parcel]:
-    """Bring one destination's files as far as they can be brought, and tell how far that is.
+def deliver(
+    freight: Freight, store: Store, scratch: Spool, met: Callable[[Personality], None] = lambda _: None
+) -> list[Parcel]:
+    """Bring one destination's files as far as they can be brought, and tell how far that is; ``met`` is told what the server is like.
 
     Called again, it goes on; what is there is never sent again. All answers are ``final``, or some are ``UNKNOWN``: then
     nothing more is done here without a person. Raises ``SendRefused`` (a name is taken, another server) and ``EndpointError``.
@@ -134,7 +136,10 @@ def deliver(freight: Freight, store: Store, scratch: Spool) -> list[Parcel]:
     if _settled(parcels):
         return parcels
     with _visit(freight, store, scratch) as courier:
-        return courier.bring(anew)
+        try:
+            return courier.bring(anew)
+        finally:
+            met(courier.met)
 
 
 def withdraw(freight: Freight, store: Store, scratch: Spool) -> list[bytes]:
@@ -176,6 +181,11 @@ class _Courier:
     def __init__(self, freight: Freight, session: EndpointSession, store: Store, scratch: Spool) -> None:
         self._freight, self._session, self._store, self._scratch = freight, session, store, scratch
         self._folder, self._address = freight.folder, freight.endpoint.address
+
+    @property
+    def met(self) -> Personality:
+        """What the server has shown of its ways so far."""
+        return self._session.personality
 
     def bring(self, anew: bool) -> list[Parcel]:
         if not anew:

@@ -16,7 +16,7 @@ from blocks.outbound import Delivered, Destination, Matter, Package, Policies, V
 from blocks.profile import load_partner
 from blocks.sender import Arrived, Seen, Settled, Withdrawn
 from blocks.spool import Spool
-from blocks.values import Outgoing, Proof, shown
+from blocks.values import Outgoing, Personality, Proof, shown
 from deployments.sender.delivery import Freight, deliver, stage, unstage, withdraw
 from deployments.sender.judging import Judge, Reviewed, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
@@ -126,11 +126,14 @@ class Dispatcher:
             files=[self._outgoing(package, item, staged) for item in lading],
             sources=[item.document.name if item.document else None for item in lading],
         )
+        met: list[Personality] = []
         try:
-            deliver(freight, self._store, self._scratch)
+            deliver(freight, self._store, self._scratch, met.append)
         except (EndpointError, SendRefused, ConfigurationError, SpoolError) as error:
-            return self._arrived(package, number, problem=str(error), worth_retrying=error.worth_retrying)
-        return self._arrived(package, number)
+            arrived = self._arrived(package, number, problem=str(error), worth_retrying=error.worth_retrying)
+        else:
+            arrived = self._arrived(package, number)
+        return replace(arrived, endpoint=place.terms.endpoint, personality=met[-1]) if met else arrived
 
     def _freight(self, package: Package, number: int, place: Place) -> Freight:
         """What goes to a destination, its files not named yet."""

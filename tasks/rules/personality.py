@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from blocks.values import CaseRule, Personality
+from blocks.values import Personality
 
 CLOCK_SECONDS = 60
 """Clocks drift: less than this is no change."""
@@ -92,17 +92,3 @@ def words(trait: str, value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(value) or "none"
     return str(value)
-
-
-def as_facts(personality: Personality) -> dict[str, Any]:
-    """As JSON values, for ledger and wire; what is not known is left out."""
-    return {trait: value for trait, value in asdict(personality).items() if value is not None}
-
-
-def from_facts(facts: Mapping[str, Any]) -> Personality:
-    """Back from :func:`as_facts`. What another version of ours wrote, and this one does not know, is left out."""
-    told = {field.name: facts[field.name] for field in fields(Personality) if facts.get(field.name) is not None}
-    told |= {trait: tuple(told[trait]) for trait in ("offers", "hashes") if trait in told}
-    if "case_rule" in told:
-        told["case_rule"] = CaseRule(told["case_rule"])
-    return Personality(**told)

@@ -1,13 +1,15 @@
-"""``countersign endpoint trust``: the key a server shows, and one edit that pins it."""
+"""``countersign endpoint``: the key a server shows, one edit that pins it, and how the server behaves."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from blocks.errors import ConfigurationError
 from deployments.pinning import pin
+from tasks import connections
 from tests.cli.conftest import Countersign
 from tests.sandbox.ftp import FtpSandbox
 from tests.servers.openssh import OpenSsh
@@ -149,3 +151,87 @@ def test_trust_pins_the_certificate_of_an_ftps_server(countersign: Countersign, 
         changed = countersign("endpoint", "trust", "globex", "drop")
         assert changed.exit_code == 1 and "NOT THE PINNED CERTIFICATE" in changed.stdout
         assert server.logins == 0
+
+
+# --------------------------------------------------------------------------------------------- show
+
+
+@pytest.fixture
+def partner(profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FtpSandbox]:
+    """Globex on an FTP server, with a folder for us, and a ledger of our own."""
+    monkeypatch.setenv("P", "secret")
+    with FtpSandbox(tmp_path / "partner", users={"us": "secret"}) as server:
+        (server.root / "out").mkdir()
+        (server.root / "tests").mkdir()
+        terms = TERMS.format(port=server.port, pins="\n      unprotected: accepted")
+        (profiles / "globex.yaml").write_text(terms.replace("protocol: sftp\n", "protocol: ftp\n"))
+        connections.ledger.cache_clear()
+        yield server
+        connections.ledger().close()
+        connections.ledger.cache_clear()
+
+
+def test_show_tells_what_a_server_is_like_without_writing(countersign: Countersign, partner: FtpSandbox) -> None:
+    assert "Nothing is known of it yet." in countersign("endpoint", "show", "globex", "drop", "--offline").stdout
+    assert partner.logins == 0
+    before = (partner.root / "out").stat().st_mtime_ns
+    shown = countersign("endpoint", "show", "globex", "drop")
+    assert shown.exit_code == 0, shown.output
+    told = " ".join(shown.stdout.split())
+    assert "lists folders by MLSD" in told and "digests of files sha256" in told and "protection none" in told
+    assert "longest name not known yet; 'endpoint show --probe FOLDER' tries it" in told
+    assert (partner.root / "out").stat().st_mtime_ns == before
+    logins = partner.logins
+    assert "lists folders by MLSD" in " ".join(countersign("endpoint", "show", "globex", "drop", "--offline").stdout.split())
+    assert partner.logins == logins
+
+
+def test_show_tries_out_what_only_writing_tells_where_it_is_asked_to(countersign: Countersign, partner: FtpSandbox) -> None:
+    partner.faults.update({"deny-long-names": 99, "rename-refuses-existing": 1, "clock-ahead": 3600})
+    shown = countersign("endpoint", "show", "globex", "drop", "--probe", "/tests")
+    told = " ".join(shown.stdout.split())
+    assert shown.exit_code == 0, shown.output
+    assert "longest name 99 bytes" in told and "rename over a file refused" in told and "case told apart" in told
+    assert "s ahead of ours" in told
+    assert not list((partner.root / "tests").iterdir()) and not list((partner.root / "out").iterdir())
+    missing = countersign("endpoint", "show", "globex", "drop", "--probe", "/missing")
+    assert missing.exit_code == 2 and "missing" in missing.stderr and "longest name" in missing.stdout
+
+
+def test_show_does_not_try_it_out_where_a_stream_would_pick_it_up(
+    countersign: Countersign, partner: FtpSandbox, profiles: Path
+) -> None:
+    path = profiles / "globex.yaml"
+    path.write_text(path.read_text().replace("folder: /out\n", "folder: /out\n      settle: { exclude: [] }\n"))
+    refused = countersign("endpoint", "show", "globex", "drop", "--probe", "/out/")
+    assert refused.exit_code == 2 and "the stream orders would pick up" in refused.stderr
+    assert not list((partner.root / "out").iterdir())
+
+
+def test_show_tells_what_changed_until_somebody_accepts_it(
+    countersign: Countersign, partner: FtpSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    assert countersign("endpoint", "show", "globex", "drop").exit_code == 0
+    partner.faults["no-hash"] = 1
+    for _ in range(2):
+        changed = countersign("endpoint", "show", "globex", "drop")
+        assert changed.exit_code == 1 and "CHANGED: drop: " in changed.stdout
+        assert "digests of files: sha256 -> without them" in changed.stdout
+    listed = countersign("quarantine", "list", "--partner", "globex").stdout
+    assert listed.count("personality.globex.drop") == 1 and "globex/None" not in listed
+    accepted = countersign("endpoint", "show", "globex", "drop", "--accept", "they say it costs them too much")
+    assert accepted.exit_code == 0 and "Closed." in accepted.stdout
+    assert countersign("endpoint", "show", "globex", "drop").exit_code == 0
+
+
+def test_show_tells_what_the_sender_found_where_only_the_sender_can_sign_in(
+    countersign: Countersign, partner: FtpSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert countersign("endpoint", "show", "globex", "drop").exit_code == 0
+    monkeypatch.delenv("P")
+    logins = partner.logins
+    shown = countersign("endpoint", "show", "globex", "drop")
+    assert shown.exit_code == 0, shown.output
+    assert "Not signed in: env:P is not here" in shown.stdout and "MLSD" in shown.stdout
+    assert partner.logins == logins

@@ -11,10 +11,11 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from tests.sandbox.partner import PartnerServer, Value
+from tests.sandbox.partner import PERSONALITY, PartnerServer, Value
 from tests.servers.certificates import Certificate, make_certificate
 
 with warnings.catch_warnings():
@@ -55,6 +56,7 @@ FAULTS: Mapping[str, str] = {
     "rename-refuses-existing": "no renaming over an existing name",
     "lost-rename": "do the next so many renames, and cut the connection before answering",
     "lost-before-rename": "cut the connection before the next so many renames are done",
+    **PERSONALITY,
 }
 
 _KINDS = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "dir"), (stat.S_ISLNK, "OS.unix=slink:"), (stat.S_ISFIFO, "OS.unix=fifo"))
@@ -198,6 +200,8 @@ class _Content:
 
     def close(self) -> None:
         self._file.close()
+        if "r" not in self._file.mode:
+            self._sandbox.written(self.name)
 
     @property
     def closed(self) -> bool:
@@ -207,7 +211,14 @@ class _Content:
 class _Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
     """The folder, never left. Links are told as links, and names are bytes."""
 
+    def ftp2fs(self, ftppath: str) -> str:
+        place = str(super().ftp2fs(ftppath))
+        with suppress(OSError):  # too long a name is refused where it is used
+            return self.cmd_channel.sandbox.kept_name(place)
+        return place
+
     def open(self, filename: str, mode: str) -> Any:
+        self.cmd_channel.sandbox.kept_name(filename)
         if "r" not in mode and self.cmd_channel.sandbox.fault("deny-write"):
             raise PermissionError(errno.EACCES, "Permission denied")
         if os.path.lexists(filename) and not stat.S_ISREG(os.lstat(filename).st_mode):
@@ -238,6 +249,7 @@ class _Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
             raise PermissionError(errno.EACCES, "Permission denied")
         if sandbox.fault("rename-refuses-existing") and os.path.lexists(dst):
             raise FileExistsError(errno.EEXIST, "File exists")
+        sandbox.kept_name(dst)
         super().rename(src, dst)
 
     def format_mlsx(

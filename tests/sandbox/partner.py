@@ -6,7 +6,10 @@ may be written as text).
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -14,6 +17,15 @@ from types import TracebackType
 from typing import ClassVar, Self, TypeAlias
 
 Value: TypeAlias = str | float
+
+
+PERSONALITY: Mapping[str, str] = {
+    "ignore-case": "names that differ in case are one",
+    "deny-long-names": "no names of more bytes than that",
+    "cut-long-names": "longer names are cut to so many bytes",
+    "clock-ahead": "files get the time of a clock that is so many seconds ahead",
+}
+"""No faults, but ways to be that any server may have."""
 
 
 class PartnerServer(ABC):
@@ -61,6 +73,23 @@ class PartnerServer(ABC):
         """The value of a fault; 0 when it is off."""
         assert name in self.known, name
         return float(self.faults.get(name) or 0)
+
+    def kept_name(self, place: str) -> str:
+        """Where a new name ends up: cut short, or refused, or taken for one that differs in case, as the faults say."""
+        folder, name = os.path.split(place)
+        if (most := int(self.fault("deny-long-names"))) and len(os.fsencode(name)) > most:
+            raise OSError(errno.ENAMETOOLONG, "File name too long")
+        if most := int(self.fault("cut-long-names")):
+            name = os.fsdecode(os.fsencode(name)[:most])
+        if self.fault("ignore-case") and os.path.isdir(folder):
+            name = next((other for other in os.listdir(folder) if other.lower() == name.lower()), name)
+        return os.path.join(folder, name)
+
+    def written(self, place: str | int) -> None:
+        """The time of a file that was just written, by this server's clock."""
+        if self.fault("clock-ahead"):
+            now = time.time() + self.fault("clock-ahead")
+            os.utime(place, (now, now))
 
     def spend(self, name: str) -> bool:
         """True if a fault that counts down is on; takes one off."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import functools
 import hmac
 import io
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from paramiko.message import Message
 from paramiko.sftp import CMD_NAMES, SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OK, SFTP_OP_UNSUPPORTED, SFTP_PERMISSION_DENIED
 
-from tests.sandbox.partner import PartnerServer, Value
+from tests.sandbox.partner import PERSONALITY, PartnerServer, Value
 
 FAULTS: Mapping[str, str] = {
     "slow": "seconds before each answer",
@@ -42,6 +43,7 @@ FAULTS: Mapping[str, str] = {
     "odd-names": "listings also name '../odd.csv', 'odd/name.csv' and an empty name",
     "no-login": "let nobody in",
     "new-host-key": "show another host key after the next start",
+    **PERSONALITY,
 }
 
 _NO_SPACE = 14
@@ -292,7 +294,7 @@ class _Files(paramiko.SFTPServerInterface):
         anchor = os.path.realpath(place if follow else os.path.dirname(place)) if place != root else root
         if anchor != root and not anchor.startswith(root + "/"):
             raise PermissionError(errno.EACCES, "outside of the sandbox")
-        return place
+        return self._sandbox.kept_name(place)
 
     @_answered
     def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> Any:
@@ -387,6 +389,8 @@ class _Open(paramiko.SFTPHandle):
 
     def close(self) -> None:
         if self._descriptor >= 0:
+            if fcntl.fcntl(self._descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+                self._sandbox.written(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 

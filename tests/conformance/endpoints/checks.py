@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 from blocks.endpoints.base import Endpoint
+from blocks.endpoints.probing import probe
 from blocks.errors import EndpointError, SpoolError, SpoolFull, SpoolMissing
 from blocks.spool import Batch, Spool, SpoolFile
-from blocks.values import Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Placed, Proof, RemoteFile
+from blocks.values import CaseRule, Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Placed, Proof, RemoteFile
 
 MIB = 1024 * 1024
 LONG_AGO = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -622,3 +623,57 @@ def illegal_names_are_never_used(ground: Ground) -> None:
         assert {moved.outcome for moved in session.rename(away, exists=Exists.REPLACE)} == {Outcome.ILLEGAL_NAME}
     assert outside.read_bytes() == b"theirs"
     assert ground.names() == {b"legal"}
+
+
+# --------------------------------------------------------------------------------------------- personality
+
+
+@check
+def what_a_server_is_like_is_learned_by_looking_and_without_writing(ground: Ground) -> None:
+    ground.write(b"a.csv", modified=LONG_AGO)
+    before = os.stat(ground.place).st_mtime_ns
+    with ground.endpoint.session() as session:
+        list(session.look(ground.folder))
+        seen = session.personality
+    assert os.stat(ground.place).st_mtime_ns == before, "something was written"
+    assert seen.server and seen.listing
+    assert (seen.hashes, seen.resumes) == (session.capabilities.hashes, session.capabilities.resume)
+    assert (seen.protection == "none") == (not ground.endpoint.protected)
+    assert seen.tells_times is (ground.look()[b"a.csv"].modified is not None)
+    assert (seen.case_rule, seen.longest_name, seen.clock_seconds) == (None, None, None)
+
+
+@check
+def a_probe_tells_the_truth_and_leaves_nothing_behind(ground: Ground) -> None:
+    ground.write(b"theirs.csv", b"theirs", LONG_AGO)
+    scratch = ground.spool.folder / "scratch"
+    scratch.mkdir()
+    with ground.endpoint.session() as session:
+        found = probe(session, ground.folder, b".countersign-probe-0123456789", scratch, lambda: datetime.now(UTC))
+    # As a program on the server's own machine finds it: it keeps what its file system keeps, and stamps by our clock.
+    ground.write(b"case")
+    ground.write(b"CASE")
+    told_apart = {b"case", b"CASE"} <= ground.names()
+    longest = os.pathconf(ground.place, "PC_NAME_MAX")
+    assert found.case_rule is (CaseRule.TOLD_APART if told_apart else CaseRule.NOT_TOLD_APART)
+    assert (found.longest_name, found.clock_seconds) == (longest, 0)
+    assert found.rename_replaces is True
+    assert ground.names() == {b"theirs.csv", b"case", b"CASE"}, "something of ours stands there"
+    assert (ground.place / "theirs.csv").read_bytes() == b"theirs"
+
+
+@check
+def what_is_known_from_an_earlier_visit_changes_no_answer(ground: Ground) -> None:
+    for name in (b".hidden", b"a.csv", b"b.csv"):
+        ground.write(name, name, LONG_AGO)
+    with ground.endpoint.session() as session:
+        seen = {file.name: file for file in session.look(ground.folder)}
+        first = session.personality
+    with ground.endpoint.session() as session:
+        session.recall(replace(first, rename_replaces=False))  # wrong, for most
+        assert {file.name: file for file in session.look(ground.folder)} == seen
+        assert session.personality == replace(first, rename_replaces=session.personality.rename_replaces)
+        (moved,) = session.rename([Move(seen[b"a.csv"], ground.folder, b"b.csv")], exists=Exists.REPLACE)
+        assert moved.outcome is Outcome.DONE
+    assert ground.names() == {b".hidden", b"b.csv"}
+    assert (ground.place / "b.csv").read_bytes() == b"a.csv"
