@@ -10,7 +10,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -70,10 +70,10 @@ class Arrived:
     """Why not all is there; "" if it is."""
     worth_retrying: bool = False
     """True if the same call may do better later; it never sends a file twice."""
-    endpoint: str = ""
-    """The name of the endpoint in the reviewed profile; "" where nothing was asked of it this time."""
-    personality: Personality | None = None
-    """What the sender found out about its server on the way."""
+    endpoint: str = field(default="", compare=False)
+    """The name of the endpoint in the reviewed profile, if it was visited this time."""
+    personality: Personality | None = field(default=None, compare=False)
+    """What the sender found out about its server then."""
 
     @property
     def complete(self) -> bool:

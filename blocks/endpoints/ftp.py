@@ -631,7 +631,7 @@ class FtpSession(EndpointSession):
                 offers=tuple(sorted(shown(f"{word} {rest}".strip())[:_LONGEST_WORDS] for word, rest in wire.features.items())),
                 hashes=("sha256",) if wire.hashes else (),
                 resumes="STREAM" in wire.features.get("REST", "").upper(),
-                tells_times="MDTM" in wire.features or "MLST" in wire.features,
+                tells_times="MDTM" in wire.features or "MLST" in wire.features if wire.features else None,
             )
             return EndpointCapabilities(
                 server=wire.banner,

@@ -100,6 +100,8 @@ def test_case_02_a_right_code_lets_all_arrive_and_the_certificate_holds_without_
     assert json.loads(certificate)["votes"][0]["vote"]["approver"] == bea
     assert not [tag for tag in release.told.tags if tag.startswith("awaits:")]
     assert release.kinds[-1] == "closed"
+    learned = connections.ledger().journey("personality.acme.drop")[0].body["personality"]
+    assert learned["listing"] == "SFTP", "what only the sender can see is in the ledger"
 
 
 def test_case_03_an_empty_form_is_refused_at_the_door(release_world: ReleaseWorld) -> None:

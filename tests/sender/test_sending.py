@@ -49,6 +49,7 @@ def test_a_signed_package_arrives_whole_and_proven(house: House) -> None:
         (name, Proof.READ_BACK, True) for name in (b"1.csv", b"2.csv", b"3.csv")
     ]
     house.folder(release.matter_package).joinpath("1.csv").unlink()  # the partner collects
+    assert arrived.endpoint == "drop" and arrived.personality is not None and arrived.personality.listing == "SFTP"
     assert release.send() == [arrived], "asked again: told the same"
     assert "1.csv" not in house.received(release.matter_package), "and not sent again"
 
