@@ -76,7 +76,7 @@ def test_an_unusual_server_is_seen_as_it_is(
     found = tried(ground)
     for trait, value in {**usual, **expected}.items():
         told = getattr(found, trait)
-        assert told == value or (trait == "clock_seconds" and abs(told - int(str(value))) <= 2), (trait, told)
+        assert told == value or (trait == "clock_seconds" and abs(told - int(str(value))) <= 60), (trait, told)
     assert ground.names() == set()
 
 
