@@ -610,7 +610,7 @@ def stalled(stage: Stage) -> Claims:
     seen = stage.look()
     still: dict[str, float] = {"slow": 120} if stage.protocol == "sftp" else {"stall-after": 1000}
     for verb in ("fetch", "put"):
-        with stage.session(timeout_seconds=1.5, connection_limit=1) as session:
+        with stage.hurried(connection_limit=1) as session:
             stage.misbehave(still)
             told = stage.fetch(seen.files, session) if verb == "fetch" else stage.put({b"up.csv": content}, session)
             stage.misbehave({})

@@ -21,7 +21,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from blocks.endpoints.base import Endpoint, EndpointSession
-from blocks.errors import CountersignError
+from blocks.errors import CountersignError, EndpointUnreachable
 from blocks.ledger import Ledger
 from blocks.spool import Batch, Spool, SpoolFile
 from blocks.values import Exists, Move, Outgoing, RemoteFile, shown
@@ -161,6 +161,20 @@ class Stage:
     @contextmanager
     def session(self, **fields: object) -> Iterator[EndpointSession]:
         with self.endpoint(**fields).session() as session:
+            yield session
+
+    @contextmanager
+    def hurried(self, **fields: object) -> Iterator[EndpointSession]:
+        """A session that waits only briefly for each answer. A busy machine may take longer to connect, so that is tried again."""
+        limit = time.monotonic() + LONGEST_SECONDS / 2
+        while True:
+            try:
+                session = self.endpoint(timeout_seconds=1.5, **fields).session()
+                break
+            except EndpointUnreachable:
+                if time.monotonic() > limit:
+                    raise
+        with session:
             yield session
 
     def look(self, session: EndpointSession | None = None, folder: str | None = None, **fields: object) -> Told:
