@@ -112,6 +112,8 @@ class Withdrawn:
     """Temporary names of ours that stand there still, or may."""
     problem: str = ""
     """Why they could not be removed."""
+    files: tuple[Delivered, ...] = ()
+    """The documents among those that stand there, each with what was sent and how that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,8 @@ class Sender:
         """
         told = self._post("/withdraw", {"package": package.text}, self._sending)
         left = tuple(base64.b64decode(name) for name in told["left"])
-        return Withdrawn(told["stand"], told["unknown"], left, told["problem"])
+        files = tuple(delivered_of(file) for file in told["files"])
+        return Withdrawn(told["stand"], told["unknown"], left, told["problem"], files)
 
     def seal(self, purpose: str, text: str) -> bytes:
         """The sender's signature over the canonical text of a ``checkpoint`` or a ``certificate``."""

@@ -125,7 +125,9 @@ def _arrivals(order: Order) -> Iterator[str]:
     from tasks.rules.certificate import link_words, ticks, weakest
     from tasks.settle_doubt import doubts
 
-    files = [delivered_of(file) for entry in order.each("delivered") for file in entry.body["files"]]
+    withdrawn = order.last("withdrawn")  # it tells of all that stands there, complete destinations and others
+    entries = [withdrawn] if withdrawn and withdrawn.body.get("files") else order.each("delivered")
+    files = [delivered_of(file) for entry in entries for file in entry.body["files"]]
     for file in files:
         told = ticks(file)
         marks = " ".join(

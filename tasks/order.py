@@ -29,6 +29,7 @@ from blocks import reviewed
 from blocks.errors import ConfigurationError, LeaseLost, SenderError
 from blocks.ledger import Entry, Holding, Lease, Recorded, new_journey
 from blocks.outbound import (
+    Delivered,
     Destination,
     Matter,
     Outbound,
@@ -43,7 +44,7 @@ from blocks.outbound import (
 )
 from blocks.profile import PartnerProfile, load_partner, load_repositories, policies_of
 from blocks.repositories.base import Repository
-from blocks.sender import Sender, Withdrawn, destination_of
+from blocks.sender import Sender, Withdrawn, delivered_facts, destination_of
 from blocks.settings import settings
 from blocks.values import Stage, shown
 from tasks.connections import ledger
@@ -288,10 +289,14 @@ class Order:
                 told = clearing.withdraw(self.matter.package)
         except (SenderError, ConfigurationError) as error:
             told = Withdrawn(problem=str(error))
-        said = [f"{told.stand} of its files stand at the partner already, and stay"] if told.stand else []
+        said = (
+            [f"{told.stand} of its files stand at the partner already, and stay ({_names(told.files)})"] if told.stand else []
+        )
         said += [f"{told.unknown} may have arrived: ask the partner"] if told.unknown else []
         said += [f"temporary files of ours may still stand there ({told.problem})"] if told.left or told.problem else []
+        # Those have no certificate, which is of whole releases: what left, and how we know, is in this row, and who signed in the others.
         facts = {
+            "files": [delivered_facts(file) for file in told.files],
             "stand": told.stand,
             "unknown": told.unknown,
             "left": [shown(name) for name in told.left],
@@ -320,6 +325,12 @@ class Order:
             related=[{"prefect.resource.id": f"prefect.flow-run.{self.run}", "prefect.resource.role": "flow-run"}],
             payload={"order": self.id, "journey": self.journey, **facts},
         )
+
+
+def _names(files: Sequence[Delivered]) -> str:
+    """The first of them, for people."""
+    listed = ", ".join(f"{shown(file.name)} at destination {file.destination + 1}" for file in files[:5])
+    return listed + (f" and {len(files) - 5} more" if len(files) > 5 else "")
 
 
 def document_journey(package: Package, n: int) -> str:

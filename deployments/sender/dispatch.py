@@ -84,7 +84,9 @@ class Dispatcher:
                     left += [parcel.temporary for parcel in parcels if not parcel.step.final]
                     problems.append(str(error))
             steps = [parcel.step for parcel in self._store.parcels(package.digest)]
-        return Withdrawn(sum(step.stood for step in steps), steps.count(Step.UNKNOWN), tuple(left), "; ".join(problems))
+            files = [file for number in range(len(package.destinations)) for file in self._arrived(package, number).files]
+        stand, unknown = sum(step.stood for step in steps), steps.count(Step.UNKNOWN)
+        return Withdrawn(stand, unknown, tuple(left), "; ".join(problems), tuple(files))
 
     def _clear(self, package: Package, number: int) -> list[bytes]:
         """The names that could not be removed."""

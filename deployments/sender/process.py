@@ -150,7 +150,8 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
             raise SendRefused(f"{error}; nothing was removed") from error
         told = dispatcher.withdraw(package)
         _log.info("package %s: withdrawn; %d temporary names left %s", package.digits, len(told.left), told.problem)
-        return {**asdict(told), "left": [name_b64(name) for name in told.left]}
+        files = [delivered_facts(file) for file in told.files]
+        return {**asdict(told), "left": [name_b64(name) for name in told.left], "files": files}
 
     @app.post("/seal")
     def sealed(asked: SealRequest) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from blocks.sender import delivered_of
 from deployments.sender.store import Store
 from tests.e2e.test_release import assert_named, assert_verifies
 from tests.e2e.test_release_commands import countersign
@@ -71,6 +72,32 @@ def test_what_was_begun_to_be_sent_is_cleared_away_when_the_package_is_void(quie
         assert_named(release.go(), "Voided: a.csv is superseded by v2")
     assert release.received == {}
     assert release.last("withdrawn")["left"] == [] and "may still stand" not in release.last("closed")["reason"]
+
+
+def test_what_had_left_before_the_package_was_void_is_named_with_its_proofs(quiet_release_world: ReleaseWorld) -> None:
+    world = quiet_release_world
+    bea = world.newcomer()
+    release = world.order("prices", a=b"1", b=b"2")
+    with world.sender(die_at=6):
+        release.start()
+        state = release.sign(bea)
+        assert state is not None and state.is_failed(), state
+    arrived = sorted(name for name in release.received if not name.startswith(".countersign-"))
+    assert arrived in (["a.csv"], ["a.csv", "b.csv"]), release.received
+    world.keep(release.id, "a.csv", b"3")
+    with world.sender():
+        assert_named(release.go(), "Voided: a.csv is superseded by v2")
+    stands = sorted(release.received)
+    told = [delivered_of(file) for file in release.last("withdrawn")["files"]]
+    assert sorted(file.name.decode() for file in told) == stands and stands >= arrived[:1]
+    assert all(file.approved == file.sent == file.proven for file in told)
+    assert (
+        f"{len(stands)} of its files stand at the partner already, and stay (a.csv at destination 1"
+        in release.last("closed")["reason"]
+    )
+    after = countersign("signoff", "show", release.id).output
+    assert "found ✓  a.csv" in after and f"{bea}: approve" in after
+    assert "certified" not in release.kinds, "a certificate is of a whole release"
 
 
 def test_what_the_sender_knows_and_the_ledger_does_not_is_settled_again(

@@ -480,7 +480,9 @@ def test_what_was_begun_is_cleared_away_when_the_package_goes_no_further_or_told
         assert house.received(release.matter_package) == {}
         assert client.withdraw(release.matter_package) == Withdrawn(), "asked again: nothing is left to do"
         assert release.send()[0].complete, "and if it is sent after all, it is uploaded anew"
-        assert client.withdraw(release.matter_package) == Withdrawn(stand=2), "what has arrived is left alone"
+        left_alone = client.withdraw(release.matter_package)
+        assert (left_alone.stand, left_alone.left, left_alone.problem) == (2, (), ""), "what has arrived is left alone"
+        assert list(left_alone.files) == list(release.send()[0].files), "and told as when it was sent"
         assert set(house.received(release.matter_package)) == {"1.csv", "2.csv"}
 
 
