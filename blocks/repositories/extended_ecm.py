@@ -17,7 +17,8 @@ Between 1 and 3 a document has the access of its folder; where even that moment 
 asked for is set exactly: group, public and inherited lines go. Only the owner stays where it is the account that files, because
 without it later versions could not be added; ``RIGHTS`` is how a grant is spelled.
 
-A name that Content Server cannot hold is fitted (``naming``); a document's original name is then its description.
+A name that Content Server cannot hold, or takes for another one that stands there, is fitted (``naming``); a document's original
+name is then its description.
 
 Facts about the interface are in ``otcs_wire``, names in ``otcs_names``.
 """
@@ -58,6 +59,7 @@ from blocks.repositories.otcs_names import (
     node_of,
     one_result,
     other_name,
+    twin_name,
 )
 from blocks.repositories.otcs_wire import (
     CHUNK_BYTES,
@@ -244,6 +246,10 @@ class ExtendedEcmSession(RepositorySession):
             found = made
         if found.type == DOCUMENT and self._version_of(found, wanted.journey):
             return self._resume(found, wanted)
+        own = twin_name(filing.name)
+        if name not in (found.name, own):
+            # The server takes two names for one (case, accents) that their senders tell apart: another document, not a version.
+            return self._file_in(parent, replace(wanted, name=own))
         if filing.collision is Collision.NEW_VERSION:
             if found.type != DOCUMENT:
                 raise Unfit("name-taken", f"{name!r} in folder {'/'.join(filing.folder)!r} is no document")
@@ -595,6 +601,8 @@ class ExtendedEcmSession(RepositorySession):
     def find(self, folder: tuple[str, ...], name: str) -> Kept | None:
         parent = self._names.folder(folder, create=False)
         found = None if parent is None else self._names.child(parent, kept_name(name))
+        if parent is not None and found is not None and found.name != kept_name(name):
+            found = self._names.child(parent, twin_name(name)) or found
         return None if found is None else self._kept(self._described(found.id), f"node {found.id}")
 
     def look(self, folder: tuple[str, ...]) -> Iterator[Kept]:

@@ -3,7 +3,8 @@
 A name that fits is kept as it is. Any other becomes ``<clean stem>~<mark>.<extension>``: what the repository forbids, controls
 and bidi marks are ``_``, blanks at the ends are gone, the stem is cut to the limit, and the mark is eight hex digits of the
 SHA-256 of the *original* name, so that ``a:b.csv`` and ``a_b.csv`` stay two documents and the same name always meets its
-own earlier versions. Back-ends keep the original name beside the document and say where.
+own earlier versions. A name that fits, and that the repository takes for another one which stands there (``A.csv`` and ``a.csv``),
+gets the mark too. Back-ends keep the original name beside the document and say where.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ def fitted(name: str, *, forbidden: str, length: Callable[[str], int], most: int
     clean = "".join("_" if char in forbidden or unicodedata.category(char) in _UNSEEN else char for char in name).strip()
     if clean == name and clean and length(clean) <= most and not reserved(clean):
         return name
+    return marked(clean.lstrip(".") or "_", name, length=length, most=most)
+
+
+def marked(clean: str, name: str, *, length: Callable[[str], int], most: int) -> str:
+    """``<clean stem>~<mark>.<extension>``, the mark being the original name's: always the same one for it."""
     mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return _with_suffix(clean.lstrip(".") or "_", f"~{mark}", length, most)
+    return _with_suffix(clean, f"~{mark}", length, most)
 
 
 def beside(name: str, digest: str, *, length: Callable[[str], int], most: int) -> str:

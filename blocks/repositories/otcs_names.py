@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from blocks.errors import DocumentMissing, RepositoryError, RepositoryUnreachable
-from blocks.repositories.naming import beside, fitted
+from blocks.repositories.naming import beside, fitted, marked
 from blocks.repositories.once import Once
 from blocks.repositories.otcs_wire import AnswerLost, Json, NameTaken, Refusal, Wire, pauses
 
@@ -42,6 +42,11 @@ def units(text: str) -> int:
 def kept_name(name: str) -> str:
     """``name`` as Content Server can hold it: at most 248 characters, no ``:``, no blanks at the ends (see ``naming``)."""
     return fitted(name, forbidden=":", length=units, most=LONGEST_NAME, reserved=lambda _: False)
+
+
+def twin_name(name: str) -> str:
+    """Where ``name`` is kept if another one, which the server takes for the same, stands there already."""
+    return marked(kept_name(name), name, length=units, most=LONGEST_NAME)
 
 
 def other_name(name: str, digest: str) -> str:

@@ -315,14 +315,22 @@ def hostile_folders_stay_below_the_root(ground: Ground) -> None:
     assert kept.container
 
 
-def case_is_either_ignored_or_not(ground: Ground) -> None:
+def names_that_differ_only_in_case_are_two_documents(ground: Ground) -> None:
     lower = one(ground.filed(ground.filing("report.csv", b"1")))
-    found = ground.find("REPORT.csv")
+    ignored = ground.find("REPORT.csv") is not None
     upper = one(ground.filed(ground.filing("REPORT.csv", b"2")))
-    assert (upper.id == lower.id) == (found is not None)
-    assert upper.version == (2 if found else 1)
-    refused = ground.file(ground.filing("Report.CSV", b"3", collision=Collision.REFUSE))
-    assert isinstance(refused[0], NotFiled if found else Filed)
+    found = ground.find("REPORT.csv")
+    assert found is not None
+    assert found.id == upper.id != lower.id
+    again = one(ground.filed(ground.filing("REPORT.csv", b"3")))
+    assert (again.id, again.name, again.version) == (upper.id, upper.name, 2), (
+        "it meets its own earlier version, and no other's"
+    )
+    assert isinstance(ground.file(ground.filing("REPORT.csv", b"4", collision=Collision.REFUSE))[0], NotFiled)
+    third = one(ground.filed(ground.filing("Report.CSV", b"5", collision=Collision.REFUSE)))
+    assert [ground.bytes(id) for id in (lower.id, upper.id, third.id)] == [b"1", b"3", b"5"]
+    names = [kept.name.casefold() if ignored else kept.name for kept in ground.look()]
+    assert len(set(names)) == 3, "no two of them are one name there"
 
 
 def a_document_is_no_folder_and_a_folder_is_no_document(ground: Ground) -> None:
@@ -479,7 +487,7 @@ CHECKS: dict[str, Callable[[Ground], None]] = {
         empty_and_larger_files_are_exact,
         every_name_can_be_filed_and_found_again,
         hostile_folders_stay_below_the_root,
-        case_is_either_ignored_or_not,
+        names_that_differ_only_in_case_are_two_documents,
         a_document_is_no_folder_and_a_folder_is_no_document,
         two_sessions_file_the_same_journeys,
         one_session_serves_several_threads,
