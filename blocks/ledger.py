@@ -135,7 +135,7 @@ class SightTally:
     gone: int = 0
     """Not there any more; whether forgotten, vanished or seen absent."""
     doubted: bool = False
-    """Nothing was seen where files stood: believed only if the next look says so too."""
+    """Nothing was seen where files stood, or most of many were missing: believed only if the next look says so too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +284,8 @@ _PUT_SEEN = f"INSERT INTO seen ({', '.join(_SEEN)}) SELECT {', '.join(_SEEN)} FR
 _RECORD = "record"
 IN = 1000
 """Values in one IN list."""
+MANY = 20
+"""So many files that were left at a partner do not go between two looks without our asking once more."""
 JOURNEY = "journey:"
 """What the name of a journey's resource begins with."""
 
@@ -863,8 +865,8 @@ class Ledger:
                                ("seen absent")
         =====================  ==============================================================================
 
-        What is in work (``CLAIMED`` to ``QUARANTINED``) is left alone. A look that sees nothing at all where files stood is
-        doubted, and believed when the next one sees nothing either.
+        What is in work (``CLAIMED`` to ``QUARANTINED``) is left alone. A look that sees nothing at all where files stood, or less
+        than half of many that were left there, may be a listing that was cut: it is doubted, and believed when the next is like it.
         """
         with self._db.connection() as connection:
             with connection.begin():
@@ -897,11 +899,17 @@ class Ledger:
         equal = "IS NOT DISTINCT FROM" if self._db.postgres else "IS"
         same = f"arrival.size = seen.size AND arrival.file_kind = seen.file_kind AND arrival.modified {equal} seen.modified"
         files: int = self._db.run(connection, "SELECT count(*) FROM seen").scalar_one()
-        doubted = self._note_look(connection, partner, stream, files, now)
+        absent = "NOT EXISTS (SELECT 1 FROM seen WHERE arrival.place = seen.place)"
+        counted = f"SELECT count(*) FROM arrival WHERE {ours}"  # noqa: S608 - names of ours
+        stood, left, missing = (
+            int(self._db.run(connection, f"{counted}{more}", partner=partner, stream=stream).scalar_one())
+            for more in ("", " AND stage = 'left'", f" AND stage = 'left' AND {absent}")
+        )
+        cut = (not files and stood > 0) or (missing >= MANY and 2 * missing > left)
+        doubted = self._note_look(connection, partner, stream, files, cut, now)
         gone = replaced = 0
         if not doubted:
             another = f"EXISTS (SELECT 1 FROM seen WHERE arrival.place = seen.place AND NOT ({same}))"  # noqa: S608 - names of ours
-            absent = "NOT EXISTS (SELECT 1 FROM seen WHERE arrival.place = seen.place)"
             begun = "EXISTS (SELECT 1 FROM entry WHERE entry.journey = arrival.journey)"
             replaced = self._close(connection, partner, stream, f"{ours} AND stage = 'left' AND {another}", "replaced", now)
             gone = self._close(connection, partner, stream, f"{ours} AND stage = 'left' AND {absent}", "seen absent", now)
@@ -936,22 +944,16 @@ class Ledger:
     def _moment(self) -> str:
         return "CAST(:now AS timestamptz)" if self._db.postgres else ":now"
 
-    def _note_look(self, connection: Connection, partner: str, stream: str, files: int, now: datetime) -> bool:
-        """Write down that we looked. True if this look is doubted: nothing there, files stood there, and the last look saw some."""
+    def _note_look(self, connection: Connection, partner: str, stream: str, files: int, cut: bool, now: datetime) -> bool:
+        """Write down that we looked. True if this look is doubted: it seems to be cut, and the last one did not."""
         this = (_look.c.partner == partner) & (_look.c.stream == stream)
         before = connection.execute(select(_look.c.empties).where(this)).scalar() or 0
-        stood = (_arrival.c.partner == partner) & (_arrival.c.stream == stream) & _arrival.c.closed.is_(None)
-        doubted = (
-            files == 0
-            and before == 0
-            and connection.execute(select(_arrival.c.journey).where(stood).limit(1)).first() is not None
-        )
         rest = (
             "ON CONFLICT (partner, stream) DO UPDATE SET at = excluded.at, files = excluded.files, empties = excluded.empties"
         )
-        row = (partner, stream, now, files, before + 1 if files == 0 else 0)
+        row = (partner, stream, now, files, before + 1 if cut or not files else 0)
         self._db.each(connection, _insert(_look, rest), _columns(_look), [row])
-        return doubted
+        return cut and not before
 
     def _close(self, connection: Connection, partner: str, stream: str, which: str, kind: str, now: datetime) -> int:
         """Close some arrivals with an entry of this kind; a thousand at a time."""

@@ -110,6 +110,19 @@ def test_one_empty_look_is_doubted_and_two_are_believed(ledger: Ledger) -> None:
     assert not look(ledger).doubted  # nothing stands there that could be lost
 
 
+def test_a_look_without_most_of_what_was_left_is_doubted_once(ledger: Ledger) -> None:
+    files = [file(f"{number:02d}.csv") for number in range(50)]
+    look(ledger, *files)
+    ledger.append([Entry(one.journey, "brought", {"digest": "d1"}, stage=Stage.LEFT) for one in standing(ledger)])
+    journeys = [one.journey for one in standing(ledger)]
+    assert look(ledger, *files[:24]).doubted
+    assert look(ledger, *files).gone == 0, "it was an error"
+    assert [one.journey for one in standing(ledger)] == journeys
+    assert look(ledger, *files[:25]).gone == 25, "half of them may go"
+    assert look(ledger, *files[:6]).gone == 19, "few files may go as they please"
+    assert [one.file for one in standing(ledger)] == files[:6]
+
+
 def test_streams_do_not_see_each_other(ledger: Ledger) -> None:
     look(ledger, file())
     ledger.sight("acme", "assets", [file()])
