@@ -9,6 +9,7 @@ from blocks.values import Arrival, Document, Finding, Inbound, Severity, Verdict
 from tasks.rules.bounds import too_large
 from tasks.rules.filing import unfilled
 from tasks.rules.naming import facts_of_name, legality, naming
+from tasks.rules.sniff import spoken
 
 # --------------------------------------------------------------------------------------------- before any byte moves
 
@@ -56,7 +57,7 @@ def verdict(
     stream: Inbound,
 ) -> Verdict:
     """Everything that is known about one document, merged. Errors come first, in the order in which they were looked for."""
-    merged = [*naming(document.name, stream), *findings]
+    merged = [*naming(document.name, stream, spoken(document.sniffed)), *findings]
     named = any(finding.code == "naming-rule" for finding in merged)
     if doctype is None and not named:  # the same news twice helps nobody
         merged.append(_unrecognised(document.name, stream))

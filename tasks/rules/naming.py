@@ -124,8 +124,8 @@ def legality(name: bytes) -> Iterator[Finding]:
         )
 
 
-def naming(name: bytes, stream: Inbound) -> Iterator[Finding]:
-    """What is wrong with a legal name on this stream."""
+def naming(name: bytes, stream: Inbound, real: str = "") -> Iterator[Finding]:
+    """What is wrong with a legal name on this stream. ``real`` is what the bytes are, in words."""
     if stream.naming is not None and re.fullmatch(stream.naming, text(name)) is None:
         yield Finding(
             code="naming-rule",
@@ -141,7 +141,8 @@ def naming(name: bytes, stream: Inbound) -> Iterator[Finding]:
         yield Finding(
             code="double-extension" if double else "runnable-name",
             message=f"{shown(name)} ends in .{shown(endings[-1])}: it is a program"
-            + (f", though it reads as .{shown(endings[-2])}." if double else "."),
+            + (f", though it reads as .{shown(endings[-2])}." if double else ".")
+            + (f" Its bytes are {real}." if real else ""),
             file=shown(name),
             value=shown(name),
             rule="No file whose last extension makes a computer run it",

@@ -99,7 +99,7 @@ def inspect(name: bytes, media_type: str, head: bytes, tail: bytes, doctype: Doc
     if not suits(media_type, doctype):
         yield Finding(
             code="program" if media_type in _RUNS else "content-mismatch",
-            message=f"{shown(name)} is {_spoken(media_type)}, not {_article(doctype.title)}.",
+            message=f"{shown(name)} is {spoken(media_type)}, not {_article(doctype.title)}.",
             value=media_type,
             rule=f"The bytes of {_article(doctype.title)} are {wanted}",
             fix="Send the document itself in the agreed format; if this was not you, tell your security team.",
@@ -109,7 +109,7 @@ def inspect(name: bytes, media_type: str, head: bytes, tail: bytes, doctype: Doc
     if ending not in doctype.extensions or not _agree(ending, media_type):
         yield Finding(
             code="extension-mismatch",
-            message=f"{shown(name)} holds {_spoken(media_type)}.",
+            message=f"{shown(name)} holds {spoken(media_type)}.",
             value=shown(ending),
             rule=f"{doctype.title}: one of .{', .'.join(sorted(doctype.extensions))}, and the one that its bytes are",
             fix="Give the file the extension of what it is.",
@@ -123,14 +123,14 @@ def _ends(media_type: str, tail: bytes) -> Iterator[Finding]:
     if needed is not None and needed not in tail:
         yield Finding(
             code="truncated",
-            message=f"The end of {_spoken(media_type)} is missing: the file was cut.",
+            message=f"The end of {spoken(media_type)} is missing: the file was cut.",
             rule="The file is complete",
             fix="Send the complete file again.",
         )
     if media_type.startswith(("application/pdf", "image/")) and _ARCHIVE_END in tail:
         yield Finding(
             code="appended-archive",
-            message=f"An archive is appended to {_spoken(media_type)}: it is two files in one.",
+            message=f"An archive is appended to {spoken(media_type)}: it is two files in one.",
             rule="One file is one document",
             fix="Send the document without the archive; if this was not you, tell your security team.",
         )
@@ -168,7 +168,8 @@ def _agree(ending: str, media_type: str) -> bool:
     return ending in _SAME_ENDING.get(media_type, {ending})
 
 
-def _spoken(media_type: str) -> str:
+def spoken(media_type: str) -> str:
+    """A media type in words for people."""
     return _SPOKEN.get(media_type, media_type)
 
 
