@@ -18,6 +18,7 @@ import base64
 import codecs
 import hashlib
 import json
+import posixpath
 import re
 import string
 from collections.abc import Iterator, Mapping
@@ -78,7 +79,7 @@ def _faults(stream: Inbound) -> Iterator[Problem]:
     moves = DispositionKind.MOVE in (stream.disposition.accepted, stream.disposition.refused)
     if moves and not stream.disposition.folder:
         yield Problem(("disposition",), "'move' needs a folder to move to: add 'folder:'")
-    if moves and stream.disposition.folder == stream.folder:
+    if moves and _segments(stream.disposition.folder or "") == _segments(stream.folder):
         yield Problem(("disposition", "folder"), "is the folder we look in: what was moved would come in again")
     if not moves and stream.disposition.folder:
         yield Problem(("disposition", "folder"), "nothing is moved: add 'accepted: move' or 'refused: move', or leave this out")
@@ -86,6 +87,11 @@ def _faults(stream: Inbound) -> Iterator[Problem]:
         codecs.lookup(stream.encoding)
     except LookupError:
         yield Problem(("encoding",), "is no text encoding that Python knows (utf-8, cp1252, iso8859-15, …)")
+
+
+def _segments(folder: str) -> str:
+    """A folder by its path segments: ``/drop/`` and ``/drop/.`` are ``/drop``, and ``/dropped`` is not."""
+    return posixpath.normpath(folder or ".").replace("//", "/")
 
 
 def _names_its_file(pattern: str) -> bool:

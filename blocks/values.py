@@ -320,6 +320,23 @@ class Sighting:
     digest: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing that a look found and left alone, and that a person should know of. It stops nothing."""
+
+    code: str
+    """Stable: ``illegal-name``, ``not-a-file``, ``abandoned-upload``, ``twin-names``, ``unread-lines``, ``folder-emptied``."""
+    key: str
+    """What makes it one: the same key is told once."""
+    message: str
+    """What was found, in a sentence. Partner text in it went through ``shown``."""
+    name: bytes = b""
+
+    @property
+    def file(self) -> str:
+        return shown(self.name[:300])
+
+
 class Severity(StrEnum):
     ERROR = "error"
     NOTE = "note"
@@ -488,6 +505,10 @@ class Settle(Terms):
         default=(".*", "*.part", "*.tmp", "*.filepart", "*.crdownload", "~$*", "*.swp"),
         description="Names that are never picked up (shell patterns): temporary names of uploading programs",
     )
+    abandoned_after: timedelta = Field(
+        default=timedelta(days=1),
+        description="A name under 'exclude' that we have seen for so long is told once: the rest of a broken upload",
+    )
 
 
 class Limits(Terms):
@@ -555,5 +576,8 @@ class Inbound(Terms):
     decimal: Literal[".", ","] = "."
     target: Target
     disposition: Disposition = Disposition()
+    run_files: int = Field(
+        default=10_000, gt=0, description="Most files that one run takes, the oldest; the others wait for the next run"
+    )
     ordered: bool = Field(default=True, description="Later files wait while an earlier one cannot be filed")
     owner: str = Field(default="", description="Who is told about quarantined files: a mail address or a team's name")

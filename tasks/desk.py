@@ -11,6 +11,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import Self
 
+from prefect import get_run_logger
 from prefect.futures import PrefectFuture
 
 from blocks.settings import settings
@@ -37,8 +38,9 @@ class Desk:
 
     def __init__(self, agreed: Agreed, readiness: Readiness) -> None:
         self.agreed = agreed
-        self.rows: list[Row] = []
+        self.rows = [Row(notice.file, "noticed", f"{notice.code}: {notice.message}") for notice in readiness.notices]
         self._groups = deque(consignments(readiness.ready, agreed.terms.limits))
+        self._done, self._all = 0, len(readiness.ready)
         self._markers = {journey: marker.file for journey, marker in readiness.markers.items()}
         self._open: deque[tuple[ExitStack, Steps]] = deque()
 
@@ -89,6 +91,9 @@ class Desk:
         if results:
             announce(results[-1])
             self.rows += results[-1].rows()
+            self._done += results[-1].size
+            if results[-1].size < self._all:
+                get_run_logger().info("%s: %d of %d files of this run are done", self.agreed.key, self._done, self._all)
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.states import Completed
 
+from blocks.values import Notice
 from tasks.consignment import Agreed, Consignment, Row
 from tasks.rules.literal import literal
 from tasks.rules.outcome import state_name, summary
@@ -62,6 +63,12 @@ def announce(consignment: Consignment) -> None:
     for row in rows:
         if row.outcome in ("quarantined", "duplicate"):
             _emit(agreed, row.outcome, {"file": row.file, "reason": row.reason, "journey": row.journey})
+
+
+def announce_notices(agreed: Agreed, notices: Sequence[Notice]) -> None:
+    """Events: one for each thing that a look left alone and that a person should know of."""
+    for notice in notices:
+        _emit(agreed, "noticed", {"file": notice.file, "code": notice.code, "reason": notice.message})
 
 
 def _emit(agreed: Agreed, what: str, payload: dict[str, object]) -> None:

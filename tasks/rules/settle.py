@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 
-from blocks.values import FileKind, RemoteFile, Settle, Sighting, Stage
+from blocks.values import FileKind, Notice, RemoteFile, Settle, Sighting, Stage
 from tasks.rules.naming import illegal, text
 
 IN_WORK = frozenset({Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED, Stage.FILED, Stage.DUPLICATE, Stage.QUARANTINED})
 OVER = frozenset({Stage.LEFT, Stage.CLEARED})
+ALL = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,9 @@ class Readiness:
     """What a look says about a stream's files."""
 
     ready: tuple[Sighting, ...] = ()
-    """To be worked on, oldest first sight first, then by name."""
+    """To be worked on in this run, oldest first sight first, then by name."""
+    later: int = 0
+    """How many more are ready, and wait for the next run."""
     waiting: int = 0
     """How many belong to the stream and may still be being written, or lack their done file."""
     earliest: datetime | None = None
@@ -40,12 +44,24 @@ class Readiness:
     """Done files by the journey of the file they speak for, so that they can be cleared together."""
     lone_markers: tuple[Sighting, ...] = ()
     """Done files whose file is missing."""
+    twins: tuple[tuple[bytes, Sighting], ...] = ()
+    """Files of the stream whose names differ only in case, or in how their accents are written: two for us, one elsewhere."""
+    notices: tuple[Notice, ...] = ()
+    """What of all this nobody was told before."""
 
 
-def ready(sightings: Iterable[Sighting], settle: Settle, patterns: tuple[str, ...], now: datetime) -> Readiness:
-    """Sort what was seen. What is in work already is always ready to be gone on with; what was left at the source never is."""
-    go: list[Sighting] = []
-    not_yet: list[Sighting] = []
+def ready(
+    sightings: Iterable[Sighting], settle: Settle, patterns: tuple[str, ...], now: datetime, most: int = ALL
+) -> Readiness:
+    """Sort what was seen. What is in work already is always ready to be gone on with; what was left at the source never is.
+
+    Of what is ready, the ``most`` oldest are told, and only they are kept in memory. (Where done files speak for others, so is
+    everything whose done file may still come.)
+    """
+    go = _Oldest(most)
+    not_yet = _NotYet(settle, now)
+    names: dict[str, bytes] = {}
+    twins: list[tuple[bytes, Sighting]] = []
     excluded: list[Sighting] = []
     bad: list[Sighting] = []
     not_files: list[Sighting] = []
@@ -53,10 +69,14 @@ def ready(sightings: Iterable[Sighting], settle: Settle, patterns: tuple[str, ..
     markers: dict[str, Sighting] = {}
     for sighting in sightings:
         name = text(sighting.file.name)
+        if sighting.stage is not Stage.CLEARED and belongs(sighting.file, settle, patterns):
+            twin = names.setdefault(folded(name), sighting.file.name)
+            if twin != sighting.file.name:
+                twins.append((twin, sighting))
         if sighting.stage in OVER:
             continue
         if sighting.stage in IN_WORK:
-            go.append(sighting)
+            go.add(sighting)
         elif sighting.file.kind is not FileKind.FILE:
             not_files.append(sighting)
         elif _is_marker(name, settle):
@@ -66,8 +86,14 @@ def ready(sightings: Iterable[Sighting], settle: Settle, patterns: tuple[str, ..
         else:
             if illegal(sighting.file.name) is not None:
                 bad.append(sighting)
-            if _fits(name, patterns):
-                candidates.append(sighting)
+            if not _fits(name, patterns):
+                continue
+            if settle.done_file is not None:
+                candidates.append(sighting)  # its marker may be listed after it
+            elif _settled(sighting, settle, now, False):
+                go.add(sighting)
+            else:
+                not_yet.add(sighting, False)
 
     spoken_for: dict[str, Sighting] = {}
     for sighting in candidates:
@@ -76,23 +102,78 @@ def ready(sightings: Iterable[Sighting], settle: Settle, patterns: tuple[str, ..
         # then the file must be quiet as well, as if there were no marker.
         if marker is not None and (marker.unchanged_since >= sighting.unchanged_since or _quiet(sighting, settle)):
             spoken_for[sighting.journey] = marker
-        (go if _settled(sighting, settle, now, sighting.journey in spoken_for) else not_yet).append(sighting)
+        marked = sighting.journey in spoken_for
+        if _settled(sighting, settle, now, marked):
+            go.add(sighting)
+        else:
+            not_yet.add(sighting, marked)
 
-    for sighting in go:  # what is in work already keeps its marker, so that both are cleared together
+    chosen = go.chosen()
+    for sighting in chosen:  # what is in work already keeps its marker, so that both are cleared together
         marker = markers.get(_marker_of(text(sighting.file.name), settle))
         if marker is not None and sighting.stage in IN_WORK:
             spoken_for[sighting.journey] = marker
     used = {marker.journey for marker in spoken_for.values()}
     return Readiness(
-        ready=tuple(sorted(go, key=lambda sighting: (sighting.first_seen, sighting.file.name))),
-        waiting=len(not_yet),
-        earliest=min((at for sighting in not_yet if (at := _earliest(sighting, settle, now, spoken_for))), default=None),
+        ready=chosen,
+        later=go.count - len(chosen),
+        waiting=not_yet.count,
+        earliest=not_yet.earliest,
         excluded=tuple(excluded),
         illegal=tuple(bad),
         not_files=tuple(not_files),
         markers=spoken_for,
         lone_markers=tuple(marker for marker in markers.values() if marker.journey not in used),
+        twins=tuple(twins),
     )
+
+
+class _Oldest:
+    """The oldest of many, of which few are held."""
+
+    def __init__(self, most: int) -> None:
+        self.count = 0
+        self._most, self._kept = most, list[Sighting]()
+
+    def add(self, sighting: Sighting) -> None:
+        self.count += 1
+        self._kept.append(sighting)
+        if len(self._kept) >= 2 * self._most:
+            self._kept = list(self.chosen())
+
+    def chosen(self) -> tuple[Sighting, ...]:
+        return tuple(sorted(self._kept, key=lambda sighting: (sighting.first_seen, sighting.file.name))[: self._most])
+
+
+class _NotYet:
+    """How many are not settled, and when the first of them may be."""
+
+    def __init__(self, settle: Settle, now: datetime) -> None:
+        self.count = 0
+        self.earliest: datetime | None = None
+        self._settle, self._now = settle, now
+
+    def add(self, sighting: Sighting, marked: bool) -> None:
+        self.count += 1
+        at = _earliest(sighting, self._settle, self._now, marked)
+        if at is not None and (self.earliest is None or at < self.earliest):
+            self.earliest = at
+
+
+def folded(name: str) -> str:
+    """A name as the least careful of systems compares it: without case, and with accents written in one way.
+
+    >>> folded("Caf\u00e9.CSV") == folded("cafe\u0301.csv")
+    True
+    """
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def fits(name: bytes, patterns: tuple[str, ...]) -> bool:
+    """True for a name that one of the stream's patterns means."""
+    return _fits(text(name), patterns)
 
 
 def belongs(file: RemoteFile, settle: Settle, patterns: tuple[str, ...]) -> bool:
@@ -118,10 +199,10 @@ def _quiet(sighting: Sighting, settle: Settle) -> bool:
     return sighting.looks >= 2 and sighting.last_seen - sighting.unchanged_since >= settle.quiet
 
 
-def _earliest(sighting: Sighting, settle: Settle, now: datetime, spoken_for: Mapping[str, Sighting]) -> datetime | None:
+def _earliest(sighting: Sighting, settle: Settle, now: datetime, marked: bool) -> datetime | None:
     of_age = sighting.first_seen + settle.minimum_age
     if settle.done_file is not None:
-        return max(now, of_age) if sighting.journey in spoken_for else None
+        return max(now, of_age) if marked else None
     return max(now, of_age, sighting.unchanged_since + settle.quiet)
 
 
