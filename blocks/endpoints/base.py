@@ -166,6 +166,11 @@ def unfit(file: RemoteFile) -> Missed | None:
     return None
 
 
+def likely_kind(kind: FileKind | None, size: int | None) -> FileKind:
+    """Where a server tells no kind, what has a size is taken for a file: only reading it, under every check of a fetch, can tell."""
+    return kind or (FileKind.OTHER if size is None else FileKind.FILE)
+
+
 def differs(file: RemoteFile, kind: FileKind | None, size: int | None, modified: datetime | None) -> Missed | None:
     """Why what stands there now is not the file we saw; None if it is. A server that tells no kind is believed."""
     if kind not in (FileKind.FILE, None):

@@ -28,7 +28,17 @@ from pydantic import Field, StringConstraints
 
 from blocks.credentials import Reference
 from blocks.credentials import read as read_credential
-from blocks.endpoints.base import Endpoint, EndpointSession, differs, legal, open_source, resume_key, temporary_name, unfit
+from blocks.endpoints.base import (
+    Endpoint,
+    EndpointSession,
+    differs,
+    legal,
+    likely_kind,
+    open_source,
+    resume_key,
+    temporary_name,
+    unfit,
+)
 from blocks.endpoints.connections import Slots
 from blocks.endpoints.ftp_listing import LONGEST_LINE, Entry, Odd, entries, list_form, list_line, mlsd_line
 from blocks.endpoints.ftp_wire import BLOCK, Data, Door, Protection, Reply, Wire, moment, shown_certificate
@@ -225,7 +235,7 @@ class FtpSession(EndpointSession):
                         count += 1
                         examples += [shown(told.line)] if len(examples) < _SHOWN_LINES else []
                     else:
-                        yield RemoteFile(folder, told.name, told.size or 0, told.modified, told.kind or FileKind.OTHER)
+                        yield RemoteFile(folder, told.name, told.size or 0, told.modified, likely_kind(told.kind, told.size))
         self.unread = Unread(count, tuple(examples))
 
     def fetch(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
@@ -804,11 +814,11 @@ def _unfit(file: RemoteFile) -> Missed | None:
 def _doubtful(told: tuple[Entry | Odd, bool]) -> bool:
     """Whether a listed file has no size, or may be half a name."""
     entry, half = told
-    return isinstance(entry, Entry) and entry.kind is FileKind.FILE and (half or entry.size is None)
+    return isinstance(entry, Entry) and entry.kind in (FileKind.FILE, None) and (half or entry.size is None)
 
 
 def _lacks_time(entry: Entry) -> bool:
-    return entry.kind is FileKind.FILE and entry.modified is None and _speakable(entry.name)
+    return entry.kind in (FileKind.FILE, None) and entry.modified is None and _speakable(entry.name)
 
 
 def _incomplete(told: tuple[Entry | Odd, bool]) -> bool:

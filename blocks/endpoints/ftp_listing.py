@@ -87,7 +87,7 @@ def mlsd_line(line: bytes) -> Entry | None:
     if not blank or not facts.endswith(b";"):
         raise ValueError("no facts before the name")
     kind = told.get(b"type", b"").lower()
-    if kind in _NOT_ENTRIES:
+    if kind in _NOT_ENTRIES or (not kind and name in (b".", b"..")):
         return None
     size = told.get(b"size", b"")
     return Entry(

@@ -21,7 +21,17 @@ from pydantic import Field, StringConstraints
 from blocks.credentials import Reference
 from blocks.credentials import read as read_credential
 from blocks.endpoints import sftp_engine as engine
-from blocks.endpoints.base import Endpoint, EndpointSession, differs, legal, open_source, resume_key, temporary_name, unfit
+from blocks.endpoints.base import (
+    Endpoint,
+    EndpointSession,
+    differs,
+    legal,
+    likely_kind,
+    open_source,
+    resume_key,
+    temporary_name,
+    unfit,
+)
 from blocks.endpoints.connections import Slots
 from blocks.endpoints.sftp_engine import Answer, Attributes, Crowded, Engine, Routine, Status, Work
 from blocks.errors import (
@@ -140,7 +150,7 @@ class SftpSession(EndpointSession):
         for name, told in wire.listing(_path(folder)):
             if told.size is None or told.kind is None:
                 told = _whole(wire.ask(engine.lstat(_path(folder, name))) if legal(name) else told, told)
-            yield RemoteFile(folder, name, told.size or 0, told.modified, told.kind or FileKind.OTHER)
+            yield RemoteFile(folder, name, told.size or 0, told.modified, likely_kind(told.kind, told.size))
 
     def fetch(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
         wire = self._engine()
