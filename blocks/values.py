@@ -43,7 +43,8 @@ def shown(name: bytes | str) -> str:
         elif char == "\\":
             out.append("\\\\")
         elif unicodedata.category(char)[0] in "CZ" and char != " ":  # controls, bidi marks, odd blanks
-            out.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+            # From 0x80 on, \x is for bytes that are not UTF-8.
+            out.append(f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
         else:
             out.append(char)
     return "".join(out)
