@@ -10,12 +10,13 @@ import stat
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from tests.sandbox.partner import PERSONALITY, PartnerServer, Value
+from tests.sandbox.partner import ODD_NAMES, PERSONALITY, PartnerServer, Value
 from tests.servers.certificates import Certificate, make_certificate
 
 with warnings.catch_warnings():
@@ -39,8 +40,12 @@ FAULTS: Mapping[str, str] = {
     "no-hash": "tell no digests of files",
     "wrong-hash": "tell wrong digests of files",
     "odd-list": "listings hold a banner, garbage, and lines cut short",
-    "odd-names": "listings also name '../odd.csv', 'odd/name.csv' and an empty name",
+    "odd-names": "listings also hold names that lead out of the folder, and an empty one, each time with another size",
+    "mainframe-list": "listings also hold lines as AS/400 and MVS write them",
+    "no-kinds": "MLSD and MLST tell no kinds",
     "dos-list": "LIST as IIS writes it",
+    "german-list": "LIST with the months in German, in ISO 8859-1",
+    "empty-listing": "tell the next so many listings as empty",
     "lost-listing": "cut the connection in the middle of the next so many listings",
     "foreign-pasv": "PASV tells another machine's address",
     "no-login": "let nobody in",
@@ -60,6 +65,11 @@ FAULTS: Mapping[str, str] = {
 }
 
 _KINDS = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "dir"), (stat.S_ISLNK, "OS.unix=slink:"), (stat.S_ISFIFO, "OS.unix=fifo"))
+_MAINFRAME_LINES = (
+    b"QSYS            28672 06/07/22 10:00:00 *FILE      A.FILE",
+    b"QPGMR                                    *MEM       A.FILE/A.MBR",
+    b"U00001 2022/06/07  1   15  VB   27998  PO  MVS.DATA",
+)
 _ODD_LINES = (b"Welcome to our new server!", b"-rw-r--r-- 1 cut", b"\x00\x01\x02", b"type=file;size=12", b"total nonsense")
 logging.getLogger("pyftpdlib").setLevel(logging.CRITICAL)
 logging.getLogger("pyftpdlib").addHandler(logging.NullHandler())  # without one it makes its own, and raises the level
@@ -86,6 +96,8 @@ class FtpSandbox(PartnerServer):
         super().__init__(root, users, host, port, faults)
         self.tls, self.implicit = tls or implicit, implicit
         self.certificate: Certificate | None = None
+        self.commands: deque[tuple[str, ...]] = deque(maxlen=1000)
+        """The last ones that came over control connections, with their arguments."""
         self._names = names
         self._certificates = certificates or self.root.parent / f"{self.root.name}-tls"
         self._server: FTPServer | None = None
@@ -255,6 +267,7 @@ class _Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
     def format_mlsx(
         self, basedir: str, listing: Iterable[str], perms: str, facts: Any, ignore_err: bool = True
     ) -> Iterator[bytes]:
+        listing = self._all(listing) if ignore_err else listing
         for name in listing:
             try:
                 status = os.lstat(os.path.join(basedir, name))
@@ -265,20 +278,29 @@ class _Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
             kind = next((word for fits, word in _KINDS if fits(status.st_mode)), "OS.unix=other")
             moment = time.strftime("%Y%m%d%H%M%S", time.gmtime(status.st_mtime))
             unique = f"{status.st_dev:x}g{status.st_ino:x}"
-            yield f"type={kind};size={status.st_size};modify={moment};unique={unique}; ".encode() + os.fsencode(name) + b"\r\n"
+            told = "" if self.cmd_channel.sandbox.fault("no-kinds") else f"type={kind};"
+            yield f"{told}size={status.st_size};modify={moment};unique={unique}; ".encode() + os.fsencode(name) + b"\r\n"
         if ignore_err:
-            yield from self._odd(b"type=file;size=3;modify=20260101000000; ")
+            yield from self._odd(b"type=file;size=%d;modify=20260101000000; ")
 
     def format_list(self, basedir: str, listing: Iterable[str], ignore_err: bool = True) -> Iterator[bytes]:
+        listing = self._all(listing)
         if not self.cmd_channel.sandbox.fault("dos-list"):
-            yield from super().format_list(basedir, listing, ignore_err)
+            for line in super().format_list(basedir, listing, ignore_err):
+                yield _german(line) if self.cmd_channel.sandbox.fault("german-list") else line
         else:
             for name in listing:
                 status = os.lstat(os.path.join(basedir, name))
                 moment = time.strftime("%m-%d-%y  %I:%M%p", time.gmtime(status.st_mtime)).encode()
                 size = b"<DIR>         " if stat.S_ISDIR(status.st_mode) else b"%20d" % status.st_size
                 yield moment + b"       " + size + b" " + os.fsencode(name) + b"\r\n"
-        yield from self._odd(b"-rw-r--r--   1 u        g               3 Jan 01 00:00 ")
+        yield from self._odd(b"-rw-r--r--   1 u        g               %d Jan 01 00:00 ")
+
+    def _all(self, listing: Iterable[str]) -> Iterable[str]:
+        """The names of a listing, unless it is to be told as empty."""
+        sandbox = self.cmd_channel.sandbox
+        sandbox.listings += 1
+        return [] if sandbox.spend("empty-listing") else listing
 
     def _odd(self, beginning: bytes) -> Iterator[bytes]:
         """What no honest listing holds, as far as the faults ask for it."""
@@ -286,9 +308,20 @@ class _Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
         if channel.sandbox.fault("odd-list"):
             yield b"".join(line + b"\r\n" for line in _ODD_LINES)
         if channel.sandbox.fault("odd-names"):
-            yield b"".join(beginning + name + b"\r\n" for name in (b"../odd.csv", b"odd/name.csv", b""))
+            yield b"".join(beginning % channel.sandbox.listings + name + b"\r\n" for name in ODD_NAMES)
+        if channel.sandbox.fault("mainframe-list"):
+            yield b"".join(line + b"\r\n" for line in _MAINFRAME_LINES)
         if channel.sandbox.spend("lost-listing"):
             channel.cut()
+
+
+_MONTHS = ((b" Mar ", b" M\xe4r "), (b" May ", b" Mai "), (b" Oct ", b" Okt "), (b" Dec ", b" Dez "))
+
+
+def _german(line: bytes) -> bytes:
+    for english, german in _MONTHS:
+        line = line.replace(english, german, 1)
+    return line
 
 
 class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
@@ -335,6 +368,7 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         super(FTPHandler, self).push(data.encode("utf-8", "surrogateescape"))
 
     def process_command(self, cmd: str, *args: Any, **kwargs: Any) -> None:
+        self.sandbox.commands.append((cmd, *map(str, args)))
         self.sandbox.stopping.wait(self.sandbox.fault("slow"))
         super().process_command(cmd, *args, **kwargs)
 

@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import ClassVar, Self, TypeAlias
 
 Value: TypeAlias = str | float
+ODD_NAMES = (b"../odd.csv", b"..\\odd.csv", b"/etc/odd.csv", b"odd/name.csv", b"../dropEVIL/odd.csv", b"")
+"""What no honest listing holds."""
 
 
 PERSONALITY: Mapping[str, str] = {
@@ -45,6 +47,8 @@ class PartnerServer(ABC):
         self.stopping = threading.Event()
         self.logins = 0
         """How often somebody was let in."""
+        self.listings = 0
+        """How often a folder was listed."""
 
     @property
     @abstractmethod

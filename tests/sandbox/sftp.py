@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from paramiko.message import Message
 from paramiko.sftp import CMD_NAMES, SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OK, SFTP_OP_UNSUPPORTED, SFTP_PERMISSION_DENIED
 
-from tests.sandbox.partner import PERSONALITY, PartnerServer, Value
+from tests.sandbox.partner import ODD_NAMES, PERSONALITY, PartnerServer, Value
 
 FAULTS: Mapping[str, str] = {
     "slow": "seconds before each answer",
@@ -40,7 +40,10 @@ FAULTS: Mapping[str, str] = {
     "deny-rename": "nothing may be renamed",
     "lost-rename": "do the next so many renames, and cut the connection before answering",
     "lost-before-rename": "cut the connection before the next so many renames are done",
-    "odd-names": "listings also name '../odd.csv', 'odd/name.csv' and an empty name",
+    "odd-names": "listings also hold names that lead out of the folder, and an empty one, each time with another size",
+    "no-kinds": "tell neither kind nor rights of what is there",
+    "lost-listing": "cut the connection in the middle of the next so many listings",
+    "empty-listing": "tell the next so many listings as empty",
     "no-login": "let nobody in",
     "new-host-key": "show another host key after the next start",
     **PERSONALITY,
@@ -312,20 +315,24 @@ class _Files(paramiko.SFTPServerInterface):
         entries = []
         with os.scandir(self._place(path)) as found:
             for entry in found:
-                entries.append(_attributes(entry.stat(follow_symlinks=False), entry.name))
+                entries.append(_attributes(self._sandbox, entry.stat(follow_symlinks=False), entry.name))
+        self._sandbox.listings += 1
         if self._sandbox.fault("odd-names"):
-            entries += [_attributes(self._sandbox.root.stat(), name) for name in ("../odd.csv", "odd/name.csv", "")]
-            for odd in entries[-3:]:
-                odd.st_mode = stat.S_IFREG | 0o644
-        return entries
+            for name in ODD_NAMES:
+                odd = _attributes(self._sandbox, self._sandbox.root.stat(), os.fsdecode(name))
+                odd.st_mode, odd.st_size = stat.S_IFREG | 0o644, self._sandbox.listings
+                entries.append(odd)
+        if self._sandbox.spend("lost-listing"):
+            self.wire.drop()
+        return [] if self._sandbox.spend("empty-listing") else entries
 
     @_answered
     def stat(self, path: str) -> Any:
-        return _attributes(os.stat(self._place(path)))
+        return _attributes(self._sandbox, os.stat(self._place(path)))
 
     @_answered
     def lstat(self, path: str) -> Any:
-        return _attributes(os.lstat(self._place(path, follow=False)))
+        return _attributes(self._sandbox, os.lstat(self._place(path, follow=False)))
 
     @_answered
     def remove(self, path: str) -> int:
@@ -412,7 +419,7 @@ class _Open(paramiko.SFTPHandle):
 
     @_answered
     def stat(self) -> Any:
-        return _attributes(os.fstat(self._descriptor))
+        return _attributes(self._sandbox, os.fstat(self._descriptor))
 
     @_answered
     def chattr(self, attr: paramiko.SFTPAttributes) -> int:
@@ -421,8 +428,10 @@ class _Open(paramiko.SFTPHandle):
         return SFTP_OK
 
 
-def _attributes(status: os.stat_result, name: str = "") -> paramiko.SFTPAttributes:
+def _attributes(sandbox: SftpSandbox, status: os.stat_result, name: str = "") -> paramiko.SFTPAttributes:
     told = paramiko.SFTPAttributes.from_stat(status)
+    if sandbox.fault("no-kinds"):
+        told.st_mode = None
     told.filename = name.encode("utf-8", "surrogateescape")
     return told
 
