@@ -108,12 +108,12 @@ def test_a_half_written_file_is_never_ingested(world: World) -> None:
     assert world.filed() == {"growing.csv": whole}
 
 
-def test_temporary_names_are_left_alone(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+def test_temporary_names_are_left_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.leave("p1.csv.part", price_list())
     world.leave(".hidden.csv", price_list())
     assert world.run().name == "Nothing new"
     assert len(list(world.out.iterdir())) == 2
-    assert "left alone: 2 temporary names, such as .hidden.csv" in "".join(capfd.readouterr())
+    assert "left alone: 2 temporary names, such as .hidden.csv" in caplog.text
 
 
 def test_a_done_file_says_when(world: World) -> None:
