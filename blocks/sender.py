@@ -360,8 +360,8 @@ def _arrived(told: Mapping[str, Any]) -> Arrived:
         unknown=tuple(base64.b64decode(name) for name in told["unknown"]),
         problem=told["problem"],
         worth_retrying=told["worth_retrying"],
-        endpoint=told["endpoint"],
-        personality=Personality.parse(told["personality"]) if told["personality"] else None,
+        endpoint=told.get("endpoint", ""),  # a sender of the version before tells neither
+        personality=Personality.parse(told["personality"]) if told.get("personality") else None,
     )
 
 

@@ -223,6 +223,8 @@ def test_show_tells_what_changed_until_somebody_accepts_it(
     accepted = countersign("endpoint", "show", "globex", "drop", "--accept", "they say it costs them too much")
     assert accepted.exit_code == 0 and "Closed." in accepted.stdout
     assert countersign("endpoint", "show", "globex", "drop").exit_code == 0
+    steps = countersign("journey", "show", "personality.globex.drop")
+    assert steps.exit_code == 0 and "changed" in steps.stdout and "they say it costs them too much" in steps.stdout
 
 
 def test_show_tells_what_the_sender_found_where_only_the_sender_can_sign_in(
