@@ -72,8 +72,10 @@ def check_partner(name: str, folder: Path, *, offline: bool) -> Iterator[Result]
         try:
             with endpoint.session() as session:
                 pin = f", {session.capabilities.fingerprint}" if session.capabilities.fingerprint else ""
+                slow = "" if not session.personality.one_by_one else "; asked one thing at a time, as it bears no more: slow"
                 yield Result(
-                    True, f"endpoint {endpoint_name}: signed in at {endpoint.address} ({session.capabilities.server}{pin})"
+                    True,
+                    f"endpoint {endpoint_name}: signed in at {endpoint.address} ({session.capabilities.server}{pin}{slow})",
                 )
                 for stream_name, stream in streams.items():
                     yield _look(session, stream_name, stream)
@@ -131,21 +133,32 @@ def _destinations(session: EndpointSession, partner: PartnerProfile, endpoint: s
 
 
 def _shared_accounts(partner: PartnerProfile) -> list[str]:
-    """Accounts at the partner with which documents come in and go out."""
-    inbound = {partner.endpoints[stream.endpoint].address for stream in partner.inbound.values()}
-    places = [place for stream in partner.outbound.values() for place in stream.destinations]
-    return sorted(inbound & {partner.endpoints[place.endpoint].address for place in places})
+    """Accounts at the partner with which documents come in and go out; else credentials that open an account for each."""
+    inbound = [partner.endpoints[stream.endpoint] for stream in partner.inbound.values()]
+    outbound = [partner.endpoints[place.endpoint] for stream in partner.outbound.values() for place in stream.destinations]
+    accounts = {endpoint.address for endpoint in inbound} & {endpoint.address for endpoint in outbound}
+    own = [
+        {getattr(endpoint, field, None) for endpoint in ends for field in ("password", "private_key")}
+        for ends in (inbound, outbound)
+    ]
+    return sorted(accounts or (reference for reference in own[0] & own[1] if reference))
 
 
 def absent_credential(endpoint: Endpoint) -> str:
     """The reference to a credential that cannot be read here; "" if all can."""
-    for field in ("password", "private_key", "passphrase"):
-        if reference := getattr(endpoint, field, None):
-            try:
-                read_credential(reference)
-            except ConfigurationError:
-                return str(reference)
+    for reference in sorted(_credentials(endpoint)):
+        try:
+            read_credential(reference)
+        except ConfigurationError:
+            return reference
     return ""
+
+
+def _credentials(endpoint: Endpoint) -> set[str]:
+    """References to what opens an endpoint, jump hosts on the way included."""
+    doors = [endpoint, *getattr(endpoint, "jump", ())]
+    fields = ("password", "private_key", "passphrase", "certificate")
+    return {reference for door in doors for field in fields if (reference := getattr(door, field, None))}
 
 
 def _look(session: EndpointSession, name: str, stream: Inbound) -> Result:

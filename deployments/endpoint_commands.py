@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from blocks.errors import ConfigurationError, CountersignError
 
 if TYPE_CHECKING:
+    from blocks.endpoints.sftp import Sftp
     from blocks.profile import PartnerProfile
     from tasks.personality import Place
 
@@ -30,14 +32,16 @@ def trust(
 ) -> None:
     """Show the key (SFTP) or certificate (FTPS) of a partner's server, compare it with the pinned ones, and say how to trust it.
 
-    Nothing is sent to the server but the handshake. Compare the fingerprint with what the partner tells you by another way.
+    Nothing is sent to the server but the handshake. Compare the fingerprint with what the partner tells you by another way. Jump
+    hosts on the way are shown first, and signed in to once they are pinned.
 
     Exit code 0: it is pinned (now); 1: it is not.
 
     Example: countersign endpoint trust acme drop --write
     """
     from blocks.endpoints.ftp import Ftps, certificate_fingerprint
-    from blocks.endpoints.sftp import Sftp, host_fingerprint
+    from blocks.endpoints.sftp import Sftp
+    from blocks.endpoints.ssh import host_fingerprint
     from blocks.profile import load_partner, partner_path
     from blocks.reviewed import nearest
     from blocks.settings import settings
@@ -49,7 +53,8 @@ def trust(
         raise ConfigurationError(f"{partner} has no endpoint {endpoint!r}; {nearest(endpoint, profile.endpoints)}")
     if isinstance(agreed, Sftp):
         under, pins = "host_keys", agreed.host_keys
-        shows = host_fingerprint(agreed.host, agreed.port, agreed.timeout_seconds)
+        _trusted_on_the_way(agreed, f"partner.endpoints.{endpoint}", path)
+        shows = host_fingerprint(agreed.host, agreed.port, agreed.timeout_seconds, agreed.jump)
     elif isinstance(agreed, Ftps):
         under, pins = "certificates", tuple(pinned.upper() for pinned in agreed.certificates)
         shows = certificate_fingerprint(agreed)
@@ -77,6 +82,21 @@ def trust(
         raise typer.Exit(1)
     pin(path, endpoint, (*pins, shows) if keep else (shows,), under)
     typer.echo(f"Pinned in {path}. Have the change reviewed, and commit it.")
+
+
+def _trusted_on_the_way(agreed: Sftp, place: str, path: Path) -> None:
+    """Show the keys of the jump hosts; go no further than the first that is not pinned."""
+    from blocks.endpoints.ssh import host_fingerprint
+
+    for number, hop in enumerate(agreed.jump):
+        shows = host_fingerprint(hop.host, hop.port, agreed.timeout_seconds, agreed.jump[:number])
+        typer.echo(f"jump host {hop.host}:{hop.port} shows   {shows}")
+        if shows in hop.host_keys:
+            continue
+        for pinned in hop.host_keys:
+            typer.echo(f"{path} pins   {pinned}\nNOT THE PINNED KEY. Nothing moves until a person decides.")
+        typer.echo(f"If it is the right one, write it under host_keys of {place}.jump, entry {number + 1}, in {path}.")
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,26 +1,27 @@
-"""SFTP: a partner's server behind SSH. paramiko connects, proves the host key and signs in; ``sftp_engine`` moves the bytes."""
+"""SFTP: a partner's server behind SSH. ``ssh`` connects and signs in; ``sftp_engine`` moves the bytes, or ``sftp_stock`` does.
+
+::
+
+    SftpSession ── what is done to one file, as routines ─▶ Engine   many requests in flight
+                                                            Stock    one at a time, where a server cannot have several waiting
+"""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import logging
-import socket
 import struct
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import ClassVar, Literal
 
 import paramiko
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from blocks.credentials import Reference
-from blocks.credentials import read as read_credential
 from blocks.endpoints import sftp_engine as engine
+from blocks.endpoints import ssh
 from blocks.endpoints.base import (
     Endpoint,
     EndpointSession,
@@ -33,17 +34,10 @@ from blocks.endpoints.base import (
     unfit,
 )
 from blocks.endpoints.connections import Slots
-from blocks.endpoints.sftp_engine import Answer, Attributes, Crowded, Engine, Routine, Status, Work
-from blocks.errors import (
-    ConfigurationError,
-    EndpointBusy,
-    EndpointError,
-    EndpointFull,
-    EndpointUnreachable,
-    EndpointUnsuitable,
-    HostKeyChanged,
-    LoginRefused,
-)
+from blocks.endpoints.sftp_engine import Answer, Attributes, Crowded, Engine, Muddled, Routine, Status, T, Wire, Work
+from blocks.endpoints.sftp_stock import Stock
+from blocks.endpoints.ssh import Line, translated
+from blocks.errors import EndpointError, EndpointFull, EndpointUnreachable, EndpointUnsuitable
 from blocks.spool import Batch
 from blocks.values import (
     EndpointCapabilities,
@@ -55,18 +49,18 @@ from blocks.values import (
     Moved,
     Outcome,
     Outgoing,
+    Personality,
     Placed,
     Proof,
     RemoteFile,
     shown,
 )
 
-Fingerprint = Annotated[str, StringConstraints(pattern=r"^SHA256:[A-Za-z0-9+/]{43}=?$")]
-
 _TAIL_BYTES = 64 * 1024
-# What paramiko has to say reaches the reader through our errors; its own log lines would come a second time, with tracebacks.
-_LOG = "countersign.ssh"
-logging.getLogger(_LOG).setLevel(logging.CRITICAL)
+_PROOF_SECONDS = 10.0
+"""How long a server may take for any of several requests that wait at once."""
+_PROOFS = 2
+"""How often it must have failed to answer them before it is asked one at a time: once may be chance."""
 
 
 class Sftp(Endpoint):
@@ -76,17 +70,20 @@ class Sftp(Endpoint):
     _block_type_slug: ClassVar[str | None] = "countersign-sftp"
     protocol: ClassVar[str] = "sftp"
 
-    host: str = Field(min_length=1, description="Host name or address of the partner's server")
-    port: int = Field(default=22, ge=1, le=65535, description="TCP port of the server")
-    username: str = Field(min_length=1, description="Account that the partner gave us")
-    password: Reference | None = Field(default=None, description="Where the password is: env:NAME or file:/path")
-    private_key: Reference | None = Field(default=None, description="Where our private key is: file:/path or env:NAME")
-    passphrase: Reference | None = Field(
-        default=None, description="Where the private key's passphrase is: env:NAME or file:/path"
+    host: ssh.Host
+    port: ssh.Port = 22
+    username: ssh.Username
+    password: ssh.Password = None
+    private_key: ssh.PrivateKey = None
+    passphrase: ssh.Passphrase = None
+    certificate: ssh.Certificate = None
+    host_keys: ssh.HostKeys = ()
+    jump: tuple[ssh.Jump, ...] = Field(
+        default=(), description="Jump hosts in their order, where the server is reached through others; each with its own pins"
     )
-    host_keys: tuple[Fingerprint, ...] = Field(
-        default=(),
-        description="Fingerprints (SHA256:...) of trusted host keys, shown by 'countersign endpoint trust'; without one nothing connects",
+    engine: Literal["auto", "pipelined", "stock"] = Field(
+        default="auto",
+        description="How many requests wait at the server at once: many (pipelined), one (stock, slow), or what it can bear (auto)",
     )
     connection_limit: int = Field(
         default=4, ge=1, description="Most connections to this server at a time from one of our processes"
@@ -101,16 +98,6 @@ class Sftp(Endpoint):
         return SftpSession(self)
 
 
-def host_fingerprint(host: str, port: int = 22, timeout_seconds: float = 30.0) -> str:
-    """The ``SHA256:...`` fingerprint of the key a server shows now. Nothing is sent to it but the key exchange."""
-    with _translated(f"sftp://{host}:{port}", timeout_seconds):
-        transport = _exchange_keys(host, port, timeout_seconds)
-        try:
-            return str(transport.get_remote_server_key().fingerprint)
-        finally:
-            _end(transport)
-
-
 # --------------------------------------------------------------------------------------------- the session
 
 
@@ -119,8 +106,8 @@ class SftpSession(EndpointSession):
 
     def __init__(self, endpoint: Sftp) -> None:
         self._endpoint, self._address = endpoint, endpoint.address
-        self._transport: paramiko.Transport | None = None
-        self._engine_in_use: Engine | None = None
+        self._line: Line | None = None
+        self._wire_in_use: Wire | None = None
         self._temporaries: set[bytes] = set()
         """Paths of uploads under way: ours to remove, whatever happens."""
         self._slots: Slots | None = Slots.of(endpoint.host, endpoint.port)
@@ -135,42 +122,49 @@ class SftpSession(EndpointSession):
         if self._slots is None:
             return
         try:
-            if self._transport is not None:
+            if self._line is not None:
                 with suppress(EndpointError):
                     self._tidy()
-                _end(self._transport)
+                self._line.end()
         finally:
             self._slots.give()
             self._slots = None
 
+    def recall(self, known: Personality) -> None:
+        super().recall(known)
+        if self._known.one_by_one and self._endpoint.engine == "auto":
+            self._one_at_a_time()
+            if isinstance(self._wire_in_use, Engine):
+                self._wire_in_use.usable = False
+
     # ----------------------------------------------------------------------------------------- the five verbs
 
     def look(self, folder: str) -> Iterator[RemoteFile]:
-        wire = self._engine()
-        for name, told in wire.listing(_path(folder)):
+        wire = self._wire()
+        for name, told in self._noting(wire.listing(_path(folder))):
             if told.size is None or told.kind is None:
                 told = _whole(wire.ask(engine.lstat(_path(folder, name))) if legal(name) else told, told)
             yield RemoteFile(folder, name, told.size or 0, told.modified, likely_kind(told.kind, told.size))
 
     def fetch(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
-        wire = self._engine()
+        wire = self._wire()
         works = (Work(partial(self._fetch, file, into, wire), max(0, file.size)) for file in files)
         standing: set[str] = set()
-        with closing(wire.run(works)) as outcomes:
+        with closing(self._noting(wire.run(works))) as outcomes:
             for outcome in outcomes:
                 if isinstance(outcome, Missed) and outcome.outcome is Outcome.VANISHED:
                     self._must_stand(outcome.file.folder, standing, wire)
                 yield outcome
 
     def put(self, files: Sequence[Outgoing], folder: str, *, exists: Exists = Exists.REFUSE) -> Iterator[Placed | Missed]:
-        wire = self._engine()
+        wire = self._wire()
         doubtful: dict[bytes, Outgoing] = {}
         works = (
             Work(partial(self._put, file, folder, exists, wire, doubtful), min(file.size, engine.UPLOAD_WINDOW))
             for file in files
         )
         try:
-            with closing(wire.run(works)) as outcomes:
+            with closing(self._noting(wire.run(works))) as outcomes:
                 yield from outcomes
         except EndpointUnreachable:
             yield from self._settle(doubtful, folder)
@@ -180,18 +174,18 @@ class SftpSession(EndpointSession):
                 self._tidy()
 
     def rename(self, moves: Iterable[Move], *, exists: Exists = Exists.REFUSE) -> Iterator[Moved]:
-        wire = self._engine()
+        wire = self._wire()
         standing: set[str] = set()
-        with closing(wire.run(Work(partial(self._rename, move, exists)) for move in moves)) as outcomes:
+        with closing(self._noting(wire.run(Work(partial(self._rename, move, exists)) for move in moves))) as outcomes:
             for moved in outcomes:
                 if moved.outcome is Outcome.VANISHED:
                     self._must_stand(moved.file.folder, standing, wire)
                 yield moved
 
     def remove(self, files: Iterable[RemoteFile]) -> Iterator[Moved]:
-        wire = self._engine()
+        wire = self._wire()
         standing: set[str] = set()
-        with closing(wire.run(Work(partial(self._remove, file)) for file in files)) as outcomes:
+        with closing(self._noting(wire.run(Work(partial(self._remove, file)) for file in files))) as outcomes:
             for moved in outcomes:
                 if moved.outcome is Outcome.VANISHED:
                     self._must_stand(moved.file.folder, standing, wire)
@@ -199,7 +193,7 @@ class SftpSession(EndpointSession):
 
     # ----------------------------------------------------------------------------------------- one file each
 
-    def _fetch(self, file: RemoteFile, batch: Batch, wire: Engine) -> Routine[Fetched | Missed]:
+    def _fetch(self, file: RemoteFile, batch: Batch, wire: Wire) -> Routine[Fetched | Missed]:
         if missed := unfit(file):
             return missed
         path = _path(file.folder, file.name)
@@ -242,7 +236,7 @@ class SftpSession(EndpointSession):
         return Fetched(file, done.digest, done.size)
 
     def _put(
-        self, file: Outgoing, folder: str, exists: Exists, wire: Engine, doubtful: dict[bytes, Outgoing]
+        self, file: Outgoing, folder: str, exists: Exists, wire: Wire, doubtful: dict[bytes, Outgoing]
     ) -> Routine[Placed | Missed]:
         wanted = RemoteFile(folder, file.name, file.size, None)
         if missed := unfit(wanted):
@@ -330,7 +324,12 @@ class SftpSession(EndpointSession):
     def _into_place(self, old: bytes, new: bytes, exists: Exists, over: bool) -> Routine[Status]:
         """Rename, ``over`` a file that stood there just now. ``FILE_EXISTS`` where the name is taken and must not be."""
         if exists is Exists.REPLACE and self.capabilities.rename_replaces:
-            return engine.status((yield [engine.posix_rename(old, new)]))
+            renamed = engine.status((yield [engine.posix_rename(old, new)]))
+            if renamed.code not in (engine.OP_UNSUPPORTED, engine.BAD_MESSAGE):
+                return renamed
+            # It was offered in the greeting, and is refused: from now on as with servers that do not offer it.
+            self.capabilities = replace(self.capabilities, rename_replaces=False)
+            self._learn(rename_replaces=None)
         if not (over and self._known.rename_replaces is False):
             renamed = engine.status((yield [engine.rename(old, new)]))
             if renamed.code == engine.OK and over:
@@ -353,7 +352,7 @@ class SftpSession(EndpointSession):
         yield [engine.remove(aside) if renamed.code == engine.OK else engine.rename(aside, new)]
         return renamed
 
-    def _must_have_room(self, refused: Status, folder: str, size: int, wire: Engine) -> Routine[None]:
+    def _must_have_room(self, refused: Status, folder: str, size: int, wire: Wire) -> Routine[None]:
         """Raise ``EndpointFull`` if a refusal to take bytes means that. Version 3 has no code of its own for it."""
         words = refused.message.lower()
         full = refused.code in (engine.NO_SPACE, engine.QUOTA_EXCEEDED) or "no space" in words or "quota" in words
@@ -375,7 +374,7 @@ class SftpSession(EndpointSession):
             return
         try:
             self._connect()
-            wire = self._engine()
+            wire = self._wire()
             for temporary, file in list(doubtful.items()):
                 left, stands = (wire.ask(engine.lstat(path)) for path in (temporary, _path(folder, file.name)))
                 if isinstance(left, Attributes):
@@ -393,10 +392,10 @@ class SftpSession(EndpointSession):
     def _tidy(self) -> None:
         """Remove what we left under temporary names."""
         for path in list(self._temporaries):
-            self._engine().ask(engine.remove(path))
+            self._wire().ask(engine.remove(path))
             self._temporaries.discard(path)
 
-    def _must_stand(self, folder: str, standing: set[str], wire: Engine) -> None:
+    def _must_stand(self, folder: str, standing: set[str], wire: Wire) -> None:
         """A missing folder is an error, not a folder whose files have all gone."""
         if folder in standing:
             return
@@ -409,26 +408,13 @@ class SftpSession(EndpointSession):
 
     def _connect(self) -> None:
         end = self._endpoint
-        if self._transport is not None:
-            _end(self._transport)
-        if not end.host_keys:
-            raise ConfigurationError(
-                f"{self._address}: no host key is pinned, so the server cannot be told from an impostor; nothing was sent. "
-                f"Run 'countersign endpoint trust {end.host}:{end.port}', compare with what the partner says, and put it in host_keys"
-            )
-        with _translated(self._address, end.timeout_seconds):
-            self._transport = _exchange_keys(end.host, end.port, end.timeout_seconds)
-            shows = str(self._transport.get_remote_server_key().fingerprint)
-            if shows not in {pin.rstrip("=") for pin in end.host_keys}:
-                raise HostKeyChanged(
-                    f"{self._address}: the server shows the key {shows}, but pinned is {', '.join(end.host_keys)}. "
-                    "Nothing was sent, no login was tried. Ask the partner by another way whether they changed it"
-                )
-            self._sign_in(self._transport)
-        wire = self._engine()
+        if self._line is not None:
+            self._line.end()
+        self._line = Line.to(end, end.jump, self._address, end.timeout_seconds)
+        wire = self._wire()
         self.capabilities = EndpointCapabilities(
-            server=shown(self._transport.remote_version),
-            fingerprint=shows,
+            server=shown(self._line.transport.remote_version),
+            fingerprint=self._line.fingerprint,
             rename_replaces=b"posix-rename@openssh.com" in wire.extensions,
             read_bytes=wire.read_bytes,
             write_bytes=wire.write_bytes,
@@ -442,42 +428,54 @@ class SftpSession(EndpointSession):
             hashes=told.hashes,
             resumes=told.resume,
             tells_times=True,
-            read_bytes=told.read_bytes,
-            write_bytes=told.write_bytes,
+            **({"read_bytes": told.read_bytes, "write_bytes": told.write_bytes} if isinstance(wire, Engine) else {}),
             **({"rename_replaces": True} if told.rename_replaces else {}),
         )
 
-    def _sign_in(self, transport: paramiko.Transport) -> None:
-        end = self._endpoint
-        if end.private_key is None and end.password is None:
-            raise ConfigurationError(
-                f"{self._address}: neither password nor private_key is given; add one as env:NAME or file:/path"
-            )
-        # A server may ask for both: the key first, then the password.
-        wanted = ["password"]
-        if end.private_key is not None:
-            wanted = transport.auth_publickey(end.username, _private_key(end.private_key, end.passphrase))
-        if end.password is not None and wanted:
-            wanted = transport.auth_password(end.username, read_credential(end.password))
-        if not transport.is_authenticated():
-            raise LoginRefused(f"{self._address}: the server also wants {', '.join(wanted)}, which the profile does not give")
-
-    def _engine(self) -> Engine:
-        """The engine in use, or one on a new channel if the last one was left half-way."""
-        if self._engine_in_use is not None and self._engine_in_use.usable and self._engine_in_use.transport is self._transport:
-            return self._engine_in_use
-        transport, seconds = self._transport, self._endpoint.timeout_seconds
-        if self._slots is None or transport is None:
+    def _wire(self) -> Wire:
+        """The wire in use, or one on a new channel if the last one was left half-way."""
+        if self._slots is None or self._line is None:
             raise EndpointError(f"{self._address}: the session is closed")
-        if self._engine_in_use is not None and self._engine_in_use.transport is transport:
-            self._engine_in_use.close()
+        transport, in_use = self._line.transport, self._wire_in_use
+        if in_use is not None and in_use.transport is transport:
+            if in_use.usable:
+                return in_use
+            in_use.close()
+        self._wire_in_use = self._speak(transport)
+        return self._wire_in_use
+
+    def _speak(self, transport: paramiko.Transport) -> Wire:
+        """SFTP on a new channel, with as many requests waiting at once as this server can bear."""
+        wanted, seconds = self._endpoint.engine, self._endpoint.timeout_seconds
+        if wanted == "pipelined" or (wanted == "auto" and self._address not in _ONE_AT_A_TIME):
+            for _ in range(_PROOFS):
+                wire = Engine(self._channel(transport), transport, self._address, seconds)
+                try:
+                    wire.prove(min(_PROOF_SECONDS, seconds) if wanted == "auto" else seconds)
+                except EndpointUnreachable:
+                    if wanted == "pipelined" or not transport.is_active():
+                        raise
+                    wire.close()
+                else:
+                    return wire
+        stock = Stock(self._channel(transport), transport, self._address, seconds)
+        if wanted == "auto":
+            self._one_at_a_time()
+        return stock
+
+    def _one_at_a_time(self) -> None:
+        _ONE_AT_A_TIME.add(self._address)
+        self._learn(one_by_one=True)
+
+    def _channel(self, transport: paramiko.Transport) -> paramiko.Channel:
         # invoke_subsystem waits without a limit; ending the transport wakes it.
+        seconds = self._endpoint.timeout_seconds
         limit = threading.Timer(seconds, transport.close)
         limit.daemon = True
         limit.start()
         try:
-            with _translated(self._address, seconds):
-                channel = transport.open_session(window_size=engine.WINDOW, timeout=seconds)
+            with translated(self._address, seconds):
+                channel = transport.open_session(window_size=ssh.WINDOW, timeout=seconds)
                 try:
                     channel.invoke_subsystem("sftp")
                 except paramiko.SSHException as error:
@@ -486,10 +484,22 @@ class SftpSession(EndpointSession):
                     raise EndpointUnsuitable(
                         f"{self._address}: the server lets us in but offers no SFTP; ask the partner"
                     ) from error
-                self._engine_in_use = Engine(channel, transport, address=self._address, timeout_seconds=seconds)
         finally:
             limit.cancel()
-        return self._engine_in_use
+        return channel
+
+    def _noting(self, stream: Iterator[T]) -> Generator[T, None, None]:
+        """What comes, and if the server gets muddled on the way: that the next attempt has one request waiting at a time."""
+        try:
+            yield from stream
+        except Muddled:
+            if self._endpoint.engine == "auto":
+                self._one_at_a_time()
+            raise
+
+
+_ONE_AT_A_TIME: set[str] = set()
+"""Addresses of servers that got muddled by several waiting requests, for as long as this process lives."""
 
 
 # --------------------------------------------------------------------------------------------- names and answers
@@ -524,111 +534,3 @@ def _taken(stands: Answer, exists: Exists) -> str:
     if exists is Exists.REFUSE:
         return "the name is taken; nothing was overwritten"
     return "" if stands.kind in (FileKind.FILE, None) else f"a {stands.kind} has this name; it was not replaced"
-
-
-# --------------------------------------------------------------------------------------------- connections
-
-
-def _exchange_keys(host: str, port: int, seconds: float) -> paramiko.Transport:
-    """A transport with its keys agreed, and nothing of ours sent yet."""
-    connection = socket.create_connection((host, port), seconds)
-    transport = None
-    try:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # paramiko's socket writes know no deadline; the kernel ends a connection whose far side takes nothing any more.
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
-        transport = paramiko.Transport(connection, default_window_size=engine.WINDOW)
-        transport.set_log_channel(_LOG)
-        options = transport.get_security_options()
-        # GCM needs one pass over the data where CTR with HMAC needs two; paramiko offers it last.
-        options.ciphers = sorted(options.ciphers, key=lambda cipher: "gcm" not in cipher)
-        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = transport.channel_timeout = seconds
-        transport.clear_to_send_timeout = seconds
-        transport.start_client(timeout=seconds)
-        transport.get_remote_server_key()  # start_client does not tell that its time ran out; this does
-    except BaseException:
-        if transport is not None:
-            _end(transport)
-        connection.close()
-        raise
-    return transport
-
-
-def _end(transport: paramiko.Transport) -> None:
-    transport.close()
-    transport.packetizer.complete_handshake()  # else its timer thread lives on until the handshake's deadline
-
-
-def _private_key(reference: str, passphrase: str | None) -> paramiko.PKey:
-    text = read_credential(reference) + "\n"
-    secret = read_credential(passphrase) if passphrase is not None else None
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-        try:
-            return kind.from_private_key(io.StringIO(text), password=secret)
-        except paramiko.PasswordRequiredException as error:
-            raise ConfigurationError(
-                f"{reference}: the private key is encrypted; give passphrase as env:NAME or file:/path"
-            ) from error
-        except (paramiko.SSHException, ValueError):
-            continue
-    hint = "or its passphrase does not fit" if secret else "in OpenSSH or PEM format"
-    raise ConfigurationError(f"{reference}: this is not a private key (Ed25519, ECDSA or RSA) {hint}")
-
-
-@contextmanager
-def _translated(address: str, seconds: float) -> Iterator[None]:
-    """The one place where what paramiko and the socket raise becomes an error of ours."""
-    began = time.monotonic()
-    try:
-        yield
-    except paramiko.ssh_exception.IncompatiblePeer as error:
-        raise EndpointUnsuitable(_lacks(address, str(error))) from error
-    except paramiko.BadAuthenticationType as error:
-        allowed = ", ".join(error.allowed_types)
-        raise LoginRefused(f"{address}: the server does not accept this kind of login; it accepts: {shown(allowed)}") from error
-    except paramiko.AuthenticationException as error:
-        if "timeout" in str(error).lower() or "EOF" in str(error):
-            raise EndpointUnreachable(
-                f"{address}: the server broke off during the login ({error}); it will be tried again"
-            ) from error
-        raise LoginRefused(
-            f"{address}: the server refused our login; check username, password and private key. It is not tried again by itself"
-        ) from error
-    except paramiko.ChannelException as error:
-        raise EndpointBusy(f"{address}: the server opens no channel for us ({error}); it will be tried again") from error
-    except socket.gaierror as error:
-        raise EndpointUnreachable(
-            f"{address}: the host name is not known here ({error.strerror}); check it in the profile"
-        ) from error
-    except TimeoutError as error:
-        raise EndpointUnreachable(f"{address}: no answer within {seconds:g} s; it will be tried again") from error
-    except paramiko.SSHException as error:
-        if "protocol banner" in str(error) and time.monotonic() - began < seconds:
-            # OpenSSH (MaxStartups) and others drop surplus connections before greeting.
-            raise EndpointBusy(
-                f"{address}: the server closed before its greeting, as one with too many connections does"
-            ) from error
-        raise EndpointUnreachable(f"{address}: no usable SSH connection ({error}); it will be tried again") from error
-    except (OSError, EOFError) as error:
-        raise EndpointUnreachable(
-            f"{address}: cannot connect ({error or 'closed by the server'}); it will be tried again"
-        ) from error
-
-
-def _lacks(address: str, words: str) -> str:
-    """What a server must offer that paramiko refuses, in words for the partner."""
-    with closing(socket.socket()) as unused:
-        ours = paramiko.Transport(unused).get_security_options()
-    for word, what, accepted in (
-        ("kex", "key exchange", ours.kex),
-        ("host key", "host key", ours.key_types),
-        ("cipher", "cipher", ours.ciphers),
-        ("mac", "message authentication", ours.digests),
-    ):
-        if word in words:
-            return (
-                f"{address}: the server offers no {what} algorithm that we accept, only outdated ones. "
-                f"Ask the partner to enable one of: {', '.join(accepted)}"
-            )
-    return f"{address}: no algorithm in common ({words}); ask the partner what their server offers"

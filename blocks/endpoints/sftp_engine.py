@@ -19,8 +19,9 @@ from __future__ import annotations
 import stat as modes
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,23 +29,24 @@ from typing import Any, BinaryIO, Generic, NamedTuple, Protocol, TypeAlias, Type
 
 import paramiko
 
+from blocks.endpoints.ssh import WINDOW
 from blocks.errors import EndpointError, EndpointUnreachable, EndpointUnsuitable
 from blocks.values import FileKind, shown
 
-WINDOW = 8 * 1024 * 1024
-"""Receive window of our channel in bytes: how much the server may send before we have taken it."""
 FILES = 64
 """Files in flight."""
 UPLOAD_WINDOW = 4 * 1024 * 1024
 """Bytes of one upload in flight."""
 _PIECE = 32_000
 _LONGEST_ANSWER = 4 * 1024 * 1024
+_LONGEST_DATA = 255 * 1024
+"""Most bytes of a file in one request, whatever a server says of itself: what OpenSSH takes, and longer ones gain nothing."""
 
-(_INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE, _LSTAT, _FSTAT) = range(1, 9)
+(INIT, VERSION, OPEN, CLOSE, READ, WRITE, _LSTAT, _FSTAT) = range(1, 9)
 _OPENDIR, _READDIR, _REMOVE, _STAT, _RENAME = 11, 12, 13, 17, 18
 _STATUS, _HANDLE, _DATA, _NAME, _ATTRS, _EXTENDED, _EXTENDED_REPLY = 101, 102, 103, 104, 105, 200, 201
 
-OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE = 0, 1, 2, 3, 4
+OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE = 0, 1, 2, 3, 4, 5
 OP_UNSUPPORTED = 8
 # Codes of later protocol versions that some version 3 servers send all the same.
 NO_SPACE, QUOTA_EXCEEDED, FILE_EXISTS = 14, 15, 11
@@ -90,6 +92,10 @@ class Attributes:
         return FileKind.LINK if modes.S_ISLNK(self.mode) else FileKind.OTHER
 
 
+class Muddled(EndpointUnreachable):
+    """The server's answers fit no request of ours. Perhaps it can have but one request waiting at a time."""
+
+
 class Entry(NamedTuple):
     """One line of a listing: the exact bytes of a name, and what the server tells about it."""
 
@@ -128,24 +134,24 @@ def fstat(handle: Bytes) -> Request:
 
 
 def open_to_read(path: bytes) -> Request:
-    return Request(_OPEN, _string(path) + b"\0\0\0\x01" + b"\0\0\0\0")
+    return Request(OPEN, _string(path) + b"\0\0\0\x01" + b"\0\0\0\0")
 
 
 def open_new(path: bytes) -> Request:
     """Create a file that must not exist (WRITE, CREAT, EXCL), so that a planted link is never written through."""
-    return Request(_OPEN, _string(path) + b"\0\0\0\x2a" + b"\0\0\0\0")
+    return Request(OPEN, _string(path) + b"\0\0\0\x2a" + b"\0\0\0\0")
 
 
 def read(handle: Bytes, offset: int, length: int) -> Request:
-    return Request(_READ, _string(handle) + _uint64.pack(offset) + _uint32.pack(length), 32 + length)
+    return Request(READ, _string(handle) + _uint64.pack(offset) + _uint32.pack(length), 32 + length)
 
 
 def write(handle: Bytes, offset: int, data: bytes) -> Request:
-    return Request(_WRITE, b"".join((_string(handle), _uint64.pack(offset), _uint32.pack(len(data)), data)))
+    return Request(WRITE, b"".join((_string(handle), _uint64.pack(offset), _uint32.pack(len(data)), data)))
 
 
 def close(handle: Bytes) -> Request:
-    return Request(_CLOSE, _string(handle))
+    return Request(CLOSE, _string(handle))
 
 
 def remove(path: bytes) -> Request:
@@ -208,7 +214,7 @@ class Sink(Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
 
 
-def read_into(sink: Sink, handle: Bytes, size: int, engine: Engine) -> Routine[Status]:
+def read_into(sink: Sink, handle: Bytes, size: int, wire: Wire) -> Routine[Status]:
     """Bring a file's bytes from ``sink.size`` on into ``sink``, in order; ``OK`` when it held exactly ``size`` bytes.
 
     Asks for one byte more than announced, so that a growing file shows: ``FAILURE`` then, and ``EOF`` when it was shorter.
@@ -219,8 +225,8 @@ def read_into(sink: Sink, handle: Bytes, size: int, engine: Engine) -> Routine[S
     requests: list[Request] = []
     verdict = Status(OK, "")
     while True:
-        while verdict.code == OK and asked <= size and asked - sink.size < engine.read_window:
-            length = min(engine.read_bytes, size + 1 - asked)
+        while verdict.code == OK and asked <= size and asked - sink.size < wire.read_window:
+            length = min(wire.read_bytes, size + 1 - asked)
             outstanding.append((asked, length))
             requests.append(read(handle, asked, length))
             asked += length
@@ -236,7 +242,7 @@ def read_into(sink: Sink, handle: Bytes, size: int, engine: Engine) -> Routine[S
         data = b"" if isinstance(answer, Status) else _as_bytes(answer)
         end = offset + len(data)
         if len(data) > length:
-            raise EndpointError(f"{engine.address}: the server answered {len(data)} bytes where {length} were asked for")
+            raise wire.muddled(f"the server answered {len(data)} bytes where {length} were asked for")
         if end > size:
             verdict = Status(FAILURE, "it has more bytes than it was listed with")
         elif not data and offset < size:
@@ -245,7 +251,7 @@ def read_into(sink: Sink, handle: Bytes, size: int, engine: Engine) -> Routine[S
             # A short answer is legal at any time: ask for the rest, and from now on for no more than this server gives.
             outstanding.append((end, length - len(data)))
             requests.append(read(handle, end, length - len(data)))
-            engine.read_bytes = max(4096, min(engine.read_bytes, len(data)))
+            wire.read_bytes = max(4096, min(wire.read_bytes, len(data)))
         if verdict.code != OK or not data:
             continue
         if offset != sink.size:
@@ -256,24 +262,24 @@ def read_into(sink: Sink, handle: Bytes, size: int, engine: Engine) -> Routine[S
             sink.write(early.pop(sink.size))
 
 
-def read_exactly(handle: Bytes, offset: int, length: int, engine: Engine) -> Routine[bytes]:
+def read_exactly(handle: Bytes, offset: int, length: int, wire: Wire) -> Routine[bytes]:
     """One stretch of an open file; shorter where the file ends."""
     got = bytearray()
     while len(got) < length:
-        answer = yield [read(handle, offset + len(got), min(length - len(got), engine.read_bytes))]
+        answer = yield [read(handle, offset + len(got), min(length - len(got), wire.read_bytes))]
         if isinstance(answer, Status) or not (data := _as_bytes(answer)):
             break
         got += data
     return bytes(got)
 
 
-def write_from(source: BinaryIO, handle: Bytes, engine: Engine, seen: Callable[[bytes], None]) -> Routine[Status]:
+def write_from(source: BinaryIO, handle: Bytes, wire: Wire, seen: Callable[[bytes], None]) -> Routine[Status]:
     """Write all of ``source`` to an open handle; ``seen`` is shown every piece. The first bad status, or ``OK``."""
     offset, outstanding, verdict = 0, 0, Status(OK, "")
-    depth = max(2, min(64, UPLOAD_WINDOW // engine.write_bytes))
+    depth = max(2, min(64, UPLOAD_WINDOW // wire.write_bytes))
     requests: list[Request] = []
     while True:
-        while verdict.code == OK and outstanding < depth and (data := source.read(engine.write_bytes)):
+        while verdict.code == OK and outstanding < depth and (data := source.read(wire.write_bytes)):
             seen(data)
             requests.append(write(handle, offset, data))
             offset += len(data)
@@ -300,7 +306,95 @@ def status(answer: Answer) -> Status:
 def _as_bytes(answer: Answer) -> Bytes:
     if isinstance(answer, bytes | memoryview):
         return answer
-    raise EndpointError("the server gave an answer of another kind than asked for; it may not speak SFTP version 3")
+    raise Muddled("the server gave an answer of another kind than asked for; it may not speak SFTP version 3")
+
+
+# --------------------------------------------------------------------------------------------- what runs routines
+
+
+class Wire(ABC):
+    """SFTP on one channel that is open and bound to the server's ``sftp`` subsystem. One thread at a time.
+
+    Every wait for the server ends after ``timeout_seconds`` without a byte of progress. Raises ``EndpointUnreachable`` when
+    the channel is lost (with the transport's reason as its cause) or stalls, and ``Muddled``; the wire is of no more use then.
+    """
+
+    read_bytes: int
+    """Most bytes to ask for in one request; may sink while the server is met."""
+    write_bytes: int
+    read_window: int
+    """Most bytes of files that are asked for and not taken yet."""
+    extensions: Mapping[bytes, bytes]
+
+    def __init__(self, channel: paramiko.Channel, transport: paramiko.Transport, address: str, timeout_seconds: float) -> None:
+        self.address, self.transport = address, transport
+        self._channel, self._timeout = channel, timeout_seconds
+        self.read_bytes = self.write_bytes = self.read_window = 32768
+        self.usable = True
+
+    @abstractmethod
+    def run(self, works: Iterable[Work[T]]) -> Generator[T, None, None]:
+        """Run many routines; outcomes come as routines return, in any order. ``works`` is taken from as there is room."""
+
+    @abstractmethod
+    def ask(self, request: Request) -> Answer:
+        """One request, one answer: for the few that stand alone."""
+
+    @abstractmethod
+    def _later(self, request: Request) -> Callable[[], Answer]:
+        """A request whose answer is awaited when the function that is returned is called."""
+
+    @abstractmethod
+    def _send_only(self, request: Request) -> None:
+        """A request whose answer nobody awaits."""
+
+    def listing(self, folder: bytes) -> Iterator[Entry]:
+        """Everything in a folder except ``.`` and ``..``, as the server sends it. A missing folder is an ``EndpointError``."""
+        opened = self.ask(Request(_OPENDIR, _string(folder)))
+        if isinstance(opened, Status):
+            raise EndpointError(f"{self.address}: the folder {shown(folder)} cannot be listed; {opened.words}")
+        folder_handle = handle(opened)
+        ask = Request(_READDIR, _string(folder_handle), 128 * 1024)
+        ahead = deque(self._later(ask) for _ in range(4))
+        ended = False
+        try:
+            while ahead:
+                answer = ahead.popleft()()
+                if isinstance(answer, Status):
+                    if answer.code != EOF:
+                        raise EndpointError(f"{self.address}: the listing of {shown(folder)} broke off; {answer.words}")
+                    ended = True
+                elif isinstance(answer, list):
+                    if not ended:
+                        ahead.append(self._later(ask))
+                    yield from (entry for entry in answer if entry.name not in (b".", b".."))
+        finally:
+            if not self._channel.closed:
+                self._send_only(close(folder_handle))
+
+    def close(self) -> None:
+        self.usable = False
+        self._channel.close()
+
+    def muddled(self, words: str) -> Muddled:
+        self.usable = False
+        return Muddled(f"{self.address}: {words}; it will be tried again")
+
+    def _stalled(self) -> EndpointUnreachable:
+        self.usable = False
+        return EndpointUnreachable(
+            f"{self.address}: no answer for {self._timeout:g} s; nothing half-done stands under a final name, it will be tried again"
+        )
+
+    def _lost(self) -> EndpointUnreachable:
+        self.usable = False
+        cause = self.transport.get_exception()
+        error = EndpointUnreachable(
+            f"{self.address}: the connection was lost ({cause or 'closed by the server'}); "
+            "nothing half-done stands under a final name, it will be tried again"
+        )
+        error.__cause__ = cause
+        return error
 
 
 # --------------------------------------------------------------------------------------------- the engine
@@ -329,18 +423,11 @@ class _Runner:
 _UNFINISHED: Any = object()
 
 
-class Engine:
-    """SFTP on one channel that is open and bound to the server's ``sftp`` subsystem. One thread at a time.
+class Engine(Wire):
+    """Many requests in flight."""
 
-    Every wait for the server ends after ``timeout_seconds`` without a byte of progress. Raises ``EndpointUnreachable`` when
-    the channel is lost (with the transport's reason as its cause) or stalls; the engine is of no more use then.
-    """
-
-    def __init__(
-        self, channel: paramiko.Channel, transport: paramiko.Transport, *, address: str, timeout_seconds: float
-    ) -> None:
-        self.address, self.transport = address, transport
-        self._channel, self._timeout = channel, timeout_seconds
+    def __init__(self, channel: paramiko.Channel, transport: paramiko.Transport, address: str, timeout_seconds: float) -> None:
+        super().__init__(channel, transport, address, timeout_seconds)
         self._out = bytearray()
         self._parts: list[bytes] = []
         self._have, self._need = 0, 4
@@ -349,12 +436,8 @@ class Engine:
         self._owed = 0
         self._greeting: bytes | None = None
         self._handles = self._most_handles = FILES
-        self.usable = True
-        self.read_bytes = self.write_bytes = 32768
         self.extensions = self._greet()
         self.read_window = 32 * self.read_bytes
-        if b"limits@openssh.com" in self.extensions:
-            self._ask_limits()
 
     def run(self, works: Iterable[Work[T]]) -> Generator[T, None, None]:
         """Run many routines, up to 64 files at once; outcomes come as routines return, in any order.
@@ -420,34 +503,13 @@ class Engine:
         """One request, one answer: for the few that stand alone."""
         return self._wait(self._post(request))
 
-    def listing(self, folder: bytes) -> Iterator[Entry]:
-        """Everything in a folder except ``.`` and ``..``, as the server sends it. A missing folder is an ``EndpointError``."""
-        opened = self.ask(Request(_OPENDIR, _string(folder)))
-        if isinstance(opened, Status):
-            raise EndpointError(f"{self.address}: the folder {shown(folder)} cannot be listed; {opened.words}")
-        folder_handle = handle(opened)
-        ask = Request(_READDIR, _string(folder_handle), 128 * 1024)
-        ahead = deque(self._post(ask) for _ in range(4))
-        ended = False
-        try:
-            while ahead:
-                answer = self._wait(ahead.popleft())
-                if isinstance(answer, Status):
-                    if answer.code != EOF:
-                        raise EndpointError(f"{self.address}: the listing of {shown(folder)} broke off; {answer.words}")
-                    ended = True
-                elif isinstance(answer, list):
-                    if not ended:
-                        ahead.append(self._post(ask))
-                    yield from (entry for entry in answer if entry.name not in (b".", b".."))
-        finally:
-            if not self._channel.closed:
-                self._post(close(folder_handle))
-                self._flush()
+    def _later(self, request: Request) -> Callable[[], Answer]:
+        ticket = self._post(request)
+        return lambda: self._wait(ticket)
 
-    def close(self) -> None:
-        self.usable = False
-        self._channel.close()
+    def _send_only(self, request: Request) -> None:
+        self._post(request)
+        self._flush()
 
     # ----------------------------------------------------------------------------------------- routines, step by step
 
@@ -543,6 +605,8 @@ class Engine:
         while len(data) - start >= 4:
             (length,) = _uint32.unpack_from(data, start)
             if not 5 <= length <= _LONGEST_ANSWER:
+                if self._greeting is not None:
+                    raise self.muddled("the server sent something that is not SFTP")
                 raise EndpointError(f"{self.address}: the server sent something that is not SFTP; does its login print text?")
             if len(data) - start - 4 < length:
                 self._need = length + 4
@@ -554,81 +618,82 @@ class Engine:
         return True
 
     def _take(self, packet: memoryview) -> None:
-        if packet[0] == _VERSION:
+        if packet[0] == VERSION:
             self._greeting = bytes(packet[1:])
             return
         (number,) = _uint32.unpack_from(packet, 1)
         ticket = self._tickets.pop(number, None)
         if ticket is None:
-            raise EndpointError(f"{self.address}: the server answered request {number}, which was never sent")
+            raise self.muddled(f"the server answered request {number}, which was never sent")
         self._owed -= ticket.owed
         try:
-            ticket.answer = _parse(packet)
+            ticket.answer = parse(packet)
         except (struct.error, IndexError) as error:
-            raise EndpointError(f"{self.address}: the server sent an answer that cannot be read") from error
+            raise self.muddled("the server sent an answer that cannot be read") from error
         if ticket.runner is not None and ticket.runner.tickets and ticket.runner.tickets[0] is ticket:
             ticket.runner.ready.append(ticket.runner)
 
     def _greet(self) -> dict[bytes, bytes]:
-        self._out += _uint32.pack(5) + bytes([_INIT]) + _uint32.pack(3)
+        self._out += _uint32.pack(5) + bytes([INIT]) + _uint32.pack(3)
         self._flush()
         while self._greeting is None:
             self._receive()
-        (version,) = _uint32.unpack_from(self._greeting)
-        if version < 3:
-            raise EndpointUnsuitable(f"{self.address}: the server speaks SFTP version {version}; we need version 3")
-        position, pairs, words = 4, {}, []
-        while position < len(self._greeting):
-            word, position = _take_string(memoryview(self._greeting), position)
-            words.append(bytes(word))
-        for name, value in zip(words[::2], words[1::2], strict=False):
-            pairs[name] = value
-        return pairs
+        return greeting(self._greeting, self.address)
 
-    def _ask_limits(self) -> None:
-        answer = self.ask(Request(_EXTENDED, _string(b"limits@openssh.com")))
-        if isinstance(answer, bytes | memoryview) and len(answer) >= 32:
-            packet, reading, writing, handles = struct.unpack_from(">QQQQ", answer)
-            longest = min(packet or 34000, _LONGEST_ANSWER // 4) - 1024
+    def prove(self, seconds: float) -> None:
+        """Have several requests wait at once, before anything depends on it; and learn the server's limits if it tells them.
+
+        Raises ``EndpointUnreachable`` if they are not all answered, with no more than ``seconds`` from one to the next.
+        """
+        usual, self._timeout = self._timeout, seconds
+        requests = [stat(b".")] * 3
+        if tells := b"limits@openssh.com" in self.extensions:
+            requests.append(Request(_EXTENDED, _string(b"limits@openssh.com")))
+        told = [answer() for answer in [self._later(request) for request in requests]][-1]
+        if tells and isinstance(told, bytes | memoryview) and len(told) >= 32:
+            packet, reading, writing, handles = struct.unpack_from(">QQQQ", told)
+            longest = min((packet or 34000) - 1024, _LONGEST_DATA)
             self.read_bytes = max(4096, min(reading or 32768, longest))
             self.write_bytes = max(4096, min(writing or 32768, longest))
             self.read_window = 64 * self.read_bytes
             self._handles = self._most_handles = max(1, min(FILES, handles or FILES))
-
-    def _stalled(self) -> EndpointUnreachable:
-        self.usable = False
-        return EndpointUnreachable(
-            f"{self.address}: no answer for {self._timeout:g} s; nothing half-done stands under a final name, it will be tried again"
-        )
-
-    def _lost(self) -> EndpointUnreachable:
-        self.usable = False
-        cause = self.transport.get_exception()
-        error = EndpointUnreachable(
-            f"{self.address}: the connection was lost ({cause or 'closed by the server'}); "
-            "nothing half-done stands under a final name, it will be tried again"
-        )
-        error.__cause__ = cause
-        return error
+        self._timeout = usual
 
 
-def _parse(packet: memoryview) -> Answer:
+def greeting(data: bytes, address: str) -> dict[bytes, bytes]:
+    """The extensions that a server names in its VERSION packet. Raises ``EndpointUnsuitable``, and ``EndpointError`` for nonsense."""
+    position, words = 4, []
+    try:
+        (version,) = _uint32.unpack_from(data)
+        while position < len(data):
+            word, position = take_string(memoryview(data), position)
+            words.append(bytes(word))
+    except (struct.error, IndexError) as error:
+        raise EndpointError(
+            f"{address}: the server's greeting cannot be read; ask the partner what SFTP server it is"
+        ) from error
+    if version < 3:
+        raise EndpointUnsuitable(f"{address}: the server speaks SFTP version {version}; we need version 3")
+    return dict(zip(words[::2], words[1::2], strict=False))
+
+
+def parse(packet: memoryview) -> Answer:
     kind = packet[0]
     if kind == _STATUS:
         (code,) = _uint32.unpack_from(packet, 5)
         # Servers older than version 3 send no message.
-        message = bytes(_take_string(packet, 9)[0]) if len(packet) >= 13 else b""
+        message = bytes(take_string(packet, 9)[0]) if len(packet) >= 13 else b""
         return Status(code, shown(message[:500]))
     if kind in (_DATA, _HANDLE):
-        return _take_string(packet, 5)[0]
+        return take_string(packet, 5)[0]
     if kind == _ATTRS:
         return _take_attributes(packet, 5)[0]
     if kind == _NAME:
         (count,) = _uint32.unpack_from(packet, 5)
         position, entries = 9, []
         for _ in range(count):
-            name, position = _take_string(packet, position)
-            _, position = _take_string(packet, position)  # a line for people, in the server's own format
+            name, position = take_string(packet, position)
+            _, position = take_string(packet, position)  # a line for people, in the server's own format
             attributes, position = _take_attributes(packet, position)
             entries.append(Entry(bytes(name), attributes))
         return entries
@@ -637,7 +702,7 @@ def _parse(packet: memoryview) -> Answer:
     raise IndexError(kind)
 
 
-def _take_string(packet: memoryview, position: int) -> tuple[memoryview, int]:
+def take_string(packet: memoryview, position: int) -> tuple[memoryview, int]:
     (length,) = _uint32.unpack_from(packet, position)
     end = position + 4 + length
     if end > len(packet):
@@ -666,5 +731,5 @@ def _take_attributes(packet: memoryview, position: int) -> tuple[Attributes, int
         (count,) = _uint32.unpack_from(packet, position)
         position += 4
         for _ in range(2 * count):
-            _, position = _take_string(packet, position)
+            _, position = take_string(packet, position)
     return Attributes(size, mode, owner, modified), position

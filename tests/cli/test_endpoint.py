@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from blocks.errors import ConfigurationError
 from deployments.pinning import pin
@@ -124,6 +125,23 @@ def test_trust_asks_before_it_writes(countersign: Countersign, globex: Path, ope
 def test_trust_can_keep_the_old_pins_beside_the_new_one(countersign: Countersign, globex: Path, openssh: OpenSsh) -> None:
     assert countersign("endpoint", "trust", "globex", "drop", "--write", "--keep", "--yes").exit_code == 0
     assert f"host_keys: [{OTHER}, {openssh.fingerprint}]" in globex.read_text()
+
+
+def test_trust_begins_with_the_jump_hosts(countersign: Countersign, globex: Path, openssh: OpenSsh) -> None:
+    def on_the_way(pin: str) -> None:
+        told = {"host": openssh.host, "port": openssh.port, "username": openssh.username, "host_keys": [pin]}
+        terms = yaml.safe_load(globex.read_text())
+        terms["partner"]["endpoints"]["drop"]["jump"] = [{**told, "private_key": f"file:{openssh.private_key}"}]
+        globex.write_text(yaml.safe_dump(terms))
+
+    on_the_way(OTHER)
+    result = countersign("endpoint", "trust", "globex", "drop", "--write", "--yes")
+    assert result.exit_code == 1 and f"jump host 127.0.0.1:{openssh.port} shows   {openssh.fingerprint}" in result.stdout
+    assert "NOT THE PINNED KEY" in result.stdout and "host_keys of partner.endpoints.drop.jump, entry 1" in result.stdout
+    assert openssh.fingerprint not in globex.read_text(), "the server's key was asked of somebody who is not trusted"
+    on_the_way(openssh.fingerprint)
+    assert countersign("endpoint", "trust", "globex", "drop", "--write", "--yes").exit_code == 0
+    assert yaml.safe_load(globex.read_text())["partner"]["endpoints"]["drop"]["host_keys"] == [openssh.fingerprint]
 
 
 def test_trust_tells_what_it_cannot_do(countersign: Countersign, globex: Path) -> None:

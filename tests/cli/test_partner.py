@@ -225,6 +225,17 @@ def test_check_warns_of_one_account_for_both_directions(countersign: Countersign
     assert result.exit_code == 0 and "WARNING: sftp://acme@127.0.0.1:2222 is used in both directions" in result.stdout
 
 
+def test_check_warns_of_one_credential_for_two_accounts(countersign: Countersign, profiles: Path) -> None:
+    committed = Path(__file__).parents[2] / "deployments"
+    terms = yaml.safe_load((committed / "acme.yaml").read_text(encoding="utf-8"))
+    for name in ("repositories.yaml", "people.yaml"):
+        (profiles / name).write_text((committed / name).read_text(encoding="utf-8"))
+    terms["partner"]["endpoints"]["deliveries"]["password"] = terms["partner"]["endpoints"]["drop"]["password"]
+    (profiles / "acme.yaml").write_text(yaml.safe_dump(terms))
+    result = countersign("partner", "check", "acme", "--offline")
+    assert result.exit_code == 0 and "WARNING: env:COUNTERSIGN_ACME_PASSWORD is used in both directions" in result.stdout
+
+
 LEAVING = {
     "direction": "outbound",
     "gather": {"repository": "archive", "folder": "Out/{order}"},

@@ -23,7 +23,17 @@ import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from paramiko.message import Message
-from paramiko.sftp import CMD_NAMES, SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OK, SFTP_OP_UNSUPPORTED, SFTP_PERMISSION_DENIED
+from paramiko.sftp import (
+    CMD_EXTENDED,
+    CMD_EXTENDED_REPLY,
+    CMD_NAMES,
+    SFTP_FAILURE,
+    SFTP_NO_SUCH_FILE,
+    SFTP_OK,
+    SFTP_OP_UNSUPPORTED,
+    SFTP_PERMISSION_DENIED,
+    int64,
+)
 
 from tests.sandbox.partner import ODD_NAMES, PERSONALITY, PartnerServer, Value
 
@@ -33,6 +43,9 @@ FAULTS: Mapping[str, str] = {
     "short-reads": "at most so many bytes in one answer",
     "reorder": "answer waiting requests in another order",
     "no-posix-rename": "no renaming over an existing name",
+    "lying-extensions": "name extensions in the greeting that are refused when used; tell limits that nobody could keep",
+    "forgets-waiting": "lose the requests that come while another one waits for its answer",
+    "muddles-after": "after so many answers on a connection, answer those requests that waited under numbers never asked for",
     "max-handles": "at most so many open files on a connection",
     "full": "no space left after so many bytes of an upload",
     "deny-delete": "nothing may be removed or renamed away",
@@ -208,15 +221,18 @@ class _Wire(paramiko.SFTPServer):
         self._sandbox: SftpSandbox = args[1]
         self._held: list[tuple[int, Message]] = []
         self.server.wire = self
-        self._moved = 0
+        self._moved = self._answers = 0
 
     def _send_server_version(self) -> int:
         kind, data = self._read_packet()
         version = int.from_bytes(data[:4])
         greeting = Message()
         greeting.add_int(3)
-        if not self._sandbox.fault("no-posix-rename"):
-            greeting.add_string(b"posix-rename@openssh.com")
+        offered = [] if self._sandbox.fault("no-posix-rename") else [b"posix-rename@openssh.com"]
+        if self._sandbox.fault("lying-extensions"):
+            offered = [b"posix-rename@openssh.com", b"statvfs@openssh.com", b"limits@openssh.com"]
+        for extension in offered:
+            greeting.add_string(extension)
             greeting.add_string(b"1")
         self._send_packet(2, greeting)
         return version if kind else 0
@@ -225,7 +241,17 @@ class _Wire(paramiko.SFTPServer):
         self._sandbox.stopping.wait(self._sandbox.fault("slow"))
         if kind not in CMD_NAMES or self._sandbox.stopping.is_set():
             raise EOFError
-        super()._process(kind, number, _ByteNames(message.get_remainder()))
+        if self._sandbox.fault("forgets-waiting"):
+            while self.sock.recv_ready():
+                self.sock.recv(1024 * 1024)
+        asked = _ByteNames(message.get_remainder())
+        if kind == CMD_EXTENDED and self._sandbox.fault("lying-extensions"):
+            if asked.get_string() != b"limits@openssh.com":
+                self._send_status(number, SFTP_OP_UNSUPPORTED)
+                return
+            self._response(number, CMD_EXTENDED_REPLY, *[int64(2**62)] * 3, int64(0))
+            return
+        super()._process(kind, number, asked)
 
     def _send_status(self, number: int, code: int, desc: str | None = None) -> None:
         # Version 3 has no code for a full disk; like other servers we say it in words.
@@ -234,6 +260,10 @@ class _Wire(paramiko.SFTPServer):
         super()._send_status(number, code, desc)
 
     def _send_packet(self, kind: int, packet: Message) -> None:
+        self._answers += 1
+        if 0 < self._sandbox.fault("muddles-after") < self._answers and self.sock.recv_ready():
+            told = packet.asbytes()
+            packet = Message(bytes([told[0] ^ 0x40]) + told[1:])
         if not self._sandbox.fault("reorder"):
             super()._send_packet(kind, packet)
             return

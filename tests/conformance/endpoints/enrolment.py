@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from blocks.endpoints.base import Endpoint
 from blocks.endpoints.folder import Folder
@@ -51,29 +52,38 @@ def _folder(place: Path) -> Iterator[Shore]:
 
 
 @contextmanager
-def _openssh(place: Path) -> Iterator[Shore]:
-    with openssh_server(place) as server:
+def _openssh(place: Path, *lines: str, engine: Literal["pipelined", "stock"] = "pipelined") -> Iterator[Shore]:
+    with openssh_server(place, *lines) as server:
         endpoint = Sftp(
             host=server.host,
             port=server.port,
             username=server.username,
             private_key=f"file:{server.private_key}",
             host_keys=(server.fingerprint,),
+            engine=engine,
             timeout_seconds=20,
         )
         yield Shore(endpoint, server.root, str(server.root))
 
 
+def _bare_openssh(place: Path) -> AbstractContextManager[Shore]:
+    """With the protocol as it was drafted, and no extension."""
+    return _openssh(place, "Subsystem sftp internal-sftp -P limits,posix-rename,statvfs,fstatvfs,hardlink,fsync,lsetstat")
+
+
 @contextmanager
-def _sandbox(place: Path) -> Iterator[Shore]:
+def _sandbox(
+    place: Path, faults: Mapping[str, float] | None = None, engine: Literal["pipelined", "stock"] = "pipelined"
+) -> Iterator[Shore]:
     os.environ["CONFORMANCE_SFTP_PASSWORD"] = "not a secret"
-    with SftpSandbox(place, users={"partner": "not a secret"}) as server:
+    with SftpSandbox(place, users={"partner": "not a secret"}, faults=dict(faults or {})) as server:
         endpoint = Sftp(
             host=server.host,
             port=server.port,
             username="partner",
             password="env:CONFORMANCE_SFTP_PASSWORD",
             host_keys=(server.fingerprint,),
+            engine=engine,
             timeout_seconds=20,
         )
         yield Shore(endpoint, server.root, "/", server)
@@ -128,6 +138,10 @@ _SFTP = {
     )
 }
 
+_IN_PROCESS = {"a_long_listing_takes_little_memory": "the sandbox runs in this process and builds its whole listing there"}
+_AWKWARD = {"short-reads": 20_000, "reorder": 1, "max-handles": 3, "no-posix-rename": 1}
+_STINGY_LIAR = {"max-handles": 1, "lying-extensions": 1}
+
 ENROLLED: Mapping[str, Enrolment] = {
     "folder": Enrolment(Folder, _folder),
     "ftp on pyftpdlib": Enrolment(
@@ -150,12 +164,19 @@ ENROLLED: Mapping[str, Enrolment] = {
         Ftps, _ftp(proftpd_server), tolerated=_LOST_LINKS | _PIPES, unspeakable=_LINE_BREAKS, crowd=10_000
     ),
     "sftp on OpenSSH": Enrolment(Sftp, _openssh, tolerated=_SFTP, crowd=100_000),
-    "sftp on the sandbox": Enrolment(
+    "sftp on OpenSSH without extensions": Enrolment(Sftp, _bare_openssh, tolerated=_SFTP, crowd=10_000),
+    "stock sftp on OpenSSH": Enrolment(Sftp, partial(_openssh, engine="stock"), tolerated=_SFTP, crowd=10_000),
+    "sftp on the sandbox": Enrolment(Sftp, _sandbox, tolerated=_SFTP | _IN_PROCESS),
+    "sftp on the sandbox, awkward": Enrolment(
+        Sftp, partial(_sandbox, faults=_AWKWARD), tolerated=_SFTP | _IN_PROCESS, crowd=10_000
+    ),
+    "sftp on the sandbox, stingy liar": Enrolment(
+        Sftp, partial(_sandbox, faults=_STINGY_LIAR), tolerated=_SFTP | _IN_PROCESS, crowd=10_000
+    ),
+    "stock sftp on the sandbox, awkward": Enrolment(
         Sftp,
-        _sandbox,
-        tolerated={
-            **_SFTP,
-            "a_long_listing_takes_little_memory": "the sandbox runs in this process and builds its whole listing there",
-        },
+        partial(_sandbox, faults=_AWKWARD | {"forgets-waiting": 1}, engine="stock"),
+        tolerated=_SFTP | _IN_PROCESS,
+        crowd=10_000,
     ),
 }

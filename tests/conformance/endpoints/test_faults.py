@@ -20,18 +20,19 @@ from tests.sandbox.partner import ODD_NAMES
 from tests.sandbox.sftp import SftpSandbox
 
 
-@pytest.fixture(params=ROGUES)
+@pytest.fixture(params=[*ROGUES, "stock sftp"])
 def sandbox(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[SftpSandbox | FtpSandbox]:
     monkeypatch.setenv("PARTNER_PASSWORD", PASSWORD)
-    with ROGUES[request.param](tmp_path) as server:
+    with ROGUES[request.param.removeprefix("stock ")](tmp_path) as server:
         yield server
 
 
 @pytest.fixture
-def ground(sandbox: SftpSandbox | FtpSandbox, tmp_path: Path) -> Ground:
-    return ground_at(sandbox, tmp_path / "spool")
+def ground(request: pytest.FixtureRequest, sandbox: SftpSandbox | FtpSandbox, tmp_path: Path) -> Ground:
+    stock = {"engine": "stock"} if request.node.callspec.params["sandbox"] == "stock sftp" else {}
+    return ground_at(sandbox, tmp_path / "spool", **stock)
 
 
 @pytest.mark.parametrize("faults", [ftp.FAULTS, sftp.FAULTS], ids=["ftp", "sftp"])

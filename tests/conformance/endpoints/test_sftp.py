@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,26 @@ from typing import Any
 import paramiko
 import pytest
 
-from blocks.endpoints.sftp import Sftp, SftpSession, host_fingerprint
-from blocks.endpoints.sftp_engine import Routine, Work, lstat
+from blocks.endpoints.base import EndpointSession
+from blocks.endpoints.sftp import Sftp, SftpSession
+from blocks.endpoints.sftp_engine import Engine, Routine, Wire, Work, lstat
+from blocks.endpoints.sftp_stock import Stock
+from blocks.endpoints.ssh import host_fingerprint
 from blocks.errors import (
     ConfigurationError,
     EndpointBusy,
-    EndpointError,
     EndpointUnreachable,
-    EndpointUnsuitable,
     HostKeyChanged,
     LoginRefused,
 )
 from blocks.spool import Spool
-from blocks.values import Placed
+from blocks.values import Exists, Placed
 from tests.conformance.endpoints.checks import LONG_AGO, MIB, Ground, Meddled
 from tests.conformance.endpoints.rogues import PASSWORD, USERS, endpoint, ground_at
 from tests.sandbox.sftp import SftpSandbox
-from tests.servers import free_port, need
+from tests.servers import free_port
 from tests.servers.listener import Listener
-from tests.servers.openssh import OpenSsh, openssh_server
+from tests.servers.openssh import OpenSsh
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_the_fingerprint_for_trust_is_the_one_ssh_keygen_shows(openssh: OpenSsh)
 
 
 def test_without_a_pin_nothing_connects_and_the_message_says_what_to_run(sandbox: SftpSandbox) -> None:
-    with pytest.raises(ConfigurationError, match=f"countersign endpoint trust 127.0.0.1:{sandbox.port}"):
+    with pytest.raises(ConfigurationError, match=f"countersign endpoint trust PARTNER ENDPOINT.*127.0.0.1:{sandbox.port}"):
         endpoint(sandbox, host_keys=()).session()
 
 
@@ -107,24 +108,6 @@ def test_credentials_that_are_not_there_name_the_reference(sandbox: SftpSandbox)
         endpoint(sandbox, password=None).session()
 
 
-@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
-def test_private_keys_with_a_passphrase(
-    kind: str, sandbox: SftpSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key = tmp_path / "login"
-    keygen = need("ssh-keygen", "openssh-client")
-    subprocess.run([keygen, "-q", "-t", kind, "-N", "open sesame", "-f", str(key)], check=True)
-    sandbox.public_keys["partner"] = key.with_suffix(".pub").read_text()
-    monkeypatch.setenv("PASSPHRASE", "open sesame")
-    reference = f"file:{key}"
-    endpoint(sandbox, password=None, private_key=reference, passphrase="env:PASSPHRASE").session().close()
-    with pytest.raises(ConfigurationError, match="passphrase"):
-        endpoint(sandbox, password=None, private_key=reference).session()
-    monkeypatch.setenv("PASSPHRASE", "wrong")
-    with pytest.raises(ConfigurationError, match="passphrase"):
-        endpoint(sandbox, password=None, private_key=reference, passphrase="env:PASSPHRASE").session()
-
-
 # --------------------------------------------------------------------------------------------- servers we cannot use
 
 
@@ -136,42 +119,6 @@ def test_nobody_listens() -> None:
 def test_a_host_that_does_not_exist(sandbox: SftpSandbox) -> None:
     with pytest.raises(EndpointUnreachable, match="not known"):
         endpoint(sandbox, host="nowhere.invalid").session()
-
-
-@pytest.mark.parametrize(
-    ("line", "lacks"),
-    [
-        pytest.param(
-            "KexAlgorithms diffie-hellman-group1-sha1,diffie-hellman-group14-sha1", "key exchange", id="SHA-1 key exchange"
-        ),
-        pytest.param("HostKeyAlgorithms ssh-rsa", "host key", id="ssh-rsa host key"),
-        pytest.param("Ciphers chacha20-poly1305@openssh.com", "cipher", id="only chacha20"),
-    ],
-)
-def test_a_server_with_outdated_algorithms_only_is_told_what_it_lacks(line: str, lacks: str, tmp_path: Path) -> None:
-    rsa = tmp_path / "rsa"
-    subprocess.run([need("ssh-keygen", "openssh-client"), "-q", "-t", "rsa", "-N", "", "-f", str(rsa)], check=True)
-    with (
-        openssh_server(tmp_path / "server", line, f"HostKey {rsa}") as server,
-        pytest.raises(EndpointUnsuitable, match=f"no {lacks} algorithm") as caught,
-    ):
-        host_fingerprint(server.host, server.port, 5)
-    assert not caught.value.worth_retrying
-
-
-def test_a_server_without_sftp(tmp_path: Path) -> None:
-    with (
-        openssh_server(tmp_path / "server", "Subsystem sftp /nonexistent") as server,
-        pytest.raises(EndpointError, match=r"lost|no SFTP"),
-    ):
-        Sftp(
-            host=server.host,
-            port=server.port,
-            username=server.username,
-            private_key=f"file:{server.private_key}",
-            host_keys=(server.fingerprint,),
-            timeout_seconds=5,
-        ).session()
 
 
 def test_a_server_that_says_nothing_ends_in_time() -> None:
@@ -289,8 +236,9 @@ class Pipe:
                 target.shutdown(socket.SHUT_WR)
 
 
+@pytest.mark.parametrize("jumps", [False, True], ids=["straight", "behind a jump host"])
 def test_a_line_that_takes_nothing_more_ends_an_upload_in_time(
-    openssh: OpenSsh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    jumps: bool, openssh: OpenSsh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = socket.create_connection
 
@@ -301,7 +249,7 @@ def test_a_line_that_takes_nothing_more_ends_an_upload_in_time(
 
     monkeypatch.setattr(socket, "create_connection", connect_with_little_room)
     spool = Spool(tmp_path / "spool", floor_bytes=0)
-    place = openssh.root / "dead-line"
+    place = openssh.root / f"dead-line-{jumps}"
     place.mkdir()
     with Pipe(openssh.port, 2 * MIB) as pipe:
         agreed = Sftp(
@@ -310,14 +258,17 @@ def test_a_line_that_takes_nothing_more_ends_an_upload_in_time(
             username=openssh.username,
             private_key=f"file:{openssh.private_key}",
             host_keys=(openssh.fingerprint,),
-            timeout_seconds=2,
+            timeout_seconds=3,
         )
+        if jumps:
+            way = {name: getattr(agreed, name) for name in ("host", "username", "private_key", "host_keys")}
+            agreed = Sftp.model_validate(agreed.model_dump() | {"jump": [way | {"port": openssh.port}]})
         ground = Ground(agreed, str(place), place, spool)
         outgoing = [ground.outgoing(b"big", os.urandom(24 * MIB))]
         began = time.monotonic()
         with pytest.raises(EndpointUnreachable):
             ground.put(outgoing)
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 30
     assert b"big" not in ground.names()
 
 
@@ -350,6 +301,73 @@ def test_awkward_but_lawful_servers_cost_nothing_but_time(
     placed = ground.put(ground.outgoing(name, data) for name, data in content.items())
     assert all(isinstance(answer, Placed) for answer in placed.values())
     assert {path.name.encode(): path.read_bytes() for path in ground.place.iterdir()} == content
+
+
+def wire_of(session: EndpointSession) -> type[Wire]:
+    assert isinstance(session, SftpSession)
+    return type(session._wire())
+
+
+def test_a_server_that_loses_waiting_requests_is_asked_one_at_a_time(sandbox: SftpSandbox, ground: Ground) -> None:
+    content = {f"{number}.csv".encode(): os.urandom(number * 97) for number in range(20)}
+    for name, data in content.items():
+        ground.write(name, data)
+    with ground.endpoint.session() as session:
+        assert wire_of(session) is Engine
+        assert session.personality.one_by_one is None
+    sandbox.faults["forgets-waiting"] = 1
+    with endpoint(sandbox, timeout_seconds=2).session() as session:
+        assert wire_of(session) is Stock
+        assert session.personality.one_by_one
+    agreed = endpoint(sandbox, timeout_seconds=60)
+    began = time.monotonic()
+    with agreed.session() as session:
+        assert time.monotonic() - began < 10, "it was tried once more what this server cannot bear"
+        assert wire_of(session) is Stock
+    answers = replace(ground, endpoint=agreed).fetch(ground.look().values())
+    assert {name: ground.holds(answer) for name, answer in answers.items()} == content
+    with pytest.raises(EndpointUnreachable, match="no answer"):
+        endpoint(sandbox, engine="pipelined", timeout_seconds=2).session()
+
+
+def test_a_server_that_gets_muddled_is_asked_one_at_a_time_when_it_is_tried_again(sandbox: SftpSandbox, ground: Ground) -> None:
+    content = {f"{number}.csv".encode(): os.urandom(number * 97) for number in range(20)}
+    for name, data in content.items():
+        ground.write(name, data)
+    seen = ground.look()
+    sandbox.faults["muddles-after"] = 10
+    with pytest.raises(EndpointUnreachable, match="which was never sent; it will be tried again") as caught:
+        ground.fetch(seen.values())
+    assert caught.value.worth_retrying
+    answers = ground.fetch(seen.values())
+    assert {name: ground.holds(answer) for name, answer in answers.items()} == content
+    with pytest.raises(EndpointUnreachable, match="never sent"):
+        replace(ground, endpoint=endpoint(sandbox, engine="pipelined")).fetch(seen.values())
+
+
+def test_what_an_earlier_session_found_out_is_not_tried_again(sandbox: SftpSandbox, ground: Ground) -> None:
+    with ground.endpoint.session() as session:
+        assert wire_of(session) is Engine
+        session.recall(replace(session.personality, one_by_one=True))
+        assert wire_of(session) is Stock
+        assert list(session.look(ground.folder)) == []
+    with endpoint(sandbox, engine="pipelined").session() as session:
+        session.recall(replace(session.personality, one_by_one=True))
+        assert wire_of(session) is Engine, "the profile says so"
+
+
+def test_an_extension_that_was_offered_and_is_refused_is_not_used_again(sandbox: SftpSandbox, ground: Ground) -> None:
+    sandbox.faults["lying-extensions"] = 1
+    with ground.endpoint.session() as session:
+        assert session.capabilities.rename_replaces
+        assert session.capabilities.read_bytes <= 256 * 1024
+        for number in range(2):
+            ground.write(b"a.csv", b"theirs")
+            outgoing = [ground.outgoing(b"a.csv", f"ours {number}".encode())]
+            assert [type(answer) for answer in session.put(outgoing, ground.folder, exists=Exists.REPLACE)] == [Placed]
+            assert (ground.place / "a.csv").read_text() == f"ours {number}"
+        assert not session.capabilities.rename_replaces
+    assert ground.names() == {b"a.csv"}
 
 
 def test_a_dropped_download_goes_on_where_it_broke(sandbox: SftpSandbox, ground: Ground) -> None:
@@ -416,7 +434,7 @@ def open_below(place: Path) -> list[str]:
 def test_outcomes_that_were_known_are_told_before_an_error(sandbox: SftpSandbox, ground: Ground) -> None:
     with ground.endpoint.session() as session:
         assert isinstance(session, SftpSession)
-        wire = session._engine()
+        wire = session._wire()
 
         def asks(number: int) -> Routine[int]:
             yield [lstat(b"/")]

@@ -1,0 +1,177 @@
+"""The same routines over paramiko's own ``SFTPClient``, one request at a time: for servers that cannot have several waiting.
+
+Files are opened, read and written by paramiko (``SFTPFile``), 32 KiB in each request, never ahead: its prefetch knows no bound.
+Slower than ``sftp_engine`` by far, by one round trip for each request. Everything above the wire is shared.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from typing import Any
+
+import paramiko
+from paramiko.file import BufferedFile
+from paramiko.sftp import SFTPError
+
+from blocks.endpoints import sftp_engine as wire
+from blocks.endpoints.sftp_engine import Answer, Crowded, Request, Routine, Status, T, Wire, Work
+from blocks.errors import EndpointError
+from blocks.values import shown
+
+
+class Stock(Wire):
+    """One request at a time."""
+
+    def __init__(self, channel: paramiko.Channel, transport: paramiko.Transport, address: str, timeout_seconds: float) -> None:
+        super().__init__(channel, transport, address, timeout_seconds)
+        channel.settimeout(timeout_seconds)
+        self._files: dict[bytes, paramiko.SFTPFile] = {}
+        self._client: _Client = self._asked(lambda: _Client(channel, address))
+        self.extensions = self._client.extensions
+
+    def run(self, works: Iterable[Work[T]]) -> Generator[T, None, None]:
+        for work in works:
+            routine = work.begin()
+            try:
+                yield self._finished(routine)
+            except Crowded as crowded:
+                yield crowded.otherwise
+            finally:
+                routine.close()
+
+    def ask(self, request: Request) -> Answer:
+        answer: Answer = self._asked(lambda: self._answer(request))
+        return answer
+
+    def _later(self, request: Request) -> Callable[[], Answer]:
+        return lambda: self.ask(request)
+
+    def _send_only(self, request: Request) -> None:
+        with suppress(EndpointError):
+            self.ask(request)  # answered before the next one is sent
+
+    def _finished(self, routine: Routine[T]) -> T:
+        """A routine's outcome. Each of its requests is sent when its answer is wanted."""
+        waiting: deque[Request] = deque()
+        whole = False
+        try:
+            waiting.extend(next(routine))
+            while True:
+                waiting.extend(routine.send(self.ask(waiting.popleft())))
+        except StopIteration as stop:
+            for request in waiting:
+                self.ask(request)
+            whole = True
+            outcome: T = stop.value
+            return outcome
+        except Crowded:
+            whole = True
+            raise
+        finally:
+            self.usable = self.usable and whole  # files may be open that nobody would close
+
+    def _answer(self, request: Request) -> Answer:
+        body = memoryview(request.body)
+        if request.kind == wire.OPEN:
+            path, position = wire.take_string(body, 0)
+            (flags,) = struct.unpack_from(">I", body, position)
+            return self._open(bytes(path), "r" if flags == 1 else "wx")
+        if request.kind in (wire.READ, wire.WRITE):
+            handle, position = wire.take_string(body, 0)
+            (offset,) = struct.unpack_from(">Q", body, position)
+            file = self._files[bytes(handle)]
+            file.seek(offset)
+            if request.kind == wire.READ:
+                return file.read(*struct.unpack_from(">I", body, position + 8))
+            file.write(bytes(wire.take_string(body, position + 8)[0]))
+            return Status(wire.OK, "")
+        if request.kind == wire.CLOSE and (closed := self._files.pop(bytes(body[4:]), None)) is not None:
+            # SFTPFile.close() keeps silent about a server that tells only now that it could not keep the bytes: paramiko is
+            # told that the file is closed, and the server is asked below.
+            BufferedFile.close(closed)
+        told: Answer = self._client.told(request)
+        return told
+
+    def _open(self, path: bytes, mode: str) -> bytes:
+        file: Any = self._client.open(path, mode, 0)
+        handle: bytes = file.handle
+        self._files[handle] = file
+        return handle
+
+    def _asked(self, act: Callable[[], Any]) -> Any:
+        """The one place where what paramiko raises becomes an answer, or an error of ours."""
+        try:
+            return act()
+        except _Told as told:
+            return told.status
+        except EndpointError:
+            raise
+        except EOFError:
+            return Status(wire.EOF, "")
+        except TimeoutError as error:
+            raise self._stalled() from error
+        except (OSError, paramiko.SSHException) as error:
+            raise self._lost() from error
+        except (SFTPError, struct.error, IndexError) as error:
+            raise self.muddled("the server sent an answer that cannot be read") from error
+
+
+class _Told(Exception):
+    """A request that was answered by a status other than OK."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class _Raw(paramiko.SFTPAttributes):
+    """The body of a request as it is: paramiko lets attributes pack themselves."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.body = body
+
+    def _pack(self, message: paramiko.Message) -> None:
+        message.add_bytes(self.body)
+
+
+_SftpClient: Any = paramiko.SFTPClient  # the types that there are for it leave out what it offers to its subclasses
+
+
+class _Client(_SftpClient):  # type: ignore[misc]
+    """paramiko's client, except that it keeps names as bytes, the numbers of statuses, and what the server greets us with."""
+
+    def __init__(self, channel: paramiko.Channel, address: str) -> None:
+        self._address = address
+        self.extensions: dict[bytes, bytes] = {}
+        super().__init__(channel)
+
+    def told(self, request: Request) -> Answer:
+        kind, message = self._request(request.kind, _Raw(request.body))
+        return wire.parse(memoryview(bytes([kind]) + message.asbytes()))
+
+    def _send_version(self) -> int:
+        greeting = paramiko.Message()
+        greeting.add_int(3)
+        self._send_packet(wire.INIT, greeting)
+        kind, data = self._read_packet()
+        if kind != wire.VERSION:
+            raise SFTPError("another packet than VERSION")
+        self.extensions = wire.greeting(data, self._address)
+        return 3
+
+    def _write_all(self, out: bytes) -> None:
+        try:
+            super()._write_all(out)
+        except EOFError as error:  # which would be taken for the end of a file
+            raise OSError("the channel was closed") from error
+
+    def _convert_status(self, message: paramiko.Message) -> None:
+        code = message.get_int()
+        if code == wire.EOF:
+            raise EOFError
+        if code != wire.OK:
+            raise _Told(Status(code, shown(message.get_binary()[:500])))
