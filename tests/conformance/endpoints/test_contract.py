@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import pkgutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +16,12 @@ from hypothesis import strategies as st
 
 import blocks.endpoints
 from blocks.endpoints.base import Endpoint, EndpointSession, legal
-from blocks.endpoints.folder import Folder, FolderSession
+from blocks.endpoints.folder import Folder
 from blocks.errors import EndpointError
-from blocks.spool import Batch
-from blocks.values import Exists, Fetched, Missed, Move, Outcome, Outgoing, Placed, Proof, RemoteFile
+from blocks.values import Move, Outcome, Placed
+from tests.conformance.endpoints.broken import BREAKAGES, Overwriting, broken
 from tests.conformance.endpoints.checks import CHECKS, Ground
-from tests.conformance.endpoints.conftest import Shores, ground_on
+from tests.conformance.endpoints.conftest import ground_on
 from tests.conformance.endpoints.enrolment import ENROLLED, Shore
 
 # --------------------------------------------------------------------------------------------- the suite
@@ -69,7 +67,8 @@ def test_every_back_end_is_enrolled() -> None:
 
 
 def test_a_back_end_that_is_not_enrolled_is_noticed() -> None:
-    assert left_out([*back_ends(), Overwriting]) == {"Overwriting"}
+    broken_one = type(broken(Folder(root=Path("/")), Overwriting))
+    assert left_out([*back_ends(), broken_one]) == {"OverwritingFolder"}
 
 
 def test_every_field_tells_an_operator_what_it_is_for() -> None:
@@ -87,108 +86,22 @@ def test_a_typo_in_a_profile_is_loud(kind: type[Endpoint]) -> None:
 # --------------------------------------------------------------------------------------------- broken on purpose
 
 
-class _BrokenSession(FolderSession):
-    def __init__(self, endpoint: Folder) -> None:
-        super().__init__(endpoint)
-        self.root = endpoint.root
-
-    def path(self, folder: str, name: bytes) -> Path:
-        return self.root / folder.lstrip("/") / os.fsdecode(name)
-
-
-class _OverwritingSession(_BrokenSession):
-    def put(self, files: Iterable[Outgoing], folder: str, *, exists: Exists = Exists.REFUSE) -> Iterator[Placed | Missed]:
-        return super().put(list(files), folder, exists=Exists.REPLACE)
-
-
-class _DirectSession(_BrokenSession):
-    def put(self, files: Iterable[Outgoing], folder: str, *, exists: Exists = Exists.REFUSE) -> Iterator[Placed | Missed]:
-        for file in files:
-            with self.path(folder, file.name).open("wb") as target, file.source.open("rb") as source:
-                while data := source.read(64 * 1024):
-                    target.write(data)
-                    target.flush()
-            yield Placed(RemoteFile(folder, file.name, file.size, None), file.digest, Proof.SIZE_ONLY)
-
-
-class _TrustingSession(_BrokenSession):
-    def fetch(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
-        for file in files:
-            sink = into.open()
-            with suppress(OSError), self.path(file.folder, file.name).open("rb") as source:
-                while data := source.read(1024 * 1024):
-                    sink.write(data)
-            done = sink.finish()
-            yield Fetched(file, done.digest, done.size)
-
-
-class _LossySession(_BrokenSession):
-    def look(self, folder: str) -> Iterator[RemoteFile]:
-        for file in super().look(folder):
-            name = file.name.decode(errors="replace").encode()
-            yield RemoteFile(folder, name, file.size, file.modified, file.kind)
-
-
-class _HoardingSession(_BrokenSession):
-    def look(self, folder: str) -> Iterator[RemoteFile]:
-        yield from list(super().look(folder))
-
-
-class Overwriting(Folder):
-    _block_type_slug = "broken-overwriting"
-
-    def session(self) -> EndpointSession:
-        return _OverwritingSession(self)
-
-
-class Direct(Folder):
-    _block_type_slug = "broken-direct"
-
-    def session(self) -> EndpointSession:
-        return _DirectSession(self)
-
-
-class Trusting(Folder):
-    _block_type_slug = "broken-trusting"
-
-    def session(self) -> EndpointSession:
-        return _TrustingSession(self)
-
-
-class Lossy(Folder):
-    _block_type_slug = "broken-lossy"
-
-    def session(self) -> EndpointSession:
-        return _LossySession(self)
-
-
-class Hoarding(Folder):
-    _block_type_slug = "broken-hoarding"
-
-    def session(self) -> EndpointSession:
-        return _HoardingSession(self)
-
-
 @pytest.mark.parametrize(
-    ("broken", "promise"),
+    ("enrolled", "breakage"),
     [
-        (Hoarding, "a_long_listing_takes_little_memory"),
-        (Overwriting, "a_name_taken_during_the_upload_is_not_overwritten"),
-        (Overwriting, "a_taken_name_is_never_overwritten_unless_agreed"),
-        (Direct, "a_reader_never_sees_half_a_file"),
-        (Direct, "a_source_that_is_not_what_its_digest_says_is_not_placed"),
-        (Trusting, "vanished_and_changed_files_are_outcomes_beside_the_others"),
-        (Trusting, "a_file_that_grows_while_it_is_read_is_changed"),
-        (Trusting, "a_file_that_becomes_a_link_while_it_is_read_is_not_taken"),
-        (Trusting, "a_broken_fetch_goes_on_where_it_stopped"),
-        (Lossy, "names_are_listed_byte_for_byte"),
+        pytest.param(enrolled, breakage, id=f"{breakage.__name__} {enrolled}, caught by {promise}")
+        for enrolled in ("folder", "sftp on the sandbox", "ftp on the sandbox")
+        for breakage, promise in BREAKAGES.items()
+        if promise not in ENROLLED[enrolled].tolerated
     ],
 )
-def test_the_suite_notices_a_broken_endpoint(broken: type[Folder], promise: str, shores: Shores, tmp_path: Path) -> None:
-    good = shores["folder"]
-    CHECKS[promise](ground_on(good, tmp_path / "good"))
-    with pytest.raises(AssertionError):
-        CHECKS[promise](ground_on(replace(good, endpoint=broken(root=good.root)), tmp_path / "bad"))
+def test_the_suite_notices_a_broken_endpoint(enrolled: str, breakage: type[EndpointSession], ground: Ground) -> None:
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        CHECKS[BREAKAGES[breakage]](replace(ground, endpoint=broken(ground.endpoint, breakage)))
+
+
+def test_every_way_to_break_is_caught_by_a_check_there_is() -> None:
+    assert set(BREAKAGES.values()) <= set(CHECKS)
 
 
 # --------------------------------------------------------------------------------------------- any name at all
