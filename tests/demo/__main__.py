@@ -49,7 +49,7 @@ def alone(state: Path) -> Iterator[None]:
 
 def play(state: Path, check: bool, screenshots: Path | None) -> int:
     console.print(
-        "Starting the partner's server, Extended ECM (stand-ins), Prefect, a worker and the sender; about half a minute ...\n"
+        "Starting the partner's servers, Extended ECM (stand-ins), Prefect, a worker and the sender; about half a minute ...\n"
         "(Here the sender runs as the worker's own user. In production it has one of its own, so that workers cannot read its secrets.)",
         soft_wrap=True,
     )
@@ -136,13 +136,14 @@ def tell(here: Stage, samples: list[Sample]) -> None:
 def invite(here: Stage) -> None:
     from tests.demo.releasing import ORDER
 
-    ecm, sftp = here.services["extended-ecm"], here.services["sftp"]
+    ecm, sftp, ftps = (here.services[name] for name in ("extended-ecm", "sftp", "ftps"))
     home = f"COUNTERSIGN_HOME={here.state / 'home'} COUNTERSIGN_PROFILES={here.state / 'profiles'}"
     console.print(
         f"Look at:\n"
         f"  Prefect         {here.prefect_url}/runs                (runs, their states and tables of files)\n"
-        f"  the partner     {sftp['url']}  user {sftp['user']}, password {sftp['password']}\n"
-        f"                  what we delivered: user {sftp['delivery_user']}, password {sftp['delivery_password']}\n"
+        f"  the partner     {sftp['url']}  user {sftp['user']}, password {sftp['password']}   (what it has for us)\n"
+        f"                  {ftps['url']}  user {ftps['delivery_user']}, password {ftps['delivery_password']}   (what is for it)\n"
+        f"                  {here.catalogue}   (the same, as a folder: your release appears there)\n"
         f"  Extended ECM    {ecm['url']}  user {ecm['user']}, password {ecm['password']} (the REST interface of a stand-in)\n"
         f"  ledger          {home} {Path(sys.executable).parent}/countersign ledger search --partner acme\n"
         f"  quarantine      {home} {Path(sys.executable).parent}/countersign quarantine list\n"

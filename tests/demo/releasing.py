@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ftplib
 import hashlib
 import json
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,6 +17,8 @@ import httpx
 import pyotp
 from rich.console import Console
 
+from blocks.endpoints.ftp import Ftps
+from blocks.endpoints.sftp import Sftp
 from blocks.errors import EndpointError
 from blocks.ledger import Recorded
 from blocks.outbound import Package
@@ -44,9 +49,8 @@ def sign_off(here: Stage, console: Console) -> None:
                 console.print(line, soft_wrap=True)
             if "closed" in _kinds(entries) and _once(f"closed {entries[0].journey}", told):
                 here.countersign("signoff", "show", str(entries[0].body["order"]))
-                console.print(
-                    f"\nAt the partner: {', '.join(sorted(path.name for path in here.catalogue.iterdir())) or 'nothing'}\n"
-                )
+                there = sorted(path.name for path in here.catalogue.iterdir())
+                console.print(f"\nAt the partner, in {here.catalogue}:\n  {', '.join(there) or 'nothing'}\n", soft_wrap=True)
         if waiting and step != _step():
             step = _step()
             codes = ", ".join(f"{id}: {pyotp.TOTP(seed).now()}" for id, seed in sorted(here.seeds.items()))
@@ -66,7 +70,7 @@ def _news(here: Stage, entries: list[Recorded], told: set[str]) -> Iterator[str]
     others = ", ".join(id for id in sorted(here.seeds) if id != entries[0].body["requester"])
     yield (
         f"\nNothing leaves until you have signed. Open   {here.prefect_url}/runs/flow-run/{asked.body['run']}\n"
-        f"Press Resume, read what would go where, and fill in:\n"
+        f"Press Resume, read what would go where, and fill in (lists open at the two small arrows at their right end):\n"
         f"  decision   approve\n"
         f"  approver   who you are: {others} (not whoever asked)\n"
         f"  meaning    release\n"
@@ -165,12 +169,14 @@ def _faults(here: Stage, samples: list[Sample], api: httpx.Client) -> Iterator[s
 
 
 def _exposed(here: Stage) -> Iterator[str]:
-    """Only the sender may hold what opens the partner's folder for deliveries."""
+    """Only the sender may hold what opens the partner's folder for deliveries, and no worker's account may get in there."""
     holders = {name for name, pid in here.processes.items() if DELIVERY_PASSWORD.encode() in _environment(pid)}
     if holders != {"sender"}:
         yield f"the credential for deliveries is in the environment of {', '.join(sorted(holders)) or 'nobody'}, not of the sender alone"
-    profile = load_partner("acme", settings().profiles)
-    with profile.endpoints["drop"].session() as session:
+    endpoints = load_partner("acme", settings().profiles).endpoints
+    drop, deliveries = endpoints["drop"], endpoints["deliveries"]
+    assert isinstance(drop, Sftp) and isinstance(deliveries, Ftps)
+    with deliveries.model_copy(update={"username": drop.username, "password": drop.password}).session() as session:
         try:
             there = list(session.look("/in/catalogue"))
         except EndpointError:
@@ -216,15 +222,37 @@ def _until(api: httpx.Client, run: str, types: set[str], seconds: float) -> dict
 
 
 def _received(here: Stage) -> dict[str, str]:
-    """What stands at the partner: name -> SHA-256."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in here.catalogue.iterdir()}
+    """What the partner gets from its own server with a client that is not ours: name -> SHA-256."""
+    place, received = here.services["ftps"], {}
+    context = ssl.create_default_context(cafile=place["ca_file"])
+    with _PartnersClient(context=context, encoding="utf-8", timeout=30) as client:
+        client.connect(place["host"], place["port"])
+        client.login(place["delivery_user"], place["delivery_password"])
+        client.prot_p()
+        for name in client.nlst("/in/catalogue"):
+            digest = hashlib.sha256()
+            client.retrbinary(f"RETR /in/catalogue/{name}", digest.update)
+            received[name] = digest.hexdigest()
+    return received
+
+
+class _PartnersClient(ftplib.FTP_TLS):
+    """Python's own client, which must be taught that servers want the TLS session of the control connection again."""
+
+    def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
+        data, size = ftplib.FTP.ntransfercmd(self, cmd, rest)
+        assert isinstance(self.sock, ssl.SSLSocket)
+        return self.context.wrap_socket(data, server_hostname=self.host, session=self.sock.session), size
 
 
 def _misplaced(here: Stage, samples: list[Sample]) -> Iterator[str]:
     wanted = {s.name.decode(): s.digest for s in samples if (s.stream, s.outcome) == ("price-lists", "filed")}
     there = _received(here)
     manifest = here.catalogue / f"{ORDER}.json"
-    if set(there) != {*wanted, f"{ORDER}.json", f"{ORDER}.done"}:
+    on_disk = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in here.catalogue.iterdir()}
+    if there != on_disk:
+        yield f"the partner's server gives {', '.join(sorted(there))}, and its folder holds {', '.join(sorted(on_disk))}"
+    elif set(there) != {*wanted, f"{ORDER}.json", f"{ORDER}.done"}:
         yield f"at the partner are {', '.join(sorted(there))}"
     elif any(there[name] != digest for name, digest in wanted.items()):
         yield "the partner holds other bytes than it once sent us"

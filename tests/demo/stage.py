@@ -41,12 +41,12 @@ class Stage:
 
     @property
     def catalogue(self) -> Path:
-        """Where the partner finds what we release."""
-        return self.drop / "in/catalogue"
+        """Where the partner finds what we release: the folder behind its FTPS server."""
+        return Path(self.services["ftps"]["root"]) / "in/catalogue"
 
     @property
     def drop(self) -> Path:
-        """The partner's folder, as the partner's own programs see it."""
+        """The folder behind the partner's SFTP server, as the partner's own programs see it."""
         return Path(self.services["sftp"]["root"])
 
     def countersign(self, *arguments: str, check: bool = True, quiet: bool = False) -> subprocess.CompletedProcess[str]:
@@ -79,7 +79,7 @@ def stage(state: Path) -> Iterator[Stage]:
         ours.seeds.update(enrol(state))
         sender = [sys.executable, "-m", "deployments.cli", "sender"]
         # The sender alone is given what opens the partner's door from our side.
-        delivering = {**environment, DELIVERY_PASSWORD: services["sftp"]["delivery_password"]}
+        delivering = {**environment, DELIVERY_PASSWORD: services["ftps"]["delivery_password"]}
         sending = running.enter_context(process("sender", sender, delivering, state / "sender.log"))
         ours.processes["sender"] = sending.pid
         server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -122,15 +122,20 @@ def environment_for(state: Path, services: Mapping[str, Mapping[str, str]], url:
 
 
 def write_profiles(folder: Path, services: Mapping[str, Mapping[str, str]]) -> None:
-    """The committed example files, with this sandbox's addresses and pin in place of the usual ones."""
+    """The committed example files, with this sandbox's addresses and pins in place of the usual ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    sftp, ecm = services["sftp"], services["extended-ecm"]
-    port = re.search(r":(\d+)", sftp["url"].partition("://")[2])
-    assert port is not None
+    sftp, ftps, ecm = services["sftp"], services["ftps"], services["extended-ecm"]
     acme = (ROOT / "deployments/acme.yaml").read_text(encoding="utf-8")
-    acme = re.sub(r"(?m)^(\s+port:) \d+", rf"\1 {port[1]}", acme)
-    acme = re.sub(r"SHA256:[A-Za-z0-9+/=]+", sftp["host_key"], acme)
-    acme = re.sub(r"(?m)^(\s+quiet:) \S+", r"\1 PT2S", acme)  # a demo need not wait half a minute for quiet
+    ours = (
+        (r"port: 2222", f"port: {sftp['port']}"),
+        (r"SHA256:[A-Za-z0-9+/]{43}", sftp["host_key"]),
+        (r"port: 2121", f"port: {ftps['port']}"),
+        (r"SHA256(:[0-9A-F]{2}){32}", ftps["certificate"]),
+        (r"quiet: PT30S", "quiet: PT2S"),  # a demo need not wait half a minute for quiet
+    )
+    for usual, here in ours:
+        acme, found = re.subn(usual, here, acme)
+        assert found, f"deployments/acme.yaml has no {usual}"
     (folder / "acme.yaml").write_text(acme, encoding="utf-8")
     repositories = (ROOT / "deployments/repositories.yaml").read_text(encoding="utf-8")
     repositories = re.sub(r"(?m)^(\s+url:) \S+", rf"\1 {ecm['url']}", repositories)

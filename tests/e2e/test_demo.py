@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ftplib
 import os
 import re
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import httpx
 import pytest
 
 from tests.demo.stage import environment_for
+from tests.sandbox import sandbox
 from tests.servers import free_port, running
 from tests.servers.prefect import PrefectServer
 
@@ -56,6 +59,25 @@ def test_the_demos_prefect_server_is_on_loopback_and_closed_to_other_origins(tmp
 def test_an_ordinary_server_would_have_answered_the_stranger(prefect_server: PrefectServer) -> None:
     stranger = httpx.get(f"{prefect_server.url}/health", headers={"Origin": "http://evil.example"})
     assert stranger.headers["access-control-allow-origin"] == "*"
+
+
+def test_the_demos_partner_wants_the_control_connections_tls_session_again_and_keeps_accounts_apart(tmp_path: Path) -> None:
+    with sandbox("ftps", data=tmp_path) as services:
+        place = services["ftps"]
+        (Path(place["root"]) / "in").mkdir()
+        context = ssl.create_default_context(cafile=place["ca_file"])
+        with ftplib.FTP_TLS(context=context, timeout=60) as stock:  # which never resumes a session
+            stock.connect(place["host"], place["port"])
+            stock.login(place["delivery_user"], place["delivery_password"])
+            stock.prot_p()
+            with stock.transfercmd("NLST /in"), pytest.raises(ftplib.error_perm, match="522 The TLS session"):
+                stock.voidresp()
+        with ftplib.FTP_TLS(context=context, timeout=60) as stranger:
+            stranger.connect(place["host"], place["port"])
+            stranger.login(place["user"], place["password"])
+            assert stranger.sendcmd("MLST /").startswith("250")
+            with pytest.raises(ftplib.error_perm, match="550"):
+                stranger.sendcmd("MLST /in")
 
 
 def listeners(pid: int, port: int) -> set[str]:

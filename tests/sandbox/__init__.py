@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 SERVICES = ("extended-ecm", "sftp", "ftp", "ftps")
-ALL = ("extended-ecm", "sftp")
+ALL = ("extended-ecm", "sftp", "ftps")
 """What is served when nothing is named: what the demo needs."""
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,9 +33,9 @@ def sandbox(
 ) -> Iterator[dict[str, dict[str, Any]]]:
     """Services (``ALL``, if none is named) while the block runs: name -> what the command said about it.
 
-    Every description has ``service``, ``url``, ``user``, ``password``; the partner's servers also ``host``, ``port`` and
-    ``root``; ftps ``certificate`` (its fingerprint) and ``ca_file``; sftp ``host_key`` (its fingerprint)
-    and a second account, ``delivery_user`` and ``delivery_password``, which alone may use the folder ``in``.
+    Every description has ``service``, ``url``, ``user``, ``password``; the partner's servers also ``host``, ``port``, ``root``
+    and a second account, ``delivery_user`` and ``delivery_password``, which alone may use the folder ``in``;
+    ftps ``certificate`` (its fingerprint) and ``ca_file``; sftp ``host_key`` (its fingerprint).
     Raises ``RuntimeError`` with the end of its log if a service is not ready after ``seconds``.
     """
     wanted = services or ALL

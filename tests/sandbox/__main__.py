@@ -31,7 +31,9 @@ def main() -> None:
 
 @app.command()
 def serve(
-    services: Annotated[list[str], typer.Argument(help="extended-ecm, sftp, ftp, ftps, or all (the first two)")],
+    services: Annotated[
+        list[str], typer.Argument(help="extended-ecm, sftp, ftp, ftps, or all (what the demo needs: all but ftp)")
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="First port; each further service takes the next one; 0 chooses free ones")] = 0,
     base_path: Annotated[str, typer.Option(help="Where Extended ECM is mounted")] = "/cs/cs",
@@ -58,6 +60,10 @@ def serve(
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(SERVICES)}, all")
     faults = dict(item.partition("=")[::2] for item in fault or [])
+    known = {name: faults_of(name) for name in wanted}
+    if strange := faults.keys() - set().union(*known.values()):
+        raise typer.BadParameter(f"{', '.join(sorted(strange))}: choose from {', '.join(sorted(set().union(*known.values())))}")
+    accounts = (user, password), (delivery_user, delivery_password)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
@@ -65,13 +71,14 @@ def serve(
     try:
         for position, name in enumerate(wanted):
             its_port = port + position if port else 0
+            its_faults = {fault: value for fault, value in faults.items() if fault in known[name]}
             if name == "extended-ecm":
                 seed = json.loads(config.read_text("utf-8")) if config else None
-                started, line = extended_ecm(data / "extended-ecm", host, its_port, base_path, seed, faults)
+                started, line = extended_ecm(data / "extended-ecm", host, its_port, base_path, seed, its_faults)
             elif name in ("ftp", "ftps"):
-                started, line = ftp(name, data / name, host, its_port, user, password, faults)
+                started, line = ftp(name, data / name, host, its_port, *accounts, its_faults)
             else:
-                started, line = sftp(data / "sftp", host, its_port, (user, password), (delivery_user, delivery_password))
+                started, line = sftp(data / "sftp", host, its_port, *accounts, its_faults)
             running.append(started)
             print(json.dumps(line), flush=True)
         if until_stdin_closes:
@@ -81,6 +88,19 @@ def serve(
     finally:
         for service in reversed(running):
             service.stop()
+
+
+def faults_of(service: str) -> frozenset[str]:
+    """The names of the faults that a service knows."""
+    if service == "extended-ecm":
+        from tests.sandbox.ecm_wire import Faults
+
+        return frozenset((*Faults.COUNTED, *Faults.LASTING))
+    if service == "sftp":
+        from tests.sandbox.sftp import FAULTS
+    else:
+        from tests.sandbox.ftp import FAULTS
+    return frozenset(FAULTS)
 
 
 def extended_ecm(
@@ -97,7 +117,7 @@ def extended_ecm(
 
 
 def sftp(
-    root: Path, host: str, port: int, ours: tuple[str, str], deliveries: tuple[str, str]
+    root: Path, host: str, port: int, ours: tuple[str, str], deliveries: tuple[str, str], faults: dict[str, str]
 ) -> tuple[Running, dict[str, Any]]:
     """A partner with two accounts: what it has for us is fetched with one, what is for it comes with the other."""
     from tests.sandbox.sftp import SftpSandbox
@@ -110,6 +130,7 @@ def sftp(
         host=host,
         port=port,
         host_key=root.parent / "sftp_host_key",
+        faults={**faults},
     )
     service.start()
     line = {
@@ -128,24 +149,29 @@ def sftp(
 
 
 def ftp(
-    name: str, root: Path, host: str, port: int, user: str, password: str, faults: dict[str, str]
+    name: str, root: Path, host: str, port: int, ours: tuple[str, str], deliveries: tuple[str, str], faults: dict[str, str]
 ) -> tuple[Running, dict[str, Any]]:
-    from tests.sandbox.ftp import FAULTS, FtpSandbox
+    """The same with FTP; with ``ftps`` behind TLS."""
+    from tests.sandbox.ftp import FtpSandbox
 
-    unknown = faults.keys() - FAULTS.keys()
-    if unknown:
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(FAULTS)}")
-    ours: dict[str, str | float] = {**faults}
-    certificates = root.parent / f"{name}-tls"
     service = FtpSandbox(
-        root, users={user: password}, tls=name == "ftps", certificates=certificates, host=host, port=port, faults=ours
+        root,
+        users=dict([ours, deliveries]),
+        reserved={"in": deliveries[0]},
+        tls=name == "ftps",
+        certificates=root.parent / f"{name}-tls",
+        host=host,
+        port=port,
+        faults={**faults},
     )
     service.start()
     line: dict[str, Any] = {
         "service": name,
         "url": service.url,
-        "user": user,
-        "password": password,
+        "user": ours[0],
+        "password": ours[1],
+        "delivery_user": deliveries[0],
+        "delivery_password": deliveries[1],
         "host": host,
         "port": service.port,
         "root": str(root),

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from OpenSSL import SSL
+
 from tests.sandbox.partner import ODD_NAMES, PERSONALITY, PartnerServer, Value
 from tests.servers.certificates import Certificate, make_certificate
 
@@ -56,6 +58,7 @@ FAULTS: Mapping[str, str] = {
     "busy": "let in at most so many connections; the others are told 421",
     "full": "no space left after so many bytes of an upload",
     "deny-write": "nothing may be created",
+    "deny-read": "no file may be fetched",
     "deny-delete": "nothing may be removed",
     "deny-rename": "nothing may be renamed",
     "rename-refuses-existing": "no renaming over an existing name",
@@ -76,7 +79,8 @@ logging.getLogger("pyftpdlib").addHandler(logging.NullHandler())  # without one 
 
 
 class FtpSandbox(PartnerServer):
-    """The server. ``users`` maps names to passwords; ``root`` is all they see. With ``tls`` nothing is said in clear."""
+    """The server. With ``tls`` nothing is said in clear, and each data connection must resume the TLS session of its control
+    connection, as vsftpd and proftpd demand it: so nobody else can take a transfer over."""
 
     known = FAULTS
 
@@ -85,6 +89,7 @@ class FtpSandbox(PartnerServer):
         root: Path,
         *,
         users: Mapping[str, str],
+        reserved: Mapping[str, str] | None = None,
         tls: bool = False,
         implicit: bool = False,
         certificates: Path | None = None,
@@ -93,7 +98,7 @@ class FtpSandbox(PartnerServer):
         port: int = 0,
         faults: MutableMapping[str, Value] | None = None,
     ) -> None:
-        super().__init__(root, users, host, port, faults)
+        super().__init__(root, users, reserved or {}, host, port, faults)
         self.tls, self.implicit = tls or implicit, implicit
         self.certificate: Certificate | None = None
         self.commands: deque[tuple[str, ...]] = deque(maxlen=1000)
@@ -174,7 +179,11 @@ class _Data(DTPHandler):
 
 
 class _TlsData(_Data, TLS_DTPHandler):
-    pass
+    def handle_ssl_established(self) -> None:
+        super().handle_ssl_established()
+        if not SSL._lib.SSL_session_reused(self.socket._ssl):  # pyOpenSSL has no name of its own for it
+            self.cmd_channel.respond("522 The TLS session of the control connection was not reused.")
+            self.close()
 
 
 class _Content:
@@ -233,11 +242,15 @@ class _Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
         self.cmd_channel.sandbox.kept_name(filename)
         if "r" not in mode and self.cmd_channel.sandbox.fault("deny-write"):
             raise PermissionError(errno.EACCES, "Permission denied")
+        if "r" in mode and self.cmd_channel.sandbox.fault("deny-read"):
+            raise PermissionError(errno.EACCES, "Permission denied")
         if os.path.lexists(filename) and not stat.S_ISREG(os.lstat(filename).st_mode):
             raise PermissionError(errno.EACCES, "Not a regular file")
         return _Content(filename, mode, self.cmd_channel)
 
     def validpath(self, path: str) -> bool:
+        if not self.cmd_channel.sandbox.may(self.cmd_channel.username, os.path.normpath(path)[len(self.root) :]):
+            return False
         # A link may be named, wherever it leads; nothing opens or lists it.
         return bool(super().validpath(os.path.dirname(path) if os.path.islink(path) else path))
 

@@ -31,17 +31,26 @@ PERSONALITY: Mapping[str, str] = {
 
 
 class PartnerServer(ABC):
-    """A server. ``users`` maps names to passwords; ``root`` is all they see."""
+    """A server. ``users`` maps names to passwords; ``root`` is all they see.
+
+    ``reserved`` gives top-level folders to single users: nobody else gets in there, and they get nowhere else.
+    """
 
     known: ClassVar[Mapping[str, str]]
     """Every fault, and what it does."""
 
     def __init__(
-        self, root: Path, users: Mapping[str, str], host: str, port: int, faults: MutableMapping[str, Value] | None
+        self,
+        root: Path,
+        users: Mapping[str, str],
+        reserved: Mapping[str, str],
+        host: str,
+        port: int,
+        faults: MutableMapping[str, Value] | None,
     ) -> None:
         self.root = root.resolve()
         self.root.mkdir(parents=True, exist_ok=True)
-        self.users = dict(users)
+        self.users, self.reserved = dict(users), dict(reserved)
         self.host, self.port = host, port
         self.faults: MutableMapping[str, Value] = {} if faults is None else faults
         self.stopping = threading.Event()
@@ -72,6 +81,12 @@ class PartnerServer(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+
+    def may(self, user: str, path: str) -> bool:
+        """True if the user may touch what is at this path (from the root, normalised)."""
+        top = path.strip("/").partition("/")[0]
+        own = [folder for folder, owner in self.reserved.items() if owner == user]
+        return self.reserved.get(top, user) == user and (top in ("", *own) or not own)
 
     def fault(self, name: str) -> float:
         """The value of a fault; 0 when it is off."""

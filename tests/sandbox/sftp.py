@@ -69,11 +69,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class SftpSandbox(PartnerServer):
-    """The server. ``users`` maps names to passwords, ``public_keys`` names to ``authorized_keys`` lines; ``root`` is all they see.
-
-    ``reserved`` gives top-level folders to single users: nobody else gets in there, and they get nowhere else. With ``host_key`` the
-    key is kept in that file, else it lives as long as this object.
-    """
+    """The server. ``public_keys`` maps names to ``authorized_keys`` lines. With ``host_key`` the key is kept in that file, else it
+    lives as long as this object."""
 
     known = FAULTS
 
@@ -89,8 +86,8 @@ class SftpSandbox(PartnerServer):
         host_key: Path | None = None,
         faults: MutableMapping[str, Value] | None = None,
     ) -> None:
-        super().__init__(root, users or {}, host, port, faults)
-        self.public_keys, self.reserved = dict(public_keys or {}), dict(reserved or {})
+        super().__init__(root, users or {}, reserved or {}, host, port, faults)
+        self.public_keys = dict(public_keys or {})
         self._key_file, self._key = host_key, _host_key(host_key)
         self._transports: list[paramiko.Transport] = []
         self._listener: socket.socket | None = None
@@ -99,14 +96,6 @@ class SftpSandbox(PartnerServer):
     @property
     def fingerprint(self) -> str:
         return str(self._key.fingerprint)
-
-    def may(self, user: str, path: str) -> bool:
-        """True if the user may touch what is at this path (from the root, normalised)."""
-        top = path.strip("/").partition("/")[0]
-        return self.reserved.get(top, user) == user and (top in ("", *self._own(user)) or not self._own(user))
-
-    def _own(self, user: str) -> list[str]:
-        return [folder for folder, owner in self.reserved.items() if owner == user]
 
     @property
     def url(self) -> str:
