@@ -76,8 +76,8 @@ class ReleaseWorld:
 
     # ---------------------------------------------------------------------------------------- agreed
 
-    def agree(self, **more: dict[str, Any]) -> None:
-        """Write the reviewed files; ``more`` streams by name, as :meth:`terms` makes them."""
+    def agree(self, *, endpoints: Mapping[str, Mapping[str, Any]] | None = None, **more: dict[str, Any]) -> None:
+        """Write the reviewed files; ``more`` streams by name, as :meth:`terms` makes them; more ``endpoints`` beside ``drop``."""
         self.profiles.mkdir(parents=True, exist_ok=True)
         one = {"stages": [{"name": "release", "groups": ["pricing"]}], "proof": "code"}
         pair = {**one, "stages": [{"name": "release", "groups": ["pricing"], "quorum": 2}]}
@@ -105,7 +105,8 @@ class ReleaseWorld:
             "host_keys": [self.partner.fingerprint],
             "timeout_seconds": 10,
         }
-        partner = {"name": "acme", "title": "ACME", "endpoints": {"drop": endpoint}, "streams": streams}
+        places = {"drop": endpoint, **(endpoints or {})}
+        partner = {"name": "acme", "title": "ACME", "endpoints": places, "streams": streams}
         (self.profiles / "acme.yaml").write_text(yaml.safe_dump({"partner": partner}))
         ecm = {"kind": "extended-ecm", "url": self.ecm["url"], "username": self.ecm["user"], "password": "env:ECM_PASSWORD"}
         shelf_terms = {"kind": "folder", "path": str(self.home / "shelf")}

@@ -62,16 +62,22 @@ class World:
         return self.remote / "out"
 
     def agree(
-        self, *, host_keys: Sequence[str] | None = None, streams: Mapping[str, Mapping[str, Any]] | None = None, **terms: Any
+        self,
+        *,
+        host_keys: Sequence[str] | None = None,
+        endpoint: Mapping[str, Any] | None = None,
+        streams: Mapping[str, Mapping[str, Any]] | None = None,
+        **terms: Any,
     ) -> None:
-        """Write the reviewed files. ``terms`` change the one stream; ``streams`` replaces it by several."""
+        """Write the reviewed files. ``terms`` change the one stream; ``streams`` replaces it by several, ``endpoint`` the server."""
         self.profiles.mkdir(parents=True, exist_ok=True)
         one = {self.stream: self.terms(**terms)}
         partner = {
             "name": "acme",
             "title": "ACME",
             "endpoints": {
-                "drop": {
+                "drop": endpoint
+                or {
                     "protocol": "sftp",
                     "host": self.server.host,
                     "port": self.server.port,
