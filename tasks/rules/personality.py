@@ -31,6 +31,8 @@ TRAITS: Mapping[str, str] = {
     "clock_seconds": "its clock",
 }
 """Every trait, and what people read; in the order in which they read it."""
+NOT_TRIED_AGAIN = ("one_by_one", "rename_replaces")
+"""Traits that nobody finds out anew once they are known."""
 TRIED = ("rename_replaces", "case_rule", "longest_name", "clock_seconds")
 """Traits that only writing can tell."""
 
@@ -49,7 +51,12 @@ class Change:
 
 
 def merged(known: Personality, seen: Personality) -> Personality:
-    """What is known after another visit: what it did not tell stays, and so does a clock that only drifts."""
+    """What is known after another visit: what it did not tell stays, and so does a clock that only drifts.
+
+    A server that says other things about itself than before may have lost its quirks with them: those are found out anew.
+    """
+    if (seen.server, seen.offers) != (known.server, known.offers):
+        known = replace(known, **dict.fromkeys(NOT_TRIED_AGAIN))
     news = {trait: getattr(seen, trait) for trait in TRAITS if _differs(trait, known, seen)}
     return replace(known, **news)
 

@@ -90,6 +90,14 @@ def test_changes(known: dict[str, object], seen: dict[str, object], told: list[C
     assert not changes(merged(before, now), now), "it is told once"
 
 
+def test_what_is_not_tried_again_is_forgotten_with_the_version_that_it_was_found_in() -> None:
+    known = Personality(server="1.0", offers=("A",), one_by_one=True, rename_replaces=False, case_rule=CaseRule.TOLD_APART)
+    same, upgraded = Personality(server="1.0", offers=("A",)), Personality(server="2.0", offers=("A",))
+    assert merged(known, same) == known
+    assert merged(known, upgraded) == Personality(server="2.0", offers=("A",), case_rule=CaseRule.TOLD_APART)
+    assert changes(known, upgraded) == (Change("server", "1.0", "2.0"),)
+
+
 def test_a_trait_is_told_in_words() -> None:
     assert words("longest_name", 255) == "255 bytes or more"
     assert words("longest_name", 100) == "100 bytes"
