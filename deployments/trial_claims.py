@@ -50,14 +50,10 @@ def hides(told: Told, secret: str) -> str:
 
 def lists(told: Told, names: Collection[bytes], kind: FileKind = FileKind.FILE) -> str:
     """These names and no others are listed, all of one kind."""
-    wrong = [
-        f"{shown(name)} as {file.kind}"
-        for name, file in told.answers.items()
-        if isinstance(file, RemoteFile) and file.kind is not kind
-    ]
-    if wrong:
-        return f"listed: {', '.join(wrong)}"
-    return _names("listed", told.answers, names)
+    if others := [f"{file.shown} as {file.kind}" for file in told.files if file.kind is not kind]:
+        return f"listed: {', '.join(others)}"
+    wrong = _names("listed", told.answers, names)
+    return wrong and wrong + _because(told)
 
 
 def became(told: Told, name: bytes, *wanted: Outcome) -> str:
@@ -112,9 +108,13 @@ def holds(claim: bool, otherwise: str) -> str:
 
 def _names(where: str, found: Collection[bytes], wanted: Collection[bytes]) -> str:
     lost, strange = set(wanted) - set(found), set(found) - set(wanted)
-    told = [f"{where}: not {', '.join(map(shown, sorted(lost)))}"] if lost else []
-    told += [f"{where}: also {', '.join(map(shown, sorted(strange)))}"] if strange else []
+    told = [f"{where}: {word} {_some(names)}" for word, names in (("not", lost), ("also", strange)) if names]
     return "; ".join(told)
+
+
+def _some(names: Collection[bytes]) -> str:
+    first = ", ".join(map(shown, sorted(names)[:5]))
+    return first if len(names) <= 5 else f"{first} and {len(names) - 5} more"
 
 
 def _because(told: Told) -> str:

@@ -23,7 +23,7 @@ from blocks.errors import (
     LoginRefused,
 )
 from blocks.reviewed import nearest
-from blocks.values import Exists, FileKind, Limits, Outcome, Proof, RemoteFile, Settle, Sighting, shown
+from blocks.values import Exists, Fetched, FileKind, Limits, Outcome, Proof, RemoteFile, Settle, Sighting, shown
 from blocks.values import Stage as Reached
 from deployments.trial_claims import (
     arrived,
@@ -269,6 +269,19 @@ def _sighted(file: RemoteFile, *, first: datetime, unchanged: datetime, last: da
     return Sighting("j", file, Reached.SIGHTED, first, unchanged, last, looks)
 
 
+@trial(14, over=FTP)
+def listing_in_other_tongues(stage: Stage) -> Claims:
+    """Months in German are read; lines of a mainframe are counted and shown, and become no files."""
+    stage.leave(b"a.csv", b"12345", datetime(2026, 3, 3, tzinfo=UTC))
+    stage.leave(b"b.csv", b"12345", datetime(2025, 10, 3, tzinfo=UTC))
+    stage.misbehave({"no-mlsd": 1, "german-list": 1, "mainframe-list": 1})
+    seen = stage.look()
+    yield ended_well(seen)
+    yield lists(seen, [b"a.csv", b"b.csv"])
+    yield holds(seen.unread.count == 3, f"{seen.unread.count} of the 3 lines of a mainframe are counted as unreadable")
+    yield arrived(stage.fetch(seen.files), {b"a.csv": b"12345", b"b.csv": b"12345"})
+
+
 @trial(17, 28)
 def clock_wrong(stage: Stage) -> Claims:
     """A server's clock decides nothing: files of 1971 and 2100 wait as long as any other, from our own first look."""
@@ -313,7 +326,7 @@ def crowd(stage: Stage) -> Claims:
     yield lists(seen, names)
 
 
-@trial(20, over=FTP)
+@trial(20)
 def listing_breaks_off(stage: Stage) -> Claims:
     """A listing that breaks off is an error, never a shorter or an empty folder; nothing of it reaches the ledger."""
     names = [f"{number}.csv".encode() for number in range(50)]
@@ -323,22 +336,23 @@ def listing_breaks_off(stage: Stage) -> Claims:
     with stage.session() as session:
         stage.misbehave({"lost-listing": 1})
         yield ended_with(stage.look(session), EndpointUnreachable, later=True)
-        yield lists(stage.look(session), names)
+    yield lists(stage.look(), names)
     still = sum(1 for _ in stage.ledger.sightings("partner", "stream"))
     yield holds(still == 50, f"{still} of 50 are still known")
 
 
 @trial(20)
 def suddenly_empty(stage: Stage) -> Claims:
-    """A folder that is suddenly empty is doubted at first: nothing is closed for one empty listing."""
+    """A folder that is suddenly empty, by a server's error: nothing is closed for one empty listing."""
     stage.leave(b"a.csv")
     stage.ledger.sight("partner", "stream", stage.look().files)
-    (stage.place / "a.csv").unlink()
+    stage.misbehave({"empty-listing": 1})
     empty = stage.look()
     yield lists(empty, [])
-    stage.ledger.sight("partner", "stream", empty.files)
-    still = sum(1 for _ in stage.ledger.sightings("partner", "stream"))
-    yield holds(still == 1, "one empty listing made the ledger forget what stood there")
+    tally = stage.ledger.sight("partner", "stream", empty.files)
+    yield holds(tally.doubted and tally.gone == 0, "one empty listing made the ledger forget what stands there")
+    tally = stage.ledger.sight("partner", "stream", stage.look().files)
+    yield holds((tally.new, tally.unchanged) == (0, 1), "what stands there again is taken for new")
 
 
 @trial(21)
@@ -380,6 +394,27 @@ def pipes(stage: Stage) -> Claims:
     told = stage.fetch([*seen.files, replace(stage.file(b"pipe.csv"), kind=FileKind.FILE)])
     yield became(told, b"pipe.csv", Outcome.NOT_A_FILE, Outcome.REFUSED)
     yield arrived(told, {b"a.csv": b"a"})
+
+
+@trial(23)
+def no_kinds(stage: Stage) -> Claims:
+    """A server that does not tell what is a file: files arrive, and a pipe and a folder hold nobody up."""
+    os.mkfifo(stage.place / "pipe.csv")
+    (stage.place / "folder.csv").mkdir()
+    stage.leave(b"a.csv", b"a")
+    stage.misbehave({"no-kinds": 1})
+    seen = stage.look()
+    yield ended_well(seen)
+    with stage.hurried() as session:
+        told = stage.fetch([replace(file, kind=FileKind.FILE) for file in seen.files if file.name == b"a.csv"], session)
+    yield arrived(told, {b"a.csv": b"a"})
+    for name in (b"pipe.csv", b"folder.csv"):
+        with stage.hurried() as session:
+            told = stage.fetch([replace(stage.file(name), kind=FileKind.FILE)], session)
+        yield within(told, 30)
+        yield holds(
+            not any(isinstance(answer, Fetched) for answer in told.answers.values()), f"{shown(name)} was taken for a file"
+        )
 
 
 @trial(24)
