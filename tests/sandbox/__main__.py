@@ -75,10 +75,8 @@ def serve(
             if name == "extended-ecm":
                 seed = json.loads(config.read_text("utf-8")) if config else None
                 started, line = extended_ecm(data / "extended-ecm", host, its_port, base_path, seed, its_faults)
-            elif name in ("ftp", "ftps"):
-                started, line = ftp(name, data / name, host, its_port, *accounts, its_faults)
             else:
-                started, line = sftp(data / "sftp", host, its_port, *accounts, its_faults)
+                started, line = partner(name, data, host, its_port, *accounts, its_faults)
             running.append(started)
             print(json.dumps(line), flush=True)
         if until_stdin_closes:
@@ -116,56 +114,23 @@ def extended_ecm(
     return service, service.described()
 
 
-def sftp(
-    root: Path, host: str, port: int, ours: tuple[str, str], deliveries: tuple[str, str], faults: dict[str, str]
+def partner(
+    name: str, data: Path, host: str, port: int, ours: tuple[str, str], deliveries: tuple[str, str], faults: dict[str, str]
 ) -> tuple[Running, dict[str, Any]]:
     """A partner with two accounts: what it has for us is fetched with one, what is for it comes with the other."""
-    from tests.sandbox.sftp import SftpSandbox
+    agreed: dict[str, Any] = {"users": dict([ours, deliveries]), "reserved": {"in": deliveries[0]}, "host": host, "port": port}
+    service: PartnerServer
+    if name == "sftp":
+        from tests.sandbox.sftp import SftpSandbox
 
-    root.mkdir(parents=True, exist_ok=True)
-    service = SftpSandbox(
-        root,
-        users=dict([ours, deliveries]),
-        reserved={"in": deliveries[0]},
-        host=host,
-        port=port,
-        host_key=root.parent / "sftp_host_key",
-        faults={**faults},
-    )
+        service = SftpSandbox(data / name, **agreed, host_key=data / "sftp_host_key", faults={**faults})
+    else:
+        from tests.sandbox.ftp import FtpSandbox
+
+        certificates = data / f"{name}-tls"
+        service = FtpSandbox(data / name, **agreed, tls=name == "ftps", certificates=certificates, faults={**faults})
     service.start()
     line = {
-        "service": "sftp",
-        "url": f"sftp://{host}:{service.port}",
-        "user": ours[0],
-        "password": ours[1],
-        "delivery_user": deliveries[0],
-        "delivery_password": deliveries[1],
-        "host": host,
-        "port": service.port,
-        "host_key": service.fingerprint,
-        "root": str(root),
-    }
-    return service, line
-
-
-def ftp(
-    name: str, root: Path, host: str, port: int, ours: tuple[str, str], deliveries: tuple[str, str], faults: dict[str, str]
-) -> tuple[Running, dict[str, Any]]:
-    """The same with FTP; with ``ftps`` behind TLS."""
-    from tests.sandbox.ftp import FtpSandbox
-
-    service = FtpSandbox(
-        root,
-        users=dict([ours, deliveries]),
-        reserved={"in": deliveries[0]},
-        tls=name == "ftps",
-        certificates=root.parent / f"{name}-tls",
-        host=host,
-        port=port,
-        faults={**faults},
-    )
-    service.start()
-    line: dict[str, Any] = {
         "service": name,
         "url": service.url,
         "user": ours[0],
@@ -174,11 +139,9 @@ def ftp(
         "delivery_password": deliveries[1],
         "host": host,
         "port": service.port,
-        "root": str(root),
+        "root": str(data / name),
     }
-    if service.certificate is not None:
-        line |= {"certificate": service.certificate.fingerprint, "ca_file": str(service.certificate.authority)}
-    return service, line
+    return service, {**line, **service.trust}
 
 
 def take_orders(servers: Mapping[str, PartnerServer], ended: threading.Event) -> None:
