@@ -59,6 +59,8 @@ class Ground:
     crowd: int = 20_000
     unspeakable: frozenset[bytes] = frozenset()
     """Names that this protocol or server cannot carry; everything is asked with all others."""
+    rename_replaces: bool = True
+    """This server can replace a file in one step."""
 
     @property
     def hostile(self) -> list[bytes]:
@@ -657,7 +659,7 @@ def a_probe_tells_the_truth_and_leaves_nothing_behind(ground: Ground) -> None:
     longest = os.pathconf(ground.place, "PC_NAME_MAX")
     assert found.case_rule is (CaseRule.TOLD_APART if told_apart else CaseRule.NOT_TOLD_APART)
     assert (found.longest_name, found.clock_seconds) == (longest, 0)
-    assert found.rename_replaces is True
+    assert found.rename_replaces is ground.rename_replaces
     assert ground.names() == {b"theirs.csv", b"case", b"CASE"}, "something of ours stands there"
     assert (ground.place / "theirs.csv").read_bytes() == b"theirs"
 

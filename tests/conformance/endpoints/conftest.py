@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,4 +64,5 @@ def ground_on(shore: Shore, spool: Path, crowd: int = 20_000, unspeakable: froze
 @pytest.fixture
 def ground(shores: Shores, tmp_path: Path, enrolled: str) -> Ground:
     agreed = ENROLLED[enrolled]
-    return ground_on(shores[enrolled], tmp_path / "spool", agreed.crowd, frozenset(agreed.unspeakable))
+    empty = ground_on(shores[enrolled], tmp_path / "spool", agreed.crowd, frozenset(agreed.unspeakable))
+    return replace(empty, rename_replaces=agreed.rename_replaces)

@@ -43,6 +43,8 @@ class Enrolment:
     """A hostile name -> why this server cannot carry it."""
     crowd: int = 20_000
     """Entries in the listing that must take bounded memory."""
+    rename_replaces: bool = True
+    """This server can replace a file in one step; what is found out about it must say the same."""
 
 
 @contextmanager
@@ -164,19 +166,20 @@ ENROLLED: Mapping[str, Enrolment] = {
         Ftps, _ftp(proftpd_server), tolerated=_LOST_LINKS | _PIPES, unspeakable=_LINE_BREAKS, crowd=10_000
     ),
     "sftp on OpenSSH": Enrolment(Sftp, _openssh, tolerated=_SFTP, crowd=100_000),
-    "sftp on OpenSSH without extensions": Enrolment(Sftp, _bare_openssh, tolerated=_SFTP, crowd=10_000),
+    "sftp on OpenSSH without extensions": Enrolment(Sftp, _bare_openssh, tolerated=_SFTP, crowd=10_000, rename_replaces=False),
     "stock sftp on OpenSSH": Enrolment(Sftp, partial(_openssh, engine="stock"), tolerated=_SFTP, crowd=10_000),
     "sftp on the sandbox": Enrolment(Sftp, _sandbox, tolerated=_SFTP | _IN_PROCESS),
     "sftp on the sandbox, awkward": Enrolment(
-        Sftp, partial(_sandbox, faults=_AWKWARD), tolerated=_SFTP | _IN_PROCESS, crowd=10_000
+        Sftp, partial(_sandbox, faults=_AWKWARD), tolerated=_SFTP | _IN_PROCESS, crowd=5_000, rename_replaces=False
     ),
     "sftp on the sandbox, stingy liar": Enrolment(
-        Sftp, partial(_sandbox, faults=_STINGY_LIAR), tolerated=_SFTP | _IN_PROCESS, crowd=10_000
+        Sftp, partial(_sandbox, faults=_STINGY_LIAR), tolerated=_SFTP | _IN_PROCESS, crowd=5_000, rename_replaces=False
     ),
     "stock sftp on the sandbox, awkward": Enrolment(
         Sftp,
         partial(_sandbox, faults=_AWKWARD | {"forgets-waiting": 1}, engine="stock"),
         tolerated=_SFTP | _IN_PROCESS,
-        crowd=10_000,
+        crowd=5_000,
+        rename_replaces=False,
     ),
 }
