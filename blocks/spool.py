@@ -67,11 +67,21 @@ class SpoolFile:
             view = view[self._file.write(view) :]
         self.size += len(data)
 
+    def head(self, count: int) -> bytes:
+        """The first ``count`` bytes, to compare with the source before resuming."""
+        with self._path.open("rb") as written:
+            return written.read(count)
+
     def tail(self, count: int) -> bytes:
-        """The last ``count`` bytes written so far, to compare with the source before resuming."""
+        """The last ``count`` bytes written so far, for the same."""
         with self._path.open("rb") as written:
             written.seek(max(0, self.size - count))
             return written.read(count)
+
+    @property
+    def digest(self) -> str:
+        """Of what was written so far."""
+        return self._hash.hexdigest()
 
     def restart(self) -> None:
         """Forget what was written: the source has other bytes now."""

@@ -88,7 +88,9 @@ class EndpointSession(ABC):
         ``Fetched`` means: as many bytes as listed and as the server says now, all read once and hashed, and size and time
         unchanged at the end. ``CHANGED``: they differ (still growing, or replaced), nothing is kept. ``VANISHED``: gone.
         A broken connection raises; complete files were yielded, and the partial one stays with the batch, so that a later
-        fetch of a file with the same name, size and time goes on there (after its last bytes were compared).
+        fetch of a file with the same name, size and time goes on there. What is held is compared with what stands there before:
+        all of it by digest where the server tells digests of ranges, else its first and last 64 KiB. So a file of which somebody
+        changed a byte in the middle, and neither size nor time, between two attempts is not told from the old one.
         """
 
     @abstractmethod
@@ -98,6 +100,11 @@ class EndpointSession(ABC):
         ``EXISTS`` where the name is taken, unless ``exists`` says replace. On any other outcome nothing of ours stands
         under the final name. Temporary names start with ``.countersign-`` and are removed on failure where possible.
         ``UNKNOWN``: the answer to the rename was lost and looking did not settle it.
+
+        Where the final name is itself a temporary name (its sender wrote it down), what a broken connection leaves stays under
+        that name with ``PART``, and a later put goes on there: if it is a file, no longer than ours, and its bytes were compared.
+        All of them where the server tells digests or we can read it as our own disk, else the last 64 KiB that count. Anything
+        else that stands there is removed and the upload begun anew. Our own bytes are always hashed from first to last.
         """
 
     @abstractmethod
@@ -205,6 +212,15 @@ def temporary_name(final: bytes = b"") -> bytes:
     Where the final name is one of these itself, it is that with ``PART``: whoever wrote the one down finds what was left of the other.
     """
     return final + PART if final.startswith(TEMPORARY) else TEMPORARY + uuid4().hex.encode()
+
+
+def goes_on(temporary: bytes) -> bool:
+    """Whether an upload under this temporary name is gone on with after a break: somebody will look for it again."""
+    return temporary.endswith(PART)
+
+
+COMPARED = 64 * 1024
+"""So many bytes are compared, where not all can be, before half a file is gone on with."""
 
 
 def resume_key(address: str, file: RemoteFile) -> str:

@@ -16,7 +16,18 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from blocks.endpoints.base import Endpoint, EndpointSession, differs, legal, open_source, resume_key, temporary_name, unfit
+from blocks.endpoints.base import (
+    COMPARED,
+    Endpoint,
+    EndpointSession,
+    differs,
+    goes_on,
+    legal,
+    open_source,
+    resume_key,
+    temporary_name,
+    unfit,
+)
 from blocks.errors import EndpointError, EndpointFull, EndpointUnreachable, EndpointUnsuitable, SpoolError
 from blocks.spool import CHUNK, Batch
 from blocks.values import (
@@ -36,9 +47,9 @@ from blocks.values import (
     shown,
 )
 
-_TAIL_BYTES = 64 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RENAME_NOREPLACE = 1
+_BROKEN = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -100,14 +111,17 @@ class FolderSession(EndpointSession):
         with self._opened(folder) as place:
             for file in files:
                 wanted = RemoteFile(folder, file.name, file.size, None)
-                temporary = temporary_name(file.name)
+                temporary, broken = temporary_name(file.name), False
                 try:
-                    yield unfit(wanted) or self._put(file, wanted, place, temporary, exists)
+                    answer = unfit(wanted) or self._put(file, wanted, place, temporary, exists)
                 except OSError as error:
-                    yield self._missed(wanted, error)
+                    broken = error.errno in _BROKEN
+                    answer = self._missed(wanted, error)
                 finally:
-                    with suppress(FileNotFoundError):
-                        os.unlink(temporary, dir_fd=place)
+                    if not (broken and goes_on(temporary)):
+                        with suppress(FileNotFoundError):
+                            os.unlink(temporary, dir_fd=place)
+                yield answer
 
     def rename(self, moves: Iterable[Move], *, exists: Exists = Exists.REFUSE) -> Iterator[Moved]:
         for move in moves:
@@ -151,9 +165,10 @@ class FolderSession(EndpointSession):
             sink = batch.open(resume_key(self._address, file))
             try:
                 if sink.size:
-                    tail = sink.tail(_TAIL_BYTES)
-                    if sink.size > file.size or os.pread(source.fileno(), len(tail), sink.size - len(tail)) != tail:
-                        sink.restart()
+                    for held, at in ((sink.head(COMPARED), 0), (sink.tail(COMPARED), max(0, sink.size - COMPARED))):
+                        if os.pread(source.fileno(), len(held), at) != held:
+                            sink.restart()
+                            break
                 source.seek(sink.size)
                 while sink.size <= file.size and (data := source.read(CHUNK)):
                     try:
@@ -186,13 +201,19 @@ class FolderSession(EndpointSession):
             if standing is not FileKind.FILE:
                 return Missed(wanted, Outcome.EXISTS, f"a {standing} has this name; it was not replaced")
         digest = hashlib.sha256()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open_source(file) as source, os.fdopen(os.open(temporary, flags, 0o644, dir_fd=place), "wb", 0) as target:
+        with open_source(file) as source, os.fdopen(_begun(temporary, place), "r+b", 0) as target:
+            written, ours_already = 0, True
             while data := source.read(CHUNK):
                 digest.update(data)
-                view = memoryview(data)
+                # What a broken upload has left is read for as long as it is ours.
+                if ours_already and target.read(len(data)) != data:
+                    ours_already = False
+                    target.seek(written)
+                view = memoryview(b"" if ours_already else data)
                 while view:
                     view = view[target.write(view) :]
+                written += len(data)
+            target.truncate(written)
             os.fsync(target.fileno())
             status = os.fstat(target.fileno())
         if digest.hexdigest() != file.digest or status.st_size != file.size:
@@ -234,7 +255,7 @@ class FolderSession(EndpointSession):
         """The one place where what the operating system refuses becomes an outcome, or an error that concerns all files."""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise EndpointFull(f"{self._address}: no space left; nothing partial stands under a final name") from error
-        if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT):
+        if error.errno in _BROKEN:
             raise EndpointUnreachable(f"{self._address}: {error.strerror}; it will be tried again") from error
         if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
             raise EndpointUnsuitable(
@@ -247,6 +268,21 @@ class FolderSession(EndpointSession):
             errno.EISDIR: Outcome.NOT_A_FILE,
         }
         return Missed(file, outcomes.get(error.errno or 0, Outcome.REFUSED), f"{error.strerror}; nothing was changed")
+
+
+def _begun(temporary: bytes, place: int) -> int:
+    """Open what an upload that broke off has left, or a new file. Nothing is written through a link."""
+    if goes_on(temporary):
+        with suppress(OSError):
+            handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+            status = os.fstat(handle)
+            if modes.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                return handle
+            os.close(handle)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=place)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(temporary, flags, 0o644, dir_fd=place)
 
 
 def _into_place(old: bytes, old_folder: int, new: bytes, new_folder: int, exists: Exists) -> None:

@@ -11,27 +11,32 @@ import asyncio
 import concurrent.futures
 import hashlib
 import re
+import shutil
 import ssl
 import tempfile
 import threading
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
+from os import SEEK_END
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import IO, Annotated, Any, BinaryIO, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, StringConstraints
 
 from blocks.credentials import Reference
 from blocks.credentials import read as read_credential
 from blocks.endpoints.base import (
+    COMPARED,
     Endpoint,
     EndpointSession,
     differs,
+    goes_on,
     legal,
     likely_kind,
     open_source,
@@ -40,8 +45,30 @@ from blocks.endpoints.base import (
     unfit,
 )
 from blocks.endpoints.connections import Slots
-from blocks.endpoints.ftp_listing import LONGEST_LINE, Entry, Odd, entries, list_form, list_line, mlsd_line
-from blocks.endpoints.ftp_wire import BLOCK, Data, Door, Protection, Reply, Wire, moment, shown_certificate
+from blocks.endpoints.ftp_listing import (
+    LONGEST_LINE,
+    Entry,
+    Odd,
+    Parse,
+    entries,
+    list_form,
+    list_line,
+    mlsd_line,
+    nlst_line,
+    readable,
+)
+from blocks.endpoints.ftp_wire import (
+    BLOCK,
+    Data,
+    Door,
+    Protection,
+    Reply,
+    Wire,
+    digest_in,
+    moment,
+    shown_certificate,
+    size_in,
+)
 from blocks.errors import ConfigurationError, EndpointBusy, EndpointError, EndpointUnreachable, SpoolError
 from blocks.spool import Batch, SpoolFile
 from blocks.values import (
@@ -64,13 +91,13 @@ from blocks.values import (
 
 CertificatePin = Annotated[str, StringConstraints(pattern=r"^SHA256(:[0-9A-Fa-f]{2}){32}$")]
 
-_TAIL_BYTES = 64 * 1024
 _CHUNK = 128
 _WAITING_FOR_ANOTHER = 4
 """So many files wait for each open connection before another one is opened: that costs as much as a few small files."""
 _SHOWN_LINES = 20
 _LONGEST_WORDS = 500
 """Characters that are kept of what a server says about itself."""
+_NOT_KNOWN = (500, 501, 502, 504)
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -89,7 +116,8 @@ class _FtpServer(Endpoint):
 
     @property
     def address(self) -> str:
-        return f"{self.protocol}://{self.username}@{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.protocol}://{self.username}@{host}:{self.port}"
 
     def session(self) -> FtpSession:
         """Connect, prove who the server is, sign in."""
@@ -176,8 +204,8 @@ class FtpSession(EndpointSession):
         self._doubtful: dict[tuple[str, bytes], Outgoing] = {}
         """Uploads whose rename was sent and not answered."""
         self.unread = Unread()
-        self._one_by_one = False
-        self._lists_all: bool | None = None
+        self._lists_all = dict[bytes, bool]()
+        """Whether LIST and NLST take -a for what it is."""
         self._slots: Slots | None = Slots.of(endpoint.host, endpoint.port)
         self._slots.take(endpoint.connection_limit, endpoint.timeout_seconds, self._address)
         self._places, self._limit = 1, endpoint.connection_limit
@@ -195,11 +223,15 @@ class FtpSession(EndpointSession):
 
     def recall(self, known: Personality) -> None:
         super().recall(known)
-        if self._known.listing == "LIST":
-            self._lists_all = False
-        self._one_by_one = self._one_by_one or bool(self._known.one_by_one)
+        if self._known.listing in ("LIST", "NLST"):
+            self._lists_all[self._known.listing.encode()] = False
         for wire in self._idle:
-            wire.extended_passive = self._known.extended_passive
+            self._remind(wire)
+
+    def _remind(self, wire: Wire) -> None:
+        wire.extended_passive = self._known.extended_passive
+        if self._known.one_by_one:
+            wire.ask_one_by_one()
 
     def close(self) -> None:
         if self._slots is None:
@@ -250,8 +282,10 @@ class FtpSession(EndpointSession):
             self._must_stand(folder, set())
         try:
             yield from self._each(files, lambda file: self._put(file, folder, exists))
-        except (EndpointError, SpoolError, OSError):
+        except (EndpointError, SpoolError, OSError) as error:
             yield from self._settle()
+            if isinstance(error, EndpointUnreachable | EndpointBusy):
+                self._temporaries = {(place, name) for place, name in self._temporaries if not goes_on(name)}
             raise
         finally:
             with suppress(EndpointError):
@@ -273,37 +307,55 @@ class FtpSession(EndpointSession):
 
     # ----------------------------------------------------------------------------------------- looking
 
-    async def _listing(self, folder: str, into: IO[bytes]) -> Callable[[bytes], Entry | None]:
+    async def _listing(self, folder: str, into: IO[bytes]) -> Parse:
         """Bring a whole listing into a file. Returns how to read its lines."""
         async with self._lease() as wire:
             await wire.enter(_folder(folder))
             if "MLST" in wire.features or "MLSD" in wire.features:
                 refused = await self._listed(wire, b"MLSD", folder, into)
-                if refused is None:
+                if refused is not None and refused.code not in _NOT_KNOWN:
+                    raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({refused.words})")
+                if refused is None and _readable(into, mlsd_line):
                     self._learn(listing="MLSD")
                     return mlsd_line
-                if refused.code not in (500, 501, 502, 504):
-                    raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({refused.words})")
-            # Without -a some leave out names that begin with a dot, and some take it for a name: only "." among the entries proves
-            # that it was understood.
-            for command in (b"LIST -a", b"LIST") if self._lists_all is not False else (b"LIST",):
+            refused = await self._listed_all(wire, b"LIST", folder, into)
+            if refused is None and _readable(into, list_line):
+                self._learn(listing="LIST -a" if self._lists_all.get(b"LIST") else "LIST")
                 into.seek(0)
-                into.truncate()
-                refused = await self._listed(wire, command, folder, into)
-                if refused is None and command == b"LIST -a":
-                    into.seek(0)
-                    self._lists_all = any(re.fullmatch(rb"d.* \.\s*", line) for line in into)
-                if refused is None and (self._lists_all or command == b"LIST"):
-                    self._learn(listing=command.decode())
-                    into.seek(0)
-                    if form := next(filter(None, map(list_form, islice(into, _SHOWN_LINES))), None):
-                        self._learn(list_form=form)
-                    return list_line
-            words = refused.words if refused is not None else ""
-            raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({words})")
+                if form := next(filter(None, map(list_form, islice(into, _SHOWN_LINES))), None):
+                    self._learn(list_form=form)
+                return list_line
+            with tempfile.TemporaryFile() as names:
+                without = await self._listed_all(wire, b"NLST", folder, names)
+                if without is None and (names.tell() or (refused is not None and refused.code in _NOT_KNOWN)):
+                    for file in (names, into):
+                        file.seek(0)
+                    into.truncate()
+                    shutil.copyfileobj(names, into)
+                    self._learn(listing="NLST -a" if self._lists_all.get(b"NLST") else "NLST")
+                    return partial(nlst_line, folder=await wire.path(_folder(folder)))
+            if refused is None:
+                return list_line  # nobody can read it: that is counted and shown
+            raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({refused.words})")
+
+    async def _listed_all(self, wire: Wire, command: bytes, folder: str, into: IO[bytes]) -> Reply | None:
+        # Without -a some leave out names that begin with a dot, and some take it for a name: only "." among the entries proves
+        # that it was understood.
+        refused = None
+        for asked in (command + b" -a", command) if self._lists_all.get(command, True) else (command,):
+            into.seek(0)
+            into.truncate()
+            refused = await self._listed(wire, asked, folder, into)
+            if refused is None and asked != command:
+                into.seek(0)
+                self._lists_all[command] = any(re.fullmatch(rb"(d.* )?\.\s*", line) for line in into)
+                if self._lists_all[command]:
+                    break
+        into.seek(0, SEEK_END)
+        return refused
 
     async def _listed(self, wire: Wire, command: bytes, folder: str, into: IO[bytes]) -> Reply | None:
-        async with wire.data(command, block=_TAIL_BYTES) as data:
+        async with wire.data(command, block=64 * 1024) as data:
             if isinstance(data, Reply):
                 wire.refuse(data)
                 return data
@@ -319,30 +371,34 @@ class FtpSession(EndpointSession):
 
     async def _completed(self, folder: str, chunk: Sequence[tuple[Entry | Odd, bool]]) -> list[Entry | Odd]:
         """Ask what the listing does not tell exactly."""
-        async with self._lease() as wire:
-            whole = [await self._whole(wire, folder, told) if _doubtful(told) else told[0] for told in chunk]
-            asked = [
-                (number, await wire.path(_folder(folder), told.name))
-                for number, told in enumerate(whole)
-                if isinstance(told, Entry) and _lacks_time(told) and wire.tells_times
-            ]
-            try:
-                times = await self._times(wire, [path for _, path in asked])
-            except EndpointUnreachable:
-                if self._one_by_one:
-                    raise
-                self._one_by_one = True  # some servers lose questions that come before they have answered the last one
-                self._learn(one_by_one=True)
-                return await self._completed(folder, chunk)
-        for (number, _), modified in zip(asked, times, strict=True):
-            told = whole[number]
-            whole[number] = replace(told, modified=modified) if isinstance(told, Entry) else told
+        while True:
+            async with self._lease() as wire:
+                together = not wire.one_by_one
+                try:
+                    return await self._asked_about(wire, folder, chunk)
+                except EndpointUnreachable:
+                    if not (together and wire.one_by_one):
+                        raise
+
+    async def _asked_about(self, wire: Wire, folder: str, chunk: Sequence[tuple[Entry | Odd, bool]]) -> list[Entry | Odd]:
+        whole = [await self._whole(wire, folder, told) if _doubtful(told) else told[0] for told in chunk]
+        bare = await _paths(wire, folder, whole, _bare)
+        for (number, told, path), reply in zip(
+            bare, await wire.ask_each([b"SIZE " + path for _, _, path in bare]), strict=True
+        ):
+            whole[number] = await self._unfolded(wire, told, path, size_in(reply))
+        timeless = await _paths(wire, folder, whole, _lacks_time) if wire.tells_times else []
+        for (number, told, _), reply in zip(
+            timeless, await wire.ask_each([b"MDTM " + path for _, _, path in timeless]), strict=True
+        ):
+            whole[number] = replace(told, modified=moment(reply))
         return whole
 
-    async def _times(self, wire: Wire, paths: Sequence[bytes]) -> list[datetime | None]:
-        if self._one_by_one:
-            return [await wire.modified(path) for path in paths]
-        return [moment(reply) for reply in await wire.ask_each([b"MDTM " + path for path in paths])]
+    async def _unfolded(self, wire: Wire, told: Entry, path: bytes, size: int | None) -> Entry | Odd:
+        """What a bare name is. A server tells the size of files only, and goes only into folders."""
+        if size is not None:
+            return replace(told, kind=FileKind.FILE, size=size)
+        return replace(told, kind=FileKind.FOLDER) if (await wire.ask(b"CWD " + path)).done else Odd(told.name)
 
     async def _whole(self, wire: Wire, folder: str, told: tuple[Entry | Odd, bool]) -> Entry | Odd:
         entry, half = told
@@ -372,8 +428,8 @@ class FtpSession(EndpointSession):
     async def _read(self, wire: Wire, file: RemoteFile, kept: _Kept) -> Missed | None:
         """All bytes of a file, behind those that were kept; None if they are what it was before and is after."""
         path = await wire.path(_folder(file.folder), file.name)
-        before = await wire.facts(path)
-        missed = _differs(file, before) or await self._brought(wire, path, file, kept.sink)
+        (before,), _ = await wire.facts_of([(path, True)], data=True)
+        missed = _differs(file, before) or await self._brought(wire, path, file, kept)
         if missed is None:
             after = await wire.facts(path)
             missed = _differs(file, after)
@@ -381,19 +437,18 @@ class FtpSession(EndpointSession):
                 missed = Missed(file, Outcome.CHANGED, "it was replaced while it was read; it was left alone")
         return missed
 
-    async def _brought(self, wire: Wire, path: bytes, file: RemoteFile, sink: SpoolFile) -> Missed | None:
-        if sink.size > file.size or not self.capabilities.resume:
+    async def _brought(self, wire: Wire, path: bytes, file: RemoteFile, kept: _Kept) -> Missed | None:
+        sink = kept.sink
+        if sink.size and not (self.capabilities.resume and await self._begins_so(wire, path, file, kept)):
             sink.restart()
-        tail = sink.tail(_TAIL_BYTES) if sink.size else b""
+        tail = sink.tail(COMPARED) if sink.size else b""
         async with wire.data(b"RETR " + path, sink.size - len(tail)) as data:
             if isinstance(data, Reply):
                 if sink.size == 0:
                     return await _refused(wire, file, path, data)
                 sink.restart()  # this server cannot go on in the middle of this file
                 raise _OtherBytes
-            start = b""
-            while len(start) < len(tail) and (block := await data.read()):
-                start += block
+            start = await data.read_at_least(len(tail))
             if not start.startswith(tail):
                 sink.restart()
                 raise _OtherBytes  # the transfer is broken off, and the connection with it is given up
@@ -412,56 +467,132 @@ class FtpSession(EndpointSession):
             return Missed(file, Outcome.CHANGED, reason)
         return None
 
+    async def _begins_so(self, wire: Wire, path: bytes, file: RemoteFile, kept: _Kept) -> bool:
+        """Whether what stands there begins as what we hold: by digest, or the first bytes; the last are compared on the way."""
+        sink = kept.sink
+        if not 2 * COMPARED < sink.size <= file.size:
+            return False
+        told = await wire.sha256_of_first(path, sink.size, sink.head(1))
+        if told is not None or kept.begins:
+            return told in (None, sink.digest)
+        async with wire.data(b"RETR " + path) as data:
+            if isinstance(data, Reply):
+                return False
+            kept.begins = (await data.read_at_least(COMPARED)).startswith(sink.head(COMPARED))
+            if not kept.begins:
+                sink.restart()
+            raise _OtherBytes  # no answer tells for sure where a transfer that we break off ends: go on on another connection
+
     async def _put(self, file: Outgoing, folder: str, exists: Exists) -> Placed | Missed:
         wanted = RemoteFile(folder, file.name, file.size, None)
         if missed := unfit(wanted) or _unfit(wanted):
             return missed
+        temporary = temporary_name(file.name)
         async with self._lease() as wire:
             place = _folder(folder)
-            final = await wire.path(place, file.name)
-            if reason := _taken(await wire.facts(final), exists):
+            final, hidden = await wire.path(place, file.name), await wire.path(place, temporary)
+            looked_for = [(final, True), (hidden, True)] if goes_on(temporary) else [(final, True)]
+            (stands, *half), _ = await wire.facts_of(looked_for, data=True)
+            if reason := _taken(stands, exists):
                 return Missed(wanted, Outcome.EXISTS, reason)
-            temporary = temporary_name(file.name)
-            hidden = await wire.path(place, temporary)
             self._temporaries.add((folder, temporary))
-            missed = await self._store(wire, file, hidden, wanted)
-            if missed is None:
-                stood = await wire.facts(hidden, sure=False)
-                missed, proof = await self._proven(wire, file, hidden, wanted, stood)
-            # Looked at again: FTP's rename overwrites, and the upload may have taken long.
-            stands = await wire.facts(final) if missed is None else None
-            if stands is not None and (reason := _taken(stands, exists)):
-                missed = Missed(wanted, Outcome.EXISTS, reason)
-            if missed is None:
+            start = await self._ours_already(wire, file, hidden, half[0]) if half else 0
+            answer: Placed | Missed | _Uploaded = await self._uploaded(wire, file, hidden, final, wanted, start)
+            if isinstance(answer, _Uploaded):
                 self._doubtful[folder, temporary] = file
-                missed = await self._into_place(wire, hidden, final, wanted, exists, isinstance(stands, Entry))
+                answer = await self._named(wire, file, hidden, final, wanted, exists, answer)
                 del self._doubtful[folder, temporary]
-            if missed is None:
+            if isinstance(answer, Placed) or (await wire.ask(b"DELE " + hidden)).done:
                 self._temporaries.discard((folder, temporary))
-                return Placed(replace(wanted, modified=_modified(stood)), file.digest, proof)
-            if (await wire.ask(b"DELE " + hidden)).done:
-                self._temporaries.discard((folder, temporary))
-            return missed
+            return answer
 
-    async def _store(self, wire: Wire, file: Outgoing, hidden: bytes, wanted: RemoteFile) -> Missed | None:
-        digest = hashlib.sha256()
+    async def _named(
+        self, wire: Wire, file: Outgoing, hidden: bytes, final: bytes, wanted: RemoteFile, exists: Exists, whole: _Uploaded
+    ) -> Placed | Missed:
+        """Give a file that is whole its final name."""
+        if reason := _taken(whole.stands, exists):
+            return Missed(wanted, Outcome.EXISTS, reason)
+        missed = await self._into_place(wire, hidden, final, wanted, exists, isinstance(whole.stands, Entry))
+        return missed or Placed(replace(wanted, modified=whole.modified), file.digest, whole.proof)
+
+    async def _ours_already(self, wire: Wire, file: Outgoing, hidden: bytes, stood: Entry | Reply) -> int:
+        """How many of our bytes an upload that broke off has left under its temporary name. Anything else there is removed."""
+        if isinstance(stood, Reply):
+            return 0
+        size = stood.size or 0
+        if stood.kind in (FileKind.FILE, None) and 0 < size <= file.size and await self._begins_as(wire, file, hidden, size):
+            return size
+        await wire.ask(b"DELE " + hidden)
+        return 0
+
+    async def _begins_as(self, wire: Wire, file: Outgoing, hidden: bytes, size: int) -> bool:
+        """Whether a server's file holds our first ``size`` bytes: by its digest, else by the last of them, read back."""
         with open_source(file) as source:
-            async with wire.data(b"STOR " + hidden) as data:
-                if isinstance(data, Reply):
-                    wire.refuse(data)
-                    return Missed(wanted, Outcome.REFUSED, data.words)
-                try:
-                    while block := source.read(BLOCK):
-                        digest.update(block)
-                        await data.write(block)
-                except EndpointUnreachable as lost:
-                    # A server that refuses in mid-transfer closes the data connection first, and then says why.
-                    await self._why(wire, data, lost)
-                    raise
-                reply = await data.finish()
-        if not reply.done:
-            wire.refuse(reply)
-            return Missed(wanted, Outcome.REFUSED, reply.words)
+            if (told := await wire.sha256(hidden, size)) is not None:
+                return told == (await asyncio.to_thread(_digest_of_next, source, size)).hexdigest()
+            if not self.capabilities.resume:
+                return False
+            source.seek(max(0, size - COMPARED))
+            ours = source.read(min(size, COMPARED))
+        async with wire.data(b"RETR " + hidden, size - len(ours)) as data:
+            if isinstance(data, Reply):
+                return False
+            theirs = await data.read_at_least(len(ours) + 1)
+            reply = await data.finish()
+        return reply.done and theirs == ours
+
+    async def _uploaded(
+        self, wire: Wire, file: Outgoing, hidden: bytes, final: bytes, wanted: RemoteFile, start: int
+    ) -> _Uploaded | Missed:
+        """All bytes under the temporary name, of which ``start`` stand there, and a look at the final name after that."""
+        refused = Missed(wanted, Outcome.REFUSED, "")
+        # Some servers let nobody write on in the middle of a file, some only at its end.
+        for command, offset in ((b"STOR", start), (b"APPE", start), (b"STOR", 0)) if start else ((b"STOR", 0),):
+            if refused.reason:
+                await wire.ask(b"REST 0")
+                if offset and await wire.size(hidden) != offset:
+                    continue
+                if not offset:
+                    await wire.ask(b"DELE " + hidden)
+            missed = await self._stored(wire, file, hidden, wanted, command, offset)
+            if missed is None:
+                question = wire.sha256_question(hidden)
+                # The final name is looked at again, last: FTP's rename overwrites, and the upload may have taken long.
+                (stood, stands), told = await wire.facts_of(
+                    [(hidden, False), (final, True)], question, seconds=wire.hashing_seconds(file.size) if question else None
+                )
+                proof = _proven(file, wanted, stood, *map(digest_in, told))
+                if isinstance(proof, Proof):
+                    return _Uploaded(_modified(stood), proof, stands)
+                missed = proof
+            refused = missed
+            if refused.outcome is not Outcome.REFUSED:
+                break
+        return refused
+
+    async def _stored(
+        self, wire: Wire, file: Outgoing, hidden: bytes, wanted: RemoteFile, command: bytes, start: int
+    ) -> Missed | None:
+        """Send our bytes from ``start`` on. All of them are hashed."""
+        with open_source(file) as source:
+            digest = await asyncio.to_thread(_digest_of_next, source, start) if start else hashlib.sha256()
+            if not start or start < file.size:
+                async with wire.data(command + b" " + hidden, start if command == b"STOR" else 0) as data:
+                    if isinstance(data, Reply):
+                        wire.refuse(data)
+                        return Missed(wanted, Outcome.REFUSED, data.words)
+                    try:
+                        while block := source.read(BLOCK):
+                            digest.update(block)
+                            await data.write(block)
+                    except EndpointUnreachable as lost:
+                        # A server that refuses in mid-transfer closes the data connection first, and then says why.
+                        await self._why(wire, data, lost)
+                        raise
+                    reply = await data.finish()
+                if not reply.done:
+                    wire.refuse(reply)
+                    return Missed(wanted, Outcome.REFUSED, reply.words)
         if digest.hexdigest() != file.digest:
             reason = "our source does not hold the bytes of its digest (any more); nothing was placed"
             return Missed(wanted, Outcome.CHANGED, reason)
@@ -472,32 +603,15 @@ class FtpSession(EndpointSession):
         with suppress(EndpointUnreachable):
             wire.refuse(await data.finish())
 
-    async def _proven(
-        self, wire: Wire, file: Outgoing, hidden: bytes, wanted: RemoteFile, stood: Entry | Reply
-    ) -> tuple[Missed | None, Proof]:
-        """Whether the server holds our bytes, by its own count and digest where it tells them."""
-        if not isinstance(stood, Entry) or stood.size is None:
-            return None, Proof.UNVERIFIABLE
-        if stood.size != file.size:
-            reason = f"the server holds {stood.size} of {file.size} bytes; nothing was placed"
-            return Missed(wanted, Outcome.REFUSED, reason), Proof.SIZE_ONLY
-        told = await wire.sha256(hidden, file.size)
-        if told is None:
-            return None, Proof.SIZE_ONLY
-        if told != file.digest:
-            reason = f"the server holds other bytes (digest {told[:16]}…) than were sent; nothing was placed"
-            return Missed(wanted, Outcome.REFUSED, reason), Proof.SERVER_HASH
-        return None, Proof.SERVER_HASH
-
     async def _rename(self, move: Move, exists: Exists) -> Moved:
         file, new_file = move.file, replace(move.file, folder=move.folder, name=move.name)
         if missed := unfit(file) or _unfit(file) or unfit(new_file) or _unfit(new_file):
             return Moved(file, missed.outcome, missed.reason)
         async with self._lease() as wire:
             old, new = await wire.path(_folder(file.folder), file.name), await wire.path(_folder(move.folder), move.name)
-            if missed := _differs(file, await wire.facts(old)):
+            (ours, stands), _ = await wire.facts_of([(old, True), (new, True)])
+            if missed := _differs(file, ours):
                 return Moved(file, missed.outcome, missed.reason)
-            stands = await wire.facts(new)
             if reason := _taken(stands, exists):
                 return Moved(file, Outcome.EXISTS, reason)
             missed = await self._into_place(wire, old, new, file, exists, isinstance(stands, Entry))
@@ -673,6 +787,8 @@ class FtpSession(EndpointSession):
         self._learn(protection=wire.tls or "none")
         if wire.tls_reuse is not None:
             self._learn(tls_reuse=wire.tls_reuse or bool(self.personality.tls_reuse))
+        if wire.one_by_one:
+            self._learn(one_by_one=True)
         if wire.extended_passive is not None:
             self._learn(extended_passive=wire.extended_passive)
 
@@ -691,13 +807,9 @@ class FtpSession(EndpointSession):
             if await wire.alive(self._loop.time()):
                 return wire
             self._open -= 1  # the server or a firewall has forgotten it
-        wire = Wire(self._door)
-        wire.extended_passive = self._known.extended_passive
         try:
-            await wire.open()
-            await wire.sign_in(self._endpoint.username, self._password)
+            return await self._connected()
         except BaseException as error:
-            wire.abandon()
             self._open -= 1
             if not (isinstance(error, EndpointBusy) and self._open):
                 async with self._free:
@@ -706,6 +818,19 @@ class FtpSession(EndpointSession):
             # The server lets in fewer of us than was agreed: go on with those that are.
             self._limit = self._open
             return await self._wire()
+
+    async def _connected(self) -> Wire:
+        wire = Wire(self._door)
+        self._remind(wire)
+        together = not wire.one_by_one
+        try:
+            await wire.open()
+            await wire.sign_in(self._endpoint.username, self._password)
+        except BaseException as error:
+            wire.abandon()
+            if not (together and wire.one_by_one and isinstance(error, EndpointUnreachable)):
+                raise
+            return await self._connected()
         return wire
 
     def _may_open(self) -> bool:
@@ -725,10 +850,21 @@ class FtpSession(EndpointSession):
         await asyncio.gather(*others, return_exceptions=True)
         await asyncio.gather(*(wire.leave() for wire in self._idle))
         await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
 
 
 class _OtherBytes(Exception):
-    """What was kept is not the beginning of what stands there: begin again, on another connection."""
+    """This connection is given up in the middle of a file: begin again with what is kept (perhaps nothing), on another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Uploaded:
+    """A file that is whole under its temporary name."""
+
+    modified: datetime | None
+    proof: Proof
+    stands: Entry | Reply
+    """What stood under its final name after that."""
 
 
 class _Kept:
@@ -737,6 +873,8 @@ class _Kept:
     def __init__(self, batch: Batch, key: str) -> None:
         self._batch, self._key = batch, key
         self._sink: SpoolFile | None = None
+        self.begins = False
+        """The first bytes of what is kept were compared."""
 
     @property
     def sink(self) -> SpoolFile:
@@ -821,8 +959,29 @@ def _lacks_time(entry: Entry) -> bool:
     return entry.kind in (FileKind.FILE, None) and entry.modified is None and _speakable(entry.name)
 
 
+def _bare(entry: Entry) -> bool:
+    """Whether it is a name and nothing else."""
+    return entry.kind is None and entry.size is None and entry.modified is None and _speakable(entry.name)
+
+
 def _incomplete(told: tuple[Entry | Odd, bool]) -> bool:
-    return _doubtful(told) or (isinstance(told[0], Entry) and _lacks_time(told[0]))
+    return _doubtful(told) or (isinstance(told[0], Entry) and (_lacks_time(told[0]) or _bare(told[0])))
+
+
+async def _paths(
+    wire: Wire, folder: str, listed: Sequence[Entry | Odd], lacks: Callable[[Entry], bool]
+) -> list[tuple[int, Entry, bytes]]:
+    """Number, entry and path of those of which something is lacking."""
+    return [
+        (number, told, await wire.path(_folder(folder), told.name))
+        for number, told in enumerate(listed)
+        if isinstance(told, Entry) and lacks(told)
+    ]
+
+
+def _readable(listing: IO[bytes], parse: Parse) -> bool:
+    listing.seek(0)
+    return readable(iter(lambda: listing.readline(LONGEST_LINE), b""), parse)
 
 
 def _differs(file: RemoteFile, now: Entry | Reply) -> Missed | None:
@@ -836,6 +995,27 @@ def _differs(file: RemoteFile, now: Entry | Reply) -> Missed | None:
 
 def _modified(stands: Entry | Reply) -> datetime | None:
     return stands.modified if isinstance(stands, Entry) else None
+
+
+def _proven(file: Outgoing, wanted: RemoteFile, stood: Entry | Reply, told: str | None = None) -> Proof | Missed:
+    """Whether the server holds our bytes, by its own count and digest where it tells them."""
+    if not isinstance(stood, Entry) or stood.size is None:
+        return Proof.UNVERIFIABLE
+    if stood.size != file.size:
+        return Missed(wanted, Outcome.REFUSED, f"the server holds {stood.size} of {file.size} bytes; nothing was placed")
+    if told not in (None, file.digest):
+        reason = f"the server holds other bytes (digest {told[:16]}…) than were sent; nothing was placed"
+        return Missed(wanted, Outcome.REFUSED, reason)
+    return Proof.SERVER_HASH if told else Proof.SIZE_ONLY
+
+
+def _digest_of_next(source: BinaryIO, count: int) -> hashlib._Hash:
+    """Of the next ``count`` bytes, or of as many as there are."""
+    digest = hashlib.sha256()
+    while count and (block := source.read(min(BLOCK, count))):
+        digest.update(block)
+        count -= len(block)
+    return digest
 
 
 def _taken(stands: Entry | Reply, exists: Exists) -> str:
@@ -855,5 +1035,5 @@ async def _refused(wire: Wire, file: RemoteFile, path: bytes, reply: Reply) -> M
 
 
 async def _renamed(wire: Wire, old: bytes, new: bytes) -> Reply:
-    reply = await wire.ask(b"RNFR " + old)
-    return await wire.ask(b"RNTO " + new) if reply.code == 350 else reply
+    known, renamed = await wire.ask_each([b"RNFR " + old, b"RNTO " + new])
+    return renamed if known.code == 350 else known

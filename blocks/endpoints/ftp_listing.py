@@ -1,4 +1,4 @@
-"""What FTP servers answer when asked for a folder or a file: MLSD facts, and LIST lines of many minds. Pure functions.
+"""What FTP servers answer when asked for a folder or a file: MLSD facts, LIST lines of many minds, NLST names. Pure functions.
 
 A line that nobody can read is ``Odd``: it is counted and shown, the rest of the folder goes on, and it never becomes a file.
 The times in LIST lines are read past: they are of minute precision in a zone nobody tells, often without a year.
@@ -177,3 +177,29 @@ def list_line(line: bytes) -> Entry | None:
     if not name:
         raise ValueError("no name")
     return None if name in (b".", b"..") else Entry(name, kind, size, None)
+
+
+# --------------------------------------------------------------------------------------------- NLST
+
+
+def nlst_line(line: bytes, folder: bytes = b"") -> Entry | None:
+    """A name and nothing else: what stands there must be asked. A banner looks like a name too.
+
+    Some servers put the folder before every name.
+    """
+    name = line.removeprefix(b"./").removeprefix(folder.rstrip(b"/") + b"/" if folder else b"")
+    return None if name in (b"", b".", b"..") else Entry(name, None, None, None)
+
+
+def readable(lines: Iterable[bytes], parse: Parse) -> bool:
+    """Whether anything in a listing can be read. An empty one can."""
+    blank = True
+    for line in lines:
+        if stripped := line.rstrip(b"\r\n"):
+            blank = False
+            try:
+                parse(stripped)
+            except ValueError:
+                continue
+            return True
+    return blank

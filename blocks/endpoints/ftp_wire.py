@@ -10,6 +10,7 @@ Names are bytes. aioftp's text is Latin-1 throughout, which carries any byte unc
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import re
 import socket
@@ -18,6 +19,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
+from typing import ClassVar
 
 import aioftp
 from aioftp.common import SSLSessionBoundContext
@@ -40,6 +43,8 @@ BLOCK = 256 * 1024
 _HASH_BYTES_PER_SECOND = 20 * 1024 * 1024
 """No server is slower at hashing its own files; it is silent meanwhile."""
 _RESTED_SECONDS = 15
+_ANSWERED_TOGETHER_SECONDS = 10
+"""So long the first questions that were sent together may each wait for their answers; else they are asked one by one."""
 
 # What goes wrong reaches the reader through our errors. aioftp would log every name and answer.
 logging.getLogger("aioftp").setLevel(logging.CRITICAL)
@@ -83,7 +88,14 @@ class Reply:
 
 
 class Wire(aioftp.Client):
-    """A control connection. ``usable`` is False once an exchange was left half-way: it is then good for nothing more."""
+    """A control connection. ``usable`` is False once an exchange was left half-way: it is then good for nothing more.
+
+    On a long line every answer that is waited for costs more than the bytes, so questions go out together where one does not
+    depend on the answer to another. Some servers lose questions that come before they have answered the last one: these are
+    asked one by one, for as long as this process lives.
+    """
+
+    _one_by_one: ClassVar[set[tuple[str, int]]] = set()
 
     def __init__(self, door: Door) -> None:
         super().__init__(encoding="latin-1")
@@ -98,6 +110,8 @@ class Wire(aioftp.Client):
         self.extended_passive: bool | None = None
         self.idle_since = 0.0
         self._doubled: bool | None = None
+        self._port: int | None = None
+        """Of a data connection that the server awaits."""
         self._lists_by_stat = True
 
     # ----------------------------------------------------------------------------------------- connecting
@@ -144,16 +158,21 @@ class Wire(aioftp.Client):
         if self.door.protection is not None:
             await self._protect_data()
         self.features = _features(await self.ask(b"FEAT"))
+        options = list[bytes]()
         if "UTF8" in self.features:
-            await self.ask(b"OPTS UTF8 ON")  # some servers send names in a code page of their own until asked
+            options.append(b"OPTS UTF8 ON")  # some servers send names in a code page of their own until asked
         facts = self.features.get("MLST", "").lower().replace("*", "")
         if facts and "*" in self.features["MLST"]:
             wanted = [fact for fact in facts.split(";") if fact in ("type", "size", "modify", "unique")]
-            await self.ask(b"OPTS MLST " + _line("".join(f"{fact};" for fact in wanted)))
-        if "SHA-256" in self.features.get("HASH", "").upper():
-            await self.ask(b"OPTS HASH SHA-256")
-        await self.must(b"TYPE I", "the server refuses binary transfers")
-        home = re.search(r'"((?:[^"]|"")*)"', "".join((await self.ask(b"PWD")).lines))
+            options.append(b"OPTS MLST " + _line("".join(f"{fact};" for fact in wanted)))
+        if self._tells_hash:
+            options.append(b"OPTS HASH SHA-256")
+        *_, binary, place = await self.ask_each(
+            [*options, b"TYPE I", b"PWD"], seconds=min(_ANSWERED_TOGETHER_SECONDS, self.door.seconds)
+        )
+        if not binary.done:
+            raise EndpointUnsuitable(f"{address}: the server refuses binary transfers ({binary.words})")
+        home = re.search(r'"((?:[^"]|"")*)"', "".join(place.lines))
         self.home = home[1].replace('""', '"').encode("latin-1") if home else b"/"
 
     async def _begin_tls(self, protection: Protection) -> None:
@@ -173,8 +192,7 @@ class Wire(aioftp.Client):
         self._know(self.stream.writer, protection)
 
     async def _protect_data(self) -> None:
-        await self.ask(b"PBSZ 0")
-        reply = await self.ask(b"PROT P")
+        _, reply = await self.ask_each([b"PBSZ 0", b"PROT P"], seconds=min(_ANSWERED_TOGETHER_SECONDS, self.door.seconds))
         if reply.code != 200:
             raise EndpointUnsuitable(
                 f"{self.door.address}: the server refuses to protect data connections ({reply.words} to PROT P). No file was "
@@ -209,6 +227,7 @@ class Wire(aioftp.Client):
 
     async def alive(self, now: float) -> bool:
         """Whether the connection still answers; asked only after some rest, as servers and firewalls forget idle ones."""
+        self._port = None
         if now - self.idle_since > _RESTED_SECONDS:
             with suppress(EndpointError):
                 await self.ask(b"NOOP")
@@ -231,30 +250,40 @@ class Wire(aioftp.Client):
 
     async def ask(self, command: bytes, *, seconds: float | None = None) -> Reply:
         """Send a command and await its answer, whatever it is. Only 421 is raised: ``EndpointBusy``."""
-        self._must_be_one_line(command)
-        with self._translated():
-            async with asyncio.timeout(seconds or self.door.seconds):
-                await self.stream.write(command + b"\r\n")
-            return await self._reply(seconds)
+        await self.say([command])
+        return await self._reply(seconds)
 
-    async def ask_each(self, commands: Sequence[bytes]) -> list[Reply]:
-        """Ask small questions without waiting for each answer before the next question."""
-        for command in commands:
-            self._must_be_one_line(command)
+    async def ask_each(self, commands: Sequence[bytes], *, seconds: float | None = None) -> list[Reply]:
+        """Ask small questions without waiting for each answer before the next question, where the server bears that."""
+        if self.one_by_one:
+            return [await self.ask(command, seconds=seconds) for command in commands]
+        await self.say(commands)
+        replies = list[Reply]()
+        try:
+            for _ in commands:
+                replies.append(await self._reply(seconds))
+        except EndpointUnreachable as error:
+            if replies and isinstance(error.__cause__, TimeoutError):
+                self.ask_one_by_one()
+            raise
+        return replies
+
+    def ask_one_by_one(self) -> None:
+        """This server loses questions that come together."""
+        self._one_by_one.add((self.door.host, self.door.port))
+
+    @property
+    def one_by_one(self) -> bool:
+        """True if this server was seen to lose questions that came together."""
+        return (self.door.host, self.door.port) in self._one_by_one
+
+    async def say(self, commands: Sequence[bytes]) -> None:
+        """Send commands; their answers are still to come."""
+        if any(b"\r" in command or b"\n" in command for command in commands):
+            raise EndpointError(f"{self.door.address}: a line break never goes into a command; nothing was sent")
         with self._translated():
             async with asyncio.timeout(self.door.seconds):
                 await self.stream.write(b"".join(command + b"\r\n" for command in commands))
-        return [await self._reply() for _ in commands]
-
-    def _must_be_one_line(self, command: bytes) -> None:
-        if b"\r" in command or b"\n" in command:
-            raise EndpointError(f"{self.door.address}: a line break never goes into a command; nothing was sent")
-
-    async def must(self, command: bytes, otherwise: str) -> Reply:
-        reply = await self.ask(command)
-        if not reply.done:
-            raise EndpointUnsuitable(f"{self.door.address}: {otherwise} ({reply.words})")
-        return reply
 
     async def _reply(self, seconds: float | None = None) -> Reply:
         with self._translated():
@@ -296,8 +325,38 @@ class Wire(aioftp.Client):
 
         MLST follows links on many servers, and calls a pipe a file.
         """
+        (told,), _ = await self.facts_of([(path, sure)])
+        return told
+
+    async def facts_of(
+        self,
+        asked: Sequence[tuple[bytes, bool]],
+        more: Sequence[bytes] = (),
+        *,
+        data: bool = False,
+        seconds: float | None = None,
+    ) -> tuple[list[Entry | Reply], list[Reply]]:
+        """``facts`` of several paths (each with its ``sure``) and, before them, the answers to ``more``, all asked at once.
+
+        With ``data``, the data connection that comes next is asked for on the way.
+        """
+        questions = [self._questions(path, sure) for path, sure in asked]
+        passive = [self._passive_question] if data else []
+        commands = [*more, *chain.from_iterable(questions), *passive]
+        replies = iter(await self.ask_each(commands, seconds=seconds))
+        others = [next(replies) for _ in more]
+        answers = [[next(replies) for _ in each] for each in questions]
+        self._port = self._port_in(passive[0], next(replies)) if data else None
+        return [await self._fact(*ask, answer) for ask, answer in zip(asked, answers, strict=True)], others
+
+    def _questions(self, path: bytes, sure: bool) -> list[bytes]:
+        known = [b"MLST"] if "MLST" in self.features else [b"SIZE", b"CWD", *([b"MDTM"] if self.tells_times else [])]
+        return [word + b" " + path for word in (*known, *([b"STAT"] if sure and self._lists_by_stat else []))]
+
+    async def _fact(self, path: bytes, sure: bool, answers: Sequence[Reply]) -> Entry | Reply:
+        """What the answers to ``_questions`` say, with further ones where they do not say enough."""
         if "MLST" in self.features:
-            reply = await self.ask(b"MLST " + path)
+            reply, *listed = answers
             told = mlst_answer(line.encode("latin-1") for line in reply.lines) if reply.done else None
             if told is not None and told.kind is FileKind.FILE:
                 if told.size is None:
@@ -306,21 +365,22 @@ class Wire(aioftp.Client):
                     told = replace(told, modified=await self.modified(path))
             if told is not None and not (sure and told.kind is FileKind.FILE):
                 return told
-            kind = await self.kind(path, there=told is not None)
+            kind = await self.kind(path, there=told is not None, listed=listed)
             if told is not None:
                 return replace(told, kind=kind or told.kind)
             return Entry(b"", kind, None, None) if kind is not None else reply
-        sized = await self.ask(b"SIZE " + path)
-        size = _number(sized)
-        kind = await self.kind(path, there=size is not None) if sure else None
-        if size is None and kind is None and (await self.ask(b"CWD " + path)).done:
+        reply, entered, *others = answers
+        timed, listed = (others[:1], others[1:]) if self.tells_times else ([], others)
+        size = size_in(reply)
+        kind = await self.kind(path, there=size is not None, listed=listed) if sure else None
+        if size is None and kind is None and entered.done:
             kind = FileKind.FOLDER
         if size is None:
-            return Entry(b"", kind, None, None) if kind is not None else sized
-        return Entry(b"", kind, size, await self.modified(path))
+            return Entry(b"", kind, None, None) if kind is not None else reply
+        return Entry(b"", kind, size, moment(timed[0]) if timed else None)
 
     async def size(self, path: bytes) -> int | None:
-        return _number(await self.ask(b"SIZE " + path))
+        return size_in(await self.ask(b"SIZE " + path))
 
     async def modified(self, path: bytes) -> datetime | None:
         return moment(await self.ask(b"MDTM " + path)) if self.tells_times else None
@@ -330,19 +390,23 @@ class Wire(aioftp.Client):
         """False if the server says that it knows no MDTM."""
         return not self.features or "MDTM" in self.features
 
-    async def kind(self, path: bytes, *, there: bool) -> FileKind | None:
+    async def kind(self, path: bytes, *, there: bool, listed: Sequence[Reply] = ()) -> FileKind | None:
         """What LIST calls a path, asked over the control connection; None if the server does not say.
 
+        ``listed`` holds the answer to STAT, if that was asked already.
+
         vsftpd takes the argument for a pattern, and for a link compares it with the link's target: a link is never found by its
-        own name. So what is ``there`` and not found is looked for in the whole folder.
+        own name. So what is ``there`` and not found is looked for in the whole folder. It leaves out names that begin with a dot,
+        unless asked for all.
         """
         if not self._lists_by_stat:
             return None
         folder, _, name = path.rpartition(b"/")
         wanted = name.replace(b"\xff\xff", b"\xff") if self._doubled else name
-        for argument in dict.fromkeys((path, folder + b"/" + re.sub(rb"[*?\[\]{}\\]", b"?", name))):
-            reply = await self.ask(b"STAT " + argument)
-            if not reply.done:
+        pattern = folder + b"/" + re.sub(rb"[*?\[\]{}\\]", b"?", name)
+        for argument in dict.fromkeys((path, pattern, *([b"-a " + pattern] if name.startswith(b".") else []))):
+            reply, listed = listed[0] if listed else await self.ask(b"STAT " + argument), ()
+            if not reply.done and not argument.startswith(b"-a "):
                 return None
             # A trailing blank is lost on the way through aioftp.
             kind = _kind_in((line.encode("latin-1").lstrip() for line in reply.lines), wanted, bytes.rstrip)
@@ -358,7 +422,7 @@ class Wire(aioftp.Client):
         if not (await self.ask(b"CWD " + folder)).done:
             return None
         kind, rest = None, b""
-        async with self.data(b"LIST", block=64 * 1024) as data:
+        async with self.data(b"LIST -a" if name.startswith(b".") else b"LIST", block=64 * 1024) as data:
             if isinstance(data, Reply):
                 return None
             while block := await data.read():
@@ -370,19 +434,39 @@ class Wire(aioftp.Client):
     @property
     def hashes(self) -> bool:
         """True if the server tells SHA-256 digests of its files."""
-        return "SHA-256" in self.features.get("HASH", "").upper() or "XSHA256" in self.features
+        return self._tells_hash or "XSHA256" in self.features
+
+    @property
+    def _tells_hash(self) -> bool:
+        return "SHA-256" in self.features.get("HASH", "").upper()
+
+    def sha256_question(self, path: bytes) -> list[bytes]:
+        """The question for the server's own digest of a file; none if it tells none."""
+        if self._tells_hash:
+            return [b"HASH " + path]
+        # A name with blanks must be quoted (proftpd), and nothing says how to quote a quotation mark.
+        return [b'XSHA256 "' + path + b'"'] if "XSHA256" in self.features and b'"' not in path else []
+
+    def hashing_seconds(self, size: int) -> float:
+        return self.door.seconds + size / _HASH_BYTES_PER_SECOND
 
     async def sha256(self, path: bytes, size: int) -> str | None:
         """The server's own digest of a file; None if it offers none."""
-        seconds = self.door.seconds + size / _HASH_BYTES_PER_SECOND
-        if "SHA-256" in self.features.get("HASH", "").upper():
-            reply = await self.ask(b"HASH " + path, seconds=seconds)
-        elif "XSHA256" in self.features:
-            reply = await self.ask(b"XSHA256 " + path, seconds=seconds)
-        else:
+        for question in self.sha256_question(path):
+            return digest_in(await self.ask(question, seconds=self.hashing_seconds(size)))
+        return None
+
+    async def sha256_of_first(self, path: bytes, count: int, first: bytes) -> str | None:
+        """The server's own digest of a file's first ``count`` bytes, of which the first is ``first``; None if it tells none.
+
+        No standard says how a range is asked for. HASH with RANG does (draft-bryan-ftpext-hash), but proftpd takes the RANG and
+        hashes the whole. So XSHA256 is asked for a byte that we know, to see whether it means by a range what we mean.
+        """
+        if "XSHA256" not in self.features or b'"' in path or not count:
             return None
-        found = re.search(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}(?![0-9A-Fa-f])", reply.lines[-1])
-        return found[0].lower() if reply.done and found else None
+        question = b'XSHA256 "' + path + b'" 0 %d'
+        known, told = await self.ask_each([question % 1, question % count], seconds=self.hashing_seconds(count))
+        return digest_in(told) if digest_in(known) == hashlib.sha256(first).hexdigest() else None
 
     async def enter(self, folder: bytes) -> None:
         """Make a folder the current one. Raises ``EndpointError`` if it is missing."""
@@ -399,8 +483,10 @@ class Wire(aioftp.Client):
     async def data(self, command: bytes, offset: int = 0, *, block: int = BLOCK) -> AsyncIterator[Data | Reply]:
         """A data connection for a command, or the server's refusal. Left before ``finish`` the whole connection is given up."""
         with self._translated():
-            host = self.stream.writer.get_extra_info("peername")[0]  # never elsewhere, whatever the server says
-            port = await self._passive_port()
+            # Never elsewhere, whatever the server says. A link-local address is nothing without its scope.
+            host, _, *rest = self.stream.writer.get_extra_info("peername")
+            host += f"%{rest[1]}" if len(rest) == 2 and rest[1] else ""
+            port, self._port = self._port or await self._passive_port(), None
             async with asyncio.timeout(self.door.seconds):
                 reader, writer = await asyncio.open_connection(host, port, limit=block)
         data = Data(self, reader, writer, block)
@@ -420,7 +506,9 @@ class Wire(aioftp.Client):
             data.under_way = True
             yield data
         finally:
-            writer.transport.abort()
+            # A transport that was closed before its last bytes were sent forgets its loop, and cannot be aborted after (CPython 3.11).
+            with suppress(AttributeError):
+                writer.transport.abort()
             if data.under_way:
                 self.abandon()
 
@@ -431,24 +519,27 @@ class Wire(aioftp.Client):
         self._know(writer, protection)
         self.tls_reuse = bool(self.tls_reuse or writer.get_extra_info("ssl_object").session_reused)
 
-    async def _passive_port(self) -> int:
-        if self.extended_passive is not False and (port := await self._extended_port()) is not None:
-            return port
-        reply = await self.ask(b"PASV")
-        numbers = re.search(r"(?:\d{1,3},){4}(\d{1,3}),(\d{1,3})", reply.lines[-1])
-        if reply.code != 227 or not numbers:
-            # That EPSV is not understood may be no more than what an earlier visit found.
-            if (port := await self._extended_port()) is not None:
-                return port
-            raise EndpointUnsuitable(f"{self.door.address}: the server offers no passive data connection ({reply.words})")
-        # Its first four numbers are an address, often a private one behind a firewall. We never connect elsewhere.
-        return int(numbers[1]) * 256 + int(numbers[2])
+    @property
+    def _passive_question(self) -> bytes:
+        return b"PASV" if self.extended_passive is False else b"EPSV"
 
-    async def _extended_port(self) -> int | None:
-        reply = await self.ask(b"EPSV")
-        found = re.search(r"\((.)\1\1(\d+)\1\)", reply.lines[-1])
-        self.extended_passive = reply.code == 229 and found is not None
-        return int(found[2]) if reply.code == 229 and found else None
+    def _port_in(self, question: bytes, reply: Reply) -> int | None:
+        """The port in the answer to EPSV or PASV; None if there is none."""
+        if question == b"EPSV":
+            found = re.search(r"\((.)\1\1(\d+)\1\)", reply.lines[-1])
+            self.extended_passive = reply.code == 229 and found is not None
+            return int(found[2]) if reply.code == 229 and found else None
+        numbers = re.search(r"(?:\d{1,3},){4}(\d{1,3}),(\d{1,3})", reply.lines[-1])
+        # Its first four numbers are an address, often a private one behind a firewall. We never connect elsewhere.
+        return int(numbers[1]) * 256 + int(numbers[2]) if reply.code == 227 and numbers else None
+
+    async def _passive_port(self) -> int:
+        # That EPSV is not understood may be no more than what an earlier visit found.
+        for question in (b"EPSV", b"PASV") if self._passive_question == b"EPSV" else (b"PASV", b"EPSV"):
+            reply = await self.ask(question)
+            if (port := self._port_in(question, reply)) is not None:
+                return port
+        raise EndpointUnsuitable(f"{self.door.address}: the server offers no passive data connection ({reply.words})")
 
     def refuse(self, reply: Reply) -> None:
         """Raise for a refusal that concerns more than one file; return if it is about this file only."""
@@ -479,6 +570,13 @@ class Data:
         with translated(self._wire.door):
             async with asyncio.timeout(self._wire.door.seconds):
                 return await self._reader.read(self._block)
+
+    async def read_at_least(self, count: int) -> bytes:
+        """The next bytes, so many or more; fewer only at the end."""
+        start = b""
+        while len(start) < count and (block := await self.read()):
+            start += block
+        return start
 
     async def write(self, block: bytes) -> None:
         with translated(self._wire.door):
@@ -558,12 +656,19 @@ def _kind_in(lines: Iterable[bytes], name: bytes, worn: Callable[[bytes], bytes]
     return None
 
 
+def digest_in(reply: Reply) -> str | None:
+    """The SHA-256 digest in an answer to HASH or XSHA256; None if it holds none."""
+    found = re.search(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}(?![0-9A-Fa-f])", reply.lines[-1])
+    return found[0].lower() if reply.done and found else None
+
+
 def moment(reply: Reply) -> datetime | None:
     """The time in an answer to MDTM; None if it holds none."""
     return timestamp(reply.lines[-1].encode("latin-1")) if reply.code == 213 else None
 
 
-def _number(reply: Reply) -> int | None:
+def size_in(reply: Reply) -> int | None:
+    """The size in an answer to SIZE; None if it holds none."""
     text = reply.lines[-1].strip()
     return int(text) if reply.code == 213 and text.isascii() and text.isdigit() else None
 

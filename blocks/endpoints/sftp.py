@@ -23,9 +23,11 @@ from pydantic import Field
 from blocks.endpoints import sftp_engine as engine
 from blocks.endpoints import ssh
 from blocks.endpoints.base import (
+    COMPARED,
     Endpoint,
     EndpointSession,
     differs,
+    goes_on,
     legal,
     likely_kind,
     open_source,
@@ -38,7 +40,7 @@ from blocks.endpoints.sftp_engine import Answer, Attributes, Crowded, Engine, Mu
 from blocks.endpoints.sftp_stock import Stock
 from blocks.endpoints.ssh import Line, translated
 from blocks.errors import EndpointError, EndpointFull, EndpointUnreachable, EndpointUnsuitable
-from blocks.spool import Batch
+from blocks.spool import CHUNK, Batch
 from blocks.values import (
     EndpointCapabilities,
     Exists,
@@ -56,7 +58,6 @@ from blocks.values import (
     shown,
 )
 
-_TAIL_BYTES = 64 * 1024
 _PROOF_SECONDS = 10.0
 """How long a server may take for any of several requests that wait at once."""
 _PROOFS = 2
@@ -168,6 +169,7 @@ class SftpSession(EndpointSession):
                 yield from outcomes
         except EndpointUnreachable:
             yield from self._settle(doubtful, folder)
+            self._temporaries = {path for path in self._temporaries if not goes_on(path)}
             raise
         finally:
             with suppress(EndpointError):
@@ -210,10 +212,10 @@ class SftpSession(EndpointSession):
         sink = batch.open(resume_key(self._address, file))
         try:
             if sink.size:
-                tail = sink.tail(_TAIL_BYTES)
-                if sink.size > file.size or tail != (
-                    yield from engine.read_exactly(handle, sink.size - len(tail), len(tail), wire)
-                ):
+                head, tail = sink.head(COMPARED), sink.tail(COMPARED)
+                first = yield from engine.read_exactly(handle, 0, len(head), wire)
+                last = yield from engine.read_exactly(handle, sink.size - len(tail), len(tail), wire)
+                if sink.size > file.size or (first, last) != (head, tail):
                     sink.restart()
             verdict = yield from engine.read_into(sink, handle, file.size, wire)
             held, _, named = yield from engine.each([engine.fstat(handle), engine.close(handle), engine.lstat(path)])
@@ -247,7 +249,8 @@ class SftpSession(EndpointSession):
             return Missed(wanted, Outcome.EXISTS, reason)
         # By the end of the upload nothing may stand there any more: too late to learn from, early enough to save a refusal.
         over = self._known.rename_replaces is False and isinstance(stands, Attributes)
-        opened = yield [engine.open_new(temporary)]
+        handle, start = (yield from self._ours_already(file, temporary, wire)) if goes_on(temporary) else (b"", 0)
+        opened = handle or (yield [engine.open_new(temporary)])
         if isinstance(opened, Status):
             if opened.code == engine.NO_SUCH_FILE:
                 raise EndpointError(
@@ -262,7 +265,9 @@ class SftpSession(EndpointSession):
         self._temporaries.add(temporary)
         digest = hashlib.sha256()
         with open_source(file) as source:
-            verdict = yield from engine.write_from(source, handle, wire, digest.update)
+            while start and source.tell() < start and (data := source.read(min(CHUNK, start - source.tell()))):
+                digest.update(data)
+            verdict = yield from engine.write_from(source, handle, wire, digest.update, start)
         closed = yield [engine.close(handle)]
         if verdict.code == engine.OK and isinstance(closed, Status):
             verdict = closed  # a server may tell only now that it could not keep the bytes
@@ -274,7 +279,7 @@ class SftpSession(EndpointSession):
             return (yield from self._give_up(temporary, Missed(wanted, Outcome.CHANGED, reason)))
         stood = yield [engine.lstat(temporary)]
         proof = Proof.SIZE_ONLY if isinstance(stood, Attributes) else Proof.UNVERIFIABLE
-        if isinstance(stood, Attributes) and stood.size != file.size:
+        if isinstance(stood, Attributes) and (stood.size != file.size or stood.kind not in (FileKind.FILE, None)):
             reason = f"the server holds {stood.size} of {file.size} bytes; nothing was placed"
             return (yield from self._give_up(temporary, Missed(wanted, Outcome.REFUSED, reason)))
         doubtful[temporary] = file
@@ -286,6 +291,28 @@ class SftpSession(EndpointSession):
                 replace(wanted, modified=stood.modified if isinstance(stood, Attributes) else None), file.digest, proof
             )
         return (yield from self._give_up(temporary, _missed(wanted, renamed)))
+
+    def _ours_already(self, file: Outgoing, temporary: bytes, wire: Wire) -> Routine[tuple[bytes, int]]:
+        """What a broken upload has left: an open handle, and from where to write on. Anything else there is removed."""
+        stands = yield [engine.lstat(temporary)]
+        if not isinstance(stands, Attributes):
+            return b"", 0
+        # Writes are many at a time, and a server may do them in any order: before what can have been on its way at the end there
+        # are no holes. From there on all is written again.
+        start = (stands.size or 0) - engine.UPLOAD_WINDOW
+        if stands.kind in (FileKind.FILE, None) and start > 0 and (stands.size or 0) <= file.size:
+            opened = yield [engine.open_again(temporary)]
+            if not isinstance(opened, Status):
+                handle, before = engine.handle(opened), max(0, start - COMPARED)
+                with open_source(file) as source:
+                    source.seek(before)
+                    ours = source.read(start - before)
+                held, theirs = (yield [engine.fstat(handle)]), (yield from engine.read_exactly(handle, before, len(ours), wire))
+                if held == stands and ours == theirs:  # else a link, or somebody still writes
+                    return handle, start
+                yield [engine.close(handle)]
+        yield [engine.remove(temporary)]
+        return b"", 0
 
     def _give_up(self, temporary: bytes, missed: Missed) -> Routine[Missed]:
         removed = yield [engine.remove(temporary)]

@@ -142,6 +142,11 @@ def open_new(path: bytes) -> Request:
     return Request(OPEN, _string(path) + b"\0\0\0\x2a" + b"\0\0\0\0")
 
 
+def open_again(path: bytes) -> Request:
+    """Open a file that stands there, to read it and write on."""
+    return Request(OPEN, _string(path) + b"\0\0\0\x03" + b"\0\0\0\0")
+
+
 def read(handle: Bytes, offset: int, length: int) -> Request:
     return Request(READ, _string(handle) + _uint64.pack(offset) + _uint32.pack(length), 32 + length)
 
@@ -273,9 +278,10 @@ def read_exactly(handle: Bytes, offset: int, length: int, wire: Wire) -> Routine
     return bytes(got)
 
 
-def write_from(source: BinaryIO, handle: Bytes, wire: Wire, seen: Callable[[bytes], None]) -> Routine[Status]:
-    """Write all of ``source`` to an open handle; ``seen`` is shown every piece. The first bad status, or ``OK``."""
-    offset, outstanding, verdict = 0, 0, Status(OK, "")
+def write_from(source: BinaryIO, handle: Bytes, wire: Wire, seen: Callable[[bytes], None], offset: int = 0) -> Routine[Status]:
+    """Write the rest of ``source``, which is at ``offset``, to an open handle; ``seen`` is shown every piece. The first bad
+    status, or ``OK``."""
+    outstanding, verdict = 0, Status(OK, "")
     depth = max(2, min(64, UPLOAD_WINDOW // wire.write_bytes))
     requests: list[Request] = []
     while True:

@@ -21,6 +21,9 @@ from blocks.endpoints.sftp_engine import Answer, Crowded, Request, Routine, Stat
 from blocks.errors import EndpointError
 from blocks.values import shown
 
+_MODES = {0x01: "r", 0x03: "r+", 0x2A: "wx"}
+"""How paramiko calls the ways in which our routines open files."""
+
 
 class Stock(Wire):
     """One request at a time."""
@@ -78,7 +81,7 @@ class Stock(Wire):
         if request.kind == wire.OPEN:
             path, position = wire.take_string(body, 0)
             (flags,) = struct.unpack_from(">I", body, position)
-            return self._open(bytes(path), "r" if flags == 1 else "wx")
+            return self._open(bytes(path), _MODES[flags])
         if request.kind in (wire.READ, wire.WRITE):
             handle, position = wire.take_string(body, 0)
             (offset,) = struct.unpack_from(">Q", body, position)

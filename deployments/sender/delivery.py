@@ -208,12 +208,13 @@ class _Courier:
         self._find_out()
         self._withdraw(self._at(Step.UPLOADED))
         ours = {name for parcel in self._parcels() for name in _temporaries(parcel)}
+        self._clear({_temporaries(parcel)[1] for parcel in self._parcels()}, self._standing())
         return sorted(ours & self._standing().keys())
 
     # ----------------------------------------------------------------------------------------- what the server says
 
     def _find_out(self) -> None:
-        """After a break: what became of what we had asked for. Half uploads are cleared away."""
+        """After a break: what became of what we had asked for. Half uploads stay: they are gone on with, or replaced."""
         standing = self._standing()
         for parcel in self._at(Step.UPLOADED):
             if not _stands(parcel.temporary, parcel, standing):
@@ -227,8 +228,10 @@ class _Courier:
                 # Renamed and collected, or cleaned away: from here the two look the same. Only the partner knows.
                 self._store.move([parcel], Step.UNKNOWN)
         self._look_after(standing)
-        halves = {name for parcel in self._at(Step.INTENDED) for name in _temporaries(parcel)}
-        for _ in self._session.remove([standing[name] for name in sorted(halves & standing.keys())]):
+        self._clear({parcel.temporary for parcel in self._at(Step.INTENDED)}, standing)
+
+    def _clear(self, names: set[bytes], standing: dict[bytes, RemoteFile]) -> None:
+        for _ in self._session.remove([standing[name] for name in sorted(names & standing.keys())]):
             pass  # what cannot be removed is told when its name is needed
 
     def _look_after(self, standing: dict[bytes, RemoteFile] | None = None) -> None:

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.endpoints.ftp_listing import Entry, Odd, entries, list_line, mlsd_line, mlst_answer, timestamp
+from blocks.endpoints.ftp_listing import (
+    Entry,
+    Odd,
+    entries,
+    list_line,
+    mlsd_line,
+    mlst_answer,
+    nlst_line,
+    readable,
+    timestamp,
+)
 from blocks.values import FileKind
 
 FILE, FOLDER, LINK, OTHER = FileKind.FILE, FileKind.FOLDER, FileKind.LINK, FileKind.OTHER
@@ -157,3 +167,30 @@ def _passes(line: bytes, parse: object) -> bool:
         return parse(line) is None  # type: ignore[operator]
     except ValueError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        pytest.param(b"a.csv", b"a.csv", id="bare"),
+        pytest.param(b" two  blanks ", b" two  blanks ", id="blanks"),
+        pytest.param(b"./a.csv", b"a.csv", id="here"),
+        pytest.param(b"/out/a.csv", b"a.csv", id="the folder before it"),
+        pytest.param(b"/outside/a.csv", b"/outside/a.csv", id="another folder stays, and is no legal name"),
+        pytest.param(b"../a.csv", b"../a.csv", id="a way out stays, and is no legal name"),
+    ],
+)
+def test_lines_of_nlst(line: bytes, name: bytes) -> None:
+    assert nlst_line(line, b"/out") == Entry(name, None, None, None)
+
+
+@pytest.mark.parametrize("line", [b"", b".", b"..", b"./.", b"/out/.."])
+def test_what_is_no_name_in_nlst(line: bytes) -> None:
+    assert nlst_line(line, b"/out/") is None
+
+
+def test_a_listing_of_which_nothing_can_be_read_is_told_from_an_empty_one() -> None:
+    assert readable([], list_line)
+    assert readable([b"\r\n"], list_line)
+    assert readable([b"Welcome!\r\n", b"-rw-r--r--    1 0  0   5 Nov 21 11:13 a.csv\r\n"], list_line)
+    assert not readable([b"Volume Unit    Referred\r\n", b"WYOSPT 3420   2003/05/21 A.CSV\r\n"], list_line)

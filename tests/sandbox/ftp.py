@@ -6,6 +6,7 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import stat
 import threading
 import time
@@ -36,11 +37,17 @@ FAULTS: Mapping[str, str] = {
     "drop-after": "cut each connection after so many bytes of file content",
     "short-226": "end a download after so many bytes, and say 226 all the same",
     "no-mlsd": "know neither MLSD nor MLST",
+    "no-list": "know no LIST",
     "no-mdtm": "know no MDTM",
     "no-rest": "know no REST",
     "no-epsv": "know no EPSV",
     "no-hash": "tell no digests of files",
     "wrong-hash": "tell wrong digests of files",
+    "whole-hash": "take a range for a digest, and tell that of the whole file",
+    "one-question": "lose questions that come before the last one is answered",
+    "no-restart": "refuse to write on in the middle of a file",
+    "no-append": "refuse to write on at the end of a file",
+    "restart-anywhere": "take REST for an upload, and write from the start all the same",
     "odd-list": "listings hold a banner, garbage, and lines cut short",
     "odd-names": "listings also hold names that lead out of the folder, and an empty one, each time with another size",
     "mainframe-list": "listings also hold lines as AS/400 and MVS write them",
@@ -48,6 +55,8 @@ FAULTS: Mapping[str, str] = {
     "dos-list": "LIST as IIS writes it",
     "german-list": "LIST with the months in German, in ISO 8859-1",
     "empty-listing": "tell the next so many listings as empty",
+    "mvs-list": "LIST as a mainframe writes it, which nobody can read",
+    "nlst-paths": "NLST puts the folder before every name",
     "lost-listing": "cut the connection in the middle of the next so many listings",
     "foreign-pasv": "PASV tells another machine's address",
     "no-login": "let nobody in",
@@ -103,6 +112,8 @@ class FtpSandbox(PartnerServer):
         self.certificate: Certificate | None = None
         self.commands: deque[tuple[str, ...]] = deque(maxlen=1000)
         """The last ones that came over control connections, with their arguments."""
+        self.turns = self.carried = 0
+        """How often a client had to wait for an answer before it went on asking; bytes of files, both ways."""
         self._names = names
         self._certificates = certificates or self.root.parent / f"{self.root.name}-tls"
         self._server: FTPServer | None = None
@@ -210,6 +221,7 @@ class _Content:
 
     def _carried(self, count: int) -> None:
         self._moved += count
+        self._sandbox.carried += count
         limit, still = self._sandbox.fault("drop-after"), self._sandbox.fault("stall-after")
         self.stalled = bool(still and self._moved > still)
         if limit and self._moved > limit:
@@ -240,9 +252,7 @@ class _Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
 
     def open(self, filename: str, mode: str) -> Any:
         self.cmd_channel.sandbox.kept_name(filename)
-        if "r" not in mode and self.cmd_channel.sandbox.fault("deny-write"):
-            raise PermissionError(errno.EACCES, "Permission denied")
-        if "r" in mode and self.cmd_channel.sandbox.fault("deny-read"):
+        if self.cmd_channel.sandbox.fault("deny-read" if mode == "rb" else "deny-write"):
             raise PermissionError(errno.EACCES, "Permission denied")
         if os.path.lexists(filename) and not stat.S_ISREG(os.lstat(filename).st_mode):
             raise PermissionError(errno.EACCES, "Not a regular file")
@@ -298,7 +308,11 @@ class _Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
 
     def format_list(self, basedir: str, listing: Iterable[str], ignore_err: bool = True) -> Iterator[bytes]:
         listing = self._all(listing)
-        if not self.cmd_channel.sandbox.fault("dos-list"):
+        if self.cmd_channel.sandbox.fault("mvs-list"):
+            yield b"Volume Unit    Referred Ext Used Recfm Lrecl BlkSz Dsorg Dsname\r\n"
+            for name in listing:
+                yield b"WYOSPT 3420   2003/05/21  1  200  FB      80  8053  PS  " + os.fsencode(name) + b"\r\n"
+        elif not self.cmd_channel.sandbox.fault("dos-list"):
             for line in super().format_list(basedir, listing, ignore_err):
                 yield _german(line) if self.cmd_channel.sandbox.fault("german-list") else line
         else:
@@ -352,11 +366,11 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     }
     _off: Mapping[str, tuple[str, ...]] = {
         "no-mlsd": ("MLSD", "MLST"),
+        "no-list": ("LIST",),
         "no-mdtm": ("MDTM",),
         "no-rest": ("REST",),
         "no-epsv": ("EPSV",),
         "no-hash": ("XSHA256",),
-        "no-login": "let nobody in",
         "no-auth-tls": ("AUTH",),
         "no-prot": ("PROT",),
     }
@@ -373,6 +387,45 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         if "XSHA256" in self.proto_cmds:
             self._extra_feats = [*self._extra_feats, "XSHA256"]
         super().handle()
+
+    def handle_read(self) -> None:
+        self._heard = 0
+        super().handle_read()
+        self.sandbox.turns += bool(self._heard)
+
+    def found_terminator(self) -> None:
+        self._heard += 1
+        if self._heard > 1 and self.sandbox.fault("one-question"):
+            self._in_buffer.clear()
+            self._in_buffer_len = 0
+        else:
+            super().found_terminator()
+
+    def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
+        if cmd == "XSHA256":
+            quoted = re.fullmatch(r'"([^"]*)"(?: (\d+) (\d+))?', arg)
+            if quoted is None and " " in arg:
+                self.respond("501 Invalid number of parameters.")  # as proftpd does
+                return
+            arg, *span = quoted.groups() if quoted else (arg, None, None)
+            self._span = slice(*(int(number) if number else None for number in span))
+        super().pre_process_command(line, cmd, arg)
+
+    def push_dtp_data(self, data: Any, isproducer: bool = False, file: Any = None, cmd: str | None = None) -> None:
+        if cmd == "NLST":
+            before = os.fsencode(self.fs.cwd) + b"/" if self.sandbox.fault("nlst-paths") else b""
+            data = b"".join(before + name + b"\r\n" for name in data.split(b"\r\n") if name)
+            data += b"Welcome to our new server!\r\n" if self.sandbox.fault("odd-list") else b""
+        super().push_dtp_data(data, isproducer, file, cmd)
+
+    def ftp_STOR(self, file: str, mode: str = "w") -> Any:  # noqa: N802  # pyftpdlib's names
+        refused = "no-append" if "a" in mode else "no-restart" if self._restart_position else ""
+        if refused and self.sandbox.fault(refused):
+            self.respond("451 Append/Restart not permitted, try again.")
+            return None
+        if self.sandbox.fault("restart-anywhere"):
+            self._restart_position = 0
+        return super().ftp_STOR(file, mode)
 
     def on_login(self, username: str) -> None:
         self.sandbox.logins += 1
@@ -403,7 +456,8 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
 
     def ftp_XSHA256(self, path: str) -> None:  # noqa: N802
         try:
-            digest = hashlib.sha256(b"" if os.path.islink(path) else Path(path).read_bytes()).hexdigest()
+            data = b"" if os.path.islink(path) else Path(path).read_bytes()
+            digest = hashlib.sha256(data if self.sandbox.fault("whole-hash") else data[self._span]).hexdigest()
         except OSError:
             self.respond("550 No such file.")
         else:

@@ -435,7 +435,8 @@ def test_a_killed_sender_goes_on_when_it_is_asked_again(quiet_house: House) -> N
 LARGE = 64 * 1024 * 1024
 
 
-def test_what_a_killed_upload_left_is_gone_after_the_next_visit(quiet_house: House) -> None:
+@pytest.mark.parametrize("goes_on", [True, False], ids=["sent again", "withdrawn"])
+def test_what_a_killed_upload_left_is_gone_after_the_next_visit(goes_on: bool, quiet_house: House) -> None:
     house = quiet_house
     anna = house.newcomer()
     release = house.outgoing(house.package(b"one", b"x" * LARGE))
@@ -450,16 +451,23 @@ def test_what_a_killed_upload_left_is_gone_after_the_next_visit(quiet_house: Hou
         release.approve(anna)
         sending = threading.Thread(target=send)
         sending.start()
-        while not any(path.stat().st_size > 1_000_000 for path in folder.iterdir()):
+        while not any(path.stat().st_size > 16_000_000 for path in folder.iterdir()):
             assert sending.is_alive() and process.poll() is None
             time.sleep(0.0005)
         process.kill()
         sending.join()
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert max(sizes.values()) < LARGE and all(name.startswith(".countersign-") for name in sizes), "killed in the middle"
-    with house.sender():
-        assert release.send()[0].complete
-    assert {path.name for path in folder.iterdir()} == {"1.csv", "2.csv", ".countersign-theirs"}
+    half = max(folder.glob("*.part"), key=lambda path: path.stat().st_size)
+    with half.open("rb") as begun, house.sender(), house.client() as client:
+        if goes_on:
+            assert release.send()[0].complete
+            assert {path.name for path in folder.iterdir()} == {"1.csv", "2.csv", ".countersign-theirs"}
+            assert (folder / "2.csv").read_bytes() == b"x" * LARGE
+            assert (folder / "2.csv").stat().st_ino == os.fstat(begun.fileno()).st_ino, "all of it was sent again"
+        else:
+            assert client.withdraw(release.matter_package) == Withdrawn()
+            assert {path.name for path in folder.iterdir()} == {".countersign-theirs"}
 
 
 def test_what_was_begun_is_cleared_away_when_the_package_goes_no_further_or_told(quiet_house: House) -> None:

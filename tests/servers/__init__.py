@@ -43,10 +43,10 @@ def free_port() -> int:
             return port
 
 
-def listening(port: int) -> bool:
-    with socket.socket() as probe:
+def listening(port: int, host: str = "127.0.0.1") -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.settimeout(0.2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 @contextmanager

@@ -145,18 +145,18 @@ def proftpd_server(folder: Path, *lines: str) -> Iterator[Ftp]:
 
 
 @contextmanager
-def pyftpdlib_server(folder: Path, *, tls: bool = False) -> Iterator[Ftp]:
-    """pyftpdlib as it comes, in a process of its own."""
-    root, certificate, port = _prepared(folder)
-    command = [sys.executable, "-m", "tests.servers.pyftpdlib_process", str(port), str(root)]
+def pyftpdlib_server(folder: Path, *options: str, tls: bool = False, host: str = "127.0.0.1") -> Iterator[Ftp]:
+    """pyftpdlib as it comes, in a process of its own; ``options`` as in ``pyftpdlib_process``."""
+    root, certificate, port = _prepared(folder, *([] if host == "127.0.0.1" else [host]))
+    command = [sys.executable, "-m", "tests.servers.pyftpdlib_process", host, str(port), str(root), *options]
     if tls:
-        command.append(str(certificate.path))
-    with running(command, log=folder / "pyftpdlib.log", ready=lambda: listening(port), cwd=ROOT):
-        yield Ftp("127.0.0.1", port, "partner", root, "/", certificate if tls else None)
+        command += ["--certificate", str(certificate.path)]
+    with running(command, log=folder / "pyftpdlib.log", ready=lambda: listening(port, host), cwd=ROOT):
+        yield Ftp(host, port, "partner", root, "/", certificate if tls else None)
 
 
-def _prepared(folder: Path) -> tuple[Path, Certificate, int]:
+def _prepared(folder: Path, *names: str) -> tuple[Path, Certificate, int]:
     folder.mkdir(parents=True, exist_ok=True)
     root = folder / "root"
     root.mkdir()
-    return root, make_certificate(folder / "tls"), free_port()
+    return root, make_certificate(folder / "tls", *names), free_port()

@@ -1,27 +1,35 @@
-"""``python -m tests.servers.pyftpdlib_process PORT ROOT [CERTIFICATE]``: pyftpdlib as it comes, until SIGTERM."""
+"""``python -m tests.servers.pyftpdlib_process HOST PORT ROOT [--certificate FILE] [--ports FIRST LAST]``: pyftpdlib as it comes,
+until SIGTERM. ``--ports`` are those of its data connections."""
 
 from __future__ import annotations
 
+import argparse
 import logging
-import sys
 
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
 from pyftpdlib.servers import FTPServer
 
 
-def main(port: str, root: str, certificate: str | None = None) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("host", "port", "root", "--certificate"):
+        parser.add_argument(name)
+    parser.add_argument("--ports", nargs=2, type=int)
+    asked = parser.parse_args()
     authorizer = DummyAuthorizer()
-    authorizer.add_user("partner", "not a secret", root, perm="elradfmwMT")
-    handler = type("Handler", (TLS_FTPHandler if certificate else FTPHandler,), {})
+    authorizer.add_user("partner", "not a secret", asked.root, perm="elradfmwMT")
+    handler = type("Handler", (TLS_FTPHandler if asked.certificate else FTPHandler,), {})
     handler.authorizer = authorizer
     handler.auth_failed_timeout = 0
-    if certificate:
-        handler.certfile = certificate
+    if asked.ports:
+        handler.passive_ports = range(asked.ports[0], asked.ports[1] + 1)
+    if asked.certificate:
+        handler.certfile = asked.certificate
         handler.tls_control_required = handler.tls_data_required = True
     logging.basicConfig(level=logging.WARNING)
-    FTPServer(("127.0.0.1", int(port)), handler).serve_forever(handle_exit=True)
+    FTPServer((asked.host, int(asked.port)), handler).serve_forever(handle_exit=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

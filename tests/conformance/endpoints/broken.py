@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_type_hints
 
-from blocks.endpoints.base import Endpoint, EndpointSession
+from blocks.endpoints.base import PART, Endpoint, EndpointSession
 from blocks.errors import EndpointError
 from blocks.spool import Batch, SpoolFile
 from blocks.values import Exists, Fetched, FileKind, Missed, Move, Moved, Outcome, Outgoing, Placed, Proof, RemoteFile
@@ -89,7 +89,7 @@ class Credulous(_Session):
     def fetch(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
         def believing(key: str | None) -> SpoolFile:
             sink = into.open(key)
-            sink.tail = lambda count: b""  # type: ignore[method-assign]
+            sink.head = sink.tail = lambda count: b""  # type: ignore[method-assign]
             return sink
 
         return super().fetch(files, _over(into, believing))
@@ -110,6 +110,15 @@ class Direct(_Session):
         first = list(super().put(halves, folder, exists=exists))
         taken = {answer.file.name for answer in first if isinstance(answer, Missed)}
         yield from super().put([file for file in files if file.name not in taken], folder, exists=Exists.REPLACE)
+
+
+class Wasteful(_Session):
+    """Begins every interrupted upload anew."""
+
+    def put(self, files: Sequence[Outgoing], folder: str, *, exists: Exists = Exists.REFUSE) -> Iterator[Placed | Missed]:
+        halves = {file.name + PART for file in files}
+        list(super().remove([file for file in self.look(folder) if file.name in halves]))
+        yield from super().put(files, folder, exists=exists)
 
 
 class Boasting(_Session):
@@ -166,6 +175,7 @@ BREAKAGES: Mapping[type[EndpointSession], str] = {
     Credulous: "other_bytes_of_the_same_size_and_time_are_not_mixed",
     Overwriting: "a_taken_name_is_never_overwritten_unless_agreed",
     Direct: "a_reader_never_sees_half_a_file",
+    Wasteful: "a_broken_upload_under_a_known_name_goes_on_where_it_stopped",
     Boasting: "a_source_that_is_not_what_its_digest_says_is_not_placed",
     Littering: "files_are_placed_whole_under_their_names",
     Bending: "illegal_names_are_never_used",

@@ -570,6 +570,70 @@ def a_source_that_is_not_what_its_digest_says_is_not_placed(ground: Ground) -> N
     assert ground.names() == {b"right"}
 
 
+HALF = b".countersign-0123456789abcdef"
+"""A name that its sender wrote down, and so looks for again."""
+
+
+def _broken_off(ground: Ground, whole: bytes, left: bytes) -> tuple[Placed | Missed, bool]:
+    """Put ``whole`` where a broken upload has left ``left``. The answer, and whether that was gone on with: as far as it went, no
+    byte of it was ever away."""
+    part = ground.write(HALF + b".part", left)
+    part.chmod(0o666)
+    shortest, stop = [len(left)], threading.Event()
+    with part.open("rb") as file:
+
+        def watch() -> None:
+            while not stop.wait(0.0005):
+                shortest[0] = min(shortest[0], os.fstat(file.fileno()).st_size)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            (answer,) = ground.put([ground.outgoing(HALF, whole)]).values()
+        finally:
+            stop.set()
+            watcher.join()
+        # The open file keeps its number from being given to another one.
+        same = HALF in ground.names() and os.stat(ground.place / os.fsdecode(HALF)).st_ino == os.fstat(file.fileno()).st_ino
+        return answer, same and shortest[0] == len(left)
+
+
+@check
+def a_broken_upload_under_a_known_name_goes_on_where_it_stopped(ground: Ground) -> None:
+    whole = os.urandom(16 * MIB)
+    for length in (9 * MIB + 17, len(whole)):
+        answer, same = _broken_off(ground, whole, whole[:length])
+        assert isinstance(answer, Placed), answer
+        assert same, "it began anew"
+        assert ground.names() == {HALF}
+        (ground.place / os.fsdecode(HALF)).rename(ground.place.parent / "done")
+        assert (ground.place.parent / "done").read_bytes() == whole
+
+
+@check
+def half_an_upload_of_other_bytes_is_not_gone_on_with(ground: Ground) -> None:
+    whole = os.urandom(9 * MIB)
+    for left in (os.urandom(8 * MIB), whole[1 : 8 * MIB], whole + b"more", whole[:10], b""):
+        answer, _ = _broken_off(ground, whole, left)
+        assert isinstance(answer, Placed), answer
+        assert ground.names() == {HALF}
+        (ground.place / os.fsdecode(HALF)).rename(ground.place.parent / "done")
+        assert (ground.place.parent / "done").read_bytes() == whole
+
+
+@check
+def a_link_planted_where_half_an_upload_would_be_is_not_written_through(ground: Ground) -> None:
+    whole = os.urandom(6 * MIB)
+    theirs = ground.write(b"theirs", whole[: 5 * MIB])
+    (ground.place / os.fsdecode(HALF + b".part")).symlink_to("theirs")
+    (answer,) = ground.put([ground.outgoing(HALF, whole)]).values()
+    assert theirs.read_bytes() == whole[: 5 * MIB], "somebody else's file was written"
+    assert isinstance(answer, Placed), answer
+    assert (ground.place / os.fsdecode(HALF)).read_bytes() == whole
+    assert not (ground.place / os.fsdecode(HALF)).is_symlink()
+    assert ground.names() == {HALF, b"theirs"}
+
+
 # --------------------------------------------------------------------------------------------- rename, remove
 
 

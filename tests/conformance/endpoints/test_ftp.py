@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from blocks.errors import (
     HostKeyChanged,
     LoginRefused,
 )
-from blocks.values import Fetched, FileKind, Missed, Outcome, Placed, Proof
+from blocks.values import Fetched, FileKind, Missed, Move, Outcome, Placed, Proof
 from tests.conformance.endpoints.checks import LONG_AGO, MIB, Ground, Meddled
 from tests.conformance.endpoints.rogues import PASSWORD, USERS, endpoint, ground_at
 from tests.sandbox import sandbox as sandbox_process
@@ -226,6 +226,10 @@ def test_a_connection_that_ends_leaves_no_thread(sandbox: FtpSandbox, monkeypatc
         {"no-mlsd": 1},
         {"no-mlsd": 1, "dos-list": 1},
         {"no-mlsd": 1, "no-mdtm": 1},
+        {"no-mlsd": 1, "no-list": 1},
+        {"no-mlsd": 1, "no-list": 1, "no-mdtm": 1},
+        {"no-mlsd": 1, "mvs-list": 1, "nlst-paths": 1},
+        {"one-question": 1},
         {"no-epsv": 1, "foreign-pasv": 1},
         {"no-rest": 1},
     ],
@@ -262,6 +266,24 @@ def test_odd_lines_are_counted_and_shown_and_become_no_files(
         (ground.place / "first half\nsecond half.csv").unlink()
         list(session.look(ground.folder))
         assert session.unread.count == 0
+
+
+def test_what_only_names_tell_is_asked_and_a_banner_becomes_no_file(sandbox: FtpSandbox, ground: Ground) -> None:
+    """Where nobody can read LIST, the names of NLST are asked for one by one: SIZE, MDTM, and CWD for folders."""
+    ground.write(b"a.csv", b"12345", LONG_AGO)
+    halves = ground.write(b"first half\nsecond half.csv")
+    (ground.place / "folder").mkdir()
+    sandbox.faults.update({"no-mlsd": 1, "mvs-list": 1, "odd-list": 1})
+    with ground.endpoint.session() as session:
+        seen = {file.name: file for file in session.look(ground.folder)}
+        assert set(seen) == {b"a.csv", b"folder"}
+        assert (seen[b"a.csv"].size, seen[b"a.csv"].modified) == (5, LONG_AGO)
+        assert {"Welcome to our new server!", "first half"} <= set(session.unread.examples)
+        for path in (ground.place / "a.csv", halves):
+            path.unlink()
+        (ground.place / "folder").rmdir()
+        assert list(session.look(ground.folder)) == []
+        assert session.unread.examples == ("Welcome to our new server!",)
 
 
 def test_a_listing_that_breaks_off_never_looks_whole(sandbox: FtpSandbox, ground: Ground) -> None:
@@ -356,6 +378,31 @@ def patiently(agreed: Ftp | Ftps) -> FtpSession:
         except EndpointUnreachable:
             if time.monotonic() > limit:
                 raise
+
+
+# --------------------------------------------------------------------------------------------- long lines
+
+
+@pytest.mark.parametrize("faults", [{}, {"no-mlsd": 1}], ids=["MLST", "SIZE"])
+def test_few_answers_are_waited_for(faults: dict[str, float], sandbox: FtpSandbox, ground: Ground) -> None:
+    """On a long line each of them costs more than a small file's bytes."""
+    sandbox.faults.update(faults)
+    took = dict[str, float]()
+    with endpoint(sandbox, connection_limit=1).session() as session, ground.spool.batch() as batch:
+
+        def turns(verb: str, answers: Iterable[object]) -> None:
+            before = sandbox.turns
+            assert len(list(answers)) == 10
+            took[verb] = (sandbox.turns - before) / 10
+
+        turns("put", session.put([ground.outgoing(b"%d.csv" % number, b"content") for number in range(10)], ground.folder))
+        files = list(session.look(ground.folder))
+        turns("fetch", session.fetch(files, batch))
+        turns("rename", session.rename(Move(file, ground.folder, b"new-" + file.name) for file in files))
+        turns("remove", session.remove(list(session.look(ground.folder))))
+    print(faults, took)
+    most = {"fetch": 3, "put": 4, "rename": 2, "remove": 2}
+    assert all(took[verb] < limit + 0.5 for verb, limit in most.items()), took
 
 
 # --------------------------------------------------------------------------------------------- uploads

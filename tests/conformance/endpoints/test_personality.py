@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -119,13 +119,13 @@ def test_a_probe_that_broke_off_is_cleared_by_its_stem(sandbox: SftpSandbox | Ft
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is said to FTP servers from now on."""
     said: list[str] = []
-    ask = Wire.ask
+    say = Wire.say
 
-    async def heard(wire: Wire, command: bytes, *, seconds: float | None = None) -> object:
-        said.append(command.decode("latin-1"))
-        return await ask(wire, command, seconds=seconds)
+    async def heard(wire: Wire, commands: Sequence[bytes]) -> None:
+        said.extend(command.decode("latin-1") for command in commands)
+        await say(wire, commands)
 
-    monkeypatch.setattr(Wire, "ask", heard)
+    monkeypatch.setattr(Wire, "say", heard)
     return said
 
 
