@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from paramiko.message import Message
 from paramiko.sftp import (
+    CMD_CLOSE,
     CMD_EXTENDED,
     CMD_EXTENDED_REPLY,
     CMD_NAMES,
@@ -48,6 +49,7 @@ FAULTS: Mapping[str, str] = {
     "muddles-after": "after so many answers on a connection, answer those requests that waited under numbers never asked for",
     "max-handles": "at most so many open files on a connection",
     "full": "no space left after so many bytes of an upload",
+    "full-when-closed": "tell only when a written file is closed that there was no space left",
     "deny-delete": "nothing may be removed or renamed away",
     "deny-write": "nothing may be created",
     "deny-rename": "nothing may be renamed",
@@ -240,6 +242,14 @@ class _Wire(paramiko.SFTPServer):
                 return
             self._response(number, CMD_EXTENDED_REPLY, *[int64(2**62)] * 3, int64(0))
             return
+        if kind == CMD_CLOSE and self._sandbox.fault("full-when-closed"):
+            handle = asked.get_string()
+            if (file := self.file_table.get(handle)) is not None and file.written:
+                file.close()
+                del self.file_table[handle]
+                self._send_status(number, _NO_SPACE)
+                return
+            asked.rewind()
         super()._process(kind, number, asked)
 
     def _send_status(self, number: int, code: int, desc: str | None = None) -> None:
@@ -415,10 +425,14 @@ class _Open(paramiko.SFTPHandle):
 
     def close(self) -> None:
         if self._descriptor >= 0:
-            if fcntl.fcntl(self._descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+            if self.written:
                 self._sandbox.written(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
+
+    @property
+    def written(self) -> bool:
+        return fcntl.fcntl(self._descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
 
     @_answered
     def read(self, offset: int, length: int) -> Any:

@@ -24,6 +24,7 @@ from blocks.endpoints.ssh import host_fingerprint
 from blocks.errors import (
     ConfigurationError,
     EndpointBusy,
+    EndpointFull,
     EndpointUnreachable,
     HostKeyChanged,
     LoginRefused,
@@ -354,6 +355,14 @@ def test_what_an_earlier_session_found_out_is_not_tried_again(sandbox: SftpSandb
     with endpoint(sandbox, engine="pipelined").session() as session:
         session.recall(replace(session.personality, one_by_one=True))
         assert wire_of(session) is Engine, "the profile says so"
+
+
+@pytest.mark.parametrize("engine", ["pipelined", "stock"])
+def test_a_server_that_tells_only_at_the_end_that_it_is_full(engine: str, sandbox: SftpSandbox, ground: Ground) -> None:
+    sandbox.faults["full-when-closed"] = 1
+    with pytest.raises(EndpointFull):
+        replace(ground, endpoint=endpoint(sandbox, engine=engine)).put([ground.outgoing(b"a.csv", b"content")])
+    assert ground.names() == set()
 
 
 def test_an_extension_that_was_offered_and_is_refused_is_not_used_again(sandbox: SftpSandbox, ground: Ground) -> None:

@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import paramiko
 import pytest
 
 from blocks.endpoints.sftp import Sftp
-from blocks.endpoints.ssh import Jump, host_fingerprint
+from blocks.endpoints.ssh import Jump, Line, host_fingerprint
 from blocks.errors import (
     ConfigurationError,
     EndpointError,
@@ -134,6 +136,26 @@ def test_a_jump_host_that_lets_nobody_pass(openssh: OpenSsh, tmp_path: Path) -> 
     ):
         endpoint(openssh, jump=[through(closed)]).session()
     assert not caught.value.worth_retrying
+
+
+def test_a_tunnel_whose_far_side_takes_nothing_more_ends(bastion: OpenSsh) -> None:
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        server = Jump(host="127.0.0.1", port=deaf.getsockname()[1], username="-")
+        line = Line([Jump.model_validate(through(bastion))], "sftp://deaf", 1)
+        try:
+            tunnel = line._reach(server, "sftp://deaf")
+            held.append(deaf.accept()[0])
+            tunnel.settimeout(0.1)
+            limit = time.monotonic() + 60
+            while not tunnel.closed and time.monotonic() < limit:
+                with suppress(OSError):
+                    tunnel.send(bytes(32_000))
+            assert tunnel.closed
+        finally:
+            line.end()
+            for connection in held:
+                connection.close()
 
 
 # --------------------------------------------------------------------------------------------- keys and certificates
