@@ -56,8 +56,10 @@ def endpoint_session(endpoint: Endpoint) -> Iterator[EndpointSession]:
     """A session at a partner's endpoint, for one thread. It knows what ``recall`` was told of the server."""
 
     def connect() -> EndpointSession:
+        known = _recalled.get(endpoint.address, Personality())
+        endpoint.expect(known)
         session = endpoint.session()
-        session.recall(_recalled.get(endpoint.address, Personality()))
+        session.recall(known)
         return session
 
     with _lent(f"endpoint {endpoint.model_dump_json()}", connect) as session:

@@ -149,6 +149,9 @@ class Endpoint(Block, ABC):
             {name: value for name, value in values.items() if name != "block_type_slug"} if isinstance(values, dict) else values
         )
 
+    def expect(self, known: Personality) -> None:
+        """Be told what earlier processes found out, before the next session connects. What it changes is only how fast it is."""
+
     @abstractmethod
     def session(self) -> EndpointSession:
         """Connect and sign in."""

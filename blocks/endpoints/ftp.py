@@ -123,6 +123,10 @@ class _FtpServer(Endpoint):
         """Connect, prove who the server is, sign in."""
         return FtpSession(self)
 
+    def expect(self, known: Personality) -> None:
+        if known.one_by_one:
+            Wire.expect_one_by_one(self.host, self.port)
+
     @abstractmethod
     def door(self) -> Door:
         """Where to connect and whom to believe. Raises ``ConfigurationError``."""
@@ -230,8 +234,6 @@ class FtpSession(EndpointSession):
 
     def _remind(self, wire: Wire) -> None:
         wire.extended_passive = self._known.extended_passive
-        if self._known.one_by_one:
-            wire.ask_one_by_one()
 
     def close(self) -> None:
         if self._slots is None:
@@ -320,10 +322,10 @@ class FtpSession(EndpointSession):
                     return mlsd_line
             refused = await self._listed_all(wire, b"LIST", folder, into)
             if refused is None and _readable(into, list_line):
-                self._learn(listing="LIST -a" if self._lists_all.get(b"LIST") else "LIST")
                 into.seek(0)
                 if form := next(filter(None, map(list_form, islice(into, _SHOWN_LINES))), None):
-                    self._learn(list_form=form)
+                    # An empty folder does not show whether its lines can be read: the next look may need NLST.
+                    self._learn(listing="LIST -a" if self._lists_all.get(b"LIST") else "LIST", list_form=form)
                 return list_line
             with tempfile.TemporaryFile() as names:
                 without = await self._listed_all(wire, b"NLST", folder, names)
@@ -787,7 +789,7 @@ class FtpSession(EndpointSession):
         self._learn(protection=wire.tls or "none")
         if wire.tls_reuse is not None:
             self._learn(tls_reuse=wire.tls_reuse or bool(self.personality.tls_reuse))
-        if wire.one_by_one:
+        if wire.lost_questions:
             self._learn(one_by_one=True)
         if wire.extended_passive is not None:
             self._learn(extended_passive=wire.extended_passive)

@@ -95,7 +95,8 @@ class Wire(aioftp.Client):
     asked one by one, for as long as this process lives.
     """
 
-    _one_by_one: ClassVar[set[tuple[str, int]]] = set()
+    _lossy: ClassVar[set[tuple[str, int]]] = set()
+    _expected_lossy: ClassVar[set[tuple[str, int]]] = set()
 
     def __init__(self, door: Door) -> None:
         super().__init__(encoding="latin-1")
@@ -270,12 +271,22 @@ class Wire(aioftp.Client):
 
     def ask_one_by_one(self) -> None:
         """This server loses questions that come together."""
-        self._one_by_one.add((self.door.host, self.door.port))
+        self._lossy.add((self.door.host, self.door.port))
+
+    @classmethod
+    def expect_one_by_one(cls, host: str, port: int) -> None:
+        """An earlier process saw that this server loses questions: do not lose the time again that it takes to see it."""
+        cls._expected_lossy.add((host, port))
 
     @property
     def one_by_one(self) -> bool:
-        """True if this server was seen to lose questions that came together."""
-        return (self.door.host, self.door.port) in self._one_by_one
+        """True if this server is asked one question at a time."""
+        return self.lost_questions or (self.door.host, self.door.port) in self._expected_lossy
+
+    @property
+    def lost_questions(self) -> bool:
+        """True if this process saw that it loses questions that come together."""
+        return (self.door.host, self.door.port) in self._lossy
 
     async def say(self, commands: Sequence[bytes]) -> None:
         """Send commands; their answers are still to come."""

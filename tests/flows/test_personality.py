@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -92,14 +92,14 @@ def test_a_server_that_changes_is_told_once_and_files_flow_on(
     (event,) = changed_events(world)
     assert "lists folders by: MLSD -> LIST" in event["payload"]["changes"]
 
-    said = []
-    ask = Wire.ask
+    said: list[bytes] = []
+    say = Wire.say
 
-    async def heard(wire: Wire, command: bytes, *, seconds: float | None = None) -> Any:
-        said.append(command)
-        return await ask(wire, command, seconds=seconds)
+    async def heard(wire: Wire, commands: Sequence[bytes]) -> None:
+        said.extend(commands)
+        await say(wire, commands)
 
-    monkeypatch.setattr(Wire, "ask", heard)
+    monkeypatch.setattr(Wire, "say", heard)
     assert world.run().name == "Nothing new"
     assert b"LIST" in said and b"LIST -a" not in said, "that it does not understand that was known"
     assert kinds(world) == ["learned", "changed"]

@@ -164,6 +164,47 @@ def test_a_server_that_says_other_things_of_itself_is_asked_anew(
         assert (session.personality.listing, session.personality.extended_passive) == ("MLSD", True)
 
 
+def test_an_empty_folder_does_not_tell_how_its_lines_are_written(ftp: FtpSandbox, tmp_path: Path) -> None:
+    ftp.faults.update({"no-mlsd": 1, "mvs-list": 1})
+    ground = ground_at(ftp, tmp_path / "spool")
+    for name, listing in ((b"", None), (b"a.csv", "NLST")):
+        if name:
+            ground.write(name)
+        with ground.endpoint.session() as session:
+            assert {file.name for file in session.look(ground.folder)} == ({name} if name else set())
+            assert session.personality.listing in ((listing,) if listing is None else (listing, f"{listing} -a"))
+
+
+def test_a_server_that_loses_questions_is_known_before_we_connect(
+    ftp: FtpSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ftp.faults["one-question"] = 1
+    ground = ground_at(ftp, tmp_path / "spool", timeout_seconds=2)
+    ground.write(b"a.csv")
+    at_once: list[int] = []
+    say = Wire.say
+
+    async def heard(wire: Wire, commands: Sequence[bytes]) -> None:
+        at_once.append(len(commands))
+        await say(wire, commands)
+
+    monkeypatch.setattr(Wire, "say", heard)
+
+    def visit(known: Personality) -> Personality:
+        monkeypatch.setattr(Wire, "_lossy", set())  # as in another process
+        monkeypatch.setattr(Wire, "_expected_lossy", set())
+        at_once.clear()
+        ground.endpoint.expect(known)
+        with ground.endpoint.session() as session:
+            assert {file.name for file in session.look(ground.folder)} == {b"a.csv"}
+            return session.personality
+
+    known = visit(Personality())
+    assert known.one_by_one and max(at_once) > 1
+    again = visit(known)
+    assert again.one_by_one is None and max(at_once) == 1, "nothing was lost, and nobody waited for it"
+
+
 def test_a_rename_that_is_known_to_be_refused_is_not_tried(
     sandbox: SftpSandbox | FtpSandbox, ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
