@@ -70,6 +70,8 @@ class Arrived:
     """Why not all is there; "" if it is."""
     worth_retrying: bool = False
     """True if the same call may do better later; it never sends a file twice."""
+    full: bool = False
+    """The partner has no room; once there is some, the same call goes on."""
     endpoint: str = field(default="", compare=False)
     """The name of the endpoint in the reviewed profile, if it was visited this time."""
     personality: Personality | None = field(default=None, compare=False)
@@ -360,6 +362,7 @@ def _arrived(told: Mapping[str, Any]) -> Arrived:
         unknown=tuple(base64.b64decode(name) for name in told["unknown"]),
         problem=told["problem"],
         worth_retrying=told["worth_retrying"],
+        full=bool(told.get("full")),
         endpoint=told.get("endpoint", ""),  # a sender of the version before tells neither
         personality=Personality.parse(told["personality"]) if told.get("personality") else None,
     )

@@ -21,6 +21,7 @@ from tasks.order import Order, sender
 from tasks.personality import Place, remember
 from tasks.retrying import task
 from tasks.rules.packing import AtRepository, Voided, admitted, freshness
+from tasks.rules.reconcile import PARTNER_FULL
 
 _AT_ONCE = 8
 """Documents that are read again at a time."""
@@ -167,13 +168,23 @@ def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:
         said = "; ".join(one.problem for one in problems)
         if all(one.worth_retrying for one in problems):
             raise TransferIncomplete(said)
+        if all(one.full or one.worth_retrying for one in problems):
+            _ask_a_person(order, PARTNER_FULL, said)
+            order.end("Waits for room at the partner", f"{said} It is tried again by itself, and goes on where it stopped")
+            return []
         _ask_a_person(order, "not-delivered", said)
         order.end("Not delivered", said, fault=True)
         return []
+    if (asked := order.last("in-doubt", "resolved", "settled")) and asked.kind == "in-doubt" and "unknown" not in asked.body:
+        order.write("resolved", {"reason": "it has been delivered", "case": {"state": "resolved"}})
     return arrived
 
 
 def _ask_a_person(order: Order, code: str, reason: str, **facts: Any) -> None:
+    """Open the case of an order that gets no further; one that stands for the same thing already is enough."""
+    asked = order.last("in-doubt", "resolved", "settled")
+    if asked is not None and asked.kind == "in-doubt" and asked.body["case"]["code"] == code and not facts:
+        return
     case = {"code": code, "reason": reason, "owner": order.agreed.terms.owner, "state": "new"}
     order.write("in-doubt", {"reason": reason, "case": case, **facts})
     order.tell(code, reason=reason)

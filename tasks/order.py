@@ -52,6 +52,7 @@ from tasks.rules.dialog import Checked
 from tasks.rules.judge import from_facts
 from tasks.rules.packing import Voided, fill
 from tasks.rules.policy import Standing, standing
+from tasks.rules.reconcile import PARTNER_FULL
 
 _ORDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:~[0-9a-f]{12})?")
 SETTLES = ("answered", "bypass", "abandoned", "unasked")
@@ -279,7 +280,9 @@ class Order:
                     for n in range(1, len(package.files) + 1)
                 ]
             )
-        self.write("closed", closing, once=f"closed/{self.journey}", stage=Stage.CLEARED)
+        # Nobody waits for the partner's room any more.
+        over = {"case": {"state": "resolved"}} if waits_for_room(self.history) else {}
+        self.write("closed", {**closing, **over}, once=f"closed/{self.journey}", stage=Stage.CLEARED)
         self.ending = Ending(name, message)
 
     def _withdraw(self) -> str:
@@ -331,6 +334,12 @@ def _names(files: Sequence[Delivered]) -> str:
     """The first of them, for people."""
     listed = ", ".join(f"{shown(file.name)} at destination {file.destination + 1}" for file in files[:5])
     return listed + (f" and {len(files) - 5} more" if len(files) > 5 else "")
+
+
+def waits_for_room(history: Sequence[Recorded]) -> bool:
+    """True for an order that found its partner's disk full, and nothing has changed that since."""
+    asked = next((entry for entry in reversed(history) if entry.kind in ("in-doubt", "resolved", "settled", "closed")), None)
+    return asked is not None and asked.kind == "in-doubt" and asked.body["case"]["code"] == PARTNER_FULL
 
 
 def document_journey(package: Package, n: int) -> str:

@@ -593,7 +593,8 @@ class FtpSession(EndpointSession):
                         raise
                     reply = await data.finish()
                 if not reply.done:
-                    wire.refuse(reply)
+                    # A file that is gone on with is tried in other ways first.
+                    (wire.refuse if start else wire.not_kept)(reply)
                     return Missed(wanted, Outcome.REFUSED, reply.words)
         if digest.hexdigest() != file.digest:
             reason = "our source does not hold the bytes of its digest (any more); nothing was placed"
@@ -603,7 +604,7 @@ class FtpSession(EndpointSession):
     async def _why(self, wire: Wire, data: Data, lost: EndpointError) -> None:
         """Raise what the server says about a data connection that it closed, if it says anything."""
         with suppress(EndpointUnreachable):
-            wire.refuse(await data.finish())
+            wire.not_kept(await data.finish())
 
     async def _rename(self, move: Move, exists: Exists) -> Moved:
         file, new_file = move.file, replace(move.file, folder=move.folder, name=move.name)

@@ -552,6 +552,16 @@ class Wire(aioftp.Client):
                 return port
         raise EndpointUnsuitable(f"{self.door.address}: the server offers no passive data connection ({reply.words})")
 
+    def not_kept(self, reply: Reply) -> None:
+        """Raise for a refusal after a server has begun to take bytes, if it concerns more than this file; else return."""
+        self.refuse(reply)
+        # "Local error": what vsftpd and proftpd say when their disk is full. 452 comes from servers that looked before they wrote.
+        if reply.code == 451:
+            raise EndpointFull(
+                f"{self.door.address}: the server could not keep what it was sent ({reply.words}); its disk may be full. Nothing partial "
+                "stands under a final name. Ask the partner to make room"
+            )
+
     def refuse(self, reply: Reply) -> None:
         """Raise for a refusal that concerns more than one file; return if it is about this file only."""
         address, words = self.door.address, reply.words

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from blocks.errors import ConfigurationError, EndpointError, SenderUnreachable, SendRefused, SpoolError
+from blocks.errors import ConfigurationError, EndpointError, EndpointFull, SenderUnreachable, SendRefused, SpoolError
 from blocks.outbound import Delivered, Destination, Matter, Package, Policies, Vote, canonical
 from blocks.profile import load_partner
 from blocks.sender import Arrived, Seen, Settled, Withdrawn
@@ -132,7 +132,9 @@ class Dispatcher:
         try:
             deliver(freight, self._store, self._scratch, met.append)
         except (EndpointError, SendRefused, ConfigurationError, SpoolError) as error:
-            arrived = self._arrived(package, number, problem=str(error), worth_retrying=error.worth_retrying)
+            arrived = self._arrived(
+                package, number, problem=str(error), worth_retrying=error.worth_retrying, full=isinstance(error, EndpointFull)
+            )
         else:
             arrived = self._arrived(package, number)
         return replace(arrived, endpoint=place.terms.endpoint, personality=met[-1]) if met else arrived
@@ -167,7 +169,9 @@ class Dispatcher:
         reached = {parcel.destination for parcel in parcels if parcel.step.final}
         return reached == {_key(told) for told in package.destinations} and all(parcel.step.final for parcel in parcels)
 
-    def _arrived(self, package: Package, number: int, problem: str = "", worth_retrying: bool = False) -> Arrived:
+    def _arrived(
+        self, package: Package, number: int, problem: str = "", worth_retrying: bool = False, full: bool = False
+    ) -> Arrived:
         parcels = self._store.parcels(package.digest, _key(package.destinations[number]))
         unknown = tuple(parcel.name for parcel in parcels if parcel.step is Step.UNKNOWN)
         if unknown and not problem:
@@ -182,6 +186,7 @@ class Dispatcher:
             unknown=unknown,
             problem=problem,
             worth_retrying=worth_retrying and not unknown,
+            full=full and not unknown,
         )
 
     @contextmanager

@@ -320,6 +320,7 @@ def _arrived_facts(one: Arrived) -> dict[str, Any]:
         "unknown": [name_b64(name) for name in one.unknown],
         "problem": one.problem,
         "worth_retrying": one.worth_retrying,
+        "full": one.full,
         "endpoint": one.endpoint,
         "personality": one.personality.facts if one.personality else None,
     }

@@ -20,6 +20,9 @@ MOST_REDRIVES = 3
 DOOR = timedelta(seconds=5)
 """An honest answer is stored a moment before the run leaves its wait, and a form a moment after the run enters it."""
 
+PARTNER_FULL = "partner-full"
+"""The partner's disk or quota is full: code of the case and of the finding, name of the event."""
+_MOST_DOUBLINGS = 6
 _FROM_A_TIME = re.compile(r"\d{8}T\d{6}(\.\d{6})?Z")
 _LIVE = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 _SHOWN = 3
@@ -40,8 +43,8 @@ class Finding:
     """One thing that is not as it should be."""
 
     code: str
-    """As in the event: bypass, planted, edited, terms, deleted, diverted, stuck, expired, crashed, failed, cancelled; and of no
-    order: mirror, deployment, overridden, automation, work-pool."""
+    """As in the event: bypass, planted, edited, terms, deleted, diverted, stuck, partner-full, expired, crashed, failed, cancelled; and
+    of no order: mirror, deployment, overridden, automation, work-pool."""
     key: str
     """What makes it one: the same thing is told once."""
     message: str
@@ -97,6 +100,8 @@ class Told:
     """Keys of rounds that another run asked."""
     deadline: datetime | None = None
     closed: bool = False
+    full: bool = False
+    """The partner had no room for all of it. That is the partner's to mend, a case says so, and nobody here can do anything."""
     paused: bool = False
     """It ended as agreed without being closed, and waits for somebody to mend something."""
     other_terms: str = ""
@@ -117,7 +122,7 @@ def compare(told: Told, run: Run | None, now: datetime, patience: timedelta) -> 
     if run.diverted and not told.closed:
         return [*found, _diverted(told)]
     if stopped := _stopped(told, run, now, patience):
-        found.append(_bounded(stopped, told.journey, told.redriven))
+        found.append(stopped if stopped.code == PARTNER_FULL else _bounded(stopped, told.journey, told.redriven))
     return found
 
 
@@ -263,9 +268,19 @@ def _between(told: Told, run: Run, now: datetime, patience: timedelta) -> Findin
     """No round is open: the run works, or has stopped."""
     if run.state == "SCHEDULED" or now - run.since < patience:
         return None
+    if told.full and run.state == "COMPLETED":
+        return _full(told, run, now, patience)
     if run.state == "COMPLETED" and (told.paused or run.name != "Completed"):
         return None
     return _halted(run)
+
+
+def _full(told: Told, run: Run, now: datetime, patience: timedelta) -> Finding | None:
+    """Tried again as long as it takes, at longer and longer intervals: with a patience of a minute, once an hour at last."""
+    if now - run.since < patience * 2 ** min(told.redriven, _MOST_DOUBLINGS):
+        return None
+    message = "the partner had no room for all of it; it is tried again"
+    return Finding(PARTNER_FULL, f"{PARTNER_FULL}/{run.id}/{run.since.isoformat()}", message, Remedy.WAKE, told=True)
 
 
 def _halted(run: Run) -> Finding:

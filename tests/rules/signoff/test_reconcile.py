@@ -25,6 +25,7 @@ def posted(answer: str = "a", seconds: float = 600) -> Posted:
 TOLD = Told(journey="j", run="r", deadline=NOW + timedelta(days=1))
 WORKS = replace(TOLD, settled={OLD: "answered"}, answered={OLD: "a"})
 ASKS = replace(WORKS, open_key=KEY)
+FULL = replace(WORKS, full=True)
 CLOSED = replace(ASKS, open_key=None, closed=True)
 LATE = {"deadline": NOW}
 
@@ -52,6 +53,10 @@ def left(state: str, name: str = "", seconds: float = 600, *, answer: bool = Fal
         pytest.param(replace(WORKS, deadline=None), left("RUNNING", seconds=59), id="between rounds"),
         pytest.param(replace(WORKS, paused=True), left("COMPLETED"), id="checks said no: a person mends it"),
         pytest.param(WORKS, left("COMPLETED", "Nothing to release"), id="a pass that ended as agreed"),
+        pytest.param(FULL, left("COMPLETED", "Paused", seconds=59), id="the partner's disk is full: not at once again"),
+        pytest.param(replace(FULL, redriven=3), left("COMPLETED", "Paused", seconds=479), id="less and less often"),
+        pytest.param(replace(FULL, redriven=99), left("COMPLETED", "Paused", seconds=3839), id="at last about once an hour"),
+        pytest.param(replace(FULL, closed=True), left("COMPLETED", "Voided"), id="what is void needs no room"),
         pytest.param(CLOSED, left("COMPLETED", "Delivered"), id="delivered"),
         pytest.param(CLOSED, replace(left("COMPLETED"), diverted=True), id="what becomes of the run of a finished order"),
         pytest.param(CLOSED, None, id="history of what is finished may be purged"),
@@ -123,6 +128,12 @@ def test_many_rows_for_no_round_are_one_finding() -> None:
 def test_a_run_that_stops_by_itself_is_not_woken_for_ever() -> None:
     (found,) = compare(replace(WORKS, redriven=MOST_REDRIVES), left("CRASHED"), NOW, PATIENCE)
     assert found.remedy is Remedy.NONE and "a person is needed" in found.message
+
+
+@pytest.mark.parametrize(("redriven", "seconds"), [(0, 60), (3, 480), (99, 3840)])
+def test_a_partner_without_room_is_tried_again_as_long_as_it_takes(redriven: int, seconds: float) -> None:
+    (found,) = compare(replace(FULL, redriven=redriven), left("COMPLETED", "Paused", seconds), NOW, PATIENCE)
+    assert (found.code, found.remedy, found.told) == ("partner-full", Remedy.WAKE, True)
 
 
 def test_nobody_can_keep_people_from_deciding_by_planting_often() -> None:
