@@ -535,6 +535,16 @@ class Ledger:
         with self._db.read() as connection:
             return [row.journey for row in connection.execute(wanted)]
 
+    def overtaken_by(self, partner: str, stream: str, journey: str) -> str | None:
+        """A journey of the stream that began after this one and is through (filed, or found to be a duplicate); None if none is."""
+        through = select(_entry.c.seq).where(_entry.c.journey == _journey.c.journey, _entry.c.kind.in_(["filed", "duplicate"]))
+        wanted = select(_journey.c.journey).where(
+            _journey.c.journey > journey, _journey.c.partner == partner, _journey.c.stream == stream, through.exists()
+        )
+        with self._db.read() as connection:
+            found: str | None = connection.execute(wanted.order_by(_journey.c.journey).limit(1)).scalar()
+            return found
+
     def cases(
         self,
         *,

@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 # --------------------------------------------------------------------------------------------- names from outside
 
@@ -559,6 +559,14 @@ class Disposition(Terms):
     folder: str | None = Field(default=None, description="Where 'move' moves to, at the same endpoint")
 
 
+class Succession(StrEnum):
+    """What later files of a stream do while an earlier one is refused, or late."""
+
+    FREE = "free"  # each stands for itself
+    ORDERED = "ordered"  # they wait until it is filed, or a person has rejected it
+    LATEST = "latest"  # they go on, and it is never filed after one of them
+
+
 class Inbound(Terms):
     """One named kind of exchange that comes in."""
 
@@ -581,4 +589,17 @@ class Inbound(Terms):
         default=10_000, gt=0, description="Most files that one run takes, the oldest; the others wait for the next run"
     )
     ordered: bool = Field(default=True, description="Later files wait while an earlier one cannot be filed")
+    sequence: Succession = Field(
+        default=Succession.FREE,
+        description="What later files do while an earlier one is refused or late: free (each stands for itself), ordered (they wait), "
+        "latest (they go on, and it is never filed after one of them)",
+    )
     owner: str = Field(default="", description="Who is told about quarantined files: a mail address or a team's name")
+
+    @model_validator(mode="after")
+    def _a_sequence_is_ordered(self) -> Inbound:
+        if self.sequence is not Succession.FREE and not self.ordered:
+            raise ValueError(
+                f"'sequence: {self.sequence}' needs 'ordered: true': files that overtake one another have no sequence"
+            )
+        return self

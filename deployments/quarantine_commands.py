@@ -59,3 +59,18 @@ def retry(
     typer.echo(f"{state.name}: {state.message}")
     went_through = state.is_completed() and ("Filed" in str(state.name) or "duplicate" in str(state.name))
     raise typer.Exit(0 if went_through and "quarantined" not in str(state.name) else 1)
+
+
+@app.command()
+def reject(
+    journey: Annotated[str, typer.Argument(help="The case's journey.")],
+    comment: Annotated[str, typer.Option(help="Why it shall not be filed; recorded.")],
+) -> None:
+    """Close the case: the document is not filed. Its bytes stay in the quarantine, and what waited for it goes on.
+
+    Example: countersign quarantine reject 0193e2a4-... --comment "ACME sends a corrected one"
+    """
+    from tasks import retry as cases
+
+    cases.reject(journey, comment, by=getpass.getuser())
+    typer.echo(f"{journey}: rejected")

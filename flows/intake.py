@@ -45,12 +45,12 @@ def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: f
 
     readiness = look(agreed, timedelta(seconds=patience_seconds))
     with Desk(agreed, readiness) as desk:
-        filed_before: list[PrefectFuture[Consignment]] = []
+        before: list[PrefectFuture[Consignment]] = []
         for consignment in desk:
             picked = pick_up.submit(consignment)
             checked = check.submit(picked)
-            filed = file_away.submit(checked, wait_for=filed_before)
+            filed = file_away.submit(checked, wait_for=before)
             aside = set_aside.submit(filed)
             desk.follow(picked, checked, filed, aside, clear_source.submit(aside))
-            filed_before = [filed] if agreed.terms.ordered else []
+            before = [aside] if agreed.terms.ordered else []
     return report(agreed, desk.rows)

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from blocks.errors import OutcomeUnknown, SpoolCorrupt, SpoolError
 from blocks.ledger import Entry, Recorded
-from blocks.values import Filed, Filing, Finding, NotFiled, Stage, Verdict
+from blocks.values import Filed, Filing, Finding, NotFiled, Stage, Succession, Verdict
 from tasks.connections import ledger, repository_session, spool
 from tasks.consignment import Consignment, Item, Steps
+from tasks.in_sequence import file_in_sequence
 from tasks.retrying import task
 from tasks.rules.filing import plan, unfilled
 
@@ -22,7 +23,13 @@ UNKNOWN = "outcome-unknown"
 def file_away(consignment: Consignment) -> Consignment:
     """File what was accepted. The same bytes are filed once per stream and target; later ones are duplicates of that journey."""
     consignment = _refuse_unfilled(consignment)
+    if consignment.agreed.terms.sequence is not Succession.FREE:
+        return file_in_sequence(consignment, lambda so_far, item: _file_accepted(so_far, [item]))
     accepted = [item for item in consignment.at(Stage.JUDGED) if item.verdict is not None and item.verdict.accepted]
+    return _file_accepted(consignment, accepted)
+
+
+def _file_accepted(consignment: Consignment, accepted: list[Item]) -> Consignment:
     keys = {item.journey: _content_key(consignment, item) for item in accepted}
     while accepted:
         holders = _intend(consignment, accepted, keys)

@@ -39,6 +39,19 @@ def reopened(journey: str, comment: str, by: str) -> Iterator[Consignment]:
         hang_up()
 
 
+def reject(journey: str, comment: str, by: str) -> None:
+    """Close a case whose document shall not be filed. Its bytes stay in the quarantine; what waits for it in its sequence goes on."""
+    history = ledger().journey(journey)
+    if not any(entry.kind == "quarantined" for entry in history):
+        raise ConfigurationError(f"{journey}: no such quarantine case; see 'countersign quarantine list'")
+    lease = ledger().lease([f"journey:{journey}"], owner=by, seconds=settings().lease_seconds)
+    if lease is None:
+        raise LeaseLost(f"{journey}: somebody works on this case just now; try again in a minute")
+    with ledger().holding(lease, settings().lease_seconds) as held:
+        body = {"by": by, "comment": comment, "case": {"state": "resolved"}}
+        ledger().append([Entry(journey, "rejected", body)], held.lease)
+
+
 def _arrival(journey: str, arrived: Mapping[str, Any], history: Sequence[Recorded]) -> Arrival:
     file = RemoteFile(
         arrived["folder"],

@@ -9,6 +9,7 @@ from blocks.ledger import Entry
 from blocks.values import Stage
 from tasks.connections import ledger, quarantine
 from tasks.consignment import Consignment, Item, Steps
+from tasks.in_sequence import overtaken
 from tasks.retrying import task
 from tasks.rules.judge import as_facts
 
@@ -35,7 +36,7 @@ def set_aside(consignment: Consignment) -> Consignment:
             "reason": item.verdict.reason,
             "owner": consignment.agreed.terms.owner,
             "due": due.isoformat(),
-            "state": "new",
+            "state": "resolved" if overtaken(consignment.agreed, item.journey, _code(item)) else "new",
         }
         facts = {"digest": item.arrival.digest, "case": case, "kept": item.document is not None, "place": place.name, **verdict}
         steps.add(item, "quarantined", facts, once=f"{item.journey}/quarantined/{item.round}", stage=Stage.QUARANTINED)

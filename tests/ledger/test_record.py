@@ -239,3 +239,17 @@ def test_ids_of_journeys_sort_by_time() -> None:
     early, late = new_journey(datetime(2026, 1, 1, tzinfo=UTC)), new_journey(datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC))
     assert early < late
     assert len(early) == 36
+
+
+def test_a_journey_is_overtaken_by_a_later_one_of_its_stream_that_is_through(ledger: Ledger) -> None:
+    here = {"partner": "acme", "stream": "prices"}
+    told = [
+        ("1", "filed", here),
+        ("3", "quarantined", here),
+        ("4", "filed", {**here, "stream": "other"}),
+        ("5", "duplicate", here),
+    ]
+    ledger.append([Entry(journey, "arrived", about) for journey, _, about in told])
+    ledger.append([Entry(journey, kind, about) for journey, kind, about in told])
+    assert ledger.overtaken_by("acme", "prices", "2") == "5"
+    assert ledger.overtaken_by("acme", "prices", "5") is None

@@ -1,0 +1,114 @@
+"""In sequence: file documents of a stream one after another, where a refused or late one means something for those after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from blocks.chain import CaseState
+from blocks.errors import LeaseLost
+from blocks.ledger import Entry
+from blocks.settings import settings
+from blocks.values import Finding, Stage, Succession, Verdict
+from tasks.connections import ledger
+from tasks.consignment import Agreed, Consignment, Item
+from tasks.rules.sequence import SUPERSEDED, settled_by, under_way, waits_for
+
+_PATIENCE_SECONDS = 900.0
+_OURS = frozenset({Stage.SIGHTED, Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED})
+"""Of a consignment's items: not through, refused ones included."""
+
+
+def file_in_sequence(consignment: Consignment, file_one: Callable[[Consignment, Item], Consignment]) -> Consignment:
+    """File what was accepted in the order of first sight, so that each document sees what became of those before it."""
+    agreed = consignment.agreed
+    with _alone(agreed):
+        refused, ours = _refused(agreed), {item.journey for item in consignment.items}
+        elsewhere = {*refused, *(journey for journey in _under_way(agreed) if journey not in ours)}
+        for journey in sorted(item.journey for item in consignment.at(Stage.JUDGED) if item.verdict and item.verdict.accepted):
+            here = {item.journey: item for item in consignment.items}
+            open_here = {item.journey for item in here.values() if item.stage in _OURS}
+            if later := ledger().overtaken_by(agreed.partner, agreed.stream, journey):
+                changed = _superseded(here[journey], later)
+            elif first := waits_for(journey, elsewhere | open_here, agreed.terms.sequence):
+                changed = replace(here[journey], note=f"waits in its sequence for {_name(first)} (journey {first})")
+            else:
+                consignment = file_one(consignment, here[journey])
+                _need_nobody(consignment, journey, refused)
+                continue
+            consignment = consignment.with_changes({journey: changed})
+    return consignment
+
+
+def overtaken(agreed: Agreed, journey: str, code: str) -> bool:
+    """True for a refused document that needs nobody: by the stream's sequence a later one stands in its place already."""
+    if agreed.terms.sequence is Succession.FREE:
+        return False
+    later = ledger().overtaken_by(agreed.partner, agreed.stream, journey)
+    return later is not None and (code == SUPERSEDED or bool(settled_by(later, {journey: code}, agreed.terms.sequence)))
+
+
+def _refused(agreed: Agreed) -> dict[str, str]:
+    """Journeys of the stream that were refused, with the codes of their cases, and that no person has decided yet."""
+    cases = {case.journey: case.code or "" for case in ledger().cases(partner=agreed.partner, stream=agreed.stream)}
+    histories = ledger().journeys(list(cases))
+    kinds = {journey: {entry.kind for entry in histories[journey]} for journey in cases}
+    return {
+        journey: code
+        for journey, code in cases.items()
+        if "quarantined" in kinds[journey] and not kinds[journey] & {"filed", "duplicate"}
+    }
+
+
+def _under_way(agreed: Agreed) -> list[str]:
+    if agreed.terms.sequence is not Succession.ORDERED:
+        return []
+    return under_way(ledger().sightings(agreed.partner, agreed.stream), agreed.terms.settle, agreed.terms.patterns)
+
+
+def _need_nobody(consignment: Consignment, journey: str, refused: dict[str, str]) -> None:
+    """Close the cases that a document which was just filed has overtaken."""
+    if not any(item.journey == journey and item.stage in (Stage.FILED, Stage.DUPLICATE) for item in consignment.items):
+        return
+    about = {"partner": consignment.agreed.partner, "stream": consignment.agreed.stream, "by": journey}
+    over = settled_by(journey, refused, consignment.agreed.terms.sequence)
+    body = {**about, "case": {"state": CaseState.RESOLVED.value}}
+    ledger().append([Entry(other, SUPERSEDED, body, once=f"{other}/{SUPERSEDED}") for other in over])
+
+
+def _superseded(item: Item, later: str) -> Item:
+    finding = Finding(
+        code=SUPERSEDED,
+        message=f"{_name(later)} came later (journey {later}) and is filed already",
+        file=item.arrival.file.shown,
+        rule="of a stream with a sequence, an earlier file is never filed after a later one",
+        fix="If it shall count all the same, ask the partner to send it again",
+    )
+    doctype = item.verdict.doctype if item.verdict else None
+    return replace(item, verdict=Verdict(item.journey, doctype, (finding,)))
+
+
+def _name(journey: str) -> str:
+    """A file's name as it was when it arrived, or was seen."""
+    if history := ledger().journey(journey):
+        return str(history[0].body.get("name", journey))
+    arrival = ledger().arrivals([journey]).get(journey)
+    return arrival.file.shown if arrival else journey
+
+
+@contextmanager
+def _alone(agreed: Agreed) -> Iterator[None]:
+    """One at a time for each stream: what is compared with what is filed must still be so when it is filed."""
+    seconds, give_up = settings().lease_seconds, time.monotonic() + _PATIENCE_SECONDS
+    resource = f"sequence:{agreed.key}"
+    while (lease := ledger().lease([resource], owner="file away", seconds=seconds)) is None:
+        if time.monotonic() > give_up:
+            raise LeaseLost(
+                f"{agreed.key}: somebody else has been filing its documents for {_PATIENCE_SECONDS / 60:.0f} minutes; nothing was "
+                "filed here, and the next run goes on"
+            )
+        time.sleep(min(0.2, seconds / 10))
+    with ledger().holding(lease, seconds):
+        yield
