@@ -187,6 +187,27 @@ def longest_name(stage: Stage) -> Claims:
     yield stand(stage.stands(), {longest: b"ours", b"short.csv": b"ours"})
 
 
+@trial(10)
+def server_without_room_for_long_names(stage: Stage) -> Claims:
+    """A server that takes no long names: such a file is refused, nothing of it is left, and the others are placed."""
+    name = b"x" * 150 + b".csv"
+    stage.misbehave({"deny-long-names": 100})
+    told = stage.put({name: b"ours", b"short.csv": b"ours"})
+    yield ended_well(told)
+    yield became(told, name, Outcome.REFUSED, Outcome.VANISHED)
+    yield became(told, b"short.csv", Outcome.DONE)
+    yield stand(stage.stands(), {b"short.csv": b"ours"})
+
+
+@trial(8)
+def server_that_ignores_case(stage: Stage) -> Claims:
+    """A server to which 'A.csv' is 'a.csv': the name counts as taken, and their file stays."""
+    stage.leave(b"a.csv", b"theirs")
+    stage.misbehave({"ignore-case": 1})
+    yield became(stage.put({b"A.csv": b"ours"}), b"A.csv", Outcome.EXISTS)
+    yield stand(stage.stands(), {b"a.csv": b"theirs"})
+
+
 @trial(12)
 def misleading_names(stage: Stage) -> Claims:
     """What a file is, its bytes say: 'invoice.pdf.exe' and a name that is shown backwards are told as programs."""
@@ -216,6 +237,20 @@ def no_mlsd(stage: Stage) -> Claims:
     yield holds(seen.answers.get(file.name) == file, f"it is listed as {seen.answers.get(file.name)}")
     yield holds([file.kind for file in seen.files if file.name == b"folder"] == [FileKind.FOLDER], "the folder is not told")
     yield arrived(stage.fetch(seen.files), {b" two  blanks.csv": b"12345"})
+
+
+@trial(13, 14, over=FTP)
+def names_alone(stage: Stage) -> Claims:
+    """Where MLSD is not known and LIST cannot be read by anybody, names come from NLST, with SIZE and MDTM for each."""
+    stage.leave(b"a.csv", b"12345", LONG_AGO)
+    (stage.place / "folder").mkdir()
+    file = RemoteFile(stage.folder, b"a.csv", 5, LONG_AGO)
+    for faults in ({"no-list": 1}, {"mvs-list": 1, "nlst-paths": 1}):
+        stage.misbehave({"no-mlsd": 1, **faults})
+        seen = stage.look()
+        yield ended_well(seen)
+        yield holds(seen.answers.get(file.name) == file, f"it is listed as {seen.answers.get(file.name)}")
+        yield arrived(stage.fetch([file]), {b"a.csv": b"12345"})
 
 
 @trial(16, over=FTP)
@@ -697,6 +732,14 @@ def disk_full(stage: Stage) -> Claims:
     yield became(stage.put({b"a.csv": b"ours"}), b"a.csv", Outcome.DONE)
 
 
+@trial(41, over=SFTP)
+def disk_full_told_at_the_end(stage: Stage) -> Claims:
+    """A server that tells only at the close that there was no space: nothing of it counts as sent, and nothing is left."""
+    stage.misbehave({"full-when-closed": 1})
+    yield ended_with(stage.put({b"a.csv": b"ours"}), EndpointFull)
+    yield stand(stage.stands(), {})
+
+
 @trial(42)
 def delete_denied(stage: Stage) -> Claims:
     """A file that may not be removed is told as refused; it was fetched, and stays."""
@@ -858,6 +901,27 @@ def short_reads_in_any_order(stage: Stage) -> Claims:
     told = stage.fetch(seen.files)
     yield ended_well(told)
     yield arrived(told, contents)
+
+
+@trial(over=SFTP)
+def extensions_that_lie(stage: Stage) -> Claims:
+    """A server that names extensions and limits that it does not keep is used without them."""
+    stage.misbehave({"lying-extensions": 1})
+    yield from _fetched_exactly(stage, {b"a.csv": stage.content(300_000)})
+    yield became(stage.put({b"b.csv": b"ours"}), b"b.csv", Outcome.DONE)
+
+
+@trial(over=SFTP)
+def muddled_answers(stage: Stage) -> Claims:
+    """A server that muddles up its answers once several wait: no byte is taken for another's; the next try asks one at a time."""
+    contents = {f"{number}.csv".encode(): stage.content(2000) for number in range(20)}
+    stage.leave_all(contents)
+    seen = stage.look()
+    stage.misbehave({"muddles-after": 10})
+    yield ended_with(stage.fetch(seen.files), EndpointUnreachable, later=True)
+    again = stage.fetch(seen.files)
+    yield ended_well(again)
+    yield arrived(again, contents)
 
 
 @trial(over=FTP)
