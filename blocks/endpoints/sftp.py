@@ -98,6 +98,10 @@ class Sftp(Endpoint):
         """Connect, compare the host key with the pins, sign in."""
         return SftpSession(self)
 
+    def expect(self, known: Personality) -> None:
+        if known.one_by_one:
+            _EXPECTED.add(self.address)
+
 
 # --------------------------------------------------------------------------------------------- the session
 
@@ -130,13 +134,6 @@ class SftpSession(EndpointSession):
         finally:
             self._slots.give()
             self._slots = None
-
-    def recall(self, known: Personality) -> None:
-        super().recall(known)
-        if self._known.one_by_one and self._endpoint.engine == "auto":
-            self._one_at_a_time()
-            if isinstance(self._wire_in_use, Engine):
-                self._wire_in_use.usable = False
 
     # ----------------------------------------------------------------------------------------- the five verbs
 
@@ -474,7 +471,7 @@ class SftpSession(EndpointSession):
     def _speak(self, transport: paramiko.Transport) -> Wire:
         """SFTP on a new channel, with as many requests waiting at once as this server can bear."""
         wanted, seconds = self._endpoint.engine, self._endpoint.timeout_seconds
-        if wanted == "pipelined" or (wanted == "auto" and self._address not in _ONE_AT_A_TIME):
+        if wanted == "pipelined" or (wanted == "auto" and self._address not in _ONE_AT_A_TIME | _EXPECTED):
             for _ in range(_PROOFS):
                 wire = Engine(self._channel(transport), transport, self._address, seconds)
                 try:
@@ -486,7 +483,7 @@ class SftpSession(EndpointSession):
                 else:
                     return wire
         stock = Stock(self._channel(transport), transport, self._address, seconds)
-        if wanted == "auto":
+        if wanted == "auto" and self._address not in _EXPECTED:
             self._one_at_a_time()
         return stock
 
@@ -527,6 +524,8 @@ class SftpSession(EndpointSession):
 
 _ONE_AT_A_TIME: set[str] = set()
 """Addresses of servers that got muddled by several waiting requests, for as long as this process lives."""
+_EXPECTED: set[str] = set()
+"""Those of which an earlier process saw it: the time that it takes to see it is not lost again."""
 
 
 # --------------------------------------------------------------------------------------------- names and answers

@@ -31,7 +31,7 @@ from blocks.errors import (
     LoginRefused,
 )
 from blocks.spool import Spool
-from blocks.values import Exists, Placed
+from blocks.values import Exists, Personality, Placed
 from tests.conformance.endpoints.checks import LONG_AGO, MIB, Ground, Meddled
 from tests.conformance.endpoints.rogues import PASSWORD, USERS, endpoint, ground_at
 from tests.sandbox.sftp import SftpSandbox
@@ -351,14 +351,18 @@ def test_a_server_that_gets_muddled_is_asked_one_at_a_time_when_it_is_tried_agai
         replace(ground, endpoint=endpoint(sandbox, engine="pipelined")).fetch(seen.values())
 
 
-def test_what_an_earlier_session_found_out_is_not_tried_again(sandbox: SftpSandbox, ground: Ground) -> None:
+def test_what_an_earlier_process_found_out_is_not_tried_again(sandbox: SftpSandbox, ground: Ground) -> None:
+    known = Personality(one_by_one=True)
     with ground.endpoint.session() as session:
         assert wire_of(session) is Engine
-        session.recall(replace(session.personality, one_by_one=True))
+    ground.endpoint.expect(known)
+    with ground.endpoint.session() as session:
         assert wire_of(session) is Stock
         assert list(session.look(ground.folder)) == []
-    with endpoint(sandbox, engine="pipelined").session() as session:
-        session.recall(replace(session.personality, one_by_one=True))
+        assert session.personality.one_by_one is None, "this process has not seen it"
+    told = endpoint(sandbox, engine="pipelined")
+    told.expect(known)
+    with told.session() as session:
         assert wire_of(session) is Engine, "the profile says so"
 
 
