@@ -137,10 +137,13 @@ class DestinationTerms(Terms):
     """Where a package goes and what it looks like there."""
 
     endpoint: Slug = Field(description="One of the partner's endpoints")
-    folder: Folder = Field(description="A template over {partner}, {stream}, {order}, {ordered:%Y-%m-%d}; it must exist there")
+    folder: Folder = Field(
+        description="A template over {partner}, {stream}, {order}, {ordered:%Y-%m-%d}; it must exist there, unless create_folder"
+    )
     name: Name = Field(
         default="{name}", description="A template over {name}, {stem}, {extension}, {version}, {id}, {digest}, {order}, ..."
     )
+    create_folder: bool = Field(default=False, description="Create the folder if it is not there, and those above it")
     exists: Exists = Field(default=Exists.REFUSE, description="If a name is taken: refuse or replace")
     sidecar: Sidecar | None = Field(
         default=None, description="A checksum file beside each document, e.g. '{name}.sha256'; its format is that of sha256sum"

@@ -39,7 +39,7 @@ from blocks.outbound import FourEyes, Outbound, PeopleFile, Policies
 from blocks.repositories.base import Repository
 from blocks.reviewed import Problem, nearest
 from blocks.stanza import Deployment
-from blocks.values import DispositionKind, Inbound, Slug, Terms
+from blocks.values import DispositionKind, Exists, Inbound, Slug, Terms
 
 FACTS = frozenset({"partner", "stream", "name", "stem", "extension", "digest", "received"})
 """Known about every document. A named group of these names would be ambiguous in a template."""
@@ -150,7 +150,9 @@ class PartnerProfile(Terms):
     @classmethod
     def _endpoints_exist(cls, given: Any, handler: ModelWrapValidatorHandler[PartnerProfile]) -> PartnerProfile:
         """Every stream's endpoint is there, and good enough; asked of what was written, so that it is told along with all else."""
-        valid: PartnerProfile = reviewed.beside([*_lost_endpoints(given), *_weak_endpoints(given)], given, handler)
+        valid: PartnerProfile = reviewed.beside(
+            [*_lost_endpoints(given), *_weak_endpoints(given), *_direct_writes(given)], given, handler
+        )
         return valid
 
     @property
@@ -220,6 +222,23 @@ def _weak_endpoints(given: Any) -> Iterator[Problem]:
                 yield Problem(
                     loc, f"is {protocol}: a stream with 'four_eyes: proven' goes only where nobody on the way can change it"
                 )
+
+
+def _direct_writes(given: Any) -> Iterator[Problem]:
+    """Destinations where files are written under their final names, and no done file says when they are whole."""
+    endpoints = _mapping(given, "endpoints")
+    for name, stream in _mapping(given, "streams").items():
+        destinations = _told(stream, "destinations")
+        for number, destination in enumerate(destinations if isinstance(destinations, list | tuple) else ()):
+            if _told(endpoints.get(str(_told(destination, "endpoint"))), "direct_write") is None:
+                continue
+            loc: reviewed.Loc = ("streams", name, "destinations", number)
+            if _told(destination, "done_file") is None:
+                yield Problem(
+                    loc, "its endpoint has 'direct_write': add a 'done_file', without which nobody knows when a file is whole"
+                )
+            if _told(destination, "exists") == Exists.REPLACE:
+                yield Problem((*loc, "exists"), "its endpoint has 'direct_write', where no name is ever replaced: say 'refuse'")
 
 
 def _told(given: Any, key: str) -> Any:

@@ -16,7 +16,7 @@ import base64
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -269,6 +269,7 @@ class Stage(StrEnum):
     JUDGED = "judged"
     FILED = "filed"
     DUPLICATE = "duplicate"
+    MARKER = "marker"  # an empty file that, as agreed, only says something: there is nothing to file
     QUARANTINED = "quarantined"
     LEFT = "left"  # settled for us, and the original still stands at the partner: watched, not worked on
     CLEARED = "cleared"  # closed: the original was cleared or seen absent
@@ -502,6 +503,11 @@ class Settle(Terms):
         default=None,
         description="Pattern of the marker that says a file is complete, e.g. '{name}.done'; it then replaces the quiet time",
     )
+    done_wait: timedelta = Field(
+        default=timedelta(hours=1),
+        gt=timedelta(0),
+        description="So long a file waits for its done file, and a done file for its file, before a person is told which is missing",
+    )
     exclude: tuple[str, ...] = Field(
         default=(".*", "*.part", "*.tmp", "*.filepart", "*.crdownload", "~$*", "*.swp"),
         description="Names that are never picked up (shell patterns): temporary names of uploading programs",
@@ -567,6 +573,45 @@ class Succession(StrEnum):
     LATEST = "latest"  # they go on, and it is never filed after one of them
 
 
+class EmptyFiles(StrEnum):
+    """What a file of no bytes means."""
+
+    REFUSE = "refuse"
+    ACCEPT = "accept"  # filed as it is, with a note; there is nothing to check
+    MARKER = "marker"  # it only says something: recorded and cleared, never filed
+
+
+class Duplicates(StrEnum):
+    """What becomes of bytes that were filed before, under whatever name."""
+
+    RECORD = "record"  # written down as a duplicate of that journey; no second object
+    REFUSE = "refuse"  # a person is asked
+    FILE = "file"  # filed once more
+
+
+class Weekday(StrEnum):
+    MONDAY = "mon"
+    TUESDAY = "tue"
+    WEDNESDAY = "wed"
+    THURSDAY = "thu"
+    FRIDAY = "fri"
+    SATURDAY = "sat"
+    SUNDAY = "sun"
+
+
+class Expected(Terms):
+    """By when something must have come, on the partner's clock. If nothing has, a person is told."""
+
+    by: time = Field(description="Time of day in the partner's time zone: '06:30'")
+    days: tuple[Weekday, ...] = Field(
+        default=tuple(Weekday), min_length=1, description="On these days of the week: mon, tue, …"
+    )
+    month_days: tuple[Annotated[int, Field(ge=-31, le=31)], ...] = Field(
+        default=(), description="Only on these days of the month; -1 is its last. A day that a month lacks is its last"
+    )
+    except_on: tuple[date, ...] = Field(default=(), description="Never on these days: holidays")
+
+
 class Inbound(Terms):
     """One named kind of exchange that comes in."""
 
@@ -588,6 +633,11 @@ class Inbound(Terms):
     run_files: int = Field(
         default=10_000, gt=0, description="Most files that one run takes, the oldest; the others wait for the next run"
     )
+    empty: EmptyFiles = Field(default=EmptyFiles.REFUSE, description="Files of no bytes: refuse, accept or marker")
+    duplicates: Duplicates = Field(
+        default=Duplicates.RECORD, description="Bytes that this stream has filed before: record, refuse or file"
+    )
+    expect: Expected | None = Field(default=None, description="By when something must have come")
     ordered: bool = Field(default=True, description="Later files wait while an earlier one cannot be filed")
     sequence: Succession = Field(
         default=Succession.FREE,

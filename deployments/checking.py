@@ -18,7 +18,7 @@ from blocks.profile import PartnerFile, PartnerProfile, load_file, load_reposito
 from blocks.repositories.base import Repository
 from blocks.reviewed import Loc, Problem, nearest
 from blocks.sender import destination_of
-from blocks.values import Inbound
+from blocks.values import Exists, Inbound
 from deployments.people import load_people
 from tasks.rules.enough import shortfalls, tight
 from tasks.rules.packing import fill
@@ -128,6 +128,12 @@ def _destinations(session: EndpointSession, partner: PartnerProfile, endpoint: s
             try:
                 next(iter(session.look(folder)), None)
                 yield Result(True, f"stream {name}: {folder} is there")
+                if place.exists is Exists.REPLACE and not session.capabilities.rename_replaces:
+                    yield Result(
+                        True,
+                        f"WARNING: stream {name}: this server is not known to replace a file in one step. Where it cannot, the old "
+                        "file is set aside first, and for a moment nothing stands under the name",
+                    )
             except CountersignError as error:
                 yield Result(False, f"stream {name}: {error}")
 

@@ -26,4 +26,4 @@ def load_stream(partner: str, stream: str) -> Agreed:
         raise ConfigurationError(
             f"{partner}/{stream}: no repository '{terms.target.repository}'; repositories.yaml has {', '.join(sorted(repositories))}"
         )
-    return Agreed(partner, stream, terms, profile.endpoints[terms.endpoint], repository, profile.digest)
+    return Agreed(partner, stream, terms, profile.endpoints[terms.endpoint], repository, profile.digest, profile.timezone)

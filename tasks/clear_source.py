@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from blocks.endpoints.base import EndpointSession
 from blocks.ledger import Entry
 from blocks.values import DispositionKind, Fetched, Inbound, Move, Moved, Outcome, Stage
 from tasks.connections import endpoint_session, ledger, spool
 from tasks.consignment import Consignment, Item, Steps
+from tasks.incidents import CHANGED, case
+from tasks.report import tell
 from tasks.retrying import task
 
 
@@ -17,7 +20,7 @@ def clear_source(consignment: Consignment) -> Consignment:
     """Remove, move or leave the originals. A file that changed since we fetched it is left: it is a new arrival."""
     steps = Steps(consignment)
     waiting: dict[DispositionKind, list[Item]] = {kind: [] for kind in DispositionKind}
-    for item in consignment.at(Stage.FILED, Stage.DUPLICATE, Stage.QUARANTINED):
+    for item in consignment.at(Stage.FILED, Stage.DUPLICATE, Stage.MARKER, Stage.QUARANTINED):
         if item.gone:  # a retried case
             steps.add(item, "closed", {}, stage=Stage.CLEARED)
         else:
@@ -108,4 +111,13 @@ def _record(items: list[Item], answers: Iterable[Moved], steps: Steps) -> None:
             steps.add(item, "cleared", {"outcome": str(answer.outcome)}, stage=Stage.CLEARED)
         else:
             note = f"left at the source: {answer.reason or answer.outcome}"
-            steps.add(item, "left", {"reason": note}, stage=Stage.LEFT, note=note)
+            late = _changed_late(item, note, steps) if answer.outcome is Outcome.CHANGED else {}
+            steps.add(item, "left", {"reason": note, **late}, stage=Stage.LEFT, note=note)
+
+
+def _changed_late(item: Item, note: str, steps: Steps) -> dict[str, Any]:
+    """What we have fetched is not, or no longer, all of it: what stands there now comes in as a new version, and a person is told."""
+    agreed = steps.consignment.agreed
+    reason = f"it was written to after it had been fetched ({note}); what stands there now comes in as a new version"
+    tell(agreed, CHANGED, {"file": item.arrival.file.shown, "reason": reason, "journey": item.journey})
+    return {"case": case(agreed, CHANGED, reason)}

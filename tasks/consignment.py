@@ -21,9 +21,16 @@ class Agreed:
     """What was agreed about one inbound stream: everything its tasks need to know, and nothing that is open."""
 
     def __init__(
-        self, partner: str, stream: str, terms: Inbound, endpoint: Endpoint, repository: Repository, digest: str
+        self,
+        partner: str,
+        stream: str,
+        terms: Inbound,
+        endpoint: Endpoint,
+        repository: Repository,
+        digest: str,
+        timezone: str = "UTC",
     ) -> None:
-        self.partner, self.stream, self.terms = partner, stream, terms
+        self.partner, self.stream, self.terms, self.timezone = partner, stream, terms, timezone
         self.endpoint, self.repository = endpoint, repository
         self.digest = digest
         """Of the reviewed profile, for the ledger."""
@@ -176,4 +183,8 @@ def _row(item: Item) -> Row:
         return Row(name, "duplicate", f"same bytes as journey {item.duplicate_of}", "", journey)
     if item.verdict is not None and not item.verdict.accepted:
         return Row(name, "quarantined", item.verdict.reason, "", journey)
+    if item.arrival.digest is not None and item.stage in (Stage.MARKER, Stage.LEFT, Stage.CLEARED):
+        return Row(name, "marker", "an empty file, which as agreed only says something", "", journey)
+    if item.stage is Stage.CLEARED:
+        return Row(name, "vanished", item.note, "", journey)
     return Row(name, "waits", item.note, "", journey)

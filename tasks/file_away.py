@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from blocks.errors import OutcomeUnknown, SpoolCorrupt, SpoolError
 from blocks.ledger import Entry, Recorded
-from blocks.values import Filed, Filing, Finding, NotFiled, Stage, Succession, Verdict
+from blocks.values import Duplicates, Filed, Filing, Finding, NotFiled, Stage, Succession, Verdict
 from tasks.connections import ledger, repository_session, spool
 from tasks.consignment import Consignment, Item, Steps
 from tasks.in_sequence import file_in_sequence
@@ -53,7 +53,8 @@ def _refuse_unfilled(consignment: Consignment) -> Consignment:
 
 def _content_key(consignment: Consignment, item: Item) -> str:
     agreed = consignment.agreed
-    return f"content/{agreed.partner}/{agreed.stream}/{agreed.terms.target.repository}/{item.arrival.digest}"
+    key = f"content/{agreed.partner}/{agreed.stream}/{agreed.terms.target.repository}/{item.arrival.digest}"
+    return f"{key}/{item.journey}" if agreed.terms.duplicates is Duplicates.FILE else key
 
 
 def _plan(consignment: Consignment, item: Item) -> Filing:
@@ -168,16 +169,16 @@ def _filed(item: Item, answer: Filed, steps: Steps) -> None:
     )
 
 
-def _refused(item: Item, code: str, reason: str) -> Item:
+def _refused(item: Item, code: str, reason: str, rule: str = "the repository accepts the filing", fix: str = "") -> Item:
     """What the repository will not take as it is, or may have taken already, needs a person like any other refusal."""
-    fix = "Correct the stream's target in the partner's profile, then 'countersign quarantine retry'"
+    fix = fix or "Correct the stream's target in the partner's profile, then 'countersign quarantine retry'"
     if code == UNKNOWN:
         fix = "Look at the document in the repository; if our version is not there, 'countersign quarantine retry'"
     finding = Finding(
         code=code,
         message=reason,
         file=item.arrival.file.shown,
-        rule="the repository accepts the filing",
+        rule=rule,
         fix=fix,
     )
     doctype = item.verdict.doctype if item.verdict else None
@@ -193,7 +194,11 @@ def _compare(
     for item in items:
         holder = holders[item.journey]
         fate = "refused" if holder.journey == item.journey else _fate(histories[holder.journey])
-        if fate == "filed":
+        if fate == "filed" and consignment.agreed.terms.duplicates is Duplicates.REFUSE:
+            reason = f"These very bytes were filed before, as journey {holder.journey}"
+            fix = "Ask the partner whether this was meant; the stream's 'duplicates' says what becomes of such files"
+            steps.changed[item.journey] = _refused(item, "duplicate-content", reason, "a stream's bytes are filed once", fix)
+        elif fate == "filed":
             facts = {"digest": item.arrival.digest, "duplicate_of": holder.journey}
             steps.add(
                 item, "duplicate", facts, once=f"{item.journey}/duplicate", stage=Stage.DUPLICATE, duplicate_of=holder.journey

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 from prefect import get_run_logger
 
 from blocks.endpoints.base import EndpointSession
+from blocks.errors import HostKeyChanged
 from blocks.ledger import Entry
 from blocks.values import Notice, RemoteFile, Stage, name_b64, shown
 from tasks.connections import endpoint_session, ledger, recall
 from tasks.consignment import Agreed
+from tasks.incidents import after_look, other_server
 from tasks.personality import Place, known, remember
 from tasks.report import announce_notices
 from tasks.retrying import task
@@ -42,6 +45,8 @@ def look(agreed: Agreed, patience: timedelta) -> Readiness:
         readiness, more = _once(agreed)
         told = [*told, *more]
     _tell(readiness)
+    if not doubted:
+        after_look(agreed, readiness)
     return replace(readiness, notices=tuple(told))
 
 
@@ -63,13 +68,23 @@ def _tell(readiness: Readiness) -> None:
         )
 
 
+@contextmanager
+def _known_server(agreed: Agreed) -> Iterator[EndpointSession]:
+    try:
+        with endpoint_session(agreed.endpoint) as session:
+            yield session
+    except HostKeyChanged as error:
+        other_server(agreed, error)
+        raise
+
+
 def _once(agreed: Agreed) -> tuple[Readiness, list[Notice]]:
     """One look, and what of it nobody was told before."""
     terms = agreed.terms
     place = Place(agreed.partner, terms.endpoint, agreed.endpoint, terms.owner)
     if (before := known(place)) is not None:
         recall(agreed.endpoint, before.personality)
-    with endpoint_session(agreed.endpoint) as session:
+    with _known_server(agreed) as session:
         tally = ledger().sight(agreed.partner, agreed.stream, _believed(session, terms.folder))
         unread, seen = session.unread, session.personality
     if unread.count:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from blocks.values import Document, Fetched, Finding, Missed, Outcome, Stage, Verdict
+from blocks.values import Document, EmptyFiles, Fetched, Finding, Missed, Outcome, Stage, Verdict
 from tasks.connections import endpoint_session, ledger, spool
 from tasks.consignment import Consignment, Item, Steps
 from tasks.retrying import task
@@ -48,6 +48,8 @@ def _fetch(items: list[Item], steps: Steps) -> None:
         item = by_file[answer.file]
         if item.arrival.digest is not None and not (isinstance(answer, Fetched) and answer.digest == item.arrival.digest):
             _lost(item, answer, steps)
+        elif isinstance(answer, Fetched) and answer.size == 0 and steps.consignment.agreed.terms.empty is EmptyFiles.MARKER:
+            _only_says(item, answer, steps)
         elif isinstance(answer, Fetched):
             _fetched(item, answer, fingerprint, steps)
         else:
@@ -64,6 +66,18 @@ def _fetched(item: Item, answer: Fetched, fingerprint: str | None, steps: Steps)
         stage=Stage.FETCHED,
         arrival=arrival,
         document=_document(item, answer.digest, answer.size),
+    )
+
+
+def _only_says(item: Item, answer: Fetched, steps: Steps) -> None:
+    """An empty file on a stream where these are markers: written down, and cleared like any other."""
+    steps.add(
+        item,
+        "marker",
+        {"digest": answer.digest, "size": 0},
+        once=f"{item.journey}/marker",
+        stage=Stage.MARKER,
+        arrival=replace(item.arrival, digest=answer.digest),
     )
 
 

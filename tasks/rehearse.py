@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blocks.settings import settings
 from blocks.spool import Spool
-from blocks.values import Arrival, Document, Fetched, Missed, Verdict
+from blocks.values import Arrival, Document, EmptyFiles, Fetched, Missed, Verdict
 from tasks import tables
 from tasks.connections import endpoint_session, hang_up
 from tasks.consignment import Agreed, Row
@@ -54,6 +54,8 @@ def rehearse(agreed: Agreed) -> list[Row]:
 def _told(agreed: Agreed, arrival: Arrival, answer: Fetched | Missed, judged: tuple[Document, Verdict] | None) -> Row:
     if isinstance(answer, Missed) or judged is None:
         return Row(arrival.file.shown, "waits", answer.reason if isinstance(answer, Missed) else "")
+    if answer.size == 0 and agreed.terms.empty is EmptyFiles.MARKER:
+        return Row(arrival.file.shown, "marker", "an empty file, which as agreed only says something")
     document, verdict = judged
     if not verdict.accepted:
         return _quarantined(arrival, verdict)

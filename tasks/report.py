@@ -59,19 +59,20 @@ def announce(consignment: Consignment) -> None:
     agreed, rows = consignment.agreed, consignment.rows()
     filed = [row for row in rows if row.outcome == "filed"]
     if filed:
-        _emit(agreed, "filed", {"files": len(filed), "journeys": [row.journey for row in filed][:100]})
+        tell(agreed, "filed", {"files": len(filed), "journeys": [row.journey for row in filed][:100]})
     for row in rows:
-        if row.outcome in ("quarantined", "duplicate"):
-            _emit(agreed, row.outcome, {"file": row.file, "reason": row.reason, "journey": row.journey})
+        if row.outcome in ("quarantined", "duplicate", "vanished"):
+            tell(agreed, row.outcome, {"file": row.file, "reason": row.reason, "journey": row.journey})
 
 
 def announce_notices(agreed: Agreed, notices: Sequence[Notice]) -> None:
     """Events: one for each thing that a look left alone and that a person should know of."""
     for notice in notices:
-        _emit(agreed, "noticed", {"file": notice.file, "code": notice.code, "reason": notice.message})
+        tell(agreed, "noticed", {"file": notice.file, "code": notice.code, "reason": notice.message})
 
 
-def _emit(agreed: Agreed, what: str, payload: dict[str, object]) -> None:
+def tell(agreed: Agreed, what: str, payload: dict[str, object]) -> None:
+    """An event for programs: ``countersign.intake.<what>``."""
     run = FlowRunContext.get()
     related = (
         [{"prefect.resource.id": f"prefect.flow-run.{run.flow_run.id}", "prefect.resource.role": "flow-run"}]

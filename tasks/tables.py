@@ -17,11 +17,11 @@ from itertools import groupby
 from typing import IO, TYPE_CHECKING, Any
 
 from blocks.errors import SpoolMissing
-from blocks.values import Document, Finding, Inbound, Verdict
+from blocks.values import Document, EmptyFiles, Finding, Inbound, Verdict
 from tasks.doctypes import find
 from tasks.doctypes.base import Doctype, Table
 from tasks.rules import tabular
-from tasks.rules.bounds import too_small
+from tasks.rules.bounds import as_agreed, too_small
 from tasks.rules.findings import MOST, Findings
 from tasks.rules.judge import classify, verdict
 from tasks.rules.sniff import EMPTY, HEAD_BYTES, TAIL_BYTES, inspect, sniff, suits
@@ -71,6 +71,9 @@ def examine(documents: Sequence[tuple[Document, Doctype]], stream: Inbound) -> d
         frame = _Frame(doctype.table, stream) if doctype.table else None
         for document, _ in group:
             with _Content(document) as content:
+                if content.size == 0 and stream.empty is EmptyFiles.ACCEPT:
+                    results[document.journey] = Examined(EMPTY, (as_agreed(document.shown),))
+                    continue
                 media_type = sniff(content.head)
                 findings = Findings(document.shown)
                 for finding in (

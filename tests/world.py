@@ -146,7 +146,7 @@ class World:
     def journeys(self) -> dict[str, list[Recorded]]:
         """Every journey of a file with its entries."""
         ids = [summary.journey for summary in self.ledger.search(limit=10_000)]
-        return self.ledger.journeys([id for id in ids if not id.startswith("personality.")])
+        return self.ledger.journeys([id for id in ids if not id.startswith(("personality.", "endpoint.", "expected."))])
 
     def kinds(self) -> list[list[str]]:
         """The steps of every journey, in order."""

@@ -20,18 +20,19 @@ Errors: ``EndpointUnreachable``, ``EndpointBusy``, ``EndpointFull``, ``TransferI
 from __future__ import annotations
 
 import hashlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Any, BinaryIO, ClassVar, Self
+from typing import Any, BinaryIO, ClassVar, Literal, Self
 from uuid import uuid4
 
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, model_validator
 
-from blocks.errors import SpoolMissing
+from blocks.errors import EndpointUnreachable, SpoolMissing
 from blocks.spool import Batch
 from blocks.values import (
     EndpointCapabilities,
@@ -105,7 +106,14 @@ class EndpointSession(ABC):
         that name with ``PART``, and a later put goes on there: if it is a file, no longer than ours, and its bytes were compared.
         All of them where the server tells digests or we can read it as our own disk, else the last 64 KiB that count. Anything
         else that stands there is removed and the upload begun anew. Our own bytes are always hashed from first to last.
+
+        With ``direct_write`` there is no temporary name and no rename: a reader may see half a file, no name is ever replaced, and
+        what a broken connection has left stands under the final name where it could not be removed.
         """
+
+    @abstractmethod
+    def make_folder(self, folder: str) -> None:
+        """Create a folder, and those above it that are missing. One that is there already is no error."""
 
     @abstractmethod
     def rename(self, moves: Iterable[Move], *, exists: Exists = Exists.REFUSE) -> Iterator[Moved]:
@@ -140,6 +148,16 @@ class Endpoint(Block, ABC):
     """False: on the way to it, anybody may read and change what we send."""
 
     timeout_seconds: float = Field(default=30.0, gt=0, description="Longest wait for any single answer, in seconds")
+
+    direct_write: Literal["accepted"] | None = Field(
+        default=None,
+        description="Say 'accepted' for a server that lets nobody rename: files are written under their final names, where a reader "
+        "may see half of one. Deliveries there need a done file, and replace nothing",
+    )
+    write_only: bool = Field(
+        default=False,
+        description="True: our account may neither list nor read there. Deliveries are proven by nothing: 'sent, unverifiable'",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -202,8 +220,43 @@ def open_source(file: Outgoing) -> BinaryIO:
         ) from error
 
 
+SLOWEST = 1024
+"""Bytes in a second. Whoever sends or takes fewer for longer than ``timeout_seconds`` stands still for us, however often a byte comes."""
+
+
+class Pace:
+    """The total deadline of one transfer. It grows with what is moved; time that we took ourselves does not count."""
+
+    def __init__(self, address: str, seconds: float) -> None:
+        self._address, self._seconds = address, seconds
+        self._last: float | None = None
+        self._waited, self._moved = 0.0, 0
+
+    def moved(self, count: int) -> None:
+        """Raises ``EndpointUnreachable``."""
+        now = time.monotonic()
+        gap = 0.0 if self._last is None else now - self._last
+        self._last = now
+        if gap <= self._seconds:  # no single answer takes longer: then it was our own reader that paused
+            self._waited += gap
+        self._moved += count
+        if self._waited > self._seconds + self._moved / SLOWEST:
+            raise EndpointUnreachable(
+                f"{self._address}: only {self._moved:,} bytes in {self._waited:.0f} s; that is standing still, it will be tried again"
+            )
+
+
 TEMPORARY = b".countersign-"
 """How our temporary names begin."""
+
+
+NOT_RENAMED = "it was uploaded, and its rename was refused: "
+"""How the reason begins where a server takes a file and does not let us give it its name."""
+
+
+def not_renamed(missed: Missed) -> Missed:
+    """The outcome where the last step, the rename, failed."""
+    return replace(missed, reason=NOT_RENAMED + missed.reason) if missed.outcome is Outcome.REFUSED else missed
 
 
 PART = b".part"

@@ -123,6 +123,25 @@ class FolderSession(EndpointSession):
                             os.unlink(temporary, dir_fd=place)
                 yield answer
 
+    def make_folder(self, folder: str) -> None:
+        parts = [part for part in folder.split("/") if part not in ("", ".")]
+        for depth, part in enumerate(parts):
+            with self._opened("/".join(parts[:depth])) as above:
+                if not legal(os.fsencode(part)):
+                    raise EndpointError(
+                        f"{self._address}: the folder {shown(folder)} leads out of the root; correct the profile"
+                    )
+                try:
+                    os.mkdir(os.fsencode(part), dir_fd=above)
+                except FileExistsError:
+                    pass
+                except OSError as error:
+                    raise EndpointError(
+                        f"{self._address}: the folder {shown(folder)} cannot be created ({error.strerror}); nothing was placed"
+                    ) from error
+        with self._opened(folder):
+            pass  # raises if that is no folder
+
     def rename(self, moves: Iterable[Move], *, exists: Exists = Exists.REFUSE) -> Iterator[Moved]:
         for move in moves:
             file = move.file

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Annotated, Any, BinaryIO, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from blocks.credentials import Reference
 from blocks.credentials import read as read_credential
@@ -39,6 +39,7 @@ from blocks.endpoints.base import (
     goes_on,
     legal,
     likely_kind,
+    not_renamed,
     open_source,
     resume_key,
     temporary_name,
@@ -69,6 +70,7 @@ from blocks.endpoints.ftp_wire import (
     shown_certificate,
     size_in,
 )
+from blocks.endpoints.legacy import Legacy, allowed
 from blocks.errors import ConfigurationError, EndpointBusy, EndpointError, EndpointUnreachable, SpoolError
 from blocks.spool import Batch, SpoolFile
 from blocks.values import (
@@ -98,6 +100,23 @@ _SHOWN_LINES = 20
 _LONGEST_WORDS = 500
 """Characters that are kept of what a server says about itself."""
 _NOT_KNOWN = (500, 501, 502, 504)
+OUTDATED = frozenset(
+    {
+        "AES128-GCM-SHA256",
+        "AES256-GCM-SHA384",
+        "AES128-SHA256",
+        "AES256-SHA256",
+        "AES128-SHA",
+        "AES256-SHA",
+        "ECDHE-ECDSA-AES128-SHA",
+        "ECDHE-ECDSA-AES256-SHA",
+        "ECDHE-RSA-AES128-SHA",
+        "ECDHE-RSA-AES256-SHA",
+        "DHE-RSA-AES128-SHA",
+        "DHE-RSA-AES256-SHA",
+    }
+)
+"""TLS 1.2 ciphers (as OpenSSL names them) that we offer only to a server with a dated exception. Older TLS is gone for good."""
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -151,6 +170,18 @@ class Ftps(_FtpServer):
         "they replace the system's authorities, so a self-signed certificate can be trusted",
     )
 
+    legacy: Legacy | None = Field(
+        default=None,
+        description="Outdated TLS 1.2 ciphers that this one server may use, up to a date: algorithms, until, reason",
+    )
+
+    @field_validator("legacy")
+    @classmethod
+    def _known_ones(cls, legacy: Legacy | None) -> Legacy | None:
+        if legacy is not None:
+            legacy.must_be_among(OUTDATED)
+        return legacy
+
     def door(self) -> Door:
         pins = frozenset(pin.upper() for pin in self.certificates)
         try:
@@ -160,6 +191,9 @@ class Ftps(_FtpServer):
                 f"{self.address}: ca_file {self.ca_file} cannot be used ({error}); it must be a PEM file that we may read"
             ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if outdated := allowed(self.legacy, self.address):
+            ours = [cipher["name"] for cipher in context.get_ciphers()]
+            context.set_ciphers(":".join([*(name for name in ours if not name.startswith("TLS_")), *sorted(outdated)]))
         if pins and self.ca_file is None:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE  # exactly these certificates, whoever signed them; compared before the login
@@ -283,7 +317,10 @@ class FtpSession(EndpointSession):
         if files:
             self._must_stand(folder, set())
         try:
-            yield from self._each(files, lambda file: self._put(file, folder, exists))
+            if self._endpoint.direct_write:
+                yield from self._each(files, lambda file: self._put_directly(file, folder))
+            else:
+                yield from self._each(files, lambda file: self._put(file, folder, exists))
         except (EndpointError, SpoolError, OSError) as error:
             yield from self._settle()
             if isinstance(error, EndpointUnreachable | EndpointBusy):
@@ -292,6 +329,9 @@ class FtpSession(EndpointSession):
         finally:
             with suppress(EndpointError):
                 self._tidy()
+
+    def make_folder(self, folder: str) -> None:
+        self._run(self._made(folder))
 
     def rename(self, moves: Iterable[Move], *, exists: Exists = Exists.REFUSE) -> Iterator[Moved]:
         standing = set[str]()
@@ -515,7 +555,7 @@ class FtpSession(EndpointSession):
         if reason := _taken(whole.stands, exists):
             return Missed(wanted, Outcome.EXISTS, reason)
         missed = await self._into_place(wire, hidden, final, wanted, exists, isinstance(whole.stands, Entry))
-        return missed or Placed(replace(wanted, modified=whole.modified), file.digest, whole.proof)
+        return not_renamed(missed) if missed else Placed(replace(wanted, modified=whole.modified), file.digest, whole.proof)
 
     async def _ours_already(self, wire: Wire, file: Outgoing, hidden: bytes, stood: Entry | Reply) -> int:
         """How many of our bytes an upload that broke off has left under its temporary name. Anything else there is removed."""
@@ -622,6 +662,63 @@ class FtpSession(EndpointSession):
                 return Moved(file, Outcome.DONE)
             await wire.enter(_folder(move.folder))  # raises if that is why
             return Moved(file, missed.outcome, missed.reason)
+
+    async def _put_directly(self, file: Outgoing, folder: str) -> Placed | Missed:
+        """Write a file under its own name, which must be free. Only what we have created ourselves is ever removed."""
+        wanted = RemoteFile(folder, file.name, file.size, None)
+        if missed := unfit(wanted) or _unfit(wanted):
+            return missed
+        async with self._lease() as wire:
+            final = await wire.path(_folder(folder), file.name)
+            if reason := _taken(await wire.facts(final), Exists.REFUSE):
+                return Missed(wanted, Outcome.EXISTS, reason)
+            digest = hashlib.sha256()
+            with open_source(file) as source:
+                async with wire.data(b"STOR " + final) as data:
+                    if isinstance(data, Reply):
+                        wire.refuse(data)
+                        return Missed(wanted, Outcome.REFUSED, data.words)
+                    self._temporaries.add((folder, file.name))
+                    try:
+                        while block := source.read(BLOCK):
+                            digest.update(block)
+                            await data.write(block)
+                    except EndpointUnreachable as lost:
+                        await self._why(wire, data, lost)
+                        raise
+                    reply = await data.finish()
+            stands = await wire.facts(final, sure=False) if reply.done else reply
+            told = await wire.sha256(final, file.size) if isinstance(stands, Entry) else None
+            held = stands.size if isinstance(stands, Entry) else None
+            missed = None
+            if not reply.done:
+                wire.refuse(reply)
+                missed = Missed(wanted, Outcome.REFUSED, reply.words)
+            elif digest.hexdigest() != file.digest:
+                missed = Missed(wanted, Outcome.CHANGED, "our source does not hold the bytes of its digest (any more)")
+            elif held not in (file.size, None) or told not in (file.digest, None):
+                missed = Missed(
+                    wanted, Outcome.REFUSED, f"the server holds {held} of {file.size} bytes, or others than were sent"
+                )
+            if missed is None or (await wire.ask(b"DELE " + final)).done:
+                self._temporaries.discard((folder, file.name))
+            if missed is not None:
+                return missed
+            proof = Proof.SERVER_HASH if told else Proof.UNVERIFIABLE if held is None else Proof.SIZE_ONLY
+            return Placed(replace(wanted, modified=_modified(stands)), file.digest, proof)
+
+    async def _made(self, folder: str) -> None:
+        async with self._lease() as wire:
+            path = await wire.path(_folder(folder))
+            if (await wire.ask(b"CWD " + path)).done:
+                return
+            for end in [*(n for n, byte in enumerate(path) if byte == ord("/") and n), len(path)]:
+                made = await wire.ask(b"MKD " + path[:end])
+            # What is there already is refused like what may not be made: whether we can go in tells the two apart.
+            if not made.done and not (await wire.ask(b"CWD " + path)).done:
+                raise EndpointError(
+                    f"{self._address}: the folder {shown(folder)} cannot be created ({made.words}); nothing was placed"
+                )
 
     async def _remove(self, file: RemoteFile) -> Moved:
         missed = unfit(file) or _unfit(file)

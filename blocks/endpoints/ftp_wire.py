@@ -27,6 +27,7 @@ from aioftp.common import SSLSessionBoundContext
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from blocks.endpoints.base import Pace
 from blocks.endpoints.ftp_listing import Entry, list_line, mlst_answer, timestamp
 from blocks.errors import (
     EndpointBusy,
@@ -45,6 +46,18 @@ _HASH_BYTES_PER_SECOND = 20 * 1024 * 1024
 _RESTED_SECONDS = 15
 _ANSWERED_TOGETHER_SECONDS = 10
 """So long the first questions that were sent together may each wait for their answers; else they are asked one by one."""
+
+_NOTHING_IN_COMMON = frozenset(
+    {
+        "SSLV3_ALERT_HANDSHAKE_FAILURE",
+        "TLSV1_ALERT_PROTOCOL_VERSION",
+        "TLSV1_ALERT_INSUFFICIENT_SECURITY",
+        "UNSUPPORTED_PROTOCOL",
+        "NO_PROTOCOLS_AVAILABLE",
+        "WRONG_SSL_VERSION",
+        "DH_KEY_TOO_SMALL",
+    }
+)
 
 # What goes wrong reaches the reader through our errors. aioftp would log every name and answer.
 logging.getLogger("aioftp").setLevel(logging.CRITICAL)
@@ -526,7 +539,13 @@ class Wire(aioftp.Client):
     async def _protect(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
         session = self.stream.writer.get_extra_info("ssl_object").session
         bound = SSLSessionBoundContext(ssl.PROTOCOL_TLS_CLIENT, context=protection.context, session=session)
-        await writer.start_tls(bound, server_hostname=self.door.host, ssl_handshake_timeout=self.door.seconds)
+        try:
+            await writer.start_tls(bound, server_hostname=self.door.host, ssl_handshake_timeout=self.door.seconds)
+        except (ConnectionError, EOFError) as error:
+            raise EndpointUnreachable(
+                f"{self.door.address}: the data connection ended before TLS had begun on it, though the server agreed to PROT P. "
+                "Nothing was sent on it in clear; it will be tried again"
+            ) from error
         self._know(writer, protection)
         self.tls_reuse = bool(self.tls_reuse or writer.get_extra_info("ssl_object").session_reused)
 
@@ -584,13 +603,16 @@ class Data:
 
     def __init__(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, block: int) -> None:
         self._wire, self._reader, self._writer, self._block = wire, reader, writer, block
+        self._pace = Pace(wire.door.address, wire.door.seconds)
         self.under_way = False
 
     async def read(self) -> bytes:
         """The next bytes; none at the end."""
         with translated(self._wire.door):
             async with asyncio.timeout(self._wire.door.seconds):
-                return await self._reader.read(self._block)
+                came = await self._reader.read(self._block)
+        self._pace.moved(len(came))
+        return came
 
     async def read_at_least(self, count: int) -> bytes:
         """The next bytes, so many or more; fewer only at the end."""
@@ -604,6 +626,7 @@ class Data:
             async with asyncio.timeout(self._wire.door.seconds):
                 self._writer.write(block)
                 await self._writer.drain()
+        self._pace.moved(len(block))
 
     async def finish(self) -> Reply:
         """Close, and await what the server says about the whole. 226 alone proves nothing."""
@@ -632,6 +655,11 @@ def translated(door: Door) -> Iterator[None]:
         if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
             raise EndpointUnsuitable(
                 f"{address}: the server does not speak TLS here. Explicit TLS is usual on port 21, implicit on 990: look at 'mode'"
+            ) from error
+        if error.reason in _NOTHING_IN_COMMON:
+            raise EndpointUnsuitable(
+                f"{address}: the server offers no TLS version or cipher that we accept ({error.reason}), only outdated ones. Ask the "
+                "partner to enable TLS 1.2 with ECDHE and GCM; until then 'legacy' at the endpoint can allow named ones up to a date"
             ) from error
         raise EndpointUnreachable(f"{address}: TLS failed ({error.reason or error}); it will be tried again") from error
     except TimeoutError as error:

@@ -11,36 +11,40 @@ from __future__ import annotations
 import hashlib
 import struct
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Literal
 
 import paramiko
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from blocks.endpoints import sftp_engine as engine
 from blocks.endpoints import ssh
 from blocks.endpoints.base import (
     COMPARED,
+    SLOWEST,
     Endpoint,
     EndpointSession,
+    Pace,
     differs,
     goes_on,
     legal,
     likely_kind,
+    not_renamed,
     open_source,
     resume_key,
     temporary_name,
     unfit,
 )
 from blocks.endpoints.connections import Slots
+from blocks.endpoints.legacy import Legacy, allowed
 from blocks.endpoints.sftp_engine import Answer, Attributes, Crowded, Engine, Muddled, Routine, Status, T, Wire, Work
 from blocks.endpoints.sftp_stock import Stock
 from blocks.endpoints.ssh import Line, translated
 from blocks.errors import EndpointError, EndpointFull, EndpointUnreachable, EndpointUnsuitable
-from blocks.spool import CHUNK, Batch
+from blocks.spool import CHUNK, Batch, SpoolFile
 from blocks.values import (
     EndpointCapabilities,
     Exists,
@@ -89,6 +93,17 @@ class Sftp(Endpoint):
     connection_limit: int = Field(
         default=4, ge=1, description="Most connections to this server at a time from one of our processes"
     )
+    legacy: Legacy | None = Field(
+        default=None,
+        description="Outdated ciphers and MACs that this one server may use, up to a date: algorithms, until, reason",
+    )
+
+    @field_validator("legacy")
+    @classmethod
+    def _known_ones(cls, legacy: Legacy | None) -> Legacy | None:
+        if legacy is not None:
+            legacy.must_be_among(ssh.OUTDATED)
+        return legacy
 
     @property
     def address(self) -> str:
@@ -138,8 +153,9 @@ class SftpSession(EndpointSession):
     # ----------------------------------------------------------------------------------------- the five verbs
 
     def look(self, folder: str) -> Iterator[RemoteFile]:
-        wire = self._wire()
+        wire, pace = self._wire(), Pace(self._address, self._endpoint.timeout_seconds)
         for name, told in self._noting(wire.listing(_path(folder))):
+            pace.moved(SLOWEST)
             if told.size is None or told.kind is None:
                 told = _whole(wire.ask(engine.lstat(_path(folder, name))) if legal(name) else told, told)
             yield RemoteFile(folder, name, told.size or 0, told.modified, likely_kind(told.kind, told.size))
@@ -158,7 +174,12 @@ class SftpSession(EndpointSession):
         wire = self._wire()
         doubtful: dict[bytes, Outgoing] = {}
         works = (
-            Work(partial(self._put, file, folder, exists, wire, doubtful), min(file.size, engine.UPLOAD_WINDOW))
+            Work(
+                partial(self._put_directly, file, folder, wire)
+                if self._endpoint.direct_write
+                else partial(self._put, file, folder, exists, wire, doubtful),
+                min(file.size, engine.UPLOAD_WINDOW),
+            )
             for file in files
         )
         try:
@@ -171,6 +192,20 @@ class SftpSession(EndpointSession):
         finally:
             with suppress(EndpointError):
                 self._tidy()
+
+    def make_folder(self, folder: str) -> None:
+        wire = self._wire()
+        path, words = _path(folder), "something else has its name"
+        for end in [*(n for n, byte in enumerate(path) if byte == ord("/") and n), len(path)]:
+            if isinstance(wire.ask(engine.stat(path[:end])), Status):
+                made = engine.status(wire.ask(engine.mkdir(path[:end])))
+                words = made.words
+                if made.code == engine.OK and end == len(path):
+                    return
+        # Somebody else may have made it meanwhile.
+        stands = wire.ask(engine.stat(path))
+        if not isinstance(stands, Attributes) or stands.kind not in (FileKind.FOLDER, None):
+            raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be created ({words}); nothing was placed")
 
     def rename(self, moves: Iterable[Move], *, exists: Exists = Exists.REFUSE) -> Iterator[Moved]:
         wire = self._wire()
@@ -214,7 +249,9 @@ class SftpSession(EndpointSession):
                 last = yield from engine.read_exactly(handle, sink.size - len(tail), len(tail), wire)
                 if sink.size > file.size or (first, last) != (head, tail):
                     sink.restart()
-            verdict = yield from engine.read_into(sink, handle, file.size, wire)
+            verdict = yield from engine.read_into(
+                _Paced(sink, Pace(self._address, self._endpoint.timeout_seconds)), handle, file.size, wire
+            )
             held, _, named = yield from engine.each([engine.fstat(handle), engine.close(handle), engine.lstat(path)])
         except BaseException:
             sink.keep()
@@ -264,7 +301,7 @@ class SftpSession(EndpointSession):
         with open_source(file) as source:
             while start and source.tell() < start and (data := source.read(min(CHUNK, start - source.tell()))):
                 digest.update(data)
-            verdict = yield from engine.write_from(source, handle, wire, digest.update, start)
+            verdict = yield from engine.write_from(source, handle, wire, self._paced_seen(digest.update), start)
         closed = yield [engine.close(handle)]
         if verdict.code == engine.OK and isinstance(closed, Status):
             verdict = closed  # a server may tell only now that it could not keep the bytes
@@ -287,7 +324,56 @@ class SftpSession(EndpointSession):
             return Placed(
                 replace(wanted, modified=stood.modified if isinstance(stood, Attributes) else None), file.digest, proof
             )
-        return (yield from self._give_up(temporary, _missed(wanted, renamed)))
+        return (yield from self._give_up(temporary, not_renamed(_missed(wanted, renamed))))
+
+    def _paced_seen(self, seen: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        pace = Pace(self._address, self._endpoint.timeout_seconds)
+
+        def both(data: bytes) -> None:
+            seen(data)
+            pace.moved(len(data))
+
+        return both
+
+    def _put_directly(self, file: Outgoing, folder: str, wire: Wire) -> Routine[Placed | Missed]:
+        """Write a file under its own name, which must be free. Only what we have created ourselves is ever removed."""
+        wanted = RemoteFile(folder, file.name, file.size, None)
+        if missed := unfit(wanted):
+            return missed
+        final = _path(folder, file.name)
+        if reason := _taken((yield [engine.lstat(final)]), Exists.REFUSE):
+            return Missed(wanted, Outcome.EXISTS, reason)
+        opened = yield [engine.open_new(final)]
+        if isinstance(opened, Status):
+            if opened.code == engine.NO_SUCH_FILE:
+                raise EndpointError(
+                    f"{self._address}: the folder {shown(folder)} does not exist; create it or correct the profile"
+                )
+            yield from self._must_have_room(opened, folder, file.size, wire)
+            return _missed(wanted, opened)
+        handle = engine.handle(opened)
+        self._temporaries.add(final)
+        digest = hashlib.sha256()
+        with open_source(file) as source:
+            verdict = yield from engine.write_from(source, handle, wire, self._paced_seen(digest.update))
+        closed = yield [engine.close(handle)]
+        if verdict.code == engine.OK and isinstance(closed, Status):
+            verdict = closed
+        if verdict.code != engine.OK:
+            yield from self._must_have_room(verdict, folder, file.size, wire)
+            return (yield from self._give_up(final, _missed(wanted, verdict)))
+        if digest.hexdigest() != file.digest:
+            reason = "our source does not hold the bytes of its digest (any more); nothing was placed"
+            return (yield from self._give_up(final, Missed(wanted, Outcome.CHANGED, reason)))
+        stood = yield [engine.lstat(final)]
+        if not isinstance(stood, Attributes):
+            self._temporaries.discard(final)
+            return Placed(wanted, file.digest, Proof.UNVERIFIABLE)
+        if stood.size != file.size:
+            reason = f"the server holds {stood.size} of {file.size} bytes; nothing was placed"
+            return (yield from self._give_up(final, Missed(wanted, Outcome.REFUSED, reason)))
+        self._temporaries.discard(final)
+        return Placed(replace(wanted, modified=stood.modified), file.digest, Proof.SIZE_ONLY)
 
     def _ours_already(self, file: Outgoing, temporary: bytes, wire: Wire) -> Routine[tuple[bytes, int]]:
         """What a broken upload has left: an open handle, and from where to write on. Anything else there is removed."""
@@ -434,7 +520,7 @@ class SftpSession(EndpointSession):
         end = self._endpoint
         if self._line is not None:
             self._line.end()
-        self._line = Line.to(end, end.jump, self._address, end.timeout_seconds)
+        self._line = Line.to(end, end.jump, self._address, end.timeout_seconds, allowed(end.legacy, self._address))
         wire = self._wire()
         self.capabilities = EndpointCapabilities(
             server=shown(self._line.transport.remote_version),
@@ -526,6 +612,21 @@ _ONE_AT_A_TIME: set[str] = set()
 """Addresses of servers that got muddled by several waiting requests, for as long as this process lives."""
 _EXPECTED: set[str] = set()
 """Those of which an earlier process saw it: the time that it takes to see it is not lost again."""
+
+
+class _Paced:
+    """A file on its way into the spool, which must not come too slowly."""
+
+    def __init__(self, sink: SpoolFile, pace: Pace) -> None:
+        self._sink, self._pace = sink, pace
+
+    @property
+    def size(self) -> int:
+        return self._sink.size
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._sink.write(data)
+        self._pace.moved(len(data))
 
 
 # --------------------------------------------------------------------------------------------- names and answers

@@ -43,7 +43,7 @@ _LONGEST_DATA = 255 * 1024
 """Most bytes of a file in one request, whatever a server says of itself: what OpenSSH takes, and longer ones gain nothing."""
 
 (INIT, VERSION, OPEN, CLOSE, READ, WRITE, _LSTAT, _FSTAT) = range(1, 9)
-_OPENDIR, _READDIR, _REMOVE, _STAT, _RENAME = 11, 12, 13, 17, 18
+_OPENDIR, _READDIR, _REMOVE, _MKDIR, _STAT, _RENAME = 11, 12, 13, 14, 17, 18
 _STATUS, _HANDLE, _DATA, _NAME, _ATTRS, _EXTENDED, _EXTENDED_REPLY = 101, 102, 103, 104, 105, 200, 201
 
 OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE = 0, 1, 2, 3, 4, 5
@@ -163,6 +163,11 @@ def remove(path: bytes) -> Request:
     return Request(_REMOVE, _string(path))
 
 
+def mkdir(path: bytes) -> Request:
+    """Create a folder, with the rights that the server gives."""
+    return Request(_MKDIR, _string(path) + bytes(4))
+
+
 def rename(old: bytes, new: bytes) -> Request:
     """Rename, an error if the new name is taken (the draft says so, and OpenSSH keeps it by link and unlink)."""
     return Request(_RENAME, _string(old) + _string(new))
@@ -214,7 +219,8 @@ def each(requests: Sequence[Request]) -> Routine[list[Answer]]:
 
 
 class Sink(Protocol):
-    size: int
+    @property
+    def size(self) -> int: ...
 
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
 

@@ -14,7 +14,7 @@ import io
 import logging
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol
@@ -45,6 +45,20 @@ WINDOW = 8 * 1024 * 1024
 # What paramiko has to say reaches the reader through our errors; its own log lines would come a second time, with tracebacks.
 _LOG = "countersign.ssh"
 logging.getLogger(_LOG).setLevel(logging.CRITICAL)
+
+OUTDATED = frozenset(
+    {
+        "aes128-cbc",
+        "aes192-cbc",
+        "aes256-cbc",
+        "3des-cbc",
+        "hmac-sha1",
+        "hmac-sha1-96",
+        "hmac-md5",
+        "hmac-md5-96",
+    }
+)
+"""What paramiko can still speak and we offer only to a server with a dated exception. SHA-1 key exchange is gone for good."""
 
 # --------------------------------------------------------------------------------------------- what was agreed
 
@@ -127,16 +141,18 @@ class Line:
             self.sign_in(hop, self._at(hop))
 
     @classmethod
-    def to(cls, server: Hop, through: Sequence[Hop], address: str, seconds: float) -> Line:
-        """Signed in at the server."""
+    def to(
+        cls, server: Hop, through: Sequence[Hop], address: str, seconds: float, outdated: frozenset[str] = frozenset()
+    ) -> Line:
+        """Signed in at the server, which may also use what is ``outdated``; jump hosts may not."""
         _must_be_pinned(server, address)
         line = cls(through, address, seconds)
-        line.sign_in(server, address)
+        line.sign_in(server, address, outdated)
         return line
 
-    def sign_in(self, hop: Hop, where: str) -> None:
+    def sign_in(self, hop: Hop, where: str, outdated: frozenset[str] = frozenset()) -> None:
         try:
-            self.fingerprint = self.fingerprint_of(hop, where)
+            self.fingerprint = self.fingerprint_of(hop, where, outdated)
             _must_be(self.fingerprint, hop, where)
             with translated(where, self._seconds):
                 _sign_in(self.transport, hop, where)
@@ -144,7 +160,7 @@ class Line:
             self.end()
             raise
 
-    def fingerprint_of(self, hop: Hop, where: str) -> str:
+    def fingerprint_of(self, hop: Hop, where: str, outdated: frozenset[str]) -> str:
         """Connect to the next hop and agree on keys; nothing of ours is sent yet. The fingerprint of its key."""
         with translated(where, self._seconds):
             connection = self._reach(hop, where)
@@ -157,7 +173,8 @@ class Line:
             transport.set_log_channel(_LOG)
             options = transport.get_security_options()
             # GCM needs one pass over the data where CTR with HMAC needs two; paramiko offers it last.
-            options.ciphers = sorted(options.ciphers, key=lambda cipher: "gcm" not in cipher)
+            options.ciphers = sorted(_offered(options.ciphers, outdated), key=lambda cipher: "gcm" not in cipher)
+            options.digests = _offered(options.digests, outdated)
             transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = self._seconds
             transport.channel_timeout = transport.clear_to_send_timeout = self._seconds
             transport.start_client(timeout=self._seconds)
@@ -208,9 +225,14 @@ def host_fingerprint(host: str, port: int = 22, timeout_seconds: float = 30.0, t
     """
     line = Line(through, f"sftp://{host}:{port}", timeout_seconds)
     try:
-        return line.fingerprint_of(Jump(host=host, port=port, username="-"), f"sftp://{host}:{port}")
+        return line.fingerprint_of(Jump(host=host, port=port, username="-"), f"sftp://{host}:{port}", OUTDATED)
     finally:
         line.end()
+
+
+def _offered(algorithms: Iterable[str], outdated: frozenset[str]) -> list[str]:
+    """What we offer, what is outdated last."""
+    return sorted((one for one in algorithms if one in outdated or one not in OUTDATED), key=lambda one: one in OUTDATED)
 
 
 def _must_be_pinned(hop: Hop, where: str) -> None:
@@ -428,6 +450,11 @@ def _lacks(address: str, words: str) -> str:
         if word in words:
             return (
                 f"{address}: the server offers no {what} algorithm that we accept, only outdated ones. "
-                f"Ask the partner to enable one of: {', '.join(accepted)}"
+                f"Ask the partner to enable one of: {', '.join(_offered(accepted, frozenset()))}"
+                + (
+                    ". Until then 'legacy' at the endpoint can allow named ones up to a date"
+                    if word in ("cipher", "mac")
+                    else ""
+                )
             )
     return f"{address}: no algorithm in common ({words}); ask the partner what their server offers"

@@ -24,7 +24,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from blocks.database import chunks
-from blocks.endpoints.base import TEMPORARY, Endpoint, EndpointSession, legal, temporary_name
+from blocks.endpoints.base import NOT_RENAMED, TEMPORARY, Endpoint, EndpointSession, legal, not_renamed, temporary_name
 from blocks.errors import EndpointError, HostKeyChanged, SendRefused, TransferIncomplete
 from blocks.spool import CHUNK, Spool, Unkept
 from blocks.values import Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Personality, Proof, RemoteFile, shown
@@ -54,6 +54,8 @@ class Freight:
     """How many at the end are done files: they appear only when all others stand."""
     exists: Exists = Exists.REFUSE
     """What was agreed for a name that is taken."""
+    create_folder: bool = False
+    """The folder is made if it is not there."""
 
 
 def stage(package: str, files: Iterable[tuple[str, int]], place: Callable[[str], Path], outbox: Path) -> dict[str, Path]:
@@ -159,7 +161,8 @@ def _visit(freight: Freight, store: Store, scratch: Spool) -> Iterator[_Courier]
         if freight.pins and shows not in freight.pins:
             pins = " or ".join(sorted(freight.pins))
             raise HostKeyChanged(f"{freight.endpoint.address}: the server shows {shows}, approved was {pins}; nothing was sent")
-        yield _Courier(freight, session, store, scratch)
+        plain = freight.endpoint.direct_write or freight.endpoint.write_only
+        yield (_PlainCourier if plain else _Courier)(freight, session, store, scratch)
 
 
 def _settled(parcels: Sequence[Parcel]) -> bool:
@@ -188,6 +191,8 @@ class _Courier:
         return self._session.personality
 
     def bring(self, anew: bool) -> list[Parcel]:
+        if self._freight.create_folder:
+            self._session.make_folder(self._folder)
         if not anew:
             self._find_out()
         if _settled(self._parcels()):
@@ -304,7 +309,8 @@ class _Courier:
             step = _AFTER_RENAME.get(moved.outcome, Step.UPLOADED)
             self._store.move([parcel], step)
             if step not in (Step.PLACED, Step.UNKNOWN):
-                failed = failed or self._failure(parcel, Missed(moved.file, moved.outcome, moved.reason))
+                missed = Missed(moved.file, moved.outcome, moved.reason)
+                failed = failed or self._failure(parcel, not_renamed(missed))
         if failed:
             raise failed
 
@@ -331,7 +337,145 @@ class _Courier:
             return SendRefused(f"{told}; files placed before it stand, none is sent twice")
         if missed.outcome in (Outcome.VANISHED, Outcome.CHANGED, Outcome.UNKNOWN):
             return TransferIncomplete(f"{told}; it will be tried again")
+        if missed.reason.startswith(NOT_RENAMED):
+            told += (
+                ". The server does not let us rename: ask the partner for that right. If it gives that to nobody, "
+                "agree in writing that files appear under their final names while they are written, and say so: "
+                "'direct_write: accepted' at the endpoint and a 'done_file' at the destination"
+            )
+            return EndpointError(told)
         return EndpointError(f"{told}; ask the partner whether our account may write there")
+
+
+class _PlainCourier(_Courier):
+    """Where nothing can be renamed, or nothing be seen: each file is put under its own name, the done files last.
+
+    ::
+
+        intended ──put──▶ renaming ──answered──▶ placed ──read back──▶ proven | collected
+                         (it may stand there)       └─ write_only ─▶ proven: 'sent, unverifiable'
+
+    With ``direct_write`` half a file may stand there after a break. It is removed if its bytes are the beginning of ours; anything
+    else was not written by us and is left alone. With ``write_only`` nobody here can look, so a person is asked.
+    """
+
+    def bring(self, anew: bool) -> list[Parcel]:
+        if self._freight.endpoint.direct_write and not self._freight.last:
+            raise SendRefused(
+                f"{self._address}: files would be written under their final names, and no done file says when they are whole; "
+                "nothing was sent. Add 'done_file' to the destination"
+            )
+        if self._freight.create_folder:
+            self._session.make_folder(self._folder)
+        if not anew:
+            self._find_out()
+        if _settled(self._parcels()):
+            return self._parcels()
+        if self._sees:
+            self._must_be_free()
+        boundary = len(self._freight.files) - self._freight.last
+        for group in (range(boundary), range(boundary, len(self._freight.files))):
+            for some in chunks(self._at(Step.INTENDED, group), MOST_IN_DOUBT):
+                self._place(some)
+            self._look_after()
+            if not all(parcel.step.final for parcel in self._parcels() if parcel.position in group):
+                break  # a done file must not announce what may not be there
+        return self._parcels()
+
+    def withdraw(self) -> list[bytes]:
+        if self._sees:
+            self._find_out()
+        return []  # there are no temporary names
+
+    @property
+    def _sees(self) -> bool:
+        return not self._freight.endpoint.write_only
+
+    def _place(self, parcels: Sequence[Parcel]) -> None:
+        asked = {parcel.name: parcel for parcel in self._store.move(parcels, Step.RENAMING)}
+        sources = {file.name: file.source for file in self._freight.files}
+        outgoing = [Outgoing(sources[p.name], p.name, p.size, p.digest) for p in asked.values()]
+        failed: EndpointError | SendRefused | None = None
+        try:
+            for done in self._session.put(outgoing, self._folder):
+                parcel = asked.pop(done.file.name)
+                if isinstance(done, Missed):
+                    self._store.move([parcel], Step.UNKNOWN if done.outcome is Outcome.UNKNOWN else Step.INTENDED)
+                    failed = failed or self._failure(parcel, done)
+                else:
+                    self._store.move([replace(parcel, proof=done.proof, modified=done.file.modified)], Step.PLACED)
+        except EndpointError:
+            # What was renamed without an answer was told as unknown; the others do not stand under their names.
+            if not self._freight.endpoint.direct_write:
+                self._store.move(asked.values(), Step.INTENDED)
+            raise
+        if failed:
+            raise failed
+
+    def _find_out(self) -> None:
+        begun = self._at(Step.RENAMING)
+        if not self._sees:
+            self._store.move(begun, Step.UNKNOWN)
+            return
+        standing = self._standing()
+        boundary = len(self._freight.files) - self._freight.last
+        for parcel in begun:
+            stands = standing.get(parcel.name)
+            if stands is None:
+                # Nobody takes a file before its done file is there. That one the partner may have taken, and cleared away.
+                self._store.move([parcel], Step.UNKNOWN if parcel.position >= boundary else Step.INTENDED)
+            elif stands.size == parcel.size and self._holds(stands, parcel.digest):
+                self._store.move([replace(parcel, modified=stands.modified)], Step.PLACED)
+            else:
+                if self._holds(stands, self._beginning(parcel, stands.size)):
+                    for _ in self._session.remove([stands]):
+                        pass  # what cannot be removed is told when its name is needed
+                self._store.move([parcel], Step.INTENDED)
+        self._look_after(standing)
+
+    def _look_after(self, standing: dict[bytes, RemoteFile] | None = None) -> None:
+        if not self._sees:
+            self._store.move([replace(p, proof=Proof.UNVERIFIABLE) for p in self._at(Step.PLACED)], Step.PROVEN)
+            return
+        placed = self._at(Step.PLACED)
+        if not placed:
+            return
+        standing = self._standing() if standing is None else standing
+        for parcel in placed:
+            stands = standing.get(parcel.name)
+            if stands is None:
+                self._store.move([parcel], Step.COLLECTED)
+            elif self._holds(stands, parcel.digest):
+                self._store.move([replace(parcel, proof=Proof.READ_BACK)], Step.PROVEN)
+            else:
+                self._store.move([parcel], Step.RENAMING)
+                raise TransferIncomplete(
+                    f"{parcel_name(parcel)}: {self._address} does not hold the bytes that were sent; it will be tried again"
+                )
+
+    def _must_be_free(self) -> None:
+        standing = self._standing()
+        taken = [parcel for parcel in self._at(Step.INTENDED) if parcel.name in standing]
+        if taken:
+            names = ", ".join(parcel_name(parcel) for parcel in taken[:5])
+            raise SendRefused(
+                f"{self._address}: {len(taken)} of the names are taken in {shown(self._folder)} ({names}) by what we did not write; "
+                "nothing was overwritten. Ask the partner to collect or remove them, then try again"
+            )
+
+    def _holds(self, stands: RemoteFile, digest: str) -> bool:
+        with closing(Unkept(self._scratch)) as batch:
+            return any(isinstance(a, Fetched) and a.digest == digest for a in self._session.fetch([stands], batch))
+
+    def _beginning(self, parcel: Parcel, size: int) -> str:
+        """The digest of our first ``size`` bytes."""
+        source = next(file.source for file in self._freight.files if file.name == parcel.name)
+        with source.open("rb") as ours:
+            hashed, left = hashlib.sha256(), size
+            while left > 0 and (data := ours.read(min(left, CHUNK))):
+                hashed.update(data)
+                left -= len(data)
+        return "" if left else hashed.hexdigest()
 
 
 _AFTER_RENAME = {

@@ -149,6 +149,7 @@ class Dispatcher:
             pins=place.pins,
             last=0 if place.terms.done_file is None else 1,
             exists=place.terms.exists,
+            create_folder=place.terms.create_folder,
         )
 
     def _outgoing(self, package: Package, item: Item, staged: dict[str, Path]) -> Outgoing:

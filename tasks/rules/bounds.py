@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from blocks.values import Finding, Limits
+from tasks.rules.findings import note
 
 
 def too_large(size: int, limits: Limits, file: str) -> Iterator[Finding]:
@@ -31,3 +32,8 @@ def too_small(size: int, limits: Limits, file: str) -> Iterator[Finding]:
             rule=f"At least {limits.smallest_bytes:,} bytes",
             fix="Send the complete file again under the same name.",
         )
+
+
+def as_agreed(file: str) -> Finding:
+    """An empty file on a stream that accepts such: there is nothing to check in it, and that is said."""
+    return note("empty-accepted", f"{file} is empty; this stream accepts such files ('empty: accept').")

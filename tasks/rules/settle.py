@@ -17,7 +17,7 @@ from functools import lru_cache
 from blocks.values import FileKind, Notice, RemoteFile, Settle, Sighting, Stage
 from tasks.rules.naming import illegal, text
 
-IN_WORK = frozenset({Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED, Stage.FILED, Stage.DUPLICATE, Stage.QUARANTINED})
+IN_WORK = frozenset({Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED, Stage.FILED, Stage.DUPLICATE, Stage.MARKER, Stage.QUARANTINED})
 OVER = frozenset({Stage.LEFT, Stage.CLEARED})
 ALL = 2**63
 
@@ -44,10 +44,21 @@ class Readiness:
     """Done files by the journey of the file they speak for, so that they can be cleared together."""
     lone_markers: tuple[Sighting, ...] = ()
     """Done files whose file is missing."""
+    unmarked: tuple[Sighting, ...] = ()
+    """Files whose done file is missing."""
     twins: tuple[tuple[bytes, Sighting], ...] = ()
     """Files of the stream whose names differ only in case, or in how their accents are written: two for us, one elsewhere."""
     notices: tuple[Notice, ...] = ()
     """What of all this nobody was told before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """One of a file and its done file that has waited for the other for longer than was agreed."""
+
+    sighting: Sighting
+    code: str
+    reason: str
 
 
 def ready(
@@ -67,8 +78,12 @@ def ready(
     not_files: list[Sighting] = []
     candidates: list[Sighting] = []
     markers: dict[str, Sighting] = {}
+    announced: set[str] = set()
+    """Names of the done files of all files that we have begun to work on, or are through with."""
     for sighting in sightings:
         name = text(sighting.file.name)
+        if settle.done_file is not None and sighting.stage is not Stage.SIGHTED:
+            announced.add(_marker_of(name, settle))
         if sighting.stage is not Stage.CLEARED and belongs(sighting.file, settle, patterns):
             twin = names.setdefault(folded(name), sighting.file.name)
             if twin != sighting.file.name:
@@ -96,6 +111,7 @@ def ready(
                 not_yet.add(sighting, False)
 
     spoken_for: dict[str, Sighting] = {}
+    unmarked: list[Sighting] = []
     for sighting in candidates:
         marker = markers.get(_marker_of(text(sighting.file.name), settle))
         # A marker that stood there before this file did, or before it last grew, may speak for an earlier file of the same name:
@@ -107,6 +123,8 @@ def ready(
             go.add(sighting)
         else:
             not_yet.add(sighting, marked)
+            if not marked:
+                unmarked.append(sighting)
 
     chosen = go.chosen()
     for sighting in chosen:  # what is in work already keeps its marker, so that both are cleared together
@@ -123,9 +141,26 @@ def ready(
         illegal=tuple(bad),
         not_files=tuple(not_files),
         markers=spoken_for,
-        lone_markers=tuple(marker for marker in markers.values() if marker.journey not in used),
+        lone_markers=tuple(marker for name, marker in markers.items() if marker.journey not in used and name not in announced),
+        unmarked=tuple(unmarked),
         twins=tuple(twins),
     )
+
+
+def overdue(readiness: Readiness, settle: Settle, now: datetime) -> tuple[Half, ...]:
+    """Files and done files whose other half has not come in the time that was agreed, counted from when we first saw them."""
+    hours = f"{settle.done_wait.total_seconds() / 3600:g} h"
+    halves = [
+        *(
+            Half(s, "done-file-missing", f"{s.file.shown} is there, and its done file has not come within {hours}")
+            for s in readiness.unmarked
+        ),
+        *(
+            Half(s, "file-missing", f"the done file {s.file.shown} is there, and its file has not come within {hours}")
+            for s in readiness.lone_markers
+        ),
+    ]
+    return tuple(half for half in halves if now - half.sighting.first_seen >= settle.done_wait)
 
 
 class _Oldest:

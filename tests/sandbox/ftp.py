@@ -34,6 +34,8 @@ with warnings.catch_warnings():
 FAULTS: Mapping[str, str] = {
     "slow": "seconds before each answer",
     "stall-after": "send and take nothing more on a data connection after so many bytes of file content",
+    "trickle": "at most so many bytes of file content at a time, twenty times in a second",
+    "longer": "files have so many bytes more than the server says",
     "drop-after": "cut each connection after so many bytes of file content",
     "short-226": "end a download after so many bytes, and say 226 all the same",
     "no-mlsd": "know neither MLSD nor MLST",
@@ -62,6 +64,8 @@ FAULTS: Mapping[str, str] = {
     "no-login": "let nobody in",
     "no-auth-tls": "know no AUTH TLS",
     "no-prot": "refuse PROT P",
+    "clear-data": "accept PROT P, and speak in clear on data connections all the same",
+    "legacy-algorithms": "speak no newer cipher than ECDHE-ECDSA-AES128-SHA after the next start",
     "expired-certificate": "show an expired certificate after the next start",
     "new-certificate": "show another certificate after the next start",
     "busy": "let in at most so many connections; the others are told 421",
@@ -71,6 +75,8 @@ FAULTS: Mapping[str, str] = {
     "deny-delete": "nothing may be removed",
     "deny-rename": "nothing may be renamed",
     "rename-refuses-existing": "no renaming over an existing name",
+    "write-only": "nothing may be listed, looked at or read",
+    "lost-226": "cut the connection after the next so many uploads, before answering",
     "lost-rename": "do the next so many renames, and cut the connection before answering",
     "lost-before-rename": "cut the connection before the next so many renames are done",
     **PERSONALITY,
@@ -140,7 +146,9 @@ class FtpSandbox(PartnerServer):
             self.faults.pop("new-certificate", None)
             handler.certfile = str(self.certificate.path)
             handler.tls_control_required = handler.tls_data_required = True
-        handler.authorizer = _Users()
+            if self.fault("legacy-algorithms"):
+                handler.ssl_context = _legacy(self.certificate.path)
+        handler.authorizer = _Users(self)
         for name, password in self.users.items():
             handler.authorizer.add_user(name, password, str(self.root), perm="elradfmwMT")
         self.stopping.clear()
@@ -163,8 +171,26 @@ class FtpSandbox(PartnerServer):
             server.serve_forever(timeout=0.05, blocking=False, handle_exit=False)
 
 
+def _legacy(certificate: Path) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.use_certificate_chain_file(str(certificate))
+    context.use_privatekey_file(str(certificate))
+    context.set_options(SSL.OP_NO_TLSv1_3)
+    context.set_cipher_list(b"ECDHE-ECDSA-AES128-SHA")
+    return context
+
+
 class _Users(DummyAuthorizer):  # type: ignore[misc]  # pyftpdlib has no types
-    """Who may come in."""
+    """Who may come in, and what they may do."""
+
+    def __init__(self, sandbox: FtpSandbox) -> None:
+        super().__init__()
+        self._sandbox = sandbox
+
+    def has_perm(self, username: str, perm: str, path: str | None = None) -> bool:
+        if perm in "lr" and self._sandbox.fault("write-only"):
+            return False
+        return bool(super().has_perm(username, perm, path))
 
     def validate_authentication(self, username: str, password: str, handler: _Channel) -> None:
         if handler.sandbox.fault("no-login"):
@@ -204,10 +230,16 @@ class _Content:
         self._file = open(path, mode)  # noqa: SIM115  # pyftpdlib closes it
         self.name, self._channel, self._sandbox, self._moved = self._file.name, channel, channel.sandbox, 0
         self.full = self.stalled = False
+        self._extra = 0
 
     def read(self, count: int) -> bytes:
-        short = int(self._sandbox.fault("short-226"))
-        data = self._file.read(min(count, max(0, short - self._file.tell())) if short else count)
+        short, few, more = (int(self._sandbox.fault(name)) for name in ("short-226", "trickle", "longer"))
+        if few:
+            self._sandbox.stopping.wait(0.05)
+            count = min(count, few)
+        data: bytes = self._file.read(min(count, max(0, short - self._file.tell())) if short else count)
+        if not data and self._extra < more:
+            data, self._extra = b"x" * more, more
         self._carried(len(data))
         return data
 
@@ -361,6 +393,7 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     unicode_errors = "surrogateescape"
     auth_failed_timeout = 0
     banner = "The sandbox."
+    _asked = ""
     proto_cmds = FTPHandler.proto_cmds | {
         "XSHA256": {"perm": "r", "auth": True, "arg": True, "help": "Syntax: XSHA256 <SP> path (digest of a file)."}
     }
@@ -376,6 +409,7 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     }
 
     def handle(self) -> None:
+        self.sandbox.knocks += 1
         most = self.sandbox.fault("busy")
         if most and len(self.server.ip_map) > most:
             self.handle_max_cons()
@@ -427,6 +461,9 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
             self._restart_position = 0
         return super().ftp_STOR(file, mode)
 
+    def on_login_failed(self, username: str, password: str) -> None:
+        self.sandbox.refusals += 1
+
     def on_login(self, username: str) -> None:
         self.sandbox.logins += 1
 
@@ -436,9 +473,13 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     def process_command(self, cmd: str, *args: Any, **kwargs: Any) -> None:
         self.sandbox.commands.append((cmd, *map(str, args)))
         self.sandbox.stopping.wait(self.sandbox.fault("slow"))
+        self._asked = cmd
         super().process_command(cmd, *args, **kwargs)
 
     def respond(self, resp: str, logfun: Any = logging.debug) -> None:
+        if resp.startswith("226") and self._asked == "STOR" and self.sandbox.spend("lost-226"):
+            self.cut()
+            return
         if self.sandbox.fault("foreign-pasv") and resp.startswith("227"):
             numbers = resp[resp.index("(") + 1 : resp.index(")")].split(",")
             resp = f"227 Entering passive mode (203,0,113,7,{numbers[4]},{numbers[5]})."
@@ -471,6 +512,13 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
 class _TlsChannel(_Channel, TLS_FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     dtp_handler = _TlsData
     proto_cmds = TLS_FTPHandler.proto_cmds | _Channel.proto_cmds
+
+    def ftp_PROT(self, level: str) -> None:  # noqa: N802
+        if self.sandbox.fault("clear-data"):
+            self.tls_data_required = False
+            self.respond("200 Protection level set to P")
+        else:
+            super().ftp_PROT(level)
 
     def handle(self) -> None:
         if self.sandbox.implicit:

@@ -58,6 +58,10 @@ class PartnerServer(ABC):
         """How often somebody was let in."""
         self.listings = 0
         """How often a folder was listed."""
+        self.refusals = 0
+        """How often a name and a password did not fit."""
+        self.knocks = 0
+        """How many connections were made."""
 
     @property
     @abstractmethod

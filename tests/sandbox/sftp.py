@@ -16,6 +16,7 @@ import socket
 import stat
 import threading
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self
 
@@ -42,6 +43,9 @@ FAULTS: Mapping[str, str] = {
     "slow": "seconds before each answer",
     "drop-after": "cut each connection after so many bytes of file content",
     "short-reads": "at most so many bytes in one answer",
+    "trickle": "at most so many bytes of file content at a time, twenty times in a second",
+    "short-eof": "end a download after so many bytes, as if the file had no more",
+    "longer": "files have so many bytes more than the server says",
     "reorder": "answer waiting requests in another order",
     "no-posix-rename": "no renaming over an existing name",
     "lying-extensions": "name extensions in the greeting that are refused when used; tell limits that nobody could keep",
@@ -53,6 +57,9 @@ FAULTS: Mapping[str, str] = {
     "deny-delete": "nothing may be removed or renamed away",
     "deny-write": "nothing may be created",
     "deny-rename": "nothing may be renamed",
+    "write-only": "nothing may be listed, looked at or read",
+    "busy": "let in at most so many connections; the others are closed before the greeting",
+    "legacy-algorithms": "speak no cipher but aes128-cbc and no MAC but hmac-sha1",
     "lost-rename": "do the next so many renames, and cut the connection before answering",
     "lost-before-rename": "cut the connection before the next so many renames are done",
     "odd-names": "listings also hold names that lead out of the folder, and an empty one, each time with another size",
@@ -142,11 +149,20 @@ class SftpSandbox(PartnerServer):
                 connection, _ = listener.accept()
             except OSError:
                 return
+            self.knocks += 1
             self._transports = [transport for transport in self._transports if transport.is_active()]
+            most = self.fault("busy")
+            if most and len(self._transports) + 1 > most:
+                with connection, suppress(OSError):
+                    connection.sendall(b"Exceeded MaxStartups\r\n")
+                continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             transport = paramiko.Transport(connection)
             transport.set_log_channel(_LOG)
             transport.add_server_key(self._key)
+            if self.fault("legacy-algorithms"):
+                options = transport.get_security_options()
+                options.ciphers, options.digests = ["aes128-cbc"], ["hmac-sha1"]
             transport.set_subsystem_handler("sftp", _Wire, _Files, self)
             self._transports.append(transport)
             transport.start_server(event=threading.Event(), server=_Door(self))
@@ -187,6 +203,7 @@ class _Door(paramiko.ServerInterface):
         # Asked of a public key without a signature too, which paramiko answers by itself: then this counts one too many.
         fits = fits and not self._sandbox.fault("no-login")
         self._sandbox.logins += fits
+        self._sandbox.refusals += not fits
         return paramiko.AUTH_SUCCESSFUL if fits else paramiko.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
@@ -331,7 +348,7 @@ class _Files(paramiko.SFTPServerInterface):
     @_answered
     def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> Any:
         writing = flags & (os.O_WRONLY | os.O_RDWR)
-        if writing and self._sandbox.fault("deny-write"):
+        if self._sandbox.fault("deny-write" if writing else "write-only"):
             return SFTP_PERMISSION_DENIED
         most = self._sandbox.fault("max-handles")
         if most and self.wire.open_files >= most:
@@ -341,6 +358,8 @@ class _Files(paramiko.SFTPServerInterface):
 
     @_answered
     def list_folder(self, path: str) -> Any:
+        if self._sandbox.fault("write-only"):
+            return SFTP_PERMISSION_DENIED
         entries = []
         with os.scandir(self._place(path)) as found:
             for entry in found:
@@ -357,10 +376,14 @@ class _Files(paramiko.SFTPServerInterface):
 
     @_answered
     def stat(self, path: str) -> Any:
+        if self._sandbox.fault("write-only"):
+            return SFTP_PERMISSION_DENIED
         return _attributes(self._sandbox, os.stat(self._place(path)))
 
     @_answered
     def lstat(self, path: str) -> Any:
+        if self._sandbox.fault("write-only"):
+            return SFTP_PERMISSION_DENIED
         return _attributes(self._sandbox, os.lstat(self._place(path, follow=False)))
 
     @_answered
@@ -436,8 +459,14 @@ class _Open(paramiko.SFTPHandle):
 
     @_answered
     def read(self, offset: int, length: int) -> Any:
-        short = int(self._sandbox.fault("short-reads"))
-        data = os.pread(self._descriptor, min(length, short or length, 256 * 1024), offset)
+        short, few, end, more = (int(self._sandbox.fault(name)) for name in ("short-reads", "trickle", "short-eof", "longer"))
+        if few:
+            self._sandbox.stopping.wait(0.05)
+        if end:
+            length = min(length, max(0, end - offset))
+        data = os.pread(self._descriptor, min(length, short or length, few or length, 256 * 1024), offset)
+        if more and (size := os.fstat(self._descriptor).st_size) < offset + length:
+            data += b"x" * (min(offset + length, size + more) - offset - len(data))
         self._wire.carried(len(data))
         return data
 

@@ -19,6 +19,7 @@ def test_a_changed_host_key_fetches_nothing_and_names_both(world: World) -> None
     assert world.server.fingerprint in message
     assert world.filed() == {}
     assert world.journeys() == {}
+    assert [case.code for case in world.ledger.cases()] == ["host-key-changed"]
     assert (world.out / "p1.csv").exists()
 
 

@@ -184,6 +184,19 @@ def size_and_time_are_listed(ground: Ground) -> None:
 
 
 @check
+def a_folder_is_made_with_those_above_it(ground: Ground) -> None:
+    deep = ground.folder + "/2026/november"
+    with ground.endpoint.session() as session:
+        session.make_folder(deep)
+        session.make_folder(deep)
+        assert list(session.look(deep)) == []
+        ground.write(b"taken")
+        with pytest.raises(EndpointError, match="taken"):
+            session.make_folder(ground.folder + "/taken")
+    assert (ground.place / "2026" / "november").is_dir()
+
+
+@check
 def an_empty_folder_is_empty(ground: Ground) -> None:
     assert ground.look() == {}
     assert ground.fetch([]) == {}
