@@ -39,8 +39,9 @@ from blocks.errors import (
 )
 from blocks.values import Terms, shown
 
-WINDOW = 8 * 1024 * 1024
-"""Receive window of our channels in bytes: how much the far side may send before we have taken it."""
+WINDOW = 4 * 1024 * 1024
+"""Receive window of our channels in bytes: how much the far side may send before we have taken it. About six times as much is held
+while a large file comes (measured), so a larger one would take a worker past 150 MiB in all."""
 
 # What paramiko has to say reaches the reader through our errors; its own log lines would come a second time, with tracebacks.
 _LOG = "countersign.ssh"
