@@ -205,8 +205,8 @@ class CaseRule(StrEnum):
 class Personality:
     """How a server behaves, as far as anybody has found out. None: not known (yet).
 
-    The last four cannot be told without writing at the partner: they are tried when somebody asks for it (``probe``). Only
-    ``rename_replaces`` may also be learned from a rename that was needed anyway.
+    The last five cannot be told without writing at the partner: they are tried when somebody asks for it (``probe``). What is said
+    of renames may also be learned from one that was needed anyway.
     """
 
     server: str | None = None
@@ -234,6 +234,8 @@ class Personality:
     read_bytes: int | None = None
     write_bytes: int | None = None
     """Most bytes in one request, where the protocol has requests."""
+    renames: bool | None = None
+    """It lets us give a file that we uploaded another name."""
     rename_replaces: bool | None = None
     """A rename over an existing file replaces it in one step; False: it refuses, and for a moment nothing stands there."""
     case_rule: CaseRule | None = None

@@ -144,7 +144,11 @@ def try_out(place: Place, folder: str) -> Personality:
     _note(place, "probing", {"folder": folder, "stem": stem.decode()})
     try:
         with place.endpoint.session() as session, tempfile.TemporaryDirectory(prefix="countersign-") as scratch:
-            found = probe(session, folder, stem, Path(scratch), ledger().now)
+            try:
+                found = probe(session, folder, stem, Path(scratch), ledger().now)
+            except EndpointError:
+                remember(place, session.personality)  # that we may not rename there, say
+                raise
     except EndpointError:
         with suppress(EndpointError):  # the first one says what is wrong
             look_after(place)

@@ -74,6 +74,11 @@ class EndpointSession(ABC):
     def _learn(self, **traits: Any) -> None:
         self.personality = replace(self.personality, **traits)
 
+    def _learn_of_rename(self, new: bytes, *, done: bool) -> None:
+        """What a rename to the path ``new`` tells. Nobody has a reason to refuse a name of ours, but that we may not rename."""
+        if done or (self.personality.renames is None and new.rpartition(b"/")[2].startswith(TEMPORARY)):
+            self._learn(renames=done)
+
     @abstractmethod
     def look(self, folder: str) -> Iterator[RemoteFile]:
         """List everything in ``folder``, files and others, as a stream: 100,000 entries in bounded memory.

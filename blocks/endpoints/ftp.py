@@ -734,6 +734,14 @@ class FtpSession(EndpointSession):
         self, wire: Wire, old: bytes, new: bytes, file: RemoteFile, exists: Exists, over: bool
     ) -> Missed | None:
         """Rename, ``over`` a file that stood there just now."""
+        missed = await self._renamed_to(wire, old, new, file, exists, over)
+        if missed is None or missed.outcome is Outcome.REFUSED:
+            self._learn_of_rename(new, done=missed is None)
+        return missed
+
+    async def _renamed_to(
+        self, wire: Wire, old: bytes, new: bytes, file: RemoteFile, exists: Exists, over: bool
+    ) -> Missed | None:
         if not (over and self._known.rename_replaces is False):
             reply = await _renamed(wire, old, new)
             if reply.done:

@@ -433,6 +433,12 @@ class SftpSession(EndpointSession):
 
     def _into_place(self, old: bytes, new: bytes, exists: Exists, over: bool) -> Routine[Status]:
         """Rename, ``over`` a file that stood there just now. ``FILE_EXISTS`` where the name is taken and must not be."""
+        renamed = yield from self._renamed_to(old, new, exists, over)
+        if renamed.code in (engine.OK, engine.PERMISSION_DENIED, engine.OP_UNSUPPORTED):
+            self._learn_of_rename(new, done=renamed.code == engine.OK)
+        return renamed
+
+    def _renamed_to(self, old: bytes, new: bytes, exists: Exists, over: bool) -> Routine[Status]:
         if exists is Exists.REPLACE and self.capabilities.rename_replaces:
             renamed = engine.status((yield [engine.posix_rename(old, new)]))
             if renamed.code not in (engine.OP_UNSUPPORTED, engine.BAD_MESSAGE):

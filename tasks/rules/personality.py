@@ -25,6 +25,7 @@ TRAITS: Mapping[str, str] = {
     "one_by_one": "questions one by one",
     "read_bytes": "most bytes in one read",
     "write_bytes": "most bytes in one write",
+    "renames": "lets us rename",
     "rename_replaces": "rename over a file",
     "case_rule": "upper and lower case",
     "longest_name": "longest name",
@@ -33,7 +34,7 @@ TRAITS: Mapping[str, str] = {
 """Every trait, and what people read; in the order in which they read it."""
 NOT_TRIED_AGAIN = ("one_by_one", "rename_replaces")
 """Traits that nobody finds out anew once they are known."""
-TRIED = ("rename_replaces", "case_rule", "longest_name", "clock_seconds")
+TRIED = ("renames", "rename_replaces", "case_rule", "longest_name", "clock_seconds")
 """Traits that only writing can tell."""
 
 

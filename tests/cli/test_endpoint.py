@@ -212,6 +212,11 @@ def test_show_tries_out_what_only_writing_tells_where_it_is_asked_to(countersign
     assert "longest name 99 bytes" in told and "rename over a file refused" in told and "case told apart" in told
     assert "s ahead of ours" in told
     assert not list((partner.root / "tests").iterdir()) and not list((partner.root / "out").iterdir())
+    partner.faults["deny-rename"] = 1
+    denied = countersign("endpoint", "show", "globex", "drop", "--probe", "/tests")
+    assert denied.exit_code == 2 and "nothing can be placed there" in denied.stderr
+    assert "lets us rename no" in " ".join(denied.stdout.split())
+    assert not list((partner.root / "tests").iterdir())
     missing = countersign("endpoint", "show", "globex", "drop", "--probe", "/missing")
     assert missing.exit_code == 2 and "missing" in missing.stderr and "longest name" in missing.stdout
 

@@ -24,6 +24,7 @@ FULL = Personality(
     one_by_one=True,
     read_bytes=1,
     write_bytes=2,
+    renames=True,
     rename_replaces=False,
     case_rule=CaseRule.TOLD_APART,
     longest_name=255,

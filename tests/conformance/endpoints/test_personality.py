@@ -72,7 +72,13 @@ def test_an_unusual_server_is_seen_as_it_is(
 ) -> None:
     kind = "sftp" if isinstance(sandbox, SftpSandbox) else "ftp"
     sandbox.faults.update({REFUSES[kind] if name == "rename" else name: value for name, value in faults.items()})
-    usual = {"case_rule": CaseRule.TOLD_APART, "longest_name": 255, "clock_seconds": 0, "rename_replaces": True}
+    usual = {
+        "case_rule": CaseRule.TOLD_APART,
+        "longest_name": 255,
+        "clock_seconds": 0,
+        "renames": True,
+        "rename_replaces": True,
+    }
     found = tried(ground)
     for trait, value in {**usual, **expected}.items():
         told = getattr(found, trait)
@@ -85,6 +91,28 @@ def test_where_nothing_may_be_written_nothing_is_claimed(sandbox: SftpSandbox | 
     with pytest.raises(EndpointError, match="nothing can be placed there"):
         tried(ground)
     assert ground.names() == set()
+
+
+def test_a_server_that_lets_nobody_rename_says_so(sandbox: SftpSandbox | FtpSandbox, ground: Ground) -> None:
+    sandbox.faults["deny-rename"] = 1
+    scratch = ground.spool.folder / "scratch"
+    scratch.mkdir()
+    with ground.endpoint.session() as session:
+        with pytest.raises(EndpointError, match="nothing can be placed there"):
+            probe(session, ground.folder, STEM, scratch, lambda: datetime.now(UTC))
+        assert session.personality.renames is False
+    assert ground.names() == set()
+
+
+def test_one_name_that_is_refused_does_not_mean_that_none_may_be_given(
+    sandbox: SftpSandbox | FtpSandbox, ground: Ground
+) -> None:
+    ground.write(b"a.csv")
+    sandbox.faults["deny-rename"] = 1
+    with ground.endpoint.session() as session:
+        (moved,) = session.rename([Move(file, ground.folder, b"b.csv") for file in session.look(ground.folder)])
+        assert moved.outcome is Outcome.REFUSED
+        assert session.personality.renames is None
 
 
 def test_what_cannot_be_removed_is_named_and_others_files_are_never_touched(
