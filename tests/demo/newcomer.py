@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -57,6 +56,7 @@ class Terminal:
 
     process: subprocess.Popen[str]
     text: str = ""
+    ended: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def follow(self) -> None:
@@ -64,18 +64,22 @@ class Terminal:
             with self.changed:
                 self.text += line
                 self.changed.notify_all()
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
 
     def read(self, pattern: str) -> str:
         """The last text that fits, as soon as there is one."""
         with self.changed:
-            if not self.changed.wait_for(lambda: re.search(pattern, self.text), PATIENCE_SECONDS):
-                raise RuntimeError(f"the demo never printed {pattern}:\n{self.text}")
-            return str(re.findall(pattern, self.text)[-1])
+            self.changed.wait_for(lambda: self.ended or re.search(pattern, self.text), PATIENCE_SECONDS)
+            if found := re.findall(pattern, self.text):
+                return str(found[-1])
+            raise RuntimeError(f"the demo did not print {pattern}:\n{self.text}")
 
 
 @contextmanager
 def demo() -> Iterator[Terminal]:
-    """``make demo``, whose environment is built already; ended as by Ctrl-C."""
+    """``make demo``, whose environment is built already."""
     command = [sys.executable, "-m", "tests.demo"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -85,7 +89,7 @@ def demo() -> Iterator[Terminal]:
     try:
         yield terminal
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(120)
         reader.join(10)
 
