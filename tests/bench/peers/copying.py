@@ -65,9 +65,12 @@ class Tool(ABC):
 
         def work(arguments: Sequence[str]) -> None:
             command = [self.program, *arguments]
-            done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=SECONDS, env=env, check=False
-            )
+            try:
+                done = subprocess.run(
+                    command, capture_output=True, text=True, errors="replace", timeout=SECONDS, env=env, check=False
+                )
+            except subprocess.TimeoutExpired as slow:
+                raise ToolFailed(f"not done after {SECONDS} s") from slow
             if done.returncode:
                 said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
                 raise ToolFailed(f"ended with {done.returncode}: {said[-1][:200] if said else 'it says nothing'}")
@@ -147,7 +150,7 @@ class Lftp(Tool):
 
 
 class Rclone(Tool):
-    """Several connections; it also compares hashes where the server can be made to tell them."""
+    """Several connections. It could compare hashes over SFTP by starting a program at the server for each file; that is left out."""
 
     program = package = "rclone"
 
@@ -167,12 +170,12 @@ class Rclone(Tool):
         server = self.server
         about = {"host": server.host, "port": str(server.port), "user": server.username}
         if isinstance(server, OpenSsh):
-            kind, about["key_file"] = "sftp", str(server.private_key)
+            kind, more = "sftp", {"key_file": str(server.private_key), "shell_type": "none", "disable_hashcheck": "true"}
         else:
             # With TLS 1.3 this version reuses no session, and servers that require it refuse every data connection.
             kind, more = "ftp", {"pass": self._password, "explicit_tls": "true", "disable_tls13": "true"}
-            about |= more | {"concurrency": str(self.at_once + 1)}
-        return f":{kind},{','.join(f'{name}={value}' for name, value in about.items())}:{folder}"
+            more["concurrency"] = str(self.at_once + 1)
+        return f":{kind},{','.join(f'{name}={value}' for name, value in (about | more).items())}:{folder}"
 
     def _copy(self, source: str, target: str) -> None:
         trusted = {} if isinstance(self.server, OpenSsh) else {"SSL_CERT_FILE": str(self._authority)}
