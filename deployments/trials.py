@@ -573,17 +573,29 @@ def done_files(stage: Stage) -> Claims:
 # --------------------------------------------------------------------------------------------- transport
 
 
-@trial(33, over=FTP)
+@trial(33)
 def done_after_too_few_bytes(stage: Stage) -> Claims:
-    """'226 done' after too few bytes is not believed: that file is a failed attempt, and the others arrive."""
+    """'All was sent' after too few bytes is not believed: that file is a failed attempt, and the others arrive."""
     stage.leave_all({b"short.csv": stage.content(10_000), b"whole.csv": b"whole"})
     seen = stage.look()
-    stage.misbehave({"short-226": 4000})
+    stage.misbehave({"short-eof" if stage.protocol == "sftp" else "short-226": 4000})
     told = stage.fetch(seen.files)
     yield ended_well(told)
     yield became(told, b"short.csv", Outcome.CHANGED)
     yield arrived(told, {b"whole.csv": b"whole"})
     yield holds(stage.kept == 1, "something of it was kept")
+
+
+@trial(34)
+def more_bytes_than_listed(stage: Stage) -> Claims:
+    """More bytes come than the server says that there are: the file counts as still growing, and nothing of it is kept."""
+    stage.leave(b"longer.csv", stage.content(10_000))
+    seen = stage.look()
+    stage.misbehave({"longer": 7})
+    told = stage.fetch(seen.files)
+    yield ended_well(told)
+    yield became(told, b"longer.csv", Outcome.CHANGED)
+    yield holds(stage.kept == 0, "something of it was kept")
 
 
 def _dropped(stage: Stage, *, replaced: bool) -> Claims:
@@ -672,6 +684,16 @@ def dropped_upload(stage: Stage) -> Claims:
     yield stand(stage.stands(), {})
 
 
+@trial(36, over=FTP)
+def lost_answer_to_an_upload(stage: Stage) -> Claims:
+    """Lost after all bytes were sent and before they were acknowledged: nothing is renamed, nothing is left, and it can be sent."""
+    stage.misbehave({"lost-226": 1})
+    told = stage.put({b"a.csv": b"ours"})
+    yield ended_with(told, EndpointUnreachable, later=True)
+    yield stand(stage.stands(), {})
+    yield became(stage.put({b"a.csv": b"ours"}), b"a.csv", Outcome.DONE)
+
+
 @trial(37)
 def stalled(stage: Stage) -> Claims:
     """A server that stands still ends a fetch and an upload at their deadline, and the place at it is free again."""
@@ -688,6 +710,31 @@ def stalled(stage: Stage) -> Claims:
         yield within(told, 30)
     yield arrived(stage.fetch(seen.files, connection_limit=1), {b"big.csv": content})
     yield holds(b"up.csv" not in stage.stands(), "half an upload stands under its final name")
+
+
+@trial(37)
+def a_byte_now_and_then(stage: Stage) -> Claims:
+    """A server that sends a byte now and then stands still all the same: the fetch ends long before the file would."""
+    stage.leave(b"a.csv", stage.content(4000))
+    seen = stage.look()
+    with stage.hurried() as session:
+        stage.misbehave({"trickle": 1})
+        told = stage.fetch(seen.files, session)
+        stage.misbehave({})
+    yield ended_with(told, EndpointUnreachable, later=True)
+    yield within(told, 45)
+
+
+@trial(38)
+def rename_denied_and_agreed(stage: Stage) -> Claims:
+    """Where the profile agrees to it, such a server's files are written under their final names; a name that is taken stays."""
+    stage.leave(b"theirs.csv", b"theirs")
+    stage.misbehave({"deny-rename": 1})
+    told = stage.put({b"a.csv": b"ours", b"theirs.csv": b"ours"}, direct_write="accepted")
+    yield ended_well(told)
+    yield became(told, b"a.csv", Outcome.DONE)
+    yield became(told, b"theirs.csv", Outcome.EXISTS)
+    yield stand(stage.stands(), {b"a.csv": b"ours", b"theirs.csv": b"theirs"})
 
 
 @trial(38)
@@ -769,6 +816,17 @@ def target_folder_missing(stage: Stage) -> Claims:
     yield holds(not (stage.place / "missing").exists(), "the folder was made")
 
 
+@trial(44)
+def write_only(stage: Stage) -> Claims:
+    """A folder that we may only write into: what is placed is told as sent and unverifiable, never as proven; nothing is listed."""
+    stage.misbehave({"write-only": 1})
+    told = stage.put({b"a.csv": b"ours"}, write_only=True)
+    yield ended_well(told)
+    yield proven_by(told, b"a.csv", Proof.UNVERIFIABLE)
+    yield stand(stage.stands(), {b"a.csv": b"ours"})
+    yield ended_with(stage.look(), EndpointError)
+
+
 @trial(45)
 def our_own_limit(stage: Stage) -> Claims:
     """Our own limit of connections to a server holds over all sessions; who finds it reached may try again later."""
@@ -787,6 +845,13 @@ def told_421(stage: Stage) -> Claims:
     told = stage.fetch(seen.files)
     yield ended_well(told)
     yield arrived(told, contents)
+    stage.misbehave({"busy": 0.1})
+    yield ended_with(stage.look(), EndpointBusy, later=True)
+
+
+@trial(45, over=SFTP)
+def closed_before_the_greeting(stage: Stage) -> Claims:
+    """A server that closes before it greets has too many connections: it is busy, and asked again later."""
     stage.misbehave({"busy": 0.1})
     yield ended_with(stage.look(), EndpointBusy, later=True)
 
@@ -814,6 +879,18 @@ def clear_data(stage: Stage) -> Claims:
     """A server that refuses to protect its data connections is not used."""
     stage.misbehave({"no-prot": 1})
     yield ended_with(stage.look(), EndpointUnsuitable, "PROT P", later=False)
+
+
+@trial(46, over=FTPS)
+def clear_data_after_all(stage: Stage) -> Claims:
+    """A server that says yes to PROT P and speaks in clear all the same: nothing is read from it or sent to it."""
+    stage.leave(b"a.csv", b"a")
+    seen = stage.look()
+    stage.misbehave({"clear-data": 1})
+    for told in (stage.look(), stage.fetch(seen.files), stage.put({b"b.csv": b"secret"})):
+        yield ended_with(told, EndpointError, "TLS")
+        yield holds(not told.answers, "something was told all the same")
+    yield holds(b"secret" not in stage.stands().values(), "our bytes went out in clear")
 
 
 @trial(46, over=FTPS)
@@ -858,6 +935,25 @@ def host_key_changed(stage: Stage) -> Claims:
     before = stage.rogue.logins
     yield ended_with(stage.look(host_keys=[pinned]), HostKeyChanged, pinned, stage.rogue.told["host_key"], later=False)
     yield holds(stage.rogue.logins == before, "a login was tried")
+
+
+@trial(49, over=("sftp", "ftps"))
+def outdated_algorithms(stage: Stage) -> Claims:
+    """A server with outdated algorithms only needs an exception of this partner, with a reason and a last day."""
+    stage.leave(b"a.csv", b"a")
+    stage.misbehave({"legacy-algorithms": 1}, restart=True)
+    try:
+        yield ended_with(stage.look(), EndpointUnsuitable, "legacy", later=False)
+        algorithms = ["aes128-cbc", "hmac-sha1"] if stage.protocol == "sftp" else ["ECDHE-ECDSA-AES128-SHA"]
+        terms = {"algorithms": algorithms, "reason": "their new server comes in May"}
+        today = datetime.now(UTC).date()
+        seen = stage.look(legacy={**terms, "until": today + timedelta(days=1)})
+        yield ended_well(seen)
+        yield lists(seen, [b"a.csv"])
+        ended = stage.look(legacy={**terms, "until": today - timedelta(days=1)})
+        yield ended_with(ended, ConfigurationError, "ended on", later=False)
+    finally:
+        stage.misbehave({}, restart=True)
 
 
 @trial(50, over=FTP)

@@ -12,10 +12,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -63,15 +64,14 @@ class Tried:
 
 
 def try_all(rogues: Rogues, trials: Iterable[Trial]) -> Iterator[Tried]:
-    """Each trial over each of its protocols, one after the other."""
-    for trial in trials:
-        for protocol in trial.over:
-            name = f"{trial.name}-{uuid4().hex[:6]}"
-            stage = Stage(rogues.servers[protocol], KINDS[protocol], name, rogues.place)
-            yield _tried(trial, protocol, stage)
+    """Each trial, over its protocols at once: much of it is waiting, and each has a server of its own."""
+    with ThreadPoolExecutor(len(KINDS)) as pool:
+        for trial in trials:
+            yield from pool.map(partial(_tried, rogues, trial), trial.over)
 
 
-def _tried(trial: Trial, protocol: str, stage: Stage) -> Tried:
+def _tried(rogues: Rogues, trial: Trial, protocol: str) -> Tried:
+    stage = Stage(rogues.servers[protocol], KINDS[protocol], f"{trial.name}-{uuid4().hex[:6]}", rogues.place)
     shortfalls: list[str] = []
     began = time.monotonic()
     # In a thread of its own: a session that waits for ever is what some trials are about.
