@@ -239,7 +239,8 @@ def test_row_30_what_took_the_files_place_is_left_alone(moves: bool, bay: Bay, m
 # --------------------------------------------------------------------------------------------- 31, 32: halves and nothing
 
 
-def test_row_31_an_empty_file_is_an_error_unless_the_stream_says_otherwise(bay: Bay) -> None:
+def test_row_31_an_empty_file_is_an_error_unless_the_stream_says_otherwise(sftp_bay: Bay) -> None:
+    bay = sftp_bay
     bay.leave("p1.csv", b"")
     assert bay.run().name == "Nothing filed, 1 quarantined"
     assert bay.codes() == ["empty-file"]
@@ -775,6 +776,22 @@ def test_row_44_after_a_break_there_nobody_can_tell_so_a_person_is_asked(
     assert [parcel.step for parcel in box.send()] == [Step.UNKNOWN]
 
 
+def test_row_44_killed_there_it_is_in_doubt_as_well(
+    server: Server, ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> Iterator[None]:
+        raise SystemExit
+        yield
+
+    box = crate(consenting(ground, server, write_only=True), tmp_path / "state", p1=b"one")
+    server.faults["write-only"] = 1
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(SftpSession if isinstance(server, SftpSandbox) else FtpSession, "put", killed)
+        box.send()
+    assert [parcel.step for parcel in box.send()] == [Step.UNKNOWN]
+    assert box.received() == {}, "nothing is sent on a guess"
+
+
 # --------------------------------------------------------------------------------------------- 45 to 51: the connection
 
 
@@ -1039,7 +1056,8 @@ def test_row_51_every_byte_arrives_as_it_was_also_line_ends(protocol: str, serve
 # --------------------------------------------------------------------------------------------- 52 to 54: again, anew, in time
 
 
-def test_row_52_the_same_bytes_every_day_under_new_names_are_one_object(bay: Bay) -> None:
+def test_row_52_the_same_bytes_every_day_under_new_names_are_one_object(sftp_bay: Bay) -> None:
+    bay = sftp_bay
     bay.leave("monday.csv", price_list())
     assert bay.run().name == "Filed"
     for day in ("tuesday", "wednesday"):
