@@ -887,7 +887,12 @@ def clear_data_after_all(stage: Stage) -> Claims:
     stage.leave(b"a.csv", b"a")
     seen = stage.look()
     stage.misbehave({"clear-data": 1})
-    for told in (stage.look(), stage.fetch(seen.files), stage.put({b"b.csv": b"secret"})):
+    # Where the server waits for us to begin, and we for it, the end comes at the deadline: it is brought near.
+    for told in (
+        stage.look(timeout_seconds=5),
+        stage.fetch(seen.files, timeout_seconds=5),
+        stage.put({b"b.csv": b"secret"}, timeout_seconds=5),
+    ):
         yield ended_with(told, EndpointError, "TLS")
         yield holds(not told.answers, "something was told all the same")
     yield holds(b"secret" not in stage.stands().values(), "our bytes went out in clear")
