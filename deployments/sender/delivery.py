@@ -17,19 +17,23 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
 from blocks.database import chunks
-from blocks.endpoints.base import NOT_RENAMED, TEMPORARY, Endpoint, EndpointSession, legal, not_renamed, temporary_name
+from blocks.endpoints.base import NOT_RENAMED, PART, TEMPORARY, Endpoint, EndpointSession, legal, not_renamed, temporary_name
 from blocks.errors import EndpointError, HostKeyChanged, SendRefused, TransferIncomplete
 from blocks.spool import CHUNK, Spool, Unkept
 from blocks.values import Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Personality, Proof, RemoteFile, shown
 from deployments.sender.store import Parcel, Step, Store
 
+_MOST_BYTES = 255
+"""In a name, on nearly all file systems."""
+_TOLD_APART = len(TEMPORARY) + 8
+"""By so many bytes no two temporary names are alike."""
 MOST_IN_DOUBT = 16
 """Renames asked for at a time: so many files a person has to ask about when we are killed and the partner collects at once."""
 
@@ -125,7 +129,9 @@ def deliver(
     anew = not store.parcels(freight.package, freight.destination)
     store.intend(
         [
-            Parcel(freight.package, freight.destination, file.name, position, file.digest, file.size, temporary_name(), source)
+            Parcel(
+                freight.package, freight.destination, file.name, position, file.digest, file.size, _temporary(file.name), source
+            )
             for position, (file, source) in enumerate(zip(freight.files, freight.sources, strict=True))
         ]
     )
@@ -165,6 +171,18 @@ def _visit(freight: Freight, store: Store, scratch: Spool) -> Iterator[_Courier]
         yield (_PlainCourier if plain else _Courier)(freight, session, store, scratch)
 
 
+def _temporary(final: bytes) -> bytes:
+    """A temporary name as long as the final one, if that leaves room for what ``put`` adds: what cuts the one, cuts the other."""
+    return temporary_name().ljust(min(len(final), _MOST_BYTES - len(PART)), b"_")
+
+
+def _cut_short(temporary: bytes, listed: Collection[bytes]) -> int:
+    """How many bytes of one of our names the server has kept; 0 if all, or if it does not list it at all."""
+    if temporary in listed:
+        return 0
+    return max((len(name) for name in listed if len(name) >= _TOLD_APART and temporary.startswith(name)), default=0)
+
+
 def _settled(parcels: Sequence[Parcel]) -> bool:
     return any(parcel.step is Step.UNKNOWN for parcel in parcels) or all(parcel.step.final for parcel in parcels)
 
@@ -199,7 +217,7 @@ class _Courier:
             return self._parcels()
         self._upload()
         self._read_back()
-        self._must_be_free()
+        self._must_fit()
         boundary = len(self._freight.files) - self._freight.last
         for group in (range(boundary), range(boundary, len(self._freight.files))):
             for some in chunks(self._at(Step.UPLOADED, group), MOST_IN_DOUBT):
@@ -284,19 +302,28 @@ class _Courier:
                     )
                 # Otherwise the account may write and not read: the proof stays what it is, and the page says so.
 
-    def _must_be_free(self) -> None:
-        """All or none: nothing is renamed if one of the names is taken."""
-        if self._freight.exists is Exists.REPLACE:
-            return
-        standing = self._standing()
-        taken = [parcel for parcel in self._at(Step.UPLOADED) if parcel.name in standing]
-        if taken:
+    def _must_fit(self) -> None:
+        """All or none: nothing is renamed if one of the names is taken, or would be cut short."""
+        uploaded = self._at(Step.UPLOADED)
+        names = {parcel.name for parcel in uploaded}
+        listed = {
+            file.name for file in self._session.look(self._folder) if file.name in names or file.name.startswith(TEMPORARY)
+        }
+        taken = [parcel for parcel in uploaded if parcel.name in listed]
+        if taken and self._freight.exists is Exists.REFUSE:
             names = ", ".join(parcel_name(parcel) for parcel in taken[:5])
-            self._withdraw(self._at(Step.UPLOADED))
+            self._withdraw(uploaded)
             raise SendRefused(
                 f"{self._address}: {len(taken)} of the names are taken in {shown(self._folder)} ({names}); nothing was "
                 "overwritten. Ask the partner to collect or remove them, then try again"
             )
+        for parcel in uploaded:
+            if kept := _cut_short(parcel.temporary, listed):
+                self._withdraw(uploaded)
+                raise SendRefused(
+                    f"{self._address}: the server keeps {kept} bytes of a name and cuts the rest off without a word; "
+                    f"{parcel_name(parcel)} has {len(parcel.name)}. Nothing was sent. Give a shorter 'name' at the destination"
+                )
 
     def _rename(self, parcels: Sequence[Parcel]) -> None:
         if not parcels:

@@ -37,7 +37,7 @@ from prefect.logging.configuration import setup_logging
 from blocks.endpoints.folder import Folder
 from blocks.endpoints.ftp_listing import Entry, Odd, entries, list_line, mlsd_line
 from blocks.endpoints.sftp import Sftp
-from blocks.errors import EndpointError, EndpointUnreachable
+from blocks.errors import EndpointError, EndpointUnreachable, SendRefused
 from blocks.ledger import Recorded
 from blocks.spool import Spool
 from blocks.values import (
@@ -53,13 +53,14 @@ from blocks.values import (
     Unread,
     shown,
 )
+from deployments.sender.store import Step
 from tasks.rules.literal import literal
 from tasks.rules.naming import illegal
 from tasks.rules.notice import MOST, notices
 from tasks.rules.settle import folded, ready
 from tests.conformance.endpoints.checks import CHECKS, Ground
 from tests.conformance.endpoints.rogues import PASSWORD, ground_at
-from tests.hostile.bay import Bay, Server, bay_at
+from tests.hostile.bay import Bay, Server, bay_at, crate
 from tests.sandbox.ftp import FtpSandbox
 from tests.sandbox.sftp import SftpSandbox
 from tests.servers.openssh import OpenSsh
@@ -522,6 +523,16 @@ def test_row_10_what_a_target_cannot_hold_is_a_clear_answer(ground: Ground) -> N
     assert isinstance(answers[b"short.csv"], Placed)
     assert ground.names() == {b"short.csv"}
     assert "300" in str(illegal(b"x" * 300))
+
+
+def test_row_10_a_target_that_cuts_names_short_gets_nothing(server: Server, ground: Ground, tmp_path: Path) -> None:
+    server.faults["cut-long-names"] = 100
+    long, short = (crate(ground, tmp_path / "state", **{"p" * length: b"ours"}) for length in (120, 96))
+    with pytest.raises(SendRefused, match=r"keeps 100 bytes of a name .* has 124. Nothing was sent. Give a shorter 'name'"):
+        long.send()
+    assert long.received() == {}
+    assert [parcel.step for parcel in short.send()] == [Step.PROVEN]
+    assert short.received() == {"p" * 96 + ".csv": b"ours"}
 
 
 @pytest.mark.parametrize("name", LEGAL["active"])
