@@ -305,9 +305,9 @@ class _Courier:
     def _must_fit(self) -> None:
         """All or none: nothing is renamed if one of the names is taken, or would be cut short."""
         uploaded = self._at(Step.UPLOADED)
-        names = {parcel.name for parcel in uploaded}
+        wanted = {parcel.name for parcel in uploaded}
         listed = {
-            file.name for file in self._session.look(self._folder) if file.name in names or file.name.startswith(TEMPORARY)
+            file.name for file in self._session.look(self._folder) if file.name in wanted or file.name.startswith(TEMPORARY)
         }
         taken = [parcel for parcel in uploaded if parcel.name in listed]
         if taken and self._freight.exists is Exists.REFUSE:
