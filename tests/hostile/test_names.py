@@ -19,7 +19,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,10 +59,9 @@ from tasks.rules.naming import illegal
 from tasks.rules.notice import MOST, notices
 from tasks.rules.settle import folded, ready
 from tests.conformance.endpoints.checks import CHECKS, Ground
-from tests.conformance.endpoints.rogues import PASSWORD, ground_at
+from tests.conformance.endpoints.rogues import ground_at
 from tests.hostile.bay import Bay, Server, bay_at, crate
 from tests.sandbox.ftp import FtpSandbox
-from tests.sandbox.sftp import SftpSandbox
 from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer
 from tests.world import World, price_list
@@ -82,26 +81,6 @@ def unlike() -> bytes:
 # --------------------------------------------------------------------------------------------- servers
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """The partner's servers, for all tests of the module; each test gets folders of its own."""
-    place = tmp_path_factory.mktemp("partner")
-    users = {"partner": PASSWORD}
-    with ExitStack() as stack:
-        stack.enter_context(pytest.MonkeyPatch.context()).setenv("PARTNER_PASSWORD", PASSWORD)
-        yield {
-            "sftp": stack.enter_context(SftpSandbox(place / "sftp", users=users, host_key=place / "host_key")),
-            "ftp": stack.enter_context(FtpSandbox(place / "ftp", users=users)),
-        }
-
-
-@pytest.fixture(params=PROTOCOLS)
-def server(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[Server]:
-    chosen = servers[request.param]
-    yield chosen
-    chosen.faults.clear()
-
-
 @pytest.fixture
 def ftp(servers: dict[str, Server]) -> Iterator[FtpSandbox]:
     chosen = servers["ftp"]
@@ -111,27 +90,8 @@ def ftp(servers: dict[str, Server]) -> Iterator[FtpSandbox]:
 
 
 @pytest.fixture
-def ground(server: Server, tmp_path: Path) -> Ground:
-    return ground_at(server, tmp_path / "spool")
-
-
-@pytest.fixture
 def ftp_ground(ftp: FtpSandbox, tmp_path: Path) -> Ground:
     return ground_at(ftp, tmp_path / "spool")
-
-
-@pytest.fixture
-def bay(server: Server, tmp_path: Path, prefect_server: PrefectServer) -> Iterator[Bay]:
-    with bay_at(tmp_path / "home", server, prefect_server) as made:
-        yield made
-
-
-@pytest.fixture
-def sftp_bay(servers: dict[str, Server], tmp_path: Path, prefect_server: PrefectServer) -> Iterator[Bay]:
-    """For what no protocol changes: once is enough."""
-    with bay_at(tmp_path / "home", servers["sftp"], prefect_server) as made:
-        yield made
-    servers["sftp"].faults.clear()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -56,46 +55,6 @@ from tests.servers.prefect import PrefectServer
 from tests.world import price_list
 
 PROTOCOLS = ("sftp", "ftps")
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """The partner's servers, for all tests of the module; each test gets folders of its own."""
-    place = tmp_path_factory.mktemp("partner")
-    users = {"partner": PASSWORD}
-    with ExitStack() as stack:
-        stack.enter_context(pytest.MonkeyPatch.context()).setenv("PARTNER_PASSWORD", PASSWORD)
-        yield {
-            "sftp": stack.enter_context(SftpSandbox(place / "sftp", users=users, host_key=place / "host_key")),
-            "ftps": stack.enter_context(FtpSandbox(place / "ftps", users=users, tls=True)),
-            "ftp": stack.enter_context(FtpSandbox(place / "ftp", users=users)),
-        }
-
-
-@pytest.fixture(params=PROTOCOLS)
-def server(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[Server]:
-    chosen = servers[request.param]
-    yield chosen
-    chosen.faults.clear()
-
-
-@pytest.fixture
-def ground(server: Server, tmp_path: Path) -> Ground:
-    return ground_at(server, tmp_path / "spool")
-
-
-@pytest.fixture
-def bay(server: Server, tmp_path: Path, prefect_server: PrefectServer) -> Iterator[Bay]:
-    with bay_at(tmp_path / "home", server, prefect_server) as made:
-        yield made
-
-
-@pytest.fixture
-def sftp_bay(servers: dict[str, Server], tmp_path: Path, prefect_server: PrefectServer) -> Iterator[Bay]:
-    """For what no protocol changes: once is enough."""
-    with bay_at(tmp_path / "home", servers["sftp"], prefect_server) as made:
-        yield made
-    servers["sftp"].faults.clear()
 
 
 def meddled(bay: Bay, monkeypatch: pytest.MonkeyPatch, task: str, act: Any) -> None:
@@ -642,13 +601,13 @@ def test_row_40_also_if_it_is_taken_at_the_last_moment(
     from deployments.sender import delivery
 
     box = crate(ground, tmp_path / "state", p1=b"one")
-    looked = delivery._Courier._must_be_free
+    looked = delivery._Courier._must_fit
 
     def and_then(self: Any) -> None:
         looked(self)
         ground.write(b"p1.csv", b"theirs")
 
-    monkeypatch.setattr(delivery._Courier, "_must_be_free", and_then)
+    monkeypatch.setattr(delivery._Courier, "_must_fit", and_then)
     with pytest.raises(SendRefused, match="exists"):
         box.send()
     assert box.received()["p1.csv"] == b"theirs"
