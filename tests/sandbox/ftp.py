@@ -216,6 +216,11 @@ class _Data(DTPHandler):
 
 
 class _TlsData(_Data, TLS_DTPHandler):
+    def send(self, data: bytes) -> int:
+        """pyftpdlib sends even nothing (NLST of an empty folder), and before the handshake is over. OpenSSL then takes it, if the
+        client has spoken by now, for the end of the connection: 226 would be answered without TLS and its session."""
+        return int(super().send(data)) if data else 0
+
     def handle_ssl_established(self) -> None:
         super().handle_ssl_established()
         if not SSL._lib.SSL_session_reused(self.socket._ssl):  # pyOpenSSL has no name of its own for it
