@@ -115,14 +115,6 @@ CREATE TABLE IF NOT EXISTS version (
     external_create_date TEXT, external_modify_date TEXT, external_source TEXT NOT NULL DEFAULT '',
     external_identity TEXT NOT NULL DEFAULT '', external_identity_type TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (node_id, number)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS definition (id INTEGER PRIMARY KEY, attributes TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS applied_category (
-    node_id INTEGER NOT NULL, category_id INTEGER NOT NULL, data TEXT NOT NULL, inherited INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (node_id, category_id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS applied_class (
-    node_id INTEGER NOT NULL, class_id INTEGER NOT NULL, PRIMARY KEY (node_id, class_id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS record (
-    node_id INTEGER PRIMARY KEY, class_id INTEGER NOT NULL, details TEXT NOT NULL, token TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS member (
     id INTEGER PRIMARY KEY, type INTEGER NOT NULL, name TEXT NOT NULL, password TEXT NOT NULL DEFAULT '', group_id INTEGER,
     details TEXT NOT NULL DEFAULT '{}', deleted INTEGER NOT NULL DEFAULT 0);
@@ -210,7 +202,7 @@ def missing(node_id: object) -> Refusal:
 class Store:
     """One repository in one folder. Not for several threads: the server asks from its event loop only."""
 
-    def __init__(self, folder: Path, seed: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, seed: Mapping[str, Any] | None = None, schemas: Iterable[str] = ()) -> None:
         self.folder = folder
         self.incoming = folder / "incoming"
         shutil.rmtree(self.incoming, ignore_errors=True)  # halves of uploads that a stop interrupted
@@ -219,7 +211,9 @@ class Store:
         self.db = sqlite3.connect(folder / "ecm.sqlite", isolation_level=None, check_same_thread=False)
         self.db.row_factory = sqlite3.Row
         # A stand-in may lose its last second in a power cut; it must not cost the programs it serves their speed.
-        self.db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;" + SCHEMA)
+        self.db.executescript(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;" + SCHEMA + "".join(schemas)
+        )
         self._groups: dict[int, frozenset[int]] = {}
         self._definitions: dict[int, list[dict[str, Any]]] = {}
         if not self.db.execute("SELECT 1 FROM secret").fetchone():
@@ -228,8 +222,9 @@ class Store:
         self._next_id = max(10_000, (highest or 0) + 1)
         highest = self.db.execute("SELECT max(id) FROM member").fetchone()[0]
         self._next_member = max(1002, (highest or 0) + 1)
+        self.seed: Mapping[str, Any] = {**SEED, **(seed or {})}
         with self.transaction():
-            self._plant({**SEED, **(seed or {})})
+            self._plant(self.seed)
 
     @property
     def secret(self) -> bytes:
