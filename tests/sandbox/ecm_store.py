@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -214,6 +214,7 @@ class Store:
         self.db.executescript(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;" + SCHEMA + "".join(schemas)
         )
+        self._guards: list[Callable[[str, sqlite3.Row], None]] = []
         self._groups: dict[int, frozenset[int]] = {}
         self._definitions: dict[int, list[dict[str, Any]]] = {}
         if not self.db.execute("SELECT 1 FROM secret").fetchone():
@@ -441,6 +442,19 @@ class Store:
             self.db.execute("UPDATE node SET acl = ? WHERE id = ?", (json.dumps(list(grants.values())), target["id"]))
             self.note(user, target["id"], "Permissions Changed")
 
+    def guard(self, allow: Callable[[str, sqlite3.Row], None]) -> None:
+        """Ask before a node is lost in part or as a whole. ``allow("delete" | "purge" | "drop version", node)`` raises ``Refusal``."""
+        self._guards.append(allow)
+
+    def allow(self, act: str, node: sqlite3.Row) -> None:
+        for allow in self._guards:
+            allow(act, node)
+
+    def need_unreserved(self, user: int, node: sqlite3.Row) -> None:
+        """Only who has reserved a node may change it."""
+        if node["reserved_user_id"] not in (0, user):
+            raise Refusal(500, f"The item '{node['name']}' is reserved by another user.")
+
     # ----------------------------------------------------------------------------------------- nodes
 
     def row(self, node_id: int) -> sqlite3.Row:
@@ -577,7 +591,11 @@ class Store:
         if node["parent_id"] < 0:
             raise Refusal(500, f"The volume '{node['name']}' cannot be deleted.")
         self.need(user, node, "delete")
-        for row in (node, *self.below(node["id"])):
+        rows = (node, *self.below(node["id"]))
+        for row in rows:
+            self.need_unreserved(user, row)
+            self.allow("delete", row)
+        for row in rows:
             values = (node["id"], now(), user, row["id"])
             self.db.execute("UPDATE node SET deleted = ?, deleted_date = ?, deleted_user_id = ? WHERE id = ?", values)
             self.note(user, row["id"], "Delete")
@@ -680,6 +698,7 @@ class Store:
         return found
 
     def drop_versions(self, user: int, node: sqlite3.Row, numbers: Iterable[int]) -> None:
+        self.allow("drop version", node)
         for number in numbers:
             version = self.version(node, number)
             self.db.execute("DELETE FROM version WHERE node_id = ? AND number = ?", (node["id"], number))
