@@ -226,7 +226,7 @@ class Sender:
         """
         told = self._post("/withdraw", {"package": package.text}, self._sending)
         left = tuple(base64.b64decode(name) for name in told["left"])
-        files = tuple(delivered_of(file) for file in told["files"])
+        files = tuple(delivered_of(file) for file in told.get("files", ()))
         return Withdrawn(told["stand"], told["unknown"], left, told["problem"], files)
 
     def seal(self, purpose: str, text: str) -> bytes:

@@ -27,9 +27,14 @@ def file_in_sequence(consignment: Consignment, file_one: Callable[[Consignment, 
     with _alone(agreed):
         refused, ours = _refused(agreed), {item.journey for item in consignment.items}
         elsewhere = {*refused, *(journey for journey in _under_way(agreed) if journey not in ours)}
-        for journey in sorted(item.journey for item in consignment.at(Stage.JUDGED) if item.verdict and item.verdict.accepted):
+        accepted = sorted(item.journey for item in consignment.at(Stage.JUDGED) if item.verdict and item.verdict.accepted)
+        through = _through(accepted)
+        for journey in accepted:
             here = {item.journey: item for item in consignment.items}
             open_here = {item.journey for item in here.values() if item.stage in _OURS}
+            if journey in through:
+                consignment = file_one(consignment, here[journey])
+                continue
             if later := ledger().overtaken_by(agreed.partner, agreed.stream, journey):
                 changed = _superseded(here[journey], later)
             elif first := waits_for(journey, elsewhere | open_here, agreed.terms.sequence):
@@ -40,6 +45,12 @@ def file_in_sequence(consignment: Consignment, file_one: Callable[[Consignment, 
                 continue
             consignment = consignment.with_changes({journey: changed})
     return consignment
+
+
+def _through(journeys: list[str]) -> set[str]:
+    """Those that an earlier try of the same consignment has filed before it met an error: asked again, it is the same filing."""
+    histories = ledger().journeys(journeys) if journeys else {}
+    return {journey for journey in journeys if {entry.kind for entry in histories[journey]} & {"filed", "duplicate"}}
 
 
 def overtaken(agreed: Agreed, journey: str, code: str) -> bool:

@@ -1144,4 +1144,5 @@ async def _refused(wire: Wire, file: RemoteFile, path: bytes, reply: Reply) -> M
 
 async def _renamed(wire: Wire, old: bytes, new: bytes) -> Reply:
     known, renamed = await wire.ask_each([b"RNFR " + old, b"RNTO " + new])
-    return renamed if known.code == 350 else known
+    # Only a refusal of the first speaks for both: some servers greet RNFR with a code of success.
+    return known if known.code >= 400 else renamed

@@ -161,12 +161,13 @@ class Wire(aioftp.Client):
                 f"{address}: the server also wants an account (ACCT), which cannot be given here; ask the partner"
             )
         if not reply.done:
-            if re.search(r"maximum|too many|limit", reply.words, re.IGNORECASE):
-                raise EndpointBusy(f"{address}: the server lets nobody more in ({reply.words}); it will be tried again")
+            words = reply.words.replace(password, "***") if password else reply.words  # some repeat what they were told
+            if re.search(r"maximum|too many|limit", words, re.IGNORECASE):
+                raise EndpointBusy(f"{address}: the server lets nobody more in ({words}); it will be tried again")
             if 400 <= reply.code < 500:
-                raise EndpointUnreachable(f"{address}: the server cannot let us in now ({reply.words}); it will be tried again")
+                raise EndpointUnreachable(f"{address}: the server cannot let us in now ({words}); it will be tried again")
             raise LoginRefused(
-                f"{address}: the server refused our login ({reply.words}); check username and password. "
+                f"{address}: the server refused our login ({words}); check username and password. "
                 "It is not tried again by itself"
             )
         if self.door.protection is not None:

@@ -43,7 +43,7 @@ from blocks.endpoints.legacy import Legacy, allowed
 from blocks.endpoints.sftp_engine import Answer, Attributes, Crowded, Engine, Muddled, Routine, Status, T, Wire, Work
 from blocks.endpoints.sftp_stock import Stock
 from blocks.endpoints.ssh import Line, translated
-from blocks.errors import EndpointError, EndpointFull, EndpointUnreachable, EndpointUnsuitable
+from blocks.errors import EndpointError, EndpointFull, EndpointUnreachable, EndpointUnsuitable, SpoolError
 from blocks.spool import CHUNK, Batch, SpoolFile
 from blocks.values import (
     EndpointCapabilities,
@@ -185,9 +185,12 @@ class SftpSession(EndpointSession):
         try:
             with closing(self._noting(wire.run(works))) as outcomes:
                 yield from outcomes
-        except EndpointUnreachable:
-            yield from self._settle(doubtful, folder)
-            self._temporaries = {path for path in self._temporaries if not goes_on(path)}
+        except (EndpointError, SpoolError, OSError) as error:
+            lost = isinstance(error, EndpointUnreachable)
+            if lost or doubtful:
+                yield from self._settle(doubtful, folder)
+            if lost:
+                self._temporaries = {path for path in self._temporaries if not goes_on(path)}
             raise
         finally:
             with suppress(EndpointError):

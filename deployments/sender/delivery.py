@@ -265,7 +265,17 @@ class _Courier:
         standing = self._standing() if standing is None else standing
         seen = [parcel for parcel in placed if _stands(parcel.name, parcel, standing)]
         self._store.move(seen, Step.PROVEN)
-        self._store.move([parcel for parcel in placed if parcel not in seen], Step.COLLECTED)
+        unseen = [parcel for parcel in placed if parcel not in seen]
+        stayed = [parcel for parcel in unseen if _stands(parcel.temporary, parcel, standing)]
+        other = [p for p in unseen if p not in stayed and p.name in standing and standing[p.name].size != p.size]
+        self._store.move(stayed, Step.UPLOADED)
+        self._store.move(other, Step.UNKNOWN)  # something else has the name: only the partner knows whether ours was there
+        self._store.move([parcel for parcel in unseen if parcel not in (*stayed, *other)], Step.COLLECTED)
+        if stayed:
+            raise TransferIncomplete(
+                f"{parcel_name(stayed[0])}: {self._address} said that it was renamed, and it stands under its temporary name; "
+                "it will be tried again"
+            )
 
     def _standing(self) -> dict[bytes, RemoteFile]:
         """Of the folder at the partner, what bears one of our names."""
@@ -410,9 +420,13 @@ class _PlainCourier(_Courier):
         return self._parcels()
 
     def withdraw(self) -> list[bytes]:
-        if self._sees:
-            self._find_out()
-        return []  # there are no temporary names
+        if not self._sees:
+            return []
+        self._find_out()
+        # There are temporary names only if the endpoint was used in another way before.
+        ours = {name for parcel in self._parcels() if not parcel.step.final for name in _temporaries(parcel)}
+        self._clear(ours, self._standing())
+        return sorted(ours & self._standing().keys())
 
     @property
     def _sees(self) -> bool:

@@ -181,6 +181,8 @@ class Dispatcher:
                 "temporary name nor the final one stands there. Ask the partner; nothing is sent again until somebody says so: "
                 "countersign signoff settle"
             )
+        if not problem and not all(parcel.step.final for parcel in parcels):
+            problem, worth_retrying = "not all of its files have come as far as they must; it will be tried again", True
         return Arrived(
             destination=number,
             files=tuple(_delivered(parcel, number) for parcel in parcels if parcel.source is not None and parcel.step.stood),

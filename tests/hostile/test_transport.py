@@ -31,6 +31,7 @@ from blocks.errors import (
     EndpointUnsuitable,
     HostKeyChanged,
     SendRefused,
+    TransferIncomplete,
 )
 from blocks.profile import PartnerProfile
 from blocks.spool import Batch, Spool
@@ -351,6 +352,35 @@ def losing(box: Crate, server: Server, when: str) -> None:
         with pytest.raises(EndpointUnreachable):
             box.send()
         server.faults.clear()
+
+
+def test_row_36_a_rename_that_was_only_said_to_be_done_is_asked_for_again(
+    server: Server, ground: Ground, tmp_path: Path
+) -> None:
+    box = crate(ground, tmp_path / "state", p1=b"one", p2=b"two")
+    server.faults["lying-rename"] = 1
+    with pytest.raises(TransferIncomplete, match="said that it was renamed, and it stands under its temporary name"):
+        box.send()
+    assert sorted(len(name) < 45 for name in box.received()) == [False, True]
+    assert {parcel.step for parcel in box.send()} == {Step.PROVEN}
+    assert box.received() == {"p1.csv": b"one", "p2.csv": b"two"}
+
+
+def test_row_36_where_another_file_has_the_name_then_only_the_partner_knows(
+    server: Server, ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deployments.sender import delivery
+
+    box, look_after = crate(ground, tmp_path / "state", p1=b"one"), delivery._Courier._look_after
+
+    def replaced(courier: delivery._Courier, *standing: Any) -> None:
+        if (ground.place / "p1.csv").exists():
+            (ground.place / "p1.csv").write_bytes(b"theirs, longer")
+        look_after(courier, *standing)
+
+    monkeypatch.setattr(delivery._Courier, "_look_after", replaced)
+    assert [parcel.step for parcel in box.send()] == [Step.UNKNOWN]
+    assert box.received() == {"p1.csv": b"theirs, longer"}
 
 
 @pytest.mark.parametrize("when", LOST)

@@ -79,6 +79,7 @@ FAULTS: Mapping[str, str] = {
     "lost-226": "cut the connection after the next so many uploads, before answering",
     "lost-rename": "do the next so many renames, and cut the connection before answering",
     "lost-before-rename": "cut the connection before the next so many renames are done",
+    "lying-rename": "say that the next so many renames to names without a dot before are done, and do nothing",
     **PERSONALITY,
 }
 
@@ -497,6 +498,10 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         if self.sandbox.spend("lost-rename"):
             os.rename(self._rnfr, path)
             self.cut()
+            return None
+        if not os.path.basename(path).startswith(".") and self.sandbox.spend("lying-rename"):
+            self._rnfr = None
+            self.respond("250 Renamed.")
             return None
         return super().ftp_RNTO(path)
 

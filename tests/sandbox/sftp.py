@@ -62,6 +62,7 @@ FAULTS: Mapping[str, str] = {
     "legacy-algorithms": "speak no cipher but aes128-cbc and no MAC but hmac-sha1",
     "lost-rename": "do the next so many renames, and cut the connection before answering",
     "lost-before-rename": "cut the connection before the next so many renames are done",
+    "lying-rename": "say that the next so many renames to names without a dot before are done, and do nothing",
     "odd-names": "listings also hold names that lead out of the folder, and an empty one, each time with another size",
     "no-kinds": "tell neither kind nor rights of what is there",
     "lost-listing": "cut the connection in the middle of the next so many listings",
@@ -408,6 +409,8 @@ class _Files(paramiko.SFTPServerInterface):
             return SFTP_PERMISSION_DENIED
         if self._sandbox.spend("lost-before-rename"):
             self.wire.drop()
+        if not posixpath.basename(new).startswith(".") and self._sandbox.spend("lying-rename"):
+            return SFTP_OK
         act(self._place(old, follow=False), self._place(new, follow=False))
         if self._sandbox.spend("lost-rename"):
             self.wire.drop()

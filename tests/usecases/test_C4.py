@@ -7,9 +7,14 @@ in the same order is for the handover to show.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import pytest
 from typer.testing import CliRunner
 
+from blocks.errors import RepositoryUnreachable
+from blocks.repositories.extended_ecm import ExtendedEcmSession
+from blocks.values import Filed, Filing, NotFiled
 from deployments.quarantine_commands import app
 from flows.review import retry
 from tests.world import World, price_list
@@ -52,6 +57,29 @@ def history(world: World) -> list[str]:
     """Names in the order in which they were filed."""
     filed = [entry for entries in world.journeys().values() for entry in entries if entry.kind == "filed"]
     return [entry.body["name"] for entry in sorted(filed, key=lambda entry: entry.seq)]
+
+
+@pytest.mark.parametrize("sequence", ["ordered", "latest"])
+def test_what_was_filed_before_the_repository_went_away_is_not_taken_for_late(
+    sequence: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect tries the task again with what it was first given, and then all three look as if none were filed."""
+    agree(world, sequence)
+    for number, name in enumerate(NAMES, 1):
+        world.leave(name, prices(number))
+    asked, file = [0], ExtendedEcmSession.file
+
+    def away_once(self: ExtendedEcmSession, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        asked[0] += 1
+        if asked[0] == len(NAMES):
+            raise RepositoryUnreachable("away for a moment")
+        yield from file(self, filings)
+
+    monkeypatch.setattr(ExtendedEcmSession, "file", away_once)
+    assert world.run().name == "Filed"
+    assert asked[0] > len(NAMES), "it was away"
+    assert history(world) == list(NAMES)
+    assert world.ledger.cases(open_only=False) == []
 
 
 @pytest.mark.parametrize("at_a_time", [1, 500], ids=["each in a consignment", "in one consignment"])

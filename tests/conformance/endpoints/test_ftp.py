@@ -449,3 +449,18 @@ def test_the_sandbox_is_served_as_a_process_with_faults_by_name(tmp_path: Path, 
                 assert [file.name for file in session.look("/")] == [b"a.csv"]
                 assert session.capabilities.hashes == ()
                 assert session.capabilities.fingerprint == told.get("certificate")
+
+
+def test_a_server_that_repeats_our_password_does_not_get_it_into_an_error(sandbox: FtpSandbox) -> None:
+    def repeat(connection: socket.socket) -> None:
+        lines = connection.makefile("rwb", buffering=0)
+        lines.write(b"220 welcome\r\n")
+        lines.readline()
+        lines.write(b"331 and the password?\r\n")
+        lines.write(b"530 it is not " + lines.readline().removeprefix(b"PASS ").strip() + b"\r\n")
+        lines.readline()
+
+    agreed = endpoint(sandbox)
+    with Listener(repeat) as port, pytest.raises(LoginRefused) as told:
+        agreed.model_copy(update={"port": port}).session()
+    assert PASSWORD not in str(told.value) and "it is not ***" in str(told.value)
