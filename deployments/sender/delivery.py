@@ -220,7 +220,7 @@ class _Courier:
         self._must_fit()
         boundary = len(self._freight.files) - self._freight.last
         for group in (range(boundary), range(boundary, len(self._freight.files))):
-            for some in chunks(self._at(Step.UPLOADED, group), MOST_IN_DOUBT):
+            for some in chunks(self._unplaced(group), MOST_IN_DOUBT):
                 self._rename(some)
             self._look_after()
             if any(parcel.step is Step.UNKNOWN for parcel in self._parcels()):
@@ -229,7 +229,7 @@ class _Courier:
 
     def withdraw(self) -> list[bytes]:
         self._find_out()
-        self._withdraw(self._at(Step.UPLOADED))
+        self._withdraw(self._unplaced())
         ours = {name for parcel in self._parcels() for name in _temporaries(parcel)}
         self._clear({_temporaries(parcel)[1] for parcel in self._parcels()}, self._standing())
         return sorted(ours & self._standing().keys())
@@ -242,16 +242,21 @@ class _Courier:
         for parcel in self._at(Step.UPLOADED):
             if not _stands(parcel.temporary, parcel, standing):
                 self._store.move([parcel], Step.INTENDED)  # its rename was never asked for, so nobody has it: send it anew
-        for parcel in self._at(Step.RENAMING):
-            if _stands(parcel.temporary, parcel, standing):
-                self._store.move([parcel], Step.UPLOADED)
-            elif _stands(parcel.name, parcel, standing):
-                self._store.move([parcel], Step.PLACED)
-            else:
-                # Renamed and collected, or cleaned away: from here the two look the same. Only the partner knows.
-                self._store.move([parcel], Step.UNKNOWN)
+        self._settle_renames(standing)
         self._look_after(standing)
         self._clear({parcel.temporary for parcel in self._at(Step.INTENDED)}, standing)
+
+    def _settle_renames(self, standing: dict[bytes, RemoteFile]) -> None:
+        """What became of the renames that nobody has answered.
+
+        Where the file still stands under its temporary name, it keeps the step: the server may yet do what it was asked, however
+        late, and the partner may collect at once. So it is asked for again, and never taken for something that nobody has.
+        """
+        for parcel in self._at(Step.RENAMING):
+            if _stands(parcel.temporary, parcel, standing):
+                continue
+            # Renamed and collected, or cleaned away: where neither name stands, the two look the same. Only the partner knows.
+            self._store.move([parcel], Step.PLACED if _stands(parcel.name, parcel, standing) else Step.UNKNOWN)
 
     def _clear(self, names: set[bytes], standing: dict[bytes, RemoteFile]) -> None:
         for _ in self._session.remove([standing[name] for name in sorted(names & standing.keys())]):
@@ -314,12 +319,12 @@ class _Courier:
 
     def _must_fit(self) -> None:
         """All or none: nothing is renamed if one of the names is taken, or would be cut short."""
-        uploaded = self._at(Step.UPLOADED)
+        uploaded = self._unplaced()
         wanted = {parcel.name for parcel in uploaded}
         listed = {
             file.name for file in self._session.look(self._folder) if file.name in wanted or file.name.startswith(TEMPORARY)
         }
-        taken = [parcel for parcel in uploaded if parcel.name in listed]
+        taken = [p for p in uploaded if p.name in listed and (p.step is Step.UPLOADED or p.temporary in listed)]
         if taken and self._freight.exists is Exists.REFUSE:
             names = ", ".join(parcel_name(parcel) for parcel in taken[:5])
             self._withdraw(uploaded)
@@ -338,24 +343,35 @@ class _Courier:
     def _rename(self, parcels: Sequence[Parcel]) -> None:
         if not parcels:
             return
+        again = {parcel.temporary for parcel in parcels if parcel.step is Step.RENAMING}
         asked = {parcel.temporary: parcel for parcel in self._store.move(parcels, Step.RENAMING)}
-        failed: EndpointError | SendRefused | None = None
+        failures: dict[bytes, EndpointError | SendRefused] = {}
         moves = [Move(self._file(parcel.temporary, parcel), self._folder, parcel.name) for parcel in asked.values()]
         for moved in self._session.rename(moves, exists=self._freight.exists):
             parcel = asked[moved.file.name]
             step = _AFTER_RENAME.get(moved.outcome, Step.UPLOADED)
-            self._store.move([parcel], step)
             if step not in (Step.PLACED, Step.UNKNOWN):
                 missed = Missed(moved.file, moved.outcome, moved.reason)
-                failed = failed or self._failure(parcel, not_renamed(missed))
-        if failed:
-            raise failed
+                failures[parcel.temporary] = self._failure(parcel, not_renamed(missed))
+            if step in (Step.PLACED, Step.UNKNOWN) or moved.file.name not in again:
+                self._store.move([parcel], step)
+        if failures.keys() & again:
+            self._settle_renames(self._standing())
+        open_still = {parcel.temporary for parcel in self._at(Step.RENAMING)}
+        for temporary, failure in failures.items():
+            if temporary not in again or temporary in open_still:
+                raise failure
 
     def _withdraw(self, parcels: Sequence[Parcel]) -> None:
-        """Remove what stands under temporary names; written down first, so that it is uploaded anew."""
-        self._store.move(parcels, Step.INTENDED)
-        for _ in self._session.remove([self._file(parcel.temporary, parcel) for parcel in parcels]):
-            pass
+        """Remove what stands under temporary names; written down first, so that it is uploaded anew.
+
+        Of a file whose rename nobody has answered, that is so only when it was this removal that took it away.
+        """
+        self._store.move([parcel for parcel in parcels if parcel.step is not Step.RENAMING], Step.INTENDED)
+        asked = {parcel.temporary: parcel for parcel in parcels}
+        for moved in self._session.remove([self._file(parcel.temporary, parcel) for parcel in parcels]):
+            if moved.outcome is Outcome.DONE and asked[moved.file.name].step is Step.RENAMING:
+                self._store.move([asked[moved.file.name]], Step.INTENDED)
 
     # ----------------------------------------------------------------------------------------- shorthand
 
@@ -364,6 +380,10 @@ class _Courier:
 
     def _at(self, step: Step, positions: range | None = None) -> list[Parcel]:
         return [p for p in self._parcels() if p.step is step and (positions is None or p.position in positions)]
+
+    def _unplaced(self, positions: range | None = None) -> list[Parcel]:
+        """What stands under its temporary name, as far as we know, in the order of the renames."""
+        return sorted(self._at(Step.UPLOADED, positions) + self._at(Step.RENAMING, positions), key=lambda p: p.position)
 
     def _file(self, name: bytes, parcel: Parcel) -> RemoteFile:
         return RemoteFile(self._folder, name, parcel.size, parcel.modified)
@@ -522,7 +542,7 @@ class _PlainCourier(_Courier):
 _AFTER_RENAME = {
     Outcome.DONE: Step.PLACED,
     Outcome.UNKNOWN: Step.UNKNOWN,
-    # Not renamed, because what we uploaded is gone or other: it is uploaded anew.
+    # Not renamed, because what we uploaded is gone or other: it is uploaded anew, unless its rename was asked for before.
     Outcome.VANISHED: Step.INTENDED,
     Outcome.CHANGED: Step.INTENDED,
 }

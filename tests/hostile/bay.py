@@ -26,7 +26,7 @@ from blocks.ledger import Case, Ledger, Recorded
 from blocks.profile import load_partner, load_repositories
 from blocks.settings import settings
 from blocks.spool import Spool
-from deployments.sender.delivery import Freight, deliver
+from deployments.sender.delivery import Freight, deliver, withdraw
 from deployments.sender.store import Parcel, Store
 from tasks import connections
 from tests.conformance.endpoints.checks import Ground
@@ -199,6 +199,10 @@ class Crate:
         """One visit."""
         with Store(self.state) as store:
             return deliver(self.freight, store, Spool(self.state / "scratch", floor_bytes=0))
+
+    def withdraw(self) -> list[bytes]:
+        with Store(self.state) as store:
+            return withdraw(self.freight, store, Spool(self.state / "scratch", floor_bytes=0))
 
     @property
     def parcels(self) -> list[Parcel]:

@@ -409,6 +409,35 @@ def test_row_36_what_looking_cannot_tell_stays_unknown_and_is_not_sent_again(
         assert box.received() == {}
 
 
+@pytest.mark.parametrize("collected", [False, True], ids=["there", "collected"])
+def test_row_36_a_rename_that_is_done_after_we_have_looked_is_never_taken_for_one_that_was_not(
+    collected: bool, server: Server, ground: Ground, tmp_path: Path
+) -> None:
+    box = crate(ground, tmp_path / "state", p1=b"one", p2=b"two")
+    server.faults["late-rename"] = 1
+    with pytest.raises(EndpointUnreachable):
+        box.send()
+    ((_, late),) = server.late
+    assert all(len(name) > len("p1.csv") for name in box.received()), "both still have their temporary names"
+    server.faults["quick-partner"] = int(collected)
+    steps = {parcel.name.decode(): parcel.step for parcel in box.send()}
+    assert steps.pop(Path(late).name) is (Step.UNKNOWN if collected else Step.PROVEN)
+    assert set(steps.values()) == {Step.PROVEN}
+    assert box.received().keys() == {"p1.csv", "p2.csv"} - ({Path(late).name} if collected else set()), "it is not sent again"
+
+
+def test_row_36_what_may_still_be_renamed_is_withdrawn_only_by_its_own_removal(
+    server: Server, ground: Ground, tmp_path: Path
+) -> None:
+    box = crate(ground, tmp_path / "state", p1=b"one")
+    server.faults["late-rename"] = 1
+    with pytest.raises(EndpointUnreachable):
+        box.send()
+    assert box.withdraw() == []
+    assert [parcel.step for parcel in box.parcels] == [Step.INTENDED]
+    assert box.received() == {}
+
+
 def test_row_37_every_operation_has_a_deadline_and_gives_its_place_back(server: Server, ground: Ground) -> None:
     ground.write(b"a.csv", b"content")
     seen = list(ground.look().values())

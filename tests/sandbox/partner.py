@@ -62,6 +62,8 @@ class PartnerServer(ABC):
         """How often a name and a password did not fit."""
         self.knocks = 0
         """How many connections were made."""
+        self.late: list[tuple[str, str]] = []
+        """Renames that were asked for and not yet done: from where, to where."""
 
     @property
     @abstractmethod
@@ -113,6 +115,18 @@ class PartnerServer(ABC):
         if self.fault("clock-ahead"):
             now = time.time() + self.fault("clock-ahead")
             os.utime(place, (now, now))
+
+    def late_rename(self, old: str, new: str) -> bool:
+        """True if this rename, to a name without a dot before, is to be done later. What was late until now is done."""
+        while self.late:
+            os.rename(*self.late[0])
+            if self.fault("quick-partner"):
+                os.unlink(self.late[0][1])
+            del self.late[0]
+        if os.path.basename(new).startswith(".") or not self.spend("late-rename"):
+            return False
+        self.late.append((old, new))
+        return True
 
     def spend(self, name: str) -> bool:
         """True if a fault that counts down is on; takes one off."""

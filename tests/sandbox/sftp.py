@@ -62,6 +62,9 @@ FAULTS: Mapping[str, str] = {
     "legacy-algorithms": "speak no cipher but aes128-cbc and no MAC but hmac-sha1",
     "lost-rename": "do the next so many renames, and cut the connection before answering",
     "lost-before-rename": "cut the connection before the next so many renames are done",
+    "late-rename": "cut the connection instead of doing the next so many renames to names without a dot before; they are done when the "
+    "next rename is asked for",
+    "quick-partner": "what a late rename has brought is collected at once",
     "lying-rename": "say that the next so many renames to names without a dot before are done, and do nothing",
     "odd-names": "listings also hold names that lead out of the folder, and an empty one, each time with another size",
     "no-kinds": "tell neither kind nor rights of what is there",
@@ -407,11 +410,12 @@ class _Files(paramiko.SFTPServerInterface):
     def _renamed(self, old: str, new: str, act: Callable[[str, str], None]) -> int:
         if self._sandbox.fault("deny-delete") or self._sandbox.fault("deny-rename"):
             return SFTP_PERMISSION_DENIED
-        if self._sandbox.spend("lost-before-rename"):
+        places = self._place(old, follow=False), self._place(new, follow=False)
+        if self._sandbox.late_rename(*places) or self._sandbox.spend("lost-before-rename"):
             self.wire.drop()
         if not posixpath.basename(new).startswith(".") and self._sandbox.spend("lying-rename"):
             return SFTP_OK
-        act(self._place(old, follow=False), self._place(new, follow=False))
+        act(*places)
         if self._sandbox.spend("lost-rename"):
             self.wire.drop()
         return SFTP_OK
