@@ -52,9 +52,17 @@ def truth(value: object) -> bool:
 
 
 class Faults:
-    """What misbehaves now. Counted faults burn down; the others stay until they are set to 0."""
+    """What misbehaves now. Counted faults burn down; the others stay until they are set to 0.
 
-    COUNTED: ClassVar = ("html500", "burst503", "lost-answer")
+    ``html500`` and ``burst503`` meet any call. The others meet calls that change something, once ``spare-writes`` of these went
+    through: ``write-401`` (the ticket ends in mid-upload), ``write-500`` and ``write-503`` (a page, nothing done), ``lost-answer``,
+    ``write-500-after`` and ``write-cut`` (done; no answer, a page, half an answer), ``write-stall`` (done once the client hung up).
+    ``read-cut`` halves the answer to a call that changes nothing.
+    """
+
+    BEFORE_WRITES: ClassVar = ("write-401", "write-500", "write-503", "write-stall")
+    AFTER_WRITES: ClassVar = ("lost-answer", "write-500-after", "write-cut")
+    COUNTED: ClassVar = ("html500", "burst503", *BEFORE_WRITES, *AFTER_WRITES, "spare-writes", "read-cut")
     LASTING: ClassVar = ("ticket-life", "search-lag", "slow", "max-body")
 
     def __init__(self, initial: Mapping[str, float | str] | None = None) -> None:
@@ -450,9 +458,17 @@ class WireProtocol(H11Protocol):
 
 
 class NoAnswer(Response):
-    """Closes the connection of the request it answers."""
+    """Closes the connection of the request it answers, or (given an answer) after the half of it."""
+
+    def __init__(self, answer: Response | None = None) -> None:
+        super().__init__()
+        self._cut = answer
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._cut:
+            body = bytes(self._cut.body)
+            await send({"type": "http.response.start", "status": self._cut.status_code, "headers": self._cut.raw_headers})
+            await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         transport = WireProtocol.open.get(tuple(scope["client"]))
         if transport:
             transport.close()
@@ -496,7 +512,8 @@ class Api:
                 self.stats[f"{method} {path}"] += 1
                 return await self._answer(request, endpoint, anyone=anyone, writes=writes)
 
-            self.router.add_api_route(path, answer, methods=[method], name=endpoint.__name__, response_model=None)
+            name = f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__qualname__}".replace(".<locals>", "")
+            self.router.add_api_route(path, answer, methods=[method], name=name, response_model=None)
             return endpoint
 
         return register
@@ -515,16 +532,34 @@ class Api:
         )
         body = Body()
         known: tuple[int, str] | None = None
+        self.stats["writes"] += writes
+        harmed = writes and not self.faults.spend("spare-writes")
+        struck = self._struck(Faults.BEFORE_WRITES) if harmed else ""
         try:
             known = self._who(request, anyone=anyone)
+            if struck == "write-401":
+                async for _ in request.stream():
+                    break
+                raise Refusal(401, SIGN_IN_REQUIRED)
+            if struck in ("write-500", "write-503"):
+                return html_page(int(struck[-3:]), "Please come back later")
             if request.method != "GET":
                 body = await read_body(request, self.incoming, self.faults["max-body"])
+            if struck == "write-stall":
+                async with asyncio.timeout(60):
+                    while not await request.is_disconnected():
+                        await asyncio.sleep(0.01)
             user, session = known or (0, "")
             result = endpoint(Call(request, user, session, body), **request.path_params)
             response = result if isinstance(result, Response) else as_json(200, result, quiet=quiet)
-            if writes and self.faults.spend("lost-answer"):
-                self.stats["lost-answer"] += 1
+            if harmed:
+                struck = self._struck(Faults.AFTER_WRITES)
+            if struck == "lost-answer":
                 return NoAnswer()
+            if struck == "write-500-after":
+                return html_page(500, "Error Processing Request")
+            if struck == "write-cut" or (not writes and self.faults.spend("read-cut")):
+                return NoAnswer(response)
         except Refusal as refusal:
             if refusal.status == 413:
                 response = html_page(413, "Request Entity Too Large")
@@ -537,6 +572,13 @@ class Api:
         if known and "OTCSTicket" not in response.headers and response.status_code != 401:
             response.headers["OTCSTicket"] = self.tickets.issue(known[0], session=known[1])
         return response
+
+    def _struck(self, faults: tuple[str, ...]) -> str:
+        """The one of these faults that meets this call, used up by it."""
+        struck = next((fault for fault in faults if self.faults.spend(fault)), "")
+        if struck:
+            self.stats[struck] += 1
+        return struck
 
     def _who(self, request: Request, *, anyone: bool) -> tuple[int, str] | None:
         """User and session of the first credential that is offered, if it is good."""

@@ -1,0 +1,105 @@
+"""The coverage table as a page of the documentation: ``python -m tests.conformance.coverage.page``."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.conformance.coverage import filing, people
+from tests.conformance.coverage.row import Row
+from tests.conformance.repositories.writes.table import WRITES
+from tests.sandbox.extended_ecm import ExtendedEcmSandbox
+
+PAGE = Path(__file__).parents[3] / "docs" / "extended-ecm.md"
+DOMAINS: Mapping[str, tuple[Row, ...]] = {
+    "Signing in, documents, metadata": filing.ROWS,
+    "Permissions, members, search, audit, shares": people.ROWS,
+}
+
+_BEGINNING = """\
+# What of Extended ECM is built
+
+Made by `python -m tests.conformance.coverage.page`; do not edit. One line per call of the Content Server REST interface:
+
+- **client**: our verbs that make it, below `blocks.repositories` or in the sender.
+- **sandbox**: what answers it in `tests/sandbox`.
+- **pyxecm**: the methods of OpenText's own Python client that make it. The suite drives the sandbox with that client; the names of all
+  its methods that were called are printed at the end of a test run.
+- **tests**: below `tests/conformance`.
+
+A guard test fails for a line whose route the sandbox does not have, whose verb or test does not exist, or whose tests do not call
+what stands in the line; and for a route of the sandbox that no line names.
+"""
+
+_FAULTS = """\
+## Faults
+
+Each of these writes meets, on each of its calls that change something: a 401 in mid-upload, a page with 500, a burst of 503, a server
+that is slow and goes on after we have hung up, a lost answer, a page with 500 after it was done, half an answer
+(`repositories/test_faults.py`). It comes through, or says that it is worth retrying and comes through then; nothing is lost and
+nothing doubled.
+"""
+
+_LEFT_OUT = """\
+## Left out
+
+Nicknames, document templates, and editing the stages of a records schedule.
+"""
+
+
+def shape(call: str) -> str:
+    """A call without the names of its parameters: ``GET v2/nodes/{}``."""
+    return re.sub(r"{[^}]*}", "{}", call)
+
+
+def routes() -> dict[str, str]:
+    """Every call that the sandbox answers, by its shape, and the name of what answers."""
+    with tempfile.TemporaryDirectory() as place:
+        sandbox = ExtendedEcmSandbox(Path(place))
+        try:
+            return {shape(call): name for call, name in sandbox.routes()}
+        finally:
+            sandbox.close()
+
+
+def page() -> str:
+    """The whole page."""
+    answered = routes()
+    parts = [_BEGINNING]
+    for domain, rows in DOMAINS.items():
+        parts += [f"## {domain}", ""]
+        parts += [_line(("contract", "client", "sandbox", "pyxecm", "tests")), _line(("---",) * 5)]
+        parts += [_line(_cells(row, answered)) for row in rows]
+        parts += [""]
+    parts += [_FAULTS, *(f"- {name}{_doubts(WRITES[name].unknown)}" for name in WRITES), "", _LEFT_OUT]
+    return "\n".join(parts)
+
+
+def _doubts(unknown: Mapping[str, str]) -> str:
+    """After which faults a person has to look."""
+    return "".join(f". After '{fault}' a person looks: {reason}" for fault, reason in unknown.items())
+
+
+def _cells(row: Row, answered: Mapping[str, str]) -> tuple[str, ...]:
+    return (
+        f"`{row.call}`",
+        _codes(row.client) or row.why_not,
+        f"`{answered[shape(row.call)]}`",
+        _codes(row.pyxecm) or row.why_not,
+        _codes(test.removeprefix("repositories/") for test in row.tests),
+    )
+
+
+def _codes(texts: object) -> str:
+    return ", ".join(f"`{text}`" for text in texts)  # type: ignore[attr-defined]
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
+    print(f"{PAGE} written")

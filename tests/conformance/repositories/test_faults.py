@@ -1,0 +1,87 @@
+"""Every write of every facet meets every fault, on each of its calls: nothing is lost, nothing doubled, and errors say what to do.
+
+The rows are data in ``writes``. A fault comes before the server does anything, while it does, or after it did. A write must come
+through; or raise an error that is worth retrying, and come through when it is made again; or, only where its row says why,
+leave a person to look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from blocks.errors import OutcomeUnknown, RepositoryError
+from blocks.repositories import otcs_wire
+from tests.conformance.pyxecm.wire import Wire
+from tests.conformance.repositories.enrolment import block
+from tests.conformance.repositories.writes.bench import Bench
+from tests.conformance.repositories.writes.table import WRITES
+from tests.sandbox.extended_ecm import ExtendedEcmSandbox
+
+FAULTS: Mapping[str, Mapping[str, float]] = {
+    "401 in mid-upload": {"write-401": 1},
+    "500 with a page": {"write-500": 1},
+    "a burst of 503": {"write-503": 3},
+    "slow, and goes on": {"write-stall": 1},
+    "lost answer": {"lost-answer": 1},
+    "500 after it was done": {"write-500-after": 1},
+    "half an answer": {"write-cut": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    place = tmp_path_factory.mktemp("faults")
+    sandbox = ExtendedEcmSandbox(place / "ecm").start()
+    (place / "files").mkdir()
+    try:
+        with block(sandbox.described()).session() as session, Wire(sandbox.described()) as wire:
+            yield Bench(sandbox, session, wire, place / "files")
+    finally:
+        sandbox.stop()
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.02)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bench: Bench) -> dict[str, tuple[object, int]]:
+    """Name of a write -> what stands after it, and with how many calls that change something; filled as it is asked for."""
+    return {}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", WRITES)
+def test_nothing_is_lost_and_nothing_doubled(
+    bench: Bench, undisturbed: dict[str, tuple[object, int]], name: str, fault: str
+) -> None:
+    write = WRITES[name]
+    if name not in undisturbed:
+        given, before = write.prepare(bench), bench.count_writes()
+        write.act(bench.session, given)
+        undisturbed[name] = (write.stands(bench, given), bench.count_writes() - before)
+    wanted, calls = undisturbed[name]
+    assert calls, f"{name!r} changes nothing"
+    for spared in range(calls):
+        given = write.prepare(bench)
+        before = write.stands(bench, given)
+        assert before != wanted, f"{name!r}: what stands does not tell whether it was done"
+        again = False
+        with bench.fault(FAULTS[fault], spared):
+            try:
+                write.act(bench.session, given)
+            except OutcomeUnknown as unknown:
+                assert fault in write.unknown, f"call {spared + 1} of {calls}: {unknown}"
+                assert write.stands(bench, given) in (before, wanted), f"call {spared + 1} of {calls}"
+                continue
+            except RepositoryError as error:
+                assert error.worth_retrying, f"call {spared + 1} of {calls}: {error!r}"
+                assert bench.sandbox.url in str(error), f"the error does not say where: {error}"
+                again = True
+        assert not bench.left, f"call {spared + 1} of {calls}: this fault met nothing"
+        if again:
+            write.act(bench.session, given)
+        assert write.stands(bench, given) == wanted, f"call {spared + 1} of {calls}"
