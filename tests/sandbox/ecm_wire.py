@@ -540,7 +540,7 @@ class Api:
             if struck == "write-401":
                 async for _ in request.stream():
                     break
-                raise Refusal(401, SIGN_IN_REQUIRED)
+                return as_json(401, {"error": SIGN_IN_REQUIRED})
             if struck in ("write-500", "write-503"):
                 return html_page(int(struck[-3:]), "Please come back later")
             if request.method != "GET":

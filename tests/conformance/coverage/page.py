@@ -7,14 +7,20 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.conformance.coverage import filing, people
+from fastapi.routing import APIRoute
+
+from tests.conformance.coverage import metadata, nodes, people
 from tests.conformance.coverage.row import Row
 from tests.conformance.repositories.writes.table import WRITES
-from tests.sandbox.extended_ecm import ExtendedEcmSandbox
+from tests.sandbox.ecm_store import Store
+from tests.sandbox.ecm_wire import Api, Faults, Tickets
+from tests.sandbox.extended_ecm import DOMAINS as SANDBOX
+from tests.sandbox.extended_ecm import session_routes
 
 PAGE = Path(__file__).parents[3] / "docs" / "extended-ecm.md"
 DOMAINS: Mapping[str, tuple[Row, ...]] = {
-    "Signing in, documents, metadata": filing.ROWS,
+    "Signing in, nodes, versions, content": nodes.ROWS,
+    "Categories, classifications": metadata.ROWS,
     "Permissions, members, search, audit, shares": people.ROWS,
 }
 
@@ -30,7 +36,7 @@ Made by `python -m tests.conformance.coverage.page`; do not edit. One line per c
 - **tests**: below `tests/conformance`.
 
 A guard test fails for a line whose route the sandbox does not have, whose verb or test does not exist, or whose tests do not call
-what stands in the line; and for a route of the sandbox that no line names.
+what stands in the line.
 """
 
 _FAULTS = """\
@@ -56,12 +62,18 @@ def shape(call: str) -> str:
 
 def routes() -> dict[str, str]:
     """Every call that the sandbox answers, by its shape, and the name of what answers."""
+    faults = Faults()
     with tempfile.TemporaryDirectory() as place:
-        sandbox = ExtendedEcmSandbox(Path(place))
+        store = Store(Path(place), schemas=[domain.SCHEMA for domain in SANDBOX])
         try:
-            return {shape(call): name for call, name in sandbox.routes()}
+            api = Api(tickets=Tickets(store.secret, faults), faults=faults, incoming=store.incoming)
+            for domain in SANDBOX:
+                domain.register(store, faults, api)
+            session_routes(store, api)
         finally:
-            sandbox.close()
+            store.close()
+    answered = [route for route in api.router.routes if isinstance(route, APIRoute)]
+    return {shape(f"{method} {route.path[1:]}"): route.name for route in answered for method in route.methods}
 
 
 def page() -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conformance.pyxecm.environment import Pyxecm
+from tests.conformance.pyxecm.environment import CALLED, Pyxecm
+from tests.conformance.pyxecm.summary import PROPERTY
 from tests.conformance.pyxecm.wire import Wire
 from tests.sandbox import sandbox
 
@@ -28,14 +29,20 @@ def otcs(extended_ecm: dict[str, Any]) -> Iterator[Pyxecm]:
         yield client
 
 
+@pytest.fixture(autouse=True)
+def _calls_are_noted(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Each test's report names what it called; ``summary`` prints them all."""
+    yield
+    record_property(PROPERTY, list(CALLED))
+    CALLED.clear()
+
+
 @pytest.fixture
 def wire(extended_ecm: dict[str, Any]) -> Iterator[Wire]:
     """Bare HTTP, signed in as Admin. Faults end with the test."""
     with Wire(extended_ecm) as client:
         yield client
-        client.faults(
-            **{"ticket-life": 0, "html500": 0, "burst503": 0, "lost-answer": 0, "search-lag": 0, "slow": 0, "max-body": 0}
-        )
+        client.faults(**dict.fromkeys(client.faults(), 0.0))
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ import pytest
 HERE = Path(__file__).parent
 ENVIRONMENT = HERE.parents[2] / ".venvs" / "pyxecm"
 REQUIREMENTS = HERE / "requirements.txt"
+CALLED: list[str] = []
+"""Methods of the client that were called, until ``conftest`` notes them with the test that called them."""
 
 
 def pyxecm_python() -> Path:
@@ -67,6 +69,7 @@ class Pyxecm:
     def __getattr__(self, method: str) -> Any:
         def call(**arguments: Any) -> Any:
             assert self._process.stdin
+            CALLED.append(method)
             self._process.stdin.write(json.dumps({"call": method, "with": arguments}) + "\n")
             self._process.stdin.flush()
             return self._answer()
