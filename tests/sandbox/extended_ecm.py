@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from tests.sandbox import ecm_metadata, ecm_nodes, ecm_people, ecm_search
+from tests.sandbox import ecm_metadata, ecm_nodes, ecm_people, ecm_search, ecm_workflows, ecm_workspaces
 from tests.sandbox.ecm_people import member_properties
 from tests.sandbox.ecm_store import Store
 from tests.sandbox.ecm_wire import UNKNOWN_ROUTE, Api, Call, Faults, Refusal, Tickets, WireProtocol, as_json
@@ -40,6 +40,8 @@ DOMAINS: tuple[Domain, ...] = (
     ecm_search,
     ecm_metadata,
     ecm_people,
+    ecm_workspaces,
+    ecm_workflows,
 )
 
 
