@@ -422,6 +422,50 @@ class Collision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class BusinessObject:
+    """What a workspace is about, in the words of the system that leads it: ``ERP``, ``CONTRACT``, ``4711``."""
+
+    system: str
+    type: str
+    id: str
+
+    @property
+    def shown(self) -> str:
+        return shown(f"{self.type} {self.id} of {self.system}")
+
+
+@dataclass(frozen=True, slots=True)
+class InWorkspace:
+    """The workspace that a filing belongs to."""
+
+    about: BusinessObject
+    name: str
+    """How it is called if it has to be made."""
+    template: str | None = None
+    """From which it is made if there is none: ``Type/Template``. None: it must be there."""
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of a role -> logins or groups that get it when the workspace is made."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON values, for the ledger."""
+        about = self.about
+        object = {"system": about.system, "type": about.type, "id": about.id}
+        return {
+            **object,
+            "name": self.name,
+            "template": self.template,
+            "roles": {n: list(who) for n, who in self.roles.items()},
+        }
+
+    @classmethod
+    def parse(cls, facts: Mapping[str, Any]) -> InWorkspace:
+        """Back from ``facts``."""
+        about = BusinessObject(facts["system"], facts["type"], facts["id"])
+        return cls(about, facts["name"], facts["template"], {name: tuple(who) for name, who in facts["roles"].items()})
+
+
+@dataclass(frozen=True, slots=True)
 class Filing:
     """What a repository is asked to keep."""
 
@@ -441,6 +485,10 @@ class Filing:
     """Empty: inherited from the folder. Else exactly these, and public access removed."""
     modified: datetime | None = None
     collision: Collision = Collision.NEW_VERSION
+    workspace: InWorkspace | None = None
+    """Where ``folder`` begins; None: at the repository's root."""
+    sent: str = ""
+    """Who sent which bytes when, in words: for people who read the repository's history of versions. At most 255 characters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from pydantic import Field
 
@@ -72,8 +72,9 @@ from blocks.repositories.otcs_wire import (
     Wire,
     pauses,
 )
+from blocks.repositories.otcs_workspaces import Workspaces
 from blocks.spool import Batch, Spooled, SpoolFile
-from blocks.values import Collision, Filed, Filing, HistoryEvent, Kept, NotFiled, Right
+from blocks.values import BusinessObject, Collision, Filed, Filing, HistoryEvent, Kept, NotFiled, Right
 
 SOURCE = "ftp"
 """From the interface's list of external sources: a node with it carries a journey as its external identity."""
@@ -156,6 +157,10 @@ class _Wanted:
         return fields
 
 
+_Place: TypeAlias = tuple[BusinessObject | None, tuple[str, ...], str]
+"""Where a filing goes: its workspace's object, its folder and its name, as the server compares them."""
+
+
 class ExtendedEcmSession(RepositorySession):
     def __init__(self, wire: Wire, names: Names, connections: int) -> None:
         self._wire, self._names, self._connections = wire, names, connections
@@ -163,11 +168,16 @@ class ExtendedEcmSession(RepositorySession):
     def close(self) -> None:
         self._wire.close()
 
+    @cached_property
+    def workspaces(self) -> Workspaces:
+        """Business workspaces: what only Extended ECM has."""
+        return Workspaces(self._wire, self._names)
+
     # ------------------------------------------------------------------------------------------------- filing
 
     def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
-        waiting: deque[tuple[tuple[tuple[str, ...], str], Future[Filed | NotFiled]]] = deque()
-        latest: dict[tuple[tuple[str, ...], str], Future[Filed | NotFiled]] = {}
+        waiting: deque[tuple[_Place, Future[Filed | NotFiled]]] = deque()
+        latest: dict[_Place, Future[Filed | NotFiled]] = {}
 
         def oldest() -> Filed | NotFiled:
             place, future = waiting.popleft()
@@ -179,7 +189,8 @@ class ExtendedEcmSession(RepositorySession):
         with ThreadPoolExecutor(self._connections, thread_name_prefix="filing") as pool:
             try:
                 for filing in filings:
-                    place = (tuple(part.casefold() for part in filing.folder), filing.name.casefold())
+                    about = filing.workspace.about if filing.workspace else None
+                    place = (about, tuple(part.casefold() for part in filing.folder), filing.name.casefold())
                     latest[place] = future = pool.submit(self._in_turn, latest.get(place), filing)
                     waiting.append((place, future))
                     if len(waiting) >= 4 * self._connections:
@@ -219,7 +230,8 @@ class ExtendedEcmSession(RepositorySession):
     def _file(self, wanted: _Wanted) -> Filed:
         filing = wanted.filing
         for _ in range(2):
-            parent = self._names.folder(filing.folder, create=True)
+            within = None if filing.workspace is None else self.workspaces.ensure(filing.workspace)
+            parent = self._names.folder(filing.folder, create=True, within=within)
             assert parent is not None  # noqa: S101 - it was to be created
             try:
                 return self._file_in(parent, wanted)
@@ -227,7 +239,9 @@ class ExtendedEcmSession(RepositorySession):
                 # Perhaps a remembered folder was removed in the meantime; then make it again, once.
                 if self._exists(parent):
                     raise
-                self._names.forget_folder(filing.folder)
+                self._names.forget_folder(filing.folder, within)
+                if filing.workspace is not None:
+                    self.workspaces.forget(filing.workspace.about)
         raise RepositoryError(f"{filing.name!r}: its folder is removed while we file; nothing was filed")
 
     def _file_in(self, parent: int, wanted: _Wanted) -> Filed:
@@ -273,7 +287,7 @@ class ExtendedEcmSession(RepositorySession):
         flat = {key: value for values in wanted.values.values() for key, value in values.items()}
         body: Json = {"type": DOCUMENT, "parent_id": parent, "name": name, "roles": {"categories": flat} if flat else {}}
         body |= wanted.external()
-        if text := described(wanted.filing.name, name):
+        if text := described(wanted.filing.name, name) or wanted.filing.sent:
             body["description"] = text
         for _ in pauses():
             try:
@@ -346,10 +360,11 @@ class ExtendedEcmSession(RepositorySession):
         before = self._versions(node.id)
         highest = int(before[-1]["version_number"]) if before else 0
         what = f"version of {node.name!r} (node {node.id})"
+        fields = wanted.external() | ({"description": wanted.filing.sent} if wanted.filing.sent else {})
         for _ in pauses():
             try:
                 answer = self._wire.write(
-                    what, "POST", f"v2/nodes/{node.id}/versions", fields=wanted.external(), upload=wanted.upload(node.name)
+                    what, "POST", f"v2/nodes/{node.id}/versions", fields=fields, upload=wanted.upload(node.name)
                 )
             except AnswerLost as lost:
                 number = self._lost_version(node, wanted, highest, lost)

@@ -103,6 +103,9 @@ class FolderSession(RepositorySession):
 
     def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
         for filing in filings:
+            if filing.workspace is not None:
+                yield NotFiled(filing.journey, "no-workspaces", "a folder repository keeps no business workspaces")
+                continue
             with _translated(f"{filing.name!r} in {self._root}"):
                 arrived = self._take_in(filing)
                 try:

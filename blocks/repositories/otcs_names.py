@@ -188,7 +188,7 @@ class Names:
 
     def __init__(self, wire: Wire, root: str) -> None:
         self._wire, self._root = wire, root.strip("/")
-        self._volumes, self._folders = Once[int, int](), Once[tuple[bool, tuple[str, ...]], int]()
+        self._volumes, self._folders = Once[int, int](), Once[tuple[bool, int | None, tuple[str, ...]], int]()
         self._categories, self._classes = Once[str, Category](), Once[str, int]()
         self._members, self._accounts = Once[str, int](), Once[int, str]()
         self._myself = Once[None, int]()
@@ -227,25 +227,25 @@ class Names:
 
         return self._volumes.get(kind, find)
 
-    def folder(self, path: tuple[str, ...], *, create: bool) -> int | None:
-        """The id of a folder below the root; None where it is missing and is not to be created. Raises ``Unfit``."""
-        here = int(self._root) if self._root.isdecimal() else self.volume(ENTERPRISE)
-        below = self._below_root(path)
+    def folder(self, path: tuple[str, ...], *, create: bool, within: int | None = None) -> int | None:
+        """The id of a folder below the root, or ``within`` a node; None where it is missing and not to be created. Raises ``Unfit``."""
+        here = within or (int(self._root) if self._root.isdecimal() else self.volume(ENTERPRISE))
+        below = self._below_root(path) if within is None else tuple(kept_name(part) for part in path)
         try:
             for depth, name in enumerate(below, 1):
                 # Whoever creates must not be given the answer of somebody who only looked.
-                key = (create, _folded(below[:depth]))
+                key = (create, within, _folded(below[:depth]))
                 here = self._folders.get(key, partial(self._step, here, name, create))
         except _Absent:
             return None
         return here
 
-    def forget_folder(self, path: tuple[str, ...]) -> None:
+    def forget_folder(self, path: tuple[str, ...], within: int | None = None) -> None:
         """What is remembered about a folder has turned out to be stale."""
-        below = self._below_root(path)
+        below = self._below_root(path) if within is None else tuple(kept_name(part) for part in path)
         for depth in range(1, len(below) + 1):
-            self._folders.forget((True, _folded(below[:depth])))
-            self._folders.forget((False, _folded(below[:depth])))
+            self._folders.forget((True, within, _folded(below[:depth])))
+            self._folders.forget((False, within, _folded(below[:depth])))
 
     def _below_root(self, path: tuple[str, ...]) -> tuple[str, ...]:
         top = () if self._root.isdecimal() else tuple(part for part in self._root.split("/") if part)

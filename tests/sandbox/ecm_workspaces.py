@@ -471,7 +471,10 @@ class Workspaces:
         self._workspace(call, node_id)
         asked = call.asked("where_rel_types") or call.asked("where_relationtype") or "child"
         found = []
-        for kind, near, far in (("child", "parent_id", "child_id"), ("parent", "child_id", "parent_id")):
+        for kind, near, far in (
+            ("child", "workspace_relation.parent_id", "child_id"),
+            ("parent", "child_id", "workspace_relation.parent_id"),
+        ):
             if kind not in asked:
                 continue
             query = f"SELECT node.* FROM node JOIN workspace_relation ON {far} = node.id WHERE {near} = ? AND deleted = 0"

@@ -12,7 +12,7 @@ from typing import Any
 from blocks.repositories.base import Repository
 from blocks.repositories.extended_ecm import ExtendedEcm
 from blocks.repositories.folder import FolderRepository
-from blocks.values import Grant
+from blocks.values import BusinessObject, Grant, InWorkspace
 from tests.sandbox import sandbox
 
 
@@ -47,6 +47,11 @@ def _folder(place: Path) -> Iterator[Repository]:
     yield FolderRepository(path=place)
 
 
+def _workspace(template: str | None, system: str = "ERP", **roles: tuple[str, ...]) -> InWorkspace:
+    """A workspace of an object that has none."""
+    return InWorkspace(BusinessObject(system, "CASE", "of nobody"), "of nobody", template, roles)
+
+
 ENROLLED: Mapping[str, Enrolment] = {
     "extended-ecm": Enrolment(
         ExtendedEcm,
@@ -58,7 +63,12 @@ ENROLLED: Mapping[str, Enrolment] = {
             "refused": {"categories": {"Partner Document": {"Document Date": "the day before yesterday"}}},
             "unknown-records-class": {"records_class": "No Such Class"},
             "unknown-account": {"access": (Grant(who="no such person"),)},
+            "no-workspace": {"workspace": _workspace(None)},
+            "unknown-workspace-type": {"workspace": _workspace("No Such Type")},
+            "unknown-template": {"workspace": _workspace("Supplier/No Such Template")},
+            "unknown-role": {"workspace": _workspace("Supplier", **{"No Such Role": ("Admin",)})},
+            "unknown-business-object": {"workspace": _workspace("Supplier", system="No Such System")},
         },
     ),
-    "folder": Enrolment(FolderRepository, _folder),
+    "folder": Enrolment(FolderRepository, _folder, refusals={"no-workspaces": {"workspace": _workspace("Supplier")}}),
 }

@@ -1,0 +1,312 @@
+"""Business workspaces: one for each business object, however often and wherever it is asked for, killed or without answers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from blocks.repositories import otcs_wire, otcs_workspaces
+from blocks.repositories.extended_ecm import ExtendedEcm, ExtendedEcmSession
+from blocks.repositories.otcs_names import Unfit
+from blocks.repositories.otcs_workspaces import Workspaces
+from blocks.spool import Spool
+from blocks.values import BusinessObject, Filed, Filing, InWorkspace, NotFiled
+from tests.conformance.repositories.checks import Ground
+from tests.conformance.repositories.enrolment import block
+from tests.sandbox.extended_ecm import ExtendedEcmSandbox
+
+_number = itertools.count(4711)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExtendedEcm]:
+    server = ExtendedEcmSandbox(tmp_path_factory.mktemp("ecm")).start()
+    try:
+        yield block(server.described())
+    finally:
+        server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.05)
+
+
+@pytest.fixture
+def ground(repository: ExtendedEcm, tmp_path: Path) -> Ground:
+    (tmp_path / "files").mkdir()
+    return Ground(repository, ("Contracts", "Drafts"), tmp_path / "files", Spool(tmp_path / "spool", floor_bytes=0))
+
+
+@pytest.fixture
+def session(repository: ExtendedEcm) -> Iterator[ExtendedEcmSession]:
+    with repository.session() as session:
+        yield session
+
+
+@pytest.fixture
+def wanted() -> InWorkspace:
+    """The workspace of a contract that has none yet."""
+    number = next(_number)
+    about = BusinessObject("ERP", "CONTRACT", f"{number}/a".replace("/", "-"))
+    return InWorkspace(about, f"Contract {number}", "Supplier/Supplier", {"Team Lead": ("Admin",), "Reader": ("DefaultGroup",)})
+
+
+def called(session: ExtendedEcmSession, name: str) -> list[otcs_workspaces.Workspace]:
+    return [one for one in session.workspaces.look(name=name) if one.name == name]
+
+
+def in_roles(workspaces: Workspaces, id: int) -> dict[str, tuple[str, ...]]:
+    return {role.name: role.members for role in workspaces.roles(id)}
+
+
+def stands_once(session: ExtendedEcmSession, wanted: InWorkspace) -> int:
+    """The one workspace, complete; its id."""
+    (found,) = called(session, wanted.name)
+    assert session.workspaces.get(found.id).objects == (wanted.about,)
+    assert session.workspaces.find(wanted.about) is not None
+    assert in_roles(session.workspaces, found.id) == {"Team Lead": ("Admin",), "Reader": ("DefaultGroup",)}
+    return found.id
+
+
+def filed_in(session: ExtendedEcmSession, wanted: InWorkspace) -> list[tuple[str, int]]:
+    """Names and newest versions of what is filed in the ground's folder of a workspace."""
+    return [(kept.name, kept.version) for kept in session.look(("Suppliers", wanted.name, "Contracts", "Drafts"))]
+
+
+# --------------------------------------------------------------------------------------------- the one workspace
+
+
+def test_it_is_made_from_the_template_once_and_found_ever_after(ground: Ground, wanted: InWorkspace) -> None:
+    (first,) = ground.filed(ground.filing("draft.txt", workspace=wanted))
+    (second,) = ground.filed(
+        ground.filing("draft.txt", b"redline", workspace=replace(wanted, name="Another name", template=None))
+    )
+    assert (second.id, first.version, second.version) == (first.id, 1, 2)
+    with ground.repository.session() as session:
+        assert isinstance(session, ExtendedEcmSession)
+        stands_once(session, wanted)
+        assert filed_in(session, wanted) == [("draft.txt", 2)]
+        folders = {kept.name for kept in session.look(("Suppliers", wanted.name))}
+        assert folders == {"Contracts", "Reports"}
+        assert {kept.name for kept in session.look(("Suppliers", wanted.name, "Contracts"))} == {"Signed", "Drafts"}
+
+
+def test_without_roles_one_call_makes_it_with_its_reference(session: ExtendedEcmSession, wanted: InWorkspace) -> None:
+    id = session.workspaces.ensure(replace(wanted, roles={}))
+    assert session.workspaces.get(id).objects == (wanted.about,)
+    assert in_roles(session.workspaces, id) == {"Team Lead": (), "Reader": ()}
+
+
+def test_what_people_changed_later_stays_changed(ground: Ground, session: ExtendedEcmSession, wanted: InWorkspace) -> None:
+    id = session.workspaces.ensure(wanted)
+    lead = next(role for role in session.workspaces.roles(id) if role.name == "Team Lead")
+    session.workspaces.remove_member(id, lead.id, "Admin")
+    ground.filed(ground.filing("draft.txt", workspace=wanted))
+    assert in_roles(session.workspaces, id) == {"Team Lead": (), "Reader": ("DefaultGroup",)}
+
+
+def test_two_objects_with_folders_of_one_name_are_not_mixed_up(ground: Ground, wanted: InWorkspace) -> None:
+    number = next(_number)
+    other = replace(wanted, about=BusinessObject("ERP", "CONTRACT", str(number)), name=f"Contract {number}")
+    filings = [ground.filing("same.txt", str(n).encode(), workspace=one) for n, one in enumerate((wanted, other))]
+    answers = ground.filed(*filings)
+    assert [answer.version for answer in answers] == [1, 1]
+    assert answers[0].id != answers[1].id
+
+
+def test_who_sent_what_stands_at_each_version(ground: Ground, session: ExtendedEcmSession, wanted: InWorkspace) -> None:
+    ground.filed(ground.filing("draft.txt", b"1", workspace=wanted, sent="acme sent draft.txt"))
+    (second,) = ground.filed(ground.filing("draft.txt", b"2", workspace=wanted, sent="we sent draft.txt back"))
+    told = session._wire.ask("versions", "GET", f"v2/nodes/{second.id}/versions")["results"]
+    assert [one["data"]["versions"]["description"] for one in told] == [None, "we sent draft.txt back"]
+    node = session._wire.ask("node", "GET", f"v2/nodes/{second.id}")["results"]["data"]["properties"]
+    assert node["description"] == "acme sent draft.txt"
+
+
+# --------------------------------------------------------------------------------------------- killed, and without answers
+
+
+class _Killed(BaseException):
+    """The process ends here."""
+
+
+def count_writes(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], None], *, sent: bool) -> list[int]:
+    """Do something at the n-th call that changes anything, before or after it was sent; how many there were."""
+    counted, send = [0], httpx.Client.request
+
+    def request(client: httpx.Client, method: str, url: Any, **more: Any) -> httpx.Response:
+        writes = method != "GET" and not str(url).endswith("v1/auth")
+        counted[0] += writes
+        ours = writes and counted[0] == at
+        if ours and not sent:
+            act()
+        answer = send(client, method, url, **more)
+        if ours and sent:
+            act()
+        return answer
+
+    monkeypatch.setattr(httpx.Client, "request", request)
+    return counted
+
+
+WRITES = 6
+"""The workspace, two members, its reference, the folder below it, the document."""
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(1, WRITES + 1))
+def test_killed_around_any_write_it_is_resumed(
+    ground: Ground, session: ExtendedEcmSession, wanted: InWorkspace, monkeypatch: pytest.MonkeyPatch, at: int, sent: bool
+) -> None:
+    filing = ground.filing("draft.txt", workspace=wanted)
+
+    def die() -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        counted = count_writes(patch, at, die, sent=sent)
+        with pytest.raises(_Killed):
+            ground.file(filing)
+        assert counted == [at]
+    assert isinstance(ground.file(filing)[0], Filed)
+    stands_once(session, wanted)
+    assert filed_in(session, wanted) == [("draft.txt", 1)]
+
+
+@pytest.mark.parametrize("at", range(1, WRITES + 1))
+def test_a_lost_answer_to_any_write_is_settled_by_looking(
+    ground: Ground, session: ExtendedEcmSession, wanted: InWorkspace, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    def lose() -> None:
+        raise httpx.ReadError("connection lost")
+
+    with monkeypatch.context() as patch:
+        counted = count_writes(patch, at, lose, sent=True)
+        assert isinstance(ground.file(ground.filing("draft.txt", workspace=wanted))[0], Filed)
+        assert counted == [WRITES], "nothing was sent a second time"
+    stands_once(session, wanted)
+    assert filed_in(session, wanted) == [("draft.txt", 1)]
+
+
+def test_asked_for_by_several_at_once_it_is_made_once(
+    repository: ExtendedEcm, session: ExtendedEcmSession, wanted: InWorkspace
+) -> None:
+    def ensure(_: int) -> int:
+        with repository.session() as own:
+            return own.workspaces.ensure(wanted)
+
+    with ThreadPoolExecutor(6) as pool:
+        ids = set(pool.map(ensure, range(12)))
+    assert ids == {stands_once(session, wanted)}
+
+
+# --------------------------------------------------------------------------------------------- not ours
+
+
+def test_a_workspace_about_something_else_is_left_alone(
+    ground: Ground, session: ExtendedEcmSession, wanted: InWorkspace
+) -> None:
+    other = BusinessObject("ERP", "CASE", wanted.about.id)
+    id = session.workspaces.ensure(replace(wanted, about=other, roles={}))
+    (answer,) = ground.file(ground.filing("draft.txt", workspace=wanted))
+    assert isinstance(answer, NotFiled)
+    assert (answer.code, session.workspaces.get(id).objects) == ("workspace-name-taken", (other,))
+    assert session.workspaces.find(wanted.about) is None
+
+
+def test_a_folder_of_that_name_is_no_workspace(ground: Ground, session: ExtendedEcmSession, wanted: InWorkspace) -> None:
+    ground.filed(ground.filing("other.txt", folder=("Suppliers", wanted.name)))
+    (answer,) = ground.file(ground.filing("draft.txt", workspace=wanted))
+    assert isinstance(answer, NotFiled)
+    assert answer.code == "workspace-name-taken"
+
+
+def test_a_workspace_that_was_deleted_is_made_again(ground: Ground, session: ExtendedEcmSession, wanted: InWorkspace) -> None:
+    id = session.workspaces.ensure(wanted)
+    filing = ground.filing("draft.txt", workspace=wanted)
+    (first,) = session.file([filing])
+    assert isinstance(first, Filed)
+    session._delete(id)
+    (again,) = session.file([replace(filing, journey="another journey")])
+    assert isinstance(again, Filed)
+    assert again.id != first.id
+    assert stands_once(session, wanted) != id
+
+
+# --------------------------------------------------------------------------------------------- the facet
+
+
+def test_types_templates_and_systems_are_told(session: ExtendedEcmSession) -> None:
+    (supplier,) = [kind for kind in session.workspaces.types() if kind.name == "Supplier"]
+    assert list(supplier.templates) == ["Supplier"]
+    assert "ERP" in session.workspaces.systems()
+
+
+def test_lists_go_through_all_pages_and_can_be_narrowed(
+    session: ExtendedEcmSession, wanted: InWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(otcs_workspaces, "PAGE", 2)
+    made = []
+    for letter in "abcde":
+        about = BusinessObject("ERP", "CASE", f"{wanted.about.id}-{letter}")
+        made.append(session.workspaces.ensure(InWorkspace(about, f"{wanted.name} {letter}", "Supplier")))
+    assert sorted(one.id for one in session.workspaces.look(name=f"{wanted.name} ")) == sorted(made)
+    assert [one.id for one in session.workspaces.look(about=BusinessObject("ERP", "CASE", f"{wanted.about.id}-c"))] == [made[2]]
+
+
+def test_references_can_be_changed_and_removed(session: ExtendedEcmSession, wanted: InWorkspace) -> None:
+    id = session.workspaces.ensure(wanted)
+    other = BusinessObject("ERP", "SUPPLIER", wanted.about.id)
+    session.workspaces.bind(id, other)
+    session.workspaces.bind(id, other)
+    assert set(session.workspaces.get(id).objects) == {wanted.about, other}
+    session.workspaces.unbind(id, wanted.about)
+    session.workspaces.unbind(id, wanted.about)
+    assert session.workspaces.get(id).objects == (other,)
+    assert session.workspaces.find(wanted.about) is None
+    stranger = session.workspaces.ensure(InWorkspace(wanted.about, f"{wanted.name} again", "Supplier"))
+    with pytest.raises(Unfit, match="connected to the workspace"):
+        session.workspaces.bind(stranger, other)
+
+
+def test_workspaces_are_related_both_ways(session: ExtendedEcmSession, wanted: InWorkspace) -> None:
+    contract = session.workspaces.ensure(wanted)
+    supplier = session.workspaces.ensure(
+        InWorkspace(BusinessObject("ERP", "SUPPLIER", wanted.about.id), f"{wanted.name} supplier", "Supplier")
+    )
+    for _ in range(2):
+        session.workspaces.relate(supplier, contract)
+    assert [one.id for one in session.workspaces.related(supplier)] == [contract]
+    assert [one.id for one in session.workspaces.related(contract, "parent")] == [supplier]
+    for _ in range(2):
+        session.workspaces.unrelate(contract, supplier, "parent")
+    assert list(session.workspaces.related(supplier)) == []
+
+
+def test_a_role_opens_the_workspace_for_its_members(
+    repository: ExtendedEcm, session: ExtendedEcmSession, wanted: InWorkspace, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a role may do holds for what is filed later, too."""
+    login = f"lead{wanted.about.id}"
+    session._wire.write("user", "POST", "v2/members", fields={"type": 0, "name": login, "password": "lead"})
+    id = session.workspaces.ensure(wanted)
+    lead = next(role for role in session.workspaces.roles(id) if role.name == "Team Lead")
+    session.workspaces.add_member(id, lead.id, login)
+    (filed,) = ground.filed(ground.filing("draft.txt", workspace=wanted))
+    monkeypatch.setenv("LEAD", "lead")
+    with repository.model_copy(update={"username": login, "password": "env:LEAD"}).session() as theirs:
+        (answer,) = theirs.file([_over(ground, filed, wanted)])
+    assert isinstance(answer, Filed)
+    assert answer.version == 2
+
+
+def _over(ground: Ground, filed: Filed, wanted: InWorkspace) -> Filing:
+    return ground.filing(filed.name, b"redline", workspace=wanted)
