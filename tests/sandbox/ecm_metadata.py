@@ -114,6 +114,7 @@ class Categories:
     def _write(self, call: Call, node_id: int, category_id: int, values: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
         node = self.store.node(call.user, node_id)
         self.store.need(call.user, node, "edit_attributes")
+        self.store.need_unreserved(call.user, node)
         with self.store.transaction():
             self.store.apply_category(call.user, node["id"], category_id, values, new=new)
         return envelope(call, self._shown(call, category_id, self.store.categories(node["id"])[category_id]))
@@ -121,6 +122,7 @@ class Categories:
     def remove(self, call: Call, node_id: int, category_id: int) -> dict[str, Any]:
         node = self.store.node(call.user, node_id)
         self.store.need(call.user, node, "edit_attributes")
+        self.store.need_unreserved(call.user, node)
         with self.store.transaction():
             self.store.remove_category(call.user, node["id"], category_id)
         return envelope(call, {})

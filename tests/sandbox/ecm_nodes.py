@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Response
-
-from tests.sandbox.ecm_shapes import EXTERNAL, described, external, node_properties, version_properties
+from tests.sandbox.ecm_large import taken
+from tests.sandbox.ecm_shapes import EXTERNAL, described, external, node_properties
 from tests.sandbox.ecm_store import ADMIN_ID, CONTAINERS, DOCUMENT, TYPE_NAMES, Store, missing, now
-from tests.sandbox.ecm_wire import Api, Call, Faults, Refusal, Upload, content, envelope, page_of, paging, truth, whole
+from tests.sandbox.ecm_wire import Api, Call, Faults, Refusal, Upload, envelope, page_of, paging, truth, whole
 
 SCHEMA = ""
 
@@ -26,15 +25,15 @@ SORTABLE = {
 
 
 def register(store: Store, faults: Faults, api: Api) -> None:
-    Nodes(store, api).register()
-    Versions(store, api).register()
+    Nodes(store, faults, api).register()
 
 
 class Nodes:
     """Volumes and nodes."""
 
-    def __init__(self, store: Store, api: Api) -> None:
+    def __init__(self, store: Store, faults: Faults, api: Api) -> None:
         self.store = store
+        self.faults = faults
         self.api = api
 
     def register(self) -> None:
@@ -44,6 +43,7 @@ class Nodes:
         api.get("/v2/nodes/{node_id:int}")(self.get)
         api.get("/v2/nodes/{node_id:int}/nodes")(self.listing)
         api.post("/v2/nodes/list", reads=True)(self.several)
+        api.post("/v2/nodes/actions", reads=True)(self.actions)
         api.put("/v2/nodes/{node_id:int}")(self.update)
         api.delete("/v2/nodes/{node_id:int}")(self.delete)
         api.get("/v1/nodes/{node_id:int}")(self.get_v1)
@@ -73,8 +73,8 @@ class Nodes:
 
     def _create(self, call: Call, collision: int) -> Any:
         store = self.store
-        parent_id, name = call.number("parent_id"), call.text("name")
-        upload = call.body.files.get("file")
+        parent_id = call.number("parent_id")
+        upload = call.body.files.get("file") or taken(store, self.faults, call)
         more = external(call)
         copied = None
         if "type" in call.values:
@@ -84,6 +84,9 @@ class Nodes:
             kind = copied["type"]
         else:
             raise Refusal(400, "Missing required parameter: type")
+        name = copied["name"] if copied is not None and "name" not in call.values else call.text("name")
+        if copied is not None and copied["id"] in (row["id"] for row in store.ancestors(store.node(call.user, parent_id))):
+            raise Refusal(500, "An item cannot be copied into itself.")
         if kind == DOCUMENT and upload is None and copied is None:
             raise Refusal(400, "Missing required parameter: file")
         if copied is None and call.one("original_id"):
@@ -114,14 +117,35 @@ class Nodes:
         return store.row(node_id)
 
     def _copy(self, call: Call, original: Any, node_id: int) -> None:
-        if original["type"] != DOCUMENT:
-            return
-        version = self.store.version(original, None)
-        link = self.store.incoming / f"copy-{node_id}"
-        link.hardlink_to(self.store.content_path(version["version_id"]))
-        upload = Upload(link, version["file_name"], version["mime_type"], version["file_size"])
-        self.store.add_version(call.user, self.store.row(node_id), upload, {})
-        self.store.note(call.user, node_id, "Create from Copy")
+        """What the original holds: of a document its newest version, of a container everything that the user sees below it."""
+        store = self.store
+        if original["type"] == DOCUMENT:
+            version = store.version(original, None)
+            link = store.incoming / f"copy-{node_id}"
+            link.hardlink_to(store.content_path(version["version_id"]))
+            upload = Upload(link, version["file_name"], version["mime_type"], version["file_size"])
+            store.add_version(call.user, store.row(node_id), upload, {})
+        self._inherit(call, original["id"], node_id)
+        store.note(call.user, node_id, "Create from Copy")
+        for child in store.children(original["id"]):
+            if store.may(call.user, child, "see"):
+                more = {name: child[name] for name in ("description", "original_id", "url")}
+                self._copy(call, child, store.create(call.user, node_id, child["type"], child["name"], **more))
+
+    def _inherit(self, call: Call, original_id: int, node_id: int) -> None:
+        """Categories of what was copied or moved: the original's (0, the default), the destination's (1), or both (2)."""
+        categories = call.object("roles").get("categories") or {}
+        inheritance = whole("inheritance", categories.get("inheritance", 0))
+        if inheritance not in (0, 1, 2):
+            raise Refusal(400, "Invalid value for parameter inheritance")
+        db = self.store.db
+        held = db.execute("SELECT * FROM applied_category WHERE node_id = ?", (original_id,)).fetchall()
+        if inheritance == 0:
+            db.execute("DELETE FROM applied_category WHERE node_id = ?", (node_id,))
+        if inheritance != 1:
+            for row in held:
+                given = (node_id, row["category_id"], row["data"], row["inherited"])
+                db.execute("INSERT OR IGNORE INTO applied_category VALUES (?, ?, ?, ?)", given)
 
     def _roles(self, call: Call, node_id: int) -> None:
         """Category values and classifications that come with a create."""
@@ -149,8 +173,8 @@ class Nodes:
     def get_v1(self, call: Call, node_id: int) -> dict[str, Any]:
         node = self.store.node(call.user, node_id)
         data = node_properties(self.store, node)
-        for name in ("create_date", "modify_date"):
-            data[name] = data[name].rstrip("Z")
+        for name in ("create_date", "modify_date", "reserved_date"):
+            data[name] = data[name] and data[name].rstrip("Z")
         return {"type": node["type"], "type_name": data["type_name"], "data": data}
 
     def several(self, call: Call) -> dict[str, Any]:
@@ -164,6 +188,30 @@ class Nodes:
             except Refusal:
                 continue
         return envelope(call, [described(self.store, call, node) for node in found])
+
+    def actions(self, call: Call) -> dict[str, Any]:
+        """What the user may do with each of the nodes. One that is missing is left out."""
+        wanted = set(map(str, call.many("actions")))
+        results: dict[str, Any] = {}
+        for node_id in call.many("ids"):
+            try:
+                node = self.store.node(call.user, whole("ids", node_id))
+            except Refusal:
+                continue
+            allowed = {
+                action: {
+                    "body": "",
+                    "content_type": "",
+                    "form_href": "",
+                    "href": f"/api/v2/{path}",
+                    "method": method,
+                    "name": name,
+                }
+                for action, (right, method, path, name) in actions_of(node).items()
+                if self.store.may(call.user, node, right) and (not wanted or action in wanted)
+            }
+            results[str(node["id"])] = {"data": allowed, "map": {"default_action": "open"}, "order": list(allowed)}
+        return envelope(call, results)
 
     def listing(self, call: Call, node_id: int) -> dict[str, Any]:
         try:
@@ -210,21 +258,49 @@ class Nodes:
         with store.transaction():
             if "name" in call.values or "parent_id" in call.values:
                 store.rename(call.user, node, call.number("parent_id", node["parent_id"]), str(call.one("name", node["name"])))
+                if call.number("parent_id", node["parent_id"]) != node["parent_id"]:
+                    self._moved(call, node)
             changes: dict[str, Any] = external(call)
             if "description" in call.values:
                 changes["description"] = str(call.one("description") or "")
             if "url" in call.values:
                 changes["url"] = str(call.one("url"))
             if "versions_control_advanced" in call.values:
-                changes["versions_control_advanced"] = truth(call.one("versions_control_advanced"))
+                below = self._versioning(call, node)
+                if call.number("apply_to", 0) != 1:
+                    changes["versions_control_advanced"] = below
             if "reserved_user_id" in call.values:
                 changes |= self._reserve(call, node)
             elif changes:
                 store.need(call.user, node, "modify")
+                store.need_unreserved(call.user, node)
             if changes:
                 store.change(call.user, node["id"], **changes)
                 store.note(call.user, node["id"], "Modified")
         return envelope(call, {"data": {"properties": node_properties(store, store.row(node_id))}})
+
+    def _moved(self, call: Call, node: Any) -> None:
+        """A moved node keeps its categories, unless the body chooses the destination's."""
+        categories = call.object("roles").get("categories") or {}
+        inheritance = whole("inheritance", categories.get("inheritance", 0))
+        if inheritance:
+            db, parent = self.store.db, self.store.row(node["id"])["parent_id"]
+            if inheritance == 1:
+                db.execute("DELETE FROM applied_category WHERE node_id = ?", (node["id"],))
+            query = "SELECT * FROM applied_category WHERE node_id = ? AND inherited = 1"
+            for row in db.execute(query, (parent,)).fetchall():
+                given = (node["id"], row["category_id"], row["data"], 1)
+                db.execute("INSERT OR IGNORE INTO applied_category VALUES (?, ?, ?, ?)", given)
+        self._roles(call, node["id"])
+
+    def _versioning(self, call: Call, node: Any) -> bool:
+        """Major and minor versions from now on; for what is below too, if ``apply_to`` says so (1, 2)."""
+        advanced = truth(call.one("versions_control_advanced"))
+        if call.number("apply_to", 0):
+            for row in self.store.below(node["id"]):
+                self.store.need(call.user, row, "modify")
+                self.store.change(call.user, row["id"], versions_control_advanced=advanced)
+        return advanced
 
     def _reserve(self, call: Call, node: Any) -> dict[str, Any]:
         wanted = call.one("reserved_user_id")
@@ -261,98 +337,24 @@ class Nodes:
         return {"results": [{"id": row["id"], "name": row["name"]} for row in taken if row is not None]}
 
 
-# --------------------------------------------------------------------------------------------- versions and content
-
-
-class Versions:
-    """Versions of documents, and the bytes."""
-
-    def __init__(self, store: Store, api: Api) -> None:
-        self.store = store
-        self.api = api
-
-    def register(self) -> None:
-        api = self.api
-        api.get("/v2/nodes/{node_id:int}/versions")(self.several)
-        api.post("/v2/nodes/{node_id:int}/versions")(self.add)
-        api.delete("/v2/nodes/{node_id:int}/versions")(self.purge)
-        api.get("/v2/nodes/{node_id:int}/versions/{number:int}")(self.get)
-        api.delete("/v2/nodes/{node_id:int}/versions/{number:int}")(self.drop)
-        api.get("/v1/nodes/{node_id:int}/versions/latest")(self.latest)
-        for version in ("v1", "v2"):
-            api.get(f"/{version}/nodes/{{node_id:int}}/content")(self.content)
-            api.get(f"/{version}/nodes/{{node_id:int}}/versions/{{number:int}}/content")(self.content)
-
-    def _document(self, call: Call, node_id: int, right: str = "see") -> Any:
-        node = self.store.node(call.user, node_id)
-        if node["type"] != DOCUMENT:
-            raise Refusal(400, f"The item '{node['name']}' has no versions.")
-        self.store.need(call.user, node, right)
-        return node
-
-    def several(self, call: Call, node_id: int) -> dict[str, Any]:
-        versions = self.store.versions(self._document(call, node_id)["id"])
-        if (call.asked("order") or "").lower() == "desc":
-            versions.reverse()
-        page, limit = page_of(call)
-        collection = {"paging": paging(call, len(versions), page, limit)}
-        shown = versions[(page - 1) * limit : page * limit]
-        return envelope(call, [{"data": {"versions": version_properties(version)}} for version in shown], collection=collection)
-
-    def add(self, call: Call, node_id: int) -> dict[str, Any]:
-        node = self._document(call, node_id, "modify")
-        upload = call.body.files.get("file")
-        if upload is None:
-            raise Refusal(400, "Missing required parameter: file")
-        if node["reserved_user_id"] not in (0, call.user):
-            raise Refusal(500, f"The item '{node['name']}' is reserved by another user.")
-        description = call.one("description")
-        if description and len(str(description)) > 255:
-            raise Refusal(400, "The description exceeds the maximum length of 255 characters.")
-        with self.store.transaction():
-            number = self.store.add_version(call.user, node, upload, {"description": description, **external(call)})
-            changes = external(call)
-            if changes:
-                self.store.change(call.user, node["id"], **changes)
-        self.api.stats["versions"] += 1
-        self.api.stats["uploaded bytes"] += upload.size
-        node = self.store.row(node["id"])
-        versions = version_properties(self.store.version(node, number))
-        return envelope(call, {"data": {"properties": node_properties(self.store, node), "versions": versions}})
-
-    def get(self, call: Call, node_id: int, number: int) -> dict[str, Any]:
-        version = self.store.version(self._document(call, node_id), number)
-        return envelope(call, {"data": {"versions": version_properties(version)}})
-
-    def latest(self, call: Call, node_id: int) -> dict[str, Any]:
-        data = version_properties(self.store.version(self._document(call, node_id), None))
-        for name in ("create_date", "modify_date", "file_create_date", "file_modify_date"):
-            data[name] = data[name].rstrip("Z")
-        return {"data": data}
-
-    def drop(self, call: Call, node_id: int, number: int) -> dict[str, Any]:
-        node = self._document(call, node_id, "delete_versions")
-        if len(self.store.versions(node["id"])) == 1:
-            raise Refusal(500, "The last version of a document cannot be deleted.")
-        with self.store.transaction():
-            self.store.drop_versions(call.user, node, [number])
-        return envelope(call, {})
-
-    def purge(self, call: Call, node_id: int) -> dict[str, Any]:
-        node = self._document(call, node_id, "delete_versions")
-        keep = call.number("number_to_keep", call.asked_number("number_to_keep", 1))
-        if keep < 1:
-            raise Refusal(400, "Invalid value for parameter number_to_keep")
-        with self.store.transaction():
-            self.store.drop_versions(
-                call.user, node, [version["number"] for version in self.store.versions(node["id"])[:-keep]]
-            )
-        return envelope(call, {})
-
-    def content(self, call: Call, node_id: int, number: int | None = None) -> Response:
-        node = self._document(call, node_id, "see_contents")
-        version = self.store.version(node, number)
-        self.store.note(call.user, node["id"], "Fetch")
-        self.api.stats["downloads"] += 1
-        path = self.store.content_path(version["version_id"])
-        return content(path, version["file_size"], node["name"], version["mime_type"])
+def actions_of(node: Any) -> dict[str, tuple[str, str, str, str]]:
+    """Action -> the right that it needs, method, path below the version, name."""
+    here = f"nodes/{node['id']}"
+    actions = {
+        "audit": ("see", "GET", f"{here}/audit", "Audit"),
+        "copy": ("see_contents", "POST", "nodes", "Copy"),
+        "delete": ("delete", "DELETE", here, "Delete"),
+        "move": ("delete", "PUT", here, "Move"),
+        "permissions": ("see", "GET", f"{here}/permissions", "Permissions"),
+        "properties": ("see", "GET", here, "Properties"),
+        "rename": ("modify", "PUT", here, "Rename"),
+        "unreserve" if node["reserved_user_id"] else "reserve": ("reserve", "PUT", here, "Reserve"),
+    }
+    if node["type"] in CONTAINERS:
+        return actions | {"open": ("see_contents", "GET", f"{here}/nodes", "Open")}
+    return actions | {
+        "addversion": ("modify", "POST", f"{here}/versions", "Add Version"),
+        "download": ("see_contents", "GET", f"{here}/content", "Download"),
+        "open": ("see_contents", "GET", f"{here}/content", "Open"),
+        "versionscontrol": ("see", "GET", f"{here}/versions", "Versions"),
+    }

@@ -23,7 +23,7 @@ def node_properties(store: Store, node: Any) -> dict[str, Any]:
     container = node["type"] in CONTAINERS
     owner = store.db.execute("SELECT name FROM member WHERE id = ?", (node["owner_user_id"],)).fetchone()
     properties = {
-        "advanced_versioning": None if container else False,
+        "advanced_versioning": None if container else bool(node["versions_control_advanced"]),
         "container": container,
         "container_size": node["children"],
         "create_date": node["create_date"],
@@ -72,7 +72,6 @@ def node_properties(store: Store, node: Any) -> dict[str, Any]:
 
 
 def version_properties(version: Any) -> dict[str, Any]:
-    number = version["number"]
     return {
         "create_date": version["create_date"],
         "description": version["description"],
@@ -88,19 +87,19 @@ def version_properties(version: Any) -> dict[str, Any]:
         "file_type": Path(version["file_name"]).suffix[1:],
         "has_generation": False,
         "id": version["node_id"],
-        "locked": False,
-        "locked_date": None,
-        "locked_user_id": None,
+        "locked": version["locked_user_id"] is not None,
+        "locked_date": version["locked_date"],
+        "locked_user_id": version["locked_user_id"],
         "mime_type": version["mime_type"],
         "modify_date": version["create_date"],
         "name": version["name"],
         "owner_id": version["owner_id"],
         "provider_id": version["version_id"],
         "version_id": version["version_id"],
-        "version_number": number,
-        "version_number_major": 0,
-        "version_number_minor": number,
-        "version_number_name": str(number),
+        "version_number": version["number"],
+        "version_number_major": version["major"],
+        "version_number_minor": version["minor"],
+        "version_number_name": version["number_name"],
     }
 
 

@@ -91,6 +91,10 @@ AUDIT_EVENTS = {
     12: "Classification Applied",
     13: "Classification Removed",
     14: "Version Deleted",
+    31: "Restore",
+    32: "Purge",
+    33: "Version Locked",
+    34: "Version Unlocked",
     92: "Create from Copy",
 }
 EVENT_IDS = {name: number for number, name in AUDIT_EVENTS.items()}
@@ -114,6 +118,7 @@ CREATE TABLE IF NOT EXISTS version (
     file_size INTEGER NOT NULL, mime_type TEXT NOT NULL, description TEXT, create_date TEXT NOT NULL, owner_id INTEGER NOT NULL,
     external_create_date TEXT, external_modify_date TEXT, external_source TEXT NOT NULL DEFAULT '',
     external_identity TEXT NOT NULL DEFAULT '', external_identity_type TEXT NOT NULL DEFAULT '',
+    major INTEGER NOT NULL, minor INTEGER NOT NULL, number_name TEXT NOT NULL, locked_user_id INTEGER, locked_date TEXT,
     PRIMARY KEY (node_id, number)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS member (
     id INTEGER PRIMARY KEY, type INTEGER NOT NULL, name TEXT NOT NULL, password TEXT NOT NULL DEFAULT '', group_id INTEGER,
@@ -219,7 +224,11 @@ class Store:
         self._definitions: dict[int, list[dict[str, Any]]] = {}
         if not self.db.execute("SELECT 1 FROM secret").fetchone():
             self.db.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
-        highest = self.db.execute("SELECT max((SELECT max(id) FROM node), (SELECT max(version_id) FROM version))").fetchone()[0]
+        # What was purged lives on in the audit trail: its id is not given to anything else.
+        highest = self.db.execute(
+            """SELECT max(coalesce((SELECT max(id) FROM node), 0), coalesce((SELECT max(version_id) FROM version), 0),
+               coalesce((SELECT max(node_id) FROM audit), 0))"""
+        ).fetchone()[0]
         self._next_id = max(10_000, (highest or 0) + 1)
         highest = self.db.execute("SELECT max(id) FROM member").fetchone()[0]
         self._next_member = max(1002, (highest or 0) + 1)
@@ -548,6 +557,7 @@ class Store:
         if not any(grant.kind == "owner" for grant in grants):
             grants.insert(0, Grant("owner", user, ALL_RIGHTS))
         node_id = self._new_id()
+        more.setdefault("versions_control_advanced", parent["versions_control_advanced"])
         self._insert(node_id, parent["id"], kind, name, user, acl=json.dumps(grants), volume_id=parent["volume_id"], **more)
         self.db.execute("UPDATE node SET children = children + 1 WHERE id = ?", (parent["id"],))
         self.note(user, node_id, "Create")
@@ -562,6 +572,7 @@ class Store:
         name = self._good_name(name)
         moved = parent_id != node["parent_id"]
         self.need(user, node, "delete" if moved else "modify")
+        self.need_unreserved(user, node)
         parent = self.node(user, parent_id) if parent_id > 0 else None
         if moved:
             if parent is None or parent["type"] not in CONTAINERS:
@@ -652,7 +663,7 @@ class Store:
     def content_path(self, version_id: int) -> Path:
         return self.folder / "content" / f"{version_id // 1000}" / f"{version_id}"
 
-    def add_version(self, user: int, node: sqlite3.Row, upload: Upload, more: Mapping[str, Any]) -> int:
+    def add_version(self, user: int, node: sqlite3.Row, upload: Upload, more: Mapping[str, Any], *, major: bool = False) -> int:
         """Content for a document, as its newest version. Numbers are never used twice."""
         number = node["next_version"]
         version_id = node["id"] if number == 1 else self._new_id()
@@ -666,6 +677,7 @@ class Store:
             "mime_type": upload.mime_type,
             "create_date": now(),
             "owner_id": user,
+            **self._numbered(node, number, major=major),
             **more,
         }
         marks = ", ".join("?" * len(columns))
@@ -680,6 +692,15 @@ class Store:
         if number > 1:
             self.note(user, node["id"], "Add Version")
         return int(number)
+
+    def _numbered(self, node: sqlite3.Row, number: int, *, major: bool) -> dict[str, int | str]:
+        """Major and minor number of a new version. Under standard versioning every version is a minor one of 0."""
+        if not node["versions_control_advanced"]:
+            return {"major": 0, "minor": number, "number_name": str(number)}
+        held = self.versions(node["id"])
+        first, second = (held[-1]["major"], held[-1]["minor"]) if held else (0, 0)
+        first, second = (first + 1, 0) if major else (first, second + 1)
+        return {"major": first, "minor": second, "number_name": f"{first}.{second}"}
 
     def versions(self, node_id: int) -> list[sqlite3.Row]:
         """Oldest first."""

@@ -35,12 +35,13 @@ SMALL_FILE = 256 * 1024
 
 
 class Refusal(Exception):
-    """The documented answer to a request that is not fulfilled: a status and one sentence."""
+    """The documented answer to a request that is not fulfilled: a status and one sentence, or an ``answer`` with another shape."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, answer: Mapping[str, Any] | None = None) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
+        self.answer = {"error": text} if answer is None else answer
 
 
 def truth(value: object) -> bool:
@@ -63,7 +64,7 @@ class Faults:
     BEFORE_WRITES: ClassVar = ("write-401", "write-500", "write-503", "write-stall")
     AFTER_WRITES: ClassVar = ("lost-answer", "write-500-after", "write-cut")
     COUNTED: ClassVar = ("html500", "burst503", *BEFORE_WRITES, *AFTER_WRITES, "spare-writes", "read-cut")
-    LASTING: ClassVar = ("ticket-life", "search-lag", "slow", "max-body")
+    LASTING: ClassVar = ("ticket-life", "upload-life", "search-lag", "slow", "max-body")
 
     def __init__(self, initial: Mapping[str, float | str] | None = None) -> None:
         self._values: dict[str, float] = {}
@@ -564,7 +565,7 @@ class Api:
             if refusal.status == 413:
                 response = html_page(413, "Request Entity Too Large")
             else:
-                response = as_json(refusal.status, {"error": refusal.text}, quiet=quiet)
+                response = as_json(refusal.status, refusal.answer, quiet=quiet)
         except ClientDisconnect:
             return NoAnswer()
         finally:

@@ -18,7 +18,18 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from tests.sandbox import ecm_metadata, ecm_nodes, ecm_people, ecm_search, ecm_workflows, ecm_workspaces
+from tests.sandbox import (
+    ecm_large,
+    ecm_metadata,
+    ecm_nodes,
+    ecm_people,
+    ecm_recycle,
+    ecm_reserve,
+    ecm_search,
+    ecm_versions,
+    ecm_workflows,
+    ecm_workspaces,
+)
 from tests.sandbox.ecm_people import member_properties
 from tests.sandbox.ecm_store import Store
 from tests.sandbox.ecm_wire import UNKNOWN_ROUTE, Api, Call, Faults, Refusal, Tickets, WireProtocol, as_json
@@ -37,6 +48,10 @@ class Domain(Protocol):
 
 DOMAINS: tuple[Domain, ...] = (
     ecm_nodes,
+    ecm_versions,
+    ecm_large,
+    ecm_recycle,
+    ecm_reserve,
     ecm_search,
     ecm_metadata,
     ecm_people,
