@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastapi.routing import APIRoute
 
-from tests.conformance.coverage import metadata, nodes, people
+from tests.conformance.coverage import metadata, nodes, people, workspaces
 from tests.conformance.coverage.row import Row
 from tests.conformance.repositories.writes.table import WRITES
 from tests.sandbox.ecm_store import Store
@@ -22,6 +22,7 @@ DOMAINS: Mapping[str, tuple[Row, ...]] = {
     "Signing in, nodes, versions, content": nodes.ROWS,
     "Categories, classifications": metadata.ROWS,
     "Permissions, members, search, audit, shares": people.ROWS,
+    "Business workspaces": workspaces.ROWS,
 }
 
 _BEGINNING = """\

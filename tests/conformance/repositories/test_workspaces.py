@@ -181,21 +181,6 @@ def test_killed_around_any_write_it_is_resumed(
     assert filed_in(session, wanted) == [("draft.txt", 1)]
 
 
-@pytest.mark.parametrize("at", range(1, WRITES + 1))
-def test_a_lost_answer_to_any_write_is_settled_by_looking(
-    ground: Ground, session: ExtendedEcmSession, wanted: InWorkspace, monkeypatch: pytest.MonkeyPatch, at: int
-) -> None:
-    def lose() -> None:
-        raise httpx.ReadError("connection lost")
-
-    with monkeypatch.context() as patch:
-        counted = count_writes(patch, at, lose, sent=True)
-        assert isinstance(ground.file(ground.filing("draft.txt", workspace=wanted))[0], Filed)
-        assert counted == [WRITES], "nothing was sent a second time"
-    stands_once(session, wanted)
-    assert filed_in(session, wanted) == [("draft.txt", 1)]
-
-
 def test_asked_for_by_several_at_once_it_is_made_once(
     repository: ExtendedEcm, session: ExtendedEcmSession, wanted: InWorkspace
 ) -> None:
