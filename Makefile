@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 BENCH ?=
-# Test files are shared out to so many processes, each with servers of its own.
-WORKERS ?= 2
+# Test files are shared out to so many processes, each with servers of its own. Tests wait for processes a good part of their
+# time, so there are more than cores.
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check test soak check bench sandbox servers screenshots constraints clean
@@ -22,7 +23,7 @@ demo-check: $(READY) ## The same unattended: exits 0 only if every file is where
 	@$(BIN)/python -m tests.demo --check
 
 test: $(READY) servers ## Everything that fits in 20 minutes on two cores; what CI runs
-	$(PYTEST) -m "not soak" -n $(WORKERS) --dist loadfile $(ARGS)
+	$(PYTEST) -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(READY) servers ## The long campaigns: files of 2 GiB, 100 kills over releases, 500 releases that wait
 	$(PYTEST) -m soak tests/soak --timeout=3600 $(ARGS)
