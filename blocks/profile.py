@@ -41,7 +41,7 @@ from blocks.reviewed import Problem, nearest
 from blocks.stanza import Deployment
 from blocks.values import DispositionKind, Exists, Inbound, Slug, Terms
 
-FACTS = frozenset({"partner", "stream", "name", "stem", "extension", "digest", "received"})
+FACTS = frozenset({"partner", "stream", "name", "stem", "extension", "digest", "received", "record_date", "keep_until"})
 """Known about every document. A named group of these names would be ambiguous in a template."""
 
 _endpoint, _repository = Chosen("protocol", ENDPOINTS), Chosen("kind", REPOSITORIES)

@@ -481,6 +481,12 @@ class Filing:
     categories: Mapping[str, Mapping[str, str | tuple[str, ...]]] = field(default_factory=dict)
     """Category name -> attribute name -> value or values."""
     records_class: str | None = None
+    record_date: date | None = None
+    """The day from which retention counts."""
+    keep_until: date | None = None
+    """The last day on which it must be kept, by what was agreed; None where only ``schedule`` tells, or nothing was agreed."""
+    schedule: str | None = None
+    """The repository's own retention schedule (RSI) for it."""
     access: tuple[Grant, ...] = ()
     """Empty: inherited from the folder. Else exactly these, and public access removed."""
     modified: datetime | None = None
@@ -525,6 +531,15 @@ class Kept:
     identity: str | None = None
     """The journey that filed it, if one of ours did."""
     categories: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A legal hold that a document is under: while there is one, no copy of it may be deleted, whatever its retention says."""
+
+    name: str
+    since: datetime | None = None
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -586,6 +601,37 @@ class Classification(Terms):
     doctype: Slug = Field(description="A file in tasks/doctypes, with dashes: price-list, invoice")
 
 
+class RetentionStart(StrEnum):
+    """From when a period counts."""
+
+    RECORD_DATE = "record date"
+    END_OF_YEAR = "end of year"  # from the last day of the record date's year, as tax law counts
+
+
+class Retention(Terms):
+    """How long a filed document must be kept: a period of ours, a schedule of the repository's records management, or both."""
+
+    period: str | None = Field(
+        default=None,
+        pattern=r"^P(\d{1,3}Y)?(\d{1,4}M)?(\d{1,5}D)?$",
+        description="Calendar years, months, days: P10Y, P18M, P1Y6M, P90D. From it comes the last day that it must be kept",
+    )
+    begins: RetentionStart = Field(
+        default=RetentionStart.RECORD_DATE, description="The period counts from: record date, end of year"
+    )
+    schedule: str | None = Field(
+        default=None, min_length=1, description="The repository's retention schedule (RSI); it needs a records_class"
+    )
+
+    @model_validator(mode="after")
+    def _says_how_long(self) -> Retention:
+        if self.period == "P":
+            raise ValueError("'period: P' names no time: P10Y, P18M, P90D")
+        if self.period is None and self.schedule is None:
+            raise ValueError("say how long: a period (P10Y), a schedule of the repository, or both")
+        return self
+
+
 class Target(Terms):
     """Where and how an accepted document is filed. Values are templates over facts: {partner}, {stream}, {name}, {stem},
     {extension}, {digest}, {received:%Y-%m-%d}, and what the name's groups and the content told."""
@@ -598,7 +644,20 @@ class Target(Terms):
         default_factory=dict, description="Category name -> attribute -> value template(s)"
     )
     records_class: str | None = Field(default=None, description="Records management classification")
+    record_date: str = Field(
+        default="{received:%Y-%m-%d}",
+        description="Template that gives the record's date, as 2026-11-20 or 20261120: '{document_date}'",
+    )
+    retention: Retention | None = Field(
+        default=None, description="How long it must be kept; {record_date} and {keep_until} can then be used in categories"
+    )
     access: tuple[Grant, ...] = Field(default=(), description="Exactly who gets access; empty inherits from the folder")
+
+    @model_validator(mode="after")
+    def _a_schedule_is_a_records(self) -> Target:
+        if self.retention is not None and self.retention.schedule is not None and self.records_class is None:
+            raise ValueError("'retention': a schedule is given to records only: add 'records_class'")
+        return self
 
 
 class DispositionKind(StrEnum):

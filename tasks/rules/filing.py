@@ -11,15 +11,20 @@ import re
 import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import lru_cache
 
 from blocks.values import Arrival, Document, Filing, Finding, Inbound, Target, Verdict, shown
 from tasks.doctypes import find, known
 from tasks.rules.naming import extension, text
+from tasks.rules.retention import keep_until, record_day
 
 OURS = ("partner", "stream", "name", "stem", "extension", "digest", "received")
 """Facts that every document has."""
+RECORD_DATE, KEEP_UNTIL = "record_date", "keep_until"
+"""Facts that a target with retention adds: ISO dates."""
+_NO_DATES = frozenset(OURS) - {"received"}
 _FACT = re.compile(r"[a-z_][a-z0-9_]*")
 _MOMENT = re.compile(r"(?:%[YymdHMSjVGuaAbBp]|[-_.: T])+")
 
@@ -30,8 +35,10 @@ def plan(document: Document, verdict: Verdict, stream: Inbound, partner: str, na
     Raises ``ValueError`` for a template that ``check_templates`` refuses, ``KeyError`` for a fact that ``unfilled`` reports.
     """
     target = stream.target
-    facts = {**verdict.facts, **_own(document, partner, name)}
     received = arrival.first_seen
+    own = {**verdict.facts, **_own(document, partner, name)}
+    kept = kept_as(target, own, received)
+    facts = {**own, **kept.facts}
     return Filing(
         journey=document.journey,
         name=_segment(render(target.name, facts, received)),
@@ -45,10 +52,41 @@ def plan(document: Document, verdict: Verdict, stream: Inbound, partner: str, na
             for category, attributes in target.categories.items()
         },
         records_class=target.records_class,
+        record_date=kept.record_date,
+        keep_until=kept.until,
+        schedule=kept.schedule,
         access=target.access,
         modified=arrival.file.modified,
         collision=target.collision,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What a target's retention comes to for one document."""
+
+    record_date: date | None = None
+    until: date | None = None
+    schedule: str | None = None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """For templates."""
+        told = {RECORD_DATE: self.record_date, KEEP_UNTIL: self.until}
+        return {name: day.isoformat() for name, day in told.items() if day is not None}
+
+
+def kept_as(target: Target, facts: Mapping[str, str], received: datetime) -> Keeping:
+    """How long a document must be kept. Nothing for a target that says nothing of records or retention.
+
+    Raises ``ValueError`` for a record date that is no date (``unfilled`` reports it), ``KeyError`` for a fact that is not known.
+    """
+    if target.records_class is None and target.retention is None:
+        return Keeping()
+    day = record_day(render(target.record_date, facts, received))
+    if target.retention is None:
+        return Keeping(day)
+    return Keeping(day, keep_until(day, target.retention), target.retention.schedule)
 
 
 def render(template: str, facts: Mapping[str, str], received: datetime) -> str:
@@ -72,7 +110,9 @@ def check_templates(stream: Inbound) -> Iterator[str]:
             yield f"{where}: {error}"
             continue
         for rule in stream.classify:
-            offered = _offered(rule.pattern, rule.doctype, stream)
+            offered = _offered(rule.pattern, rule.doctype, stream) | _of_keeping(stream.target, where)
+            if where == RECORD_DATE:
+                offered -= _NO_DATES
             for fact in sorted(used - offered):
                 yield (
                     f"{where}: {{{fact}}} is not known of every file that {rule.pattern!r} recognises; "
@@ -85,13 +125,14 @@ def check_evidence(target: Target) -> Iterator[str]:
     """The same for where a release's certificate is filed: of that only what every document has is known, and the order."""
     offered = {*OURS, "order"}
     for where, template in _templates(target):
+        known_here = {"received"} if where == RECORD_DATE else offered | _of_keeping(target, where)
         try:
-            unknown = sorted({fact for _, fact, _ in _parts(template) if fact is not None} - offered)
+            unknown = sorted({fact for _, fact, _ in _parts(template) if fact is not None} - known_here)
         except ValueError as error:
             yield f"{where}: {error}"
             continue
         for fact in unknown:
-            yield f"{where}: {{{fact}}} is not known of a certificate; known are {', '.join(sorted(offered))}"
+            yield f"{where}: {{{fact}}} is not known of a certificate; known are {', '.join(sorted(known_here))}"
     yield from _place(target)
 
 
@@ -108,7 +149,7 @@ def unfilled(file: str, facts: Mapping[str, str], stream: Inbound) -> Iterator[F
     needed: dict[str, str] = {}
     for where, template in _templates(stream.target):
         for _, fact, _ in _parts(template):
-            if fact is not None and fact not in OURS and not facts.get(fact, "").strip():
+            if fact is not None and fact not in (*OURS, RECORD_DATE, KEEP_UNTIL) and not facts.get(fact, "").strip():
                 needed.setdefault(fact, where)
     for fact, where in needed.items():
         yield Finding(
@@ -117,6 +158,23 @@ def unfilled(file: str, facts: Mapping[str, str], stream: Inbound) -> Iterator[F
             file=file,
             rule=f"{where} uses {{{fact}}}",
             fix="Name the file so that it tells, or change the target in the partner's profile.",
+        )
+    if not needed:
+        yield from _undated(file, facts, stream.target)
+
+
+def _undated(file: str, facts: Mapping[str, str], target: Target) -> Iterator[Finding]:
+    """A record date that is none: what retention counts from is never guessed."""
+    told = {**dict.fromkeys(OURS, ""), **facts}  # of these only the moment is a date
+    try:
+        kept_as(target, told, datetime(2000, 1, 1, tzinfo=UTC))
+    except ValueError as error:
+        yield Finding(
+            code="bad-record-date",
+            message=f"Name and content tell no date from which it can be kept: {shown(str(error))}.",
+            file=file,
+            rule=f"record_date uses {target.record_date}",
+            fix="Have the sender state the date as 2026-11-20 or 20261120, or change 'record_date' in the partner's profile.",
         )
 
 
@@ -147,10 +205,19 @@ def _templates(target: Target) -> Iterator[tuple[str, str]]:
     """Every template of a target, with where it stands."""
     yield "folder", target.folder
     yield "name", target.name
+    if target.records_class is not None or target.retention is not None:
+        yield RECORD_DATE, target.record_date
     for category, attributes in target.categories.items():
         for attribute, template in attributes.items():
             for one in (template,) if isinstance(template, str) else template:
                 yield f"{category}/{attribute}", one
+
+
+def _of_keeping(target: Target, where: str) -> frozenset[str]:
+    """Facts that come from how long it is kept; in category values only, for the record date itself needs the others."""
+    if target.retention is None or "/" not in where:
+        return frozenset()
+    return frozenset({RECORD_DATE, *([KEEP_UNTIL] if target.retention.period else [])})
 
 
 def _offered(pattern: str, doctype: str, stream: Inbound) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,7 @@ def test_a_filing_says_everything_that_was_agreed() -> None:
         media_type="text/plain",
         categories={"Document": {"Reference": "R/1", "Tags": ("statements", "a_b", "2026-11-20")}},
         records_class="Statements",
+        record_date=date(2026, 11, 20),
         access=(Grant(who="Accounts", right=Right.READ),),
         modified=datetime(2020, 1, 1, tzinfo=UTC),
         collision=Collision.KEEP_BOTH,
@@ -156,3 +157,41 @@ def test_an_unsniffed_document_has_no_media_type_of_its_own() -> None:
     filing = plan(document, Verdict("j1", "invoice"), inbound(), "acme", "s", arrival)
     assert filing.media_type == "application/octet-stream"
     assert replace(filing, media_type="") != filing
+
+
+# --------------------------------------------------------------------------------------------- how long it is kept
+
+
+def test_how_long_it_is_kept_counts_from_what_the_document_says() -> None:
+    stream = inbound(
+        records_class="Statements",
+        record_date="{kind}",
+        retention={"period": "P10Y", "begins": "end of year", "schedule": "FIN-10"},
+        categories={"Document": {"Date": "{record_date}", "Keep Until": "{keep_until}"}},
+    )
+    assert list(check_templates(stream)) == []
+    filing = planned(stream, kind="20240229", reference="1")
+    assert (filing.record_date, filing.keep_until, filing.schedule) == (date(2024, 2, 29), date(2034, 12, 31), "FIN-10")
+    assert filing.categories["Document"] == {"Date": "2024-02-29", "Keep Until": "2034-12-31"}
+
+
+def test_without_another_word_it_counts_from_the_day_we_first_saw_it() -> None:
+    filing = planned(inbound(retention={"period": "P90D"}))
+    assert (filing.record_date, filing.keep_until) == (date(2026, 11, 20), date(2027, 2, 18))
+    assert planned(inbound()).record_date is None
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"), [("tomorrow", True), ("2026-02-29", True), ("20260228", False), ("2026-02-28T23:00", False)]
+)
+def test_a_record_date_that_is_none_is_a_finding(said: str, wrong: bool) -> None:
+    stream = inbound(retention={"period": "P1Y"}, record_date="{kind}")
+    found = list(unfilled("a.csv", {"kind": said}, stream))
+    assert [finding.code for finding in found] == (["bad-record-date"] if wrong else [])
+
+
+def test_a_record_date_comes_from_facts_that_can_be_dates() -> None:
+    stream = inbound(retention={"period": "P1Y"}, record_date="{stem}", categories={"Document": {"Until": "{keep_until}"}})
+    assert ["record_date: {stem} is not known" in problem for problem in check_templates(stream)] == [True]
+    assert [finding.code for finding in unfilled("a.csv", {}, stream)] == ["bad-record-date"]
+    assert list(check_templates(inbound(categories={"Document": {"Until": "{keep_until}"}})))
