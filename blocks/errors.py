@@ -17,6 +17,7 @@
     │   ├── SignInRefused             credentials were not accepted
     │   ├── DocumentMissing           no such document, or not visible to us
     │   ├── DocumentChanged           other bytes stand there than were filed: somebody changed them behind the repository
+    │   ├── OnHold                    a legal hold forbids to remove it
     │   ├── EditConflict         ↻    someone else changed it in between
     │   └── OutcomeUnknown            an answer was lost and looking could not tell: a person decides
     ├── SpoolError
@@ -106,6 +107,10 @@ class DocumentMissing(RepositoryError):
 
 class DocumentChanged(RepositoryError):
     """Other bytes stand there than were filed."""
+
+
+class OnHold(RepositoryError):
+    """A legal hold forbids to remove the document, or any copy of it."""
 
 
 class EditConflict(RepositoryError):

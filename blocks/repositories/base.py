@@ -9,7 +9,7 @@ below; ``tests/conformance/repositories`` asks it of each.
   tell it raises ``OutcomeUnknown``, and never repeats.
 - Filing the same journey twice yields the same id and version: nothing is doubled.
 
-Errors: ``RepositoryUnreachable``, ``SignInRefused``, ``DocumentMissing``, ``EditConflict``, ``OutcomeUnknown``, and
+Errors: ``RepositoryUnreachable``, ``SignInRefused``, ``DocumentMissing``, ``OnHold``, ``EditConflict``, ``OutcomeUnknown``, and
 ``RepositoryError`` for the rest.
 """
 
@@ -24,7 +24,7 @@ from prefect.blocks.core import Block
 from pydantic import Field
 
 from blocks.spool import Batch, Spooled
-from blocks.values import Filed, Filing, HistoryEvent, Kept, NotFiled
+from blocks.values import Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
 
 
 class RepositorySession(ABC):
@@ -65,6 +65,28 @@ class RepositorySession(ABC):
     @abstractmethod
     def history(self, id: str) -> Iterator[HistoryEvent]:
         """The repository's own audit trail of one document, newest first."""
+
+    @abstractmethod
+    def holds(self, id: str) -> tuple[Hold, ...]:
+        """The legal holds that a document is under now; its folder's too, where a folder can be on hold.
+
+        Raises ``DocumentMissing`` for one that is not there, or not visible to us: then nobody can tell. An answer is never made up.
+        """
+
+    @abstractmethod
+    def apply_hold(self, id: str, name: str, comment: str = "") -> None:
+        """Put a document under the legal hold of that name, which is made if there is none. Doing it twice changes nothing."""
+
+    @abstractmethod
+    def lift_hold(self, id: str, name: str) -> None:
+        """Take a document out of that hold; its other holds stay. Nothing happens where it is not under it."""
+
+    @abstractmethod
+    def remove(self, id: str) -> None:
+        """Remove a document with all its versions, as far as the repository lets go of anything.
+
+        Raises ``OnHold`` where a legal hold forbids it: nothing was removed. ``DocumentMissing`` where it is not there.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -40,7 +40,7 @@ from pydantic import Field
 from blocks import credentials
 from blocks.errors import (
     DocumentMissing,
-    EditConflict,
+    OnHold,
     OutcomeUnknown,
     RepositoryError,
     RepositoryUnreachable,
@@ -61,6 +61,7 @@ from blocks.repositories.otcs_names import (
     other_name,
     twin_name,
 )
+from blocks.repositories.otcs_records import Records
 from blocks.repositories.otcs_wire import (
     CHUNK_BYTES,
     SMALL_BYTES,
@@ -74,7 +75,7 @@ from blocks.repositories.otcs_wire import (
 )
 from blocks.repositories.otcs_workspaces import Workspaces
 from blocks.spool import Batch, Spooled, SpoolFile
-from blocks.values import BusinessObject, Collision, Filed, Filing, HistoryEvent, Kept, NotFiled, Right
+from blocks.values import BusinessObject, Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled, Right
 
 SOURCE = "ftp"
 """From the interface's list of external sources: a node with it carries a journey as its external identity."""
@@ -172,6 +173,11 @@ class ExtendedEcmSession(RepositorySession):
     def workspaces(self) -> Workspaces:
         """Business workspaces: what only Extended ECM has."""
         return Workspaces(self._wire, self._names)
+
+    @cached_property
+    def records(self) -> Records:
+        """Records management: records, schedules, legal holds."""
+        return Records(self._wire, self._names)
 
     # ------------------------------------------------------------------------------------------------- filing
 
@@ -428,7 +434,10 @@ class ExtendedEcmSession(RepositorySession):
             if not fresh:
                 self._set_values(node.id, wanted.values, undo)
             if wanted.class_id is not None:
-                self._classify(node.id, wanted.class_id, fresh=fresh)
+                filing = wanted.filing
+                self.records.classify(
+                    node.id, wanted.class_id, record_date=filing.record_date, schedule=filing.schedule, fresh=fresh
+                )
             if wanted.grants is not None:
                 self._grant(node.id, wanted.grants)
         except (Refusal, Unfit) as refusal:
@@ -509,38 +518,6 @@ class ExtendedEcmSession(RepositorySession):
                 break
         return found
 
-    def _classify(self, id: int, class_id: int, *, fresh: bool) -> None:
-        what, path = f"records class of node {id}", f"v1/nodes/{id}/rmclassifications"
-        current, token = (None, None) if fresh else self._class_of(id)
-        for _ in pauses():
-            if current == class_id:
-                return
-            body: Json = {"class_id": class_id, "apply_to_sub_items": False}
-            if token:
-                body["rm_metadataToken"] = token
-            try:
-                self._wire.write(what, "POST", path, body=body)
-            except AnswerLost:
-                current, token = self._class_of(id)
-            except (Refusal, EditConflict):
-                # A class inherited from the folder can be replaced only with the token of what is there.
-                current, newer = self._class_of(id)
-                if current != class_id and (token or not newer):
-                    raise
-                token = newer
-            else:
-                return
-        raise RepositoryUnreachable(f"{what} at {self._wire.url}: could not be set; filing it again completes it")
-
-    def _class_of(self, id: int) -> tuple[int | None, str | None]:
-        answer = self._wire.ask(f"records class of node {id}", "GET", f"v1/nodes/{id}/rmclassifications")
-        data = answer.get("data")
-        held = data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else {}
-        # The interface's examples have both names for it.
-        current = held.get("rmclassification_id") or held.get("id")
-        token = answer.get("rm_metadataToken")
-        return (current if isinstance(current, int) else None), (str(token) if token else None)
-
     def _grant(self, id: int, grants: Mapping[int, frozenset[str]]) -> None:
         """Exactly these, and our own account as the owner: without it we could not keep what we promise about the document."""
         path = f"v2/nodes/{id}/permissions"
@@ -610,6 +587,45 @@ class ExtendedEcmSession(RepositorySession):
                 continue
             return
         raise RepositoryUnreachable(f"version {number} of node {id} at {self._wire.url}: no answer; filing it again settles it")
+
+    # ------------------------------------------------------------------------------------------------- holds and removal
+
+    def holds(self, id: str) -> tuple[Hold, ...]:
+        return tuple(Hold(one.name, one.applied, one.comment) for one in self.records.of(self._number(id)))
+
+    def apply_hold(self, id: str, name: str, comment: str = "") -> None:
+        number = self._number(id)
+        self._node(number)  # no hold is made for a document that is not there
+        hold = self.records.hold(name)
+        try:
+            made = hold.id if hold else self.records.create_hold(name, comment=comment)
+        except NameTaken:
+            hold = self.records.hold(name)  # somebody else has just made it
+            if hold is None:
+                raise
+            made = hold.id
+        self.records.apply(number, made)
+
+    def lift_hold(self, id: str, name: str) -> None:
+        number = self._number(id)
+        for hold in self.records.of(number):
+            if hold.name.casefold() == name.casefold() and not hold.inherited:
+                self.records.lift(number, hold.id)
+
+    def remove(self, id: str) -> None:
+        """Into the recycle bin, where records management has the last word."""
+        number = self._number(id)
+        self._node(number)
+        self._refuse_if_held(number)
+        try:
+            self._delete(number)
+        except Refusal:
+            self._refuse_if_held(number)  # put on hold at this very moment
+            raise
+
+    def _refuse_if_held(self, id: int) -> None:
+        if held := self.records.of(id):
+            raise OnHold(f"node {id} at {self._wire.url}: is on hold ({held[0].name}); nothing was removed")
 
     # ------------------------------------------------------------------------------------------------- reading
 

@@ -11,8 +11,9 @@ The record is the truth; it is replaced in one step, after the bytes are safe on
 A crash in between leaves what was, or is completed when the same journey is filed again. Filing takes a lock file, so that
 several processes on one machine (or on a share that keeps POSIX locks) can work in the same folder.
 
-What a folder cannot do, it records: category values are kept as given (there is no definition that could refuse them), class
-and access are written down and not enforced, and names that differ in case are different names.
+What a folder cannot do, it records: category values are kept as given (there is no definition that could refuse them), class,
+retention and access are written down and not enforced, and names that differ in case are different names. Legal holds are kept:
+what is on hold is not removed by us.
 
 An id is the path below the root. A name that a file system cannot hold (``/``, more than 255 bytes, ``.countersign``) is fitted
 as told in ``naming``; the original name stands in the record. A file that a person put there is a document of one version.
@@ -37,11 +38,19 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from blocks.errors import DocumentChanged, DocumentMissing, RepositoryError, RepositoryUnreachable, SpoolCorrupt, SpoolMissing
+from blocks.errors import (
+    DocumentChanged,
+    DocumentMissing,
+    OnHold,
+    RepositoryError,
+    RepositoryUnreachable,
+    SpoolCorrupt,
+    SpoolMissing,
+)
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.repositories.naming import beside, fitted
 from blocks.spool import CHUNK, Batch, Spooled
-from blocks.values import Collision, Filed, Filing, HistoryEvent, Kept, NotFiled
+from blocks.values import Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
 
 OURS = ".countersign"
 LONGEST_NAME_BYTES = 255 - len("record.json")
@@ -94,7 +103,7 @@ class FolderSession(RepositorySession):
             for left in self._incoming.iterdir():  # by a process that was killed
                 with suppress(FileNotFoundError):
                     if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
-                        left.unlink()
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def close(self) -> None:
         """Nothing is held between calls."""
@@ -193,6 +202,9 @@ class FolderSession(RepositorySession):
             **{name: dict(values) for name, values in filing.categories.items()},
         }
         record["records_class"] = filing.records_class or record.get("records_class")
+        for key, told in (("record_date", filing.record_date), ("keep_until", filing.keep_until)):
+            record[key] = told.isoformat() if told else record.get(key)
+        record["schedule"] = filing.schedule or record.get("schedule")
         if filing.access:
             record["access"] = [grant.model_dump(mode="json") for grant in filing.access]
         event = "Create" if number == 1 else "Add Version"
@@ -315,6 +327,63 @@ class FolderSession(RepositorySession):
             raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
         for event in reversed(record["history"]):
             yield HistoryEvent(datetime.fromisoformat(event["at"]), event["event"], event["user"])
+
+    # ------------------------------------------------------------------------------------------------- holds and removal
+
+    def holds(self, id: str) -> tuple[Hold, ...]:
+        with _translated(f"{id!r} in {self._root}"):
+            record = self._document(id)[1]
+        return tuple(
+            Hold(held["name"], datetime.fromisoformat(held["since"]), held["comment"]) for held in record.get("holds", [])
+        )
+
+    def apply_hold(self, id: str, name: str, comment: str = "") -> None:
+        with _translated(f"{id!r} in {self._root}"), self._lock():
+            path, record = self._document(id)
+            held = record.setdefault("holds", [])
+            if any(one["name"] == name for one in held):
+                return
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            held.append({"name": name, "since": now, "comment": comment})
+            place = self._records.joinpath(*path)
+            if not (place / "record.json").exists():  # a person's file becomes version 1
+                _make_folders(place)
+                _link(self._root.joinpath(*path), place / "1", self._incoming)
+            self._note(place, record, f"Hold {name!r} applied")
+
+    def lift_hold(self, id: str, name: str) -> None:
+        with _translated(f"{id!r} in {self._root}"), self._lock():
+            path, record = self._document(id)
+            left = [one for one in record.get("holds", []) if one["name"] != name]
+            if left != record.get("holds", []):
+                record["holds"] = left
+                self._note(self._records.joinpath(*path), record, f"Hold {name!r} lifted")
+
+    def remove(self, id: str) -> None:
+        with _translated(f"{id!r} in {self._root}"), self._lock():
+            path, record = self._document(id)
+            if held := record.get("holds"):
+                raise OnHold(f"{id!r} in {self._root}: is on hold ({held[0]['name']}); nothing was removed")
+            # The record first: after a crash in between, the name still stands for a document, and this can be done again.
+            place, gone = self._records.joinpath(*path), self._incoming / uuid4().hex
+            if place.exists():
+                place.replace(gone)
+            self._root.joinpath(*path).unlink()
+            _sync(self._root.joinpath(*path).parent)
+            if gone.exists():
+                shutil.rmtree(gone)
+
+    def _document(self, id: str) -> tuple[tuple[str, ...], Record]:
+        path = self._path(id)
+        record = self._record(path)
+        if record is None:
+            raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
+        return path, record
+
+    def _note(self, place: Path, record: Record, event: str) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        record["history"].append({"at": now, "event": event, "user": getpass.getuser()})
+        self._write(place / "record.json", record)
 
     # ------------------------------------------------------------------------------------------------- small things
 

@@ -1,8 +1,7 @@
-"""What is said about nodes of the Extended ECM stand-in: categories, classifications, and those of records management."""
+"""What is said about nodes of the Extended ECM stand-in: categories and classifications."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +15,6 @@ CREATE TABLE IF NOT EXISTS applied_category (
     PRIMARY KEY (node_id, category_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS applied_class (
     node_id INTEGER NOT NULL, class_id INTEGER NOT NULL, PRIMARY KEY (node_id, class_id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS record (
-    node_id INTEGER PRIMARY KEY, class_id INTEGER NOT NULL, details TEXT NOT NULL, token TEXT NOT NULL);
 """
 
 
@@ -215,7 +212,7 @@ def json_type(attribute: Mapping[str, Any]) -> str:
 
 
 class Classifications:
-    """Classifications, and those of records management."""
+    """Classifications of a node."""
 
     def __init__(self, store: Store, api: Api) -> None:
         self.store = store
@@ -225,10 +222,6 @@ class Classifications:
         api = self.api
         api.get("/v1/nodes/{node_id:int}/classifications")(self.several)
         api.post("/v1/nodes/{node_id:int}/classifications")(self.assign)
-        api.get("/v1/nodes/{node_id:int}/rmclassifications")(self.record)
-        api.post("/v1/nodes/{node_id:int}/rmclassifications")(self.declare)
-        api.put("/v1/nodes/{node_id:int}/rmclassifications")(self.update)
-        api.delete("/v1/nodes/{node_id:int}/rmclassifications/{class_id:int}")(self.undeclare)
 
     def _volume(self) -> int:
         volume = self.store.volume(198)
@@ -267,85 +260,3 @@ class Classifications:
             for target in targets:
                 self.store.classify(call.user, target["id"], class_ids)
         return self.several(call, node_id)
-
-    def record(self, call: Call, node_id: int) -> dict[str, Any]:
-        node = self.store.node(call.user, node_id)
-        held = self.store.record(node["id"])
-        data = []
-        if held:
-            empty = dict.fromkeys(
-                ("rsi", "received_date", "cycle_period", "last_review_date", "next_review_date", "accession", "subject")
-            )
-            data.append(
-                {
-                    "inherited_rmclassification_id": None,
-                    "default_rmclassification_id": None,
-                    "multiple_classifications": [],
-                    "rmclassification_id": held["class_id"],
-                    "name": self.store.row(held["class_id"])["name"],
-                    "file_number": f"{held['class_id']}",
-                    **empty,
-                    **json.loads(held["details"]),
-                }
-            )
-        allowed = self.store.may(call.user, node, "edit_attributes")
-        rights = dict.fromkeys(("canBeUnclassified", "canFinalize", "canRemoveClass", "canRMClassify"), allowed)
-        token = held["token"] if held else ""
-        return {
-            **rights,
-            "classVolumeID": self._volume(),
-            "data": data,
-            "definitions": {},
-            "multiClass": False,
-            "rm_metadataToken": token,
-        }
-
-    def declare(self, call: Call, node_id: int) -> dict[str, Any]:
-        """Make a document a record; another class later needs the token."""
-        node = self.store.node(call.user, node_id)
-        self.store.need(call.user, node, "edit_attributes")
-        class_id = call.number("class_id")
-        targets = [node, *(self.store.below(node["id"]) if truth(call.one("apply_to_sub_items", False)) else [])]
-        with self.store.transaction():
-            for target in targets:
-                held = self.store.record(target["id"])
-                seen = str(call.one("rm_metadataToken") or "")
-                token = held["token"] if held and target is not node else seen
-                self.store.set_record(call.user, target["id"], class_id, self._details(call), token)
-        return self.record(call, node_id)
-
-    def update(self, call: Call, node_id: int) -> dict[str, Any]:
-        node = self.store.node(call.user, node_id)
-        self.store.need(call.user, node, "edit_attributes")
-        held = self.store.record(node["id"])
-        if held is None:
-            raise Refusal(400, "The item has no records management classification.")
-        with self.store.transaction():
-            token = str(call.one("rm_metadataToken") or "")
-            self.store.set_record(call.user, node["id"], held["class_id"], self._details(call), token)
-        return self.record(call, node_id)
-
-    def undeclare(self, call: Call, node_id: int, class_id: int) -> dict[str, Any]:
-        node = self.store.node(call.user, node_id)
-        self.store.need(call.user, node, "edit_attributes")
-        token = call.asked("rm_metadataToken") or str(call.one("rm_metadataToken") or "")
-        with self.store.transaction():
-            self.store.remove_record(call.user, node["id"], class_id, token)
-        return {"ok": True}
-
-    def _details(self, call: Call) -> dict[str, Any]:
-        names = (
-            "rsi",
-            "file_status",
-            "status_date",
-            "essential",
-            "storage",
-            "record_date",
-            "received_date",
-            "accession",
-            "subject",
-        )
-        details: dict[str, Any] = {name: call.one(name) for name in names if call.one(name) is not None}
-        if call.one("official") is not None:
-            details["official"] = truth(call.one("official"))
-        return details

@@ -799,41 +799,6 @@ class Store:
         )
         self.note(user, node_id, "Classification Applied" if class_ids else "Classification Removed")
 
-    def record(self, node_id: int) -> sqlite3.Row | None:
-        found: sqlite3.Row | None = self.db.execute("SELECT * FROM record WHERE node_id = ?", (node_id,)).fetchone()
-        return found
-
-    def set_record(self, user: int, node_id: int, class_id: int, details: Mapping[str, Any], token: str | None) -> None:
-        """Declare a record or change one; a change proves with its token that it saw the newest state."""
-        held = self.record(node_id)
-        if held and token != held["token"]:
-            raise Refusal(409, "Could not update metadata (edit conflict).")
-        if self.row(class_id)["type"] != CLASS:
-            raise Refusal(400, f"Not a records management classification: {class_id}")
-        today = now()[:10] + "T00:00:00"
-        first = {
-            "record_date": today,
-            "status_date": today,
-            "file_status": "ACTIVE",
-            "essential": "NR",
-            "storage": "EL",
-            "official": False,
-        }
-        kept = {**(json.loads(held["details"]) if held else first), **details}
-        values = (node_id, class_id, json.dumps(kept), secrets.token_hex(16))
-        self.db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)", values)
-        self.change(user, node_id)
-        self.note(user, node_id, "Classification Applied")
-
-    def remove_record(self, user: int, node_id: int, class_id: int, token: str | None) -> None:
-        held = self.record(node_id)
-        if not held or held["class_id"] != class_id:
-            raise Refusal(400, f"The item is not classified with {class_id}.")
-        if token != held["token"]:
-            raise Refusal(409, "Could not update metadata (edit conflict).")
-        self.db.execute("DELETE FROM record WHERE node_id = ?", (node_id,))
-        self.note(user, node_id, "Classification Removed")
-
     # ----------------------------------------------------------------------------------------- audit
 
     def note(self, user: int, node_id: int, event: str) -> None:

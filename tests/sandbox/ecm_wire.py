@@ -489,6 +489,7 @@ class Api:
         self.faults = faults
         self.incoming = incoming
         self.stats: Counter[str] = Counter()
+        self._busy: set[str] = set()
 
     def get(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
         return self._route("GET", path, **options)
@@ -496,14 +497,19 @@ class Api:
     def post(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
         return self._route("POST", path, **options)
 
-    def put(self, path: str) -> Callable[[Endpoint], Endpoint]:
-        return self._route("PUT", path)
+    def put(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        return self._route("PUT", path, **options)
 
     def delete(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
         return self._route("DELETE", path, **options)
 
-    def _route(self, method: str, path: str, *, anyone: bool = False, reads: bool = False) -> Callable[[Endpoint], Endpoint]:
-        """``anyone`` needs no ticket; ``reads`` marks a POST that changes nothing, so that losing its answer is harmless."""
+    def _route(
+        self, method: str, path: str, *, anyone: bool = False, reads: bool = False, alone: str = ""
+    ) -> Callable[[Endpoint], Endpoint]:
+        """``anyone`` needs no ticket; ``reads`` marks a POST that changes nothing, so that losing its answer is harmless.
+
+        Of the calls that share a word in ``alone``, the server takes one at a time: others get an error page meanwhile.
+        """
 
         def register(endpoint: Endpoint) -> Endpoint:
             writes = method != "GET" and not reads
@@ -511,7 +517,15 @@ class Api:
             async def answer(request: Request) -> Response:
                 self.stats["requests"] += 1
                 self.stats[f"{method} {path}"] += 1
-                return await self._answer(request, endpoint, anyone=anyone, writes=writes)
+                if alone and alone in self._busy:
+                    self.stats[f"parallel {alone}"] += 1
+                    return html_page(500, "Error Processing Request")
+                if alone:
+                    self._busy.add(alone)
+                try:
+                    return await self._answer(request, endpoint, anyone=anyone, writes=writes)
+                finally:
+                    self._busy.discard(alone)
 
             name = f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__qualname__}".replace(".<locals>", "")
             self.router.add_api_route(path, answer, methods=[method], name=name, response_model=None)
