@@ -453,12 +453,18 @@ class Records:
         fields: Fields | None = None,
     ) -> None:
         """Make a change that may be made twice; where its answer is lost, look first whether it was made."""
+        lost = False
         for _ in pauses():
             try:
                 self._wire.write(what, method, path, body=body, fields=fields)
             except AnswerLost:
+                lost = True
                 if not done():
                     continue
+            except (Refusal, EditConflict):
+                # The server may have gone on with the first one after we had looked: then the second comes too late.
+                if not lost or not done():
+                    raise
             return
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was changed; it is safe to try again")
 

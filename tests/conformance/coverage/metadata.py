@@ -1,4 +1,4 @@
-"""Categories and their values, classifications, records classes."""
+"""Categories and their values, classifications."""
 
 from __future__ import annotations
 
@@ -48,14 +48,4 @@ ROWS = (
     ),
     Row("GET v1/nodes/{id}/classifications", (), ("get_node_classifications",), (P + "test_classifications",), "see below"),
     Row("POST v1/nodes/{id}/classifications", (), ("assign_classifications",), (P + "test_classifications",), "see below"),
-    Row(
-        "GET v1/nodes/{id}/rmclassifications",
-        (FILE,),
-        ("get_node_records_details",),
-        (P + "test_records_management", VERSION),
-    ),
-    Row("POST v1/nodes/{id}/rmclassifications", (FILE,), ("assign_rm_classification",), (P + "test_records_management", FILED)),
-    Row(
-        "PUT v1/nodes/{id}/rmclassifications", (), ("set_node_records_details",), (P + "test_records_management",), "see below"
-    ),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastapi.routing import APIRoute
 
-from tests.conformance.coverage import metadata, nodes, people, workspaces
+from tests.conformance.coverage import metadata, nodes, people, records, workspaces
 from tests.conformance.coverage.row import Row
 from tests.conformance.repositories.writes.table import WRITES
 from tests.sandbox.ecm_store import Store
@@ -21,6 +21,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "extended-ecm.md"
 DOMAINS: Mapping[str, tuple[Row, ...]] = {
     "Signing in, nodes, versions, content": nodes.ROWS,
     "Categories, classifications": metadata.ROWS,
+    "Records, schedules, holds": records.ROWS,
     "Permissions, members, search, audit, shares": people.ROWS,
     "Business workspaces": workspaces.ROWS,
 }

@@ -277,24 +277,6 @@ def test_audit(otcs: Pyxecm, document: int) -> None:
     assert otcs.get_node_audit(node_id=document, filter_date_start="2999-01-01")["results"]["data"]["audit"] == []
 
 
-def test_records_management(otcs: Pyxecm, document: int) -> None:
-    contracts = properties(otcs.get_node_by_volume_and_path(volume_type=198, path=["File Plan", "Contracts"]))["id"]
-    invoices = properties(otcs.get_node_by_volume_and_path(volume_type=198, path=["File Plan", "Invoices"]))["id"]
-    before = otcs.get_node_records_details(node_id=document)
-    assert before["data"] == []
-    assert otcs.assign_rm_classification(node_id=document, rm_classification=contracts)
-    record = otcs.get_node_records_details(node_id=document)
-    assert record["data"][0]["rmclassification_id"] == contracts
-    token = record["rm_metadataToken"]
-    assert otcs.assign_rm_classification(node_id=document, rm_classification=invoices) is None  # a change needs the token
-    assert otcs.assign_rm_classification(node_id=document, rm_classification=invoices, metadata_token=token)
-    assert otcs.set_node_records_details(node_id=document, metadata_token=token, status="CLOSED") is None  # stale by now
-    token = otcs.get_node_records_details(node_id=document)["rm_metadataToken"]
-    assert otcs.set_node_records_details(node_id=document, metadata_token=token, status="CLOSED", official=True)
-    details = otcs.get_node_records_details(node_id=document)["data"][0]
-    assert (details["rmclassification_id"], details["file_status"], details["official"]) == (invoices, "CLOSED", True)
-
-
 def test_classifications(otcs: Pyxecm, document: int) -> None:
     contracts = properties(otcs.get_node_by_volume_and_path(volume_type=198, path=["File Plan", "Contracts"]))["id"]
     assert otcs.assign_classifications(node_id=document, classifications=[contracts])

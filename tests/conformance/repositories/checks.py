@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import DocumentMissing, SpoolCorrupt, SpoolMissing
+from blocks.errors import DocumentMissing, OnHold, SpoolCorrupt, SpoolMissing
 from blocks.repositories.base import Repository
 from blocks.spool import Spool
 from blocks.values import Collision, Filed, Filing, Kept, NotFiled
@@ -460,6 +460,56 @@ def search_finds_parts_of_names_and_words(ground: Ground) -> None:
         time.sleep(0.2)
 
 
+def a_hold_is_told_until_it_is_lifted(ground: Ground) -> None:
+    held, other = ground.filed(ground.filing("held.csv"), ground.filing("other.csv"))
+    first, second = f"Case {ground.folder[-1]}", f"Audit {ground.folder[-1]}"
+    with ground.repository.session() as session:
+        assert session.holds(held.id) == ()
+        session.apply_hold(held.id, first, "on counsel's word")
+        session.apply_hold(held.id, first, "on counsel's word")
+        session.apply_hold(held.id, second)
+        assert sorted((hold.name, hold.comment) for hold in session.holds(held.id)) == [
+            (second, ""),
+            (first, "on counsel's word"),
+        ]
+        assert all(abs((datetime.now(UTC) - hold.since).total_seconds()) < 300 for hold in session.holds(held.id) if hold.since)
+    with ground.repository.session() as session:
+        assert session.holds(other.id) == ()
+        session.lift_hold(held.id, first)
+        session.lift_hold(held.id, first)
+        assert [hold.name for hold in session.holds(held.id)] == [second]
+
+
+def what_is_on_hold_is_not_removed(ground: Ground) -> None:
+    held, other = ground.filed(ground.filing("held.csv", b"evidence"), ground.filing("other.csv"))
+    name = f"Case {ground.folder[-1]}"
+    with ground.repository.session() as session:
+        session.apply_hold(held.id, name)
+        with pytest.raises(OnHold, match="nothing was removed"):
+            session.remove(held.id)
+        session.remove(other.id)
+        with pytest.raises(DocumentMissing):
+            session.remove(other.id)
+    assert [kept.id for kept in ground.look()] == [held.id]
+    assert ground.bytes(held.id) == b"evidence"
+    assert one(ground.filed(ground.filing("held.csv", b"newer"))).version == 2  # a hold keeps, it does not freeze
+    assert ground.bytes(held.id, 1) == b"evidence"
+    with ground.repository.session() as session:
+        session.lift_hold(held.id, name)
+        session.remove(held.id)
+    assert ground.look() == []
+    assert one(ground.filed(ground.filing("held.csv", b"anew"))).version == 1
+
+
+def nobody_can_tell_the_holds_of_what_is_not_there(ground: Ground) -> None:
+    gone = one(ground.filed(ground.filing("gone.csv")))
+    with ground.repository.session() as session:
+        session.remove(gone.id)
+        for verb in (session.holds, lambda id: session.apply_hold(id, "Case"), lambda id: session.lift_hold(id, "Case")):
+            with pytest.raises(DocumentMissing):
+                verb(gone.id)
+
+
 def a_session_can_be_closed_twice(ground: Ground) -> None:
     session = ground.repository.session()
     session.close()
@@ -496,6 +546,9 @@ CHECKS: dict[str, Callable[[Ground], None]] = {
         what_is_not_there_is_said,
         history_tells_newest_first,
         search_finds_parts_of_names_and_words,
+        a_hold_is_told_until_it_is_lifted,
+        what_is_on_hold_is_not_removed,
+        nobody_can_tell_the_holds_of_what_is_not_there,
         a_session_can_be_closed_twice,
     )
 }

@@ -15,7 +15,7 @@ import blocks.repositories
 from blocks.repositories.base import Repository
 from blocks.repositories.folder import FolderRepository, FolderSession
 from blocks.spool import Batch, Spooled
-from blocks.values import Collision, Filed, Filing, Kept, NotFiled
+from blocks.values import Collision, Filed, Filing, Hold, Kept, NotFiled
 from tests.conformance.repositories.checks import CHECKS, Ground
 from tests.conformance.repositories.conftest import ground_in
 from tests.conformance.repositories.enrolment import ENROLLED
@@ -127,6 +127,23 @@ class Forgetful(FolderSession):
         return replace(super().get(id), categories={})
 
 
+class Carefree(FolderSession):
+    """Knows of no holds."""
+
+    def holds(self, id: str) -> tuple[Hold, ...]:
+        super().holds(id)
+        return ()
+
+
+class Ruthless(FolderSession):
+    """Removes whatever it is told to."""
+
+    def remove(self, id: str) -> None:
+        for hold in self.holds(id):
+            self.lift_hold(id, hold.name)
+        super().remove(id)
+
+
 class Hasty(FolderSession):
     """Asks for all filings before the first answer."""
 
@@ -150,6 +167,8 @@ class Hasty(FolderSession):
         (Newest, "another_journey_makes_a_new_version"),
         (Forgetful, "values_are_kept"),
         (Hasty, "answers_stream"),
+        (Carefree, "a_hold_is_told_until_it_is_lifted"),
+        (Ruthless, "what_is_on_hold_is_not_removed"),
     ],
 )
 def test_a_broken_repository_fails_the_suite(broken: type[FolderSession], promise: str, tmp_path: Path) -> None:
