@@ -226,6 +226,25 @@ class SignoffPolicy(Terms):
         return frozenset(self.veto).union(*(stage.groups for stage in self.stages))
 
 
+class RecordTerms(Target):
+    """Where the record of each transmission is filed: what left, when, to whom, what the server said, and who allowed it.
+
+    Templates know what those of ``evidence`` know; in category values ``{documents}`` and ``{digests}``, alone, give one value for
+    each document.
+    """
+
+    copies: bool = Field(
+        default=False,
+        description="True: the documents' bytes are filed beside the record, so that they can be sent again from there. False: it "
+        "names them by id and version in the repository that they were taken from",
+    )
+    acknowledged_by: Slug | None = Field(
+        default=None,
+        description="An inbound stream of this partner that brings acknowledgements. Its name pattern tells of what: a group "
+        "{order}, or {document} for a document's name at the partner",
+    )
+
+
 class Outbound(Terms):
     """One named kind of exchange that goes out. The words for checks are those of an inbound stream."""
 
@@ -247,9 +266,17 @@ class Outbound(Terms):
     )
     signoff: SignoffPolicy
     evidence: Target = Field(description="Where the certificate is filed; {name} is its own name")
+    record: RecordTerms | None = Field(
+        default=None, description="Where the transmission record is filed; left out: beside the certificate, without copies"
+    )
     owner: str = Field(
         default="", description="Who hears of rejections, changes asked for and expiry: a mail address or a team"
     )
+
+    @property
+    def recording(self) -> RecordTerms:
+        """Where the transmission record is filed."""
+        return self.record or RecordTerms(**dict(self.evidence))
 
     @cached_property
     def digest(self) -> str:
@@ -458,6 +485,25 @@ class PackageFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Redelivery:
+    """Why a package goes though its documents went before: the same bytes, to the same places, signed for anew."""
+
+    order: str
+    """The order that was delivered."""
+    package: str
+    """Digest of its package."""
+    attempt: int
+    """2 for the first redelivery."""
+    reason: str
+    by: str
+    """Who asks for it, as stated."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {name.name: getattr(self, name.name) for name in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """What a package was frozen under, by the digests of its parts: the partner as far as the stream uses it, the people file, the
     stream's terms (``blocks.profile.policies_of``).
@@ -495,6 +541,8 @@ class Package:
     destinations: tuple[Destination, ...]
     files: tuple[PackageFile, ...]
     version: int = 1
+    redelivery: Redelivery | None = None
+    """Set where it sends documents of another package once more."""
 
     def __post_init__(self) -> None:
         if type(self.version) is not int or self.version != 1:
@@ -509,6 +557,10 @@ class Package:
             raise ValueError("two documents of a package have the same name: the partner would get only one")
         if len(set(self.destinations)) != len(self.destinations):
             raise ValueError("a destination is in the package twice")
+        if (again := self.redelivery) is not None:
+            said = all(type(text) is str and text for text in (again.order, again.reason))
+            if not said or not _HEX.fullmatch(again.package) or type(again.attempt) is not int or again.attempt < 2:
+                raise ValueError("a redelivery says of which order and package, why, and under which attempt from 2 on")
         for file in self.files:
             counts = all(type(number) is int and number >= 0 for number in (file.size, file.version))
             if not file.name or not counts or not _HEX.fullmatch(file.sha256):
@@ -517,7 +569,8 @@ class Package:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """As JSON values. Not to be changed."""
-        return {
+        again = {"redelivery": self.redelivery.facts} if self.redelivery else {}
+        return again | {
             "version": self.version,
             "journey": self.journey,
             "order": self.order,
@@ -577,14 +630,27 @@ class Package:
         the documents: asked twice, it is the same package with the same digest. Raises ``ValueError`` if nothing is left out.
         """
         files = self.labelled(left_out)
-        seed = sha256(canonical(["child", self.digest, [file.facts for file in files]]))
+        return self._offspring(["child", self.digest, [file.facts for file in files]], files=files)
+
+    def again(self, files: Iterable[PackageFile], attempt: int, reason: str, by: str, policies: Policies) -> Package:
+        """The package that sends some of these documents once more, to where they went, under the policies of today.
+
+        ``files`` may name other copies of the same bytes. Asked twice for one attempt, it is the same package with the same digest.
+        """
+        why = Redelivery(self.root_order, self.digest, attempt, reason, by)
+        chosen = tuple(files)
+        seed = ["again", why.facts, policies.digest, [file.facts for file in chosen]]
+        return self._offspring(seed, files=chosen, policy=policies.digest, redelivery=why)
+
+    def _offspring(self, seed_of: list[Any], **changes: Any) -> Package:
+        seed = sha256(canonical(seed_of))
         # RFC 9562, version 8: the bits are our own hash.
         journey = f"{seed[:8]}-{seed[8:12]}-8{seed[13:16]}-{'89ab'[int(seed[16], 16) % 4]}{seed[17:20]}-{seed[20:32]}"
-        return replace(self, journey=journey, order=f"{self.root_order}~{seed[:12]}", files=files)
+        return replace(self, journey=journey, order=f"{self.root_order}~{seed[:12]}", **changes)
 
     @property
     def root_order(self) -> str:
-        """The order that somebody made; a child package's has a suffix."""
+        """The order that somebody made; that of a remainder or a redelivery has a suffix."""
         return self.order.partition("~")[0]
 
     @classmethod
@@ -601,6 +667,7 @@ class Package:
                 policy=facts["policy"],
                 destinations=tuple(Destination(**told) for told in facts["destinations"]),
                 files=tuple(_file(told) for told in facts["files"]),
+                redelivery=Redelivery(**facts["redelivery"]) if "redelivery" in facts else None,
             )
             same = package.text == text
         except (KeyError, TypeError, AttributeError, RecursionError, binascii.Error, ValueError) as error:
@@ -992,6 +1059,10 @@ class Delivered:
     """It was gone when we looked: the partner had it already, or somebody removed it."""
     said: Said | None = None
     """Who says that it arrived, where nothing else does."""
+    server: str = ""
+    """The fingerprint that the partner's server showed then; "" where the protocol has none, or nobody knows."""
+    replies: tuple[str, ...] = ()
+    """What it answered, in its own words: ``STOR: 226 Transfer complete``."""
 
 
 # --------------------------------------------------------------------------------------------- the sender's record

@@ -372,7 +372,8 @@ def delivered_of(told: Mapping[str, Any]) -> Delivered:
     """Back from :func:`delivered_facts`, as they stand on the wire and in the ledger."""
     names = {key: base64.b64decode(told[key]) for key in ("name", "source")}
     proof, at, said = Proof(told["proof"]), datetime.fromisoformat(told["at"]), Said.parse(told.get("said"))
-    return Delivered(**{**told, **names, "proof": proof, "at": at, "said": said})
+    heard = {"server": told.get("server", ""), "replies": tuple(told.get("replies", ()))}  # not told by the version before
+    return Delivered(**{**told, **names, **heard, "proof": proof, "at": at, "said": said})
 
 
 def delivered_facts(file: Delivered) -> dict[str, Any]:
@@ -389,4 +390,6 @@ def delivered_facts(file: Delivered) -> dict[str, Any]:
         "at": iso(file.at),
         "collected": file.collected,
         "said": file.said.facts if file.said else None,
+        "server": file.server,
+        "replies": list(file.replies),
     }

@@ -141,6 +141,8 @@ class Placed:
     file: RemoteFile
     digest: str
     proof: Proof
+    replies: tuple[str, ...] = ()
+    """What the server answered to upload and rename, in its own words, made safe to show: ``STOR: 226 Transfer complete``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,8 @@ class Moved:
     file: RemoteFile
     outcome: Outcome
     reason: str = ""
+    replies: tuple[str, ...] = ()
+    """As in ``Placed``."""
 
 
 class Exists(StrEnum):

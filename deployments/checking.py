@@ -84,7 +84,9 @@ def check_partner(name: str, folder: Path, *, offline: bool) -> Iterator[Result]
             yield Result(False, f"endpoint {endpoint_name}: {error}")
     wanted_by_all = {stream.target.repository for stream in partner.inbound.values()}
     wanted_by_all |= {
-        name for stream in partner.outbound.values() for name in (stream.gather.repository, stream.evidence.repository)
+        name
+        for stream in partner.outbound.values()
+        for name in (stream.gather.repository, stream.evidence.repository, stream.recording.repository)
     }
     for wanted in sorted(wanted_by_all):
         try:
@@ -206,13 +208,17 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
         yield from _templates(check_templates(stream), (*loc, "target"))
     for name, leaving in file.partner.outbound.items():
         loc = ("partner", "streams", name)
-        for key, repository in (("gather", leaving.gather.repository), ("evidence", leaving.evidence.repository)):
+        places = [("gather", leaving.gather.repository), ("evidence", leaving.evidence.repository)]
+        places += [("record", leaving.record.repository)] if leaving.record else []
+        for key, repository in places:
             if repository not in repositories:
                 yield Problem((*loc, key, "repository"), f"not in repositories.yaml; {nearest(repository, repositories)}")
         for number, rule in enumerate(leaving.classify):
             if rule.doctype not in known():
                 yield Problem((*loc, "classify", number, "doctype"), f"no such document type; {nearest(rule.doctype, known())}")
         yield from _templates(check_evidence(leaving.evidence), (*loc, "evidence"))
+        if leaving.record is not None:
+            yield from _templates(check_evidence(leaving.record), (*loc, "record"))
         yield from _twice(file.partner, name, (*loc, "destinations"))
 
 

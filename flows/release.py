@@ -1,4 +1,4 @@
-"""Release: gather -> check -> sign-off -> deliver -> prove -> evidence."""
+"""Release: gather -> check -> sign-off -> deliver -> prove -> certificate -> record."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tasks.conclude import conclude
 from tasks.deliver import deliver
 from tasks.gather import check_outbound, freeze, gather
 from tasks.order import load_release, take
+from tasks.record import keep_record
 from tasks.settle_round import settle_round, waiting
 
 
@@ -42,5 +43,6 @@ def release(partner: str, stream: str, order: str | None = None, requester: str 
         if work.open and (arrived := deliver(work)):
             certify(work, arrived)
             part(work)
-            finish(work, arrived)
+            if keep_record(work, arrived):
+                finish(work, arrived)
         return conclude(work)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
@@ -16,19 +15,21 @@ from blocks.ledger import Entry
 from blocks.outbound import Delivered
 from blocks.sender import Arrived
 from blocks.settings import settings
-from blocks.values import Filed, Filing, Stage
+from blocks.values import Filed, Stage
 from tasks.ask import certificates
-from tasks.connections import ledger, repository_session, spool
+from tasks.connections import ledger
+from tasks.evidence import file_evidence, written
 from tasks.order import Order, parted, sender
 from tasks.retrying import task
 from tasks.rules.certificate import certificate, certificate_hash, certificate_name, page, weakest
 from tasks.rules.dialog import arrivals
-from tasks.rules.filing import render
 
 
 @task(task_run_name="certify {order.id}")
 def certify(order: Order, arrived: Sequence[Arrived]) -> None:
     """The package's certificate: made once, chained to the stream's last one, sealed, and filed with its page to print."""
+    if order.last("certified"):
+        return
     deliveries = [file for one in arrived for file in one.files]
     text = _sealed(order, deliveries)
     name = certificate_name(order.matter.package)
@@ -130,59 +131,12 @@ def _alone(chain: str) -> Iterator[None]:
         yield
 
 
-# --------------------------------------------------------------------------------------------- the evidence
-
-
 def _file(order: Order, documents: Sequence[tuple[str, str, str]]) -> list[Filed]:
     """File texts (name, text, media type) at the stream's place for evidence, each under a journey of its own."""
-    filings = []
-    with spool().batch() as batch:
-        for _, text, _ in documents:
-            sink = batch.open()
-            sink.write(text.encode())
-            sink.finish()
-    for name, text, media_type in documents:
-        filings.append(_filing(order, name, text.encode(), media_type))
-    with repository_session(order.agreed.evidence) as session:
-        filed = list(session.file(filings))
-    if refused := [answer for answer in filed if not isinstance(answer, Filed)]:
-        raise RepositoryError(
-            f"order {order.id} was delivered, and its certificate could not be filed: {refused[0].reason}; mend the stream's "
-            "'evidence' target and run it again, nothing is sent twice"
-        )
-    return [answer for answer in filed if isinstance(answer, Filed)]
-
-
-def _filing(order: Order, name: str, content: bytes, media_type: str) -> Filing:
-    target, package = order.agreed.terms.evidence, order.matter.package
-    digest = hashlib.sha256(content).hexdigest()
-    facts = {
-        "partner": package.partner,
-        "stream": package.stream,
-        "order": package.order,
-        "name": name,
-        "stem": name.partition(".")[0],
-        "extension": name.rpartition(".")[2],
-        "digest": digest,
-    }
-    at = order.frozen.at
-
-    def filled(template: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        return render(template, facts, at) if isinstance(template, str) else tuple(render(one, facts, at) for one in template)
-
-    return Filing(
-        journey=str(uuid5(NAMESPACE_URL, f"{package.digest}/{name}")),
-        name=render(target.name, facts, at),
-        folder=tuple(render(level, facts, at) for level in target.folder.strip("/").split("/")),
-        path=spool().path(digest),
-        digest=digest,
-        size=len(content),
-        media_type=media_type,
-        categories={
-            category: {attribute: filled(template) for attribute, template in attributes.items()}
-            for category, attributes in target.categories.items()
-        },
-        records_class=target.records_class,
-        access=target.access,
-        collision=target.collision,
-    )
+    package = order.matter.package
+    about = [(file.shown, file.sha256) for file in package.files]
+    pieces = [
+        written(f"{package.digest}/{name}", name, name.rpartition(".")[2], text, media_type, about)
+        for name, text, media_type in documents
+    ]
+    return file_evidence(order, order.agreed.terms.evidence, order.agreed.evidence, pieces)

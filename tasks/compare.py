@@ -32,7 +32,7 @@ from blocks.profile import load_partner, load_repositories, partners, policies_o
 from blocks.settings import settings
 from blocks.values import shown
 from tasks.connections import ledger
-from tasks.order import SETTLES, leads, waits_for_room
+from tasks.order import SETTLES, leads, waits_for
 from tasks.retrying import task
 from tasks.rules import reconcile
 from tasks.rules.reconcile import Finding, Posted, Run, Told
@@ -157,7 +157,7 @@ def told(order: Watched, in_force: InForce) -> Told:
         elsewhere=frozenset(rounds) - ours,
         deadline=datetime.fromisoformat(opened.body["deadline"]) if opened else None,
         closed=_last(order, "closed") is not None,
-        full=waits_for_room(order.history),
+        waits_for=waits_for(order.history),
         paused=last.kind in ("refused", "in-doubt"),
         redriven=_redriven(order),
         other_terms=_other_terms(order, in_force),

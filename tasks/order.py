@@ -44,7 +44,7 @@ from blocks.outbound import (
 )
 from blocks.profile import PartnerProfile, load_partner, load_repositories, policies_of
 from blocks.repositories.base import Repository
-from blocks.sender import Sender, Withdrawn, delivered_facts, destination_of
+from blocks.sender import Arrived, Sender, Withdrawn, delivered_facts, delivered_of, destination_of
 from blocks.settings import settings
 from blocks.values import Stage, shown
 from tasks.connections import ledger
@@ -52,7 +52,7 @@ from tasks.rules.dialog import Checked
 from tasks.rules.judge import from_facts
 from tasks.rules.packing import Voided, fill
 from tasks.rules.policy import Standing, standing
-from tasks.rules.reconcile import PARTNER_FULL
+from tasks.rules.reconcile import WAITS
 
 _ORDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:~[0-9a-f]{12})?")
 SETTLES = ("answered", "bypass", "abandoned", "unasked")
@@ -69,6 +69,7 @@ class Agreed:
         self.terms: Outbound = profile.outbound[stream]
         self.repository = repositories[self.terms.gather.repository]
         self.evidence = repositories[self.terms.evidence.repository]
+        self.recording = repositories[self.terms.recording.repository]
 
     @property
     def key(self) -> str:
@@ -97,7 +98,7 @@ def load_release(partner: str, stream: str) -> Agreed:
         )
     repositories = load_repositories(folder)
     terms = profile.outbound[stream]
-    for wanted in (terms.gather.repository, terms.evidence.repository):
+    for wanted in (terms.gather.repository, terms.evidence.repository, terms.recording.repository):
         if wanted not in repositories:
             raise ConfigurationError(
                 f"{partner}/{stream}: no repository '{wanted}'; repositories.yaml has {', '.join(sorted(repositories))}"
@@ -242,6 +243,14 @@ class Order:
         return standing(self.matter, self.agreed.terms.signoff, self.people, self.votes, now)
 
     @property
+    def arrived(self) -> list[Arrived] | None:
+        """What stands at each destination, once that is so at all of them."""
+        if self._delivered is None:
+            return None
+        told = sorted((entry.body for entry in self.each("delivered")), key=lambda body: int(body["destination"]))
+        return [Arrived(one["destination"], tuple(delivered_of(file) for file in one["files"])) for one in told]
+
+    @property
     def _delivered(self) -> Recorded | None:
         """The last destination's delivery, once every destination has its own."""
         done = self.each("delivered")
@@ -280,8 +289,8 @@ class Order:
                     for n in range(1, len(package.files) + 1)
                 ]
             )
-        # Nobody waits for the partner's room any more.
-        over = {"case": {"state": "resolved"}} if waits_for_room(self.history) else {}
+        # Nobody waits for the partner's room, or for the repository, any more.
+        over = {"case": {"state": "resolved"}} if waits_for(self.history) else {}
         self.write("closed", {**closing, **over}, once=f"closed/{self.journey}", stage=Stage.CLEARED)
         self.ending = Ending(name, message)
 
@@ -336,10 +345,11 @@ def _names(files: Sequence[Delivered]) -> str:
     return listed + (f" and {len(files) - 5} more" if len(files) > 5 else "")
 
 
-def waits_for_room(history: Sequence[Recorded]) -> bool:
-    """True for an order that found its partner's disk full, and nothing has changed that since."""
+def waits_for(history: Sequence[Recorded]) -> str:
+    """What an order waits for that the sweep tries again: the code of its case; "" if it waits for nothing of that kind."""
     asked = next((entry for entry in reversed(history) if entry.kind in ("in-doubt", "resolved", "settled", "closed")), None)
-    return asked is not None and asked.kind == "in-doubt" and asked.body["case"]["code"] == PARTNER_FULL
+    code = str(asked.body["case"]["code"]) if asked is not None and asked.kind == "in-doubt" else ""
+    return code if code in WAITS else ""
 
 
 def document_journey(package: Package, n: int) -> str:

@@ -533,6 +533,7 @@ class FtpSession(EndpointSession):
         async with self._lease() as wire:
             place = _folder(folder)
             final, hidden = await wire.path(place, file.name), await wire.path(place, temporary)
+            wire.said.clear()
             looked_for = [(final, True), (hidden, True)] if goes_on(temporary) else [(final, True)]
             (stands, *half), _ = await wire.facts_of(looked_for, data=True)
             if reason := _taken(stands, exists):
@@ -555,7 +556,9 @@ class FtpSession(EndpointSession):
         if reason := _taken(whole.stands, exists):
             return Missed(wanted, Outcome.EXISTS, reason)
         missed = await self._into_place(wire, hidden, final, wanted, exists, isinstance(whole.stands, Entry))
-        return not_renamed(missed) if missed else Placed(replace(wanted, modified=whole.modified), file.digest, whole.proof)
+        if missed:
+            return not_renamed(missed)
+        return Placed(replace(wanted, modified=whole.modified), file.digest, whole.proof, tuple(wire.said))
 
     async def _ours_already(self, wire: Wire, file: Outgoing, hidden: bytes, stood: Entry | Reply) -> int:
         """How many of our bytes an upload that broke off has left under its temporary name. Anything else there is removed."""
@@ -636,6 +639,7 @@ class FtpSession(EndpointSession):
                     # A file that is gone on with is tried in other ways first.
                     (wire.refuse if start else wire.not_kept)(reply)
                     return Missed(wanted, Outcome.REFUSED, reply.words)
+                wire.said.append(reply.to(command.decode()))
         if digest.hexdigest() != file.digest:
             reason = "our source does not hold the bytes of its digest (any more); nothing was placed"
             return Missed(wanted, Outcome.CHANGED, reason)
@@ -657,9 +661,10 @@ class FtpSession(EndpointSession):
                 return Moved(file, missed.outcome, missed.reason)
             if reason := _taken(stands, exists):
                 return Moved(file, Outcome.EXISTS, reason)
+            wire.said.clear()
             missed = await self._into_place(wire, old, new, file, exists, isinstance(stands, Entry))
             if missed is None:
-                return Moved(file, Outcome.DONE)
+                return Moved(file, Outcome.DONE, replies=tuple(wire.said))
             await wire.enter(_folder(move.folder))  # raises if that is why
             return Moved(file, missed.outcome, missed.reason)
 
@@ -705,7 +710,7 @@ class FtpSession(EndpointSession):
             if missed is not None:
                 return missed
             proof = Proof.SERVER_HASH if told else Proof.UNVERIFIABLE if held is None else Proof.SIZE_ONLY
-            return Placed(replace(wanted, modified=_modified(stands)), file.digest, proof)
+            return Placed(replace(wanted, modified=_modified(stands)), file.digest, proof, (reply.to("STOR"),))
 
     async def _made(self, folder: str) -> None:
         async with self._lease() as wire:
@@ -745,6 +750,7 @@ class FtpSession(EndpointSession):
         if not (over and self._known.rename_replaces is False):
             reply = await _renamed(wire, old, new)
             if reply.done:
+                wire.said.append(reply.to("RNTO"))
                 if over:
                     self._learn(rename_replaces=True)
                 return None
@@ -757,6 +763,7 @@ class FtpSession(EndpointSession):
             return await _refused(wire, file, old, reply)
         reply = await _renamed(wire, old, new)
         if reply.done:
+            wire.said.append(reply.to("RNTO"))
             self._learn(rename_replaces=False)
             await wire.ask(b"DELE " + aside)
             return None

@@ -94,6 +94,10 @@ class Reply:
     def done(self) -> bool:
         return 200 <= self.code < 300
 
+    def to(self, command: str) -> str:
+        """As evidence: ``STOR: 226 Transfer complete``."""
+        return f"{command}: {self.words}"
+
     @property
     def words(self) -> str:
         """For people: ``550 No such file``."""
@@ -115,6 +119,8 @@ class Wire(aioftp.Client):
         super().__init__(encoding="latin-1")
         self.door = door
         self.usable = True
+        self.said: list[str] = []
+        """What the server answered to what was done with the one file in hand."""
         self.banner = ""
         self.home = b"/"
         self.features: dict[str, str] = {}

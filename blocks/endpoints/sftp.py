@@ -324,9 +324,8 @@ class SftpSession(EndpointSession):
         del doubtful[temporary]
         if renamed.code == engine.OK:
             self._temporaries.discard(temporary)
-            return Placed(
-                replace(wanted, modified=stood.modified if isinstance(stood, Attributes) else None), file.digest, proof
-            )
+            modified = stood.modified if isinstance(stood, Attributes) else None
+            return Placed(replace(wanted, modified=modified), file.digest, proof, (verdict.to("CLOSE"), renamed.to("RENAME")))
         return (yield from self._give_up(temporary, not_renamed(_missed(wanted, renamed))))
 
     def _paced_seen(self, seen: Callable[[bytes], None]) -> Callable[[bytes], None]:
@@ -371,12 +370,12 @@ class SftpSession(EndpointSession):
         stood = yield [engine.lstat(final)]
         if not isinstance(stood, Attributes):
             self._temporaries.discard(final)
-            return Placed(wanted, file.digest, Proof.UNVERIFIABLE)
+            return Placed(wanted, file.digest, Proof.UNVERIFIABLE, (verdict.to("CLOSE"),))
         if stood.size != file.size:
             reason = f"the server holds {stood.size} of {file.size} bytes; nothing was placed"
             return (yield from self._give_up(final, Missed(wanted, Outcome.REFUSED, reason)))
         self._temporaries.discard(final)
-        return Placed(replace(wanted, modified=stood.modified), file.digest, Proof.SIZE_ONLY)
+        return Placed(replace(wanted, modified=stood.modified), file.digest, Proof.SIZE_ONLY, (verdict.to("CLOSE"),))
 
     def _ours_already(self, file: Outgoing, temporary: bytes, wire: Wire) -> Routine[tuple[bytes, int]]:
         """What a broken upload has left: an open handle, and from where to write on. Anything else there is removed."""
@@ -420,7 +419,7 @@ class SftpSession(EndpointSession):
         if renamed.code == engine.NO_SUCH_FILE and isinstance((yield [engine.lstat(old)]), Attributes):
             raise EndpointError(f"{self._address}: the folder {shown(move.folder)} does not exist; nothing was moved")
         if renamed.code == engine.OK:
-            return Moved(file, Outcome.DONE)
+            return Moved(file, Outcome.DONE, replies=(renamed.to("RENAME"),))
         missed = _missed(file, renamed)
         return Moved(file, missed.outcome, missed.reason)
 

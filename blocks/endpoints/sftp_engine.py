@@ -67,6 +67,10 @@ class Status:
     code: int
     message: str
 
+    def to(self, request: str) -> str:
+        """As evidence: ``RENAME: 0 Success``."""
+        return f"{request}: {self.code} {self.message}".rstrip()
+
     @property
     def words(self) -> str:
         return f"the server says: {self.message or 'nothing'} (code {self.code})"

@@ -21,13 +21,28 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from blocks.database import chunks
 from blocks.endpoints.base import NOT_RENAMED, PART, TEMPORARY, Endpoint, EndpointSession, legal, not_renamed, temporary_name
 from blocks.errors import EndpointError, HostKeyChanged, SendRefused, TransferIncomplete
 from blocks.spool import CHUNK, Spool, Unkept
-from blocks.values import Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Personality, Proof, RemoteFile, shown
+from blocks.values import (
+    Exists,
+    Fetched,
+    FileKind,
+    Missed,
+    Move,
+    Moved,
+    Outcome,
+    Outgoing,
+    Personality,
+    Placed,
+    Proof,
+    RemoteFile,
+    shown,
+)
 from deployments.sender.store import Parcel, Step, Store
 
 _MOST_BYTES = 255
@@ -299,7 +314,7 @@ class _Courier:
             parcel = waiting[done.file.name]
             if isinstance(done, Missed):
                 raise self._failure(parcel, done)
-            self._store.move([replace(parcel, proof=done.proof, modified=done.file.modified)], Step.UPLOADED)
+            self._store.move([self._heard(parcel, done, proof=done.proof, modified=done.file.modified)], Step.UPLOADED)
 
     def _read_back(self) -> None:
         """Compare what the server holds with what was approved, before anybody else can see it."""
@@ -354,7 +369,7 @@ class _Courier:
                 missed = Missed(moved.file, moved.outcome, moved.reason)
                 failures[parcel.temporary] = self._failure(parcel, not_renamed(missed))
             if step in (Step.PLACED, Step.UNKNOWN) or moved.file.name not in again:
-                self._store.move([parcel], step)
+                self._store.move([self._heard(parcel, moved, parcel.replies)], step)
         if failures.keys() & again:
             self._settle_renames(self._standing())
         open_still = {parcel.temporary for parcel in self._at(Step.RENAMING)}
@@ -384,6 +399,11 @@ class _Courier:
     def _unplaced(self, positions: range | None = None) -> list[Parcel]:
         """What stands under its temporary name, as far as we know, in the order of the renames."""
         return sorted(self._at(Step.UPLOADED, positions) + self._at(Step.RENAMING, positions), key=lambda p: p.position)
+
+    def _heard(self, parcel: Parcel, answer: Placed | Moved, before: tuple[str, ...] = (), **changes: Any) -> Parcel:
+        """With what the server said of it, kept as evidence."""
+        server = self._session.capabilities.fingerprint or ""
+        return replace(parcel, server=server, replies=before + answer.replies, **changes)
 
     def _file(self, name: bytes, parcel: Parcel) -> RemoteFile:
         return RemoteFile(self._folder, name, parcel.size, parcel.modified)
@@ -464,7 +484,7 @@ class _PlainCourier(_Courier):
                     self._store.move([parcel], Step.UNKNOWN if done.outcome is Outcome.UNKNOWN else Step.INTENDED)
                     failed = failed or self._failure(parcel, done)
                 else:
-                    self._store.move([replace(parcel, proof=done.proof, modified=done.file.modified)], Step.PLACED)
+                    self._store.move([self._heard(parcel, done, proof=done.proof, modified=done.file.modified)], Step.PLACED)
         except EndpointError:
             # What was renamed without an answer was told as unknown; the others do not stand under their names.
             if not self._freight.endpoint.direct_write:

@@ -18,7 +18,7 @@ from blocks.sender import Arrived, Seen, Settled, Withdrawn
 from blocks.spool import Spool
 from blocks.values import Outgoing, Personality, Proof, shown
 from deployments.sender.delivery import Freight, deliver, stage, unstage, withdraw
-from deployments.sender.judging import Judge, Reviewed, reviewed
+from deployments.sender.judging import Judge, Reviewed, check_redelivery, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
 from deployments.sender.store import Parcel, Step, Store
 from tasks.rules.packing import AtRepository, Voided, freshness
@@ -48,6 +48,7 @@ class Dispatcher:
             if self._complete(package):
                 return [self._arrived(package, number) for number in range(len(package.destinations))]
             agreed = reviewed(package, policies, self._profiles)
+            check_redelivery(package, self._store)
             now = self._approved(matter, agreed, self._judge.votes(package, votes))
             places = [
                 place_of(package, told, agreed.terms.destinations, agreed.profile.endpoints) for told in package.destinations
@@ -227,4 +228,6 @@ def _delivered(parcel: Parcel, number: int) -> Delivered:
         at=parcel.at or datetime.now(UTC),
         collected=parcel.step is Step.COLLECTED,
         said=parcel.said,
+        server=parcel.server,
+        replies=parcel.replies,
     )

@@ -31,6 +31,7 @@ from blocks.outbound import (
     Requester,
     Round,
     Vote,
+    canonical,
 )
 from blocks.profile import PartnerProfile, load_partner, policies_of
 from blocks.seals import SealKey, signed
@@ -105,10 +106,13 @@ class Judge:
         Raises ``SendRefused`` for what can never be sent, and for a second telling that differs from the first.
         """
         agreed, now = reviewed(package, policies, self._profiles), datetime.now(UTC)
+        check_redelivery(package, self._store)
         told = Opening(requester.id if requester else None, editors, deadline(now, agreed.terms.signoff))
         with self._store.bench() as bench:
             asked = _request(package, bench)
-            if asked and asked.ids and not {file.repository_id for file in package.files} <= set(asked.ids):
+            others = {file.repository_id for file in package.files} - set(asked.ids if asked else ())
+            # A redelivery may take the same bytes from the archive; that they are, was asked above.
+            if asked and asked.ids and others and package.redelivery is None:
                 raise SendRefused(
                     f"package {package.digits}: it holds documents that {asked.requester} did not ask for; nobody is asked"
                 )
@@ -260,6 +264,24 @@ def _matter(package: Package, opening: Opening, asked: Requested | None, run: st
 
 def _sealed(vote: Vote, key: SealKey) -> Vote:
     return replace(vote, seal=base64.b64encode(key.sign(vote.text.encode("ascii"))).decode())
+
+
+def check_redelivery(package: Package, store: Store) -> None:
+    """Raise ``SendRefused`` unless what goes once more did go: these bytes under these names, to each of its destinations."""
+    again = package.redelivery
+    if again is None:
+        return
+    for destination in package.destinations:
+        went = {
+            (parcel.source, parcel.digest)
+            for parcel in store.parcels(again.package, canonical(destination.facts))
+            if parcel.step.stood
+        }
+        if strange := [file for file in package.files if (file.name, file.sha256) not in went]:
+            raise SendRefused(
+                f"package {package.digits}: it says that it sends again what order {again.order} sent, but {strange[0].shown} did not "
+                f"go to {destination.shown} then, or with other bytes; nobody is asked and nothing is sent"
+            )
 
 
 def check_vote(vote: Vote, package: Package, key: SealKey) -> None:

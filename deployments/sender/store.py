@@ -148,6 +148,16 @@ _delivery = Table(
     Column("modified", Instant),
     Column("at", Instant, nullable=False),
 )
+_reply = Table(
+    "reply",
+    _metadata,
+    # What the partner's server said of a delivery, and which key it showed then. Beside the delivery, which older senders made too.
+    Column("package", String, primary_key=True),
+    Column("destination", String, primary_key=True),
+    Column("name", String, primary_key=True),  # base64, as in a delivery
+    Column("server", String, nullable=False),
+    Column("replies", String, nullable=False),  # JSON
+)
 _settled = Table(
     "settled",
     _metadata,
@@ -225,6 +235,10 @@ class Parcel:
     """When it came to this step, by our clock."""
     said: Said | None = None
     """Who says that it arrived; only at ``TOLD``."""
+    server: str = ""
+    """The fingerprint that the server showed when it was uploaded or renamed; "" where the protocol has none, or nobody knows."""
+    replies: tuple[str, ...] = ()
+    """What the server answered to upload and rename. What it answered to a sender that was killed then, nobody knows."""
 
 
 class Store:
@@ -375,7 +389,16 @@ class Store:
             chosen = chosen.where(_delivery.c.destination == destination)
         with self._reading() as connection:
             rows = connection.execute(chosen.order_by(_delivery.c.destination, _delivery.c.position)).all()
-            return [_as_parcel(row, _said(connection, row) if row.step == Step.TOLD else None) for row in rows]
+            heard = connection.execute(select(_reply).where(_reply.c.package == package)).all()
+            replies = {(row.destination, row.name): (row.server, tuple(json.loads(row.replies))) for row in heard}
+            return [
+                _as_parcel(
+                    row,
+                    _said(connection, row) if row.step == Step.TOLD else None,
+                    *replies.get((row.destination, row.name), ("", ())),
+                )
+                for row in rows
+            ]
 
     def intend(self, parcels: Sequence[Parcel]) -> None:
         """Write down what is about to be sent, before anything is. Known parcels stay as they are."""
@@ -388,6 +411,13 @@ class Store:
         """Write down that these parcels have come to a step. Returns them as they are now."""
         moved = [replace(parcel, step=step, at=datetime.now(UTC)) for parcel in parcels]
         with self._writing() as connection:
+            heard = [_reply_row(parcel) for parcel in moved if parcel.replies]
+            if heard:
+                saying = upsert(_reply)
+                told = {part: saying.excluded[part] for part in ("server", "replies")}
+                connection.execute(
+                    saying.on_conflict_do_update(index_elements=["package", "destination", "name"], set_=told), heard
+                )
             for parcel in moved:
                 row = _row(parcel)
                 key = [_delivery.c[part] == row.pop(part) for part in ("package", "destination", "name")]
@@ -592,6 +622,11 @@ def _row(parcel: Parcel) -> dict[str, object]:
     }
 
 
+def _reply_row(parcel: Parcel) -> dict[str, object]:
+    key = {part: told for part, told in _row(parcel).items() if part in ("package", "destination", "name")}
+    return {**key, "server": parcel.server, "replies": json.dumps(parcel.replies)}
+
+
 def _settlements(what: Mapping[str, object]) -> Select[Any]:
     """What was settled about a file, the newest first."""
     return (
@@ -604,7 +639,7 @@ def _said(connection: Connection, row: Row[tuple[object, ...]]) -> Said | None:
     return Said(found.by, found.comment, found.at) if found else None
 
 
-def _as_parcel(row: Row[tuple[object, ...]], said: Said | None) -> Parcel:
+def _as_parcel(row: Row[tuple[object, ...]], said: Said | None, server: str, replies: tuple[str, ...]) -> Parcel:
     return Parcel(
         package=row.package,
         destination=row.destination,
@@ -619,6 +654,8 @@ def _as_parcel(row: Row[tuple[object, ...]], said: Said | None) -> Parcel:
         modified=row.modified,
         at=row.at,
         said=said,
+        server=server,
+        replies=replies,
     )
 
 

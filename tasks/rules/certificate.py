@@ -25,6 +25,7 @@ from blocks.outbound import (
     PackageFile,
     PeopleFile,
     Policies,
+    Redelivery,
     Requester,
     Said,
     SignoffProof,
@@ -596,6 +597,7 @@ def _sections(facts: Mapping[str, Any], package: Package, hash: str) -> list[str
                 ("Partner, stream", f"{_code(package.partner)}, {_code(package.stream)}"),
                 ("Order, journey, run", f"{_code(package.order)}, {_code(package.journey)}, {_code(facts['run'])}"),
                 ("Asked for by", asked),
+                *(_again(package.redelivery) if package.redelivery else []),
                 ("Package digest", _code(package.digest)),
                 ("Policy digest", _code(package.policy)),
                 ("Issued", _when(facts["issued"], facts["issued_local"])),
@@ -637,6 +639,11 @@ def _sections(facts: Mapping[str, Any], package: Package, hash: str) -> list[str
         ),
         "<p>This page shows what the file says. <code>countersign verify-signoff</code> says whether that is true.</p>",
     ]
+
+
+def _again(told: Redelivery) -> list[tuple[str, str]]:
+    why = f"attempt {told.attempt}, {_code(told.by or 'nobody')} says (as stated): {_code(told.reason)}"
+    return [("Redelivery of", f"order {_code(told.order)}, package {_code(told.package)}"), ("Why again", why)]
 
 
 def _signature(told: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -162,9 +162,15 @@ def form(
 def _what(package: Package, partner: str) -> list[str]:
     count = f"{len(package.files)} document{'' if len(package.files) == 1 else 's'}"
     part = " (what was left out of an earlier package)" if package.order != package.root_order else ""
+    again, lines = package.redelivery, []
+    if again is not None:
+        part = ""
+        why = f"{code(again.reason, 300)}, says {code(again.by or 'nobody')} (as stated)"
+        lines = [f"**Redelivery of order {code(again.order)}**, attempt {again.attempt}, the same bytes: {why}", ""]
     return [
+        *lines,
         f"Send **{count}**, {size(package.size)}, to **{words(partner)}**"
-        f" · stream {code(package.stream)} · order {code(package.order)}{part}"
+        f" · stream {code(package.stream)} · order {code(package.order)}{part}",
     ]
 
 

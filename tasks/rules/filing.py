@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
 
 from blocks.values import Arrival, Document, Filing, Finding, Inbound, Target, Verdict, shown
 from tasks.doctypes import find, known
@@ -121,10 +123,75 @@ def check_templates(stream: Inbound) -> Iterator[str]:
     yield from _place(stream.target)
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One document that we file about what we did: a certificate, a record, a copy of what was sent."""
+
+    key: str
+    """What makes it one: under the same key the same document is filed."""
+    name: str
+    stem: str
+    extension: str
+    """Both for templates: together they tell apart what is filed about one thing."""
+    digest: str
+    size: int
+    media_type: str
+    path: Path
+    documents: tuple[tuple[str, str], ...] = ()
+    """Name and SHA-256 of each document that it is about."""
+
+
+MOST_VALUES = 50
+"""So many of them become values of one attribute; the others stand in the document itself."""
+_LISTS = ("{documents}", "{digests}")
+
+
+def plan_evidence(evidence: Evidence, target: Target, about: Mapping[str, str], at: datetime) -> Filing:
+    """What the repository is asked to keep. ``about`` are facts besides the document's own: partner, stream, order."""
+    facts = {
+        **about,
+        "name": evidence.name,
+        "stem": evidence.stem,
+        "extension": evidence.extension,
+        "digest": evidence.digest,
+    }
+    keeping = kept_as(target, facts, at)
+    facts |= keeping.facts
+    names, digests = zip(*evidence.documents[:MOST_VALUES], strict=True) if evidence.documents else ((), ())
+    lists: dict[str, tuple[str, ...]] = dict(zip(_LISTS, (names, digests), strict=True))
+
+    def filled(template: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(template, str):
+            return lists[template] if template in lists else render(template, facts, at)
+        return tuple(value for one in template for value in lists.get(one) or (render(one, facts, at),))
+
+    return Filing(
+        journey=str(uuid5(NAMESPACE_URL, evidence.key)),
+        name=_segment(render(target.name, facts, at)),
+        folder=tuple(_segment(render(level, facts, at)) for level in _levels(target.folder)),
+        path=evidence.path,
+        digest=evidence.digest,
+        size=evidence.size,
+        media_type=evidence.media_type,
+        categories={
+            category: {attribute: filled(template) for attribute, template in attributes.items()}
+            for category, attributes in target.categories.items()
+        },
+        records_class=target.records_class,
+        record_date=keeping.record_date,
+        keep_until=keeping.until,
+        schedule=keeping.schedule,
+        access=target.access,
+        collision=target.collision,
+    )
+
+
 def check_evidence(target: Target) -> Iterator[str]:
-    """The same for where a release's certificate is filed: of that only what every document has is known, and the order."""
+    """The same for where evidence of a release is filed: of that only what every document has is known, and the order."""
     offered = {*OURS, "order"}
     for where, template in _templates(target):
+        if "/" in where and template in _LISTS:
+            continue
         known_here = {"received"} if where == RECORD_DATE else offered | _of_keeping(target, where)
         try:
             unknown = sorted({fact for _, fact, _ in _parts(template) if fact is not None} - known_here)

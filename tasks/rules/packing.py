@@ -131,7 +131,9 @@ def freshness(
     if tuple(destinations) != package.destinations:
         return Voided("destinations-changed", "a destination is not the one that was shown: host, user, path or key differ")
     for file in package.files:
-        voided = _changed(file, at_repository.get(file.repository_id, AtRepository(None)), terms.freshness)
+        # What is delivered again is what was: a newer version is another order.
+        policy = Freshness.PINNED if package.redelivery else terms.freshness
+        voided = _changed(file, at_repository.get(file.repository_id, AtRepository(None)), policy)
         if voided is not None:
             return voided
     return Fresh()

@@ -22,6 +22,13 @@ DOOR = timedelta(seconds=5)
 
 PARTNER_FULL = "partner-full"
 """The partner's disk or quota is full: code of the case and of the finding, name of the event."""
+RECORD_WAITS = "record-not-filed"
+"""All was delivered, and the repository does not take the record of it yet: likewise."""
+WAITS = {
+    PARTNER_FULL: "the partner had no room for all of it; it is tried again",
+    RECORD_WAITS: "it was delivered, and the repository did not take the transmission record; that is tried again",
+}
+"""What an order may wait for as long as it takes, and what the sweep says of it."""
 _MOST_DOUBLINGS = 6
 _FROM_A_TIME = re.compile(r"\d{8}T\d{6}(\.\d{6})?Z")
 _LIVE = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
@@ -43,8 +50,8 @@ class Finding:
     """One thing that is not as it should be."""
 
     code: str
-    """As in the event: bypass, planted, edited, terms, deleted, diverted, stuck, partner-full, expired, crashed, failed, cancelled; and
-    of no order: mirror, deployment, overridden, automation, work-pool."""
+    """As in the event: bypass, planted, edited, terms, deleted, diverted, stuck, partner-full, record-not-filed, expired, crashed,
+    failed, cancelled; and of no order: mirror, deployment, overridden, automation, work-pool."""
     key: str
     """What makes it one: the same thing is told once."""
     message: str
@@ -100,8 +107,8 @@ class Told:
     """Keys of rounds that another run asked."""
     deadline: datetime | None = None
     closed: bool = False
-    full: bool = False
-    """The partner had no room for all of it. That is the partner's to mend, a case says so, and nobody here can do anything."""
+    waits_for: str = ""
+    """One of ``WAITS``, if that is what it waits for. Others have to mend it, and a case says so."""
     paused: bool = False
     """It ended as agreed without being closed, and waits for somebody to mend something."""
     other_terms: str = ""
@@ -122,7 +129,7 @@ def compare(told: Told, run: Run | None, now: datetime, patience: timedelta) -> 
     if run.diverted and not told.closed:
         return [*found, _diverted(told)]
     if stopped := _stopped(told, run, now, patience):
-        found.append(stopped if stopped.code == PARTNER_FULL else _bounded(stopped, told.journey, told.redriven))
+        found.append(stopped if stopped.code in WAITS else _bounded(stopped, told.journey, told.redriven))
     return found
 
 
@@ -268,19 +275,19 @@ def _between(told: Told, run: Run, now: datetime, patience: timedelta) -> Findin
     """No round is open: the run works, or has stopped."""
     if run.state == "SCHEDULED" or now - run.since < patience:
         return None
-    if told.full and run.state == "COMPLETED":
-        return _full(told, run, now, patience)
+    if told.waits_for and run.state == "COMPLETED":
+        return _waiting(told, run, now, patience)
     if run.state == "COMPLETED" and (told.paused or run.name != "Completed"):
         return None
     return _halted(run)
 
 
-def _full(told: Told, run: Run, now: datetime, patience: timedelta) -> Finding | None:
+def _waiting(told: Told, run: Run, now: datetime, patience: timedelta) -> Finding | None:
     """Tried again as long as it takes, at longer and longer intervals: with a patience of a minute, once an hour at last."""
     if now - run.since < patience * 2 ** min(told.redriven, _MOST_DOUBLINGS):
         return None
-    message = "the partner had no room for all of it; it is tried again"
-    return Finding(PARTNER_FULL, f"{PARTNER_FULL}/{run.id}/{run.since.isoformat()}", message, Remedy.WAKE, told=True)
+    code = told.waits_for
+    return Finding(code, f"{code}/{run.id}/{run.since.isoformat()}", WAITS[code], Remedy.WAKE, told=True)
 
 
 def _halted(run: Run) -> Finding:

@@ -454,12 +454,12 @@ def test_a_pass_that_is_killed_anywhere_is_gone_on_with(release_world: ReleaseWo
         assert state is not None and "killed here" in str(state.message), state
     assert_named(state, "Delivered")
     assert release.received == {"a.csv": b"1", "b.csv": b"2"}
-    once = ("frozen", "opened", "answered", "sending", "delivered", "certified", "closed")
+    once = ("frozen", "opened", "answered", "sending", "delivered", "certified", "recording", "recorded", "closed")
     assert [release.kinds.count(kind) for kind in once] == [1] * len(once)
     assert release.kinds.count("bypass") == 0
     monkeypatch.undo()
     assert_verifies(release_world, release)
-    assert len(release_world.evidence(release.id)) == 2
+    assert len(release_world.evidence(release.id)) == 3, "certificate, page and record, once"
     connections.ledger().verify()
 
 
@@ -631,7 +631,7 @@ def test_from_a_folder_repository(release_world: ReleaseWorld) -> None:
     release.start()
     assert_named(release.sign(bea), "Delivered")
     assert release.received == {"prices.csv": PRICES}
-    assert len(release_world.evidence(release.id, "shelf")) == 2
+    assert len(release_world.evidence(release.id, "shelf")) == 3
 
 
 def test_an_order_without_an_id_is_the_same_on_every_pass(release_world: ReleaseWorld) -> None:

@@ -98,7 +98,7 @@ def test_case_27_a_signature_made_on_ones_own_machine_lets_it_go_and_verifies_wi
     assert release.received == {"prices.csv": PRICES, "stock.csv": b"sku,stock\n1,3\n"}
 
     assert_verifies(release_world, release)
-    (name,) = [name for name in release_world.evidence(release.id) if name.endswith(".json")]
+    (name,) = [name for name in release_world.evidence(release.id) if name.endswith(".signoff.json")]
     certificate = tmp_path / name
     certificate.write_bytes(release_world.evidence(release.id)[name])
     key = CliRunner().invoke(app, ["signoff", "key"]).stdout.strip()

@@ -228,6 +228,6 @@ class Audit:
                 before = text
                 with self.ours.repository() as session:
                     filed = sorted(kept.name.rpartition(".")[2] for kept in session.look(("Soak", "Evidence", order.id)))
-                assert filed == ["html", "json"], (order, filed)
+                assert filed == ["html", "json", "json"], (order, filed)
             assert len(links) == len(chained), (stream, len(links), len(chained))
         print(f"      {len(orders)} certificates verified, each chain unbroken")

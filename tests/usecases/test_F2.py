@@ -66,7 +66,9 @@ def test_a_version_saved_after_the_approval_voids_it_and_only_the_newly_approved
     assert release.received == {}
     approved = anew.package.files[0].sha256
     assert hashlib.sha256(anew.received[CREATIVE]).hexdigest() == approved
-    (certificate,) = [t for n, t in _evidence(release_world).items() if anew.package.digits in n and n.endswith(".json")]
+    (certificate,) = [
+        t for n, t in _evidence(release_world).items() if anew.package.digits in n and n.endswith(".signoff.json")
+    ]
     assert json.loads(certificate)["package"]["files"][0]["sha256"] == approved
 
 

@@ -25,7 +25,7 @@ def posted(answer: str = "a", seconds: float = 600) -> Posted:
 TOLD = Told(journey="j", run="r", deadline=NOW + timedelta(days=1))
 WORKS = replace(TOLD, settled={OLD: "answered"}, answered={OLD: "a"})
 ASKS = replace(WORKS, open_key=KEY)
-FULL = replace(WORKS, full=True)
+FULL = replace(WORKS, waits_for="partner-full")
 CLOSED = replace(ASKS, open_key=None, closed=True)
 LATE = {"deadline": NOW}
 

@@ -1,0 +1,158 @@
+"""The transmission record: what left, when, to whom, what the other side said, and who allowed it. One document for all of it.
+
+``<package>.transmission.json`` is canonical JSON, filed beside the certificate, or where the stream's ``record`` says. The
+certificate, whose hash stands in it, is what is sealed; what only this record holds (replies, the key that the server showed) is
+as the sender told it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from blocks.outbound import Delivered, Matter, Package, PackageFile, PeopleFile, Vote, canonical, iso
+from blocks.values import Filed, name_b64, shown
+from tasks.rules.certificate import link_words
+
+KIND = "countersign transmission record"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """What the partner said afterwards, in a file of its own that we filed."""
+
+    name: str
+    digest: str
+    received: datetime
+    repository: str
+    repository_id: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "sha256": self.digest,
+            "received": iso(self.received),
+            "repository": self.repository,
+            "repository_id": self.repository_id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where something stands in a repository."""
+
+    repository: str
+    id: str
+    version: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"repository": self.repository, "id": self.id, "version": self.version}
+
+
+def transmission(
+    matter: Matter,
+    people: PeopleFile,
+    votes: Sequence[Vote],
+    deliveries: Sequence[Delivered],
+    *,
+    title: str,
+    source: str,
+    copies: Mapping[str, Kept],
+    certificate: str,
+    certificate_at: Kept,
+    made: datetime,
+) -> str:
+    """The text of the record's file.
+
+    ``source`` is the address of the repository that the documents came from, ``copies`` tells by digest where their bytes were
+    filed again; ``certificate`` is the certificate's hash.
+    """
+    package, asked = matter.package, matter.requester
+    sent = {delivered.source for delivered in deliveries}
+    facts: dict[str, Any] = {
+        "kind": KIND,
+        "version": VERSION,
+        "partner": package.partner,
+        "title": title,
+        "stream": package.stream,
+        "order": package.order,
+        "attempt": package.redelivery.attempt if package.redelivery else 1,
+        "redelivery": package.redelivery.facts if package.redelivery else None,
+        "journey": package.journey,
+        "package_digest": package.digest,
+        "certificate": {"sha256": certificate, **certificate_at.facts},
+        "requester": {"id": asked.id, "in_words": asked.in_words} if asked else None,
+        "approvers": [_approver(vote, people) for vote in votes],
+        "documents": [_document(file, source, copies) for file in package.files if file.name in sent],
+        "transmissions": [_transmission(delivered, package) for delivered in deliveries],
+        "acknowledgements": [],
+        "made": iso(made),
+    }
+    return canonical(facts)
+
+
+def acknowledged(text: str, acknowledgements: Sequence[Acknowledgement]) -> str:
+    """The record with all that the partner has said so far: its next version."""
+    return canonical(json.loads(text) | {"acknowledgements": [told.facts for told in acknowledgements]})
+
+
+def record_name(package: Package) -> str:
+    """The file's name: ``<first 16 digits of the package digest>.transmission.json``."""
+    return f"{package.digest[:16]}.transmission.json"
+
+
+def kept(filed: Filed, repository: str) -> Kept:
+    return Kept(repository, filed.id, filed.version)
+
+
+def _approver(vote: Vote, people: PeopleFile) -> dict[str, Any]:
+    person = people.get(vote.approver)
+    return {
+        "id": vote.approver,
+        "name": person.name if person else "",
+        "on_behalf_of": vote.on_behalf_of,
+        "decision": vote.decision.value,
+        "meaning": vote.meaning.value,
+        "comment": vote.comment,
+        "at": iso(vote.at),
+        "proof": vote.proof.value,
+    }
+
+
+def _document(file: PackageFile, source: str, copies: Mapping[str, Kept]) -> dict[str, Any]:
+    copy = copies.get(file.sha256)
+    taken = Kept(source, file.repository_id, file.version)
+    return {
+        "name": file.shown,
+        "name_b64": name_b64(file.name),
+        "size": file.size,
+        "sha256": file.sha256,
+        "taken_from": taken.facts,
+        "copy": copy.facts if copy else None,
+    }
+
+
+def _transmission(delivered: Delivered, package: Package) -> dict[str, Any]:
+    place = package.destinations[delivered.destination]
+    sizes = {file.name: file.size for file in package.files}
+    return {
+        "document": shown(delivered.source),
+        "to": place.shown,
+        "destination": place.facts,
+        "path": f"{place.path.rstrip('/')}/{shown(delivered.name)}",
+        "name_b64": name_b64(delivered.name),
+        "size": sizes[delivered.source],
+        "sha256": delivered.sent,
+        "at": iso(delivered.at),
+        "server_key": delivered.server,
+        "replies": list(delivered.replies),
+        "proof": delivered.proof.value,
+        "in_words": link_words(delivered),
+        "said": delivered.said.facts if delivered.said else None,
+    }

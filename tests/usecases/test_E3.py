@@ -1,0 +1,120 @@
+"""E3 Transmission record: one record says what went, when, to whom, what the server said and who allowed it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from blocks.ledger import CaseState
+from blocks.profile import load_repositories
+from blocks.values import Kept
+from flows.reconcile import reconcile
+from tasks import connections
+from tests.release_world import Release, ReleaseWorld
+
+LETTER = b"sku,price\nA-1,9.90\n"
+
+
+RECORD = {
+    "repository": "ecm",
+    "folder": "Transmissions/{partner}/{order}",
+    "categories": {"Partner Document": {"Reference": "{partner}/{stream} {order}", "Tags": ["{documents}", "{digests}"]}},
+    "records_class": "Contracts",
+    "copies": True,
+}
+
+
+@pytest.fixture
+def world(release_world: ReleaseWorld) -> ReleaseWorld:
+    """Letters go with a record that holds their bytes, found again by partner, name and hash."""
+    agree(release_world)
+    return release_world
+
+
+def agree(world: ReleaseWorld, **changes: Any) -> None:
+    world.agree(letters=world.terms(record={**RECORD, **changes}))
+
+
+def filed(world: ReleaseWorld, release: Release) -> dict[str, Kept]:
+    with load_repositories(world.profiles)["ecm"].session() as session:
+        found = {kept.name: kept for kept in session.look(("Transmissions", "acme", release.id))}
+        return {name: session.get(kept.id) for name, kept in found.items()}
+
+
+def read(world: ReleaseWorld, id: str) -> bytes:
+    spool = connections.spool()
+    with load_repositories(world.profiles)["ecm"].session() as session, spool.batch() as batch:
+        return spool.path(session.fetch(id, None, batch).digest).read_bytes()
+
+
+def signed(world: ReleaseWorld) -> tuple[Release, str]:
+    """A letter that somebody has signed, and how its run ended."""
+    bea = world.newcomer()
+    release = world.order("letters", letter=LETTER)
+    assert release.start() is None
+    state = release.sign(bea)
+    assert state is not None and state.is_completed(), state
+    return release, str(state.name)
+
+
+def swept(release: Release) -> bool:
+    """True if the sweep has the order's run go on."""
+    assert reconcile(patience_seconds=0, return_state=True).is_completed()
+    state = release.told.state
+    return state is not None and state.is_scheduled()
+
+
+def test_one_record_says_what_when_to_whom_and_who_allowed_it(world: ReleaseWorld) -> None:
+    release, outcome = signed(world)
+    assert outcome == "Delivered"
+    documents = filed(world, release)
+    (name,) = [name for name in documents if name.endswith(".transmission.json")]
+    assert set(documents) == {name, "letter.csv"}
+    record = json.loads(read(world, documents[name].id))
+    digest = hashlib.sha256(LETTER).hexdigest()
+    # What: the bytes, beside the record and where they came from.
+    (document,) = record["documents"]
+    assert (document["name"], document["size"], document["sha256"]) == ("letter.csv", len(LETTER), digest)
+    assert read(world, document["copy"]["id"]) == LETTER and document["copy"]["id"] == documents["letter.csv"].id
+    assert document["taken_from"]["id"] != document["copy"]["id"]
+    # When and to whom, and what the other side said.
+    (sent,) = record["transmissions"]
+    assert sent["path"] == f"{world.remote}/{release.id}/letter.csv" and sent["sha256"] == digest
+    assert sent["server_key"] == world.partner.fingerprint == sent["destination"]["key_fingerprint"]
+    assert sent["replies"] == ["CLOSE: 0 Success", "RENAME: 0 Success", "RENAME: 0 Success"]
+    assert sent["proof"] == "read back" and sent["at"] >= release.history[0].at.isoformat()[:19]
+    # Who: the approver, with the certificate that is sealed.
+    (approver,) = record["approvers"]
+    assert approver["decision"] == "approve" and approver["name"] and approver["at"] < record["made"]
+    assert record["certificate"]["sha256"] == release.last("certified")["certificate"]
+    # Found by partner, stream, name and hash, in a records class.
+    values = documents[name].categories["Partner Document"]
+    assert values["Reference"] == f"acme/letters {release.id}" and list(values["Tags"]) == ["letter.csv", digest]
+    with load_repositories(world.profiles)["ecm"].session() as session:
+        found = {kept.id for kept in session.search(text=digest)}
+    assert {documents[name].id, documents["letter.csv"].id} <= found
+
+
+def test_a_record_that_cannot_be_filed_is_shown_and_tried_again_and_nothing_is_sent_twice(world: ReleaseWorld) -> None:
+    agree(world, records_class="No such class")
+    release, outcome = signed(world)
+    assert outcome == "Delivered, record waits"
+    there = release.stands
+    assert list(there) == ["letter.csv"] and release.last("in-doubt")["case"]["code"] == "record-not-filed"
+    assert "No such class" in release.last("in-doubt")["reason"]
+    assert swept(release), "the sweep lets it try again"
+    again = release.go()
+    assert again is not None and again.name == outcome and release.kinds.count("in-doubt") == 1, "one case, however often"
+
+    agree(world)
+    assert swept(release)
+    state = release.go()
+    assert state is not None and state.name == "Delivered", state
+    assert release.stands == there and release.kinds[-1] == "closed"
+    assert len(filed(world, release)) == 2, "the record and its document, once"
+    (case,) = [c for c in connections.ledger().cases(open_only=False) if c.journey == release.history[0].journey]
+    assert case.state is CaseState.RESOLVED
+    assert not swept(release)
