@@ -79,6 +79,37 @@ def release(
 
 
 @app.command()
+def resend(
+    partner: Annotated[str, typer.Option(help="The partner's name: acme")],
+    stream: Annotated[str, typer.Option(help="The outbound stream that sent it.")],
+    order: Annotated[str, typer.Option(help="The order that was delivered.")],
+    comment: Annotated[str, typer.Option(help="Why it goes again; approvers read it, and it stands in the certificate.")],
+    file: Annotated[
+        list[str] | None, typer.Option(help="A document's name, as 'signoff show' prints it; several times. Default: all.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Your id in people.yaml: you will not be asked to sign. Stated, not proven.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent again, and whether that can be.")] = False,
+) -> None:
+    """Send documents of a delivered order once more, in this process: the same bytes to the same places, signed for anew.
+
+    Nothing is gathered or checked again. A run of the stream's release asks for the sign-off; nothing leaves before it is signed.
+    Exit code 0: it is asked for, or can be; 3: with --dry-run, some of it cannot; 1: it cannot.
+
+    Example: countersign run resend --partner acme --stream catalogue --order autumn-2026 --file prices.csv --comment "ACME lost it"
+    """
+    from flows.resend import resend as flow
+
+    state: State = flow(partner, stream, order, comment, by, file, dry_run, return_state=True)
+    raise typer.Exit(_told(f"resend {partner}/{stream} {order}", state, _recalled))
+
+
+def _recalled(state: State) -> int:
+    if not state.is_completed():
+        return 1
+    return 0 if (state.name or "").startswith(("Asked", "Preview: all")) else QUARANTINED
+
+
+@app.command()
 def sweep() -> None:
     """Compare Prefect with the ledger and with the sender's own record, in this process, as a user whom no worker can touch.
 

@@ -66,7 +66,7 @@ def _open(order: Order, told: Opened) -> Recorded:
         return opened
     package = order.matter.package
     # Again with each try: a pass may have been killed between the package and its documents.
-    ledger().append(documents(package, order.agreed.repository.address))
+    ledger().append(documents(package, order.source.address))
     facts = {"deadline": told.deadline.isoformat(), "link": _publish(order, package)}
     return order.write("opened", facts, once=f"opened/{order.journey}")
 

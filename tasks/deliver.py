@@ -68,7 +68,7 @@ def _look(order: Order, files: Sequence[PackageFile], package: Package) -> list[
     """
     goes = {file.repository_id for file in files}
     lost = {file.repository_id for file in files if not _spooled(order, file)}
-    with repository_session(order.agreed.repository) as session, ThreadPoolExecutor(_AT_ONCE) as readers:
+    with repository_session(order.source) as session, ThreadPoolExecutor(_AT_ONCE) as readers:
 
         def seen(file: PackageFile) -> Seen:
             id = file.repository_id
@@ -112,13 +112,9 @@ def _voided(order: Order, package: Package, seen: Sequence[Seen]) -> Voided | No
     agreed = order.agreed
     told = {one.repository_id: AtRepository(one.newest, one.admitted, one.sha256) for one in seen}
     # A child package goes where its parent would have gone: the moment of the root order counts.
-    destinations = agreed.destinations(package.root_order, _ordered_at(order))
+    destinations = agreed.destinations(package.root_order, order.due)
     found = freshness(package, told, agreed.terms, destinations=destinations, frozen=order.policies, policies=agreed.policies)
     return found if isinstance(found, Voided) else None
-
-
-def _ordered_at(order: Order) -> datetime:
-    return datetime.fromisoformat(order.frozen.body["ordered"])
 
 
 # --------------------------------------------------------------------------------------------- how far it came

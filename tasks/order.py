@@ -187,6 +187,16 @@ class Order:
         return Policies(**self.frozen.body["policies"])
 
     @property
+    def due(self) -> datetime:
+        """The moment that ``{ordered}`` means: a remainder or a redelivery goes where its root order went."""
+        return datetime.fromisoformat(self.frozen.body["ordered"])
+
+    @property
+    def source(self) -> Repository:
+        """Where the package's documents are taken from: what goes once more may come from where its record keeps copies."""
+        return self.agreed.recording if self.frozen.body.get("from_record") else self.agreed.repository
+
+    @property
     def checked(self) -> Checked:
         """What the checks said when the package was frozen."""
         told = self.frozen.body["checked"]
@@ -407,15 +417,19 @@ def _journey_of(agreed: Agreed, id: str, requester: str, ids: Sequence[str], run
     }
     key = order_key(agreed.partner, agreed.stream, id)
     if "~" in id:
-        # A child package is ordered by its parent's run, which froze it; nobody else makes one.
-        found = [
-            entry for entry in ledger().journeys([s.journey for s in ledger().search(name=id, limit=10)]).values() if entry
-        ]
-        for entries in found:
-            if entries[0].once == key:
-                return entries[0].journey
-        raise ConfigurationError(f"order {id}: there is no such remainder of an earlier package; '~' is kept for those")
+        # A remainder or a redelivery was ordered, and frozen, by the run that made it; nobody else makes one.
+        if found := find_order(agreed, id):
+            return found[0].journey
+        raise ConfigurationError(f"order {id}: there is no such remainder or redelivery; '~' is kept for those")
     return ledger().append([Entry(new_journey(), "ordered", body, once=key)])[0].journey
+
+
+def find_order(agreed: Agreed, id: str) -> list[Recorded]:
+    """All that the ledger holds of an order of this stream; empty if nobody has ordered it."""
+    key = order_key(agreed.partner, agreed.stream, id)
+    near = ledger().search(name=id, partner=agreed.partner, stream=agreed.stream, limit=1000)
+    histories = ledger().journeys([one.journey for one in near]).values()
+    return next((entries for entries in histories if entries and entries[0].once == key), [])
 
 
 def order_key(partner: str, stream: str, id: str) -> str:
@@ -485,7 +499,7 @@ def parted(order: Order, child: Package) -> None:
         [
             Entry(child.journey, "ordered", ordered, once=order_key(child.partner, child.stream, child.order)),
             Entry(child.journey, "frozen", {**frozen, **about, "package": child.text}, once=f"frozen/{child.journey}"),
-            *documents(child, order.agreed.repository.address),
+            *documents(child, order.source.address),
         ]
     )
 

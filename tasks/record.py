@@ -86,7 +86,7 @@ def _copies(order: Order) -> dict[str, Kept]:
 
 def _fetch(order: Order, file: PackageFile) -> None:
     """Bytes that the spool lost, from the repository that they came from. Raises ``RepositoryError`` if that has others by now."""
-    with repository_session(order.agreed.repository) as session, spool().batch() as batch:
+    with repository_session(order.source) as session, spool().batch() as batch:
         found = session.fetch(file.repository_id, file.version, batch)
     if found.digest != file.sha256:
         raise RepositoryError(
@@ -111,7 +111,7 @@ def _record(order: Order, arrived: Sequence[Arrived], copies: dict[str, Kept]) -
         order.standing().votes,
         [file for one in arrived for file in one.files],
         title=order.agreed.profile.title,
-        source=order.agreed.repository.address,
+        source=order.source.address,
         copies=copies,
         certificate=str(told["certificate"]),
         certificate_at=Kept(str(told["repository"]), str(told["repository_id"]), 1),

@@ -130,7 +130,7 @@ def _schedule(client: SyncPrefectClient, run: str, finding: Finding) -> bool:
 def _anew(client: SyncPrefectClient, order: Watched, finding: Finding, lease: Lease) -> str:
     """Give the order a run of its own again. Asked twice, it is the same run."""
     told = order.ordered
-    deployment = _deployment(client, str(told["partner"]), str(told["stream"]))
+    deployment = deployment_of(client, str(told["partner"]), str(told["stream"]))
     if deployment is None:
         return "no deployment of the flow 'release' as it was reviewed is there to start it: run 'countersign deploy'"
     run = client.create_flow_run_from_deployment(
@@ -150,7 +150,7 @@ def _cancel(client: SyncPrefectClient, run: str, finding: Finding) -> None:
         client.set_flow_run_state(UUID(run), Cancelled(message=f"The sweep: {finding.message}"[:500]), force=True)
 
 
-def _deployment(client: SyncPrefectClient, partner: str, stream: str) -> DeploymentResponse | None:
+def deployment_of(client: SyncPrefectClient, partner: str, stream: str) -> DeploymentResponse | None:
     """The stream's own deployment of a release, else one that is made for no stream in particular."""
     found = as_reviewed(client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=["release"])), limit=200))
 

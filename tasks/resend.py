@@ -1,0 +1,227 @@
+"""Resend: documents of an order that was delivered, once more: the same bytes to the same places, signed for anew.
+
+Nothing is gathered, checked or judged again. What was signed then is taken from the record's copies, else from the repository in
+the version that was approved, and must have the digest that was signed. It becomes a package of its own that says what it repeats
+and why; a run of the stream's release asks for it, and the sender sends it only if it sent just that before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import create_table_artifact
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Completed
+
+from blocks.errors import ConfigurationError, DocumentChanged, DocumentMissing
+from blocks.ledger import Entry, Recorded
+from blocks.outbound import Package, PackageFile
+from blocks.values import shown
+from tasks.connections import ledger, repository_session, spool
+from tasks.order import Agreed, Order, documents, find_order, in_hand, order_key
+from tasks.retrying import task
+from tasks.rules.literal import literal
+from tasks.sweep import deployment_of
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """One document that is to go once more."""
+
+    file: PackageFile
+    """As it is packed now: where its bytes are taken from may be another place than then."""
+    problem: str = ""
+    """Why it cannot go; "" if it can."""
+
+
+class Recalled:
+    """What was delivered, and what of it is asked for again. Opaque to Prefect, like the order."""
+
+    def __init__(self, order: Order, repeats: Sequence[Repeat], from_record: bool, problem: str) -> None:
+        self.order, self.repeats, self.from_record = order, tuple(repeats), from_record
+        self.problem = problem
+        """Why none of it can go; "" if it can."""
+
+    @property
+    def attempt(self) -> int:
+        """Of the next redelivery."""
+        return 2 + len(self.order.each("again"))
+
+
+@task(task_run_name="recall {order}")
+def recall(agreed: Agreed, order: str, files: Sequence[str]) -> Recalled:
+    """Bring the bytes that were signed back into the spool: all of the order's, or those of these names. Nothing is sent.
+
+    Raises ``ConfigurationError`` for an order that was never delivered, and for names that are not in its package.
+    """
+    entries = find_order(agreed, order)
+    if not entries:
+        raise ConfigurationError(f"{agreed.key}: there is no order {shown(order[:80])}; see 'countersign ledger search'")
+    work = Order(agreed, order, entries[0].journey, "", None)
+    arrived = work.arrived
+    if arrived is None:
+        raise ConfigurationError(f"{agreed.key}: order {order} was not delivered everywhere, so there is nothing to send again")
+    package, sent = work.matter.package, {file.source for one in arrived for file in one.files}
+    wanted = set(files) or {file.shown for file in package.files if file.name in sent}
+    chosen = [file for file in package.files if file.shown in wanted and file.name in sent]
+    if strange := wanted - {file.shown for file in chosen}:
+        raise ConfigurationError(
+            f"order {order} did not send {', '.join(sorted(map(shown, strange)))}; it sent: {_names(work)}"
+        )
+    copied = work.last("copied")
+    copies = copied.body["copies"] if copied and copied.body["copies"] else {}
+    repeats = [_repeat(work, file, copies.get(file.sha256)) for file in chosen]
+    return Recalled(work, repeats, bool(copies), _elsewhere(work))
+
+
+def _names(work: Order) -> str:
+    return ", ".join(file.shown for file in work.matter.package.files[:20])
+
+
+def _repeat(work: Order, file: PackageFile, copy: dict[str, Any] | None) -> Repeat:
+    packed = PackageFile(file.name, file.size, file.sha256, copy["id"], copy["version"]) if copy else file
+    with repository_session(work.agreed.recording if copy else work.agreed.repository) as session:
+        try:
+            with spool().batch() as batch:
+                digest = session.fetch(packed.repository_id, packed.version, batch).digest
+        except (DocumentMissing, DocumentChanged) as error:
+            return Repeat(packed, str(error))
+    return Repeat(packed, "" if digest == file.sha256 else "other bytes stand there than were signed then")
+
+
+def _elsewhere(work: Order) -> str:
+    """Why what is sent today would not go where it went then."""
+    package = work.matter.package
+    today = work.agreed.destinations(package.root_order, work.due)
+    if today == package.destinations:
+        return ""
+    places = ", ".join(place.shown for place in today)
+    return f"the profile of today sends to {places} (host, user, folder and key count), not to where it went; order it anew"
+
+
+# --------------------------------------------------------------------------------------------- what it comes to
+
+
+def preview(recalled: Recalled) -> State:
+    """What would be sent again, where to, and whether it can be: as a table, and in the state's name. Nothing is written."""
+    package = recalled.order.matter.package
+    rows = [
+        {
+            "document": literal(one.file.shown),
+            "bytes": one.file.size,
+            "SHA-256": one.file.sha256,
+            "to": literal(place.shown),
+            "can go": literal(one.problem or recalled.problem or "yes"),
+        }
+        for one in recalled.repeats
+        for place in package.destinations
+    ]
+    title = f"**Redelivery of order {literal(package.root_order)}**, attempt {recalled.attempt}: nothing was sent"
+    create_table_artifact(table=rows, key=f"resend-{recalled.order.journey}", description=title)
+    able = sum(not one.problem for one in recalled.repeats) if not recalled.problem else 0
+    size = sum(one.file.size for one in recalled.repeats)
+    problems = [problem for problem in (recalled.problem, *(one.problem for one in recalled.repeats)) if problem]
+    return Completed(
+        name=f"Preview: {'all' if able == len(recalled.repeats) else f'{able} of'} {len(recalled.repeats)} can go",
+        message=f"attempt {recalled.attempt}, {size:,} bytes to {len(package.destinations)} destinations"
+        + (f"; {'; '.join(dict.fromkeys(problems))}" if problems else ""),
+    )
+
+
+def order_again(recalled: Recalled, comment: str, by: str) -> State:
+    """Freeze the package that repeats it, and have a run of the stream's release ask for its sign-off.
+
+    Asked again for the same while that is not ended, it is the same attempt. Raises ``ConfigurationError`` that says why not.
+    """
+    if not comment.strip():
+        raise ConfigurationError("say why it is to be sent again: the comment stands in the form and in the certificate")
+    problems = [recalled.problem, *(f"{one.file.shown}: {one.problem}" for one in recalled.repeats if one.problem)]
+    if problem := next(filter(None, problems), ""):
+        raise ConfigurationError(f"order {recalled.order.id} cannot be sent again: {problem}")
+    with in_hand(recalled.order) as order:
+        package, entry = _attempt(order, recalled, comment.strip(), by.strip())
+        _freeze(order, package, entry, recalled.from_record)
+        run = _asked(order, package)
+    again = package.redelivery
+    assert again is not None  # noqa: S101 - made just above
+    return Completed(
+        name=f"Asked, attempt {again.attempt}",
+        message=f"order {package.order}: run {run} asks for its sign-off; {len(package.files)} documents, {package.size:,} bytes",
+    )
+
+
+def _attempt(order: Order, recalled: Recalled, comment: str, by: str) -> tuple[Package, Recorded]:
+    """The package of this attempt: the one that is under way for the very same, else the next one, written down."""
+    files = [one.file for one in recalled.repeats]
+    for entry in order.each("again"):
+        before = Package.parse(entry.body["package"])
+        history = ledger().journey(before.journey)
+        if any(step.kind == "closed" for step in history):
+            continue
+        why = before.redelivery
+        assert why is not None  # noqa: S101 - only such packages are written there
+        if (before.files, why.reason, why.by) == (tuple(files), comment, by):
+            return before, entry
+        if {file.name for file in before.files} & {file.name for file in files}:
+            raise ConfigurationError(
+                f"order {order.id}: attempt {why.attempt} is under way (order {before.order}); let it be signed or rejected first"
+            )
+    package = order.matter.package.again(files, 2 + len(order.each("again")), comment, by, order.agreed.policies)
+    facts = {"package": package.text, "policies": order.agreed.policies.facts, "reason": comment, "by": by}
+    return package, order.write("again", facts, once=f"again/{package.digest}")
+
+
+def _freeze(order: Order, package: Package, entry: Recorded, from_record: bool) -> None:
+    """Write down an order of its own, frozen already. Whoever asks for it never signs it."""
+    about = {"partner": package.partner, "stream": package.stream, "name": package.order, "order": package.order}
+    frozen = {
+        **order.frozen.body,
+        **about,
+        "package": package.text,
+        "package_digest": package.digest,
+        "policies": entry.body["policies"],
+        "requester": entry.body["by"],
+        "editors": sorted({*order.frozen.body["editors"], *filter(None, [entry.body["by"]])}),
+        "from_record": from_record,
+    }
+    ordered = {**about, "requester": entry.body["by"], "ids": [], "run": "", "parent": order.journey, "again": True}
+    source = order.agreed.recording if from_record else order.agreed.repository
+    ledger().append(
+        [
+            Entry(package.journey, "ordered", ordered, once=order_key(package.partner, package.stream, package.order)),
+            Entry(package.journey, "frozen", frozen, once=f"frozen/{package.journey}"),
+            *documents(package, source.address),
+        ]
+    )
+
+
+def _asked(order: Order, package: Package) -> str:
+    """The run that asks; asked twice, it is the same one."""
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(
+            _deployment(client, order),
+            parameters={"partner": package.partner, "stream": package.stream, "order": package.order},
+            idempotency_key=package.digest,
+        )
+    facts = {"child": package.digest, "child_order": package.order, "child_run": str(run.id)}
+    order.write("parted", facts, once=f"parted/{package.digest}")
+    return str(run.id)
+
+
+def _deployment(client: SyncPrefectClient, order: Order) -> UUID:
+    """That of the run which delivered it, while Prefect knows it; else the stream's own as it was reviewed."""
+    runs = [str(entry.body["run"]) for entry in reversed(order.history) if entry.body.get("run")]
+    for run in runs:
+        with suppress(ObjectNotFound):
+            if (found := client.read_flow_run(UUID(run)).deployment_id) is not None:
+                return found
+    known = deployment_of(client, order.agreed.partner, order.agreed.stream)
+    if known is None:
+        raise ConfigurationError(f"{order.agreed.key}: no deployment of its release is there; run 'countersign deploy'")
+    return known.id
