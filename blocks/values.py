@@ -13,6 +13,7 @@ What was agreed with a partner (streams, rules, targets) is below as pydantic mo
 from __future__ import annotations
 
 import base64
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -603,6 +604,31 @@ class Classification(Terms):
 
     pattern: str = Field(description="Regular expression for the whole name; named groups become facts")
     doctype: Slug = Field(description="A file in tasks/doctypes, with dashes: price-list, invoice")
+    facts: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="What is agreed about every such file, beside what its name tells: { contract: '4711' }",
+    )
+
+
+class WorkspaceTerms(Terms):
+    """The business workspace that a document belongs to: found by what it is about, and made where a template is named."""
+
+    system: str = Field(description="The external system, as the repository calls it: ERP")
+    object: str = Field(description="The type of its business object: CONTRACT")
+    reference: str = Field(
+        description="Template of the object's id: '{contract}'. Its facts must be such that only this partner's fit"
+    )
+    template: str | None = Field(
+        default=None,
+        description="Type/Template from which a missing workspace is made; without it, such a file waits for a person",
+    )
+    name: str | None = Field(
+        default=None,
+        description="Template of a new workspace's name, with all facts of the reference; default: object and reference",
+    )
+    roles: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Role -> logins or groups that get it when the workspace is made"
+    )
 
 
 class RetentionStart(StrEnum):
@@ -642,6 +668,9 @@ class Target(Terms):
 
     repository: Slug = Field(description="A repository in repositories.yaml")
     folder: str = Field(description="Path template; missing folders are created: 'Suppliers/{partner}/{received:%Y}'")
+    workspace: WorkspaceTerms | None = Field(
+        default=None, description="The business workspace in which 'folder' begins, instead of the repository's root"
+    )
     name: str = Field(default="{name}", description="Name template")
     collision: Collision = Field(default=Collision.NEW_VERSION, description="If that name is taken in the folder")
     categories: Mapping[str, Mapping[str, str | tuple[str, ...]]] = Field(
@@ -725,6 +754,36 @@ class Expected(Terms):
     except_on: tuple[date, ...] = Field(default=(), description="Never on these days: holidays")
 
 
+class SetTerms(Terms):
+    """Files that belong together: none of them is filed before all have come, and the manifest if one is agreed."""
+
+    pattern: str = Field(description="Regular expression for the whole name; its group 'set' says which set a file belongs to")
+    files: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
+        min_length=1, description="The names in every set: ['{set}_balance.csv', …]"
+    )
+    manifest: str | None = Field(
+        default=None, description="The name of its list, with or without SHA-256 as sha256sum writes it: '{set}.sha256'"
+    )
+    window: timedelta = Field(
+        default=timedelta(days=1),
+        gt=timedelta(0),
+        description="From its first file on; then a person is told which names are missing",
+    )
+
+    @model_validator(mode="after")
+    def _names_its_set(self) -> SetTerms:
+        try:
+            groups = re.compile(self.pattern).groupindex
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"'pattern' is not a regular expression: {error}") from error
+        if "set" not in groups:
+            raise ValueError("'pattern' needs a group 'set' that says which set a file belongs to: '(?P<set>\\d{6})_.*'")
+        names = [*self.files, *([self.manifest] if self.manifest else [])]
+        if any("{set}" not in name for name in names) or len(set(names)) != len(names):
+            raise ValueError("each name in 'files' and 'manifest' contains {set}, and they differ")
+        return self
+
+
 class Inbound(Terms):
     """One named kind of exchange that comes in."""
 
@@ -757,7 +816,14 @@ class Inbound(Terms):
         description="What later files do while an earlier one is refused or late: free (each stands for itself), ordered (they wait), "
         "latest (they go on, and it is never filed after one of them)",
     )
+    sets: SetTerms | None = Field(default=None, description="Files that are filed only together")
     owner: str = Field(default="", description="Who is told about quarantined files: a mail address or a team's name")
+
+    @model_validator(mode="after")
+    def _sets_have_no_sequence(self) -> Inbound:
+        if self.sets is not None and self.sequence is not Succession.FREE:
+            raise ValueError("'sets' and 'sequence' cannot be agreed for one stream: a set waits for all of its files anyway")
+        return self
 
     @model_validator(mode="after")
     def _a_sequence_is_ordered(self) -> Inbound:

@@ -53,9 +53,25 @@ def retry(
 
     Example: countersign quarantine retry 0193e2a4-... --comment mended
     """
+    _again(journey, comment, release=False)
+
+
+@app.command()
+def release(
+    journey: Annotated[str, typer.Argument(help="The case's journey.")],
+    comment: Annotated[str, typer.Option(help="What you have seen in it, and why it may be filed; recorded.")],
+) -> None:
+    """Let a document through that we could not inspect (such as an encrypted PDF), because you have.
+
+    Example: countersign quarantine release 0193e2a4-... --comment "opened with the password they phoned in; it is the signed copy"
+    """
+    _again(journey, comment, release=True)
+
+
+def _again(journey: str, comment: str, *, release: bool) -> None:
     from flows.review import retry as again
 
-    state = again(journey, comment, by=getpass.getuser(), return_state=True)
+    state = again(journey, comment, by=getpass.getuser(), release=release, return_state=True)
     typer.echo(f"{state.name}: {state.message}")
     went_through = state.is_completed() and ("Filed" in str(state.name) or "duplicate" in str(state.name))
     raise typer.Exit(0 if went_through and "quarantined" not in str(state.name) else 1)

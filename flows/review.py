@@ -16,15 +16,16 @@ from tasks.set_aside import set_aside
 
 
 @flow(name="retry", flow_run_name="retry {journey}")
-def retry(journey: str, comment: str, by: str = "as stated by nobody") -> State:
+def retry(journey: str, comment: str, by: str = "as stated by nobody", release: bool = False) -> State:
     """Take a quarantined document through the checks again, with the rules as they are now.
 
     Args:
         journey: The case's journey, as ``countersign quarantine list`` shows it.
         comment: Why; recorded.
         by: Who asks, as stated; recorded.
+        release: This person has looked into a document that we could not inspect, and lets it through.
     """
-    with reopened(journey, comment, by) as consignment:
+    with reopened(journey, comment, by, release) as consignment:
         checked = check(pick_up(consignment))
         aside = set_aside(file_away(checked))
         resolved = resolve(clear_source(aside))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from threading import Lock
 
-from blocks.values import Stage
+from blocks.values import Stage, shown
 from tasks import tables
 from tasks.connections import ledger
 from tasks.consignment import Consignment, Steps
 from tasks.retrying import task
-from tasks.rules.judge import as_facts, from_facts
+from tasks.rules.judge import accepting, as_facts, from_facts
 
 _IMPORTING = Lock()
 
@@ -33,6 +33,8 @@ def check(consignment: Consignment) -> Consignment:
         _load_the_heavy_ones()
     judged = tables.judge([item.document for item in unjudged if item.document], consignment.agreed.terms)
     for item, (document, verdict) in zip(unjudged, judged, strict=True):
+        if (released := item.recorded("retried")) is not None and released.body.get("released"):
+            verdict = accepting(verdict, shown(str(released.body["by"])))
         facts = {
             "digest": item.arrival.digest,
             "round": item.round,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from blocks.errors import OutcomeUnknown, SpoolCorrupt, SpoolError
 from blocks.ledger import Entry, Recorded
-from blocks.values import Duplicates, Filed, Filing, Finding, NotFiled, Stage, Succession, Verdict
+from blocks.values import Duplicates, Filed, Filing, Finding, InWorkspace, NotFiled, Stage, Succession, Verdict
 from tasks.connections import ledger, repository_session, spool
 from tasks.consignment import Consignment, Item, Steps
 from tasks.in_sequence import file_in_sequence
+from tasks.in_sets import whole_sets
 from tasks.retrying import task
 from tasks.rules.filing import plan, unfilled
 
@@ -25,7 +27,9 @@ def file_away(consignment: Consignment) -> Consignment:
     consignment = _refuse_unfilled(consignment)
     if consignment.agreed.terms.sequence is not Succession.FREE:
         return file_in_sequence(consignment, lambda so_far, item: _file_accepted(so_far, [item]))
-    accepted = [item for item in consignment.at(Stage.JUDGED) if item.verdict is not None and item.verdict.accepted]
+    consignment, waiting = whole_sets(consignment)
+    judged = [item for item in consignment.at(Stage.JUDGED) if item.journey not in waiting]
+    accepted = [item for item in judged if item.verdict is not None and item.verdict.accepted]
     return _file_accepted(consignment, accepted)
 
 
@@ -75,6 +79,7 @@ def _intend(consignment: Consignment, items: Sequence[Item], keys: Mapping[str, 
             "folder": list(filing.folder),
             "filed_as": filing.name,
             "round": item.round,
+            **({"workspace": filing.workspace.facts} if filing.workspace else {}),
         }
         entries.append(Entry(item.journey, "filing", facts, once=keys[item.journey]))
     recorded = ledger().append(entries, consignment.lease)
@@ -100,7 +105,7 @@ def _file(consignment: Consignment, items: Sequence[Item], holders: Mapping[str,
                     del waiting[answer.journey]
                     item = by_journey[answer.journey]
                     if isinstance(answer, Filed):
-                        _filed(item, answer, steps)
+                        _filed(item, answer, steps, holders[item.journey].body.get("workspace"))
                     elif answer.code == UNKNOWN:
                         refused = _refused(item, answer.code, answer.reason)
                         facts = {"reason": answer.reason, "round": item.round}
@@ -131,7 +136,8 @@ def _in_doubt(items: Sequence[Item], holders: Mapping[str, Recorded]) -> dict[st
 
 def _as_intended(filing: Filing, intent: Recorded) -> Filing:
     """Where an earlier attempt may have filed it already, the place is that one's, also if the profile has changed since."""
-    return replace(filing, folder=tuple(intent.body["folder"]), name=str(intent.body["filed_as"]))
+    workspace = InWorkspace.parse(intent.body["workspace"]) if "workspace" in intent.body else None
+    return replace(filing, folder=tuple(intent.body["folder"]), name=str(intent.body["filed_as"]), workspace=workspace)
 
 
 def _while_leased(filings: Sequence[Filing], consignment: Consignment) -> Iterator[Filing]:
@@ -149,7 +155,7 @@ def _until_unknown(answers: Iterator[Filed | NotFiled], waiting: Mapping[str, Fi
         yield NotFiled(next(iter(waiting)), UNKNOWN, str(unknown))
 
 
-def _filed(item: Item, answer: Filed, steps: Steps) -> None:
+def _filed(item: Item, answer: Filed, steps: Steps, workspace: Mapping[str, Any] | None) -> None:
     agreed = steps.consignment.agreed
     steps.add(
         item,
@@ -162,6 +168,7 @@ def _filed(item: Item, answer: Filed, steps: Steps) -> None:
             "folder": "/".join(answer.folder),
             "filed_as": answer.name,
             "doctype": item.verdict.doctype if item.verdict else None,
+            **({"workspace": workspace} if workspace else {}),
         },
         once=f"{item.journey}/filed",
         stage=Stage.FILED,

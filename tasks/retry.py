@@ -16,11 +16,16 @@ from blocks.values import Arrival, RemoteFile, Stage
 from tasks.agreed import load_stream
 from tasks.connections import hang_up, ledger, quarantine, spool
 from tasks.consignment import Consignment, Item
+from tasks.rules.judge import from_facts, not_acceptable
 
 
 @contextmanager
-def reopened(journey: str, comment: str, by: str) -> Iterator[Consignment]:
-    """A consignment of the one document, at the stage where its checks begin. Who asked, and why, is recorded first."""
+def reopened(journey: str, comment: str, by: str, release: bool = False) -> Iterator[Consignment]:
+    """A consignment of the one document, at the stage where its checks begin. Who asked, and why, is recorded first.
+
+    ``release``: this person has looked into the document, which we could not. Raises ``ConfigurationError`` for a case that nobody
+    may release.
+    """
     history = ledger().journey(journey)
     if not any(entry.kind == "quarantined" for entry in history):
         raise ConfigurationError(f"{journey}: no such quarantine case; see 'countersign quarantine list'")
@@ -31,12 +36,20 @@ def reopened(journey: str, comment: str, by: str) -> Iterator[Consignment]:
         raise LeaseLost(f"{journey}: somebody works on this case just now; try again in a minute")
     try:
         with ledger().holding(lease, settings().lease_seconds) as held:
-            ledger().append([Entry(journey, "retried", {"by": by, "comment": comment})], held.lease)
+            if release and (why := not_acceptable(from_facts(journey, _last(history, "quarantined")))):
+                raise ConfigurationError(
+                    f"{journey}: nobody can release it; {why} Have it mended, then 'countersign quarantine retry'"
+                )
+            ledger().append([Entry(journey, "retried", {"by": by, "comment": comment, "released": release})], held.lease)
             arrival = _arrival(journey, arrived, history)
             stage = Stage.CLAIMED if arrival.digest is None else Stage.FETCHED
             yield Consignment(agreed, held, [Item(arrival, stage, tuple(ledger().journey(journey)))])
     finally:
         hang_up()
+
+
+def _last(history: Sequence[Recorded], kind: str) -> Mapping[str, Any]:
+    return next(entry for entry in reversed(history) if entry.kind == kind).body
 
 
 def reject(journey: str, comment: str, by: str) -> None:

@@ -11,6 +11,7 @@ from tasks.connections import ledger, quarantine
 from tasks.consignment import Consignment, Item, Steps
 from tasks.in_sequence import overtaken
 from tasks.retrying import task
+from tasks.rules.filing import case_of
 from tasks.rules.judge import as_facts
 
 DUE = timedelta(days=2)
@@ -26,6 +27,10 @@ def set_aside(consignment: Consignment) -> Consignment:
         if item.verdict is None or item.verdict.accepted:
             continue
         verdict = as_facts(item.verdict)
+        agreed = consignment.agreed
+        known = {**item.verdict.facts, "partner": agreed.partner, "stream": agreed.stream}
+        if about := case_of(agreed.terms.target, known, item.arrival.first_seen):
+            verdict["workspace"] = about
         place = quarantine().keep(
             item.journey,
             item.document.path if item.document else None,

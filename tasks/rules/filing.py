@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
-from blocks.values import Arrival, Document, Filing, Finding, Inbound, Target, Verdict, shown
+from blocks.values import Arrival, BusinessObject, Document, Filing, Finding, Inbound, InWorkspace, Target, Verdict, shown
 from tasks.doctypes import find, known
 from tasks.rules.naming import extension, text
 from tasks.rules.retention import keep_until, record_day
@@ -60,6 +60,8 @@ def plan(document: Document, verdict: Verdict, stream: Inbound, partner: str, na
         access=target.access,
         modified=arrival.file.modified,
         collision=target.collision,
+        workspace=in_workspace(target, facts, received),
+        sent=_sent(document, partner, name, received) if target.workspace else "",
     )
 
 
@@ -91,6 +93,31 @@ def kept_as(target: Target, facts: Mapping[str, str], received: datetime) -> Kee
     return Keeping(day, keep_until(day, target.retention), target.retention.schedule)
 
 
+def in_workspace(target: Target, facts: Mapping[str, str], received: datetime) -> InWorkspace | None:
+    """The workspace that a document with these facts belongs to. Raises ``KeyError`` for a fact that it needs and is not there."""
+    terms = target.workspace
+    if terms is None:
+        return None
+    about = BusinessObject(terms.system, terms.object, render(terms.reference, facts, received).strip())
+    name = render(terms.name, facts, received) if terms.name else f"{terms.object} {about.id}"
+    return InWorkspace(about, _segment(name), terms.template, terms.roles)
+
+
+def case_of(target: Target, facts: Mapping[str, str], received: datetime) -> dict[str, str] | None:
+    """What a refused document is about, for whoever looks after its case; None where its facts do not tell."""
+    try:
+        found = in_workspace(target, facts, received)
+    except KeyError:
+        return None
+    return None if found is None else {"system": found.about.system, "type": found.about.type, "id": found.about.id}
+
+
+def _sent(document: Document, partner: str, stream: str, received: datetime) -> str:
+    """For the repository's history of versions."""
+    end = f" from {partner}/{stream}, received {received:%Y-%m-%d %H:%M:%S} UTC, SHA-256 {document.digest}"
+    return document.shown[: 255 - len(end)] + end
+
+
 def render(template: str, facts: Mapping[str, str], received: datetime) -> str:
     """Fill a template. Raises ``ValueError`` for what is no template of ours and ``KeyError`` for an unknown fact."""
     out = []
@@ -112,7 +139,7 @@ def check_templates(stream: Inbound) -> Iterator[str]:
             yield f"{where}: {error}"
             continue
         for rule in stream.classify:
-            offered = _offered(rule.pattern, rule.doctype, stream) | _of_keeping(stream.target, where)
+            offered = _offered(rule.pattern, rule.doctype, stream, rule.facts) | _of_keeping(stream.target, where)
             if where == RECORD_DATE:
                 offered -= _NO_DATES
             for fact in sorted(used - offered):
@@ -186,6 +213,13 @@ def plan_evidence(evidence: Evidence, target: Target, about: Mapping[str, str], 
     )
 
 
+def _used(template: str) -> set[str]:
+    try:
+        return {fact for _, fact, _ in _parts(template) if fact is not None}
+    except ValueError:
+        return set()  # told where templates are checked
+
+
 def check_evidence(target: Target) -> Iterator[str]:
     """The same for where evidence of a release is filed: of that only what every document has is known, and the order."""
     offered = {*OURS, "order"}
@@ -209,6 +243,10 @@ def _place(target: Target) -> Iterator[str]:
         yield "folder: is a path of names with / between them, without empty, '.' or '..' parts"
     if "/" in target.name or not target.name.strip():
         yield "name: is one name, without /"
+    if target.workspace is not None and target.workspace.name is not None:
+        lost = sorted(_used(target.workspace.reference) - _used(target.workspace.name))
+        if lost:
+            yield f"workspace/name: two workspaces would have one name: add {{{'}, {'.join(lost)}}}, of which the reference is made"
 
 
 def unfilled(file: str, facts: Mapping[str, str], stream: Inbound) -> Iterator[Finding]:
@@ -274,6 +312,11 @@ def _templates(target: Target) -> Iterator[tuple[str, str]]:
     yield "name", target.name
     if target.records_class is not None or target.retention is not None:
         yield RECORD_DATE, target.record_date
+
+    if target.workspace is not None:
+        yield "workspace/reference", target.workspace.reference
+        if target.workspace.name is not None:
+            yield "workspace/name", target.workspace.name
     for category, attributes in target.categories.items():
         for attribute, template in attributes.items():
             for one in (template,) if isinstance(template, str) else template:
@@ -287,11 +330,11 @@ def _of_keeping(target: Target, where: str) -> frozenset[str]:
     return frozenset({RECORD_DATE, *([KEEP_UNTIL] if target.retention.period else [])})
 
 
-def _offered(pattern: str, doctype: str, stream: Inbound) -> frozenset[str]:
+def _offered(pattern: str, doctype: str, stream: Inbound, agreed: Iterable[str]) -> frozenset[str]:
     groups: Iterable[str] = [
         group for expression in (pattern, stream.naming or "") for group in re.compile(expression).groupindex
     ]
-    return frozenset({*OURS, *groups, *(find(doctype).facts if doctype in known() else ())})
+    return frozenset({*OURS, *groups, *agreed, *(find(doctype).facts if doctype in known() else ())})
 
 
 def _own(document: Document, partner: str, stream: str) -> dict[str, str]:

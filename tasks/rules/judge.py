@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from blocks.values import Arrival, Document, Finding, Inbound, Severity, Verdict, shown
@@ -29,7 +30,7 @@ def classify(name: bytes, stream: Inbound) -> tuple[str | None, dict[str, str]]:
     for rule in stream.classify:
         groups = facts_of_name(rule.pattern, name)
         if groups is not None:
-            return rule.doctype, {**facts, **groups}
+            return rule.doctype, {**rule.facts, **facts, **groups}
     return None, facts
 
 
@@ -67,6 +68,28 @@ def verdict(
         merged += unfilled(document.shown, together, stream)
     merged.sort(key=lambda finding: finding.severity is Severity.NOTE)
     return Verdict(document.journey, doctype, tuple(merged), together)
+
+
+ACCEPTABLE = frozenset({"cannot-inspect"})
+"""Findings that say only that we could not look: a person who did may let the document through."""
+
+
+def not_acceptable(verdict: Verdict) -> str | None:
+    """The first reason for which nobody may let a refused document through; None if a person may."""
+    errors = [finding for finding in verdict.findings if finding.severity is Severity.ERROR]
+    return next((f"{finding.code}: {finding.message}" for finding in errors if finding.code not in ACCEPTABLE), None)
+
+
+def accepting(verdict: Verdict, by: str) -> Verdict:
+    """The verdict once a person has looked: what may be accepted refuses no more, and says who accepted it."""
+    findings = [
+        replace(finding, severity=Severity.NOTE, message=f"{finding.message} Let through by {by}.")
+        if finding.severity is Severity.ERROR and finding.code in ACCEPTABLE
+        else finding
+        for finding in verdict.findings
+    ]
+    findings.sort(key=lambda finding: finding.severity is Severity.NOTE)
+    return replace(verdict, findings=tuple(findings))
 
 
 def _refused(findings: Iterable[Finding]) -> bool:

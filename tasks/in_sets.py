@@ -1,0 +1,157 @@
+"""In sets: files that belong together wait until all of them have come, and a person is told what is missing.
+
+::
+
+    set.<partner>.<stream>.<set>:   incomplete (a case) ─ complete (names -> journeys; the case is closed)
+
+Once a set is written down as complete its members are filed, also by a run that comes after a kill in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from prefect.events import emit_event
+
+from blocks.errors import SpoolError
+from blocks.ledger import Entry, Recorded
+from blocks.values import SetTerms, Sighting, Stage
+from tasks.connections import ledger, spool
+from tasks.consignment import Agreed, Consignment, Item
+from tasks.rules.judge import from_facts
+from tasks.rules.naming import text
+from tasks.rules.sets import Assembled, Member, assemble, listed, set_of, wanted
+
+INCOMPLETE = "set-incomplete"
+_LARGEST_MANIFEST = 1024 * 1024
+
+
+def whole_sets(consignment: Consignment) -> tuple[Consignment, frozenset[str]]:
+    """The consignment, and the journeys of it that wait for others of their set: each says what is missing."""
+    agreed, terms = consignment.agreed, consignment.agreed.terms.sets
+    if terms is None:
+        return consignment, frozenset()
+    waiting: dict[str, Item] = {}
+    came: dict[str, list[Member]] | None = None
+    for item in consignment.at(Stage.JUDGED):
+        key = set_of(text(item.arrival.file.name), terms) if item.verdict and item.verdict.accepted else None
+        if key is None:
+            continue
+        done = ledger().journey(_journey(agreed, key))
+        if item.journey in _complete(done):
+            continue
+        if came is None:
+            came = _came(consignment, terms)
+        state = _state(key, came.get(key, []), terms)
+        if state.whole and item.journey in state.members.values():
+            if item.journey not in _complete(_say_complete(consignment, key, state)):
+                waiting[item.journey] = replace(item, note=f"set {key}: another file of that name went with it")
+            continue
+        missing = ", ".join(state.missing) or "nothing, but another file of that name belongs to it"
+        if state.late(terms, ledger().now()):
+            _say_incomplete(consignment, key, state)
+        waiting[item.journey] = replace(item, note=f"set {key} is incomplete; missing: {missing}")
+    return consignment.with_changes(waiting), frozenset(waiting)
+
+
+def _journey(agreed: Agreed, key: str) -> str:
+    return f"set.{agreed.partner}.{agreed.stream}.{key}"[:200]
+
+
+def _complete(history: Iterable[Recorded]) -> frozenset[str]:
+    return frozenset(j for entry in history if entry.kind == "complete" for j in entry.body["members"].values())
+
+
+# --------------------------------------------------------------------------------------------- what has come
+
+
+def _came(consignment: Consignment, terms: SetTerms) -> dict[str, list[Member]]:
+    """By set, every file of the stream that still stands open; those of this consignment as they are by now."""
+    agreed, here = consignment.agreed, {item.journey: item for item in consignment.items}
+    open_ones: dict[str, list[Sighting]] = {}
+    for sighting in ledger().sightings(agreed.partner, agreed.stream):
+        if sighting.stage is not Stage.SIGHTED and (key := set_of(text(sighting.file.name), terms)) is not None:
+            open_ones.setdefault(key, []).append(sighting)
+    journeys = [one.journey for group in open_ones.values() for one in group if one.journey not in here]
+    histories = ledger().journeys(journeys)
+    found: dict[str, list[Member]] = {}
+    for key, group in open_ones.items():
+        for one in group:
+            item, name = here.get(one.journey), text(one.file.name)
+            if item is not None:
+                accepted = item.verdict is not None and item.verdict.accepted
+                digest, reason = item.arrival.digest, item.verdict.reason if item.verdict else ""
+            else:
+                accepted, digest, reason = _judged(histories[one.journey])
+            found.setdefault(key, []).append(Member(one.journey, name, digest, one.first_seen, accepted, reason))
+    return found
+
+
+def _judged(history: Iterable[Recorded]) -> tuple[bool, str | None, str]:
+    """Whether a file was accepted, its digest, and else why not."""
+    entries = list(history)
+    judged = next((entry for entry in reversed(entries) if entry.kind in ("judged", "quarantined", "rejected")), None)
+    if judged is None or judged.kind == "rejected":
+        return False, None, "rejected by a person" if judged else ""
+    verdict = from_facts("", judged.body)
+    return verdict.accepted and judged.kind == "judged", judged.body["digest"], verdict.reason
+
+
+def _state(key: str, came: list[Member], terms: SetTerms) -> Assembled:
+    manifest = None
+    if terms.manifest is not None:
+        name = wanted(key, terms)[-1]
+        own = [one for one in came if one.name == name and one.accepted and one.digest]
+        manifest = _read(own[-1].digest) if own else None
+    return assemble(key, came, manifest, terms)
+
+
+def _read(digest: str | None) -> Mapping[str, str | None] | None:
+    """What a manifest lists; None where it is no list, or too long for one."""
+    try:
+        path = spool().path(str(digest))
+        return listed(path.read_bytes()) if path.stat().st_size <= _LARGEST_MANIFEST else None
+    except (ValueError, SpoolError):
+        return None
+
+
+# --------------------------------------------------------------------------------------------- what is said about a set
+
+
+def _about(agreed: Agreed, key: str) -> dict[str, Any]:
+    return {"partner": agreed.partner, "stream": agreed.stream, "name": key}
+
+
+def _say_complete(consignment: Consignment, key: str, state: Assembled) -> list[Recorded]:
+    """Written once: which files made the set. Whoever comes second is told what stands."""
+    agreed = consignment.agreed
+    journey = _journey(agreed, key)
+    told = {**_about(agreed, key), "members": dict(state.members)}
+    if any(entry.kind == "incomplete" for entry in ledger().journey(journey)):
+        told["case"] = {"state": "resolved"}
+    consignment.lease  # noqa: B018 - raises
+    return ledger().append([Entry(journey, "complete", told, once=f"{journey}/complete", stage=Stage.CLEARED)])
+
+
+def _say_incomplete(consignment: Consignment, key: str, state: Assembled) -> None:
+    """One case for each set whose window has closed; one more entry when something else is missing than was said."""
+    agreed = consignment.agreed
+    journey, missing = _journey(agreed, key), ", ".join(state.missing)
+    reason = f"Set {key} is incomplete: missing {missing}"
+    case = {"code": INCOMPLETE, "reason": reason, "owner": agreed.terms.owner, "state": "new"}
+    body = {**_about(agreed, key), "missing": list(state.missing), "members": dict(state.members), "case": case}
+    consignment.lease  # noqa: B018 - raises
+    recorded = ledger().append(
+        [Entry(journey, "incomplete", body, once=f"{journey}/incomplete/{missing}"[:400], stage=Stage.CLEARED)]
+    )
+    if recorded[0].fresh:
+        emit_event(
+            event="countersign.intake.set-incomplete",
+            resource={
+                "prefect.resource.id": f"countersign.stream.{agreed.partner}.{agreed.stream}",
+                "prefect.resource.name": agreed.key,
+            },
+            payload={"set": key, "missing": list(state.missing), "owner": agreed.terms.owner},
+        )
