@@ -210,6 +210,7 @@ def plan_evidence(evidence: Evidence, target: Target, about: Mapping[str, str], 
         schedule=keeping.schedule,
         access=target.access,
         collision=target.collision,
+        workspace=in_workspace(target, facts, at),
     )
 
 
