@@ -46,6 +46,7 @@ from blocks.errors import (
     RepositoryUnreachable,
 )
 from blocks.repositories.base import Repository, RepositorySession
+from blocks.repositories.otcs_audit import AuditTrail
 from blocks.repositories.otcs_names import (
     DOCUMENT,
     PAGE,
@@ -61,7 +62,9 @@ from blocks.repositories.otcs_names import (
     other_name,
     twin_name,
 )
+from blocks.repositories.otcs_people import People
 from blocks.repositories.otcs_records import Records
+from blocks.repositories.otcs_search import SearchIndex, name_holds, words
 from blocks.repositories.otcs_wire import (
     CHUNK_BYTES,
     SMALL_BYTES,
@@ -165,6 +168,21 @@ _Place: TypeAlias = tuple[BusinessObject | None, tuple[str, ...], str]
 class ExtendedEcmSession(RepositorySession):
     def __init__(self, wire: Wire, names: Names, connections: int) -> None:
         self._wire, self._names, self._connections = wire, names, connections
+
+    @cached_property
+    def people(self) -> People:
+        """Users, groups, and who may do what with a node."""
+        return People(self._wire, self._names)
+
+    @cached_property
+    def index(self) -> SearchIndex:
+        """The search index, with facets."""
+        return SearchIndex(self._wire)
+
+    @cached_property
+    def audit(self) -> AuditTrail:
+        """The repository's own audit trail, filtered."""
+        return AuditTrail(self._wire)
 
     def close(self) -> None:
         self._wire.close()
@@ -660,26 +678,17 @@ class ExtendedEcmSession(RepositorySession):
         return replace(kept, categories=categories)
 
     def search(self, *, name: str | None = None, text: str | None = None) -> Iterator[Kept]:
-        words = re.findall(r"\w+", text or "")
-        # Only the longest plain run of the name goes into the query: nothing in it can be taken for query language.
+        # Only the longest plain run of the name goes into the query.
         part = max(re.findall(r"[A-Za-z0-9]+", name or ""), key=len, default="")
-        if words:
-            query = {"lookfor": "allwords", "where": " ".join(words)}
+        if re.search(r"\w", text or ""):
+            where = words(text or "")
         elif part:
-            query = {"lookfor": "complexQuery", "where": f'[QLREGION "OTName"] *{part}*'}
+            where = name_holds(part)
         else:
             return
-        page = 1
-        while True:
-            answer = self._wire.ask("search", "POST", "v2/search", fields={**query, "limit": PAGE, "page": page})
-            results = answer.get("results") or []
-            for entry in results:
-                node = node_of(entry, "search")
-                if node.type == DOCUMENT and (name is None or name.casefold() in node.name.casefold()):
-                    yield self._kept(entry, "search")
-            if not results or page >= last_page(answer, page + 1):
-                return
-            page += 1
+        for hit in self.index.find(where):
+            if hit.node.type == DOCUMENT and (name is None or name.casefold() in hit.node.name.casefold()):
+                yield self._kept(hit.entry, "search")
 
     def fetch(self, id: str, version: int | None, into: Batch) -> Spooled:
         number = self._number(id)
@@ -717,26 +726,8 @@ class ExtendedEcmSession(RepositorySession):
         raise RepositoryUnreachable(*failure.args) from failure
 
     def history(self, id: str) -> Iterator[HistoryEvent]:
-        number, page = self._number(id), 1
-        while True:
-            what = f"audit trail of node {number}"
-            answer = self._wire.ask(
-                what, "GET", f"v2/nodes/{number}/audit", query={"sort": "desc_audit_date", "limit": PAGE, "page": page}
-            )
-            data = _dig(answer, "results", "data")
-            events = data.get("audit")
-            if not isinstance(events, list):
-                raise RepositoryError(f"{what} at {self._wire.url}: the answer holds no events")
-            kinds = {kind.get("id"): kind.get("name") for kind in data.get("audit_event_types") or []}
-            for event in events:
-                kind = event.get("audit_name") or kinds.get(event.get("event_type")) or event.get("event_type")
-                at = _moment(event.get("audit_date"))
-                if at is None:
-                    raise RepositoryError(f"{what} at {self._wire.url}: an event without a date")
-                yield HistoryEvent(at, str(kind), self._names.account(int(event["user_id"])))
-            if not events or page >= last_page(answer, page + 1):
-                return
-            page += 1
+        for event in self.audit.events(self._number(id)):
+            yield HistoryEvent(event.at, event.name, self._names.account(event.user))
 
     # ------------------------------------------------------------------------------------------------- small things
 
