@@ -119,6 +119,11 @@ class ExtendedEcm(Repository):
         return self.url.rstrip("/")
 
     def session(self) -> ExtendedEcmSession:
+        wire = self.signed_in()
+        return ExtendedEcmSession(wire, Names(wire, self.root), self.connections)
+
+    def signed_in(self) -> Wire:
+        """The bare interface, for what is no part of a session."""
         wire = Wire(
             self.address,
             self.username,
@@ -132,7 +137,7 @@ class ExtendedEcm(Repository):
         except BaseException:
             wire.close()
             raise
-        return ExtendedEcmSession(wire, Names(wire, self.root), self.connections)
+        return wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,8 +247,9 @@ class Members:
         return self.get(call, member_id)
 
     def change(self, call: Call, member_id: int) -> dict[str, Any]:
-        if member_id != call.user:
-            self._need_administrator(call)
+        own = {"password", "first_name", "last_name", "business_email", "title"}
+        if member_id != call.user or not set(call.values) <= own:
+            self._need_administrator(call)  # nobody gives privileges to himself
         details = {key: call.one(key) for key in call.values if key != "type"}
         with self.store.transaction():
             self.store.change_member(self.store.member(member_id), details)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.sandbox.ecm_store import CONTAINERS, DOCUMENT, TYPE_NAMES, Store, grants_of, local, names_of, wire_values
+from tests.sandbox.ecm_store import CONTAINERS, DOCUMENT, TYPE_NAMES, Store, grants_of, local, names_of, now, wire_values
 from tests.sandbox.ecm_wire import Call
 
 EXTERNAL = ("external_create_date", "external_modify_date", "external_source", "external_identity", "external_identity_type")
@@ -16,6 +16,11 @@ def size_text(node: Any) -> str:
         return f"{node['children']} Items"
     size = node["size"]
     return f"{size} Bytes" if size < 1024 else f"{-(-size // 1024)} KB" if size < 1024**2 else f"{-(-size // 1024**2)} MB"
+
+
+def shared_outside(store: Store, node_id: int) -> bool:
+    query = "SELECT 1 FROM share WHERE node_id = ? AND (expire_date IS NULL OR expire_date >= ?)"
+    return store.db.execute(query, (node_id, now()[:10])).fetchone() is not None
 
 
 def node_properties(store: Store, node: Any) -> dict[str, Any]:
@@ -53,7 +58,7 @@ def node_properties(store: Store, node: Any) -> dict[str, Any]:
         "permissions_model": "advanced",
         "reserved": bool(node["reserved_user_id"]),
         "reserved_date": node["reserved_date"],
-        "reserved_shared_collaboration": False,
+        "reserved_shared_collaboration": shared_outside(store, node["id"]),
         "reserved_user_id": node["reserved_user_id"],
         "size": node["children"] if container else node["size"],
         "size_formatted": size_text(node),

@@ -27,6 +27,7 @@ from tests.sandbox import (
     ecm_recycle,
     ecm_reserve,
     ecm_search,
+    ecm_sharing,
     ecm_versions,
     ecm_workflows,
     ecm_workspaces,
@@ -57,6 +58,7 @@ DOMAINS: tuple[Domain, ...] = (
     ecm_metadata,
     ecm_records,
     ecm_people,
+    ecm_sharing,
     ecm_workspaces,
     ecm_workflows,
 )
