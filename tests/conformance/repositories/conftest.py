@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from blocks.repositories import otcs_wire
 from blocks.repositories.base import Repository
 from blocks.spool import Spool
+from tests.conformance.pyxecm.wire import Wire
 from tests.conformance.repositories.checks import Ground
-from tests.conformance.repositories.enrolment import ENROLLED
+from tests.conformance.repositories.enrolment import ENROLLED, block
+from tests.conformance.repositories.writes.bench import Bench
+from tests.sandbox.extended_ecm import ExtendedEcmSandbox
 
 _number = itertools.count()
 
@@ -46,3 +50,21 @@ def ground_in(repository: Repository, place: Path, enrolled: str) -> Ground:
 @pytest.fixture
 def ground(repositories: Repositories, tmp_path: Path, enrolled: str) -> Ground:
     return ground_in(repositories[enrolled], tmp_path, enrolled)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Extended ECM in this process, for what only it can do."""
+    place = tmp_path_factory.mktemp("faults")
+    sandbox = ExtendedEcmSandbox(place / "ecm").start()
+    (place / "files").mkdir()
+    try:
+        with block(sandbox.described()).session() as session, Wire(sandbox.described()) as wire:
+            yield Bench(sandbox, session, wire, place / "files")
+    finally:
+        sandbox.stop()
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.02)

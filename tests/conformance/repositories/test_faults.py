@@ -7,17 +7,13 @@ leave a person to look.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
 from blocks.errors import OutcomeUnknown, RepositoryError
-from blocks.repositories import otcs_wire
-from tests.conformance.pyxecm.wire import Wire
-from tests.conformance.repositories.enrolment import block
 from tests.conformance.repositories.writes.bench import Bench
 from tests.conformance.repositories.writes.table import WRITES
-from tests.sandbox.extended_ecm import ExtendedEcmSandbox
 
 FAULTS: Mapping[str, Mapping[str, float]] = {
     "401 in mid-upload": {"write-401": 1},
@@ -30,21 +26,9 @@ FAULTS: Mapping[str, Mapping[str, float]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    place = tmp_path_factory.mktemp("faults")
-    sandbox = ExtendedEcmSandbox(place / "ecm").start()
-    (place / "files").mkdir()
-    try:
-        with block(sandbox.described()).session() as session, Wire(sandbox.described()) as wire:
-            yield Bench(sandbox, session, wire, place / "files")
-    finally:
-        sandbox.stop()
-
-
 @pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.02)
+def _no_long_pauses(short_pauses: None) -> None:
+    """The server is back at once."""
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,53 @@
+"""Shares at Core Share. Only the sender makes them; the session that other rows use has no part in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from deployments.sender.sharing import Guest, Role, Shares
+from tests.conformance.repositories.enrolment import block
+from tests.conformance.repositories.writes.bench import Bench, Write
+from tests.sandbox.ecm_sharing import shares
+
+UNTIL = datetime.now(UTC).date() + timedelta(days=7)
+GUESTS = (Guest("Guest@Partner.example"), Guest("boss@partner.example", Role.COLLABORATOR))
+STALLED = "the server may still be at it, and there is no second name that would let only one of two shares be"
+
+
+@dataclass
+class Given:
+    shares: Shares
+    nodes: tuple[int, ...]
+
+
+def nodes(bench: Bench) -> Given:
+    return Given(Shares(block(bench.sandbox.described())), (bench.document(), bench.document()))
+
+
+def shared(bench: Bench) -> Given:
+    given = nodes(bench)
+    given.shares.share(given.nodes, GUESTS, UNTIL)
+    return given
+
+
+def stands(bench: Bench, given: Given) -> object:
+    """Of each node: until when, and who sees it."""
+    held = shares(bench.sandbox._store)
+    return [(held[node]["expire_date"], held[node]["invitees"]) if node in held else None for node in given.nodes]
+
+
+def share(_: object, given: Given) -> None:
+    with given.shares:
+        given.shares.share(given.nodes, GUESTS, UNTIL)
+
+
+def stop(_: object, given: Given) -> None:
+    with given.shares:
+        given.shares.stop(given.nodes[0])
+
+
+WRITES = (
+    Write("share documents outside", nodes, share, stands, {"slow, and goes on": STALLED}),
+    Write("stop a share", shared, stop, stands),
+)
