@@ -76,7 +76,7 @@ def of_type(*types: int) -> Where:
 
 
 def below(node: int) -> Where:
-    """What is somewhere below a container."""
+    """What is somewhere below a container, and the container itself."""
     return Where(f"OTLocation: {int(node)}")
 
 

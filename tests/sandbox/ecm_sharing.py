@@ -70,6 +70,7 @@ class Sharing:
                     "INSERT OR REPLACE INTO share VALUES (?, ?, ?, ?, ?, ?)",
                     (id, expires, role, json.dumps(invitees), str(provider.get("sharing_message") or ""), call.user),
                 )
+                self.store.note(call.user, id, "Shared")
                 shared.append(id)
         if not shared:
             raise Refusal(500, NOT_SHARED)
@@ -82,7 +83,9 @@ class Sharing:
         self.store.need(call.user, node, "edit_permissions")
         if node["id"] not in shares(self.store):
             raise Refusal(500, "Could not delete the share")
-        self.store.db.execute("DELETE FROM share WHERE node_id = ?", (node["id"],))
+        with self.store.transaction():
+            self.store.db.execute("DELETE FROM share WHERE node_id = ?", (node["id"],))
+            self.store.note(call.user, node["id"], "Share Stopped")
         return envelope(call, {"data": {}})
 
     def _need_privilege(self, call: Call) -> None:

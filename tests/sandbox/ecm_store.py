@@ -75,7 +75,7 @@ ADMIN_ID = 1000
 DEFAULT_GROUP_ID = 1001
 LONGEST_NAME = 248
 
-# Numbers are ours: the documentation shows none but 92 and product specific ones.
+# OpenText's client shows 9, 10, 92, 264 and 6000; the other numbers are ours.
 AUDIT_EVENTS = {
     1: "Create",
     2: "Delete",
@@ -83,12 +83,11 @@ AUDIT_EVENTS = {
     4: "Move",
     5: "Add Version",
     6: "Fetch",
-    7: "Attribute Values Changed",
-    8: "Permissions Changed",
-    9: "Reserve",
-    10: "Unreserve",
+    7: "Reserve",
+    8: "Unreserve",
+    9: "Permissions Changed",
+    10: "Attribute Values Changed",
     11: "Modified",
-    12: "Classification Applied",
     13: "Classification Removed",
     14: "Version Deleted",
     31: "Restore",
@@ -96,6 +95,9 @@ AUDIT_EVENTS = {
     33: "Version Locked",
     34: "Version Unlocked",
     92: "Create from Copy",
+    264: "Classification Applied",
+    6000: "Shared",
+    6001: "Share Stopped",
 }
 EVENT_IDS = {name: number for number, name in AUDIT_EVENTS.items()}
 
