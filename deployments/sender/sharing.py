@@ -90,9 +90,9 @@ class Shares:
             shared = [self.shared(node) for node in nodes]
             if all(shared):
                 return True  # nothing of it was shared before, so this is ours
-            if any(shared):
-                self._partial(what, nodes)
             if not lost.running:
+                if any(shared):
+                    self._partial(what, nodes)
                 return False
         raise OutcomeUnknown(
             f"{what} at {self._wire.url}: the answer was lost, and the server may still be at it; look at what is shared, and stop or "
