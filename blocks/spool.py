@@ -98,14 +98,16 @@ class SpoolFile:
     def keep(self) -> None:
         """The source broke off: keep what came, for a later file with the same resume key."""
         self._end()
+        self._batch.forget(self._path)
         if self._key and self.size:
             _take(self._path, self._batch.spool.partial / self._key)
         else:
             self._path.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Nothing of this is wanted."""
+        """Nothing of this is wanted, though it may have been finished; not after the batch has committed."""
         self._end()
+        self._batch.forget(self._path)
         self._path.unlink(missing_ok=True)
 
     def _end(self) -> None:
@@ -140,6 +142,10 @@ class Batch:
 
     def finished(self, path: Path, spooled: Spooled) -> None:
         self._done[path] = spooled
+
+    def forget(self, path: Path) -> None:
+        """What was finished turned out not to be wanted."""
+        self._done.pop(path, None)
 
     def commit(self) -> None:
         """Make everything finished visible by its digest, and safe against a power cut."""

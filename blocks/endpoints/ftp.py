@@ -16,9 +16,10 @@ import ssl
 import tempfile
 import threading
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -31,6 +32,7 @@ from pydantic import Field, StringConstraints, field_validator
 
 from blocks.credentials import Reference
 from blocks.credentials import read as read_credential
+from blocks.endpoints import ftp_wire
 from blocks.endpoints.base import (
     COMPARED,
     Endpoint,
@@ -96,6 +98,12 @@ CertificatePin = Annotated[str, StringConstraints(pattern=r"^SHA256(:[0-9A-Fa-f]
 _CHUNK = 128
 _WAITING_FOR_ANOTHER = 4
 """So many files wait for each open connection before another one is opened: that costs as much as a few small files."""
+_MANY = 32
+"""From so many small files on, one listing of their folder costs less than asking what kind each of them is."""
+_TOGETHER = 1000
+"""Files for which one listing may serve."""
+_SMALL = 1024 * 1024
+"""Bytes. The kind of a larger file is asked for by its name, as late as can be: that costs little beside its bytes."""
 _SHOWN_LINES = 20
 _LONGEST_WORDS = 500
 """Characters that are kept of what a server says about itself."""
@@ -242,6 +250,8 @@ class FtpSession(EndpointSession):
         self._doubtful: dict[tuple[str, bytes], Outgoing] = {}
         """Uploads whose rename was sent and not answered."""
         self.unread = Unread()
+        self._links_only_listed = False
+        """Nothing but a listing tells a link here; vsftpd reads the whole folder to answer that for one name."""
         self._lists_all = dict[bytes, bool]()
         """Whether LIST and NLST take -a for what it is."""
         self._slots: Slots | None = Slots.of(endpoint.host, endpoint.port)
@@ -290,10 +300,7 @@ class FtpSession(EndpointSession):
         # The listing is taken as a whole before the first entry is told: an interrupted one never looks complete, and the
         # connection is free for questions about its entries.
         count, examples = 0, list[str]()
-        with tempfile.TemporaryFile() as kept:
-            parse = self._run(self._listing(folder, kept))
-            kept.seek(0)
-            found = entries(iter(lambda: kept.readline(LONGEST_LINE), b""), parse)
+        with self._listed_entries(folder) as found:
             while chunk := list(islice(found, _CHUNK)):
                 whole = (
                     self._run(self._completed(folder, chunk)) if any(map(_incomplete, chunk)) else [told for told, _ in chunk]
@@ -308,10 +315,11 @@ class FtpSession(EndpointSession):
 
     def fetch(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
         standing = set[str]()
-        for outcome in self._each(files, lambda file: self._fetch(file, into)):
-            if isinstance(outcome, Missed) and outcome.outcome is Outcome.VANISHED:
-                self._must_stand(outcome.file.folder, standing)
-            yield outcome
+        for group, kinds in self._groups(files, lambda file: {file.folder}, lambda file: file.size):
+            for outcome in self._fetched(group, kinds, into):
+                if isinstance(outcome, Missed) and outcome.outcome is Outcome.VANISHED:
+                    self._must_stand(outcome.file.folder, standing)
+                yield outcome
 
     def put(self, files: Sequence[Outgoing], folder: str, *, exists: Exists = Exists.REFUSE) -> Iterator[Placed | Missed]:
         if files:
@@ -320,7 +328,8 @@ class FtpSession(EndpointSession):
             if self._endpoint.direct_write:
                 yield from self._each(files, lambda file: self._put_directly(file, folder))
             else:
-                yield from self._each(files, lambda file: self._put(file, folder, exists))
+                for group, kinds in self._groups(files, lambda _: {folder}, lambda file: file.size):
+                    yield from self._each(group, partial(self._put, folder=folder, exists=exists, kinds=kinds))
         except (EndpointError, SpoolError, OSError) as error:
             yield from self._settle()
             if isinstance(error, EndpointUnreachable | EndpointBusy):
@@ -335,19 +344,57 @@ class FtpSession(EndpointSession):
 
     def rename(self, moves: Iterable[Move], *, exists: Exists = Exists.REFUSE) -> Iterator[Moved]:
         standing = set[str]()
-        for moved in self._each(moves, lambda move: self._rename(move, exists)):
-            if moved.outcome is Outcome.VANISHED:
-                self._must_stand(moved.file.folder, standing)
-            yield moved
+        for group, kinds in self._groups(moves, lambda move: {move.file.folder, move.folder}):
+            for moved in self._each(group, partial(self._rename, exists=exists, kinds=kinds)):
+                if moved.outcome is Outcome.VANISHED:
+                    self._must_stand(moved.file.folder, standing)
+                yield moved
 
     def remove(self, files: Iterable[RemoteFile]) -> Iterator[Moved]:
         standing = set[str]()
-        for moved in self._each(files, self._remove):
-            if moved.outcome is Outcome.VANISHED:
-                self._must_stand(moved.file.folder, standing)
-            yield moved
+        for group, kinds in self._groups(files, lambda file: {file.folder}):
+            for moved in self._each(group, partial(self._remove, kinds=kinds)):
+                if moved.outcome is Outcome.VANISHED:
+                    self._must_stand(moved.file.folder, standing)
+                yield moved
 
     # ----------------------------------------------------------------------------------------- looking
+
+    @contextmanager
+    def _listed_entries(self, folder: str) -> Iterator[Iterator[tuple[Entry | Odd, bool]]]:
+        with tempfile.TemporaryFile() as kept:
+            parse = self._run(self._listing(folder, kept))
+            kept.seek(0)
+            yield entries(iter(lambda: kept.readline(LONGEST_LINE), b""), parse)
+
+    def _groups(
+        self, items: Iterable[Item], folders_of: Callable[[Item], set[str]], size_of: Callable[[Item], int] = lambda _: 0
+    ) -> Iterator[tuple[list[Item], _Kinds]]:
+        """All items, as many at a time as one listing may serve, with what that listing says about their folders."""
+        source = iter(items)
+        while group := list(islice(source, _TOGETHER)):
+            small = Counter(folder for item in group if size_of(item) <= _SMALL for folder in folders_of(item))
+            yield group, self._kinds(folder for folder, count in small.items() if count >= _MANY)
+
+    def _kinds(self, folders: Iterable[str]) -> _Kinds:
+        """What stands in some folders now. Of a folder that cannot be listed, or not be read in full, nothing is known."""
+        kinds = _Kinds()
+        for folder in folders if self._links_only_listed else ():
+            others = set[bytes]()
+            try:
+                with self._listed_entries(folder) as found:
+                    for told, half in found:
+                        if isinstance(told, Odd) or half or told.kind is None:
+                            break
+                        if told.kind is not FileKind.FILE:
+                            others.add(told.name.strip())
+                    else:
+                        kinds.folders[folder] = others
+                        kinds.hidden_too = bool(self._lists_all.get(b"LIST"))
+            except EndpointError as error:
+                if type(error) is not EndpointError:
+                    raise  # more is wrong than this folder
+        return kinds
 
     async def _listing(self, folder: str, into: IO[bytes]) -> Parse:
         """Bring a whole listing into a file. Returns how to read its lines."""
@@ -397,7 +444,7 @@ class FtpSession(EndpointSession):
         return refused
 
     async def _listed(self, wire: Wire, command: bytes, folder: str, into: IO[bytes]) -> Reply | None:
-        async with wire.data(command, block=64 * 1024) as data:
+        async with wire.data(command, block=64 * 1024, most=ftp_wire.LONGEST_LISTING) as data:
             if isinstance(data, Reply):
                 wire.refuse(data)
                 return data
@@ -452,28 +499,64 @@ class FtpSession(EndpointSession):
 
     # ----------------------------------------------------------------------------------------- one file each
 
-    async def _fetch(self, file: RemoteFile, batch: Batch) -> Fetched | Missed:
+    def _fetched(self, files: list[RemoteFile], kinds: _Kinds, into: Batch) -> Iterator[Fetched | Missed]:
+        """Fetch some files. Those whose kind was not asked for by name are held back until a listing after it has told it."""
+        held = list[tuple[Fetched, SpoolFile]]()
+        try:
+            for outcome, sink in self._each(files, partial(self._fetch, batch=into, kinds=kinds)):
+                if isinstance(outcome, Fetched) and sink is not None and kinds.plain(outcome.file):
+                    held.append((outcome, sink))
+                else:
+                    yield outcome
+        except EndpointError:
+            with suppress(EndpointError):
+                yield from self._still_files(held)
+            raise
+        else:
+            yield from self._still_files(held)
+        finally:
+            for _, sink in held:
+                sink.keep()
+
+    def _still_files(self, held: list[tuple[Fetched, SpoolFile]]) -> Iterator[Fetched | Missed]:
+        """What was held back and is no link now; what was told is held no more."""
+        if not held:
+            return
+        now = self._kinds({fetched.file.folder for fetched, _ in held})
+        while held:
+            fetched, sink = held[-1]
+            missed = None if now.plain(fetched.file) else self._run(self._not_the_same(fetched.file))
+            held.pop()
+            if missed is not None:
+                sink.discard()
+            yield missed or fetched
+
+    async def _not_the_same(self, file: RemoteFile) -> Missed | None:
+        async with self._lease() as wire:
+            return _differs(file, await wire.facts(await wire.path(_folder(file.folder), file.name)))
+
+    async def _fetch(self, file: RemoteFile, batch: Batch, kinds: _Kinds) -> tuple[Fetched | Missed, SpoolFile | None]:
         missed = unfit(file) or _unfit(file)
         if missed is None:
             with _Kept(batch, resume_key(self._address, file)) as kept:
                 while True:
                     with suppress(_OtherBytes):
                         async with self._lease() as wire:
-                            missed = await self._read(wire, file, kept)
+                            missed = await self._read(wire, file, kept, sure=not kinds.plain(file))
                         break
                 if missed is None:
                     done = kept.sink.finish()
-                    return Fetched(file, done.digest, done.size)
+                    return Fetched(file, done.digest, done.size), kept.sink
                 kept.discard()
-        return missed
+        return missed, None
 
-    async def _read(self, wire: Wire, file: RemoteFile, kept: _Kept) -> Missed | None:
+    async def _read(self, wire: Wire, file: RemoteFile, kept: _Kept, *, sure: bool) -> Missed | None:
         """All bytes of a file, behind those that were kept; None if they are what it was before and is after."""
         path = await wire.path(_folder(file.folder), file.name)
-        (before,), _ = await wire.facts_of([(path, True)], data=True)
+        (before,), _ = await wire.facts_of([(path, sure)], data=True)
         missed = _differs(file, before) or await self._brought(wire, path, file, kept)
         if missed is None:
-            after = await wire.facts(path)
+            after = await wire.facts(path, sure=sure)
             missed = _differs(file, after)
             if missed is None and before != after:
                 missed = Missed(file, Outcome.CHANGED, "it was replaced while it was read; it was left alone")
@@ -525,7 +608,7 @@ class FtpSession(EndpointSession):
                 sink.restart()
             raise _OtherBytes  # no answer tells for sure where a transfer that we break off ends: go on on another connection
 
-    async def _put(self, file: Outgoing, folder: str, exists: Exists) -> Placed | Missed:
+    async def _put(self, file: Outgoing, folder: str, exists: Exists, kinds: _Kinds) -> Placed | Missed:
         wanted = RemoteFile(folder, file.name, file.size, None)
         if missed := unfit(wanted) or _unfit(wanted):
             return missed
@@ -534,13 +617,14 @@ class FtpSession(EndpointSession):
             place = _folder(folder)
             final, hidden = await wire.path(place, file.name), await wire.path(place, temporary)
             wire.said.clear()
-            looked_for = [(final, True), (hidden, True)] if goes_on(temporary) else [(final, True)]
+            sure = not kinds.plain(wanted)
+            looked_for = [(final, sure), (hidden, True)] if goes_on(temporary) else [(final, sure)]
             (stands, *half), _ = await wire.facts_of(looked_for, data=True)
             if reason := _taken(stands, exists):
                 return Missed(wanted, Outcome.EXISTS, reason)
             self._temporaries.add((folder, temporary))
             start = await self._ours_already(wire, file, hidden, half[0]) if half else 0
-            answer: Placed | Missed | _Uploaded = await self._uploaded(wire, file, hidden, final, wanted, start)
+            answer: Placed | Missed | _Uploaded = await self._uploaded(wire, file, hidden, final, wanted, start, sure)
             if isinstance(answer, _Uploaded):
                 self._doubtful[folder, temporary] = file
                 answer = await self._named(wire, file, hidden, final, wanted, exists, answer)
@@ -587,7 +671,7 @@ class FtpSession(EndpointSession):
         return reply.done and theirs == ours
 
     async def _uploaded(
-        self, wire: Wire, file: Outgoing, hidden: bytes, final: bytes, wanted: RemoteFile, start: int
+        self, wire: Wire, file: Outgoing, hidden: bytes, final: bytes, wanted: RemoteFile, start: int, sure: bool
     ) -> _Uploaded | Missed:
         """All bytes under the temporary name, of which ``start`` stand there, and a look at the final name after that."""
         refused = Missed(wanted, Outcome.REFUSED, "")
@@ -604,7 +688,7 @@ class FtpSession(EndpointSession):
                 question = wire.sha256_question(hidden)
                 # The final name is looked at again, last: FTP's rename overwrites, and the upload may have taken long.
                 (stood, stands), told = await wire.facts_of(
-                    [(hidden, False), (final, True)], question, seconds=wire.hashing_seconds(file.size) if question else None
+                    [(hidden, False), (final, sure)], question, seconds=wire.hashing_seconds(file.size) if question else None
                 )
                 proof = _proven(file, wanted, stood, *map(digest_in, told))
                 if isinstance(proof, Proof):
@@ -650,13 +734,13 @@ class FtpSession(EndpointSession):
         with suppress(EndpointUnreachable):
             wire.not_kept(await data.finish())
 
-    async def _rename(self, move: Move, exists: Exists) -> Moved:
+    async def _rename(self, move: Move, exists: Exists, kinds: _Kinds) -> Moved:
         file, new_file = move.file, replace(move.file, folder=move.folder, name=move.name)
         if missed := unfit(file) or _unfit(file) or unfit(new_file) or _unfit(new_file):
             return Moved(file, missed.outcome, missed.reason)
         async with self._lease() as wire:
             old, new = await wire.path(_folder(file.folder), file.name), await wire.path(_folder(move.folder), move.name)
-            (ours, stands), _ = await wire.facts_of([(old, True), (new, True)])
+            (ours, stands), _ = await wire.facts_of([(old, not kinds.plain(file)), (new, not kinds.plain(new_file))])
             if missed := _differs(file, ours):
                 return Moved(file, missed.outcome, missed.reason)
             if reason := _taken(stands, exists):
@@ -725,12 +809,12 @@ class FtpSession(EndpointSession):
                     f"{self._address}: the folder {shown(folder)} cannot be created ({made.words}); nothing was placed"
                 )
 
-    async def _remove(self, file: RemoteFile) -> Moved:
+    async def _remove(self, file: RemoteFile, kinds: _Kinds) -> Moved:
         missed = unfit(file) or _unfit(file)
         if missed is None:
             async with self._lease() as wire:
                 path = await wire.path(_folder(file.folder), file.name)
-                if (missed := _differs(file, await wire.facts(path))) is None:
+                if (missed := _differs(file, await wire.facts(path, sure=not kinds.plain(file)))) is None:
                     reply = await wire.ask(b"DELE " + path)
                     missed = None if reply.done else await _refused(wire, file, path, reply)
         return Moved(file, missed.outcome, missed.reason) if missed else Moved(file, Outcome.DONE)
@@ -865,6 +949,7 @@ class FtpSession(EndpointSession):
 
     async def _first(self) -> EndpointCapabilities:
         async with self._lease() as wire:
+            self._links_only_listed = not {"MLST", "MLSD"} & wire.features.keys()
             self._learn(
                 server=_lasting(wire.banner)[:_LONGEST_WORDS],
                 offers=tuple(sorted(shown(f"{word} {rest}".strip())[:_LONGEST_WORDS] for word, rest in wire.features.items())),
@@ -966,6 +1051,23 @@ class FtpSession(EndpointSession):
         await asyncio.gather(*(wire.leave() for wire in self._idle))
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()
+
+
+@dataclass(slots=True)
+class _Kinds:
+    """What stood in some folders when this was made, and was no plain file."""
+
+    folders: dict[str, set[bytes]] = field(default_factory=dict)
+    """Names, without blanks at their ends: some servers lose them in listings."""
+    hidden_too: bool = False
+    """Names that begin with a dot were listed too."""
+
+    def plain(self, file: RemoteFile) -> bool:
+        """Whether a plain file or nothing stood there, and nobody need be asked for the kind of what is small."""
+        listed = self.folders.get(file.folder)
+        if listed is None or file.size > _SMALL or (file.name.startswith(b".") and not self.hidden_too):
+            return False
+        return file.name.strip() not in listed
 
 
 class _OtherBytes(Exception):

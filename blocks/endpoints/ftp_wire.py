@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
+from math import inf
 from typing import ClassVar
 
 import aioftp
@@ -43,6 +44,10 @@ from blocks.values import FileKind, shown
 BLOCK = 256 * 1024
 _HASH_BYTES_PER_SECOND = 20 * 1024 * 1024
 """No server is slower at hashing its own files; it is silent meanwhile."""
+LONGEST_LISTING = 256 * 1024 * 1024
+"""Bytes: more than a million names."""
+_LONGEST_REPLY = 16 * 1024 * 1024
+"""Characters. Asked about a folder, some servers list it in their answer."""
 _RESTED_SECONDS = 15
 _ANSWERED_TOGETHER_SECONDS = 10
 """So long the first questions that were sent together may each wait for their answers; else they are asked one by one."""
@@ -127,6 +132,8 @@ class Wire(aioftp.Client):
         self.certificate: str | None = None
         self.tls: str | None = None
         self.tls_reuse: bool | None = None
+        self._session: ssl.SSLSession | None = None
+        """Of the control connection, for data connections."""
         self.extended_passive: bool | None = None
         self.idle_since = 0.0
         self._doubled: bool | None = None
@@ -147,9 +154,7 @@ class Wire(aioftp.Client):
             self._keep_alive()
             if protection is not None and protection.implicit:
                 self._know(self.stream.writer, protection)
-            greeting = await self._reply()
-            while greeting.code == 120:
-                greeting = await self._reply()
+            greeting = await self._final()  # after 120, "in so many minutes", it may come later
             if greeting.code != 220:
                 raise EndpointBusy(f"{door.address}: the server greets with {greeting.words!r}; it will be tried again")
             self.banner = " / ".join(shown(line.strip(" -").encode("latin-1")) for line in greeting.lines)
@@ -272,7 +277,7 @@ class Wire(aioftp.Client):
     async def ask(self, command: bytes, *, seconds: float | None = None) -> Reply:
         """Send a command and await its answer, whatever it is. Only 421 is raised: ``EndpointBusy``."""
         await self.say([command])
-        return await self._reply(seconds)
+        return await self._final(seconds)
 
     async def ask_each(self, commands: Sequence[bytes], *, seconds: float | None = None) -> list[Reply]:
         """Ask small questions without waiting for each answer before the next question, where the server bears that."""
@@ -282,7 +287,7 @@ class Wire(aioftp.Client):
         replies = list[Reply]()
         try:
             for _ in commands:
-                replies.append(await self._reply(seconds))
+                replies.append(await self._final(seconds))
         except EndpointUnreachable as error:
             if replies and isinstance(error.__cause__, TimeoutError):
                 self.ask_one_by_one()
@@ -316,15 +321,42 @@ class Wire(aioftp.Client):
             async with asyncio.timeout(self.door.seconds):
                 await self.stream.write(b"".join(command + b"\r\n" for command in commands))
 
-    async def _reply(self, seconds: float | None = None) -> Reply:
+    async def _final(self, seconds: float | None = None) -> Reply:
+        """The answer that ends an exchange. Some servers say more than once on the way there that they are at it."""
         with self._translated():
             async with asyncio.timeout(seconds or self.door.seconds):
-                code, lines = await self.parse_response()
+                while (reply := await self._reply()).code < 200:
+                    pass
+        return reply
+
+    async def _reply(self) -> Reply:
+        """The next answer, which may be preliminary; the caller knows how long to wait for it."""
+        line = await self._line()
+        code, lines, length = line[:3], [line[4:]], 0
+        if not (code.isascii() and code.isdigit()):
+            raise ValueError(f"{shown(line.encode('latin-1')[:100])!r} is no answer")
+        while not line.startswith(code + " ") and line != code and (len(lines) > 1 or line[3:4] == "-"):
+            line = await self._line()
+            length += len(line)
+            if length > _LONGEST_REPLY:
+                raise self._endless("an answer")
+            lines.append(line[4:] if line[:3] == code and line[3:4] in ("", " ", "-") else line)
         if code == "421":
             self.abandon()
             words = shown(lines[-1].strip(" -").encode("latin-1"))
             raise EndpointBusy(f"{self.door.address}: the server ends the connection (421 {words}); it will be tried again")
         return Reply(int(code), tuple(lines))
+
+    async def _line(self) -> str:
+        line = await self.stream.reader.readline()
+        if not line:
+            raise ConnectionResetError("closed by the server")
+        return line.decode("latin-1").rstrip()
+
+    def _endless(self, what: str) -> EndpointUnsuitable:
+        return EndpointUnsuitable(
+            f"{self.door.address}: the server sends {what} that has no end; it was broken off and nothing of it is used. Ask the partner"
+        )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -453,7 +485,8 @@ class Wire(aioftp.Client):
         if not (await self.ask(b"CWD " + folder)).done:
             return None
         kind, rest = None, b""
-        async with self.data(b"LIST -a" if name.startswith(b".") else b"LIST", block=64 * 1024) as data:
+        listing = b"LIST -a" if name.startswith(b".") else b"LIST"
+        async with self.data(listing, block=64 * 1024, most=LONGEST_LISTING) as data:
             if isinstance(data, Reply):
                 return None
             while block := await data.read():
@@ -511,8 +544,13 @@ class Wire(aioftp.Client):
     # ----------------------------------------------------------------------------------------- data connections
 
     @asynccontextmanager
-    async def data(self, command: bytes, offset: int = 0, *, block: int = BLOCK) -> AsyncIterator[Data | Reply]:
-        """A data connection for a command, or the server's refusal. Left before ``finish`` the whole connection is given up."""
+    async def data(
+        self, command: bytes, offset: int = 0, *, block: int = BLOCK, most: float = inf
+    ) -> AsyncIterator[Data | Reply]:
+        """A data connection for a command, or the server's refusal. Left before ``finish`` the whole connection is given up.
+
+        More than ``most`` bytes are never read from it: ``EndpointUnsuitable``.
+        """
         with self._translated():
             # Never elsewhere, whatever the server says. A link-local address is nothing without its scope.
             host, _, *rest = self.stream.writer.get_extra_info("peername")
@@ -520,15 +558,18 @@ class Wire(aioftp.Client):
             port, self._port = self._port or await self._passive_port(), None
             async with asyncio.timeout(self.door.seconds):
                 reader, writer = await asyncio.open_connection(host, port, limit=block)
-        data = Data(self, reader, writer, block)
+        data = Data(self, reader, writer, block, most)
         try:
             if offset:
                 reply = await self.ask(b"REST %d" % offset)
                 if reply.code != 350:
                     yield reply
                     return
-            reply = await self.ask(command)
-            if not 100 <= reply.code < 200:
+            await self.say([command])
+            with self._translated():
+                async with asyncio.timeout(self.door.seconds):
+                    reply = await self._reply()
+            if reply.code >= 200:
                 yield reply
                 return
             if self.door.protection is not None:
@@ -544,7 +585,8 @@ class Wire(aioftp.Client):
                 self.abandon()
 
     async def _protect(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
-        session = self.stream.writer.get_extra_info("ssl_object").session
+        # Copying a session out of OpenSSL costs as much as half a handshake, so it is done once.
+        session = self._session = self._session or self.stream.writer.get_extra_info("ssl_object").session
         bound = SSLSessionBoundContext(ssl.PROTOCOL_TLS_CLIENT, context=protection.context, session=session)
         try:
             await writer.start_tls(bound, server_hostname=self.door.host, ssl_handshake_timeout=self.door.seconds)
@@ -554,7 +596,10 @@ class Wire(aioftp.Client):
                 "Nothing was sent on it in clear; it will be tried again"
             ) from error
         self._know(writer, protection)
-        self.tls_reuse = bool(self.tls_reuse or writer.get_extra_info("ssl_object").session_reused)
+        reused = writer.get_extra_info("ssl_object").session_reused
+        if not reused:
+            self._session = None  # the server may have told a newer one since
+        self.tls_reuse = bool(self.tls_reuse or reused)
 
     @property
     def _passive_question(self) -> bytes:
@@ -608,8 +653,8 @@ class Wire(aioftp.Client):
 class Data:
     """An open data connection."""
 
-    def __init__(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, block: int) -> None:
-        self._wire, self._reader, self._writer, self._block = wire, reader, writer, block
+    def __init__(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, block: int, most: float) -> None:
+        self._wire, self._reader, self._writer, self._block, self._most = wire, reader, writer, block, most
         self._pace = Pace(wire.door.address, wire.door.seconds)
         self.under_way = False
 
@@ -619,6 +664,9 @@ class Data:
             async with asyncio.timeout(self._wire.door.seconds):
                 came = await self._reader.read(self._block)
         self._pace.moved(len(came))
+        self._most -= len(came)
+        if self._most < 0:
+            raise self._wire._endless("a listing")
         return came
 
     async def read_at_least(self, count: int) -> bytes:
@@ -639,7 +687,7 @@ class Data:
         """Close, and await what the server says about the whole. 226 alone proves nothing."""
         with self._wire._translated():
             self._writer.close()
-            reply = await self._wire._reply()
+        reply = await self._wire._final()
         self.under_way = False
         return reply
 

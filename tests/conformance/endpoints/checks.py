@@ -379,6 +379,30 @@ def a_file_that_becomes_a_link_while_it_is_read_is_not_taken(ground: Ground) -> 
 
 
 @check
+def a_link_among_many_files_is_noticed_before_and_after_it_is_read(ground: Ground) -> None:
+    paths = [ground.write(b"%02d.csv" % number, b"%02d" % number, LONG_AGO) for number in range(40)]
+    seen = list(ground.look().values())
+    others = ground.place.parent / "others"
+    others.mkdir()
+
+    def swap(path: Path) -> None:
+        path.rename(others / path.name)
+        path.symlink_to(others / path.name)
+
+    swap(paths[7])
+    with Meddled(ground.spool, lambda: [swap(path) for path in paths[8:]]) as batch, ground.endpoint.session() as session:
+        answers = {answer.file.name: answer for answer in session.fetch(seen, batch)}
+    taken = {name for name, answer in answers.items() if isinstance(answer, Fetched)}
+    assert taken <= {b"%02d.csv" % number for number in range(7)}
+    assert outcomes(answers)[b"07.csv"] is Outcome.NOT_A_FILE
+    assert len(list(ground.spool.store.glob("*/*"))) == len(taken), "nothing of what became a link may be kept"
+    with ground.endpoint.session() as session:
+        gone = {moved.file.name: moved.outcome for moved in session.remove(seen)}
+    links = {b"%02d.csv" % number for number in range(7, 40)}
+    assert {name for name, outcome in gone.items() if outcome is Outcome.NOT_A_FILE} == links == ground.names()
+
+
+@check
 def a_twin_of_the_same_size_and_time_that_takes_its_place_is_noticed(ground: Ground) -> None:
     def swap(path: Path) -> None:
         ground.write(b"twin", b"y" * (3 * MIB), LONG_AGO).replace(path)
@@ -508,6 +532,26 @@ def files_are_placed_whole_under_their_names(ground: Ground) -> None:
     assert ground.names() == set(content), "something else was left behind"
     seen = ground.look()
     assert {name: answer.file for name, answer in answers.items()} == seen, "what was placed is not what is listed"
+
+
+@check
+def links_among_the_names_of_many_files_are_not_replaced(ground: Ground) -> None:
+    theirs = ground.write(b"theirs", b"theirs")
+    (ground.place / "07.csv").symlink_to("theirs")
+    (ground.place / "08.csv").symlink_to(ground.place.parent)
+    ours = [ground.outgoing(b"%02d.csv" % number, b"ours") for number in range(40)]
+    answers = ground.put(ours, Exists.REPLACE)
+    links = {b"07.csv", b"08.csv"}
+    assert {name for name, answer in answers.items() if not isinstance(answer, Placed)} == links
+    assert {answer.outcome for answer in answers.values() if isinstance(answer, Missed)} == {Outcome.EXISTS}
+    assert ground.names() == {b"theirs", *(b"%02d.csv" % number for number in range(40))}
+    with ground.endpoint.session() as session:
+        moves = [Move(answer.file, ground.folder, b"new-" + name) for name, answer in answers.items() if name not in links]
+        (ground.place / "new-00.csv").symlink_to("theirs")
+        moved = {told.file.name: told.outcome for told in session.rename(moves, exists=Exists.REPLACE)}
+    assert moved.pop(b"00.csv") is Outcome.EXISTS
+    assert set(moved.values()) == {Outcome.DONE}
+    assert theirs.read_bytes() == b"theirs"
 
 
 @check
