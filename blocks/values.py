@@ -16,6 +16,7 @@ import base64
 import re
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
@@ -260,7 +261,9 @@ class Personality:
         told = {trait.name: facts[trait.name] for trait in fields(cls) if facts.get(trait.name) is not None}
         told |= {trait: tuple(told[trait]) for trait in ("offers", "hashes") if trait in told}
         if "case_rule" in told:
-            told["case_rule"] = CaseRule(told["case_rule"])
+            rule = told.pop("case_rule")
+            with suppress(ValueError):
+                told["case_rule"] = CaseRule(rule)
         return cls(**told)
 
 

@@ -140,6 +140,7 @@ def try_out(place: Place, folder: str) -> Personality:
     What we are about to write there is written down first; what a probe that was killed has left is removed by the next.
     """
     look_after(place)
+    place.endpoint.expect(Personality())  # what it could not bear once, it may have learned
     stem = STEM + uuid4().hex[:12].encode()
     _note(place, "probing", {"folder": folder, "stem": stem.decode()})
     try:

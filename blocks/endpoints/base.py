@@ -32,7 +32,7 @@ from uuid import uuid4
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, model_validator
 
-from blocks.errors import EndpointUnreachable, SpoolMissing
+from blocks.errors import EndpointUnreachable, EndpointUnsuitable, SpoolMissing
 from blocks.spool import Batch
 from blocks.values import (
     EndpointCapabilities,
@@ -255,6 +255,33 @@ TEMPORARY = b".countersign-"
 """How our temporary names begin."""
 
 
+MOST_ENTRIES = 2_000_000
+"""Of a folder that has more, a server is taken never to come to the end."""
+
+
+def endless(address: str, what: str) -> EndpointUnsuitable:
+    """What is raised about a server that does not end what it says."""
+    return EndpointUnsuitable(
+        f"{address}: the server sends {what} that has no end; it was broken off and nothing of it is used. Ask the partner"
+    )
+
+
+def remains(missed: Missed, where: str, words: str) -> Missed:
+    """An outcome that leaves something of ours standing: whoever reads it must hear of that."""
+    return replace(
+        missed,
+        reason=f"{missed.reason}; what was written of it stands under {where} and could not be removed ({words}): remove it",
+    )
+
+
+def set_aside(reason: str, aside: bytes, words: str) -> str:
+    """Why something was not done, and that the file which stood under the name is not back there."""
+    return (
+        f"{reason}; the file that stood there is safe, but stands under {shown(aside)} now and could not be put back ({words}): "
+        "rename it"
+    )
+
+
 NOT_RENAMED = "it was uploaded, and its rename was refused: "
 """How the reason begins where a server takes a file and does not let us give it its name."""
 
@@ -277,7 +304,7 @@ def temporary_name(final: bytes = b"") -> bytes:
 
 def goes_on(temporary: bytes) -> bool:
     """Whether an upload under this temporary name is gone on with after a break: somebody will look for it again."""
-    return temporary.endswith(PART)
+    return temporary.startswith(TEMPORARY) and temporary.endswith(PART)
 
 
 COMPARED = 64 * 1024

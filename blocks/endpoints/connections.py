@@ -1,11 +1,37 @@
-"""How many connections of this process to one server are open: its ``connection_limit`` holds for all sessions together."""
+"""What all sessions of this process with one server share: how many connections are open, and whether it bears several questions."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 from typing import ClassVar
 
 from blocks.errors import EndpointBusy
+
+
+class OneByOne:
+    """Servers of one protocol that lose questions, or get muddled, when several wait at once: for as long as this process lives."""
+
+    def __init__(self) -> None:
+        self._seen, self._expected = set[Hashable](), set[Hashable]()
+
+    def __contains__(self, server: Hashable) -> bool:
+        """Whether it is asked one question at a time."""
+        return server in self._seen or server in self._expected
+
+    def saw(self, server: Hashable) -> None:
+        """It did so before our eyes."""
+        self._seen.add(server)
+
+    def seen(self, server: Hashable) -> bool:
+        return server in self._seen
+
+    def expect(self, server: Hashable, known: bool | None) -> None:
+        """What earlier processes found out, if anything: do not lose the time again that it takes to see it.
+
+        Where they found out that it does so no more, or is another server now, it is given another chance.
+        """
+        (self._expected.add if known else self._expected.discard)(server)
 
 
 class Slots:

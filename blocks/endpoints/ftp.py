@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Annotated, Any, BinaryIO, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from blocks.credentials import Reference
 from blocks.credentials import read as read_credential
@@ -43,7 +43,9 @@ from blocks.endpoints.base import (
     likely_kind,
     not_renamed,
     open_source,
+    remains,
     resume_key,
+    set_aside,
     temporary_name,
     unfit,
 )
@@ -151,8 +153,16 @@ class _FtpServer(Endpoint):
         return FtpSession(self)
 
     def expect(self, known: Personality) -> None:
-        if known.one_by_one:
-            Wire.expect_one_by_one(self.host, self.port)
+        Wire.careful.expect((self.host, self.port), known.one_by_one)
+
+    @model_validator(mode="after")
+    def _never_over_a_file(self) -> Self:
+        if self.direct_write and self.write_only:
+            raise ValueError(
+                "'direct_write' and 'write_only' together cannot be kept over FTP: its STOR replaces what stands there, and without "
+                "looking nobody knows. Ask the partner to let the account list its folder, or to allow renames"
+            )
+        return self
 
     @abstractmethod
     def door(self) -> Door:
@@ -789,10 +799,11 @@ class FtpSession(EndpointSession):
                 missed = Missed(
                     wanted, Outcome.REFUSED, f"the server holds {held} of {file.size} bytes, or others than were sent"
                 )
-            if missed is None or (await wire.ask(b"DELE " + final)).done:
+            gone = await wire.ask(b"DELE " + final) if missed else None
+            if missed is None or (gone is not None and gone.done):
                 self._temporaries.discard((folder, file.name))
-            if missed is not None:
-                return missed
+            if missed is not None and gone is not None:
+                return missed if gone.done else remains(missed, "its final name", gone.words)
             proof = Proof.SERVER_HASH if told else Proof.UNVERIFIABLE if held is None else Proof.SIZE_ONLY
             return Placed(replace(wanted, modified=_modified(stands)), file.digest, proof, (reply.to("STOR"),))
 
@@ -851,8 +862,11 @@ class FtpSession(EndpointSession):
             self._learn(rename_replaces=False)
             await wire.ask(b"DELE " + aside)
             return None
-        await _renamed(wire, aside, new)
-        return await _refused(wire, file, old, reply)
+        back = await _renamed(wire, aside, new)
+        missed = await _refused(wire, file, old, reply)
+        if not back.done:
+            return replace(missed, reason=set_aside(missed.reason, aside[aside.rfind(b"/") + 1 :], back.words))
+        return missed
 
     # ----------------------------------------------------------------------------------------- after a break
 
@@ -987,7 +1001,7 @@ class FtpSession(EndpointSession):
         self._learn(protection=wire.tls or "none")
         if wire.tls_reuse is not None:
             self._learn(tls_reuse=wire.tls_reuse or bool(self.personality.tls_reuse))
-        if wire.lost_questions:
+        if Wire.careful.seen(self._door.server):
             self._learn(one_by_one=True)
         if wire.extended_passive is not None:
             self._learn(extended_passive=wire.extended_passive)

@@ -28,7 +28,8 @@ from aioftp.common import SSLSessionBoundContext
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from blocks.endpoints.base import Pace
+from blocks.endpoints.base import Pace, endless
+from blocks.endpoints.connections import OneByOne
 from blocks.endpoints.ftp_listing import Entry, list_line, mlst_answer, timestamp
 from blocks.errors import (
     EndpointBusy,
@@ -88,6 +89,10 @@ class Door:
     address: str
     protection: Protection | None
 
+    @property
+    def server(self) -> tuple[str, int]:
+        return self.host, self.port
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -117,8 +122,7 @@ class Wire(aioftp.Client):
     asked one by one, for as long as this process lives.
     """
 
-    _lossy: ClassVar[set[tuple[str, int]]] = set()
-    _expected_lossy: ClassVar[set[tuple[str, int]]] = set()
+    careful: ClassVar[OneByOne] = OneByOne()
 
     def __init__(self, door: Door) -> None:
         super().__init__(encoding="latin-1")
@@ -290,28 +294,14 @@ class Wire(aioftp.Client):
                 replies.append(await self._final(seconds))
         except EndpointUnreachable as error:
             if replies and isinstance(error.__cause__, TimeoutError):
-                self.ask_one_by_one()
+                self.careful.saw(self.door.server)
             raise
         return replies
-
-    def ask_one_by_one(self) -> None:
-        """This server loses questions that come together."""
-        self._lossy.add((self.door.host, self.door.port))
-
-    @classmethod
-    def expect_one_by_one(cls, host: str, port: int) -> None:
-        """An earlier process saw that this server loses questions: do not lose the time again that it takes to see it."""
-        cls._expected_lossy.add((host, port))
 
     @property
     def one_by_one(self) -> bool:
         """True if this server is asked one question at a time."""
-        return self.lost_questions or (self.door.host, self.door.port) in self._expected_lossy
-
-    @property
-    def lost_questions(self) -> bool:
-        """True if this process saw that it loses questions that come together."""
-        return (self.door.host, self.door.port) in self._lossy
+        return self.door.server in self.careful
 
     async def say(self, commands: Sequence[bytes]) -> None:
         """Send commands; their answers are still to come."""
@@ -339,7 +329,7 @@ class Wire(aioftp.Client):
             line = await self._line()
             length += len(line)
             if length > _LONGEST_REPLY:
-                raise self._endless("an answer")
+                raise endless(self.door.address, "an answer")
             lines.append(line[4:] if line[:3] == code and line[3:4] in ("", " ", "-") else line)
         if code == "421":
             self.abandon()
@@ -352,11 +342,6 @@ class Wire(aioftp.Client):
         if not line:
             raise ConnectionResetError("closed by the server")
         return line.decode("latin-1").rstrip()
-
-    def _endless(self, what: str) -> EndpointUnsuitable:
-        return EndpointUnsuitable(
-            f"{self.door.address}: the server sends {what} that has no end; it was broken off and nothing of it is used. Ask the partner"
-        )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -666,7 +651,7 @@ class Data:
         self._pace.moved(len(came))
         self._most -= len(came)
         if self._most < 0:
-            raise self._wire._endless("a listing")
+            raise endless(self._wire.door.address, "a listing")
         return came
 
     async def read_at_least(self, count: int) -> bytes:

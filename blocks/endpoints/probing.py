@@ -38,6 +38,7 @@ def probe(session: EndpointSession, folder: str, stem: bytes, scratch: Path, now
     clear(session, folder, stem, trial.ours.values())
     return replace(
         session.personality,
+        one_by_one=bool(session.personality.one_by_one),
         case_rule=trial.case_rule,
         longest_name=trial.longest_name,
         clock_seconds=trial.clock_seconds,

@@ -34,11 +34,13 @@ from blocks.endpoints.base import (
     likely_kind,
     not_renamed,
     open_source,
+    remains,
     resume_key,
+    set_aside,
     temporary_name,
     unfit,
 )
-from blocks.endpoints.connections import Slots
+from blocks.endpoints.connections import OneByOne, Slots
 from blocks.endpoints.legacy import Legacy, allowed
 from blocks.endpoints.sftp_engine import Answer, Attributes, Crowded, Engine, Muddled, Routine, Status, T, Wire, Work
 from blocks.endpoints.sftp_stock import Stock
@@ -114,8 +116,7 @@ class Sftp(Endpoint):
         return SftpSession(self)
 
     def expect(self, known: Personality) -> None:
-        if known.one_by_one:
-            _EXPECTED.add(self.address)
+        _CAREFUL.expect(self.address, known.one_by_one)
 
 
 # --------------------------------------------------------------------------------------------- the session
@@ -190,7 +191,7 @@ class SftpSession(EndpointSession):
             if lost or doubtful:
                 yield from self._settle(doubtful, folder)
             if lost:
-                self._temporaries = {path for path in self._temporaries if not goes_on(path)}
+                self._temporaries = {path for path in self._temporaries if not goes_on(path[path.rfind(b"/") + 1 :])}
             raise
         finally:
             with suppress(EndpointError):
@@ -280,13 +281,14 @@ class SftpSession(EndpointSession):
         wanted = RemoteFile(folder, file.name, file.size, None)
         if missed := unfit(wanted):
             return missed
-        final, temporary = _path(folder, file.name), _path(folder, temporary_name(file.name))
+        hidden = temporary_name(file.name)
+        final, temporary = _path(folder, file.name), _path(folder, hidden)
         stands = yield [engine.lstat(final)]
         if reason := _taken(stands, exists):
             return Missed(wanted, Outcome.EXISTS, reason)
         # By the end of the upload nothing may stand there any more: too late to learn from, early enough to save a refusal.
         over = self._known.rename_replaces is False and isinstance(stands, Attributes)
-        handle, start = (yield from self._ours_already(file, temporary, wire)) if goes_on(temporary) else (b"", 0)
+        handle, start = (yield from self._ours_already(file, temporary, wire)) if goes_on(hidden) else (b"", 0)
         opened = handle or (yield [engine.open_new(temporary)])
         if isinstance(opened, Status):
             if opened.code == engine.NO_SUCH_FILE:
@@ -400,10 +402,11 @@ class SftpSession(EndpointSession):
         return b"", 0
 
     def _give_up(self, temporary: bytes, missed: Missed) -> Routine[Missed]:
-        removed = yield [engine.remove(temporary)]
-        if isinstance(removed, Status) and removed.code in (engine.OK, engine.NO_SUCH_FILE):
+        removed = engine.status((yield [engine.remove(temporary)]))
+        if removed.code in (engine.OK, engine.NO_SUCH_FILE):
             self._temporaries.discard(temporary)
-        return missed
+            return missed
+        return remains(missed, "its final name", removed.words) if self._endpoint.direct_write else missed
 
     def _rename(self, move: Move, exists: Exists) -> Routine[Moved]:
         file = move.file
@@ -467,8 +470,12 @@ class SftpSession(EndpointSession):
         renamed = engine.status((yield [engine.rename(old, new)]))
         if renamed.code == engine.OK:
             self._learn(rename_replaces=False)
-        yield [engine.remove(aside) if renamed.code == engine.OK else engine.rename(aside, new)]
-        return renamed
+            yield [engine.remove(aside)]
+            return renamed
+        back = engine.status((yield [engine.rename(aside, new)]))
+        if back.code == engine.OK:
+            return renamed
+        return replace(renamed, message=set_aside(renamed.message, aside[aside.rfind(b"/") + 1 :], back.words))
 
     def _must_have_room(self, refused: Status, folder: str, size: int, wire: Wire) -> Routine[None]:
         """Raise ``EndpointFull`` if a refusal to take bytes means that. Version 3 has no code of its own for it."""
@@ -565,7 +572,7 @@ class SftpSession(EndpointSession):
     def _speak(self, transport: paramiko.Transport) -> Wire:
         """SFTP on a new channel, with as many requests waiting at once as this server can bear."""
         wanted, seconds = self._endpoint.engine, self._endpoint.timeout_seconds
-        if wanted == "pipelined" or (wanted == "auto" and self._address not in _ONE_AT_A_TIME | _EXPECTED):
+        if wanted == "pipelined" or (wanted == "auto" and self._address not in _CAREFUL):
             for _ in range(_PROOFS):
                 wire = Engine(self._channel(transport), transport, self._address, seconds)
                 try:
@@ -576,13 +583,13 @@ class SftpSession(EndpointSession):
                     wire.close()
                 else:
                     return wire
-        stock = Stock(self._channel(transport), transport, self._address, seconds)
-        if wanted == "auto" and self._address not in _EXPECTED:
             self._one_at_a_time()
-        return stock
+        elif wanted == "auto" and _CAREFUL.seen(self._address):
+            self._learn(one_by_one=True)
+        return Stock(self._channel(transport), transport, self._address, seconds)
 
     def _one_at_a_time(self) -> None:
-        _ONE_AT_A_TIME.add(self._address)
+        _CAREFUL.saw(self._address)
         self._learn(one_by_one=True)
 
     def _channel(self, transport: paramiko.Transport) -> paramiko.Channel:
@@ -616,10 +623,7 @@ class SftpSession(EndpointSession):
             raise
 
 
-_ONE_AT_A_TIME: set[str] = set()
-"""Addresses of servers that got muddled by several waiting requests, for as long as this process lives."""
-_EXPECTED: set[str] = set()
-"""Those of which an earlier process saw it: the time that it takes to see it is not lost again."""
+_CAREFUL = OneByOne()
 
 
 class _Paced:

@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, Generic, NamedTuple, Protocol, TypeAlias, Type
 
 import paramiko
 
+from blocks.endpoints.base import MOST_ENTRIES, SLOWEST, endless
 from blocks.endpoints.ssh import WINDOW
 from blocks.errors import EndpointError, EndpointUnreachable, EndpointUnsuitable
 from blocks.values import FileKind, shown
@@ -372,7 +373,7 @@ class Wire(ABC):
         folder_handle = handle(opened)
         ask = Request(_READDIR, _string(folder_handle), 128 * 1024)
         ahead = deque(self._later(ask) for _ in range(4))
-        ended = False
+        ended, left = False, MOST_ENTRIES
         try:
             while ahead:
                 answer = ahead.popleft()()
@@ -381,6 +382,10 @@ class Wire(ABC):
                         raise EndpointError(f"{self.address}: the listing of {shown(folder)} broke off; {answer.words}")
                     ended = True
                 elif isinstance(answer, list):
+                    left -= max(1, len(answer))
+                    if left < 0:
+                        self.usable = False
+                        raise endless(self.address, "a listing")
                     if not ended:
                         ahead.append(self._later(ask))
                     yield from (entry for entry in answer if entry.name not in (b".", b".."))
@@ -447,6 +452,8 @@ class Engine(Wire):
         self._out = bytearray()
         self._parts: list[bytes] = []
         self._have, self._need = 0, 4
+        self._dribbled = 0.0
+        """Seconds that we have waited for the rest of an answer that has begun to come."""
         self._tickets: dict[int, _Ticket] = {}
         self._last_id = 0
         self._owed = 0
@@ -600,6 +607,7 @@ class Engine(Wire):
     def _receive(self, wait_seconds: float | None = None) -> bool:
         """Take what has come and hand out complete answers. With ``wait_seconds``: False if nothing came in that time."""
         self._channel.settimeout(self._timeout if wait_seconds is None else wait_seconds)
+        began = time.monotonic()
         try:
             # Asking for more than the window takes the whole buffer in one piece; parts of it would be moved again and again.
             data = self._channel.recv(2 * WINDOW)
@@ -614,7 +622,11 @@ class Engine(Wire):
         self._parts.append(data)
         self._have += len(data)
         if self._have < self._need:
+            self._dribbled += time.monotonic() - began
+            if self._dribbled > self._timeout + self._have / SLOWEST:
+                raise self._stalled()
             return True
+        self._dribbled = 0.0
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         view, start = memoryview(data), 0
         self._need = 4

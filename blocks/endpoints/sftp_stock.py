@@ -7,6 +7,7 @@ Slower than ``sftp_engine`` by far, by one round trip for each request. Everythi
 from __future__ import annotations
 
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
@@ -16,6 +17,7 @@ import paramiko
 from paramiko.sftp import SFTPError
 
 from blocks.endpoints import sftp_engine as wire
+from blocks.endpoints.base import SLOWEST
 from blocks.endpoints.sftp_engine import Answer, Crowded, Request, Routine, Status, T, Wire, Work
 from blocks.errors import EndpointError
 from blocks.values import shown
@@ -31,7 +33,7 @@ class Stock(Wire):
         super().__init__(channel, transport, address, timeout_seconds)
         channel.settimeout(timeout_seconds)
         self._files: dict[bytes, paramiko.SFTPFile] = {}
-        self._client: _Client = self._asked(lambda: _Client(channel, address))
+        self._client: _Client = self._asked(lambda: _Client(channel, address, timeout_seconds))
         self.extensions = self._client.extensions
 
     def run(self, works: Iterable[Work[T]]) -> Generator[T, None, None]:
@@ -145,8 +147,8 @@ _SftpClient: Any = paramiko.SFTPClient  # the types that there are for it leave 
 class _Client(_SftpClient):  # type: ignore[misc]
     """paramiko's client, except that it keeps names as bytes, the numbers of statuses, and what the server greets us with."""
 
-    def __init__(self, channel: paramiko.Channel, address: str) -> None:
-        self._address = address
+    def __init__(self, channel: paramiko.Channel, address: str, timeout_seconds: float) -> None:
+        self._address, self._timeout = address, timeout_seconds
         self.extensions: dict[bytes, bytes] = {}
         super().__init__(channel)
 
@@ -163,6 +165,18 @@ class _Client(_SftpClient):  # type: ignore[misc]
             raise SFTPError("another packet than VERSION")
         self.extensions = wire.greeting(data, self._address)
         return 3
+
+    def _read_all(self, count: int) -> bytes:
+        # paramiko would wait for each single byte as long as for the whole.
+        got, began = bytearray(), time.monotonic()
+        while len(got) < count:
+            data = self.sock.recv(count - len(got))
+            if not data:
+                raise EOFError
+            got += data
+            if time.monotonic() - began > self._timeout + len(got) / SLOWEST:
+                raise TimeoutError
+        return bytes(got)
 
     def _write_all(self, out: bytes) -> None:
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from blocks.endpoints import sftp_engine
+from blocks.endpoints.connections import OneByOne
 from blocks.endpoints.ftp import _lasting
 from blocks.endpoints.ftp_wire import Wire
 from blocks.endpoints.probing import clear, probe
@@ -219,8 +220,7 @@ def test_a_server_that_loses_questions_is_known_before_we_connect(
     monkeypatch.setattr(Wire, "say", heard)
 
     def visit(known: Personality) -> Personality:
-        monkeypatch.setattr(Wire, "_lossy", set())  # as in another process
-        monkeypatch.setattr(Wire, "_expected_lossy", set())
+        monkeypatch.setattr(Wire, "careful", OneByOne())  # as in another process
         at_once.clear()
         ground.endpoint.expect(known)
         with ground.endpoint.session() as session:
