@@ -29,8 +29,9 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -47,6 +48,7 @@ from blocks.errors import (
 )
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.repositories.otcs_audit import AuditTrail
+from blocks.repositories.otcs_large import LargeFiles, session_ended
 from blocks.repositories.otcs_names import (
     DOCUMENT,
     PAGE,
@@ -62,6 +64,7 @@ from blocks.repositories.otcs_names import (
     other_name,
     twin_name,
 )
+from blocks.repositories.otcs_nodes import Nodes, raw_versions, version_in
 from blocks.repositories.otcs_people import People
 from blocks.repositories.otcs_records import Records
 from blocks.repositories.otcs_search import SearchIndex, name_holds, words
@@ -74,6 +77,7 @@ from blocks.repositories.otcs_wire import (
     Refusal,
     Upload,
     Wire,
+    moment,
     pauses,
 )
 from blocks.repositories.otcs_workspaces import Workspaces
@@ -166,6 +170,39 @@ class _Wanted:
         return fields
 
 
+class _Content:
+    """The bytes of a document or a version, sent with the call that makes it, or before it in parts where the server offers that."""
+
+    def __init__(self, large: LargeFiles, upload: Upload) -> None:
+        self._large, self._upload, self._key = large, upload, ""
+        self.in_parts = upload.size >= SMALL_BYTES and large.offer().covers(upload.size)
+
+    def write(
+        self, wire: Wire, what: str, path: str, *, body: Json | None = None, fields: Mapping[str, str] | None = None
+    ) -> Json:
+        """``Wire.write`` with the bytes. May be called again after an ``AnswerLost``: parts that are there are not sent again."""
+        if not self.in_parts:
+            return wire.write(what, "POST", path, body=body, fields=fields, upload=self._upload)
+        for last in (False, True):
+            fresh = not self._key
+            self._key = self._key or self._large.bring(self._upload)
+            key = {"upload_key": self._key}
+            try:
+                if body is None:
+                    return wire.write(what, "POST", path, fields={**(fields or {}), **key})
+                return wire.write(what, "POST", path, body=body | key)
+            except Refusal as refusal:
+                # An earlier try may have used the key up without making anything.
+                if fresh or last or not session_ended(refusal):
+                    raise
+                self._key = ""
+        raise AssertionError
+
+    def give_up(self) -> None:
+        if self._key:
+            self._large.cancel(self._key)
+
+
 _Place: TypeAlias = tuple[BusinessObject | None, tuple[str, ...], str]
 """Where a filing goes: its workspace's object, its folder and its name, as the server compares them."""
 
@@ -173,6 +210,7 @@ _Place: TypeAlias = tuple[BusinessObject | None, tuple[str, ...], str]
 class ExtendedEcmSession(RepositorySession):
     def __init__(self, wire: Wire, names: Names, connections: int) -> None:
         self._wire, self._names, self._connections = wire, names, connections
+        self._large = LargeFiles(wire)
 
     @cached_property
     def people(self) -> People:
@@ -191,6 +229,11 @@ class ExtendedEcmSession(RepositorySession):
 
     def close(self) -> None:
         self._wire.close()
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        """Documents and folders beyond filing: what only Extended ECM has."""
+        return Nodes(self._wire, self._names)
 
     @cached_property
     def workspaces(self) -> Workspaces:
@@ -318,22 +361,28 @@ class ExtendedEcmSession(RepositorySession):
         body |= wanted.external()
         if text := described(wanted.filing.name, name) or wanted.filing.sent:
             body["description"] = text
+        content = _Content(self._large, wanted.upload(name))
         for _ in pauses():
             try:
-                answer = self._wire.write(what, "POST", "v2/nodes", body=body, upload=wanted.upload(name))
+                answer = content.write(self._wire, what, "v2/nodes", body=body)
             except AnswerLost:
                 found = self._names.child(parent, name)
                 if found is not None:
                     return found
                 continue  # certainly not there: and if the server should still be at it, the name lets only one of them be
             except NameTaken:
+                content.give_up()
                 return self._holder(parent, name)
             except Refusal as refusal:
+                content.give_up()
                 found = self._names.child(parent, name)
                 if found is not None and self._identity(found.properties) == wanted.journey:
                     self._delete(found.id)
                 raise Unfit("refused", refusal.text) from refusal
             node = node_of(one_result(answer, what), what)
+            if content.in_parts and self._announced(node.id, 1) != wanted.filing.size:
+                self._delete(node.id)
+                raise RepositoryError(f"{what} at {self._wire.url}: its parts were put together wrongly; it was taken back")
             self._finish(node, 1, wanted, fresh=True)
             return self._filed(node, 1, wanted)
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was filed; it is safe to try again")
@@ -343,40 +392,19 @@ class ExtendedEcmSession(RepositorySession):
         found = self._names.child(parent, name)
         if found is None:
             # The server compares names by its database's rules, which may differ from ours: ask it which one it means.
-            answer = self._wire.ask(
-                f"name {name!r} in node {parent}",
-                "POST",
-                "v1/validation/nodes/names",
-                body={"parent_id": parent, "names": [name]},
-            )
-            results = answer.get("results")
-            for entry in results if isinstance(results, list) else []:
-                if isinstance(entry, dict) and isinstance(entry.get("id"), int):
-                    return self._node(entry["id"])
+            for id in self._names.taken(parent, [name]).values():
+                if (held := self._names.node(id)) is not None:
+                    return held
             raise Unfit("name-taken", f"{name!r} is taken in node {parent} by something that this account may not see")
         return found
 
     # ------------------------------------------------------------------------------------------------- versions
 
-    def _versions(self, id: int) -> list[Json]:
-        """All versions, oldest first."""
-        what, page, found = f"versions of node {id}", 1, list[Json]()
-        while True:
-            answer = self._wire.ask(what, "GET", f"v2/nodes/{id}/versions", query={"limit": PAGE, "page": page})
-            results = answer.get("results")
-            if not isinstance(results, list):
-                raise RepositoryError(f"{what} at {self._wire.url}: the answer holds no list of results")
-            found += [version for entry in results if (version := _version(entry))]
-            # Without paging in the answer it holds all of them.
-            if not results or page >= last_page(answer, 1):
-                return sorted(found, key=lambda version: int(version["version_number"]))
-            page += 1
-
     def _version_of(self, node: Node, journey: str) -> int | None:
         """The number of the version that a journey filed."""
         if node.type != DOCUMENT:
             return None
-        versions = self._versions(node.id)
+        versions = raw_versions(self._wire, node.id)
         for version in reversed(versions):
             if self._identity(version) == journey:
                 return int(version["version_number"])
@@ -386,28 +414,31 @@ class ExtendedEcmSession(RepositorySession):
         return None
 
     def _add_version(self, node: Node, wanted: _Wanted) -> Filed:
-        before = self._versions(node.id)
+        before = raw_versions(self._wire, node.id)
         highest = int(before[-1]["version_number"]) if before else 0
         what = f"version of {node.name!r} (node {node.id})"
         fields = wanted.external() | ({"description": wanted.filing.sent} if wanted.filing.sent else {})
+        content = _Content(self._large, wanted.upload(node.name))
         for _ in pauses():
             try:
-                answer = self._wire.write(
-                    what, "POST", f"v2/nodes/{node.id}/versions", fields=fields, upload=wanted.upload(node.name)
-                )
+                answer = content.write(self._wire, what, f"v2/nodes/{node.id}/versions", fields=fields)
             except AnswerLost as lost:
                 number = self._lost_version(node, wanted, highest, lost)
                 if number is None:
                     continue
             except Refusal as refusal:
+                content.give_up()
                 raise Unfit("refused", refusal.text) from refusal
             else:
-                version = _version(one_result(answer, what))
+                version = version_in(one_result(answer, what))
                 number = int(version["version_number"]) if version else self._version_of(node, wanted.journey)
                 if number is None:
                     raise OutcomeUnknown(
                         f"{what} at {self._wire.url}: said to be added and not found; look before filing it again"
                     )
+            if content.in_parts and self._announced(node.id, number) != wanted.filing.size:
+                self.nodes.drop_version(node.id, number)
+                raise RepositoryError(f"{what} at {self._wire.url}: its parts were put together wrongly; it was taken back")
             self._finish(node, number, wanted, fresh=False)
             return self._filed(node, number, wanted)
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was added; it is safe to try again")
@@ -420,7 +451,7 @@ class ExtendedEcmSession(RepositorySession):
         for _ in pauses():
             if number := self._version_of(node, wanted.journey):
                 return number
-            newer = [version for version in self._versions(node.id) if int(version["version_number"]) > highest]
+            newer = [version for version in raw_versions(self._wire, node.id) if int(version["version_number"]) > highest]
             if any(not self._identity(version) and version.get("file_size") == wanted.filing.size for version in newer):
                 break  # ours without its identity, or a person's: we cannot tell
             if not lost.running:
@@ -432,7 +463,7 @@ class ExtendedEcmSession(RepositorySession):
 
     def _resume(self, node: Node, wanted: _Wanted) -> Filed:
         """Complete what an earlier call or a lost answer left; nothing is done to a document that somebody else has continued."""
-        versions = self._versions(node.id)
+        versions = raw_versions(self._wire, node.id)
         number = self._version_of(node, wanted.journey)
         if number is None or not versions:
             raise OutcomeUnknown(
@@ -469,7 +500,7 @@ class ExtendedEcmSession(RepositorySession):
             else:
                 for step in reversed(undo):
                     step()
-                self._drop_version(node.id, number)
+                self.nodes.drop_version(node.id, number)
             if isinstance(refusal, Unfit):
                 raise
             raise Unfit("refused", refusal.text) from refusal
@@ -589,27 +620,9 @@ class ExtendedEcmSession(RepositorySession):
     # ------------------------------------------------------------------------------------------------- taking back
 
     def _delete(self, id: int) -> None:
-        """Into the recycle bin."""
-        for _ in pauses():
-            try:
-                self._wire.write(f"removal of node {id}", "DELETE", f"v2/nodes/{id}")
-            except AnswerLost:
-                continue
-            except DocumentMissing:
-                pass
-            return
-        raise RepositoryUnreachable(f"removal of node {id} at {self._wire.url}: no answer; filing its journey again settles it")
-
-    def _drop_version(self, id: int, number: int) -> None:
-        for _ in pauses():
-            if all(version["version_number"] != number for version in self._versions(id)):
-                return
-            try:
-                self._wire.write(f"removal of version {number} of node {id}", "DELETE", f"v2/nodes/{id}/versions/{number}")
-            except AnswerLost:
-                continue
-            return
-        raise RepositoryUnreachable(f"version {number} of node {id} at {self._wire.url}: no answer; filing it again settles it")
+        """Into the recycle bin; gone already is as well."""
+        with suppress(DocumentMissing):
+            self.nodes.delete(id)
 
     # ------------------------------------------------------------------------------------------------- holds and removal
 
@@ -757,7 +770,7 @@ class ExtendedEcmSession(RepositorySession):
         return True
 
     def _announced(self, id: int, version: int | None) -> int:
-        for held in reversed(self._versions(id)):
+        for held in reversed(raw_versions(self._wire, id)):
             if version in (None, held["version_number"]):
                 return int(held["file_size"])
         raise DocumentMissing(f"node {id} at {self._wire.url}: no version {version}")
@@ -779,7 +792,7 @@ class ExtendedEcmSession(RepositorySession):
 
     def _kept(self, entry: Json, what: str) -> Kept:
         node = node_of(entry, f"{what} at {self._wire.url}")
-        newest = _version(entry) or {}
+        newest = version_in(entry) or {}
         found = node.properties
         return Kept(
             id=str(node.id),
@@ -788,17 +801,9 @@ class ExtendedEcmSession(RepositorySession):
             size=0 if node.container else int(newest.get("file_size") or found.get("size") or 0),
             version=0 if node.container else int(newest.get("version_number") or 1),
             media_type=str(found.get("mime_type") or ""),
-            modified=_moment(found.get("modify_date")),
+            modified=moment(found.get("modify_date")),
             identity=self._identity(newest) or self._identity(found),
         )
-
-
-def _version(entry: Json) -> Json | None:
-    """The (newest) version in an answer, which holds one or a list."""
-    held = entry.get("data", {}).get("versions")
-    if isinstance(held, list):
-        held = max(held, key=lambda version: int(version.get("version_number", 0)), default=None)
-    return held if isinstance(held, dict) and "version_number" in held else None
 
 
 def _dig(value: Any, *keys: str) -> Json:
@@ -829,13 +834,6 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: [_text(item) for item in value] or "" if isinstance(value, list) else _text(value) for key, value in values.items()
     }
-
-
-def _moment(text: Any) -> datetime | None:
-    if not isinstance(text, str) or not text:
-        return None
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _natural(key: str) -> list[int]:

@@ -24,10 +24,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, ClassVar, Protocol, TypeAlias
 from uuid import uuid4
 
 import httpx
@@ -54,11 +55,11 @@ Json: TypeAlias = dict[str, Any]
 
 
 class Refusal(RepositoryError):
-    """The server answered, and said no. ``text`` is the reason in its own words."""
+    """The server answered, and said no. ``text`` is the reason in its own words, ``answer`` all that it said."""
 
-    def __init__(self, message: str, text: str = "") -> None:
+    def __init__(self, message: str, text: str = "", answer: Json | None = None) -> None:
         super().__init__(message)
-        self.text = text
+        self.text, self.answer = text, answer or {}
 
 
 class NameTaken(Refusal):
@@ -73,9 +74,27 @@ class AnswerLost(RepositoryUnreachable):
         self.running = running
 
 
+class FilePart(Protocol):
+    """The file part of a multipart call."""
+
+    @property
+    def field(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def media_type(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+
+    def pieces(self) -> Iterator[bytes]:
+        """Exactly ``size`` bytes, from the start each time it is asked: a call may have to be sent again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The file part of a multipart call. Its bytes are counted and hashed on the way: others than promised are never filed."""
+    """A whole file. Its bytes are counted and hashed on the way: others than promised are never filed."""
+
+    field: ClassVar[str] = "file"
 
     path: Path
     name: str
@@ -86,25 +105,35 @@ class Upload:
     def pieces(self) -> Iterator[bytes]:
         """The bytes. Raises before the last piece is out, so that the server can never take a wrong body for a whole one."""
         digest, sent, held = sha256(), 0, b""
-        try:
-            with self.path.open("rb") as source:
-                while piece := source.read(CHUNK_BYTES):
-                    if held:
-                        yield held
-                    digest.update(piece)
-                    sent, held = sent + len(piece), piece
-                    if sent > self.size:
-                        break
-        except FileNotFoundError as error:
-            raise SpoolMissing(f"{self.path}: gone before it was filed as {self.name!r}; fetch it again") from error
-        except OSError as error:
-            raise RepositoryError(f"{self.path}: cannot be read ({error.strerror}); {self.name!r} was not filed") from error
+        with readable(self) as source:
+            while piece := source.read(CHUNK_BYTES):
+                if held:
+                    yield held
+                digest.update(piece)
+                sent, held = sent + len(piece), piece
+                if sent > self.size:
+                    break
         if sent != self.size or digest.hexdigest() != self.digest:
-            raise SpoolCorrupt(
-                f"{self.path}: {sent} bytes with digest {digest.hexdigest()[:16]}…, promised were {self.size} with "
-                f"{self.digest[:16]}…; {self.name!r} was not filed, fetch it again"
-            )
+            raise self.corrupt()
         yield held
+
+    def corrupt(self) -> SpoolCorrupt:
+        return SpoolCorrupt(
+            f"{self.path}: not the {self.size} bytes with digest {self.digest[:16]}… that were promised; {self.name!r} was not filed, "
+            "fetch it again"
+        )
+
+
+@contextmanager
+def readable(upload: Upload) -> Iterator[BinaryIO]:
+    """The file that is sent, opened."""
+    try:
+        with upload.path.open("rb") as source:
+            yield source
+    except FileNotFoundError as error:
+        raise SpoolMissing(f"{upload.path}: gone before it was filed as {upload.name!r}; fetch it again") from error
+    except OSError as error:
+        raise RepositoryError(f"{upload.path}: cannot be read ({error.strerror}); {upload.name!r} was not filed") from error
 
 
 def pauses() -> Iterator[None]:
@@ -175,9 +204,13 @@ class Wire:
         *,
         body: Json | None = None,
         fields: Fields | None = None,
-        upload: Upload | None = None,
+        upload: FilePart | None = None,
+        bare: bool = False,
     ) -> Json:
-        """A call that changes something. ``body`` goes as JSON in the one form field ``body``, ``fields`` as they are."""
+        """A call that changes something. ``body`` goes as JSON in the one form field ``body``, ``fields`` as they are.
+
+        ``bare``: of this call only "an object" is documented as its answer, so an empty one is an answer too.
+        """
         form = _form(body, fields)
         for _ in pauses():
             try:
@@ -190,7 +223,7 @@ class Wire:
         else:
             raise RepositoryUnreachable(*failure.args) from failure
         try:
-            return self._judge(what, response)
+            return self._judge(what, response, bare=bare)
         except RepositoryUnreachable as error:
             # A gateway gives up on a server that may well go on; the server's own page means that it has stopped.
             raise AnswerLost(str(error), response.status_code in (502, 504)) from error
@@ -266,7 +299,7 @@ class Wire:
         *,
         query: Query | None = None,
         fields: Fields | None = None,
-        upload: Upload | None = None,
+        upload: FilePart | None = None,
     ) -> httpx.Response:
         for last in (False, True):
             generation, headers = self._keys()
@@ -284,7 +317,7 @@ class Wire:
             self._sign_in(generation)
         raise AssertionError
 
-    def _judge(self, what: str, response: httpx.Response) -> Json:
+    def _judge(self, what: str, response: httpx.Response, *, bare: bool = False) -> Json:
         """The answer's JSON object, or the error that it means."""
         where, status = f"{what} at {self.url}", response.status_code
         if status in (429, 502, 503, 504):
@@ -294,7 +327,7 @@ class Wire:
         except ValueError:
             answer = None
         if response.is_success:
-            if isinstance(answer, dict) and answer:
+            if isinstance(answer, dict) and (answer or bare):
                 return answer
             # An empty success is how a proxy or a restarting server looks; OpenText's client repeats it too.
             raise RepositoryUnreachable(f"{where}: {status} without a JSON answer; it is safe to try again")
@@ -310,9 +343,14 @@ class Wire:
             raise EditConflict(f"{where}: {text}; somebody changed it in between, it is safe to try again")
         if "already exists" in words:
             raise NameTaken(f"{where}: {text}", text)
-        if status == 404 or "could not get a node" in words or "could not be accessed" in words:
+        if (
+            status == 404
+            or "could not get a node" in words
+            or "could not get node" in words
+            or "could not be accessed" in words
+        ):
             raise DocumentMissing(f"{where}: {text}")
-        raise Refusal(f"{where}: {text}", text)
+        raise Refusal(f"{where}: {text}", text, answer)
 
     def close(self) -> None:
         """Give the ticket back and close the connections. Safe to call twice."""
@@ -358,6 +396,14 @@ def _form(body: Json | None, fields: Fields | None) -> Fields:
     return dict(fields or {}) if body is None else {**(fields or {}), "body": json.dumps(body)}
 
 
+def moment(text: Any) -> datetime | None:
+    """A date of an answer; one without a zone is taken for UTC."""
+    if not isinstance(text, str) or not text:
+        return None
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def _reason(answer: Json) -> str:
     results = answer.get("results")
     inner = results if isinstance(results, dict) else {}
@@ -370,7 +416,7 @@ def _reason(answer: Json) -> str:
 class _Framed:
     """A multipart body framed by ourselves: exact length, file part last, in one piece or streamed in bounded memory."""
 
-    def __init__(self, fields: Fields, upload: Upload) -> None:
+    def __init__(self, fields: Fields, upload: FilePart) -> None:
         boundary = uuid4().hex
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
@@ -380,7 +426,7 @@ class _Framed:
         filename = upload.name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
         media_type = upload.media_type if upload.media_type.isascii() and upload.media_type.isprintable() else ""
         parts.append(
-            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{upload.field}"; filename="{filename}"\r\n'
             f"Content-Type: {media_type or 'application/octet-stream'}\r\n\r\n"
         )
         self._head, self._tail = "".join(parts).encode(), f"\r\n--{boundary}--\r\n".encode()

@@ -12,11 +12,9 @@ import pytest
 from blocks.repositories import otcs_wire
 from blocks.repositories.base import Repository
 from blocks.spool import Spool
-from tests.conformance.pyxecm.wire import Wire
 from tests.conformance.repositories.checks import Ground
-from tests.conformance.repositories.enrolment import ENROLLED, block
-from tests.conformance.repositories.writes.bench import Bench
-from tests.sandbox.extended_ecm import ExtendedEcmSandbox
+from tests.conformance.repositories.enrolment import ENROLLED
+from tests.conformance.repositories.writes.bench import LARGE_UPLOAD, Bench, benched
 
 _number = itertools.count()
 
@@ -55,14 +53,8 @@ def ground(repositories: Repositories, tmp_path: Path, enrolled: str) -> Ground:
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Extended ECM in this process, for what only it can do."""
-    place = tmp_path_factory.mktemp("faults")
-    sandbox = ExtendedEcmSandbox(place / "ecm").start()
-    (place / "files").mkdir()
-    try:
-        with block(sandbox.described()).session() as session, Wire(sandbox.described()) as wire:
-            yield Bench(sandbox, session, wire, place / "files")
-    finally:
-        sandbox.stop()
+    with benched(tmp_path_factory.mktemp("bench"), {"large_upload": LARGE_UPLOAD}) as bench:
+        yield bench
 
 
 @pytest.fixture

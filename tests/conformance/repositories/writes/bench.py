@@ -15,9 +15,13 @@ from blocks.repositories import otcs_wire
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.values import Filing
 from tests.conformance.pyxecm.wire import Wire
+from tests.conformance.repositories.enrolment import block
 from tests.sandbox.extended_ecm import ExtendedEcmSandbox
 
 _numbers = itertools.count(1)
+
+LARGE_UPLOAD = {"min_size": 1024**2, "max_size": 2 * 1024**2, "part_size": 700_000}
+"""For the seed: what is filed in parts. ``filing`` calls something larger large, which goes in one piece."""
 
 
 @dataclass
@@ -108,3 +112,15 @@ class Write:
     """What stands at the server, told without ids and dates, so that two turns compare and doubles show."""
     unknown: Mapping[str, str] = field(default_factory=dict)
     """Name of a fault -> why looking cannot tell after it, so that ``OutcomeUnknown`` is the right answer."""
+
+
+@contextmanager
+def benched(place: Path, seed: Mapping[str, Any]) -> Iterator[Bench]:
+    """A bench of its own in an empty folder."""
+    sandbox = ExtendedEcmSandbox(place / "ecm", seed=seed).start()
+    (place / "files").mkdir()
+    try:
+        with block(sandbox.described()).session() as session, Wire(sandbox.described()) as wire:
+            yield Bench(sandbox, session, wire, place / "files")
+    finally:
+        sandbox.stop()

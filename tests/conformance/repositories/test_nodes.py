@@ -1,0 +1,384 @@
+"""Documents and folders of Extended ECM beyond filing, large files in parts, and folders that hold very many documents."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.errors import DocumentMissing, RepositoryUnreachable, SpoolCorrupt, SpoolMissing
+from blocks.repositories import otcs_large, otcs_wire
+from blocks.repositories.extended_ecm import ExtendedEcmSession
+from blocks.repositories.otcs_names import PAGE
+from blocks.repositories.otcs_nodes import Categories
+from blocks.repositories.otcs_wire import NameTaken, Refusal
+from blocks.spool import Spool
+from blocks.values import Collision, Filed, NotFiled
+from tests.conformance.repositories.writes.bench import Bench, benched
+from tests.sandbox.ecm_wire import Upload
+
+KIB = 1024
+SMALL_PARTS = {"min_size": 1024 * KIB, "max_size": 3 * 1024 * KIB, "part_size": 500 * KIB}
+DATA = os.urandom(1600 * KIB)  # four parts
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with benched(tmp_path_factory.mktemp("nodes"), {"large_upload": SMALL_PARTS}) as bench:
+        yield bench
+
+
+@pytest.fixture(autouse=True)
+def _calm_after(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.02)
+    yield
+    bench.sandbox.faults.set(dict.fromkeys(bench.sandbox.faults.as_dict(), 0))
+
+
+@pytest.fixture
+def session(bench: Bench) -> ExtendedEcmSession:
+    return bench.session
+
+
+@contextmanager
+def counted(bench: Bench) -> Iterator[Counter[str]]:
+    """What is asked of the server meanwhile, by call."""
+    asked, before = Counter[str](), bench.wire.stats()
+    try:
+        yield asked
+    finally:
+        asked.update({call: number for call, number in bench.wire.stats().items() if " /v" in call})
+        asked.subtract({call: number for call, number in before.items() if call in asked})
+
+
+# --------------------------------------------------------------------------------------------- moving about
+
+
+def test_renaming_and_moving(bench: Bench, session: ExtendedEcmSession) -> None:
+    document, target = bench.document(), bench.folder()
+    assert session.nodes.rename(document, "new.txt", "why").name == "new.txt"
+    moved = session.nodes.move(document, target, name="moved: once.txt")
+    assert (moved.properties["parent_id"], moved.properties["description"]) == (target, "why")
+    assert ":" not in moved.name  # as filing does with a name that cannot be
+    assert [id for id, _ in session.nodes.ancestors(document)] == [2000, target, document]
+    bench.wire.document("taken.txt", b"x", target)
+    with pytest.raises(NameTaken):
+        session.nodes.rename(document, "TAKEN.txt")
+    with pytest.raises(DocumentMissing):
+        session.nodes.rename(999_999, "x")
+
+
+def test_a_copy_is_another_document(bench: Bench, session: ExtendedEcmSession) -> None:
+    document, target = bench.document(b"original"), bench.folder()
+    copy = session.nodes.copy(document, target, name="copy.txt", categories=Categories.BOTH)
+    assert copy.id != document
+    assert bench.wire.http.get(f"/v2/nodes/{copy.id}/content").content == b"original"
+    with pytest.raises(NameTaken, match="nothing was copied"):
+        session.nodes.copy(document, target, name="Copy.txt")
+
+
+def test_several_nodes_and_taken_names(bench: Bench, session: ExtendedEcmSession) -> None:
+    folder = bench.folder()
+    ids = [bench.wire.document(f"{n}.txt", b"x", folder) for n in range(3)]
+    with counted(bench) as asked:
+        assert list(session.nodes.several([*ids, 999_999, ids[0]])) == ids
+        assert session.nodes.taken(folder, ["1.TXT", "no.txt"]) == {"1.txt": ids[1]}
+    assert asked.total() == 2
+
+
+def test_looking_with_a_filter(bench: Bench, session: ExtendedEcmSession) -> None:
+    folder = bench.folder()
+    for n in range(3):
+        bench.wire.document(f"{n}.txt", b"x" * n, folder)
+    bench.wire.folder("inner", folder)
+
+    def names(**query: Any) -> list[str]:
+        return [node.name for node in session.nodes.look(folder, **query)]
+
+    assert names(kinds=[-1]) == ["inner"]
+    assert names(kinds=[-3], sort="desc_name") == ["2.txt", "1.txt", "0.txt"]
+    assert names(name="INN") == ["inner"]
+
+
+def test_deleted_restored_and_purged(bench: Bench, session: ExtendedEcmSession) -> None:
+    folder = bench.folder()
+    ids = [bench.wire.document(f"bin {folder} {n}.txt", b"x", folder) for n in range(3)]
+    for id in ids:
+        session.nodes.delete(id)
+    with pytest.raises(DocumentMissing):
+        session.nodes.delete(ids[0])
+    found = {item.id: item for item in session.nodes.deleted(name=f"BIN {folder}")}
+    assert set(found) == set(ids)
+    assert {(item.parent, item.by, item.container) for item in found.values()} == {(folder, 1000, False)}
+    assert all(item.at and item.purged_at and item.purged_at > item.at for item in found.values())
+    settled = session.nodes.restore([ids[0], 999_999])
+    assert settled.done == (ids[0],)
+    assert settled.refused == {999_999: "Could not get a node for 999999"}
+    assert session.nodes.purge(ids[1:]).done == tuple(ids[1:])
+    assert session.nodes.purge(ids[1:]).refused.keys() == set(ids[1:])
+    assert bench.names_in(folder) == [f"bin {folder} 0.txt"]
+
+
+def test_what_somebody_restored_is_not_taken_for_purged(bench: Bench, session: ExtendedEcmSession) -> None:
+    folder = bench.folder()
+    document = bench.wire.document("a.txt", b"x", folder)
+    session.nodes.delete(document)
+    original, calls = otcs_wire.Wire.write, iter(range(100))
+
+    def write(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
+        if next(calls) == 0:
+            bench.tell("POST", "v2/volumes/recyclebin/nodes/restore", ids=[document])
+            raise otcs_wire.AnswerLost("the network went away", True)
+        return original(wire, *arguments, **more)
+
+    otcs_wire.Wire.write = write  # type: ignore[method-assign]
+    try:
+        settled = session.nodes.purge([document])
+    finally:
+        otcs_wire.Wire.write = original  # type: ignore[method-assign]
+    assert settled.done == () and document in settled.refused
+    assert bench.names_in(folder) == ["a.txt"]
+
+
+def test_reserving(bench: Bench, session: ExtendedEcmSession) -> None:
+    document = bench.document()
+    assert session.nodes.reservation(document) is None
+    session.nodes.reserve(document)
+    assert document in [node.id for node in session.nodes.reserved()]
+    bench.wire.user("reviewer")
+    with bench.wire.as_user("reviewer") as other:
+        other.http.post(f"/v2/reservemanagement/nodes/{document}")
+        assert other.body("PUT", f"/v2/nodes/{document}", name="theirs.txt").status_code == 500
+    held = session.nodes.reservation(document)
+    assert held and (held.by, held.waiting, held.requested) == ("Admin", 1, False) and held.since
+    session.nodes.queue(document)
+    held = session.nodes.reservation(document)
+    assert held and held.requested
+    session.nodes.leave_queue(document)
+    session.nodes.unreserve(document)
+    assert session.nodes.reservation(document) is None
+    with pytest.raises(Refusal, match="not reserved"):
+        session.nodes.queue(document)
+
+
+def test_versions_have_names_locks_and_numbers_for_ever(bench: Bench, session: ExtendedEcmSession) -> None:
+    folder = bench.folder()
+    session.nodes.version_control(folder, advanced=True)
+    document = bench.wire.document("a.txt", b"1", folder)
+    for content in (b"22", b"333"):
+        bench.wire.http.post(f"/v2/nodes/{document}/versions", files={"file": ("a.txt", content, "text/plain")})
+    promoted = session.nodes.promote(document, 2, "final")
+    assert (promoted.number, promoted.name, promoted.size, promoted.description) == (4, "1.0", 2, "final")
+    session.nodes.describe_version(document, 3, "third")
+    session.nodes.lock_version(document, 1)
+    with pytest.raises(Refusal, match="locked"):
+        session.nodes.drop_version(document, 1)
+    session.nodes.drop_version(document, 3)
+    session.nodes.drop_version(document, 3)  # gone already
+    session.nodes.purge_versions(document, keep=1)
+    assert [(version.number, version.name, version.locked_by) for version in session.nodes.versions(document)] == [
+        (1, "0.1", 1000),
+        (2, "0.2", None),
+        (4, "1.0", None),
+    ]
+    session.nodes.unlock_version(document, 1)
+    assert session.nodes.version(document, 1).locked_by is None
+    with pytest.raises(ValueError, match="at least one"):
+        session.nodes.purge_versions(document, keep=0)
+
+
+# --------------------------------------------------------------------------------------------- large files in parts
+
+
+def file(bench: Bench, data: bytes = DATA, name: str = "large.bin") -> Any:
+    [answer] = bench.session.file([bench.filing(name, bench.unique("Large"), data)])
+    return answer
+
+
+def content(bench: Bench, filed: Filed) -> bytes:
+    return bench.wire.http.get(f"/v2/nodes/{filed.id}/content").content
+
+
+@pytest.mark.parametrize(
+    ("size", "in_parts"),
+    [
+        pytest.param(1024 * KIB - 1, 0, id="too small for the server"),
+        pytest.param(1024 * KIB, 3, id="the smallest"),
+        pytest.param(3 * 1024 * KIB, 7, id="the largest"),
+        pytest.param(3 * 1024 * KIB + 1, 0, id="too large for it"),
+    ],
+)
+def test_parts_are_sent_where_the_server_takes_them(bench: Bench, size: int, in_parts: int) -> None:
+    data = os.urandom(size)
+    with counted(bench) as asked:
+        filed = file(bench, data)
+    assert asked["POST /v2/multipart/{key}/{number:int}"] == in_parts
+    assert content(bench, filed) == data
+
+
+def test_parts_pass_where_a_whole_body_does_not(bench: Bench) -> None:
+    bench.sandbox.faults.set({"max-body": 600 * KIB})
+    assert content(bench, file(bench)) == DATA
+
+
+@pytest.mark.parametrize("settings", [{"is_enabled": False}, None], ids=["switched off", "an older server"])
+def test_a_server_without_parts_gets_the_file_in_one(
+    tmp_path: Path, settings: Mapping[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if settings is None:
+        register = "tests.sandbox.ecm_large.LargeUploads.register"
+        monkeypatch.setattr(register, lambda self: None)  # its routes are unknown then, as before this was built
+    with benched(tmp_path, {"large_upload": {**SMALL_PARTS, **(settings or {})}}) as bench:
+        assert content(bench, file(bench)) == DATA
+
+
+def test_a_session_that_ran_out_is_started_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, sent = otcs_large.LargeFiles._send_part, iter(range(100))
+
+    def send_part(large: Any, session: Any, part: Any) -> None:
+        number = next(sent)
+        bench.sandbox.faults.set({"upload-life": 1e-9 if number == 2 else 0})
+        original(large, session, part)
+
+    monkeypatch.setattr(otcs_large.LargeFiles, "_send_part", send_part)
+    with counted(bench) as asked:
+        assert content(bench, file(bench)) == DATA
+    assert asked["POST /v2/multipart"] == 2
+
+
+def test_sessions_that_always_run_out_are_worth_another_try(bench: Bench) -> None:
+    bench.sandbox.faults.set({"upload-life": 1e-9})
+    with pytest.raises(RepositoryUnreachable, match="safe to try again"):
+        file(bench)
+
+
+@pytest.mark.parametrize("change", ["other bytes", "one byte more", "one byte less", "gone"])
+def test_other_bytes_than_promised_are_never_filed_in_parts(bench: Bench, change: str) -> None:
+    folder = bench.unique("Large")
+    filing = bench.filing("large.bin", folder, DATA)
+    match change:
+        case "other bytes":
+            filing.path.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
+        case "one byte more":
+            filing.path.write_bytes(DATA + b"x")
+        case "one byte less":
+            filing.path.write_bytes(DATA[:-1])
+        case "gone":
+            filing.path.unlink()
+    with pytest.raises((SpoolCorrupt, SpoolMissing)), counted(bench) as asked:
+        list(bench.session.file([filing]))
+    assert bench.session.find((folder,), "large.bin") is None
+    assert asked["DELETE /v2/multipart/{key}"] == 1
+
+
+def test_bytes_that_change_before_a_part_is_sent_again_are_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part that arrived may be the one before the change: what the server holds is then not what was hashed."""
+    filing = bench.filing("large.bin", bench.unique("Large"), DATA)
+    original, sent = otcs_wire.Wire.write, iter(range(100))
+
+    def write(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
+        if "upload" in more and next(sent) == 0:
+            list(more["upload"].pieces())
+            filing.path.write_bytes(b"other" + DATA[5:])
+            raise otcs_wire.AnswerLost("the network went away", False)
+        return original(wire, *arguments, **more)
+
+    monkeypatch.setattr(otcs_wire.Wire, "write", write)
+    with pytest.raises(SpoolCorrupt):
+        list(bench.session.file([filing]))
+
+
+def test_a_taken_name_costs_no_upload_and_a_refusal_ends_the_session(bench: Bench) -> None:
+    folder = bench.unique("Large")
+    [first] = bench.session.file([bench.filing("large.bin", folder, b"small")])
+    assert isinstance(first, Filed)
+    with counted(bench) as asked:
+        [answer] = bench.session.file([bench.filing("large.bin", folder, DATA, collision=Collision.REFUSE)])
+    assert isinstance(answer, NotFiled) and answer.code == "name-taken"
+    assert asked["POST /v2/multipart"] == 0
+    late = bench.filing("other.bin", folder, DATA, categories={"Partner Document": {"Document Date": "not a date"}})
+    [answer] = bench.session.file([late])
+    assert isinstance(answer, NotFiled)
+
+
+# --------------------------------------------------------------------------------------------- very many documents
+
+
+def fill(bench: Bench, count: int) -> str:
+    """A folder with so many documents, put there past the interface. Each name is a part of others."""
+    folder, store = bench.unique("Many"), bench.sandbox._store
+    id = bench.wire.folder(folder)
+    with store.transaction():
+        for number in range(count):
+            node = store.create(1000, id, 144, f"{number}.csv")
+            empty = store.incoming / "empty"
+            empty.write_bytes(b"")
+            store.add_version(1000, store.row(node), Upload(empty, f"{number}.csv", "text/csv"), {})
+    return folder
+
+
+def work(bench: Bench, folder: str, count: int) -> dict[str, int]:
+    """Calls that it takes to do the same in a folder of any size."""
+    large = os.urandom(1024 * KIB)
+    costs = {}
+    with counted(bench) as asked:
+        filings = [bench.filing(f"new {n}.csv", folder, b"x") for n in range(10)]
+        assert all(isinstance(answer, Filed) for answer in bench.session.file(filings))
+    costs["file ten"] = asked.total()
+    with counted(bench) as asked:
+        # From this size on the name is looked up first.
+        [answer] = bench.session.file([bench.filing("7.csv", folder, large, collision=Collision.REFUSE)])
+        assert isinstance(answer, NotFiled), answer
+    costs["a taken name"] = asked.total()
+    with counted(bench) as asked:
+        assert bench.session.find((folder,), f"{count - 1}.csv")
+        assert bench.session.find((folder,), "1.CSV")
+        assert not bench.session.find((folder,), "csv")
+    costs["find three"] = asked.total()
+    return costs
+
+
+def test_a_crowded_folder_costs_no_more_than_an_empty_one(bench: Bench) -> None:
+    """Calls, not seconds: as many for the twentieth document as for the two-thousandth."""
+    crowded = {count: fill(bench, count) for count in (20, 2000)}
+    few, many = (work(bench, crowded[count], count) for count in crowded)
+    assert few["file ten"] == many["file ten"]
+    # A name that is a part of very many others is asked for by itself: two calls more for each.
+    assert many["a taken name"] <= few["a taken name"] + 2
+    assert many["find three"] <= few["find three"] + 6
+    with counted(bench) as asked:
+        names = [kept.name for kept in bench.session.look((crowded[2000],))]
+    assert len(names) == len(set(names)) == 2010
+    assert asked["GET /v2/nodes/{node_id:int}/nodes"] <= -(-2010 // PAGE) + 2
+
+
+@pytest.mark.soak
+def test_twenty_thousand_documents_in_one_folder(tmp_path: Path) -> None:
+    count = 20_000
+    with benched(tmp_path, {}) as bench:
+        folder = bench.unique("Crowd")
+        path, digest = bench.file(b"x"), hashlib.sha256(b"x").hexdigest()
+        one = bench.filing("0.csv", folder, b"x")
+        filings = (replace(one, journey=f"crowd {n}", name=f"{n}.csv", path=path, digest=digest, size=1) for n in range(count))
+        with counted(bench) as asked:
+            assert sum(isinstance(answer, Filed) for answer in bench.session.file(filings)) == count
+        assert asked.total() <= count + 20, asked
+        with counted(bench) as asked:
+            assert len({kept.id for kept in bench.session.look((folder,))}) == count
+        assert asked.total() <= count // PAGE + 3, asked
+        costs = work(bench, folder, count)
+        assert costs["file ten"] <= 12 and costs["a taken name"] <= 6 and costs["find three"] <= 12, costs
+        with counted(bench) as asked:
+            assert sum(1 for _ in bench.session.search(name="new 7")) == 1
+            assert bench.session.find((folder,), "19999.csv")
+        assert asked.total() <= 6, asked
+        with Spool(tmp_path / "spool", floor_bytes=0).batch() as batch:
+            found = bench.session.find((folder,), "12345.csv")
+            assert found and bench.session.fetch(found.id, None, batch).digest == digest
