@@ -80,6 +80,7 @@ from blocks.repositories.otcs_wire import (
     moment,
     pauses,
 )
+from blocks.repositories.otcs_workflows import Workflows
 from blocks.repositories.otcs_workspaces import Workspaces
 from blocks.spool import Batch, Spooled, SpoolFile
 from blocks.values import BusinessObject, Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled, Right
@@ -239,6 +240,11 @@ class ExtendedEcmSession(RepositorySession):
     def workspaces(self) -> Workspaces:
         """Business workspaces: what only Extended ECM has."""
         return Workspaces(self._wire, self._names)
+
+    @cached_property
+    def workflows(self) -> Workflows:
+        """Workflow maps and processes."""
+        return Workflows(self._wire, self._names)
 
     @cached_property
     def records(self) -> Records:

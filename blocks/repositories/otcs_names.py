@@ -19,6 +19,7 @@ from blocks.repositories.once import Once
 from blocks.repositories.otcs_wire import AnswerLost, Json, NameTaken, Query, Refusal, Wire, pauses
 
 FOLDER, DOCUMENT, CATEGORY, CATEGORY_FOLDER = 0, 144, 131, 132
+WORKFLOW_MAP = 128
 CATEGORIES, ENTERPRISE, CLASSIFICATIONS = 133, 141, 198
 USER, GROUP = 0, 1
 LONGEST_NAME = 248
@@ -190,6 +191,7 @@ class Names:
         self._wire, self._root = wire, root.strip("/")
         self._volumes, self._folders = Once[int, int](), Once[tuple[bool, int | None, tuple[str, ...]], int]()
         self._categories, self._classes = Once[str, Category](), Once[str, int]()
+        self._maps = Once[str, int]()
         self._members, self._accounts = Once[str, int](), Once[int, str]()
         self._myself = Once[None, int]()
 
@@ -369,6 +371,17 @@ class Names:
     def records_class(self, name: str) -> int:
         """Raises ``Unfit``."""
         return self._classes.get(name, lambda: self._below(CLASSIFICATIONS, name, "records-class").id)
+
+    def workflow_map(self, name: str) -> int:
+        """Raises ``Unfit``."""
+
+        def find() -> int:
+            node = self._below(ENTERPRISE, name, "workflow-map")
+            if node.type != WORKFLOW_MAP:
+                raise Unfit("unknown-workflow-map", f"{name!r} is no workflow map")
+            return node.id
+
+        return self._maps.get(name, find)
 
     # -------------------------------------------------------------------------------------------- people
 

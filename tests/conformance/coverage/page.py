@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastapi.routing import APIRoute
 
-from tests.conformance.coverage import metadata, nodes, people, records, workspaces
+from tests.conformance.coverage import metadata, nodes, people, records, workflows, workspaces
 from tests.conformance.coverage.row import Row
 from tests.conformance.repositories.writes.table import WRITES
 from tests.sandbox.ecm_store import Store
@@ -24,6 +24,7 @@ DOMAINS: Mapping[str, tuple[Row, ...]] = {
     "Records, schedules, holds": records.ROWS,
     "Permissions, members, search, audit, shares": people.ROWS,
     "Business workspaces": workspaces.ROWS,
+    "Workflows": workflows.ROWS,
 }
 
 _BEGINNING = """\

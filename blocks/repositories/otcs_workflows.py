@@ -1,0 +1,336 @@
+"""Workflows of one Content Server: maps, processes with the documents attached to them, assignments, steps.
+
+What the interface does not tell, and how it is known here:
+
+- Which map a process was made from: its title begins with the map's name, unless somebody chose another. Then it counts for nothing.
+- Which way it went: by the names of its completed steps. A map whose outcome matters has a step for each ("Approved", "Rejected").
+- Which documents it is about: shortcuts in its folder of attachments. When these were made tells which version was looked at.
+
+A process that was asked for and never answered is looked for among ours. A draft can be initiated only once; without a draft, what is
+new since we asked and has our documents is ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from blocks.errors import OutcomeUnknown, RepositoryError, RepositoryUnreachable
+from blocks.repositories.otcs_names import Names, Unfit, one_result
+from blocks.repositories.otcs_wire import AnswerLost, Json, Refusal, Wire, pauses
+
+RUNNING, SUSPENDED, STOPPED, COMPLETED = "ontime", "suspended", "stopped", "completed"
+LATE = "workflowlate"
+_ANY_ZONE = timedelta(days=2)
+_AFTER = {"suspend": (SUSPENDED,), "resume": (RUNNING, LATE), "stop": (STOPPED,), "archive": ("archived",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A workflow map: its steps in order, and the attributes of its form (name -> key)."""
+
+    id: int
+    steps: tuple[str, ...]
+    attributes: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    process: int
+    sub: int
+    task: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A running or ended workflow."""
+
+    id: int
+    title: str
+    status: str
+    completed: tuple[str, ...] = ()
+    """Names of the steps that are done, in order."""
+    current: tuple[Step, ...] = ()
+    attachments: int | None = None
+    """The folder of what is attached."""
+    initiated: str = ""
+    """When it was started, by the server's own clock: no zone is told."""
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in (RUNNING, LATE, SUSPENDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A document of a process, and when it was attached to it."""
+
+    document: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Something in our account's inbox; ``step`` for what a workflow waits for."""
+
+    name: str
+    step: Step | None
+
+
+class Workflows:
+    """The workflows of one signed-in account."""
+
+    def __init__(self, wire: Wire, names: Names) -> None:
+        self._wire, self._names = wire, names
+
+    # ------------------------------------------------------------------------------------------------- maps
+
+    def definition(self, name: str) -> Definition:
+        """What a map consists of. ``name`` is its path below the Enterprise volume, or a plain name. Raises ``Unfit``."""
+        id = self._names.workflow_map(name)
+        what = f"definition of workflow {name!r}"
+        told = one_result(self._wire.ask(what, "GET", f"v2/workflows/{id}/definition"), what).get("definition")
+        if not isinstance(told, dict):
+            raise RepositoryError(f"{what} at {self._wire.url}: the answer holds no definition")
+        attributes = {}
+        for package in told.get("data_packages") or []:
+            for key, one in ((package.get("data") or {}).get("definitions") or {}).items():
+                if one.get("type_name") != "Assoc":
+                    attributes[str(one.get("name"))] = str(key)
+        steps = tuple(str(task.get("title") or task.get("name") or "") for task in told.get("tasks") or [])
+        return Definition(id, steps, attributes)
+
+    def offered(self, document: int, parent: int) -> dict[str, int]:
+        """The maps that can be started with a document: name -> id."""
+        what = f"workflows for node {document}"
+        query: dict[str, str | int | list[str]] = {"doc_id": document, "parent_id": parent}
+        told = one_result(self._wire.ask(what, "GET", "v2/docworkflows", query=query), what)
+        return {str(one["Name"]): int(one["DataID"]) for one in told.get("data") or []}
+
+    # ------------------------------------------------------------------------------------------------- beginning one
+
+    def start(self, name: str, documents: Sequence[int]) -> int:
+        """Start a process with these documents; its id. Raises ``Unfit`` where the server will not, and ``OutcomeUnknown``."""
+        map_id, title = self._names.workflow_map(name), name.rpartition("/")[2]
+        before = {process.id for process in self.look("Initiated")}
+        what = f"workflow {title!r} with nodes {', '.join(map(str, documents))}"
+        body: Json = {"workflow_id": map_id, "doc_ids": ",".join(map(str, documents))}
+        for _ in pauses():
+            try:
+                answer = self._wire.write(what, "POST", "v2/draftprocesses/startwf", body=body)
+            except AnswerLost as lost:
+                found = self._new(title, documents, before, lost, what)
+                if found is not None:
+                    return found
+                continue
+            except Refusal:
+                return self._by_draft(title, body, what)  # as documented: its start step is for somebody to fill in
+            return self._process_id(answer, what)
+        raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was started; it is safe to try again")
+
+    def _new(self, title: str, documents: Sequence[int], before: set[int], lost: AnswerLost, what: str) -> int | None:
+        """The process whose answer was lost; None if it certainly was not started."""
+        for _ in pauses():
+            fresh = [one for one in self.look("Initiated") if one.id not in before and one.title.startswith(title)]
+            ours = [one.id for one in fresh if {on.document for on in self.attached(self.status(one.id))} == set(documents)]
+            if len(ours) == 1:
+                return ours[0]
+            if ours:
+                break
+            if not lost.running:
+                return None
+        raise OutcomeUnknown(
+            f"{what} at {self._wire.url}: the answer was lost and looking does not tell whether it was started; look at the workflows, "
+            "then start it again or let the one that runs go on"
+        ) from lost
+
+    def _by_draft(self, title: str, body: Json, what: str) -> int:
+        """Through a draft, whose number makes the title unlike any other: so the process can be found again."""
+        draft: int | None = None
+        for _ in pauses():
+            try:
+                if draft is None:
+                    # One whose answer was lost is nobody's: it has not begun, and nobody sees it.
+                    made = self._wire.write(
+                        f"draft of {what}", "POST", "v2/draftprocesses", body=body | {"AttachDocuments": "true"}
+                    )
+                    draft = int(one_result(made, what)["draftprocess_id"])
+                path, name = f"v2/draftprocesses/{draft}", f"{title} ({draft})"
+                form: Json = {"action": "formUpdate", "values": {"WorkflowForm_Title": name}}
+                found = next((one.id for one in self.look("Initiated") if one.title == name), None)
+                if found is not None:
+                    return found
+                self._wire.write(f"title of {what}", "PUT", path, body=form)
+                return self._process_id(self._wire.write(what, "PUT", path, body={"action": "Initiate"}), what)
+            except AnswerLost:
+                continue
+            except Refusal as refusal:
+                found = None if draft is None else next((o.id for o in self.look("Initiated") if o.title == name), None)
+                if found is not None:
+                    return found
+                raise Unfit("workflow-refused", refusal.text) from refusal
+        raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was started; it is safe to try again")
+
+    def _process_id(self, answer: Json, what: str) -> int:
+        id = one_result(answer, what).get("process_id")
+        if not isinstance(id, int):
+            raise OutcomeUnknown(
+                f"{what} at {self._wire.url}: said to be started, and the answer holds no id; look at the workflows"
+            )
+        return id
+
+    # ------------------------------------------------------------------------------------------------- looking
+
+    def look(self, kind: str = "Both", *states: str) -> Iterator[Process]:
+        """Processes that this account started (``Initiated``), manages (``Managed``) or either; in these states, or in all."""
+        query: dict[str, str | int | list[str]] = {"kind": kind, "sort": "date_initiated desc"}
+        if states:
+            query["wstatus"] = list(states)
+        results = self._wire.ask("workflows", "GET", "v2/workflows/status", query=query).get("results")
+        if not isinstance(results, list):
+            raise RepositoryError(f"workflows at {self._wire.url}: the answer holds no list of results")
+        for entry in results:
+            told = (entry.get("data") or {}).get("wfstatus") or {}
+            yield Process(
+                int(told["process_id"]),
+                str(told.get("wf_name", "")),
+                str(told.get("status_key", "")),
+                initiated=str(told.get("date_initiated", "")),
+            )
+
+    def status(self, process: int) -> Process:
+        """How far a process has come."""
+        what = f"workflow process {process}"
+        told = one_result(self._wire.ask(what, "GET", f"v2/workflows/status/processes/{process}"), what)
+        details, steps = told.get("wf_details") or {}, told.get("step_list") or {}
+        folder = (told.get("attachments") or {}).get("attachment_folder_id")
+        return Process(
+            process,
+            str(details.get("wf_name", "")),
+            str(details.get("status", "")),
+            tuple(str(one.get("task_name", "")) for one in steps.get("completed") or []),
+            tuple(map(_step, steps.get("current") or [])),
+            folder if isinstance(folder, int) else None,
+        )
+
+    def attached(self, process: Process) -> list[Attached]:
+        """The documents of a process."""
+        if process.attachments is None:
+            return []
+        found = []
+        for entry in self._names.children(process.attachments, fields="properties"):
+            told = entry["data"]["properties"]
+            at = datetime.fromisoformat(str(told["create_date"]))
+            found.append(Attached(int(told.get("original_id") or told["id"]), at if at.tzinfo else at.replace(tzinfo=UTC)))
+        return found
+
+    def about(self, document: int, name: str, since: datetime) -> list[tuple[Process, datetime]]:
+        """The processes of a map that a document was attached to after a moment, and when; newest first."""
+        title, found = name.rpartition("/")[2], []
+        # Two calls for each process: those that began long before are left out. Dates there have no zone, so a day or two is close.
+        earliest = f"{since.astimezone(UTC) - _ANY_ZONE:%Y-%m-%dT%H:%M:%S}"
+        for process in self.look():
+            if not process.title.startswith(title) or process.initiated < earliest:
+                continue
+            told = self.status(process.id)
+            found += [(told, one.at) for one in self.attached(told) if one.document == document and one.at >= since]
+        return sorted(found, key=lambda pair: (pair[1], pair[0].id), reverse=True)
+
+    # ------------------------------------------------------------------------------------------------- steps
+
+    def assignments(self) -> list[Assignment]:
+        """What waits in our account's inbox."""
+        found, page = [], 1
+        while True:
+            answer = self._wire.ask("assignments", "GET", "v2/members/assignments", query={"limit": 100, "page": page})
+            results = answer.get("results") or []
+            for entry in results:
+                told = (entry.get("data") or {}).get("assignments") or {}
+                name, process = str(told.get("name", "")), told.get("workflow_id")
+                if process is None:
+                    found.append(Assignment(name, None))
+                    continue
+                sub, task = told.get("workflow_subworkflow_id") or process, told.get("workflow_subworkflow_task_id") or 1
+                found.append(Assignment(name, Step(int(process), int(sub), int(task), name)))
+            total = ((answer.get("collection") or {}).get("paging") or {}).get("page_total", page)
+            if not results or page >= total:
+                return found
+            page += 1
+
+    def actions(self, step: Step) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What can be done with an open step: the server's own actions, and those of its map."""
+        what = f"step {step.task} of process {step.process}"
+        query: dict[str, str | int | list[str]] = {"process_id": step.process, "subprocess_id": step.sub, "task_id": step.task}
+        data = self._wire.ask(what, "GET", "v1/forms/processes/tasks/update", query=query).get("data") or {}
+        own, map_ones = (tuple(str(one["key"]) for one in data.get(key) or []) for key in ("actions", "custom_actions"))
+        return own, map_ones
+
+    def complete(self, step: Step, action: str, comment: str = "") -> None:
+        """Send a step on. ``action`` is one of :meth:`actions`; the interface wants to know which kind, and never both."""
+        what = f"step {step.task} of process {step.process}"
+        own, map_ones = self.actions(step)
+        if action not in (*own, *map_ones):
+            raise Unfit("unknown-action", f"{what}: {action!r} is none of {', '.join((*own, *map_ones)) or 'nothing'}")
+        body: Json = {"custom_action" if action in map_ones else "action": action}
+        if comment:
+            body["comment"] = comment
+        path = f"v2/processes/{step.process}/subprocesses/{step.sub}/tasks/{step.task}"
+        before = len(self.status(step.process).completed)
+
+        def done() -> bool:
+            now = self.status(step.process)
+            # A map may come back to the same step: then more is completed than before.
+            return len(now.completed) > before or all(one.task != step.task for one in now.current)
+
+        lost = False
+        for _ in pauses():
+            try:
+                self._wire.write(what, "PUT", path, body=body)
+            except AnswerLost:
+                lost = True
+                if done():
+                    return
+                continue
+            except Refusal as refusal:
+                if lost and done():
+                    return  # by the call whose answer was lost
+                raise Unfit("step-refused", refusal.text) from refusal
+            return
+        raise RepositoryUnreachable(
+            f"{what} at {self._wire.url}: no answer tells that it was completed; it is safe to try again"
+        )
+
+    def set(self, process: int, order: str) -> None:
+        """``suspend``, ``resume``, ``stop`` or ``archive`` a process; nothing happens to one that is so already."""
+        what = f"{order} of process {process}"
+        for _ in pauses():
+            if self.status(process).status in _AFTER[order]:
+                return
+            try:
+                self._wire.write(what, "PUT", f"v2/processes/{process}/status", body={"status": order})
+            except AnswerLost:
+                continue
+            except Refusal as refusal:
+                raise Unfit("process-refused", refusal.text) from refusal
+            return
+        raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was done; it is safe to try again")
+
+    def assign(self, node: int, subject: str, instruction: str, who: Sequence[str]) -> None:
+        """Put a task about a node into people's inboxes. Nobody sees others' inboxes: a lost answer is ``OutcomeUnknown``."""
+        told = {"subject": subject, "instruction": instruction, "assignees": [self._names.member(one) for one in who]}
+        what = f"assignment of node {node}"
+        try:
+            self._wire.write(what, "POST", f"v2/nodes/{node}/xgovassignments", fields={"add_assignment": json.dumps(told)})
+        except AnswerLost as lost:
+            raise OutcomeUnknown(
+                f"{what} at {self._wire.url}: the answer was lost, and nobody but {', '.join(who)} can tell whether it is there; ask them"
+            ) from lost
+
+
+def _step(told: Any) -> Step:
+    process = int(told["process_id"])
+    return Step(process, int(told.get("subprocess_id") or process), int(told["task_id"]), str(told.get("task_name", "")))
