@@ -10,6 +10,9 @@ BENCH ?=
 # time, so there are more than cores.
 WORKERS ?= 4
 
+# Some images set it; but the tests start our programs hundreds of times, and each would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check test soak check bench sandbox servers screenshots constraints clean
 
