@@ -92,9 +92,13 @@ def put_hooks() -> None:
 
 
 def run(partner: str, stream: str) -> bool:
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
     from flows.intake import intake
 
-    state = intake(partner, stream, patience_seconds=5, return_state=True)
+    # At the end of a run its heartbeat is waited for, up to a second.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        state = intake(partner, stream, patience_seconds=5, return_state=True)
     print(f"{stream}: {state.type.value} {state.name}: {state.message}", flush=True)
     return state.is_completed()
 

@@ -18,7 +18,12 @@ from uuid import uuid4
 import pytest
 import yaml
 from prefect.client.schemas.objects import State
-from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
 
 from blocks.ledger import Ledger, Recorded
 from blocks.profile import load_repositories
@@ -217,8 +222,11 @@ def world(
         monkeypatch.setenv(name, value)
     _forget()
     made.agree()
+    # At the end of a run its heartbeat is waited for, up to a second.
+    api: dict[Any, Any] = {PREFECT_API_URL: prefect_server.url, PREFECT_LOGGING_TO_API_ENABLED: False}
+    api[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
     try:
-        with temporary_settings({PREFECT_API_URL: prefect_server.url, PREFECT_LOGGING_TO_API_ENABLED: False}):
+        with temporary_settings(api):
             yield made
     finally:
         connections.hang_up()
