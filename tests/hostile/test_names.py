@@ -743,7 +743,7 @@ def test_row_21_of_two_workers_at_the_same_file_one_has_it(sftp_bay: Bay) -> Non
     start, claimed = threading.Barrier(4), list[str]()
 
     def claim(worker: int) -> None:
-        start.wait(30)
+        start.wait(120)
         for journey in journeys if worker % 2 else reversed(journeys):
             mine = sftp_bay.ledger.claim("acme", "prices", [journey], owner=f"worker {worker}", seconds=60)
             if mine is not None and mine[1]:

@@ -489,7 +489,7 @@ def test_row_37_a_server_that_sends_a_byte_now_and_then_stands_still_all_the_sam
     server.faults["trickle"] = 1
     began = time.monotonic()
     with (
-        hurried.session() as session,
+        patiently(hurried) as session,
         ground.spool.batch() as batch,
         pytest.raises(EndpointUnreachable, match="standing still"),
     ):
@@ -833,7 +833,7 @@ def test_row_45_a_server_that_lets_in_nobody_more_is_asked_again_later_and_seldo
 def test_row_45_all_sessions_share_one_pool_of_connections(server: Server, ground: Ground) -> None:
     for number in range(60):
         ground.write(f"{number}.csv".encode())
-    agreed = endpoint(server, connection_limit=2, timeout_seconds=1)
+    agreed = endpoint(server, connection_limit=2, timeout_seconds=3)
     knocks = server.knocks
     with agreed.session() as first, ground.spool.batch() as batch, agreed.session():
         assert sum(isinstance(answer, Fetched) for answer in first.fetch(list(first.look(ground.folder)), batch)) == 60

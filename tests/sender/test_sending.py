@@ -279,6 +279,7 @@ def test_partners_who_never_answer_keep_nobody_from_signing(quiet_house: House) 
     with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
         house.partner = replace(house.partner, port=silent.getsockname()[1])
         house.agree()
+        edit(house, lambda partner: partner["endpoints"]["drop"].update(timeout_seconds=60))  # longer than all else here takes
         anna, bea = house.newcomer(), house.newcomer()
         ended: list[str] = []
 
@@ -422,7 +423,7 @@ def test_a_killed_sender_goes_on_when_it_is_asked_again(quiet_house: House) -> N
         release.approve(anna)
         with pytest.raises(SenderUnreachable):
             release.send()
-        assert process.wait(10) == -9
+        assert process.wait(60) == -9
     assert {name for name in house.received(package) if not name.startswith(".")} == {"1.csv", "2.csv", "3.csv"}
     (house.folder(package) / "1.csv").unlink()  # collected meanwhile
     with house.sender(log="second.log"):

@@ -68,7 +68,7 @@ def postgres() -> Iterator[str]:
             finally:
                 # SIGTERM would wait for clients that forgot to leave; SIGINT ends their sessions.
                 process.send_signal(signal.SIGINT)
-                process.wait(20)
+                process.wait(60)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         folder.with_suffix(".log").unlink(missing_ok=True)

@@ -139,7 +139,7 @@ def test_clear_text_must_be_accepted_in_so_many_words(sandbox: FtpSandbox) -> No
 
 def at(port: int, **fields: object) -> Ftps:
     agreed: dict[str, object] = {"host": "127.0.0.1", "port": port, "username": "us", "password": "env:PARTNER_PASSWORD"}
-    return Ftps.model_validate(agreed | {"timeout_seconds": 1} | fields)
+    return Ftps.model_validate(agreed | {"timeout_seconds": 3} | fields)
 
 
 def test_words_put_between_clear_and_tls_are_noticed() -> None:
@@ -194,7 +194,7 @@ def test_421_is_busy_and_no_more_connections_are_opened_than_let_in(sandbox: Ftp
 def test_our_own_limit_of_connections_holds_over_all_sessions(sandbox: FtpSandbox, ground: Ground) -> None:
     for number in range(60):
         ground.write(f"{number}.csv".encode())
-    agreed = endpoint(sandbox, connection_limit=3, timeout_seconds=1)
+    agreed = endpoint(sandbox, connection_limit=3, timeout_seconds=3)
     with agreed.session() as first, ground.spool.batch() as batch, agreed.session():
         assert sum(isinstance(answer, Fetched) for answer in first.fetch(list(first.look(ground.folder)), batch)) == 60
         assert sandbox.logins == 3

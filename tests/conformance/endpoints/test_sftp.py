@@ -126,11 +126,11 @@ def test_a_host_that_does_not_exist(sandbox: SftpSandbox) -> None:
 def test_a_server_that_says_nothing_ends_in_time() -> None:
     began = time.monotonic()
     with (
-        Listener(lambda connection: bool(connection.recv(10_000)) and time.sleep(3)) as port,
+        Listener(lambda connection: connection.recv(10_000) and connection.recv(10_000)) as port,  # until we hang up
         pytest.raises(EndpointUnreachable),
     ):
         host_fingerprint("127.0.0.1", port, 1)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 25
 
 
 def test_a_server_that_closes_before_its_greeting_is_busy() -> None:
@@ -142,7 +142,7 @@ def test_a_server_that_closes_before_its_greeting_is_busy() -> None:
 
 
 def test_our_own_limit_of_connections(sandbox: SftpSandbox) -> None:
-    agreed = endpoint(sandbox, connection_limit=2, timeout_seconds=0.5)
+    agreed = endpoint(sandbox, connection_limit=2, timeout_seconds=2)
     with agreed.session(), agreed.session() as second:
         with pytest.raises(EndpointBusy) as caught:
             agreed.session()
@@ -167,7 +167,7 @@ def test_a_refused_login_gives_its_place_back(sandbox: SftpSandbox, monkeypatch:
 def test_a_stalled_server_ends_every_verb_in_time(sandbox: SftpSandbox, ground: Ground) -> None:
     ground.write(b"a.csv")
     seen = ground.look()
-    hurried = endpoint(sandbox, timeout_seconds=0.5)
+    hurried = endpoint(sandbox, timeout_seconds=1.5)
     outgoing = [ground.outgoing(b"b.csv", b"x")]
     with ground.spool.batch() as batch:
         for verb in ("look", "fetch", "put", "remove"):
@@ -181,10 +181,10 @@ def test_a_stalled_server_ends_every_verb_in_time(sandbox: SftpSandbox, ground: 
                 "remove": lambda session=session: session.remove(seen.values()),
             }
             began = time.monotonic()
-            with pytest.raises(EndpointUnreachable, match=r"no answer for 0\.5 s"):
+            with pytest.raises(EndpointUnreachable, match=r"no answer for 1\.5 s"):
                 list(calls[verb]())
             session.close()
-            assert time.monotonic() - began < 4, verb
+            assert time.monotonic() - began < 25, verb
     assert b"b.csv" not in ground.names()
 
 

