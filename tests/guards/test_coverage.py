@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.coverage.page import DOMAINS, PAGE, page, routes, shape
+from tests.conformance.coverage.page import DOMAINS, PAGE, page
 from tests.conformance.coverage.row import Row
+from tests.sandbox.routes import routes, shape
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
 ROWS = {row.call: row for rows in DOMAINS.values() for row in rows}

@@ -127,6 +127,7 @@ class Categories:
     def apply_below(self, call: Call, node_id: int) -> dict[str, Any]:
         """Copy categories of a container to what is in it. Actions are not told apart: missing ones are added."""
         node = self.store.node(call.user, node_id)
+        self.store.need(call.user, node, "edit_attributes")
         held = self.store.categories(node["id"])
         with self.store.transaction():
             for wanted in call.many("categories"):
@@ -136,6 +137,7 @@ class Categories:
                 values = wire_values(category_id, self.store.definition(category_id), held[category_id])
                 for row in self.store.below(node["id"]):
                     if category_id not in self.store.categories(row["id"]):
+                        self.store.need(call.user, row, "edit_attributes")
                         self.store.apply_category(call.user, row["id"], category_id, values, new=True)
         return envelope(call, {"ok": True})
 
@@ -149,6 +151,7 @@ class Categories:
         node = self.store.node(call.user, node_id)
         if node["type"] not in CONTAINERS:
             raise Refusal(400, f"The item '{node['name']}' is not a container.")
+        self.store.need(call.user, node, "edit_attributes")
         self.store.inherit_category(node["id"], category_id, on=on)
         return envelope(call, {"ok": True})
 

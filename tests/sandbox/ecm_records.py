@@ -296,6 +296,7 @@ class Schedules:
         return {"data": {"fast_codes": found}}
 
     def create(self, call: Call) -> dict[str, Any] | Response:
+        need_records_manager(self.store, call)
         name = call.text("name").strip()
         if not name or self.store.db.execute("SELECT 1 FROM rsi WHERE name = ?", (name,)).fetchone():
             return failed(f"An RSI with the name '{name}' already exists." if name else "A name is required.")
@@ -305,6 +306,7 @@ class Schedules:
         return envelope(call, {"ok": True, "id": made, "errMsg": ""})
 
     def add_stage(self, call: Call, rsi_id: int) -> dict[str, Any] | Response:
+        need_records_manager(self.store, call)
         if not self.store.db.execute("SELECT 1 FROM rsi WHERE id = ?", (rsi_id,)).fetchone():
             return failed(f"There is no RSI {rsi_id}.")
         given = {key: call.one(key) for key in call.values}
@@ -319,6 +321,7 @@ class Schedules:
         return envelope(call, {"ok": True, "id": made, "errMsg": ""})
 
     def approve(self, call: Call, rsi_id: int, stage_id: int) -> dict[str, Any] | Response:
+        need_records_manager(self.store, call)
         word = str(call.one("updateApproval") or "")
         if word not in ("updateapproval", "removeapproval"):
             return failed("Invalid value for parameter updateApproval")
@@ -363,6 +366,7 @@ class Holds:
             raise Refusal(500, f"The item '{node['name']}' is on hold ({held[0]['name']}) and cannot be deleted.")
 
     def create(self, call: Call) -> dict[str, Any]:
+        need_records_manager(self.store, call)
         name = call.text("name").strip()
         if not name or self._named(name):
             raise Refusal(400, f"A hold with the name '{name}' already exists." if name else "A name is required.")
@@ -391,6 +395,7 @@ class Holds:
         return envelope(call, {"data": {"hold": self._shown(self._asked(call))}})
 
     def remove(self, call: Call) -> dict[str, Any] | Response:
+        need_records_manager(self.store, call)
         hold = self._asked(call)
         if self.store.db.execute("SELECT 1 FROM on_hold WHERE hold_id = ?", (hold["id"],)).fetchone():
             return failed(f"The hold '{hold['name']}' is applied to items.", hold["id"])
@@ -514,6 +519,13 @@ class Holds:
 
 
 # --------------------------------------------------------------------------------------------- both
+
+
+def need_records_manager(store: Store, call: Call) -> None:
+    """Holds and schedules are made by those who may add to the volume of records management."""
+    volume = store.volume(550)
+    assert volume is not None
+    store.need(call.user, volume, "add_items")
 
 
 def ids_of(call: Call) -> list[str]:

@@ -489,6 +489,8 @@ class Api:
         self.faults = faults
         self.incoming = incoming
         self.stats: Counter[str] = Counter()
+        self.writes: list[str] = []
+        """Calls that change something."""
         self._busy: set[str] = set()
 
     def get(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
@@ -513,6 +515,8 @@ class Api:
 
         def register(endpoint: Endpoint) -> Endpoint:
             writes = method != "GET" and not reads
+            if writes:
+                self.writes.append(f"{method} {path[1:]}")
 
             async def answer(request: Request) -> Response:
                 self.stats["requests"] += 1

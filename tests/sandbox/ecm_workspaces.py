@@ -492,6 +492,7 @@ class Workspaces:
         here, other = self._workspace(call, node_id)["id"], self._workspace(call, other_id)["id"]
         if here == other:
             raise Refusal(400, "A workspace cannot be related to itself.")
+        self.store.need(call.user, self.store.row(here), "modify")
         return (here, other) if kind == "child" else (other, here)
 
     def relate(self, call: Call, node_id: int) -> dict[str, Any]:

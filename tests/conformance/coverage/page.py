@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-
-from fastapi.routing import APIRoute
 
 from tests.conformance.coverage import metadata, nodes, people, records, workflows, workspaces
 from tests.conformance.coverage.row import Row
 from tests.conformance.repositories.writes.table import WRITES
-from tests.sandbox.ecm_store import Store
-from tests.sandbox.ecm_wire import Api, Faults, Tickets
-from tests.sandbox.extended_ecm import DOMAINS as SANDBOX
-from tests.sandbox.extended_ecm import session_routes
+from tests.sandbox.routes import routes, shape
 
 PAGE = Path(__file__).parents[3] / "docs" / "extended-ecm.md"
 DOMAINS: Mapping[str, tuple[Row, ...]] = {
@@ -56,27 +49,6 @@ _LEFT_OUT = """\
 
 Nicknames, document templates, and editing the stages of a records schedule.
 """
-
-
-def shape(call: str) -> str:
-    """A call without the names of its parameters: ``GET v2/nodes/{}``."""
-    return re.sub(r"{[^}]*}", "{}", call)
-
-
-def routes() -> dict[str, str]:
-    """Every call that the sandbox answers, by its shape, and the name of what answers."""
-    faults = Faults()
-    with tempfile.TemporaryDirectory() as place:
-        store = Store(Path(place), schemas=[domain.SCHEMA for domain in SANDBOX])
-        try:
-            api = Api(tickets=Tickets(store.secret, faults), faults=faults, incoming=store.incoming)
-            for domain in SANDBOX:
-                domain.register(store, faults, api)
-            session_routes(store, api)
-        finally:
-            store.close()
-    answered = [route for route in api.router.routes if isinstance(route, APIRoute)]
-    return {shape(f"{method} {route.path[1:]}"): route.name for route in answered for method in route.methods}
 
 
 def page() -> str:
