@@ -68,7 +68,7 @@ HEAD = "0001"
 
 __all__ = [
     "Case", "CaseState", "Checkpoint", "Entry", "Holding", "JourneySummary", "Lease", "Ledger", "Recorded", "SightTally",
-    "Verification", "new_journey",
+    "Verification", "first_sight", "new_journey",
 ]  # fmt: skip
 
 # --------------------------------------------------------------------------------------------- values
@@ -208,6 +208,11 @@ def new_journey(at: datetime | None = None) -> str:
     """An id for a journey that does not begin with a sighting: a UUID of version 7 (RFC 9562), which sorts by time."""
     bits = secrets.randbits(48)
     return f"{_id_prefix(at or datetime.now(UTC))}-{bits:012x}"
+
+
+def first_sight(journey: str) -> datetime:
+    """When a journey began, as its id tells to the millisecond: for a file, when we first saw it."""
+    return datetime.fromtimestamp(int(journey[:8] + journey[9:13], 16) / 1000, UTC)
 
 
 def _id_prefix(at: datetime) -> str:

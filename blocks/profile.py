@@ -39,7 +39,7 @@ from blocks.outbound import FourEyes, Outbound, PeopleFile, Policies
 from blocks.repositories.base import Repository
 from blocks.reviewed import Problem, nearest
 from blocks.stanza import Deployment
-from blocks.values import DispositionKind, Exists, Inbound, Slug, Terms
+from blocks.values import DispositionKind, EmptyFiles, Exists, Inbound, Slug, Terms
 
 FACTS = frozenset({"partner", "stream", "name", "stem", "extension", "digest", "received", "record_date", "keep_until"})
 """Known about every document. A named group of these names would be ambiguous in a template."""
@@ -76,10 +76,12 @@ def _faults(stream: Inbound) -> Iterator[Problem]:
             yield Problem(("settle", word), "cannot be negative")
     if stream.settle.done_file is not None and not _names_its_file(stream.settle.done_file):
         yield Problem(("settle", "done_file"), "must name its file by {name} or {stem}, e.g. '{name}.done'")
+    if stream.limits.smallest_bytes == 0 and stream.empty is EmptyFiles.REFUSE:
+        yield Problem(("limits", "smallest_bytes"), "0 lets empty files in, and 'empty' refuses them: add 'empty: accept'")
     moves = DispositionKind.MOVE in (stream.disposition.accepted, stream.disposition.refused)
     if moves and not stream.disposition.folder:
         yield Problem(("disposition",), "'move' needs a folder to move to: add 'folder:'")
-    if moves and _segments(stream.disposition.folder or "") == _segments(stream.folder):
+    if moves and segments(stream.disposition.folder or "") == segments(stream.folder):
         yield Problem(("disposition", "folder"), "is the folder we look in: what was moved would come in again")
     if not moves and stream.disposition.folder:
         yield Problem(("disposition", "folder"), "nothing is moved: add 'accepted: move' or 'refused: move', or leave this out")
@@ -89,7 +91,7 @@ def _faults(stream: Inbound) -> Iterator[Problem]:
         yield Problem(("encoding",), "is no text encoding that Python knows (utf-8, cp1252, iso8859-15, …)")
 
 
-def _segments(folder: str) -> str:
+def segments(folder: str) -> str:
     """A folder by its path segments: ``/drop/`` and ``/drop/.`` are ``/drop``, and ``/dropped`` is not."""
     return posixpath.normpath(folder or ".").replace("//", "/")
 

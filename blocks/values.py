@@ -23,7 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 # --------------------------------------------------------------------------------------------- names from outside
 
@@ -587,14 +587,16 @@ class Settle(Terms):
     )
     abandoned_after: timedelta = Field(
         default=timedelta(days=1),
-        description="A name under 'exclude' that we have seen for so long is told once: the rest of a broken upload",
+        description="What we have seen for so long is told: a name under 'exclude' (a broken upload?), a file that is still written to",
     )
 
 
 class Limits(Terms):
     """Bounds of what we take from this stream."""
 
-    smallest_bytes: int = Field(default=1, ge=0, description="Smaller files are refused; 0 accepts empty ones")
+    smallest_bytes: int = Field(
+        default=1, ge=0, description="Smaller files are refused; 0 needs 'empty: accept' where it comes in"
+    )
     largest_bytes: int = Field(default=5 * 1024**3, gt=0, description="Larger files are refused without being fetched")
     rows: int = Field(default=50_000_000, gt=0, description="Most rows in a table")
     field_characters: int = Field(default=131_072, gt=0, description="Longest field in a table")
@@ -755,6 +757,14 @@ class Expected(Terms):
         default=(), description="Only on these days of the month; -1 is its last. A day that a month lacks is its last"
     )
     except_on: tuple[date, ...] = Field(default=(), description="Never on these days: holidays")
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _is_written_as_a_time(cls, given: Any) -> Any:
+        """A number would be taken for seconds since midnight."""
+        if isinstance(given, int | float):
+            raise ValueError("is a number; write the time of day as in '16:30'")  # noqa: TRY004 - which pydantic reads
+        return given
 
 
 class SetTerms(Terms):

@@ -15,6 +15,7 @@ from blocks.errors import CountersignError
 from deployments import (
     deploying,
     endpoint_commands,
+    incident_commands,
     partner_commands,
     people_commands,
     quarantine_commands,
@@ -67,6 +68,7 @@ app.add_typer(run_commands.app, name="run")
 app.add_typer(record_commands.journey_app, name="journey")
 app.add_typer(record_commands.ledger_app, name="ledger")
 app.add_typer(quarantine_commands.app, name="quarantine")
+app.add_typer(incident_commands.app, name="incident")
 app.add_typer(spool_commands.app, name="spool")
 app.add_typer(people_commands.app, name="people")
 sender_commands.signoff_app.command("show")(signoff_commands.show)

@@ -162,6 +162,7 @@ def show(
 def _visit(place: Place, profile: PartnerProfile, probe: str | None) -> None:
     """See what the server tells, or try it out, and keep it."""
     from blocks.errors import EndpointError
+    from blocks.profile import segments
     from blocks.values import RemoteFile
     from tasks.personality import STEM, look_after, remember, try_out
     from tasks.rules.settle import belongs
@@ -169,7 +170,7 @@ def _visit(place: Place, profile: PartnerProfile, probe: str | None) -> None:
     streams = {name: stream for name, stream in profile.inbound.items() if stream.endpoint == place.name}
     if probe is not None:
         for name, stream in streams.items():
-            if stream.folder.rstrip("/") == probe.rstrip("/") and belongs(
+            if segments(stream.folder) == segments(probe) and belongs(
                 RemoteFile(probe, STEM, 1, None), stream.settle, stream.patterns
             ):
                 raise ConfigurationError(f"the stream {name} would pick up what is tried in {probe}; name another folder")

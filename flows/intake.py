@@ -19,6 +19,7 @@ from tasks.look import look
 from tasks.pick_up import pick_up
 from tasks.rehearse import rehearse
 from tasks.report import report
+from tasks.resolve import resolve
 from tasks.set_aside import set_aside
 
 
@@ -51,6 +52,7 @@ def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: f
             checked = check.submit(picked)
             filed = file_away.submit(checked, wait_for=before)
             aside = set_aside.submit(filed)
-            desk.follow(picked, checked, filed, aside, clear_source.submit(aside))
+            resolved = resolve.submit(aside)
+            desk.follow(picked, checked, filed, aside, resolved, clear_source.submit(resolved))
             before = [aside] if agreed.terms.ordered else []
     return report(agreed, desk.rows)

@@ -28,5 +28,5 @@ def retry(journey: str, comment: str, by: str = "as stated by nobody", release: 
     with reopened(journey, comment, by, release) as consignment:
         checked = check(pick_up(consignment))
         aside = set_aside(file_away(checked))
-        resolved = resolve(clear_source(aside))
-    return report(resolved.agreed, resolved.rows())
+        cleared = clear_source(resolve(aside))
+    return report(cleared.agreed, cleared.rows())

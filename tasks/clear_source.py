@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from blocks.endpoints.base import EndpointSession
 from blocks.ledger import Entry
-from blocks.values import DispositionKind, Fetched, Inbound, Move, Moved, Outcome, Stage
+from blocks.values import DispositionKind, Fetched, Inbound, Move, Moved, Outcome, RemoteFile, Stage
 from tasks.connections import endpoint_session, ledger, spool
 from tasks.consignment import Consignment, Item, Steps
 from tasks.incidents import CHANGED, case
 from tasks.report import tell
 from tasks.retrying import task
+from tasks.rules.settle import OVER
 
 
 @task(task_run_name="clear the source ({consignment.size})")
@@ -37,11 +38,7 @@ def clear_source(consignment: Consignment) -> Consignment:
                 for kind in (DispositionKind.REMOVE, DispositionKind.MOVE)
             )
             # The marker goes first: a file without its marker is only not ready, a marker without its file is a riddle.
-            list(
-                session.remove(
-                    consignment.markers[item.journey] for item in remove + move if item.journey in consignment.markers
-                )
-            )
+            list(session.remove(_spoken_out(remove + move, consignment)))
             _record(remove, session.remove(item.arrival.file for item in _ours(remove, consignment)), steps)
             _record(move, _move(session, move, consignment), steps)
     return steps.write(ledger().append)
@@ -82,6 +79,16 @@ def _ours(items: Iterable[Item], consignment: Consignment) -> Iterator[Item]:
         yield item
 
 
+def _spoken_out(items: Sequence[Item], consignment: Consignment) -> list[RemoteFile]:
+    """The done files of these; not one that speaks for another file of this run as well, before that one is through too."""
+    going = {item.journey for item in items}
+    markers = {marker for journey, marker in consignment.markers.items() if journey in going}
+    others = {journey: marker for journey, marker in consignment.markers.items() if marker in markers and journey not in going}
+    arrivals = ledger().arrivals(list(others)) if others else {}
+    needed = {marker for journey, marker in others.items() if journey in arrivals and arrivals[journey].stage not in OVER}
+    return [marker for marker in markers if marker not in needed]
+
+
 def _disposition(item: Item, terms: Inbound) -> DispositionKind:
     if item.arrival.digest is None:  # we do not have its bytes: the original is all there is
         return DispositionKind.LEAVE
@@ -111,7 +118,9 @@ def _record(items: list[Item], answers: Iterable[Moved], steps: Steps) -> None:
             steps.add(item, "cleared", {"outcome": str(answer.outcome)}, stage=Stage.CLEARED)
         else:
             note = f"left at the source: {answer.reason or answer.outcome}"
-            late = _changed_late(item, note, steps) if answer.outcome is Outcome.CHANGED else {}
+            # What is in the quarantine has its case already.
+            came_late = answer.outcome is Outcome.CHANGED and item.stage is not Stage.QUARANTINED
+            late = _changed_late(item, note, steps) if came_late else {}
             steps.add(item, "left", {"reason": note, **late}, stage=Stage.LEFT, note=note)
 
 

@@ -16,6 +16,9 @@ from blocks.repositories.base import Repository
 from blocks.values import Arrival, Document, Filed, Inbound, RemoteFile, Stage, Verdict, name_b64
 from tasks.rules.judge import from_facts
 
+GONE = frozenset({"cleared", "seen absent", "replaced", "vanished"})
+"""Kinds of entries after which an original does not stand at the partner any more."""
+
 
 class Agreed:
     """What was agreed about one inbound stream: everything its tasks need to know, and nothing that is open."""
@@ -83,7 +86,7 @@ class Item:
     @property
     def gone(self) -> bool:
         """True if the ledger knows already that its original does not stand at the partner any more."""
-        return any(entry.kind in ("cleared", "seen absent", "replaced") for entry in self.history)
+        return any(entry.kind in GONE for entry in self.history)
 
     @property
     def round(self) -> int:

@@ -16,9 +16,9 @@ from tasks.in_sequence import file_in_sequence
 from tasks.in_sets import whole_sets
 from tasks.retrying import task
 from tasks.rules.filing import plan, unfilled
+from tasks.rules.sequence import UNKNOWN
 
-UNKNOWN = "outcome-unknown"
-"""Reason code of a case that only a person's look at the repository can decide."""
+_DECIDED = ("quarantined", "duplicate", "retried", "rejected")
 
 
 @task(task_run_name="file away ({consignment.size})")
@@ -223,7 +223,7 @@ def _fate(history: Sequence[Recorded]) -> str:
     """What became of the journey that meant to file the same bytes: filed, refused, or "" while that is open."""
     if any(entry.kind == "filed" for entry in history):
         return "filed"
-    newest = next((entry for entry in reversed(history) if entry.kind in ("quarantined", "duplicate", "retried")), None)
+    newest = next((entry for entry in reversed(history) if entry.kind in _DECIDED), None)
     if newest is None or newest.kind == "retried" or (newest.kind == "quarantined" and newest.body["case"]["code"] == UNKNOWN):
         return ""
     return "refused"

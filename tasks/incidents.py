@@ -5,29 +5,52 @@ code                    and it is over when
 ======================  ============================================================================================
 done-file-missing       the done file has come, or the file has gone
 file-missing            the file has come, or the done file has gone
-changed-after-fetch     the newer version of the file has been filed
-late                    something has come
+never-settles           the file is finished at last, or has gone
+changed-after-fetch     the newer version of the file is through: filed, a duplicate, rejected or superseded
+late                    what was due has come, or nothing is expected any more
 host-key-changed        the server shows a key or certificate that is trusted: a person has decided
 ======================  ============================================================================================
+
+A person may close any of them before that ("dismissed"), and the same is not told again. What a sequence waits for at the partner, and
+what a person has closed the incident of, is waited for no more (``in_sequence``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from blocks.errors import HostKeyChanged
-from blocks.ledger import Case, Entry
+from prefect import get_run_logger
+
+from blocks.errors import ConfigurationError, HostKeyChanged
+from blocks.ledger import Case, Entry, Recorded, first_sight
+from blocks.values import Sighting, Stage
 from tasks.connections import ledger
 from tasks.consignment import Agreed
 from tasks.report import tell
-from tasks.rules.expected import last_due
+from tasks.rules.expected import last_due, owed
 from tasks.rules.settle import Readiness, overdue
 
 CHANGED, LATE, OTHER_KEY = "changed-after-fetch", "late", "host-key-changed"
-HALVES = frozenset({"done-file-missing", "file-missing"})
+WAITING = frozenset({"done-file-missing", "file-missing", "never-settles"})
+"""About one file that stands at the partner."""
+CODES = WAITING | {CHANGED, LATE, OTHER_KEY}
+MOST = 100
+"""Incidents about waiting files of one stream that are open at once, the oldest: ten thousand lone files are one thing gone wrong."""
 DUE = timedelta(days=2)
+_THROUGH = frozenset({"filed", "duplicate", "marker", "rejected", "superseded"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Incident:
+    """What is to be told."""
+
+    journey: str
+    name: str
+    code: str
+    reason: str
 
 
 def case(agreed: Agreed, code: str, reason: str) -> dict[str, Any]:
@@ -44,60 +67,146 @@ def case(agreed: Agreed, code: str, reason: str) -> dict[str, Any]:
 def after_look(agreed: Agreed, readiness: Readiness) -> None:
     """Open what a look at the partner shows to be wrong, and close what is so no more."""
     standing = ledger().cases(partner=agreed.partner, stream=agreed.stream)
-    now = ledger().now()
-    halves = overdue(readiness, agreed.terms.settle, now)
-    for half in halves:
-        _open(agreed, half.sighting.journey, half.sighting.file.shown, half.code, half.reason)
-    waiting = {half.sighting.journey for half in halves}
-    _close(agreed, (one for one in standing if one.code in HALVES and one.journey not in waiting))
-    _close(agreed, (one for one in standing if one.code == CHANGED and _filed_anew(agreed, one)))
+    _waiting(agreed, readiness, [one for one in standing if one.code in WAITING])
+    _close(agreed, (one for one in standing if one.code == CHANGED and _through_anew(agreed, one)))
     _close(agreed, (one for one in standing if one.code == OTHER_KEY))
-    if agreed.terms.expect is not None:
-        _expect(agreed, [one for one in standing if one.code == LATE], bool(readiness.ready or readiness.waiting))
+    _expect(agreed, readiness, [one for one in standing if one.code == LATE])
 
 
 def other_server(agreed: Agreed, error: HostKeyChanged) -> None:
     """Tell once that a server is not the one we were told to trust. Nothing moves until a person has decided."""
-    _open(agreed, f"endpoint.{agreed.partner}.{agreed.terms.endpoint}", agreed.endpoint.address, OTHER_KEY, str(error))
+    journey = f"endpoint.{agreed.partner}.{agreed.terms.endpoint}"
+    _open(agreed, [_Incident(journey, agreed.endpoint.address, OTHER_KEY, str(error))])
 
 
-def _expect(agreed: Agreed, standing: list[Case], waits: bool) -> None:
+def close(journey: str, comment: str, by: str) -> str:
+    """Close an incident because a person says so; its code. Raises ``ConfigurationError`` for what is none, or is over."""
+    standing = next((one for one in ledger().cases() if one.journey == journey), None)
+    if standing is None:
+        raise ConfigurationError(f"{journey}: no open incident; see 'countersign incident list'")
+    code = str(standing.code)
+    if code not in CODES:
+        refused = any(entry.kind == "quarantined" for entry in ledger().journey(journey))
+        how = "'countersign quarantine retry' or 'reject' decides it" if refused else "the notes for ops say how it ends"
+        raise ConfigurationError(f"{journey}: is a case '{code}' and no incident; {how}")
+    about = {"partner": standing.partner, "stream": standing.stream}
+    body = {**about, "by": by, "comment": comment, "case": {"state": "resolved"}}
+    ledger().append([Entry(journey, "dismissed", body, stage=_over(journey))])
+    return code
+
+
+def given_up(journeys: Sequence[str]) -> set[str]:
+    """Of files at a partner those that a person has closed the incident of: nobody waits for them any more."""
+    return {journey for journey, history in ledger().journeys(journeys).items() if _newest(history) == "dismissed"}
+
+
+# --------------------------------------------------------------------------------------------- files that wait
+
+
+def _waiting(agreed: Agreed, readiness: Readiness, standing: list[Case]) -> None:
+    """Files that wait for their other half, or are never finished. As many as a person can look at are cases at once."""
+    found = overdue(readiness, agreed.terms.settle, ledger().now(), _given_back(readiness, agreed))
+    told = {one.journey for one in standing}
+    _close(agreed, (one for one in standing if one.journey not in {each.sighting.journey for each in found}))
+    news = [
+        _Incident(each.sighting.journey, each.sighting.file.shown, each.code, each.reason)
+        for each in found
+        if each.sighting.journey not in told
+    ]
+    later = _open(agreed, news, MOST - len(standing))
+    if later:
+        get_run_logger().warning(
+            "%s: %d more files wait for longer than was agreed; they are told when some of the %d open incidents are over",
+            agreed.key, later, MOST,
+        )  # fmt: skip
+
+
+def _given_back(readiness: Readiness, agreed: Agreed) -> list[Sighting]:
+    """Of old files that look finished, those that were found to be written to whenever they were fetched."""
+    since = ledger().now() - agreed.terms.settle.abandoned_after
+    old = [one for one in readiness.ready[:MOST] if one.stage is Stage.SIGHTED and one.first_seen <= since]
+    histories = ledger().journeys([one.journey for one in old]) if old else {}
+    return [one for one in old if any(entry.kind == "unsettled" for entry in histories[one.journey])]
+
+
+# --------------------------------------------------------------------------------------------- what is expected
+
+
+def _expect(agreed: Agreed, readiness: Readiness, standing: list[Case]) -> None:
     expected = agreed.terms.expect
     moments = last_due(expected, agreed.timezone, ledger().now()) if expected else None
     if moments is None:
+        _close(agreed, standing)
         return
     before, last = moments
-    found = ledger().search(partner=agreed.partner, stream=agreed.stream, since=before, limit=100)
+    found = ledger().search(partner=agreed.partner, stream=agreed.stream, since=before, limit=1000)
     # A file's journey has no dot in its id; what we write about servers, looks and expectations has.
-    came = waits or any("." not in one.journey for one in found)
-    if came:
+    came = {one.journey for one in found if "." not in one.journey} | {one.journey for one in readiness.ready}
+    if readiness.newest is not None:
+        came.add(readiness.newest.journey)
+    missed = any(entry.kind == "incident" for entry in ledger().journey(_expectation(agreed, before)))
+    if not owed((first_sight(journey) for journey in came), before, last, missed):
         _close(agreed, standing)
-    elif not standing:
-        told = (
-            f"nothing has come on {agreed.key} since {before:%Y-%m-%d %H:%M} UTC; it was expected by {last:%Y-%m-%d %H:%M} UTC"
-        )
-        _open(agreed, f"expected.{agreed.partner}.{agreed.stream}.{last:%Y%m%dT%H%M}Z", agreed.key, LATE, told)
-
-
-def _filed_anew(agreed: Agreed, changed: Case) -> bool:
-    found = ledger().search(partner=agreed.partner, stream=agreed.stream, name=changed.name, since=changed.opened, limit=100)
-    return any(one.name == changed.name and one.journey > changed.journey and one.repository_id for one in found)
-
-
-def _open(agreed: Agreed, journey: str, name: str, code: str, reason: str) -> None:
-    history = ledger().journey(journey)
-    stands = next((entry.kind == "incident" for entry in reversed(history) if entry.kind in ("incident", "resolved")), False)
-    if stands:
         return
-    body = {"partner": agreed.partner, "stream": agreed.stream, "name": name, "case": case(agreed, code, reason)}
-    number = sum(entry.kind == "incident" for entry in history)
-    (entry,) = ledger().append([Entry(journey, "incident", body, once=f"{journey}/incident/{number}")])
-    if entry.fresh:
-        tell(agreed, code, {"file": name, "reason": reason, "journey": journey})
+    told = f"nothing has come on {agreed.key} since {before:%Y-%m-%d %H:%M} UTC; it was expected by {last:%Y-%m-%d %H:%M} UTC"
+    if missed:
+        told += ", and what came after that was what had been expected before"
+    _open(agreed, [_Incident(_expectation(agreed, last), agreed.key, LATE, told)])
+
+
+def _expectation(agreed: Agreed, moment: Any) -> str:
+    return f"expected.{agreed.partner}.{agreed.stream}.{moment:%Y%m%dT%H%M}Z"
+
+
+# --------------------------------------------------------------------------------------------- opened and closed
+
+
+def _through_anew(agreed: Agreed, changed: Case) -> bool:
+    """True if what stood there after the change has come in, whatever became of it then."""
+    found = ledger().search(partner=agreed.partner, stream=agreed.stream, name=changed.name, since=changed.opened, limit=1000)
+    newer = [one.journey for one in found if one.name == changed.name and one.journey > changed.journey]
+    return any(entry.kind in _THROUGH for history in ledger().journeys(newer).values() for entry in history)
+
+
+def _open(agreed: Agreed, wanted: Sequence[_Incident], most: int = MOST) -> int:
+    """Open the first ``most`` of those that are news; how many are left."""
+    histories = ledger().journeys([one.journey for one in wanted]) if wanted else {}
+    news = [one for one in wanted if _is_news(one, histories[one.journey])]
+    entries = []
+    for one in news[: max(0, most)]:
+        about = {"partner": agreed.partner, "stream": agreed.stream, "name": one.name}
+        number = sum(entry.kind == "incident" for entry in histories[one.journey])
+        body = {**about, "case": case(agreed, one.code, one.reason)}
+        entries.append(Entry(one.journey, "incident", body, f"{one.journey}/incident/{number}", _over(one.journey)))
+    for one, entry in zip(news, ledger().append(entries), strict=False):
+        if entry.fresh:
+            tell(agreed, one.code, {"file": one.name, "reason": one.reason, "journey": one.journey})
+    return len(news) - len(entries)
+
+
+def _is_news(wanted: _Incident, history: Sequence[Recorded]) -> bool:
+    """False for what stands, and for what a person closed and is still the same."""
+    if _newest(history) == "dismissed":
+        before = next(entry for entry in reversed(history) if entry.kind == "incident")
+        return bool(before.body["case"]["reason"] != wanted.reason)
+    return _newest(history) != "incident"
+
+
+def _newest(history: Sequence[Recorded]) -> str:
+    """What was last done about a journey's incident: "incident" (opened), "resolved", "dismissed"; "" if it never had one."""
+    kinds = [entry.kind for entry in history if entry.kind in ("incident", "resolved", "dismissed")]
+    return kinds[-1] if "incident" in kinds else ""
 
 
 def _close(agreed: Agreed, over: Iterable[Case]) -> None:
     about = {"partner": agreed.partner, "stream": agreed.stream}
-    entries = [Entry(one.journey, "resolved", {**about, "case": {"state": "resolved"}}) for one in over]
+    entries = [
+        Entry(one.journey, "resolved", {**about, "case": {"state": "resolved"}}, stage=_over(one.journey)) for one in over
+    ]
     if entries:
         ledger().append(entries)
+
+
+def _over(journey: str) -> Stage | None:
+    """What we write about servers and expectations carries no bytes: such a journey is never open."""
+    return Stage.CLEARED if "." in journey else None

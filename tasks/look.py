@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 
 from prefect import get_run_logger
 
@@ -100,13 +101,28 @@ def _once(agreed: Agreed) -> tuple[Readiness, list[Notice]]:
     now = ledger().now()
     sightings = ledger().sightings(agreed.partner, agreed.stream)
     readiness = ready(sightings, terms.settle, terms.patterns, now, terms.run_files)
-    return readiness, _told_first(agreed, notices(readiness, unread, tally.doubted, terms, now))
+    found = notices(readiness, unread, tally.doubted, terms, now, _Told(agreed))
+    return readiness, _told_first(agreed, found)
 
 
 def _believed(session: EndpointSession, folder: str) -> Iterator[RemoteFile]:
     """The listing, without what it says about names that no file can have: else each other size would be another arrival."""
     for file in session.look(folder):
         yield file if illegal(file.name) is None else replace(file, size=0, modified=None)
+
+
+class _Told:
+    """Keys of the notices of a stream that were told; looked up only if there is something to tell."""
+
+    def __init__(self, agreed: Agreed) -> None:
+        self._agreed = agreed
+
+    def __contains__(self, key: object) -> bool:
+        return _once_key(self._agreed, str(key)) in self._keys
+
+    @cached_property
+    def _keys(self) -> set[str | None]:
+        return {entry.once for entry in ledger().journey(_journey(self._agreed))}
 
 
 def _told_first(agreed: Agreed, found: Sequence[Notice]) -> list[Notice]:
@@ -123,5 +139,12 @@ def _entry(agreed: Agreed, notice: Notice) -> Entry:
     facts = {"partner": agreed.partner, "stream": agreed.stream, "code": notice.code, "reason": notice.message}
     if notice.name:
         facts["name_b64"] = name_b64(notice.name)
-    journey = f"look.{agreed.partner}.{agreed.stream}"
-    return Entry(journey, "noticed", facts, once=f"noticed/{agreed.key}/{notice.key}", stage=Stage.CLEARED)
+    return Entry(_journey(agreed), "noticed", facts, once=_once_key(agreed, notice.key), stage=Stage.CLEARED)
+
+
+def _journey(agreed: Agreed) -> str:
+    return f"look.{agreed.partner}.{agreed.stream}"
+
+
+def _once_key(agreed: Agreed, key: str) -> str:
+    return f"noticed/{agreed.key}/{key}"

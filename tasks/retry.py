@@ -15,8 +15,11 @@ from blocks.settings import settings
 from blocks.values import Arrival, RemoteFile, Stage
 from tasks.agreed import load_stream
 from tasks.connections import hang_up, ledger, quarantine, spool
-from tasks.consignment import Consignment, Item
+from tasks.consignment import GONE, Consignment, claimed_item
 from tasks.rules.judge import from_facts, not_acceptable
+from tasks.rules.settle import OVER
+
+_THROUGH = {"filed": Stage.FILED, "duplicate": Stage.DUPLICATE}
 
 
 @contextmanager
@@ -42,8 +45,7 @@ def reopened(journey: str, comment: str, by: str, release: bool = False) -> Iter
                 )
             ledger().append([Entry(journey, "retried", {"by": by, "comment": comment, "released": release})], held.lease)
             arrival = _arrival(journey, arrived, history)
-            stage = Stage.CLAIMED if arrival.digest is None else Stage.FETCHED
-            yield Consignment(agreed, held, [Item(arrival, stage, tuple(ledger().journey(journey)))])
+            yield Consignment(agreed, held, [claimed_item(arrival, ledger().journey(journey))])
     finally:
         hang_up()
 
@@ -61,8 +63,28 @@ def reject(journey: str, comment: str, by: str) -> None:
     if lease is None:
         raise LeaseLost(f"{journey}: somebody works on this case just now; try again in a minute")
     with ledger().holding(lease, settings().lease_seconds) as held:
+        through = _through(ledger().journey(journey))
+        if through is not None:
+            kept = through.body.get("repository_id") or f"journey {through.body.get('duplicate_of')}"
+            raise ConfigurationError(
+                f"{journey}: cannot be rejected, the repository has it ({kept}): an earlier try broke off after that. "
+                f"'countersign quarantine retry {journey}' closes its case, and so does the next run of the stream"
+            )
         body = {"by": by, "comment": comment, "case": {"state": "resolved"}}
-        ledger().append([Entry(journey, "rejected", body)], held.lease)
+        ledger().append([Entry(journey, "rejected", body, stage=_rejected_at(journey))], held.lease)
+
+
+def _through(history: Sequence[Recorded]) -> Recorded | None:
+    """The entry that says that the repository has these bytes."""
+    return next((entry for entry in history if entry.kind in _THROUGH), None)
+
+
+def _rejected_at(journey: str) -> Stage:
+    """Where no run files it any more, whatever a try that broke off had begun. An original that still stands is cleared as agreed."""
+    arrival = ledger().arrivals([journey])[journey]
+    if any(entry.kind in GONE for entry in ledger().journey(journey)):
+        return Stage.CLEARED
+    return arrival.stage if arrival.stage in OVER else Stage.QUARANTINED
 
 
 def _arrival(journey: str, arrived: Mapping[str, Any], history: Sequence[Recorded]) -> Arrival:
@@ -73,10 +95,15 @@ def _arrival(journey: str, arrived: Mapping[str, Any], history: Sequence[Recorde
         datetime.fromisoformat(arrived["modified"]) if arrived["modified"] else None,
     )
     digest = next((str(entry.body["digest"]) for entry in reversed(history) if entry.kind == "fetched"), None)
-    if digest is not None and not spool().holds(digest):
-        digest = _from_quarantine(journey, digest)
     first_seen = datetime.fromisoformat(arrived["first_seen"])
-    return Arrival(journey, arrived["partner"], arrived["stream"], file, first_seen, Stage.QUARANTINED, digest)
+    through = _through(history)
+    if through is not None:  # an earlier try broke off after that: what is left to do is to close its case
+        stage = _THROUGH[through.kind]
+    else:
+        if digest is not None and not spool().holds(digest):
+            digest = _from_quarantine(journey, digest)
+        stage = Stage.CLAIMED if digest is None else Stage.FETCHED
+    return Arrival(journey, arrived["partner"], arrived["stream"], file, first_seen, stage, digest)
 
 
 def _from_quarantine(journey: str, digest: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from calendar import monthrange
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -38,6 +39,16 @@ def last_due(expected: Expected, zone: str, now: datetime) -> tuple[datetime, da
         if len(passed) == 2:
             return passed[1], passed[0]
     return None
+
+
+def owed(came: Iterable[datetime], before: datetime, last: datetime, missed: bool) -> bool:
+    """True while what was due last has not come, though something may have come since the moment before that.
+
+    Where that one was missed too, the first half of the time between them is its own: what comes every day an hour late is late
+    every day, and what was left out once does not make all that follows late.
+    """
+    since = before + (last - before) / 2 if missed else before
+    return not any(moment > since for moment in came)
 
 
 def _day_of(number: int, last: int) -> int:

@@ -6,7 +6,7 @@ No notice stops anything: the other files of the folder go on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 
@@ -18,19 +18,24 @@ MOST = 100
 """Notices of one kind in one look: the oldest. A folder of ten thousand links is one oddity, not ten thousand."""
 
 
-def notices(readiness: Readiness, unread: Unread, doubted: bool, stream: Inbound, now: datetime) -> list[Notice]:
-    """What is worth telling of one look, whether it was told before or not."""
-    return [
-        *_first(_twins(readiness)),
-        *_first(_abandoned(readiness, stream, now)),
-        *_first(_not_files(readiness, stream)),
-        *_first(_illegal(readiness, stream)),
-        *_listing(unread, doubted, stream, now),
-    ]
+def notices(
+    readiness: Readiness, unread: Unread, doubted: bool, stream: Inbound, now: datetime, told: Container[str] = frozenset()
+) -> list[Notice]:
+    """What is worth telling of one look, without that whose key was told before."""
+    kinds = (
+        _twins(readiness),
+        _abandoned(readiness, stream, now),
+        _not_files(readiness, stream),
+        _illegal(readiness, stream),
+        _listing(unread, doubted, stream, now),
+    )
+    return [notice for kind in kinds for notice in _first(kind, told)]
 
 
-def _first(found: Iterable[Notice]) -> Iterator[Notice]:
-    return islice(found, MOST)
+def _first(found: Iterable[Notice], told: Container[str]) -> list[Notice]:
+    """The first of a kind that are news: what was told would else keep the places of all that comes after it."""
+    news = {notice.key: notice for notice in found if notice.key not in told}
+    return list(islice(news.values(), MOST))
 
 
 def _twins(readiness: Readiness) -> Iterator[Notice]:
@@ -65,7 +70,7 @@ def _not_files(readiness: Readiness, stream: Inbound) -> Iterator[Notice]:
             what = _KINDS.get(sighting.file.kind, sighting.file.kind)
             yield Notice(
                 "not-a-file",
-                f"not-a-file/{sighting.journey}/{sighting.file.kind}",
+                f"not-a-file/{_mark(sighting.file.name)}/{sighting.file.kind}",  # its journey begins anew whenever it is not listed once
                 f"{sighting.file.shown} is a {what}. It was not followed, opened or fetched.",
                 sighting.file.name,
             )

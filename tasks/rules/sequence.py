@@ -14,9 +14,11 @@ from tasks.rules.settle import belongs
 
 SUPERSEDED = "superseded"
 """Reason code of what is not filed because a later file was."""
+UNKNOWN = "outcome-unknown"
+"""Reason code of a case that only a person's look at the repository can decide."""
 
 _UNDER_WAY = frozenset({Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED})
-_FOR_A_PERSON = frozenset({"outcome-unknown", "bytes-lost"})
+_FOR_A_PERSON = frozenset({UNKNOWN, "bytes-lost"})
 
 
 def waits_for(journey: str, not_through: Iterable[str], sequence: Succession) -> str | None:
@@ -31,14 +33,14 @@ def waits_for(journey: str, not_through: Iterable[str], sequence: Succession) ->
     return min((other for other in not_through if other < journey), default=None)
 
 
-def under_way(sightings: Iterable[Sighting], settle: Settle, patterns: tuple[str, ...]) -> list[str]:
-    """Journeys of files at the partner that are not through: still being written, or in work. Illegal names are not awaited."""
+def under_way(sightings: Iterable[Sighting], settle: Settle, patterns: tuple[str, ...]) -> list[Sighting]:
+    """Files at the partner that are not through: still being written, or in work. Illegal names are not awaited."""
 
     def is_awaited(sighting: Sighting) -> bool:
         file = sighting.file
         return sighting.stage is Stage.SIGHTED and illegal(file.name) is None and belongs(file, settle, patterns)
 
-    return [sighting.journey for sighting in sightings if sighting.stage in _UNDER_WAY or is_awaited(sighting)]
+    return [sighting for sighting in sightings if sighting.stage in _UNDER_WAY or is_awaited(sighting)]
 
 
 def settled_by(journey: str, refused: Mapping[str, str], sequence: Succession) -> list[str]:

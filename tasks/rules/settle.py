@@ -46,6 +46,10 @@ class Readiness:
     """Done files whose file is missing."""
     unmarked: tuple[Sighting, ...] = ()
     """Files whose done file is missing."""
+    unsettled: tuple[Sighting, ...] = ()
+    """Files that are not finished though we saw them first as long ago as was agreed ('abandoned_after')."""
+    newest: Sighting | None = None
+    """Of all that is ready or waits, what we first saw last."""
     twins: tuple[tuple[bytes, Sighting], ...] = ()
     """Files of the stream whose names differ only in case, or in how their accents are written: two for us, one elsewhere."""
     notices: tuple[Notice, ...] = ()
@@ -53,8 +57,8 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True)
-class Half:
-    """One of a file and its done file that has waited for the other for longer than was agreed."""
+class Overdue:
+    """A file that waits for longer than was agreed: for its other half, or for its writer to finish."""
 
     sighting: Sighting
     code: str
@@ -78,11 +82,16 @@ def ready(
     not_files: list[Sighting] = []
     candidates: list[Sighting] = []
     markers: dict[str, Sighting] = {}
+    unsettled: list[Sighting] = []
     announced: set[str] = set()
-    """Names of the done files of all files that we have begun to work on, or are through with."""
+    """Names of the done files of all files that we have begun to work on or are through with, and of other streams' files."""
+    speaks: dict[str, set[str]] = {}
+    """Journeys of the files that stand there, other streams' too, by the name of their done file."""
     for sighting in sightings:
         name = text(sighting.file.name)
-        if settle.done_file is not None and sighting.stage is not Stage.SIGHTED:
+        if settle.done_file is not None and sighting.stage not in OVER and _may_be_spoken_for(sighting, settle):
+            speaks.setdefault(_marker_of(name, settle), set()).add(sighting.journey)
+        if settle.done_file is not None and (sighting.stage is not Stage.SIGHTED or not _fits(name, patterns)):
             announced.add(_marker_of(name, settle))
         if sighting.stage is not Stage.CLEARED and belongs(sighting.file, settle, patterns):
             twin = names.setdefault(folded(name), sighting.file.name)
@@ -109,6 +118,8 @@ def ready(
                 go.add(sighting)
             else:
                 not_yet.add(sighting, False)
+                if _is_never_finished(sighting, settle, now):
+                    unsettled.append(sighting)
 
     spoken_for: dict[str, Sighting] = {}
     unmarked: list[Sighting] = []
@@ -123,15 +134,19 @@ def ready(
             go.add(sighting)
         else:
             not_yet.add(sighting, marked)
-            if not marked:
+            if marker is None:
                 unmarked.append(sighting)
+            elif _is_never_finished(sighting, settle, now):
+                unsettled.append(sighting)
 
     chosen = go.chosen()
     for sighting in chosen:  # what is in work already keeps its marker, so that both are cleared together
         marker = markers.get(_marker_of(text(sighting.file.name), settle))
         if marker is not None and sighting.stage in IN_WORK:
             spoken_for[sighting.journey] = marker
-    used = {marker.journey for marker in spoken_for.values()}
+    # A done file that speaks for others too (it tells the stem only) stays until they are worked on as well.
+    here = {sighting.journey for sighting in chosen}
+    going = {journey: marker for journey, marker in spoken_for.items() if speaks.get(text(marker.file.name), set()) <= here}
     return Readiness(
         ready=chosen,
         later=go.count - len(chosen),
@@ -140,27 +155,45 @@ def ready(
         excluded=tuple(excluded),
         illegal=tuple(bad),
         not_files=tuple(not_files),
-        markers=spoken_for,
-        lone_markers=tuple(marker for name, marker in markers.items() if marker.journey not in used and name not in announced),
+        markers=going,
+        lone_markers=tuple(
+            marker
+            for name, marker in markers.items()
+            if name not in speaks and name not in announced and _may_be_ours(name, settle, patterns)
+        ),
         unmarked=tuple(unmarked),
+        unsettled=tuple(unsettled),
+        newest=max((one for one in (go.newest, not_yet.newest) if one), key=lambda one: one.first_seen, default=None),
         twins=tuple(twins),
     )
 
 
-def overdue(readiness: Readiness, settle: Settle, now: datetime) -> tuple[Half, ...]:
-    """Files and done files whose other half has not come in the time that was agreed, counted from when we first saw them."""
+def overdue(readiness: Readiness, settle: Settle, now: datetime, given_back: Iterable[Sighting] = ()) -> tuple[Overdue, ...]:
+    """Files and done files whose other half has not come in the time that was agreed, and files that are never finished; oldest first.
+
+    All is counted from when we first saw them. ``given_back``: those that were still being written whenever they were fetched.
+    """
     hours = f"{settle.done_wait.total_seconds() / 3600:g} h"
     halves = [
         *(
-            Half(s, "done-file-missing", f"{s.file.shown} is there, and its done file has not come within {hours}")
+            Overdue(s, "done-file-missing", f"{s.file.shown} is there, and its done file has not come within {hours}")
             for s in readiness.unmarked
         ),
         *(
-            Half(s, "file-missing", f"the done file {s.file.shown} is there, and its file has not come within {hours}")
+            Overdue(s, "file-missing", f"the done file {s.file.shown} is there, and its file has not come within {hours}")
             for s in readiness.lone_markers
         ),
     ]
-    return tuple(half for half in halves if now - half.sighting.first_seen >= settle.done_wait)
+    unfinished = [
+        Overdue(
+            s,
+            "never-settles",
+            f"{s.file.shown} has stood there since {s.first_seen:%Y-%m-%d %H:%M} UTC and is still written to",
+        )
+        for s in {s.journey: s for s in (*readiness.unsettled, *given_back)}.values()
+    ]
+    late = [half for half in halves if now - half.sighting.first_seen >= settle.done_wait]
+    return tuple(sorted([*late, *unfinished], key=lambda one: (one.sighting.first_seen, one.sighting.file.name)))
 
 
 class _Oldest:
@@ -168,10 +201,12 @@ class _Oldest:
 
     def __init__(self, most: int) -> None:
         self.count = 0
+        self.newest: Sighting | None = None
         self._most, self._kept = most, list[Sighting]()
 
     def add(self, sighting: Sighting) -> None:
         self.count += 1
+        self.newest = _newer(self.newest, sighting)
         self._kept.append(sighting)
         if len(self._kept) >= 2 * self._most:
             self._kept = list(self.chosen())
@@ -186,13 +221,19 @@ class _NotYet:
     def __init__(self, settle: Settle, now: datetime) -> None:
         self.count = 0
         self.earliest: datetime | None = None
+        self.newest: Sighting | None = None
         self._settle, self._now = settle, now
 
     def add(self, sighting: Sighting, marked: bool) -> None:
         self.count += 1
+        self.newest = _newer(self.newest, sighting)
         at = _earliest(sighting, self._settle, self._now, marked)
         if at is not None and (self.earliest is None or at < self.earliest):
             self.earliest = at
+
+
+def _newer(one: Sighting | None, other: Sighting) -> Sighting:
+    return other if one is None or other.first_seen > one.first_seen else one
 
 
 def folded(name: str) -> str:
@@ -230,6 +271,10 @@ def _settled(sighting: Sighting, settle: Settle, now: datetime, marked: bool) ->
     return _quiet(sighting, settle)
 
 
+def _is_never_finished(sighting: Sighting, settle: Settle, now: datetime) -> bool:
+    return now - sighting.first_seen >= settle.minimum_age + settle.abandoned_after
+
+
 def _quiet(sighting: Sighting, settle: Settle) -> bool:
     return sighting.looks >= 2 and sighting.last_seen - sighting.unchanged_since >= settle.quiet
 
@@ -265,8 +310,29 @@ def _marker_of(name: str, settle: Settle) -> str:
 
 @lru_cache(maxsize=256)
 def _marker_shape(done_file: str) -> re.Pattern[str]:
-    return re.compile(re.escape(done_file).replace(r"\{name\}", ".+").replace(r"\{stem\}", ".+"), re.DOTALL)
+    shape = re.escape(done_file)
+    for part in ("name", "stem"):
+        shape = shape.replace(rf"\{{{part}\}}", f"(?P<{part}>.+)", 1).replace(rf"\{{{part}\}}", f"(?P={part})")
+    return re.compile(shape, re.DOTALL)
 
 
 def _is_marker(name: str, settle: Settle) -> bool:
     return settle.done_file is not None and _marker_shape(settle.done_file).fullmatch(name) is not None
+
+
+def _may_be_spoken_for(sighting: Sighting, settle: Settle) -> bool:
+    file = sighting.file
+    return file.kind is FileKind.FILE and not _is_temporary(file, settle) and not _is_marker(text(file.name), settle)
+
+
+def _may_be_ours(marker: str, settle: Settle, patterns: tuple[str, ...]) -> bool:
+    """True if a file of the stream's could bear the name that a done file speaks for; another stream may look in the same folder."""
+    found = _marker_shape(settle.done_file or "").fullmatch(marker)
+    told = found.groupdict() if found else {}
+    if "name" in told:
+        return _fits(told["name"], patterns)
+    # Of the file's name only the stem is told. Where a pattern ends in an extension that is written out, it tells of the stem as well.
+    stems = tuple(
+        stem if stem and not set(end) & set("*?[]") else "*" for stem, _, end in (p.rpartition(".") for p in patterns)
+    )
+    return _fits(told.get("stem", ""), stems)

@@ -226,7 +226,7 @@ def test_show_does_not_try_it_out_where_a_stream_would_pick_it_up(
 ) -> None:
     path = profiles / "globex.yaml"
     path.write_text(path.read_text().replace("folder: /out\n", "folder: /out\n      settle: { exclude: [] }\n"))
-    refused = countersign("endpoint", "show", "globex", "drop", "--probe", "/out/")
+    refused = countersign("endpoint", "show", "globex", "drop", "--probe", "/out/.")
     assert refused.exit_code == 2 and "the stream orders would pick up" in refused.stderr
     assert not list((partner.root / "out").iterdir())
 

@@ -850,7 +850,7 @@ def test_row_24_a_file_where_our_folder_should_be_is_a_clear_error(ground: Groun
 
 def test_row_24_a_file_that_became_a_folder_is_a_case_with_a_code(bay: Bay) -> None:
     leave(bay, b"p1.csv", b"")
-    bay.agree(limits={"smallest_bytes": 0}, settle={"quiet": "PT0S"})
+    bay.agree(settle={"quiet": "PT0S"})
     content = leave(bay, b"p2.csv", unlike())
     bay.run(patience_seconds=-1)
     (bay.out / "p1.csv").unlink()

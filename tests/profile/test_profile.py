@@ -136,6 +136,19 @@ def test_the_example_files_are_in_order() -> None:
         pytest.param("sftp.globex.example", "env:HOST", "host:", "must be written out", id="a host from the environment"),
         pytest.param("sftp.globex.example", "'{{ $HOST }}'", "host:", "must be written out", id="a host from a template"),
         pytest.param("username: us", "username: 12", "username:", "put it in quotes", id="a number where text is meant"),
+        *(
+            pytest.param(
+                "      naming:", f"      expect: {{ by: {by} }}\n      naming:", "by:", "'16:30'", id=f"{by} as a time"
+            )
+            for by in ("1630", "630.0")
+        ),
+        pytest.param(
+            "      naming:",
+            "      limits: { smallest_bytes: 0 }\n      naming:",
+            "smallest_bytes:",
+            "add 'empty: accept'",
+            id="empty files both let in and refused",
+        ),
         pytest.param("right: edit", "right: edti", "right:", "'edit'", id="a right that does not exist"),
         pytest.param("(?P<reference>", "(?P<reference", "naming:", "is not a regular expression", id="a broken expression"),
         pytest.param("'.*\\.csv'", "'*.csv'", "pattern:", "is not a regular expression", id="a shell pattern as an expression"),

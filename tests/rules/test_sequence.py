@@ -51,7 +51,7 @@ def test_under_way_is_what_belongs_to_the_stream_and_is_not_settled() -> None:
         sighting("refused: its case tells", b"e.csv", Stage.QUARANTINED),
         sighting("left", b"f.csv", Stage.LEFT),
     ]
-    assert under_way(seen, Settle(), ("*.csv",)) == ["being written", "in work"]
+    assert [one.journey for one in under_way(seen, Settle(), ("*.csv",))] == ["being written", "in work"]
 
 
 def test_a_sequence_of_files_that_overtake_one_another_is_refused() -> None:

@@ -314,7 +314,7 @@ def _unmoved(text: str) -> None:
     assert_harmless(hostile)
     # Two plain words that are too long, or too odd, to stand outside a code span: the same skeleton.
     assert bones(hostile) == bones(evil_form("~~")) or _plain(text)
-    artifact = listing(package(document(text), document("b")), Checked(1, (Finding(text, text, text, fix=text),)))
+    artifact = listing(package(document(text), document(text + "b")), Checked(1, (Finding(text, text, text, fix=text),)))
     assert_harmless(artifact)
     assert bones(artifact) == bones(
         listing(package(document("~"), document("b")), Checked(1, (Finding("~", "~", "~", fix="~"),)))
