@@ -37,6 +37,7 @@ def test_every_trait_has_words_and_makes_the_way_to_the_ledger_and_back() -> Non
     assert None not in FULL.facts.values() and set(FULL.facts) == set(TRAITS)
     assert Personality.parse(json.loads(json.dumps(FULL.facts))) == FULL
     assert Personality.parse({"server": "x", "a trait of tomorrow": 1}) == Personality(server="x")
+    assert Personality.parse({"server": "x", "case_rule": "a rule of tomorrow"}) == Personality(server="x")
     assert Personality.parse({}) == Personality()
 
 

@@ -74,6 +74,8 @@ FAULTS: Mapping[str, str] = {
     "deny-read": "no file may be fetched",
     "deny-delete": "nothing may be removed",
     "deny-rename": "nothing may be renamed",
+    "renames-left": "so many renames may still be done, less one; the others are denied",
+    "says-it-again": "say before the end of each transfer once more that it is under way",
     "rename-refuses-existing": "no renaming over an existing name",
     "write-only": "nothing may be listed, looked at or read",
     "lost-226": "cut the connection after the next so many uploads, before answering",
@@ -321,12 +323,14 @@ class _Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
 
     def rename(self, src: str, dst: str) -> None:
         sandbox = self.cmd_channel.sandbox
-        if sandbox.fault("deny-rename"):
+        if sandbox.fault("deny-rename") or sandbox.fault("renames-left") == 1:
             raise PermissionError(errno.EACCES, "Permission denied")
         if sandbox.fault("rename-refuses-existing") and os.path.lexists(dst):
             raise FileExistsError(errno.EEXIST, "File exists")
         sandbox.kept_name(dst)
         super().rename(src, dst)
+        if sandbox.fault("renames-left") > 1:
+            sandbox.spend("renames-left")
 
     def format_mlsx(
         self, basedir: str, listing: Iterable[str], perms: str, facts: Any, ignore_err: bool = True
@@ -486,6 +490,8 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         super().process_command(cmd, *args, **kwargs)
 
     def respond(self, resp: str, logfun: Any = logging.debug) -> None:
+        if resp.startswith("226") and self.sandbox.fault("says-it-again"):
+            super().respond("150 Still at it.", logfun)
         if resp.startswith("226") and self._asked == "STOR" and self.sandbox.spend("lost-226"):
             self.cut()
             return

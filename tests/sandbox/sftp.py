@@ -57,6 +57,8 @@ FAULTS: Mapping[str, str] = {
     "deny-delete": "nothing may be removed or renamed away",
     "deny-write": "nothing may be created",
     "deny-rename": "nothing may be renamed",
+    "renames-left": "so many renames may still be done, less one; the others are denied",
+    "dribble": "seconds before each byte of an answer",
     "write-only": "nothing may be listed, looked at or read",
     "busy": "let in at most so many connections; the others are closed before the greeting",
     "legacy-algorithms": "speak no cipher but aes128-cbc and no MAC but hmac-sha1",
@@ -294,6 +296,12 @@ class _Wire(paramiko.SFTPServer):
             for kind, packet in held:
                 super()._send_packet(kind, packet)
 
+    def _write_all(self, out: bytes) -> None:
+        pause = self._sandbox.fault("dribble")
+        for piece in [out[place : place + 1] for place in range(len(out))] if pause else [out]:
+            super()._write_all(piece)
+            self._sandbox.stopping.wait(pause)
+
     def carried(self, count: int) -> None:
         """Count file content; cut the connection when it is due."""
         self._moved += count
@@ -408,7 +416,7 @@ class _Files(paramiko.SFTPServerInterface):
         return self._renamed(oldpath, newpath, os.replace)
 
     def _renamed(self, old: str, new: str, act: Callable[[str, str], None]) -> int:
-        if self._sandbox.fault("deny-delete") or self._sandbox.fault("deny-rename"):
+        if self._sandbox.fault("deny-delete") or self._sandbox.fault("deny-rename") or self._sandbox.fault("renames-left") == 1:
             return SFTP_PERMISSION_DENIED
         places = self._place(old, follow=False), self._place(new, follow=False)
         if self._sandbox.late_rename(*places) or self._sandbox.spend("lost-before-rename"):
@@ -416,6 +424,8 @@ class _Files(paramiko.SFTPServerInterface):
         if not posixpath.basename(new).startswith(".") and self._sandbox.spend("lying-rename"):
             return SFTP_OK
         act(*places)
+        if self._sandbox.fault("renames-left") > 1:
+            self._sandbox.spend("renames-left")
         if self._sandbox.spend("lost-rename"):
             self.wire.drop()
         return SFTP_OK

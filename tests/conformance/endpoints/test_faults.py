@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from blocks.errors import EndpointFull, EndpointUnreachable, LoginRefused
+from blocks.endpoints import ftp_wire, sftp_engine
+from blocks.errors import EndpointFull, EndpointUnreachable, EndpointUnsuitable, LoginRefused
 from blocks.values import Exists, Fetched, Missed, Outcome, Placed
 from tests.conformance.endpoints.checks import MIB, Ground
 from tests.conformance.endpoints.rogues import PASSWORD, ROGUES, endpoint, ground_at
@@ -142,6 +144,59 @@ def test_a_server_that_does_not_rename_over_a_file_replaces_in_two_steps(
     assert isinstance(ground.put(outgoing, Exists.REPLACE)[b"a.csv"], Placed)
     assert (ground.place / "a.csv").read_bytes() == b"ours"
     assert ground.names() == {b"a.csv"}
+
+
+def test_a_file_that_was_set_aside_and_cannot_be_put_back_is_told_by_its_name(
+    sandbox: SftpSandbox | FtpSandbox, ground: Ground
+) -> None:
+    sandbox.faults["no-posix-rename" if isinstance(sandbox, SftpSandbox) else "rename-refuses-existing"] = 1
+    sandbox.faults["renames-left"] = 2  # theirs is set aside, and nothing is renamed after that
+    ground.write(b"a.csv", b"theirs")
+    refused = ground.put([ground.outgoing(b"a.csv", b"ours")], Exists.REPLACE)[b"a.csv"]
+    assert isinstance(refused, Missed) and refused.outcome is Outcome.REFUSED
+    (aside,) = ground.names()
+    assert (ground.place / os.fsdecode(aside)).read_bytes() == b"theirs"
+    assert f"stands under {os.fsdecode(aside)} now and could not be put back" in refused.reason
+
+
+def test_half_a_file_that_cannot_be_removed_from_under_its_final_name_is_told(
+    sandbox: SftpSandbox | FtpSandbox, ground: Ground
+) -> None:
+    agreed = replace(ground, endpoint=ground.endpoint.model_copy(update={"direct_write": "accepted"}))
+    sandbox.faults["deny-delete"] = 1
+    ours = replace(
+        ground.outgoing(b"a.csv", b"ours"), digest="0" * 64
+    )  # it turns out only at the end that these are not the bytes
+    missed = agreed.put([ours])[b"a.csv"]
+    assert isinstance(missed, Missed) and missed.outcome is Outcome.CHANGED
+    assert "stands under its final name and could not be removed" in missed.reason
+    assert ground.names() == {b"a.csv"}
+    again = agreed.put([ours])[b"a.csv"]
+    assert isinstance(again, Missed) and again.outcome is Outcome.EXISTS, "it is found again, and not taken for free"
+
+
+def test_a_final_name_that_ends_like_a_part_of_ours_is_no_temporary_name(
+    sandbox: SftpSandbox | FtpSandbox, ground: Ground
+) -> None:
+    agreed = replace(ground, endpoint=ground.endpoint.model_copy(update={"direct_write": "accepted"}))
+    sandbox.faults["drop-after"] = 2 * MIB
+    with pytest.raises(EndpointUnreachable):
+        agreed.put([ground.outgoing(b"a.csv.part", os.urandom(5 * MIB))])
+    assert ground.names() == set(), "nobody would go on with it, so it must not stay under its final name"
+
+
+def test_a_listing_without_an_end_is_broken_off(
+    sandbox: SftpSandbox | FtpSandbox, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        ground.write(b"%02d.csv" % number)
+    monkeypatch.setattr(sftp_engine, "MOST_ENTRIES", 40)
+    monkeypatch.setattr(ftp_wire, "LONGEST_LISTING", 1000)
+    with pytest.raises(EndpointUnsuitable, match="a listing that has no end"):
+        ground.look()
+    monkeypatch.undo()
+    monkeypatch.setenv("PARTNER_PASSWORD", PASSWORD)
+    assert len(ground.look()) == 50
 
 
 def test_lines_change_the_faults_of_a_running_server(sandbox: SftpSandbox | FtpSandbox) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from blocks.endpoints import ftp_wire
 from blocks.endpoints.ftp import Ftp, Ftps, FtpSession, certificate_fingerprint
 from blocks.errors import (
     ConfigurationError,
@@ -161,6 +162,45 @@ def test_a_server_that_says_nothing_or_nonsense_ends_in_time() -> None:
         pytest.raises((EndpointUnsuitable, EndpointUnreachable)),
     ):
         at(port).session()
+
+
+def speaking(line: bytes, pause: float) -> Callable[[socket.socket], object]:
+    """A server that goes on saying the same."""
+
+    def speak(connection: socket.socket) -> None:
+        while True:
+            connection.sendall(line)
+            time.sleep(pause)
+
+    return speak
+
+
+def test_a_server_that_is_always_about_to_be_ready_ends_in_time() -> None:
+    began = time.monotonic()
+    with Listener(speaking(b"120 ready in 3 minutes\r\n", 0.2)) as port, pytest.raises(EndpointUnreachable, match="no answer"):
+        at(port).session()
+    assert time.monotonic() - began < 20
+
+
+def test_an_answer_without_an_end_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ftp_wire, "_LONGEST_REPLY", 100_000)
+    endless = speaking(b"220-welcome\r\n" * 1000, 0)
+    with Listener(endless) as port, pytest.raises(EndpointUnsuitable, match="an answer that has no end"):
+        at(port, timeout_seconds=60).session()
+
+
+def test_a_server_that_says_more_than_once_that_it_is_at_it_is_understood(sandbox: FtpSandbox, ground: Ground) -> None:
+    sandbox.faults["says-it-again"] = 1
+    content = {b"%d.csv" % number: b"%d" % number for number in range(5)}
+    answers = ground.put(ground.outgoing(name, data) for name, data in content.items())
+    assert all(isinstance(answer, Placed) and answer.proof is Proof.SERVER_HASH for answer in answers.values())
+    fetched = ground.fetch(ground.look().values())
+    assert {name: ground.holds(answer) for name, answer in fetched.items()} == content
+
+
+def test_what_ftp_cannot_keep_is_refused_in_the_profile(sandbox: FtpSandbox) -> None:
+    with pytest.raises(ValidationError, match="STOR replaces what stands there"):
+        endpoint(sandbox, direct_write="accepted", write_only=True)
 
 
 def test_a_line_break_in_a_folder_or_password_reaches_no_command(

@@ -231,6 +231,12 @@ def test_a_server_that_loses_questions_is_known_before_we_connect(
     assert known.one_by_one and max(at_once) > 1
     again = visit(known)
     assert again.one_by_one is None and max(at_once) == 1, "nothing was lost, and nobody waited for it"
+    ground.endpoint.expect(Personality(one_by_one=False))  # somebody found out that it bears more now
+    ftp.faults.clear()
+    at_once.clear()
+    with ground.endpoint.session() as session:
+        found = probe(session, ground.folder, STEM, tmp_path, lambda: datetime.now(UTC))
+    assert found.one_by_one is False and max(at_once) > 1
 
 
 def test_a_rename_that_is_known_to_be_refused_is_not_tried(

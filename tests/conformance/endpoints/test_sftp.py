@@ -188,6 +188,18 @@ def test_a_stalled_server_ends_every_verb_in_time(sandbox: SftpSandbox, ground: 
     assert b"b.csv" not in ground.names()
 
 
+@pytest.mark.parametrize("engine", ["pipelined", "stock"])
+def test_an_answer_that_comes_a_byte_at_a_time_is_no_answer(sandbox: SftpSandbox, ground: Ground, engine: str) -> None:
+    ground.write(b"a.csv")
+    with endpoint(sandbox, engine=engine, timeout_seconds=1).session() as session:
+        sandbox.faults["dribble"] = 0.5  # less than a byte's deadline, more than half a minute for the first entry
+        began = time.monotonic()
+        with pytest.raises(EndpointUnreachable, match="no answer for 1 s"):
+            list(session.look(ground.folder))
+        assert time.monotonic() - began < 15
+        sandbox.faults.clear()
+
+
 class Pipe:
     """A line between us and a server that at some point takes nothing more, without closing: a dead firewall."""
 
