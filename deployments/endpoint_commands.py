@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from blocks.errors import ConfigurationError, CountersignError
 
 if TYPE_CHECKING:
-    from blocks.endpoints.sftp import Sftp
     from blocks.profile import PartnerProfile
     from tasks.personality import Place
 
@@ -33,7 +32,7 @@ def trust(
     """Show the key (SFTP) or certificate (FTPS) of a partner's server, compare it with the pinned ones, and say how to trust it.
 
     Nothing is sent to the server but the handshake. Compare the fingerprint with what the partner tells you by another way. Jump
-    hosts on the way are shown first, and signed in to once they are pinned.
+    hosts on the way come first, each by itself, and are signed in to once they are pinned.
 
     Exit code 0: it is pinned (now); 1: it is not.
 
@@ -45,58 +44,79 @@ def trust(
     from blocks.profile import load_partner, partner_path
     from blocks.reviewed import nearest
     from blocks.settings import settings
-    from deployments.pinning import pin
 
     profile, path = load_partner(partner, settings().profiles), partner_path(partner, settings().profiles)
     agreed = profile.endpoints.get(endpoint)
     if agreed is None:
         raise ConfigurationError(f"{partner} has no endpoint {endpoint!r}; {nearest(endpoint, profile.endpoints)}")
+    place, wish = f"partner.endpoints.{endpoint}", _Wish(write, keep, yes)
     if isinstance(agreed, Sftp):
-        under, pins = "host_keys", agreed.host_keys
-        _trusted_on_the_way(agreed, f"partner.endpoints.{endpoint}", path)
-        shows = host_fingerprint(agreed.host, agreed.port, agreed.timeout_seconds, agreed.jump)
+        jump = list(agreed.jump)
+        for number, hop in enumerate(jump):
+            shows = host_fingerprint(hop.host, hop.port, agreed.timeout_seconds, tuple(jump[:number]))
+            shown = _Shown(f"jump host {hop.host}:{hop.port}", "host_keys", shows, hop.host_keys)
+            if not _settled(shown, f"{place}.jump, entry {number + 1}", path, wish, endpoint, number):
+                continue
+            if yes:
+                typer.echo("What lies behind it was not compared yet: say this again to see it.")
+                raise typer.Exit(1)
+            jump[number] = hop.model_copy(update={"host_keys": (shows,)})
+        shows = host_fingerprint(agreed.host, agreed.port, agreed.timeout_seconds, tuple(jump))
+        shown = _Shown(agreed.address, "host_keys", shows, agreed.host_keys)
     elif isinstance(agreed, Ftps):
-        under, pins = "certificates", tuple(pinned.upper() for pinned in agreed.certificates)
-        shows = certificate_fingerprint(agreed)
+        pins = tuple(pinned.upper() for pinned in agreed.certificates)
+        shown = _Shown(agreed.address, "certificates", certificate_fingerprint(agreed), pins)
     else:
         raise ConfigurationError(f"{partner}/{endpoint} is a {agreed.protocol} endpoint: it has no key to trust")
-    what = "key" if under == "host_keys" else "certificate"
-    typer.echo(f"{agreed.address} shows   {shows}")
+    if not _settled(shown, place, path, wish, endpoint):
+        typer.echo(f"The {shown.what} is pinned: nothing to do.")
+
+
+class _Wish(NamedTuple):
+    """What was asked for."""
+
+    write: bool
+    keep: bool
+    yes: bool
+
+
+class _Shown(NamedTuple):
+    """What a server shows, and what is pinned of it."""
+
+    who: str
+    under: str
+    shows: str
+    pins: tuple[str, ...]
+
+    @property
+    def what(self) -> str:
+        return "key" if self.under == "host_keys" else "certificate"
+
+
+def _settled(shown: _Shown, place: str, path: Path, wish: _Wish, endpoint: str, jump: int | None = None) -> bool:
+    """Show it beside its pins. False if it is pinned; True if it was just now. Else it is left to a person: exit code 1."""
+    from deployments.pinning import pin
+
+    who, under, shows, pins = shown
+    typer.echo(f"{who} shows   {shows}")
     for pinned in pins:
         typer.echo(f"{path} pins   {pinned}")
     if shows in pins:
-        typer.echo(f"The {what} is pinned: nothing to do.")
-        return
+        return False
     if pins:
         typer.echo(
-            f"NOT THE PINNED {what.upper()}. Nothing moves until a person decides. Was a change announced? "
+            f"NOT THE PINNED {shown.what.upper()}. Nothing moves until a person decides. Was a change announced? "
             "Ask the partner by another way."
         )
-    if not write:
-        typer.echo(
-            f"If it is the partner's, write under partner.endpoints.{endpoint} in {path}:\n      {under}:\n        - {shows}"
-        )
+    if not wish.write:
+        typer.echo(f"If it is the right one, write under {place} in {path}:\n      {under}:\n        - {shows}")
         raise typer.Exit(1)
-    if not yes and not typer.confirm("Does it equal the fingerprint that the partner told you?"):
+    if not wish.yes and not typer.confirm("Does it equal the fingerprint that you were told by another way?"):
         typer.echo("Nothing was written.")
         raise typer.Exit(1)
-    pin(path, endpoint, (*pins, shows) if keep else (shows,), under)
+    pin(path, endpoint, (*pins, shows) if wish.keep else (shows,), under, jump=jump)
     typer.echo(f"Pinned in {path}. Have the change reviewed, and commit it.")
-
-
-def _trusted_on_the_way(agreed: Sftp, place: str, path: Path) -> None:
-    """Show the keys of the jump hosts; go no further than the first that is not pinned."""
-    from blocks.endpoints.ssh import host_fingerprint
-
-    for number, hop in enumerate(agreed.jump):
-        shows = host_fingerprint(hop.host, hop.port, agreed.timeout_seconds, agreed.jump[:number])
-        typer.echo(f"jump host {hop.host}:{hop.port} shows   {shows}")
-        if shows in hop.host_keys:
-            continue
-        for pinned in hop.host_keys:
-            typer.echo(f"{path} pins   {pinned}\nNOT THE PINNED KEY. Nothing moves until a person decides.")
-        typer.echo(f"If it is the right one, write it under host_keys of {place}.jump, entry {number + 1}, in {path}.")
-        raise typer.Exit(1)
+    return True
 
 
 @app.command()

@@ -13,19 +13,18 @@ from blocks.errors import ConfigurationError
 from blocks.profile import PartnerFile
 
 
-def pin(path: Path, endpoint: str, keys: tuple[str, ...], under: str = "host_keys") -> None:
-    """Write the pins of an endpoint: ``host_keys``, or ``certificates``.
+def pin(path: Path, endpoint: str, keys: tuple[str, ...], under: str = "host_keys", *, jump: int | None = None) -> None:
+    """Write the pins of an endpoint (``host_keys``, or ``certificates``), or of one of its jump hosts, counted from 0.
 
     Raises ``ConfigurationError``, the file untouched, where that cannot be done safely."""
     before = reviewed.load(path, PartnerFile)
     text = path.read_bytes().decode("utf-8-sig")
     draft = path.with_name(f".{path.stem}.{uuid4().hex[:8]}.yaml")
     try:
-        draft.write_bytes(_pinned(text, endpoint, keys, under).encode())
-        after = reviewed.load(draft, PartnerFile)
-        if _without_pins(after, endpoint, under) != _without_pins(before, endpoint, under) or _pins(
-            after, endpoint, under
-        ) != list(keys):
+        draft.write_bytes(_pinned(text, endpoint, jump, keys, under).encode())
+        after, terms = reviewed.load(draft, PartnerFile).model_dump(mode="json"), before.model_dump(mode="json")
+        _at(terms, endpoint, jump).pop(under, None)
+        if _at(after, endpoint, jump).pop(under, None) != list(keys) or after != terms:
             raise ConfigurationError(f"{path}: is written in a way that cannot be edited here; put the {under} in by hand")
         draft.chmod(path.stat().st_mode & 0o777)
         draft.replace(path)
@@ -33,8 +32,11 @@ def pin(path: Path, endpoint: str, keys: tuple[str, ...], under: str = "host_key
         draft.unlink(missing_ok=True)
 
 
-def _pinned(text: str, endpoint: str, keys: tuple[str, ...], under: str) -> str:
+def _pinned(text: str, endpoint: str, jump: int | None, keys: tuple[str, ...], under: str) -> str:
     terms = _child(_child(_child(yaml.compose(text, Loader=yaml.SafeLoader), "partner"), "endpoints"), endpoint)
+    if jump is not None:
+        hops = _child(terms, "jump")
+        terms = hops.value[jump] if isinstance(hops, yaml.SequenceNode) else None
     listed = _child(terms, under)
     if listed is not None and not listed.flow_style and isinstance(listed, yaml.SequenceNode):
         between = "\n" + " " * listed.start_mark.column
@@ -56,11 +58,7 @@ def _child(node: Any, key: str) -> Any:
     return next((value for name, value in pairs if name.value == key), None)
 
 
-def _pins(file: PartnerFile, endpoint: str, under: str) -> Any:
-    return file.partner.terms["endpoints"][endpoint].get(under)
-
-
-def _without_pins(file: PartnerFile, endpoint: str, under: str) -> dict[str, Any]:
-    terms = file.model_dump(mode="json")
-    terms["partner"]["endpoints"][endpoint].pop(under, None)
-    return terms
+def _at(file: dict[str, Any], endpoint: str, jump: int | None) -> dict[str, Any]:
+    """The terms that hold the pins."""
+    terms: dict[str, Any] = file["partner"]["endpoints"][endpoint]
+    return terms if jump is None else terms["jump"][jump]

@@ -135,13 +135,24 @@ def test_trust_begins_with_the_jump_hosts(countersign: Countersign, globex: Path
         globex.write_text(yaml.safe_dump(terms))
 
     on_the_way(OTHER)
-    result = countersign("endpoint", "trust", "globex", "drop", "--write", "--yes")
+    result = countersign("endpoint", "trust", "globex", "drop")
     assert result.exit_code == 1 and f"jump host 127.0.0.1:{openssh.port} shows   {openssh.fingerprint}" in result.stdout
-    assert "NOT THE PINNED KEY" in result.stdout and "host_keys of partner.endpoints.drop.jump, entry 1" in result.stdout
+    assert "NOT THE PINNED KEY" in result.stdout and "partner.endpoints.drop.jump, entry 1" in result.stdout
     assert openssh.fingerprint not in globex.read_text(), "the server's key was asked of somebody who is not trusted"
-    on_the_way(openssh.fingerprint)
+
+    def pinned() -> tuple[list[str], list[str]]:
+        drop = yaml.safe_load(globex.read_text())["partner"]["endpoints"]["drop"]
+        return drop["jump"][0]["host_keys"], drop["host_keys"]
+
+    blind = countersign("endpoint", "trust", "globex", "drop", "--write", "--yes")
+    assert blind.exit_code == 1 and "not compared yet" in blind.stdout
+    assert pinned() == ([openssh.fingerprint], [OTHER]), "what nobody had seen was trusted"
     assert countersign("endpoint", "trust", "globex", "drop", "--write", "--yes").exit_code == 0
-    assert yaml.safe_load(globex.read_text())["partner"]["endpoints"]["drop"]["host_keys"] == [openssh.fingerprint]
+    assert pinned() == ([openssh.fingerprint], [openssh.fingerprint])
+    on_the_way(OTHER)
+    asked = countersign("endpoint", "trust", "globex", "drop", "--write", "--keep", answer="y\n")
+    assert asked.exit_code == 0 and asked.stdout.count("that you were told by another way?") == 1
+    assert pinned() == ([OTHER, openssh.fingerprint], [openssh.fingerprint])
 
 
 def test_trust_tells_what_it_cannot_do(countersign: Countersign, globex: Path) -> None:
