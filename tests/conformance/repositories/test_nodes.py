@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +15,8 @@ from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.repositories.otcs_names import PAGE
 from blocks.repositories.otcs_nodes import Categories
 from blocks.repositories.otcs_wire import NameTaken, Refusal
-from blocks.spool import Spool
 from blocks.values import Collision, Filed, NotFiled
+from tests.conformance.repositories.crowd import counted, work
 from tests.conformance.repositories.writes.bench import Bench, benched
 from tests.sandbox.ecm_wire import Upload
 
@@ -45,17 +41,6 @@ def _calm_after(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.fixture
 def session(bench: Bench) -> ExtendedEcmSession:
     return bench.session
-
-
-@contextmanager
-def counted(bench: Bench) -> Iterator[Counter[str]]:
-    """What is asked of the server meanwhile, by call."""
-    asked, before = Counter[str](), bench.wire.stats()
-    try:
-        yield asked
-    finally:
-        asked.update({call: number for call, number in bench.wire.stats().items() if " /v" in call})
-        asked.subtract({call: number for call, number in before.items() if call in asked})
 
 
 # --------------------------------------------------------------------------------------------- moving about
@@ -324,61 +309,15 @@ def fill(bench: Bench, count: int) -> str:
     return folder
 
 
-def work(bench: Bench, folder: str, count: int) -> dict[str, int]:
-    """Calls that it takes to do the same in a folder of any size."""
-    large = os.urandom(1024 * KIB)
-    costs = {}
-    with counted(bench) as asked:
-        filings = [bench.filing(f"new {n}.csv", folder, b"x") for n in range(10)]
-        assert all(isinstance(answer, Filed) for answer in bench.session.file(filings))
-    costs["file ten"] = asked.total()
-    with counted(bench) as asked:
-        # From this size on the name is looked up first.
-        [answer] = bench.session.file([bench.filing("7.csv", folder, large, collision=Collision.REFUSE)])
-        assert isinstance(answer, NotFiled), answer
-    costs["a taken name"] = asked.total()
-    with counted(bench) as asked:
-        assert bench.session.find((folder,), f"{count - 1}.csv")
-        assert bench.session.find((folder,), "1.CSV")
-        assert not bench.session.find((folder,), "csv")
-    costs["find three"] = asked.total()
-    return costs
-
-
 def test_a_crowded_folder_costs_no_more_than_an_empty_one(bench: Bench) -> None:
-    """Calls, not seconds: as many for the twentieth document as for the two-thousandth."""
-    crowded = {count: fill(bench, count) for count in (20, 2000)}
+    """Calls, not seconds: as many for the twentieth document as for the thousandth."""
+    crowded = {count: fill(bench, count) for count in (20, 1200)}
     few, many = (work(bench, crowded[count], count) for count in crowded)
     assert few["file ten"] == many["file ten"]
     # A name that is a part of very many others is asked for by itself: two calls more for each.
     assert many["a taken name"] <= few["a taken name"] + 2
     assert many["find three"] <= few["find three"] + 6
     with counted(bench) as asked:
-        names = [kept.name for kept in bench.session.look((crowded[2000],))]
-    assert len(names) == len(set(names)) == 2010
-    assert asked["GET /v2/nodes/{node_id:int}/nodes"] <= -(-2010 // PAGE) + 2
-
-
-@pytest.mark.soak
-def test_twenty_thousand_documents_in_one_folder(tmp_path: Path) -> None:
-    count = 20_000
-    with benched(tmp_path, {}) as bench:
-        folder = bench.unique("Crowd")
-        path, digest = bench.file(b"x"), hashlib.sha256(b"x").hexdigest()
-        one = bench.filing("0.csv", folder, b"x")
-        filings = (replace(one, journey=f"crowd {n}", name=f"{n}.csv", path=path, digest=digest, size=1) for n in range(count))
-        with counted(bench) as asked:
-            assert sum(isinstance(answer, Filed) for answer in bench.session.file(filings)) == count
-        assert asked.total() <= count + 20, asked
-        with counted(bench) as asked:
-            assert len({kept.id for kept in bench.session.look((folder,))}) == count
-        assert asked.total() <= count // PAGE + 3, asked
-        costs = work(bench, folder, count)
-        assert costs["file ten"] <= 12 and costs["a taken name"] <= 6 and costs["find three"] <= 12, costs
-        with counted(bench) as asked:
-            assert sum(1 for _ in bench.session.search(name="new 7")) == 1
-            assert bench.session.find((folder,), "19999.csv")
-        assert asked.total() <= 6, asked
-        with Spool(tmp_path / "spool", floor_bytes=0).batch() as batch:
-            found = bench.session.find((folder,), "12345.csv")
-            assert found and bench.session.fetch(found.id, None, batch).digest == digest
+        names = [kept.name for kept in bench.session.look((crowded[1200],))]
+    assert len(names) == len(set(names)) == 1210
+    assert asked["GET /v2/nodes/{node_id:int}/nodes"] <= -(-1210 // PAGE) + 2
