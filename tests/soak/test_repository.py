@@ -30,24 +30,24 @@ def test_twenty_thousand_documents_in_one_folder(tmp_path: Path) -> None:
     count = 20_000
     with benched(tmp_path, {}) as bench:
         folder = bench.unique("Crowd")
-        path, digest = bench.file(b"x"), hashlib.sha256(b"x").hexdigest()
-        one = bench.filing("0.csv", folder, b"x")
-        filings = (replace(one, journey=f"crowd {n}", name=f"{n}.csv", path=path, digest=digest, size=1) for n in range(count))
+        one = bench.filing("order.csv", folder, b"x")
+        names = ["order.csv", *(f"{number} order.csv" for number in range(1, count))]
+        filings = (replace(one, journey=f"crowd {name}", name=name) for name in names)
         with counted(bench) as asked:
             assert sum(isinstance(answer, Filed) for answer in bench.session.file(filings)) == count
         assert asked.total() <= count + 20, asked
         with counted(bench) as asked:
             assert len({kept.id for kept in bench.session.look((folder,))}) == count
         assert asked.total() <= count // PAGE + 3, asked
-        costs = work(bench, folder, count)
+        costs = work(bench, folder)
         assert costs["file ten"] <= 12 and costs["a taken name"] <= 6 and costs["find three"] <= 12, costs
         with counted(bench) as asked:
             assert sum(1 for _ in bench.session.search(name="new 7")) == 1
-            assert bench.session.find((folder,), "19999.csv")
+            assert bench.session.find((folder,), "19999 order.csv")
         assert asked.total() <= 6, asked
         with Spool(tmp_path / "spool", floor_bytes=0).batch() as batch:
-            found = bench.session.find((folder,), "12345.csv")
-            assert found and bench.session.fetch(found.id, None, batch).digest == digest
+            found = bench.session.find((folder,), "12345 order.csv")
+            assert found and bench.session.fetch(found.id, None, batch).digest == one.digest
 
 
 ROUND_TRIP = """

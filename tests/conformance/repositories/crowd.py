@@ -22,8 +22,8 @@ def counted(bench: Bench) -> Iterator[Counter[str]]:
         asked.subtract({call: number for call, number in before.items() if call in asked})
 
 
-def work(bench: Bench, folder: str, count: int) -> dict[str, int]:
-    """Calls that it takes to do the same in a folder of any size."""
+def work(bench: Bench, folder: str) -> dict[str, int]:
+    """Calls that it takes to do the same in a folder of any size: one that holds ``order.csv``, and others whose names end so."""
     large = os.urandom(1024**2)
     costs = {}
     with counted(bench) as asked:
@@ -32,12 +32,12 @@ def work(bench: Bench, folder: str, count: int) -> dict[str, int]:
     costs["file ten"] = asked.total()
     with counted(bench) as asked:
         # From this size on the name is looked up first.
-        [answer] = bench.session.file([bench.filing("7.csv", folder, large, collision=Collision.REFUSE)])
+        [answer] = bench.session.file([bench.filing("order.csv", folder, large, collision=Collision.REFUSE)])
         assert isinstance(answer, NotFiled), answer
     costs["a taken name"] = asked.total()
     with counted(bench) as asked:
-        assert bench.session.find((folder,), f"{count - 1}.csv")
-        assert bench.session.find((folder,), "1.CSV")
-        assert not bench.session.find((folder,), "csv")
+        assert bench.session.find((folder,), "order.csv")
+        assert bench.session.find((folder,), "7 ORDER.csv")
+        assert not bench.session.find((folder,), "rder.csv")
     costs["find three"] = asked.total()
     return costs
