@@ -35,7 +35,7 @@ from blocks.catalog import ENDPOINTS, REPOSITORIES
 from blocks.chosen import Chosen
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError
-from blocks.outbound import FourEyes, Outbound, PeopleFile, Policies
+from blocks.outbound import FourEyes, Outbound, PeopleFile, Policies, Which
 from blocks.repositories.base import Repository
 from blocks.reviewed import Problem, nearest
 from blocks.stanza import Deployment
@@ -153,7 +153,7 @@ class PartnerProfile(Terms):
     def _endpoints_exist(cls, given: Any, handler: ModelWrapValidatorHandler[PartnerProfile]) -> PartnerProfile:
         """Every stream's endpoint is there, and good enough; asked of what was written, so that it is told along with all else."""
         valid: PartnerProfile = reviewed.beside(
-            [*_lost_endpoints(given), *_weak_endpoints(given), *_direct_writes(given)], given, handler
+            [*_lost_endpoints(given), *_weak_endpoints(given), *_direct_writes(given), *_odd_returns(given)], given, handler
         )
         return valid
 
@@ -241,6 +241,27 @@ def _direct_writes(given: Any) -> Iterator[Problem]:
                 )
             if _told(destination, "exists") == Exists.REPLACE:
                 yield Problem((*loc, "exists"), "its endpoint has 'direct_write', where no name is ever replaced: say 'refuse'")
+
+
+def _odd_returns(given: Any) -> Iterator[Problem]:
+    """Streams of returns of what does not go out, or of what would go out again as it came back."""
+    streams = _mapping(given, "streams")
+    for name, stream in streams.items():
+        returned = _told(stream, "returns")
+        if returned is None:
+            continue
+        out, loc = streams.get(str(returned)), ("streams", name, "returns")
+        gather = _told(out, "gather")
+        if gather is None:
+            outbound = [other for other, told in streams.items() if _told(told, "gather") is not None]
+            yield Problem(loc, f"no such outbound stream; {nearest(str(returned), outbound)}")
+        elif _told(gather, "version") != Which.APPROVED:
+            yield Problem(
+                loc,
+                f"'{returned}' sends newest versions, as what came back would be: add 'version: approved' to its 'gather'",
+            )
+        elif _told(gather, "repository") != _told(_told(stream, "target"), "repository"):
+            yield Problem(loc, f"the documents of '{returned}' are in another repository than this stream's 'target'")
 
 
 def _told(given: Any, key: str) -> Any:

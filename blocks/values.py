@@ -501,6 +501,8 @@ class Filing:
     collision: Collision = Collision.NEW_VERSION
     workspace: InWorkspace | None = None
     """Where ``folder`` begins; None: at the repository's root."""
+    document: str | None = None
+    """Id of the document that gets this as its new version, wherever it is and whatever it is called; None: folder and name tell."""
     sent: str = ""
     """Who sent which bytes when, in words: for people who read the repository's history of versions. At most 255 characters."""
 
@@ -828,6 +830,11 @@ class Inbound(Terms):
         default=Succession.FREE,
         description="What later files do while an earlier one is refused or late: free (each stands for itself), ordered (they wait), "
         "latest (they go on, and it is never filed after one of them)",
+    )
+    returns: Slug | None = Field(
+        default=None,
+        description="An outbound stream of this partner, whose edited copies come back here: each becomes a proposed version of the "
+        "document that was delivered under its name; bytes that we sent ourselves are skipped",
     )
     sets: SetTerms | None = Field(default=None, description="Files that are filed only together")
     owner: str = Field(default="", description="Who is told about quarantined files: a mail address or a team's name")

@@ -10,6 +10,7 @@ from tasks import tables
 from tasks.connections import ledger
 from tasks.consignment import Consignment, Steps
 from tasks.retrying import task
+from tasks.returns import skip_our_own
 from tasks.rules.judge import accepting, as_facts, from_facts
 
 _IMPORTING = Lock()
@@ -18,6 +19,7 @@ _IMPORTING = Lock()
 @task(task_run_name="check ({consignment.size})")
 def check(consignment: Consignment) -> Consignment:
     """Judge each document once. What the ledger already holds as judged stands, also if a rule has changed since."""
+    consignment = skip_our_own(consignment)
     steps, unjudged = Steps(consignment), []
     for item in consignment.at(Stage.FETCHED, Stage.JUDGED):
         recorded = item.recorded("judged")

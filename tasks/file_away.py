@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +16,7 @@ from tasks.consignment import Consignment, Item, Steps
 from tasks.in_sequence import file_in_sequence
 from tasks.in_sets import whole_sets
 from tasks.retrying import task
+from tasks.returns import origins, refuse_unknown
 from tasks.rules.filing import plan, unfilled
 from tasks.rules.sequence import UNKNOWN
 
@@ -24,7 +26,7 @@ _DECIDED = ("quarantined", "duplicate", "retried", "rejected")
 @task(task_run_name="file away ({consignment.size})")
 def file_away(consignment: Consignment) -> Consignment:
     """File what was accepted. The same bytes are filed once per stream and target; later ones are duplicates of that journey."""
-    consignment = _refuse_unfilled(consignment)
+    consignment = refuse_unknown(_refuse_unfilled(consignment))
     if consignment.agreed.terms.sequence is not Succession.FREE:
         return file_in_sequence(consignment, lambda so_far, item: _file_accepted(so_far, [item]))
     consignment, waiting = whole_sets(consignment)
@@ -58,20 +60,27 @@ def _refuse_unfilled(consignment: Consignment) -> Consignment:
 def _content_key(consignment: Consignment, item: Item) -> str:
     agreed = consignment.agreed
     key = f"content/{agreed.partner}/{agreed.stream}/{agreed.terms.target.repository}/{item.arrival.digest}"
+    if agreed.terms.returns is not None:  # the same edit of two documents is a version of each
+        key = f"{key}/{hashlib.sha256(item.arrival.file.name).hexdigest()}"
     return f"{key}/{item.journey}" if agreed.terms.duplicates is Duplicates.FILE else key
 
 
-def _plan(consignment: Consignment, item: Item) -> Filing:
-    agreed = consignment.agreed
-    assert item.document is not None and item.verdict is not None  # noqa: S101 - it was accepted
-    return plan(item.document, item.verdict, agreed.terms, agreed.partner, agreed.stream, item.arrival)
+def _plans(consignment: Consignment, items: Sequence[Item]) -> dict[str, Filing]:
+    """What the repository is to be asked, by journey."""
+    agreed, origin, plans = consignment.agreed, origins(consignment.agreed, items), dict[str, Filing]()
+    for item in items:
+        assert item.document is not None and item.verdict is not None  # noqa: S101 - it was accepted
+        plans[item.journey] = plan(
+            item.document, item.verdict, agreed.terms, agreed.partner, agreed.stream, item.arrival, origin.get(item.journey)
+        )
+    return plans
 
 
 def _intend(consignment: Consignment, items: Sequence[Item], keys: Mapping[str, str]) -> dict[str, Recorded]:
     """Write down what we are about to file. The key decides, among all workers, whose journey these bytes belong to."""
-    agreed, entries = consignment.agreed, []
+    agreed, entries, plans = consignment.agreed, [], _plans(consignment, items)
     for item in items:
-        filing = _plan(consignment, item)
+        filing = plans[item.journey]
         facts = {
             **agreed.about(item.arrival),
             "digest": item.arrival.digest,
@@ -80,6 +89,7 @@ def _intend(consignment: Consignment, items: Sequence[Item], keys: Mapping[str, 
             "filed_as": filing.name,
             "round": item.round,
             **({"workspace": filing.workspace.facts} if filing.workspace else {}),
+            **({"document": filing.document, "said": filing.sent} if filing.document else {}),
         }
         entries.append(Entry(item.journey, "filing", facts, once=keys[item.journey]))
     recorded = ledger().append(entries, consignment.lease)
@@ -93,7 +103,8 @@ def _is_ours(item: Item, holder: Recorded) -> bool:
 
 def _file(consignment: Consignment, items: Sequence[Item], holders: Mapping[str, Recorded]) -> Consignment:
     agreed, steps = consignment.agreed, Steps(consignment)
-    waiting = {item.journey: _as_intended(_plan(consignment, item), holders[item.journey]) for item in items}
+    plans = _plans(consignment, items)
+    waiting = {item.journey: _as_intended(plans[item.journey], holders[item.journey]) for item in items}
     by_journey = {item.journey: item for item in items}
     for journey, reason in _in_doubt(items, holders).items():
         del waiting[journey]
@@ -137,7 +148,9 @@ def _in_doubt(items: Sequence[Item], holders: Mapping[str, Recorded]) -> dict[st
 def _as_intended(filing: Filing, intent: Recorded) -> Filing:
     """Where an earlier attempt may have filed it already, the place is that one's, also if the profile has changed since."""
     workspace = InWorkspace.parse(intent.body["workspace"]) if "workspace" in intent.body else None
-    return replace(filing, folder=tuple(intent.body["folder"]), name=str(intent.body["filed_as"]), workspace=workspace)
+    place = replace(filing, folder=tuple(intent.body["folder"]), name=str(intent.body["filed_as"]), workspace=workspace)
+    document = intent.body.get("document")
+    return replace(place, document=document, sent=str(intent.body["said"])) if document else replace(place, document=None)
 
 
 def _while_leased(filings: Sequence[Filing], consignment: Consignment) -> Iterator[Filing]:

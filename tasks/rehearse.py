@@ -14,6 +14,7 @@ from tasks import tables
 from tasks.connections import endpoint_session, hang_up
 from tasks.consignment import Agreed, Row
 from tasks.retrying import task
+from tasks.returns import Delivered, returned, unknown_return
 from tasks.rules.filing import plan
 from tasks.rules.judge import before_fetch
 from tasks.rules.settle import belongs
@@ -41,24 +42,34 @@ def rehearse(agreed: Agreed) -> list[Row]:
                 if isinstance(answer := answers.get(arrival.file), Fetched)
             ]
             judged = {document.journey: (document, verdict) for document, verdict in tables.judge(documents, terms)}
+            sent = returned(agreed, documents)
             return [
                 _quarantined(arrival, Verdict(arrival.journey, None, refused[arrival.journey]))
                 if arrival.journey in refused
-                else _told(agreed, arrival, answers[arrival.file], judged.get(arrival.journey))
+                else _told(agreed, arrival, answers[arrival.file], judged.get(arrival.journey), sent)
                 for arrival in arrivals
             ]
     finally:
         hang_up()
 
 
-def _told(agreed: Agreed, arrival: Arrival, answer: Fetched | Missed, judged: tuple[Document, Verdict] | None) -> Row:
+def _told(
+    agreed: Agreed, arrival: Arrival, answer: Fetched | Missed, judged: tuple[Document, Verdict] | None, sent: Delivered
+) -> Row:
     if isinstance(answer, Missed) or judged is None:
         return Row(arrival.file.shown, "waits", answer.reason if isinstance(answer, Missed) else "")
     if answer.size == 0 and agreed.terms.empty is EmptyFiles.MARKER:
         return Row(arrival.file.shown, "marker", "an empty file, which as agreed only says something")
     document, verdict = judged
+    if order := sent.orders.get(document.digest):
+        return Row(arrival.file.shown, "duplicate", f"same bytes as journey {order}")
     if not verdict.accepted:
         return _quarantined(arrival, verdict)
+    if agreed.terms.returns is not None:
+        origin = sent.documents.get(document.name)
+        if origin is None:
+            return _quarantined(arrival, unknown_return(agreed, arrival, verdict.doctype))
+        return Row(arrival.file.shown, "filed", f"would become a version of {origin.shown}, proposed")
     filing = plan(document, verdict, agreed.terms, agreed.partner, agreed.stream, arrival)
     return Row(arrival.file.shown, "filed", f"would become {'/'.join((*filing.folder, filing.name))}")
 

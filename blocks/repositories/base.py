@@ -36,7 +36,8 @@ class RepositorySession(ABC):
 
         Missing folders are created. ``NotFiled`` where the repository refuses this one (unknown category, bad value, name
         taken under ``REFUSE``); nothing of it is left behind, and the others are not affected. Under ``NEW_VERSION`` a document
-        of that name in that folder gets a new version, unless its newest version already came from this journey.
+        of that name in that folder gets a new version, unless its newest version already came from this journey. Where the filing
+        names its ``document``, that one gets it, and keeps its name and place; ``NotFiled`` where it is not there.
         """
 
     @abstractmethod

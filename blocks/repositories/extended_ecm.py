@@ -269,6 +269,8 @@ class ExtendedEcmSession(RepositorySession):
                 for filing in filings:
                     about = filing.workspace.about if filing.workspace else None
                     place = (about, tuple(part.casefold() for part in filing.folder), filing.name.casefold())
+                    if filing.document is not None:
+                        place = (None, (), f"/{filing.document}")  # no name has a slash
                     latest[place] = future = pool.submit(self._in_turn, latest.get(place), filing)
                     waiting.append((place, future))
                     if len(waiting) >= 4 * self._connections:
@@ -307,6 +309,8 @@ class ExtendedEcmSession(RepositorySession):
 
     def _file(self, wanted: _Wanted) -> Filed:
         filing = wanted.filing
+        if filing.document is not None:
+            return self._file_as_version(filing.document, wanted)
         for _ in range(2):
             within = None if filing.workspace is None else self.workspaces.ensure(filing.workspace)
             parent = self._names.folder(filing.folder, create=True, within=within)
@@ -321,6 +325,15 @@ class ExtendedEcmSession(RepositorySession):
                 if filing.workspace is not None:
                     self.workspaces.forget(filing.workspace.about)
         raise RepositoryError(f"{filing.name!r}: its folder is removed while we file; nothing was filed")
+
+    def _file_as_version(self, id: str, wanted: _Wanted) -> Filed:
+        try:
+            node = self._node(self._number(id))
+        except DocumentMissing as error:
+            raise Unfit("document-missing", str(error)) from error
+        if node.type != DOCUMENT:
+            raise Unfit("document-missing", f"node {id} is no document; nothing was filed")
+        return self._resume(node, wanted) if self._version_of(node, wanted.journey) else self._add_version(node, wanted)
 
     def _file_in(self, parent: int, wanted: _Wanted) -> Filed:
         filing, name = wanted.filing, wanted.name

@@ -147,7 +147,23 @@ class FolderSession(RepositorySession):
         place.chmod(0o640)
         return place
 
+    def _keep_as_version(self, id: str, filing: Filing, arrived: Path) -> Filed | NotFiled:
+        try:
+            path = self._path(id)
+        except DocumentMissing as error:
+            return NotFiled(filing.journey, "document-missing", str(error))
+        record = self._record(path)
+        if record is None:
+            return NotFiled(filing.journey, "document-missing", f"{id!r} in {self._root} is no document; nothing was filed")
+        number = next((held["number"] for held in record["versions"] if held["identity"] == filing.journey), None)
+        if number is None:
+            return self._add(path, record, filing, arrived)
+        self._show(path, record)
+        return Filed(filing.journey, id, number, path[-1], filing.folder)
+
     def _keep(self, filing: Filing, arrived: Path) -> Filed | NotFiled:
+        if filing.document is not None:
+            return self._keep_as_version(filing.document, filing, arrived)
         folder = tuple(kept_name(part) for part in filing.folder)
         name = kept_name(filing.name)
         for depth in range(1, len(folder) + 1):

@@ -11,12 +11,13 @@ import re
 import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
+from blocks.outbound import PackageFile
 from blocks.values import Arrival, BusinessObject, Document, Filing, Finding, Inbound, InWorkspace, Target, Verdict, shown
 from tasks.doctypes import find, known
 from tasks.rules.naming import extension, text
@@ -31,8 +32,18 @@ _FACT = re.compile(r"[a-z_][a-z0-9_]*")
 _MOMENT = re.compile(r"(?:%[YymdHMSjVGuaAbBp]|[-_.: T])+")
 
 
-def plan(document: Document, verdict: Verdict, stream: Inbound, partner: str, name: str, arrival: Arrival) -> Filing:
+def plan(
+    document: Document,
+    verdict: Verdict,
+    stream: Inbound,
+    partner: str,
+    name: str,
+    arrival: Arrival,
+    origin: PackageFile | None = None,
+) -> Filing:
     """What the repository is asked to keep. ``name`` is the stream's. ``received`` is when we first saw the file.
+
+    ``origin``: the document and version that this is an edited copy of; then it becomes that document's newest version, as proposed.
 
     Raises ``ValueError`` for a template that ``check_templates`` refuses, ``KeyError`` for a fact that ``unfilled`` reports.
     """
@@ -41,7 +52,7 @@ def plan(document: Document, verdict: Verdict, stream: Inbound, partner: str, na
     own = {**verdict.facts, **_own(document, partner, name)}
     kept = kept_as(target, own, received)
     facts = {**own, **kept.facts}
-    return Filing(
+    filing = Filing(
         journey=document.journey,
         name=_segment(render(target.name, facts, received)),
         folder=tuple(_segment(render(part, facts, received)) for part in _levels(target.folder)),
@@ -63,6 +74,10 @@ def plan(document: Document, verdict: Verdict, stream: Inbound, partner: str, na
         workspace=in_workspace(target, facts, received),
         sent=_sent(document, partner, name, received) if target.workspace else "",
     )
+    if origin is None:
+        return filing
+    said = _sent(document, partner, name, received, f"Proposed, edited from version {origin.version}: ")
+    return replace(filing, document=origin.repository_id, folder=(), name=text(origin.name), workspace=None, sent=said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +127,10 @@ def case_of(target: Target, facts: Mapping[str, str], received: datetime) -> dic
     return None if found is None else {"system": found.about.system, "type": found.about.type, "id": found.about.id}
 
 
-def _sent(document: Document, partner: str, stream: str, received: datetime) -> str:
+def _sent(document: Document, partner: str, stream: str, received: datetime, before: str = "") -> str:
     """For the repository's history of versions."""
     end = f" from {partner}/{stream}, received {received:%Y-%m-%d %H:%M:%S} UTC, SHA-256 {document.digest}"
-    return document.shown[: 255 - len(end)] + end
+    return before + document.shown[: 255 - len(before) - len(end)] + end
 
 
 def render(template: str, facts: Mapping[str, str], received: datetime) -> str:

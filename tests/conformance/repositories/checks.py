@@ -142,6 +142,22 @@ def another_journey_makes_a_new_version(ground: Ground) -> None:
     assert ground.get(first.id).version == 2
 
 
+def a_named_document_gets_the_version(ground: Ground) -> None:
+    first = one(ground.filed(ground.filing("spec.csv", b"approved")))
+    edited = ground.filing("edited.csv", b"edited", folder=(*ground.folder, "elsewhere"), document=first.id)
+    second = one(ground.filed(edited))
+    assert (second.id, second.version, second.name) == (first.id, 2, "spec.csv")
+    assert (ground.bytes(first.id, 1), ground.bytes(first.id, 2)) == (b"approved", b"edited")
+    assert ground.filed(edited) == [second], "once"
+    assert [kept.name for kept in ground.look()] == ["spec.csv"], "and nothing else was made"
+    four = ground.filed(*(ground.filing(f"{n}.csv", b"%d" % n, document=first.id) for n in range(4)))
+    assert [answer.version for answer in four] == [3, 4, 5, 6]
+    with ground.repository.session() as session:
+        session.remove(first.id)
+    (gone,) = ground.file(ground.filing("late.csv", b"late", document=first.id))
+    assert isinstance(gone, NotFiled) and gone.code == "document-missing"
+
+
 def filings_under_one_name_keep_their_order(ground: Ground) -> None:
     filings = [ground.filing("stock.csv", b"%d" % n) for n in range(8)]
     answers = ground.filed(*filings)
