@@ -20,7 +20,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -243,18 +243,36 @@ class Spool:
                 "Free disk space, run 'countersign spool collect', or lower COUNTERSIGN_SPOOL_FLOOR_BYTES"
             )
 
-    def collect(self, needed: Iterable[str], *, older_than: timedelta = timedelta(hours=24)) -> int:
+    def collect(
+        self,
+        needed: Iterable[str],
+        kept: Callable[[Sequence[str]], Collection[str]],
+        *,
+        older_than: timedelta = timedelta(hours=24),
+    ) -> int:
         """Remove bytes that no open journey needs and that have rested for a while. Returns bytes freed.
 
-        ``needed`` are the digests of all open journeys. The age protects what was committed after ``needed`` was asked.
+        ``needed`` are the digests of all open journeys. The age protects what was committed after ``needed`` was asked. ``kept`` is
+        asked, before anything is removed, which of the digests that would go must stay all the same.
         """
         keep, limit, freed = set(needed), time.time() - older_than.total_seconds(), 0
+
+        def rested(path: Path) -> bool:
+            status = path.stat()
+            return path.name not in keep and max(status.st_mtime, status.st_ctime) < limit
+
+        going = []
         for path in [*self.store.glob("*/*"), *self.partial.iterdir()]:
             with _gone_is_fine():
-                status = path.stat()
-                if path.name not in keep and max(status.st_mtime, status.st_ctime) < limit:
+                if rested(path):
+                    going.append(path)
+        keep.update(kept([path.name for path in going if path.parent != self.partial]))
+        for path in going:
+            with _gone_is_fine():
+                if rested(path):
+                    size = path.stat().st_size
                     path.unlink()
-                    freed += status.st_size
+                    freed += size
         for folder in self.incoming.iterdir():
             with _gone_is_fine(), _abandoned(folder) as abandoned:
                 if abandoned:

@@ -645,6 +645,13 @@ class RetentionStart(StrEnum):
     END_OF_YEAR = "end of year"  # from the last day of the record date's year, as tax law counts
 
 
+class AtEnd(StrEnum):
+    """What becomes of a document after the last day that it must be kept."""
+
+    KEEP = "keep"  # whoever governs the repository decides
+    REMOVE = "remove"  # a clean-up of ours removes it, unless it is on hold
+
+
 class Retention(Terms):
     """How long a filed document must be kept: a period of ours, a schedule of the repository's records management, or both."""
 
@@ -660,12 +667,19 @@ class Retention(Terms):
         default=None, min_length=1, description="The repository's retention schedule (RSI); it needs a records_class"
     )
 
+    at_end: AtEnd = Field(
+        default=AtEnd.KEEP,
+        description="After that day: keep (the repository's business) or remove (by the clean-up, never while on hold)",
+    )
+
     @model_validator(mode="after")
     def _says_how_long(self) -> Retention:
         if self.period == "P":
             raise ValueError("'period: P' names no time: P10Y, P18M, P90D")
         if self.period is None and self.schedule is None:
             raise ValueError("say how long: a period (P10Y), a schedule of the repository, or both")
+        if self.at_end is AtEnd.REMOVE and (self.period is None or self.schedule is not None):
+            raise ValueError("'at_end: remove' needs a period and no schedule: what has a schedule, the repository disposes of")
         return self
 
 
@@ -684,9 +698,9 @@ class Target(Terms):
         default_factory=dict, description="Category name -> attribute -> value template(s)"
     )
     records_class: str | None = Field(default=None, description="Records management classification")
-    record_date: str = Field(
-        default="{received:%Y-%m-%d}",
-        description="Template that gives the record's date, as 2026-11-20 or 20261120: '{document_date}'",
+    record_date: str | None = Field(
+        default=None,
+        description="Template that gives the record's date, as 2026-11-20 or 20261120: '{document_date}'. Default: when we first saw it",
     )
     retention: Retention | None = Field(
         default=None, description="How long it must be kept; {record_date} and {keep_until} can then be used in categories"

@@ -15,6 +15,7 @@ from blocks.errors import CountersignError
 from deployments import (
     deploying,
     endpoint_commands,
+    hold_commands,
     incident_commands,
     partner_commands,
     people_commands,
@@ -70,6 +71,7 @@ app.add_typer(record_commands.ledger_app, name="ledger")
 app.add_typer(quarantine_commands.app, name="quarantine")
 app.add_typer(incident_commands.app, name="incident")
 app.add_typer(spool_commands.app, name="spool")
+app.add_typer(hold_commands.app, name="hold")
 app.add_typer(people_commands.app, name="people")
 sender_commands.signoff_app.command("show")(signoff_commands.show)
 sender_commands.signoff_app.command("settle")(settle_commands.settle)

@@ -90,3 +90,21 @@ def reject(
 
     cases.reject(journey, comment, by=getpass.getuser())
     typer.echo(f"{journey}: rejected")
+
+
+@app.command()
+def purge(
+    older_than_days: Annotated[float, typer.Option(help="Only cases that were resolved so long ago.", min=0.0)] = 90.0,
+) -> None:
+    """Remove the bytes of resolved cases; what was found and decided stays in the ledger. What is on hold stays.
+
+    Example: countersign quarantine purge --older-than-days 90
+    """
+    from datetime import timedelta
+
+    from tasks.clean_up import purge_quarantine
+
+    swept = purge_quarantine.fn(timedelta(days=older_than_days))
+    typer.echo(f"{swept.gone} cases purged, {swept.freed_bytes / 1024**2:.1f} MiB freed")
+    for journey, reason in swept.kept:
+        Console(markup=False, highlight=False, stderr=True).print(f"{journey} stays: {reason}", soft_wrap=True)

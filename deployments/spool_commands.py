@@ -19,12 +19,14 @@ def spool() -> None:
 def collect(
     older_than_hours: Annotated[float, typer.Option(help="Only what has rested this long.", min=1.0)] = 24.0,
 ) -> None:
-    """Free the disk of bytes that no open journey needs.
+    """Free the disk of bytes that no open journey needs. What is on hold stays, and what nobody can tell about.
 
     Example: countersign spool collect --older-than-hours 48
     """
-    from tasks.connections import ledger
+    from tasks.clean_up import collect_spool
     from tasks.connections import spool as our_spool
 
-    freed = our_spool().collect(ledger().open_digests(), older_than=timedelta(hours=older_than_hours))
-    typer.echo(f"{freed / 1024**2:.1f} MiB freed in {our_spool().folder}")
+    swept = collect_spool.fn(timedelta(hours=older_than_hours))
+    typer.echo(f"{swept.freed_bytes / 1024**2:.1f} MiB freed in {our_spool().folder}")
+    if swept.kept:
+        typer.echo(f"{len(swept.kept)} kept: on hold, or nobody can tell whether they are", err=True)

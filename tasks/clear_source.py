@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from blocks.endpoints.base import EndpointSession
@@ -10,15 +11,22 @@ from blocks.ledger import Entry
 from blocks.values import DispositionKind, Fetched, Inbound, Move, Moved, Outcome, RemoteFile, Stage
 from tasks.connections import endpoint_session, ledger, spool
 from tasks.consignment import Consignment, Item, Steps
+from tasks.holds import Gate
 from tasks.incidents import CHANGED, case
 from tasks.report import tell
 from tasks.retrying import task
 from tasks.rules.settle import OVER
 
+ON_HOLD = "on-hold"
+"""Kind of the entry about an original that stays at the source because of a legal hold."""
+
 
 @task(task_run_name="clear the source ({consignment.size})")
 def clear_source(consignment: Consignment) -> Consignment:
-    """Remove, move or leave the originals. A file that changed since we fetched it is left: it is a new arrival."""
+    """Remove, move or leave the originals. A file that changed since we fetched it is left: it is a new arrival.
+
+    What is under a legal hold stays where it is, and so does what nobody can tell about.
+    """
     steps = Steps(consignment)
     waiting: dict[DispositionKind, list[Item]] = {kind: [] for kind in DispositionKind}
     for item in consignment.at(Stage.FILED, Stage.DUPLICATE, Stage.MARKER, Stage.QUARANTINED):
@@ -28,6 +36,7 @@ def clear_source(consignment: Consignment) -> Consignment:
             waiting[_disposition(item, consignment.agreed.terms)].append(item)
     for item in waiting[DispositionKind.LEAVE]:
         steps.add(item, "left", {"reason": "as agreed"}, stage=Stage.LEFT)
+    waiting = _let_go(waiting, steps)
     going = waiting[DispositionKind.REMOVE] + waiting[DispositionKind.MOVE]
     if going:
         doubtful = _intend(going, consignment)
@@ -42,6 +51,19 @@ def clear_source(consignment: Consignment) -> Consignment:
             _record(remove, session.remove(item.arrival.file for item in _ours(remove, consignment)), steps)
             _record(move, _move(session, move, consignment), steps)
     return steps.write(ledger().append)
+
+
+def _let_go(waiting: dict[DispositionKind, list[Item]], steps: Steps) -> dict[DispositionKind, list[Item]]:
+    """What no legal hold keeps. The others are left until a clean-up finds them free; where the repository is away, the next run asks."""
+    bars = Gate().bars(item.journey for kind in (DispositionKind.REMOVE, DispositionKind.MOVE) for item in waiting[kind])
+    for item in (item for items in waiting.values() for item in items if item.journey in bars):
+        bar = bars[item.journey]
+        note = f"its original stays at the source: {bar.reason}"
+        if bar.away:
+            steps.changed[item.journey] = replace(item, note=note)
+        else:
+            steps.add(item, ON_HOLD, {"reason": note}, stage=Stage.LEFT, note=note)
+    return {kind: [item for item in items if item.journey not in bars] for kind, items in waiting.items()}
 
 
 def _intend(items: list[Item], consignment: Consignment) -> list[Item]:

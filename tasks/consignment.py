@@ -181,7 +181,7 @@ class Steps:
 def _row(item: Item) -> Row:
     name, journey = item.arrival.file.shown, item.journey
     if item.filed is not None:
-        return Row(name, "filed", "", item.filed.id, journey)
+        return Row(name, "filed", item.note, item.filed.id, journey)
     if item.duplicate_of is not None:
         return Row(name, "duplicate", f"same bytes as journey {item.duplicate_of}", "", journey)
     if item.verdict is not None and not item.verdict.accepted:

@@ -116,7 +116,8 @@ def _file(consignment: Consignment, items: Sequence[Item], holders: Mapping[str,
                     del waiting[answer.journey]
                     item = by_journey[answer.journey]
                     if isinstance(answer, Filed):
-                        _filed(item, answer, steps, holders[item.journey].body.get("workspace"))
+                        told = holders[item.journey].body.get("workspace")
+                        _filed(item, answer, steps, _keeping(_plan(consignment, item)) | ({"workspace": told} if told else {}))
                     elif answer.code == UNKNOWN:
                         refused = _refused(item, answer.code, answer.reason)
                         facts = {"reason": answer.reason, "round": item.round}
@@ -168,7 +169,18 @@ def _until_unknown(answers: Iterator[Filed | NotFiled], waiting: Mapping[str, Fi
         yield NotFiled(next(iter(waiting)), UNKNOWN, str(unknown))
 
 
-def _filed(item: Item, answer: Filed, steps: Steps, workspace: Mapping[str, Any] | None) -> None:
+def _keeping(filing: Filing) -> dict[str, Any]:
+    """How long it must be kept, for the ledger: as far as anything was agreed."""
+    told = {
+        "records_class": filing.records_class,
+        "record_date": filing.record_date,
+        "keep_until": filing.keep_until,
+        "schedule": filing.schedule,
+    }
+    return {name: str(value) for name, value in told.items() if value is not None}
+
+
+def _filed(item: Item, answer: Filed, steps: Steps, more: Mapping[str, Any]) -> None:
     agreed = steps.consignment.agreed
     steps.add(
         item,
@@ -181,7 +193,7 @@ def _filed(item: Item, answer: Filed, steps: Steps, workspace: Mapping[str, Any]
             "folder": "/".join(answer.folder),
             "filed_as": answer.name,
             "doctype": item.verdict.doctype if item.verdict else None,
-            **({"workspace": workspace} if workspace else {}),
+            **more,
         },
         once=f"{item.journey}/filed",
         stage=Stage.FILED,

@@ -96,13 +96,13 @@ class Keeping:
 
 
 def kept_as(target: Target, facts: Mapping[str, str], received: datetime) -> Keeping:
-    """How long a document must be kept. Nothing for a target that says nothing of records or retention.
+    """How long a document must be kept. Nothing for a target that says nothing of it.
 
     Raises ``ValueError`` for a record date that is no date (``unfilled`` reports it), ``KeyError`` for a fact that is not known.
     """
-    if target.records_class is None and target.retention is None:
+    if target.record_date is None and target.retention is None:
         return Keeping()
-    day = record_day(render(target.record_date, facts, received))
+    day = record_day(render(target.record_date or "{received}", facts, received))
     if target.retention is None:
         return Keeping(day)
     return Keeping(day, keep_until(day, target.retention), target.retention.schedule)
@@ -294,7 +294,7 @@ def _undated(file: str, facts: Mapping[str, str], target: Target) -> Iterator[Fi
             code="bad-record-date",
             message=f"Name and content tell no date from which it can be kept: {shown(str(error))}.",
             file=file,
-            rule=f"record_date uses {target.record_date}",
+            rule=f"record_date: {target.record_date}",
             fix="Have the sender state the date as 2026-11-20 or 20261120, or change 'record_date' in the partner's profile.",
         )
 
@@ -326,7 +326,7 @@ def _templates(target: Target) -> Iterator[tuple[str, str]]:
     """Every template of a target, with where it stands."""
     yield "folder", target.folder
     yield "name", target.name
-    if target.records_class is not None or target.retention is not None:
+    if target.record_date is not None:
         yield RECORD_DATE, target.record_date
 
     if target.workspace is not None:

@@ -46,6 +46,12 @@ def record_day(text: str) -> date:
         raise ValueError(f"{text!r} is no date") from error
 
 
+def last_day(agreed_then: date, record_date: date, now: Retention | None) -> date:
+    """The last day it must be kept: by what was agreed when it was filed, or longer where that was prolonged since."""
+    by_now = keep_until(record_date, now) if now is not None else None
+    return max(agreed_then, by_now or agreed_then)
+
+
 def ended(keep_until: date | None, today: date) -> bool:
     """True if it need not be kept any longer. Without an end it is kept."""
     return keep_until is not None and today > keep_until

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,13 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.errors import SpoolCorrupt, SpoolFull, SpoolMissing
+from blocks.errors import RepositoryUnreachable, SpoolCorrupt, SpoolFull, SpoolMissing
 from blocks.spool import Spool
 
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "spool", floor_bytes=0)
+
+
+def nothing_more(digests: Sequence[str]) -> Sequence[str]:
+    """Nothing must stay beside what is needed."""
+    return ()
 
 
 def put(spool: Spool, *contents: bytes) -> list[str]:
@@ -123,12 +129,37 @@ def test_collection_removes_only_what_nobody_needs_and_has_rested(spool: Spool) 
     for digest in (needed, old):
         os.utime(spool.path(digest), (0, 0))
     # ctime cannot be set back, so "rested" is shown by asking for no rest at all, and for a day.
-    assert spool.collect({needed}, older_than=timedelta(hours=24)) == 0
-    freed = spool.collect({needed, fresh}, older_than=timedelta(seconds=-1))
+    assert spool.collect({needed}, nothing_more, older_than=timedelta(hours=24)) == 0
+    freed = spool.collect({needed, fresh}, nothing_more, older_than=timedelta(seconds=-1))
     assert freed == len(b"old")
     assert spool.holds(needed)
     assert spool.holds(fresh)
     assert not spool.holds(old)
+
+
+def test_collection_asks_what_must_stay_before_anything_goes(spool: Spool) -> None:
+    needed, held, old = put(spool, b"needed", b"held", b"old")
+    asked: list[list[str]] = []
+
+    def kept(digests: Sequence[str]) -> list[str]:
+        asked.append(sorted(digests))
+        assert all(spool.holds(digest) for digest in digests)
+        return [held]
+
+    assert spool.collect({needed}, kept, older_than=timedelta(seconds=-1)) == len(b"old")
+    assert asked == [sorted([held, old])]
+    assert [spool.holds(digest) for digest in (needed, held, old)] == [True, True, False]
+
+
+def test_when_nobody_can_tell_nothing_goes(spool: Spool) -> None:
+    (digest,) = put(spool, b"bytes")
+
+    def away(digests: Sequence[str]) -> list[str]:
+        raise RepositoryUnreachable("away")
+
+    with pytest.raises(RepositoryUnreachable):
+        spool.collect([], away, older_than=timedelta(seconds=-1))
+    assert spool.holds(digest)
 
 
 def test_collection_removes_the_batch_of_a_dead_writer_and_leaves_a_living_one(spool: Spool) -> None:
@@ -142,7 +173,7 @@ def test_collection_removes_the_batch_of_a_dead_writer_and_leaves_a_living_one(s
     with spool.batch() as living:
         file = living.open()
         file.write(b"alive")
-        assert spool.collect(set()) == len(b"left behind")
+        assert spool.collect(set(), nothing_more) == len(b"left behind")
         digest = file.finish().digest
     assert spool.path(digest).read_bytes() == b"alive"
 
@@ -165,7 +196,7 @@ def test_a_batch_that_begins_while_garbage_is_collected_stays(tmp_path: Path) ->
 
     def collect() -> None:
         while not over.is_set():
-            spool.collect([])
+            spool.collect([], nothing_more)
 
     collector = threading.Thread(target=collect)
     collector.start()

@@ -53,7 +53,6 @@ def test_a_filing_says_everything_that_was_agreed() -> None:
         media_type="text/plain",
         categories={"Document": {"Reference": "R/1", "Tags": ("statements", "a_b", "2026-11-20")}},
         records_class="Statements",
-        record_date=date(2026, 11, 20),
         access=(Grant(who="Accounts", right=Right.READ),),
         modified=datetime(2020, 1, 1, tzinfo=UTC),
         collision=Collision.KEEP_BOTH,

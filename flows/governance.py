@@ -1,0 +1,39 @@
+"""Governance: holds out to the repositories, and what retention and holds let go."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks.clean_up import (
+    clear_what_was_held,
+    collect_spool,
+    purge_quarantine,
+    remove_what_has_ended,
+    report,
+    tell_holds,
+)
+from tasks.connections import hang_up
+
+
+@flow(name="clean-up", flow_run_name="clean-up", validate_parameters=True)
+def clean_up(spool_hours: float = 24, quarantine_days: float = 90) -> State:
+    """Tell the repositories of holds they do not know yet; then let go what need not be kept, and is certainly not on hold.
+
+    Args:
+        spool_hours: Bytes in the spool that no open journey needs go after so long.
+        quarantine_days: Bytes of resolved cases go after so long; what was found and decided stays in the ledger.
+    """
+    try:
+        swept = [
+            tell_holds(),
+            collect_spool(timedelta(hours=spool_hours)),
+            purge_quarantine(timedelta(days=quarantine_days)),
+            *remove_what_has_ended(),
+            *clear_what_was_held(),
+        ]
+    finally:
+        hang_up()
+    return report(swept)

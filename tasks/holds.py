@@ -1,0 +1,230 @@
+"""Holds: the gate that every clean-up of ours passes, and the holds that people tell us of.
+
+Nothing of a journey is deleted (the original at the partner, bytes in spool and quarantine, the document in the repository) while its
+document is under a legal hold, or while nobody can tell whether it is: the repository is away, is not configured any more, or does
+not show us the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+from blocks.errors import ConfigurationError, RepositoryError, RepositoryUnreachable
+from blocks.ledger import Entry, Recorded
+from blocks.outbound import Package
+from blocks.profile import load_partner, load_repositories
+from blocks.repositories.base import Repository, RepositorySession
+from blocks.settings import settings
+from blocks.values import Hold, Stage
+from tasks.connections import ledger, repository_session
+from tasks.rules.holding import (
+    APPLIED,
+    LIFTED,
+    REGISTER,
+    TOLD,
+    HoldHere,
+    Place,
+    filed_at,
+    in_force,
+    nobody_knows,
+    same_bytes,
+)
+
+AT_ONCE = 4
+"""Documents that one repository is asked about at the same time."""
+MANY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Why nothing of a journey may be deleted now."""
+
+    reason: str
+    away: bool = False
+    """The repository does not answer: it may in a minute."""
+
+
+class Gate:
+    """What one clean-up may delete. Every document is asked about once; make a new gate for the next clean-up."""
+
+    def __init__(self) -> None:
+        self._answers: dict[Place, Bar | None] = {}
+        self._away: dict[str, Bar] = {}
+
+    def bars(self, journeys: Iterable[str]) -> dict[str, Bar]:
+        """The journeys of these that nothing may be deleted of, and why."""
+        wanted = list(dict.fromkeys(journeys))
+        histories = ledger().journeys(wanted)
+        others = {journey: same_bytes(history) for journey, history in histories.items()}
+        histories |= ledger().journeys(sorted({one for some in others.values() for one in some} - histories.keys()))
+        self._ask({place for history in histories.values() for place in filed_at(history)})
+        found = {}
+        for journey in wanted:
+            for one in (journey, *others[journey]):
+                if bar := self._bar(one, histories[one]):
+                    found[journey] = bar
+                    break
+        return found
+
+    def kept_digests(self, digests: Sequence[str]) -> set[str]:
+        """The bytes of these that must stay: some journey's that nothing may be deleted of, or a released document's."""
+        journeys = {digest: [row.journey for row in ledger().search(digest=digest, limit=MANY)] for digest in digests}
+        released = {digest: places for digest, places in self._released.items() if digest in journeys} if digests else {}
+        barred = self.bars(journey for some in journeys.values() for journey in some)
+        self._ask({place for places in released.values() for place in places})
+        return {
+            digest
+            for digest, some in journeys.items()
+            if any(journey in barred for journey in some)
+            or len(some) >= MANY
+            or any(self._answers[place] for place in released.get(digest, ()))
+        }
+
+    def _bar(self, journey: str, history: Sequence[Recorded]) -> Bar | None:
+        if here := self._here.get(journey):
+            return Bar(f"on hold: {', '.join(here)}")
+        if nobody_knows(history):
+            return Bar("nobody knows whether it was filed, and so whether it is on hold")
+        return next((bar for place in filed_at(history) if (bar := self._answers[place])), None)
+
+    def _ask(self, places: Iterable[Place]) -> None:
+        by_repository: dict[str, list[Place]] = {}
+        for place in places:
+            if place not in self._answers:
+                by_repository.setdefault(place.repository, []).append(place)
+        for address, some in by_repository.items():
+            if address in self._away or address not in self._repositories:
+                bar = self._away.get(
+                    address, Bar(f"{address}: is not in repositories.yaml any more; nobody can ask it for holds")
+                )
+                self._answers |= dict.fromkeys(some, bar)
+                continue
+            try:
+                with repository_session(self._repositories[address]) as session, ThreadPoolExecutor(AT_ONCE) as pool:
+                    self._answers |= dict(zip(some, pool.map(lambda place: self._asked(session, place), some), strict=True))
+            except RepositoryError as error:  # it could not be signed in to
+                self._away[address] = Bar(f"cannot be asked for holds: {error}", away=True)
+                self._answers |= dict.fromkeys(some, self._away[address])
+
+    def _asked(self, session: RepositorySession, place: Place) -> Bar | None:
+        if bar := self._away.get(place.repository):
+            return bar
+        try:
+            holds = session.holds(place.id)
+        except RepositoryUnreachable as error:
+            self._away[place.repository] = Bar(f"cannot be asked for holds: {error}", away=True)
+            return self._away[place.repository]
+        except RepositoryError as error:
+            return Bar(f"cannot be asked for holds: {error}")
+        return Bar(f"on hold: {', '.join(hold.name for hold in holds)}") if holds else None
+
+    @cached_property
+    def _here(self) -> Mapping[str, Mapping[str, HoldHere]]:
+        return in_force(ledger().journey(REGISTER))
+
+    @cached_property
+    def _repositories(self) -> dict[str, Repository]:
+        return _repositories()
+
+    @cached_property
+    def _released(self) -> dict[str, set[Place]]:
+        """Digest -> the documents that releases have taken it from: their bytes passed through the spool too."""
+        found: dict[str, set[Place]] = {}
+        orders = ledger().begun("ordered", ledger().now().replace(year=1970))
+        for history in ledger().journeys(orders).values():
+            for entry in history:
+                if entry.kind == "frozen":
+                    package = Package.parse(str(entry.body["package"]))
+                    address = _gathered_from(package.partner, package.stream)
+                    for file in package.files:
+                        found.setdefault(file.sha256, set()).add(Place(address, file.repository_id))
+        return found
+
+
+def _repositories() -> dict[str, Repository]:
+    """Address -> repository, of all that are configured."""
+    return {repository.address: repository for repository in load_repositories(settings().profiles).values()}
+
+
+def _gathered_from(partner: str, stream: str) -> str:
+    """The address of the repository that a stream's releases come from; one that nobody can ask where that is not known any more."""
+    try:
+        terms = load_partner(partner, settings().profiles).outbound.get(stream)
+        repository = load_repositories(settings().profiles).get(terms.gather.repository) if terms else None
+    except ConfigurationError:
+        repository = None
+    return repository.address if repository else f"the repository of {partner}/{stream}"
+
+
+# --------------------------------------------------------------------------------------------- what people tell us
+
+
+def apply_hold(journey: str, name: str, comment: str, by: str) -> list[str]:
+    """Put a journey on hold: here at once, and in the repositories that keep its document. Answers what could not be told yet."""
+    _known(journey)
+    _record(APPLIED, journey, {"hold": name, "comment": comment, "by": by})
+    return tell_hold(HoldHere(journey, name, comment, by))
+
+
+def tell_hold(hold: HoldHere) -> list[str]:
+    """Tell the repositories of a hold that is in force here. Answers what could not be told; doing it again changes nothing."""
+    problems = []
+    for place in _places(hold.journey):
+        try:
+            with repository_session(_configured(place.repository)) as session:
+                session.apply_hold(place.id, hold.name, hold.comment)
+        except (RepositoryError, ConfigurationError) as error:
+            problems.append(str(error))
+    if not problems:
+        _record(TOLD, hold.journey, {"hold": hold.name})
+    return problems
+
+
+def lift_hold(journey: str, name: str, comment: str, by: str) -> None:
+    """Lift a hold, in the repositories first: as long as one of them cannot be told, it stays in force here."""
+    _known(journey)
+    for place in _places(journey):
+        with repository_session(_configured(place.repository)) as session:
+            session.lift_hold(place.id, name)
+    _record(LIFTED, journey, {"hold": name, "comment": comment, "by": by})
+
+
+def holds_here() -> list[HoldHere]:
+    """Every hold that we were told of and that is in force."""
+    return [hold for holds in in_force(ledger().journey(REGISTER)).values() for hold in holds.values()]
+
+
+def holds_there(journey: str) -> dict[Place, tuple[Hold, ...]]:
+    """What the repositories say of a journey's document. Raises ``RepositoryError`` where one cannot be asked."""
+    _known(journey)
+    found = {}
+    for place in _places(journey):
+        with repository_session(_configured(place.repository)) as session:
+            found[place] = session.holds(place.id)
+    return found
+
+
+def _places(journey: str) -> tuple[Place, ...]:
+    return filed_at(ledger().journey(journey))
+
+
+def _configured(address: str) -> Repository:
+    repository = _repositories().get(address)
+    if repository is None:
+        raise ConfigurationError(f"{address}: is not in repositories.yaml any more; add it, so that it can be asked and told")
+    return repository
+
+
+def _known(journey: str) -> None:
+    if journey == REGISTER or not ledger().journey(journey):
+        raise ConfigurationError(f"{journey}: no such journey; search with 'countersign ledger search --name ...'")
+
+
+def _record(kind: str, journey: str, facts: Mapping[str, str]) -> None:
+    """In the journey's own chain, and in the register, in one transaction."""
+    ledger().append(
+        [Entry(journey, kind, dict(facts)), Entry(REGISTER, kind, {"journey": journey, **facts}, stage=Stage.CLEARED)]
+    )

@@ -1,0 +1,84 @@
+"""Holding: which legal holds are in force here, and where a journey's document is kept.
+
+Holds that we are told of stand in the ledger under the journey ``holds``, so that they are in force here at once, also while the
+repository is away; each act stands in its journey's own chain as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+REGISTER = "holds"
+"""The journey under which the holds of all journeys stand."""
+APPLIED, TOLD, LIFTED = "hold-applied", "hold-told", "hold-lifted"
+UNKNOWN = "unknown"
+
+
+class Entry(Protocol):
+    """What of a recorded entry is read here."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def body(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A document in a repository."""
+
+    repository: str
+    """Its address."""
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldHere:
+    """A hold that we were told of and that was not lifted since."""
+
+    journey: str
+    name: str
+    comment: str = ""
+    by: str = ""
+    told: bool = False
+    """The repositories that keep the journey's document have it too."""
+
+
+def in_force(register: Iterable[Entry]) -> dict[str, dict[str, HoldHere]]:
+    """Journey -> name of a hold -> the hold, from the register's entries in order."""
+    found: dict[str, dict[str, HoldHere]] = {}
+    for entry in register:
+        body = entry.body
+        of_journey = found.setdefault(str(body.get("journey")), {})
+        name = str(body.get("hold"))
+        if entry.kind == APPLIED:
+            of_journey[name] = HoldHere(str(body["journey"]), name, str(body.get("comment", "")), str(body.get("by", "")))
+        elif entry.kind == TOLD and name in of_journey:
+            of_journey[name] = replace(of_journey[name], told=True)
+        elif entry.kind == LIFTED:
+            of_journey.pop(name, None)
+    return {journey: holds for journey, holds in found.items() if holds}
+
+
+def filed_at(history: Iterable[Entry]) -> tuple[Place, ...]:
+    """Where a journey's document was filed, and the evidence of a release."""
+    found: dict[Place, None] = {}
+    for entry in history:
+        for key in ("repository_id", "page_id"):
+            if entry.kind in ("filed", "certified", "recorded") and entry.body.get(key) and entry.body.get("repository"):
+                found[Place(str(entry.body["repository"]), str(entry.body[key]))] = None
+    return tuple(found)
+
+
+def same_bytes(history: Iterable[Entry]) -> tuple[str, ...]:
+    """Journeys whose document this one's bytes are."""
+    return tuple({str(entry.body["duplicate_of"]): None for entry in history if entry.kind == "duplicate"})
+
+
+def nobody_knows(history: Iterable[Entry]) -> bool:
+    """True if an attempt to file it ended without our knowing how, and nobody has decided since: there may be a document that we
+    cannot ask about."""
+    decisive = [entry.kind for entry in history if entry.kind in (UNKNOWN, "filed", "rejected")]
+    return decisive[-1:] == [UNKNOWN]
