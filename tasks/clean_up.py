@@ -24,7 +24,7 @@ from tasks.connections import ledger, quarantine, repository_session, spool
 from tasks.consignment import Consignment, claimed_item
 from tasks.holds import Gate, holds_here, tell_hold
 from tasks.retrying import task
-from tasks.rules.holding import Place, filed_at
+from tasks.rules.holding import Place, filed_at, same_bytes
 from tasks.rules.literal import literal
 from tasks.rules.retention import ended, last_day
 
@@ -186,8 +186,8 @@ def _remove_ended(partner: str, stream: str, terms: Inbound, today: date) -> Swe
 
 
 def _last_day(history: Sequence[Recorded], terms: Inbound) -> date | None:
-    """By what was agreed when it was filed and by what is agreed now: the later of both."""
-    filed = next((entry.body for entry in reversed(history) if entry.kind == "filed"), None)
+    """By what was agreed when it was filed (or found to be a duplicate) and by what is agreed now: the later of both."""
+    filed = next((entry.body for entry in reversed(history) if entry.kind in ("filed", "duplicate")), None)
     if filed is None or not filed.get("keep_until") or not filed.get("record_date"):
         return None
     return last_day(date.fromisoformat(filed["keep_until"]), date.fromisoformat(filed["record_date"]), terms.target.retention)
@@ -223,10 +223,15 @@ def _remove(journey: str, history: Sequence[Recorded], repository: Repository, t
 
 
 def _sharing(place: Place, journey: str, terms: Inbound, today: date) -> str:
-    """Another journey whose document is a version of the same one, and must be kept longer."""
-    others = [row.journey for row in ledger().search(repository_id=place.id, limit=ALL) if row.journey != journey]
-    for other, history in ledger().journeys(others).items():
-        if place in filed_at(history) and not ended(_last_day(history, terms), today):
+    """Another journey whose document is a version of the same one, or whose bytes it has, and that must be kept longer."""
+    versions = [row.journey for row in ledger().search(repository_id=place.id, limit=ALL)]
+    digests = {
+        str(entry.body["digest"]) for one in ledger().journeys(versions).values() for entry in one if entry.kind == "filed"
+    }
+    alike = [row.journey for digest in digests for row in ledger().search(digest=digest, limit=ALL)]
+    for other, history in ledger().journeys([*versions, *alike]).items():
+        same = place in filed_at(history) or set(same_bytes(history)) & set(versions)
+        if other != journey and same and not ended(_last_day(history, terms), today):
             return f"it is one document with journey {other}, which must be kept longer"
     return ""
 

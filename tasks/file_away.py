@@ -231,7 +231,7 @@ def _compare(
             fix = "Ask the partner whether this was meant; the stream's 'duplicates' says what becomes of such files"
             steps.changed[item.journey] = _refused(item, "duplicate-content", reason, "a stream's bytes are filed once", fix)
         elif fate == "filed":
-            facts = {"digest": item.arrival.digest, "duplicate_of": holder.journey}
+            facts = {"digest": item.arrival.digest, "duplicate_of": holder.journey, **_keeping(_plan(consignment, item))}
             steps.add(
                 item, "duplicate", facts, once=f"{item.journey}/duplicate", stage=Stage.DUPLICATE, duplicate_of=holder.journey
             )

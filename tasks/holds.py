@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 
 from blocks.errors import ConfigurationError, RepositoryError, RepositoryUnreachable
@@ -133,7 +134,7 @@ class Gate:
     def _released(self) -> dict[str, set[Place]]:
         """Digest -> the documents that releases have taken it from: their bytes passed through the spool too."""
         found: dict[str, set[Place]] = {}
-        orders = ledger().begun("ordered", ledger().now().replace(year=1970))
+        orders = ledger().begun("ordered", datetime.fromtimestamp(0, UTC))
         for history in ledger().journeys(orders).values():
             for entry in history:
                 if entry.kind == "frozen":

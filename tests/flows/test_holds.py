@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from blocks.errors import RepositoryUnreachable
 from blocks.repositories import otcs_wire
 from blocks.values import Stage
+from deployments.cli import app
 from flows.governance import clean_up
 from tasks import clear_source, connections, holds
 from tasks.clean_up import clear_what_was_held, collect_spool, purge_quarantine, remove_what_has_ended, tell_holds
@@ -217,6 +219,19 @@ def test_one_document_of_two_journeys_goes_when_both_have_ended(installed: World
     assert world.versions() == {"prices.csv": 2}
 
 
+def test_bytes_that_came_again_are_kept_as_long_as_the_later_ones(installed: World) -> None:
+    world = installed
+    target = {**world.terms()["target"], "record_date": "{date}", "retention": {"period": "P1Y", "at_end": "remove"}}
+    world.agree(naming=r"prices-(?P<date>[\d-]+)\.csv", target=target)
+    for name in ("prices-2001-01-01.csv", "prices-2900-01-01.csv"):
+        world.leave(name, price_list())
+        world.run()
+    assert list(world.filed()) == ["prices-2001-01-01.csv"]
+    [swept] = remove_what_has_ended.fn()
+    assert ["must be kept longer" in reason for _, reason in swept.kept] == [True]
+    assert list(world.filed()) == ["prices-2001-01-01.csv"]
+
+
 # --------------------------------------------------------------------------------------------- holds that we are told of
 
 
@@ -250,11 +265,17 @@ def test_a_refused_document_that_was_never_filed_can_be_on_hold_too(installed: W
     world.leave("prices.csv", price_list())
     world.run()
     document = only(world)
-    assert holds.apply_hold(document.journey, CASE, "", "legal") == []
+    runner = CliRunner()
+    assert runner.invoke(app, ["hold", "apply", document.journey, CASE, "--comment", "letter of counsel"]).exit_code == 0
+    listed = runner.invoke(app, ["hold", "list", document.journey])
+    assert (listed.exit_code, "Miller" in listed.output) == (0, True)
+    assert runner.invoke(app, ["hold", "apply", "no such journey", CASE, "--comment", "x"]).exit_code == 2
     cases.reject(document.journey, "not wanted", by="ops")
     assert [journey for journey, _ in purge_quarantine.fn(NOW).kept] == [document.journey]
     assert connections.quarantine().content(document.journey) is not None
-    holds.lift_hold(document.journey, CASE, "", "legal")
+    purged = runner.invoke(app, ["quarantine", "purge", "--older-than-days", "0"])
+    assert ("0 cases purged" in purged.output, document.journey in purged.output) == (True, True)
+    assert runner.invoke(app, ["hold", "lift", document.journey, CASE, "--comment", "settled"]).exit_code == 0
     assert purge_quarantine.fn(NOW).gone == 1
     assert connections.quarantine().content(document.journey) is None
 
