@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import RepositoryUnreachable, SpoolCorrupt, SpoolFull, SpoolMissing
@@ -178,6 +178,7 @@ def test_collection_removes_the_batch_of_a_dead_writer_and_leaves_a_living_one(s
     assert spool.path(digest).read_bytes() == b"alive"
 
 
+@settings(deadline=None)  # it syncs a disk
 @given(st.lists(st.binary(max_size=300), max_size=6))
 def test_any_pieces_add_up_to_their_digest(tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]) -> None:
     spool = Spool(tmp_path_factory.mktemp("spool"), floor_bytes=0)

@@ -6,7 +6,7 @@ import calendar
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -75,6 +75,7 @@ def test_how_long_must_be_said_and_a_schedule_needs_a_record() -> None:
     assert Target(repository="ecm", folder="In", records_class="Invoices", retention=Retention(schedule="FIN-10"))
 
 
+@settings(deadline=None)
 @given(
     begin=st.dates(date(1900, 1, 1), date(2200, 12, 31)),
     years=st.integers(0, 999),
