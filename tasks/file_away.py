@@ -117,7 +117,7 @@ def _file(consignment: Consignment, items: Sequence[Item], holders: Mapping[str,
                     item = by_journey[answer.journey]
                     if isinstance(answer, Filed):
                         told = holders[item.journey].body.get("workspace")
-                        _filed(item, answer, steps, _keeping(_plan(consignment, item)) | ({"workspace": told} if told else {}))
+                        _filed(item, answer, steps, _keeping(plans[item.journey]) | ({"workspace": told} if told else {}))
                     elif answer.code == UNKNOWN:
                         refused = _refused(item, answer.code, answer.reason)
                         facts = {"reason": answer.reason, "round": item.round}
@@ -221,7 +221,7 @@ def _compare(
     consignment: Consignment, items: Sequence[Item], holders: Mapping[str, Recorded], keys: dict[str, str]
 ) -> tuple[Consignment, list[Item]]:
     """Bytes that belong to another journey: a duplicate if that one filed them, perhaps ours if it was refused, else wait."""
-    steps, again = Steps(consignment), []
+    steps, again, plans = Steps(consignment), [], _plans(consignment, items)
     histories = ledger().journeys(sorted({holders[item.journey].journey for item in items}))
     for item in items:
         holder = holders[item.journey]
@@ -231,7 +231,7 @@ def _compare(
             fix = "Ask the partner whether this was meant; the stream's 'duplicates' says what becomes of such files"
             steps.changed[item.journey] = _refused(item, "duplicate-content", reason, "a stream's bytes are filed once", fix)
         elif fate == "filed":
-            facts = {"digest": item.arrival.digest, "duplicate_of": holder.journey, **_keeping(_plan(consignment, item))}
+            facts = {"digest": item.arrival.digest, "duplicate_of": holder.journey, **_keeping(plans[item.journey])}
             steps.add(
                 item, "duplicate", facts, once=f"{item.journey}/duplicate", stage=Stage.DUPLICATE, duplicate_of=holder.journey
             )
