@@ -58,12 +58,22 @@ class Faults:
     ``html500`` and ``burst503`` meet any call. The others meet calls that change something, once ``spare-writes`` of these went
     through: ``write-401`` (the ticket ends in mid-upload), ``write-500`` and ``write-503`` (a page, nothing done), ``lost-answer``,
     ``write-500-after`` and ``write-cut`` (done; no answer, a page, half an answer), ``write-stall`` (done once the client hung up).
-    ``read-cut`` halves the answer to a call that changes nothing.
+    ``read-401`` to ``read-cut`` are the same for calls that change nothing, once ``spare-reads`` of these went through.
     """
 
-    BEFORE_WRITES: ClassVar = ("write-401", "write-500", "write-503", "write-stall")
+    BEFORE: ClassVar = ("401", "500", "503", "stall")
+    """Each with ``write-`` or ``read-`` before it; struck before anything is done."""
     AFTER_WRITES: ClassVar = ("lost-answer", "write-500-after", "write-cut")
-    COUNTED: ClassVar = ("html500", "burst503", *BEFORE_WRITES, *AFTER_WRITES, "spare-writes", "read-cut")
+    AFTER_READS: ClassVar = ("read-cut",)
+    COUNTED: ClassVar = (
+        "html500",
+        "burst503",
+        *("write-401", "write-500", "write-503", "write-stall", "read-401", "read-500", "read-503", "read-stall"),
+        *AFTER_WRITES,
+        *AFTER_READS,
+        "spare-writes",
+        "spare-reads",
+    )
     LASTING: ClassVar = ("ticket-life", "upload-life", "search-lag", "slow", "max-body")
 
     def __init__(self, initial: Mapping[str, float | str] | None = None) -> None:
@@ -551,20 +561,22 @@ class Api:
         )
         body = Body()
         known: tuple[int, str] | None = None
-        self.stats["writes"] += writes
-        harmed = writes and not self.faults.spend("spare-writes")
-        struck = self._struck(Faults.BEFORE_WRITES) if harmed else ""
+        if not anyone:
+            self.stats["writes" if writes else "reads"] += 1
+        kind = "write" if writes else "read"
+        harmed = not anyone and not self.faults.spend(f"spare-{kind}s")
+        struck = self._struck(tuple(f"{kind}-{fault}" for fault in Faults.BEFORE)) if harmed else ""
         try:
             known = self._who(request, anyone=anyone)
-            if struck == "write-401":
+            if struck.endswith("-401"):
                 async for _ in request.stream():
                     break
                 return as_json(401, {"error": SIGN_IN_REQUIRED})
-            if struck in ("write-500", "write-503"):
+            if struck.endswith(("-500", "-503")):
                 return html_page(int(struck[-3:]), "Please come back later")
             if request.method != "GET":
                 body = await read_body(request, self.incoming, self.faults["max-body"])
-            if struck == "write-stall":
+            if struck.endswith("-stall"):
                 async with asyncio.timeout(60):
                     while not await request.is_disconnected():
                         await asyncio.sleep(0.01)
@@ -572,12 +584,12 @@ class Api:
             result = endpoint(Call(request, user, session, body), **request.path_params)
             response = result if isinstance(result, Response) else as_json(200, result, quiet=quiet)
             if harmed:
-                struck = self._struck(Faults.AFTER_WRITES)
+                struck = self._struck(Faults.AFTER_WRITES if writes else Faults.AFTER_READS)
             if struck == "lost-answer":
                 return NoAnswer()
             if struck == "write-500-after":
                 return html_page(500, "Error Processing Request")
-            if struck == "write-cut" or (not writes and self.faults.spend("read-cut")):
+            if struck.endswith("-cut"):
                 return NoAnswer(response)
         except Refusal as refusal:
             if refusal.status == 413:

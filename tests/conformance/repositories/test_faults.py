@@ -1,8 +1,8 @@
-"""Every write of every facet meets every fault, on each of its calls: nothing is lost, nothing doubled, and errors say what to do.
+"""Every verb of every facet meets every fault, on each of its calls: nothing is lost, nothing doubled, and errors say what to do.
 
-The rows are data in ``writes``. A fault comes before the server does anything, while it does, or after it did. A write must come
-through; or raise an error that is worth retrying, and come through when it is made again; or, only where its row says why,
-leave a person to look.
+The rows are data in ``writes``. A question is answered as if nothing had been. A write meets a fault before the server does
+anything, while it does, or after it did. It must come through; or raise an error that is worth retrying, and come through when it is
+made again; or, only where its row says why, leave a person to look.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 
 from blocks.errors import OutcomeUnknown, RepositoryError
 from tests.conformance.repositories.writes.bench import Bench
+from tests.conformance.repositories.writes.reads import READS
 from tests.conformance.repositories.writes.table import WRITES
 
 FAULTS: Mapping[str, Mapping[str, float]] = {
@@ -44,12 +45,12 @@ def test_nothing_is_lost_and_nothing_doubled(
 ) -> None:
     write = WRITES[name]
     if name not in undisturbed:
-        given, before = write.prepare(bench), bench.count_writes()
+        given, before = write.prepare(bench), bench.count("writes")
         write.act(bench.session, given)
-        undisturbed[name] = (write.stands(bench, given), bench.count_writes() - before)
+        undisturbed[name] = (write.stands(bench, given), bench.count("writes") - before)
     wanted, calls = undisturbed[name]
     assert calls, f"{name!r} changes nothing"
-    for spared in range(calls):
+    for spared in calls_to_strike(calls, thoroughly=fault in ("lost answer", "slow, and goes on")):
         given = write.prepare(bench)
         before = write.stands(bench, given)
         assert before != wanted, f"{name!r}: what stands does not tell whether it was done"
@@ -69,3 +70,36 @@ def test_nothing_is_lost_and_nothing_doubled(
         if again:
             write.act(bench.session, given)
         assert write.stands(bench, given) == wanted, f"call {spared + 1} of {calls}"
+
+
+def calls_to_strike(calls: int, *, thoroughly: bool = False) -> list[int]:
+    """Which calls of many a fault meets: all of them where what it leaves differs from call to call, else the first and the last."""
+    return list(range(calls)) if thoroughly else sorted({0, calls - 1})
+
+
+READ_FAULTS: Mapping[str, Mapping[str, float]] = {
+    "401": {"read-401": 1},
+    "500 with a page": {"read-500": 1},
+    "a burst of 503": {"read-503": 3},
+    "slow, and goes on": {"read-stall": 1},
+    "half an answer": {"read-cut": 1},
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_question_is_answered_all_the_same(bench: Bench, name: str) -> None:
+    read = READS[name]
+    given = read.prepare(bench)
+    read.tell(bench.session, given)  # names are looked up once per session
+    before = bench.count("reads")
+    wanted = read.tell(bench.session, given)
+    calls = bench.count("reads") - before
+    assert wanted, f"{name!r} tells nothing"
+    assert calls, f"{name!r} asks nothing"
+    for fault, faults in READ_FAULTS.items():
+        if read.streams and "read-stall" in faults:
+            continue
+        for spared in calls_to_strike(calls):
+            with bench.fault(faults, spared):
+                assert read.tell(bench.session, given) == wanted, f"{fault}, call {spared + 1} of {calls}"
+            assert not bench.left, f"{fault}, call {spared + 1} of {calls}: this fault met nothing"

@@ -7,9 +7,13 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import httpx
+import pytest
 
 from blocks.repositories import otcs_wire
 from blocks.repositories.extended_ecm import ExtendedEcmSession
@@ -24,7 +28,7 @@ LARGE_UPLOAD = {"min_size": 1024**2, "max_size": 2 * 1024**2, "part_size": 700_0
 """For the seed: what is filed in parts. ``filing`` calls something larger large, which goes in one piece."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Bench:
     """A running sandbox in this process, a session of ours at it, and bare HTTP to prepare and to look past our client."""
 
@@ -71,30 +75,48 @@ class Bench:
         """What stands in a folder: doubles show."""
         return sorted(entry["data"]["properties"]["name"] for entry in self.ask(f"v2/nodes/{folder}/nodes")["results"])
 
-    def count_writes(self) -> int:
-        return self.wire.stats().get("writes", 0)
+    def count(self, kind: str) -> int:
+        """How many calls that change something (``writes``) or nothing (``reads``) there were."""
+        return self.wire.stats().get(kind, 0)
 
     @contextmanager
     def fault(self, faults: Mapping[str, float], spared: int) -> Iterator[None]:
-        """Misbehave at our session's write after so many others. One that stalls is given up after a short time."""
-        original = otcs_wire.Wire.write
-
-        def impatient(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
-            patience, wire._client.timeout = wire._client.timeout, 0.3  # type: ignore[assignment]
-            try:
-                return original(wire, *arguments, **more)
-            finally:
-                wire._client.timeout = patience
-
-        if "write-stall" in faults:
-            otcs_wire.Wire.write = impatient  # type: ignore[method-assign]
-        self.sandbox.faults.set({**faults, "spare-writes": spared})
+        """Misbehave at our session's call after so many of its kind. One that stalls is given up after a short time."""
+        kind, verb = ("reads", "ask") if any(name.startswith("read-") for name in faults) else ("writes", "write")
+        patched = pytest.MonkeyPatch()
+        if stall := next((name for name in faults if name.endswith("-stall")), ""):
+            self._be_impatient(patched, verb, lambda: self.sandbox.faults[stall] >= 1 > self.sandbox.faults[f"spare-{kind}"])
+        self.sandbox.faults.set({**faults, f"spare-{kind}": spared})
         try:
             yield
         finally:
-            otcs_wire.Wire.write = original  # type: ignore[method-assign]
+            patched.undo()
             self.left = {name: value for name, value in self.sandbox.faults.as_dict().items() if value}
             self.sandbox.faults.set(dict.fromkeys(self.sandbox.faults.as_dict(), 0))
+
+    def _be_impatient(self, patched: pytest.MonkeyPatch, verb: str, struck: Callable[[], bool]) -> None:
+        """Give up after a short time the one call that the server will not answer, and no other: a busy machine is slow too."""
+        ours = ContextVar("ours", default=False)
+        original, send = getattr(otcs_wire.Wire, verb), otcs_wire.Wire._send
+
+        def marked(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
+            token = ours.set(True)
+            try:
+                return original(wire, *arguments, **more)
+            finally:
+                ours.reset(token)
+
+        def impatient(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
+            patience = wire._client.timeout
+            if ours.get() and struck():
+                wire._client.timeout = httpx.Timeout(patience.connect, read=0.2)
+            try:
+                return send(wire, *arguments, **more)
+            finally:
+                wire._client.timeout = patience
+
+        patched.setattr(otcs_wire.Wire, verb, marked)
+        patched.setattr(otcs_wire.Wire, "_send", impatient)
 
     left: dict[str, float] = field(default_factory=dict)
     """Faults of the last ``fault`` that met nothing."""
@@ -124,3 +146,15 @@ def benched(place: Path, seed: Mapping[str, Any]) -> Iterator[Bench]:
             yield Bench(sandbox, session, wire, place / "files")
     finally:
         sandbox.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One verb of ours that changes nothing, and what it tells."""
+
+    name: str
+    prepare: Callable[[Bench], Any]
+    tell: Callable[[ExtendedEcmSession, Any], object]
+    """Told so that two answers to the same question compare."""
+    streams: bool = False
+    """A download has no deadline of its own as a whole, so a server that is silent for good is not tried."""

@@ -19,6 +19,11 @@ def user(bench: Bench) -> int:
     return bench.wire.user(fresh(bench))
 
 
+def fresh_user(bench: Bench) -> str:
+    """A user's login."""
+    return str(bench.ask(f"v2/members/{user(bench)}")["results"]["data"]["properties"]["name"])
+
+
 def group(bench: Bench) -> int:
     made = bench.tell("POST", "v2/members", type=1, name=fresh(bench))
     return int(made["results"]["data"]["properties"]["id"])
