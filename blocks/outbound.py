@@ -93,6 +93,13 @@ class Admission(Attribute):
     )
 
 
+class Review(Terms):
+    """A workflow in the repository that must have let a document through before it may leave."""
+
+    map: str = Field(description="The workflow map, as a path below the Enterprise volume: Process Library/Document Approval")
+    step: str = Field(description="The step that only a process completes which ended well: Approved")
+
+
 class Which(StrEnum):
     """Which version of a document leaves."""
 
@@ -115,6 +122,13 @@ class Gather(Terms):
         default=("*",), min_length=1, description="Names that belong to this stream (shell patterns)"
     )
     admits: tuple[Admission, ...] = Field(default=(), description="What a document must have, all of it; others are withheld")
+    review: Review | None = Field(
+        default=None,
+        description="A completed workflow that was started with the very version that goes; a document without one is withheld",
+    )
+    sensitive: tuple[Attribute, ...] = Field(
+        default=(), description="If the value of one of these changes while a package waits, it is void, with all its sign-offs"
+    )
     valid_until: Attribute | None = Field(
         default=None, description="The attribute with the last day (YYYY-MM-DD) on which a document may leave, if it has one"
     )

@@ -9,7 +9,7 @@ from prefect.flow_runs import suspend_flow_run
 from tasks.ask import ask
 from tasks.certify import certify, finish, part
 from tasks.conclude import conclude
-from tasks.deliver import deliver
+from tasks.deliver import deliver, still_the_same
 from tasks.gather import check_outbound, freeze, gather
 from tasks.order import load_release, take
 from tasks.record import keep_record
@@ -36,6 +36,8 @@ def release(partner: str, stream: str, order: str | None = None, requester: str 
             freeze(check_outbound(gather(work)))
         if work.open:
             settle_round(work)
+        if waiting(work):
+            still_the_same(work)
         if waiting(work):
             asking = ask(work)
             # Only ever with a fresh key: one that has fired would answer by itself. What comes back is read by the next pass.

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from prefect import get_run_logger
 
-from blocks.errors import DocumentChanged, DocumentMissing, SendRefused, SpoolCorrupt, SpoolMissing, TransferIncomplete
+from blocks.errors import (
+    DocumentChanged,
+    DocumentMissing,
+    RepositoryUnreachable,
+    SendRefused,
+    SpoolCorrupt,
+    SpoolMissing,
+    TransferIncomplete,
+)
 from blocks.outbound import Package, PackageFile
 from blocks.repositories.base import RepositorySession
 from blocks.sender import Arrived, Seen, delivered_facts
@@ -20,7 +29,7 @@ from tasks.gather import still_there
 from tasks.order import Order, sender
 from tasks.personality import Place, remember
 from tasks.retrying import task
-from tasks.rules.packing import AtRepository, Voided, admitted, freshness
+from tasks.rules.packing import AtRepository, Voided, admitted, changed_values, freshness, sensitive
 from tasks.rules.reconcile import PARTNER_FULL
 
 _AT_ONCE = 8
@@ -37,8 +46,8 @@ def deliver(order: Order) -> list[Arrived]:
         return before
     package = order.matter.package
     now = order.standing()
-    seen = _look(order, package.kept(now.left_out), package)
-    void = _voided(order, package, seen)
+    looked = _look(order, package.kept(now.left_out), package)
+    seen, void = [one.seen for one in looked], _voided(order, package, looked)
     if void is not None and order.last("sending") is None:
         order.void(void)
         return []
@@ -60,27 +69,55 @@ def deliver(order: Order) -> list[Arrived]:
 # --------------------------------------------------------------------------------------------- still the same
 
 
-def _look(order: Order, files: Sequence[PackageFile], package: Package) -> list[Seen]:
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """A document as the repository has it now."""
+
+    seen: Seen
+    """What the sender is told."""
+    changed: str = ""
+    """Sensitive attributes that have other values than when the package was frozen."""
+
+
+@task(task_run_name="look again {order.id}")
+def still_the_same(order: Order) -> None:
+    """Void a package that waits for its sign-offs, if the repository has changed what it is about: nobody shall sign that any more.
+
+    Without reading bytes; before anything is sent all of it is asked once more. A repository that is away keeps nobody from signing.
+    """
+    if order.last("round") is None or order.last("sending") is not None:
+        return  # frozen a moment ago, or on its way
+    package = order.matter.package
+    try:
+        looked = _look(order, (), package, spooled=False)
+    except RepositoryUnreachable as error:
+        get_run_logger().warning("%s: the documents are looked at again before anything is sent", error)
+        return
+    if (void := _voided(order, package, looked)) is not None:
+        order.void(void)
+
+
+def _look(order: Order, files: Sequence[PackageFile], package: Package, *, spooled: bool = True) -> list[_Looked]:
     """What the repository says of every document now, and of those that go the digest of the approved version, read again.
 
     No repository of ours tells a version's digest, and bytes that were changed below its API leave dates and sizes as they were. So
     it costs one more download for each document; what the spool lost is kept from it.
     """
     goes = {file.repository_id for file in files}
-    lost = {file.repository_id for file in files if not _spooled(order, file)}
+    lost = {file.repository_id for file in files if spooled and not _spooled(order, file)}
     with repository_session(order.source) as session, ThreadPoolExecutor(_AT_ONCE) as readers:
 
-        def seen(file: PackageFile) -> Seen:
+        def seen(file: PackageFile) -> _Looked:
             id = file.repository_id
             return _seen(order, session, file, Batch if id in lost else Unkept if id in goes else None)
 
         return list(readers.map(seen, package.files))
 
 
-def _seen(order: Order, session: RepositorySession, file: PackageFile, into: type[Batch] | None) -> Seen:
-    kept, terms = still_there(session, file.repository_id), order.agreed.terms
+def _seen(order: Order, session: RepositorySession, file: PackageFile, into: type[Batch] | None) -> _Looked:
+    kept, gather = still_there(session, file.repository_id), order.agreed.terms.gather
     if kept is None:
-        return Seen(file.repository_id, None)
+        return _Looked(Seen(file.repository_id, None))
     digest = None
     if into is not None:
         spool().check_room(0)
@@ -88,9 +125,14 @@ def _seen(order: Order, session: RepositorySession, file: PackageFile, into: typ
             with into(spool()) as batch:
                 digest = session.fetch(file.repository_id, file.version, batch).digest
         except (DocumentMissing, DocumentChanged):
-            return Seen(file.repository_id, None)  # the document stands there, but the version that was approved does not
+            # The document stands there, but the version that was approved does not.
+            return _Looked(Seen(file.repository_id, None))
     today = order.agreed.people.day(datetime.now(UTC))
-    return Seen(file.repository_id, kept.version, isinstance(admitted(kept, terms.gather, terms.freshness, today), int), digest)
+    may = isinstance(admitted(kept, gather, order.agreed.terms.freshness, today), int)
+    if may and gather.review is not None and not order.frozen.body.get("from_record"):
+        may = session.reviewed(file.repository_id, file.version, gather.review.map, gather.review.step)
+    frozen = order.frozen.body.get("sensitive", {}).get(file.repository_id, {})
+    return _Looked(Seen(file.repository_id, kept.version, may, digest), changed_values(frozen, sensitive(kept, gather)))
 
 
 def _spooled(order: Order, file: PackageFile) -> bool:
@@ -108,9 +150,11 @@ def _spooled(order: Order, file: PackageFile) -> bool:
     return False
 
 
-def _voided(order: Order, package: Package, seen: Sequence[Seen]) -> Voided | None:
+def _voided(order: Order, package: Package, looked: Sequence[_Looked]) -> Voided | None:
     agreed = order.agreed
-    told = {one.repository_id: AtRepository(one.newest, one.admitted, one.sha256) for one in seen}
+    told = {
+        one.seen.repository_id: AtRepository(one.seen.newest, one.seen.admitted, one.seen.sha256, one.changed) for one in looked
+    }
     # A child package goes where its parent would have gone: the moment of the root order counts.
     destinations = agreed.destinations(package.root_order, order.due)
     found = freshness(package, told, agreed.terms, destinations=destinations, frozen=order.policies, policies=agreed.policies)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,7 +18,7 @@ from tasks.retrying import task
 from tasks.rules.bounds import too_large, too_small
 from tasks.rules.judge import as_facts, verdict
 from tasks.rules.naming import legality, naming
-from tasks.rules.packing import Withheld, admitted, fill, layout
+from tasks.rules.packing import Withheld, admitted, fill, layout, not_reviewed, sensitive
 from tasks.rules.policy import four_eyes
 
 _EDITS = re.compile(r"creat|version|add|edit|modif|fil", re.IGNORECASE)
@@ -32,6 +32,8 @@ class Taken:
     file: PackageFile
     editor: str | None
     """Who changed it last, as the repository names them."""
+    sensitive: Mapping[str, Sequence[str]]
+    """Attributes whose change voids the package, with their values."""
 
 
 class Gathered:
@@ -55,6 +57,9 @@ def gather(order: Order) -> Gathered:
     with repository_session(order.agreed.repository) as session:
         for kept in _found(session, order):
             version = _version(kept, terms, order)
+            review = terms.gather.review
+            if isinstance(version, int) and review and not session.reviewed(kept.id, version, review.map, review.step):
+                version = not_reviewed(kept, version, review)
             if isinstance(version, Withheld):
                 withheld.append(version)
             else:
@@ -68,7 +73,11 @@ def gather(order: Order) -> Gathered:
             fetched = [session.fetch(kept.id, version, batch) for kept, version in chosen]
         editors = [_editor(session, kept.id) for kept, _ in chosen]
     taken = [
-        Taken(PackageFile(kept.name.encode("utf-8", "surrogateescape"), done.size, done.digest, kept.id, version), editor)
+        Taken(
+            PackageFile(kept.name.encode("utf-8", "surrogateescape"), done.size, done.digest, kept.id, version),
+            editor,
+            sensitive(kept, terms.gather),
+        )
         for (kept, version), done, editor in zip(chosen, fetched, editors, strict=True)
     ]
     return Gathered(order, taken, withheld)
@@ -198,6 +207,7 @@ def _freeze(gathered: Gathered) -> None:
         "requester": order.ordered.body["requester"],
         "editors": sorted({one.editor for one in gathered.taken if one.editor}),
         "checked": {"documents": len(files), "findings": told["findings"]},
+        "sensitive": {one.file.repository_id: one.sensitive for one in gathered.taken if one.sensitive},
     }
     if order.last("refused"):
         frozen["case"] = {"state": "resolved"}

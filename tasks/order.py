@@ -329,7 +329,9 @@ class Order:
 
     def void(self, why: Voided) -> None:
         """The package is not, or no longer, what was or would be signed: it ends with all its votes."""
-        self.tell("voided", code=why.code, reason=why.reason)
+        # Whoever signed already is told that it was in vain.
+        signed = sorted({vote.approver for vote in self.votes})
+        self.tell("voided", code=why.code, reason=why.reason, signed=signed)
         self.close(f"Voided: {why.reason}"[:200], f"order {self.id}: {why.reason}; its sign-off is void. Order it anew")
 
     def end(self, name: str, message: str, *, fault: bool = False) -> None:

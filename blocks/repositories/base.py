@@ -67,6 +67,13 @@ class RepositorySession(ABC):
     def history(self, id: str) -> Iterator[HistoryEvent]:
         """The repository's own audit trail of one document, newest first."""
 
+    def reviewed(self, id: str, version: int, workflow: str, step: str) -> bool:
+        """True if a completed process of this workflow was started with this very version of a document, and went through this step.
+
+        Never in a repository that has no workflows.
+        """
+        return False
+
     @abstractmethod
     def holds(self, id: str) -> tuple[Hold, ...]:
         """The legal holds that a document is under now; its folder's too, where a folder can be on hold.

@@ -80,7 +80,7 @@ from blocks.repositories.otcs_wire import (
     moment,
     pauses,
 )
-from blocks.repositories.otcs_workflows import Workflows
+from blocks.repositories.otcs_workflows import COMPLETED, Workflows
 from blocks.repositories.otcs_workspaces import Workspaces
 from blocks.spool import Batch, Spooled, SpoolFile
 from blocks.values import BusinessObject, Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled, Right
@@ -765,6 +765,19 @@ class ExtendedEcmSession(RepositorySession):
     def history(self, id: str) -> Iterator[HistoryEvent]:
         for event in self.audit.events(self._number(id)):
             yield HistoryEvent(event.at, event.name, self._names.account(event.user))
+
+    def reviewed(self, id: str, version: int, workflow: str, step: str) -> bool:
+        number = self._number(id)
+        made = {int(held["version_number"]): moment(held.get("create_date")) for held in raw_versions(self._wire, number)}
+        since = made.get(version)
+        if since is None:
+            return False
+        until = min((at for other, at in made.items() if other > version and at is not None), default=None)
+        # Dates are whole seconds: within one it cannot be told which came first, so nothing counts that was attached in that second.
+        return any(
+            process.status == COMPLETED and step in process.completed and since < at and (until is None or at < until)
+            for process, at in self.workflows.about(number, workflow, since)
+        )
 
     # ------------------------------------------------------------------------------------------------- small things
 

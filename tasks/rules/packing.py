@@ -18,6 +18,7 @@ from blocks.outbound import (
     PackageFile,
     Policies,
     Refusal,
+    Review,
     Which,
     canonical,
 )
@@ -62,6 +63,21 @@ def admitted(kept: Kept, gather: Gather, freshness: Freshness, today: date) -> i
     return int(number)
 
 
+def not_reviewed(kept: Kept, version: int, review: Review) -> Withheld:
+    wanted = f"no completed workflow {review.map} with step {review.step} was started with version {version}"
+    return _withheld(kept, "not-reviewed", wanted)
+
+
+def sensitive(kept: Kept, gather: Gather) -> dict[str, list[str]]:
+    """The values of a document whose change voids a waiting package, as JSON values."""
+    return {f"{one.category} / {one.attribute}": sorted(_values(kept, one)) for one in gather.sensitive}
+
+
+def changed_values(frozen: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> str:
+    """The attributes whose values are not those that were frozen; empty if all are. One that nobody froze is not asked for."""
+    return ", ".join(sorted(name for name, values in frozen.items() if list(now.get(name, ())) != list(values)))
+
+
 def _withheld(kept: Kept, code: str, reason: str) -> Withheld:
     return Withheld(kept.id, shown(kept.name), code, shown(reason))
 
@@ -95,6 +111,8 @@ class AtRepository:
     """The stream's terms still let it go."""
     sha256: str | None = None
     """Of the packaged version's bytes, if they were read again."""
+    changed: str = ""
+    """Attributes with other values than when the package was frozen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +164,8 @@ def _changed(file: PackageFile, now: AtRepository, policy: Freshness) -> Voided 
         return Voided("bytes-changed", f"version {file.version} of {file.shown} has other bytes than those that were approved")
     if now.newest < file.version:
         return Voided("version-gone", f"version {file.version} of {file.shown} is no longer in the repository")
+    if now.changed:
+        return Voided("sensitive-change", f"{shown(now.changed)} of {file.shown} was changed while the package waited")
     if policy is Freshness.PINNED:
         return None
     if now.newest != file.version:

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from blocks.repositories.extended_ecm import ExtendedEcmSession
+from blocks.repositories.otcs_nodes import raw_versions
 from blocks.repositories.otcs_workspaces import Workspace
 from blocks.values import BusinessObject
 from deployments.cli import app
@@ -63,7 +64,7 @@ class Contracts:
             if kept is None:
                 return []
             node = session._wire.ask("node", "GET", f"v2/nodes/{kept.id}")["results"]["data"]["properties"]
-            found = [{**version} for version in session._versions(int(kept.id))]
+            found = [{**version} for version in raw_versions(session._wire, int(kept.id))]
         found[0]["description"] = node["description"]
         return found
 

@@ -47,7 +47,7 @@ def test_maps_tell_their_steps_and_are_offered_for_documents(session: ExtendedEc
     told = session.workflows.definition(APPROVAL)
     assert told.steps == ("Approver", "Approved", "Rejected")
     assert list(told.attributes) == ["Reason"]
-    offered = session.workflows.offered(document, session._node(document).properties["parent_id"])
+    offered = session.workflows.offered(document, session.nodes.get(document).properties["parent_id"])
     assert offered["Document Approval"] == told.id
     with pytest.raises(Unfit, match="no workflow map 'No Such Map'"):
         session.workflows.definition("No Such Map")

@@ -219,7 +219,7 @@ def test_a_workspace_that_was_deleted_is_made_again(ground: Ground, session: Ext
     filing = ground.filing("draft.txt", workspace=wanted)
     (first,) = session.file([filing])
     assert isinstance(first, Filed)
-    session._delete(id)
+    session.nodes.delete(id)
     (again,) = session.file([replace(filing, journey="another journey")])
     assert isinstance(again, Filed)
     assert again.id != first.id

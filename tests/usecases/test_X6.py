@@ -1,0 +1,112 @@
+"""X6 Sensitive change triggers approval, Extended ECM's half: what the repository's own workflow has not let through does not leave,
+and a value or version that changes while people sign voids what they signed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from blocks.profile import load_repositories
+from blocks.repositories.extended_ecm import ExtendedEcmSession
+from tests.release_world import Release, ReleaseWorld
+
+MAP = "Process Library/Document Approval"
+NAME = "prices.csv"
+
+
+def values(partner: str = "acme") -> dict[str, dict[str, str]]:
+    return {"Partner Document": {"Reference": "Approved", "Partner ID": partner}}
+
+
+@pytest.fixture(scope="module")
+def world(release_world: ReleaseWorld) -> ReleaseWorld:
+    """A stream whose documents need the workflow, and two sign-offs; and one without the workflow, under each freshness."""
+    gather = {
+        **release_world.terms()["gather"],
+        "sensitive": [{"category": "Partner Document", "attribute": "Partner ID"}],
+    }
+    pair = {"stages": [{"name": "release", "groups": ["pricing"], "quorum": 2}], "proof": "code"}
+    release_world.agree(
+        reviewed=release_world.terms(gather={**gather, "review": {"map": MAP, "step": "Approved"}}, signoff=pair),
+        latest=release_world.terms(gather=gather, signoff=pair),
+        fixed=release_world.terms(gather=gather, signoff=pair, freshness="pinned"),
+    )
+    return release_world
+
+
+@contextmanager
+def repository(world: ReleaseWorld) -> Iterator[ExtendedEcmSession]:
+    with load_repositories(world.profiles)["ecm"].session() as session:
+        assert isinstance(session, ExtendedEcmSession)
+        yield session
+
+
+def decide(world: ReleaseWorld, document: str, action: str) -> None:
+    """Somebody starts the workflow with the document as it is, and somebody answers it."""
+    with repository(world) as session:
+        # Dates there are whole seconds: what is attached in the second of the upload may be the version before.
+        made = session.nodes.versions(int(document))[-1].created
+        assert made is not None
+        while datetime.now(UTC).replace(microsecond=0) <= made:
+            time.sleep(0.05)
+        process = session.workflows.start(MAP, [int(document)])
+        session.workflows.complete(session.workflows.status(process).current[0], action)
+
+
+def ordered(world: ReleaseWorld, stream: str) -> tuple[Release, str]:
+    release = world.order(stream)
+    return release, world.keep(release.id, NAME, b"one", categories=values())
+
+
+def test_only_what_the_workflow_let_through_is_asked_for(world: ReleaseWorld) -> None:
+    release, document = ordered(world, "reviewed")
+    state = release.start()
+    assert state is not None and state.name == "Nothing to release", "no workflow at all"
+    decide(world, document, "Reject")
+    state = release.go()
+    assert state is not None and state.name == "Nothing to release", "completed, and rejected"
+    decide(world, document, "Approve")
+    assert release.go() is None
+    assert [file.version for file in release.package.files] == [1]
+
+
+def test_a_version_that_came_after_the_workflow_was_not_let_through(world: ReleaseWorld) -> None:
+    release, document = ordered(world, "reviewed")
+    decide(world, document, "Approve")
+    world.keep(release.id, NAME, b"two", categories=values())
+    state = release.start()
+    assert state is not None and state.name == "Nothing to release", state
+    decide(world, document, "Approve")
+    assert release.go() is None
+    assert [file.version for file in release.package.files] == [2]
+
+
+@pytest.mark.parametrize("stream", ["latest", "fixed"])
+def test_a_sensitive_value_that_changes_between_two_sign_offs_voids_the_first(world: ReleaseWorld, stream: str) -> None:
+    ann, bea = world.newcomer(), world.newcomer()
+    release, document = ordered(world, stream)
+    assert release.start() is None
+    assert release.sign(ann) is None, "one of two"
+    with repository(world) as session:
+        category = session._names.category("Partner Document")
+        key = category.attributes["partner id"].key
+        session._wire.write("a person", "PUT", f"v2/nodes/{document}/categories/{category.id}", fields={key: "another"})
+    state = release.sign(bea)
+    wanted = f"Voided: Partner Document / Partner ID of {NAME} was changed while the package waited"
+    assert state is not None and state.name == wanted, state
+    assert release.received == {}
+
+
+def test_a_new_version_is_found_before_anybody_is_asked_again(world: ReleaseWorld) -> None:
+    ann = world.newcomer()
+    release, _ = ordered(world, "latest")
+    assert release.start() is None
+    world.keep(release.id, NAME, b"two", categories=values())
+    rounds = release.kinds.count("round")
+    state = release.sign(ann)
+    assert state is not None and state.name == f"Voided: {NAME} is superseded by v2", state
+    assert release.kinds.count("round") == rounds, "the second approver was not asked"
