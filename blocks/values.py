@@ -850,6 +850,12 @@ class Inbound(Terms):
         description="An outbound stream of this partner, whose edited copies come back here: each becomes a proposed version of the "
         "document that was delivered under its name; bytes that we sent ourselves are skipped",
     )
+    triage: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$")], ...] = Field(
+        default=(), description="Facts that the target needs, and that a person tells where name and content do not: [project]"
+    )
+    workflow: str | None = Field(
+        default=None, description="Workflow map that is started with each filed document: Process Library/Quality Review"
+    )
     sets: SetTerms | None = Field(default=None, description="Files that are filed only together")
     owner: str = Field(default="", description="Who is told about quarantined files: a mail address or a team's name")
 

@@ -29,6 +29,7 @@ from deployments import (
     sign_commands,
     signoff_commands,
     spool_commands,
+    triage_commands,
     verify_commands,
 )
 
@@ -69,6 +70,7 @@ app.add_typer(run_commands.app, name="run")
 app.add_typer(record_commands.journey_app, name="journey")
 app.add_typer(record_commands.ledger_app, name="ledger")
 app.add_typer(quarantine_commands.app, name="quarantine")
+app.add_typer(triage_commands.app, name="triage")
 app.add_typer(incident_commands.app, name="incident")
 app.add_typer(spool_commands.app, name="spool")
 app.add_typer(hold_commands.app, name="hold")

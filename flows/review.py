@@ -16,16 +16,19 @@ from tasks.set_aside import set_aside
 
 
 @flow(name="retry", flow_run_name="retry {journey}")
-def retry(journey: str, comment: str, by: str = "as stated by nobody", release: bool = False) -> State:
+def retry(
+    journey: str, comment: str, by: str = "as stated by nobody", release: bool = False, facts: dict[str, str] | None = None
+) -> State:
     """Take a quarantined document through the checks again, with the rules as they are now.
 
     Args:
         journey: The case's journey, as ``countersign quarantine list`` shows it.
         comment: Why; recorded.
         by: Who asks, as stated; recorded.
+        facts: What this person tells about the document, where its name and content do not.
         release: This person has looked into a document that we could not inspect, and lets it through.
     """
-    with reopened(journey, comment, by, release) as consignment:
+    with reopened(journey, comment, by, release, facts or {}) as consignment:
         checked = check(pick_up(consignment))
         aside = set_aside(file_away(checked))
         cleared = clear_source(resolve(aside))

@@ -8,10 +8,13 @@ from threading import Lock
 from blocks.values import Stage, shown
 from tasks import tables
 from tasks.connections import ledger
-from tasks.consignment import Consignment, Steps
+from tasks.consignment import Consignment, Item, Steps
 from tasks.retrying import task
 from tasks.returns import skip_our_own
 from tasks.rules.judge import accepting, as_facts, from_facts
+from tasks.rules.naming import text
+from tasks.rules.triage import told
+from tasks.triage import rules
 
 _IMPORTING = Lock()
 
@@ -33,7 +36,8 @@ def check(consignment: Consignment) -> Consignment:
             unjudged.append(item)
     if unjudged:
         _load_the_heavy_ones()
-    judged = tables.judge([item.document for item in unjudged if item.document], consignment.agreed.terms)
+    documents = [item.document for item in unjudged if item.document]
+    judged = tables.judge(documents, consignment.agreed.terms, _told(consignment, unjudged))
     for item, (document, verdict) in zip(unjudged, judged, strict=True):
         if (released := item.recorded("retried")) is not None and released.body.get("released"):
             verdict = accepting(verdict, shown(str(released.body["by"])))
@@ -46,6 +50,22 @@ def check(consignment: Consignment) -> Consignment:
         }
         steps.add(item, "judged", facts, stage=Stage.JUDGED, document=document, verdict=verdict)
     return steps.write(ledger().append)
+
+
+def _told(consignment: Consignment, items: list[Item]) -> dict[str, tables.Told]:
+    """What people said of these documents: of one in its own case, or of all of its pattern."""
+    agreed = consignment.agreed
+    if not agreed.terms.triage or not items:
+        return {}
+    known = rules(agreed.partner, agreed.stream)
+    found: dict[str, tables.Told] = {}
+    for item in items:
+        facts, notes = told(text(item.arrival.file.name), known, agreed.terms.triage)
+        for entry in item.history:
+            if entry.kind == "retried":
+                facts |= entry.body.get("facts") or {}
+        found[item.journey] = (facts, notes)
+    return found
 
 
 def _load_the_heavy_ones() -> None:

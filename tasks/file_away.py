@@ -19,6 +19,7 @@ from tasks.retrying import task
 from tasks.returns import origins, refuse_unknown
 from tasks.rules.filing import plan, unfilled
 from tasks.rules.sequence import UNKNOWN
+from tasks.start_reviews import start_reviews
 
 _DECIDED = ("quarantined", "duplicate", "retried", "rejected")
 
@@ -26,7 +27,10 @@ _DECIDED = ("quarantined", "duplicate", "retried", "rejected")
 @task(task_run_name="file away ({consignment.size})")
 def file_away(consignment: Consignment) -> Consignment:
     """File what was accepted. The same bytes are filed once per stream and target; later ones are duplicates of that journey."""
-    consignment = refuse_unknown(_refuse_unfilled(consignment))
+    return start_reviews(_file_away(refuse_unknown(_refuse_unfilled(consignment))))
+
+
+def _file_away(consignment: Consignment) -> Consignment:
     if consignment.agreed.terms.sequence is not Succession.FREE:
         return file_in_sequence(consignment, lambda so_far, item: _file_accepted(so_far, [item]))
     consignment, waiting = whole_sets(consignment)

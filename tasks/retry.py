@@ -23,11 +23,13 @@ _THROUGH = {"filed": Stage.FILED, "duplicate": Stage.DUPLICATE}
 
 
 @contextmanager
-def reopened(journey: str, comment: str, by: str, release: bool = False) -> Iterator[Consignment]:
+def reopened(
+    journey: str, comment: str, by: str, release: bool = False, facts: Mapping[str, str] | None = None
+) -> Iterator[Consignment]:
     """A consignment of the one document, at the stage where its checks begin. Who asked, and why, is recorded first.
 
-    ``release``: this person has looked into the document, which we could not. Raises ``ConfigurationError`` for a case that nobody
-    may release.
+    ``facts`` are what this person tells about it. ``release``: this person has looked into the document, which we could not. Raises
+    ``ConfigurationError`` for a case that nobody may release.
     """
     history = ledger().journey(journey)
     if not any(entry.kind == "quarantined" for entry in history):
@@ -43,7 +45,8 @@ def reopened(journey: str, comment: str, by: str, release: bool = False) -> Iter
                 raise ConfigurationError(
                     f"{journey}: nobody can release it; {why} Have it mended, then 'countersign quarantine retry'"
                 )
-            ledger().append([Entry(journey, "retried", {"by": by, "comment": comment, "released": release})], held.lease)
+            told = {"by": by, "comment": comment, "released": release, "facts": dict(facts or {})}
+            ledger().append([Entry(journey, "retried", told)], held.lease)
             arrival = _arrival(journey, arrived, history)
             yield Consignment(agreed, held, [claimed_item(arrival, ledger().journey(journey))])
     finally:

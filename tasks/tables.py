@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from blocks.errors import SpoolMissing
 from blocks.values import Document, EmptyFiles, Finding, Inbound, Verdict
@@ -45,8 +45,15 @@ class Examined:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-def judge(documents: Sequence[Document], stream: Inbound) -> list[tuple[Document, Verdict]]:
+Told: TypeAlias = tuple[Mapping[str, str], tuple[Finding, ...]]
+
+
+def judge(
+    documents: Sequence[Document], stream: Inbound, told: Mapping[str, Told] | None = None
+) -> list[tuple[Document, Verdict]]:
     """Classify, examine and judge documents in the spool, in their order. Each comes back with its sniffed type.
+
+    ``told`` is what people said of some, by journey: facts that neither name nor content tell, and a note for each.
 
     Raises ``SpoolMissing`` if the bytes of one are not where it says.
     """
@@ -58,7 +65,8 @@ def judge(documents: Sequence[Document], stream: Inbound) -> list[tuple[Document
         slug, facts = classified[document.journey]
         found = examined.get(document.journey) or _unrecognised(document, stream)
         sniffed = replace(document, sniffed=found.media_type)
-        judged.append((sniffed, verdict(sniffed, slug, {**facts}, found.findings, found.facts, stream)))
+        by_people, notes = (told or {}).get(document.journey, ({}, ()))
+        judged.append((sniffed, verdict(sniffed, slug, {**by_people, **facts}, (*found.findings, *notes), found.facts, stream)))
     return judged
 
 

@@ -23,6 +23,7 @@ from typing import ClassVar, Self
 from prefect.blocks.core import Block
 from pydantic import Field
 
+from blocks.errors import RepositoryError
 from blocks.spool import Batch, Spooled
 from blocks.values import Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
 
@@ -66,6 +67,13 @@ class RepositorySession(ABC):
     @abstractmethod
     def history(self, id: str) -> Iterator[HistoryEvent]:
         """The repository's own audit trail of one document, newest first."""
+
+    def review(self, id: str, version: int, workflow: str) -> str:
+        """Start a workflow with a document, unless one was started since this version was filed; its process.
+
+        Raises ``OutcomeUnknown``, and ``RepositoryError`` where there is no such workflow, or there are none at all.
+        """
+        raise RepositoryError(f"{workflow!r} cannot be started: this repository has no workflows")
 
     def reviewed(self, id: str, version: int, workflow: str, step: str) -> bool:
         """True if a completed process of this workflow was started with this very version of a document, and went through this step.

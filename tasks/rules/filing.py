@@ -22,6 +22,7 @@ from blocks.values import Arrival, BusinessObject, Document, Filing, Finding, In
 from tasks.doctypes import find, known
 from tasks.rules.naming import extension, text
 from tasks.rules.retention import keep_until, record_day
+from tasks.rules.triage import TRIAGE
 
 OURS = ("partner", "stream", "name", "stem", "extension", "digest", "received")
 """Facts that every document has."""
@@ -154,7 +155,9 @@ def check_templates(stream: Inbound) -> Iterator[str]:
             yield f"{where}: {error}"
             continue
         for rule in stream.classify:
-            offered = _offered(rule.pattern, rule.doctype, stream, rule.facts) | _of_keeping(stream.target, where)
+            offered = _offered(rule.pattern, rule.doctype, stream, (*rule.facts, *stream.triage)) | _of_keeping(
+                stream.target, where
+            )
             if where == RECORD_DATE:
                 offered -= _NO_DATES
             for fact in sorted(used - offered):
@@ -273,12 +276,15 @@ def unfilled(file: str, facts: Mapping[str, str], stream: Inbound) -> Iterator[F
             if fact is not None and fact not in (*OURS, RECORD_DATE, KEEP_UNTIL) and not facts.get(fact, "").strip():
                 needed.setdefault(fact, where)
     for fact, where in needed.items():
+        by_people = fact in stream.triage
         yield Finding(
-            code="missing-fact",
+            code=TRIAGE if by_people else "missing-fact",
             message=f"Neither name nor content tells the {shown(fact)}, which is needed to file it ({where}).",
             file=file,
             rule=f"{where} uses {{{fact}}}",
-            fix="Name the file so that it tells, or change the target in the partner's profile.",
+            fix=f"Tell it: countersign triage assign ... --fact {fact}=..."
+            if by_people
+            else "Name the file so that it tells, or change the target in the partner's profile.",
         )
     if not needed:
         yield from _undated(file, facts, stream.target)
