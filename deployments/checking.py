@@ -192,6 +192,9 @@ def _look(session: EndpointSession, name: str, stream: Inbound) -> Result:
     )
 
 
+_NO_PROCESSES = "the repository keeps no business workspaces and no workflows: only Extended ECM does"
+
+
 def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Iterator[Problem]:
     """Targets, document types and templates that a stream names, and that are not there."""
     from tasks.doctypes import known
@@ -206,6 +209,10 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
             if rule.doctype not in known():
                 yield Problem((*loc, "classify", number, "doctype"), f"no such document type; {nearest(rule.doctype, known())}")
         yield from _templates(check_templates(stream), (*loc, "target"))
+        keeps = repositories.get(stream.target.repository)
+        for below, wanted in ((("target", "workspace"), stream.target.workspace), (("workflow",), stream.workflow)):
+            if wanted is not None and keeps is not None and not keeps.has_processes:
+                yield Problem((*loc, *below), _NO_PROCESSES)
     for name, leaving in file.partner.outbound.items():
         loc = ("partner", "streams", name)
         places = [("gather", leaving.gather.repository), ("evidence", leaving.evidence.repository)]
@@ -213,6 +220,9 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
         for key, repository in places:
             if repository not in repositories:
                 yield Problem((*loc, key, "repository"), f"not in repositories.yaml; {nearest(repository, repositories)}")
+        taken = repositories.get(leaving.gather.repository)
+        if leaving.gather.review is not None and taken is not None and not taken.has_processes:
+            yield Problem((*loc, "gather", "review"), _NO_PROCESSES)
         for number, rule in enumerate(leaving.classify):
             if rule.doctype not in known():
                 yield Problem((*loc, "classify", number, "doctype"), f"no such document type; {nearest(rule.doctype, known())}")

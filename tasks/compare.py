@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -24,17 +25,20 @@ from prefect.client.schemas.objects import FlowRun, FlowRunInput, StateType
 from prefect.exceptions import ObjectNotFound
 
 from blocks import reviewed
-from blocks.errors import ConfigurationError
+from blocks.errors import ConfigurationError, RepositoryError
 from blocks.ledger import Recorded
 from blocks.mirrors import differs, mirrors
-from blocks.outbound import PeopleFile, Policies, Round
+from blocks.outbound import Package, PackageFile, PeopleFile, Policies, Round
 from blocks.profile import load_partner, load_repositories, partners, policies_of
+from blocks.repositories.base import RepositorySession
 from blocks.settings import settings
 from blocks.values import shown
 from tasks.connections import ledger
-from tasks.order import SETTLES, leads, waits_for
+from tasks.gather import still_there
+from tasks.order import SETTLES, Agreed, leads, load_release, waits_for
 from tasks.retrying import task
 from tasks.rules import reconcile
+from tasks.rules.packing import AtRepository, Voided, admitted, changed_values, freshness, sensitive
 from tasks.rules.reconcile import Finding, Posted, Run, Told
 from tasks.rules.signing import answer_hash
 from tasks.side_doors import as_reviewed
@@ -42,6 +46,8 @@ from tasks.side_doors import as_reviewed
 SWEPT = ("found", "redrive")
 """What the sweep itself writes in an order's journey."""
 
+MOST_LOOKED_AT = 100
+"""Documents of a waiting package that a sweep looks at in the repository."""
 _PAGE = 200
 """The most that Prefect answers at once."""
 _MOST_ROWS = 2000
@@ -161,6 +167,7 @@ def told(order: Watched, in_force: InForce) -> Told:
         paused=last.kind in ("refused", "in-doubt"),
         redriven=_redriven(order),
         other_terms=_other_terms(order, in_force),
+        changed=_changed(order),
     )
 
 
@@ -175,6 +182,38 @@ def _other_terms(order: Watched, in_force: InForce) -> str:
         return ""
     then = Policies(**frozen.body["policies"])
     return "" if (then.profile, then.terms) == (now.profile, now.terms) else then.digest
+
+
+def _changed(order: Watched) -> str:
+    """Why the package that people are asked to sign is void by now, because the repository has changed what it is about; else ""."""
+    frozen, asked = _last(order, "frozen"), _last(order, "round")
+    if frozen is None or asked is None or _last(order, "sending") or _last(order, "closed") or frozen.body.get("from_record"):
+        return ""
+    package, then = Package.parse(frozen.body["package"]), Policies(**frozen.body["policies"])
+    if len(package.files) > MOST_LOOKED_AT:
+        return ""  # looked at with each answer, and before anything is sent
+    try:
+        agreed = load_release(order.ordered["partner"], order.ordered["stream"])
+        at_repository = {}
+        with agreed.repository.session() as session:
+            for file in package.files:
+                at_repository[file.repository_id] = _at_repository(session, file, agreed, frozen.body.get("sensitive", {}))
+    except (ConfigurationError, RepositoryError) as error:
+        get_run_logger().warning("%s: could not be looked at, the next sweep does: %s", order.name, error)
+        return ""
+    found = freshness(package, at_repository, agreed.terms, destinations=package.destinations, frozen=then, policies=then)
+    return found.reason if isinstance(found, Voided) else ""
+
+
+def _at_repository(
+    session: RepositorySession, file: PackageFile, agreed: Agreed, frozen: Mapping[str, Mapping[str, Sequence[str]]]
+) -> AtRepository:
+    kept, gather = still_there(session, file.repository_id), agreed.terms.gather
+    if kept is None:
+        return AtRepository(None)
+    now = admitted(kept, gather, agreed.terms.freshness, agreed.people.day(ledger().now()))
+    values = changed_values(frozen.get(file.repository_id, {}), sensitive(kept, gather))
+    return AtRepository(kept.version, isinstance(now, int), changed=values)
 
 
 def _redriven(order: Watched) -> int:

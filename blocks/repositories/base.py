@@ -121,6 +121,9 @@ class Repository(Block, ABC):
     kind: ClassVar[str]
     """The word in the file that chooses this back-end."""
 
+    has_processes: ClassVar[bool] = False
+    """It keeps business workspaces and workflows."""
+
     timeout_seconds: float = Field(default=60.0, gt=0, description="Longest wait for any single answer, in seconds")
 
     @abstractmethod

@@ -107,6 +107,7 @@ class ExtendedEcm(Repository):
     _block_type_name = "Extended ECM"
 
     kind: ClassVar[str] = "extended-ecm"
+    has_processes: ClassVar[bool] = True
 
     url: str = Field(pattern=r"^https?://[^/@\s]+(/\S*)?$", description="Address with base path: https://ecm.example.com/cs/cs")
     username: str = Field(description="Login of the account that files")

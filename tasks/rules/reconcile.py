@@ -50,8 +50,8 @@ class Finding:
     """One thing that is not as it should be."""
 
     code: str
-    """As in the event: bypass, planted, edited, terms, deleted, diverted, stuck, partner-full, record-not-filed, expired, crashed,
-    failed, cancelled; and of no order: mirror, deployment, overridden, automation, work-pool."""
+    """As in the event: bypass, planted, edited, terms, changed, deleted, diverted, stuck, partner-full, record-not-filed, expired,
+    crashed, failed, cancelled; and of no order: mirror, deployment, overridden, automation, work-pool."""
     key: str
     """What makes it one: the same thing is told once."""
     message: str
@@ -113,6 +113,8 @@ class Told:
     """It ended as agreed without being closed, and waits for somebody to mend something."""
     other_terms: str = ""
     """The digest of the terms under which its package was frozen, if the reviewed files say something else."""
+    changed: str = ""
+    """What the repository has changed of what people are asked to sign; empty: nothing, or nobody could look."""
     redriven: int = 0
     """How often in a row the sweep woke it, without a step of its own since."""
 
@@ -254,6 +256,9 @@ def _waits(told: Told, run: Run, now: datetime, patience: timedelta) -> Finding 
     if told.deadline is not None and now >= told.deadline:
         message = f"not signed off until {told.deadline:%Y-%m-%d %H:%M} UTC; the run ends as expired"
         return Finding("expired", f"expired/{told.journey}", message, Remedy.ASK)
+    if told.changed:
+        message = f"{told.changed}: nobody shall sign that any more"
+        return Finding("changed", f"changed/{told.journey}/{told.open_key}", message, Remedy.ASK)
     return None
 
 

@@ -99,6 +99,13 @@ def test_check_tells_when_the_endpoint_is_away(countersign: Countersign, globex:
         pytest.param("doctype: price-list", "doctype: price-lits", 15, "did you mean 'price-list'?", id="document type"),
         pytest.param("repository: archive", "repository: archiv", 17, "did you mean 'archive'?", id="repository"),
         pytest.param("In/{partner}", "In/{partnr}", 18, "{partnr} is not known", id="template"),
+        pytest.param(
+            'folder: "In/{partner}"',
+            'folder: "In/{partner}"\n        workspace: {system: ERP, object: CASE, reference: "{name}"}',
+            19,
+            "only Extended ECM does",
+            id="workspaces in a folder",
+        ),
         pytest.param("flows.intake.intake", "flows.intak.intake", 30, "there is no module flows.intak", id="flow"),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 
 from blocks.profile import load_repositories
 from blocks.repositories.extended_ecm import ExtendedEcmSession
+from flows.reconcile import reconcile
 from tests.release_world import Release, ReleaseWorld
 
 MAP = "Process Library/Document Approval"
@@ -110,3 +111,15 @@ def test_a_new_version_is_found_before_anybody_is_asked_again(world: ReleaseWorl
     state = release.sign(ann)
     assert state is not None and state.name == f"Voided: {NAME} is superseded by v2", state
     assert release.kinds.count("round") == rounds, "the second approver was not asked"
+
+
+def test_the_sweep_finds_it_while_nobody_answers(world: ReleaseWorld) -> None:
+    release, _ = ordered(world, "latest")
+    assert release.start() is None
+    assert reconcile(patience_seconds=0, return_state=True).name == "All in order"
+    world.keep(release.id, NAME, b"two", categories=values())
+    reconcile(patience_seconds=0, return_state=True)
+    assert [entry.body["code"] for entry in release.history if entry.kind == "found"] == ["changed"]
+    state = release.go()
+    assert state is not None and state.name == f"Voided: {NAME} is superseded by v2", state
+    assert reconcile(patience_seconds=0, return_state=True).name == "All in order"
