@@ -32,6 +32,8 @@ class Tool(ABC):
 
     program: ClassVar[str]
     package: ClassVar[str]
+    most_over_ftps: ClassVar[int | None] = None
+    """So many files it carries where there are more, and its time is multiplied: one round of it would take longer than all others."""
 
     def __init__(self, server: OpenSsh | Ftp, scratch: Path, at_once: int) -> None:
         self.server, self.scratch, self.at_once = server, scratch, at_once
@@ -194,10 +196,13 @@ class Curl(Tool):
     """Several connections, each used again for its next file; it must be told every name.
 
     For FTPS these are several processes: one process mixes up the TLS sessions of its connections, and a server that requires their reuse
-    refuses its data connections. With TLS 1.3 this version does so even on one connection.
+    refuses its data connections. With TLS 1.3 this version does so even on one connection. For each file it sits still for 0.2 s and
+    longer, between its data connection and the answer on the other, whatever options it is given (without SIZE, PASV for EPSV, another
+    number of processes): so it carries a part, and the table says so.
     """
 
     program = package = "curl"
+    most_over_ftps = 100
 
     @classmethod
     def lacks(cls, server: OpenSsh | Ftp) -> str:
