@@ -22,10 +22,10 @@ from __future__ import annotations
 import hashlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, ClassVar, Literal, Self
 from uuid import uuid4
 
@@ -35,6 +35,7 @@ from pydantic import ConfigDict, Field, model_validator
 from blocks.errors import EndpointUnreachable, EndpointUnsuitable, SpoolMissing
 from blocks.spool import Batch
 from blocks.values import (
+    CaseRule,
     EndpointCapabilities,
     Exists,
     Fetched,
@@ -61,6 +62,10 @@ class EndpointSession(ABC):
     personality: Personality = Personality()
     """What this session has found out about the server so far: it costs nothing, and grows with what is asked of it."""
     _known: Personality = Personality()
+    _sent: Mapping[bytes, bytes] = MappingProxyType({})
+    """Temporary names that were given in this session, by what they are in lower case."""
+    _recased: Callable[[bytes], bytes] | None = None
+    """What this server makes of the case of names, once it was seen to change one."""
 
     def recall(self, known: Personality) -> None:
         """Take what earlier sessions found out for known, so that it is not found out again.
@@ -73,6 +78,24 @@ class EndpointSession(ABC):
 
     def _learn(self, **traits: Any) -> None:
         self.personality = replace(self.personality, **traits)
+
+    def _send_as(self, names: Iterable[bytes]) -> None:
+        self._sent = {**self._sent, **{name.lower(): name for name in names if name.startswith(TEMPORARY)}}
+
+    def _notice(self, listed: bytes) -> None:
+        """See whether a listed name is one of ours in another case: nobody else has these."""
+        if listed[:1] == TEMPORARY[:1] and self._sent.get(listed.lower(), listed) != listed:
+            self._recased = bytes.upper if listed == listed.upper() else bytes.lower
+            self._learn(case_rule=CaseRule.CHANGED)
+
+    def _not_kept(self, name: bytes) -> str:
+        """Why a final name that we would give is not the one that a listing would show; "" if it is, as far as we know."""
+        if self._recased is None or self._recased(name) == name or name.startswith(TEMPORARY):
+            return ""
+        return (
+            f"the server changes the case of names: it would stand there as {shown(self._recased(name))}, and nobody would find it "
+            "under its own. Agree on a 'name' in that case at the destination"
+        )
 
     def _learn_of_rename(self, new: bytes, *, done: bool) -> None:
         """What a rename to the path ``new`` tells. Nobody has a reason to refuse a name of ours, but that we may not rename."""

@@ -320,6 +320,7 @@ class FtpSession(EndpointSession):
                         count += 1
                         examples += [shown(told.line)] if len(examples) < _SHOWN_LINES else []
                     else:
+                        self._notice(told.name)
                         yield RemoteFile(folder, told.name, told.size or 0, told.modified, likely_kind(told.kind, told.size))
         self.unread = Unread(count, tuple(examples))
 
@@ -334,6 +335,7 @@ class FtpSession(EndpointSession):
     def put(self, files: Sequence[Outgoing], folder: str, *, exists: Exists = Exists.REFUSE) -> Iterator[Placed | Missed]:
         if files:
             self._must_stand(folder, set())
+        self._send_as(file.name for file in files)
         try:
             if self._endpoint.direct_write:
                 yield from self._each(files, lambda file: self._put_directly(file, folder))
@@ -748,6 +750,8 @@ class FtpSession(EndpointSession):
         file, new_file = move.file, replace(move.file, folder=move.folder, name=move.name)
         if missed := unfit(file) or _unfit(file) or unfit(new_file) or _unfit(new_file):
             return Moved(file, missed.outcome, missed.reason)
+        if reason := self._not_kept(move.name):
+            return Moved(file, Outcome.ILLEGAL_NAME, reason)
         async with self._lease() as wire:
             old, new = await wire.path(_folder(file.folder), file.name), await wire.path(_folder(move.folder), move.name)
             (ours, stands), _ = await wire.facts_of([(old, not kinds.plain(file)), (new, not kinds.plain(new_file))])

@@ -96,12 +96,16 @@ class _Probe:
 
     def _case_rule(self, lower: bytes) -> CaseRule | None:
         upper = self._place(b"A")
-        if isinstance(upper, Missed):
-            return CaseRule.NOT_TOLD_APART if upper.outcome is Outcome.EXISTS else None
+        if isinstance(upper, Missed) and upper.outcome is not Outcome.EXISTS:
+            return None
         listed = [file.name for file in _listed(self._session, self._folder, self._stem)]
-        if lower in listed and upper.file.name in listed:
-            return CaseRule.TOLD_APART
-        return CaseRule.CHANGED if listed else None
+        if listed and lower not in listed:
+            return CaseRule.CHANGED
+        if isinstance(upper, Missed):
+            return CaseRule.NOT_TOLD_APART
+        if listed and upper.file.name not in listed:
+            return CaseRule.CHANGED
+        return CaseRule.TOLD_APART if listed else None
 
     def _longest_name(self, name: bytes) -> int:
         """By halving between a name that is kept and one that is not."""

@@ -159,6 +159,7 @@ class SftpSession(EndpointSession):
             pace.moved(SLOWEST)
             if told.size is None or told.kind is None:
                 told = _whole(wire.ask(engine.lstat(_path(folder, name))) if legal(name) else told, told)
+            self._notice(name)
             yield RemoteFile(folder, name, told.size or 0, told.modified, likely_kind(told.kind, told.size))
 
     def fetch(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
@@ -173,6 +174,7 @@ class SftpSession(EndpointSession):
 
     def put(self, files: Sequence[Outgoing], folder: str, *, exists: Exists = Exists.REFUSE) -> Iterator[Placed | Missed]:
         wire = self._wire()
+        self._send_as(file.name for file in files)
         doubtful: dict[bytes, Outgoing] = {}
         works = (
             Work(
@@ -412,6 +414,8 @@ class SftpSession(EndpointSession):
         file = move.file
         if missed := unfit(file) or unfit(replace(file, name=move.name)):
             return Moved(file, missed.outcome, missed.reason)
+        if reason := self._not_kept(move.name):
+            return Moved(file, Outcome.ILLEGAL_NAME, reason)
         old, new = _path(file.folder, file.name), _path(move.folder, move.name)
         if missed := _differs(file, (yield [engine.lstat(old)])):
             return Moved(file, missed.outcome, missed.reason)

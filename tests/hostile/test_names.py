@@ -495,6 +495,17 @@ def test_row_10_a_target_that_cuts_names_short_gets_nothing(server: Server, grou
     assert short.received() == {"p" * 96 + ".csv": b"ours"}
 
 
+def test_row_10_a_target_that_changes_the_case_of_names_is_not_taken_for_one_that_has_collected(
+    server: Server, ground: Ground, tmp_path: Path
+) -> None:
+    server.faults["upper-case"] = 1
+    box = crate(ground, tmp_path / "state", p1=b"ours")
+    with pytest.raises(SendRefused, match=r"changes the case of names: it would stand there as P1.CSV.* Agree on a 'name'"):
+        box.send()
+    assert not any(parcel.step in (Step.PLACED, Step.COLLECTED, Step.PROVEN) for parcel in box.parcels)
+    assert "P1.CSV" not in box.received()
+
+
 @pytest.mark.parametrize("name", LEGAL["active"])
 def test_row_11_active_characters_do_nothing(name: bytes, visit: Visit) -> None:
     assert visit.filed[name.decode()] == [visit.content[name]], "neither template nor shell nor URL made anything of it"

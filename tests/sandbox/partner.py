@@ -23,6 +23,7 @@ ODD_NAMES = (b"../odd.csv", b"..\\odd.csv", b"/etc/odd.csv", b"odd/name.csv", b"
 
 PERSONALITY: Mapping[str, str] = {
     "ignore-case": "names that differ in case are one",
+    "upper-case": "new names are kept in upper case, and found in any",
     "deny-long-names": "no names of more bytes than that",
     "cut-long-names": "longer names are cut to so many bytes",
     "clock-ahead": "files get the time of a clock that is so many seconds ahead",
@@ -106,6 +107,8 @@ class PartnerServer(ABC):
             raise OSError(errno.ENAMETOOLONG, "File name too long")
         if most := int(self.fault("cut-long-names")):
             name = os.fsdecode(os.fsencode(name)[:most])
+        if self.fault("upper-case") and not os.path.lexists(place):
+            name = name.upper()
         if self.fault("ignore-case") and os.path.isdir(folder):
             name = next((other for other in os.listdir(folder) if other.lower() == name.lower()), name)
         return os.path.join(folder, name)

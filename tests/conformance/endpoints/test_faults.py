@@ -12,7 +12,7 @@ import pytest
 
 from blocks.endpoints import ftp_wire, sftp_engine
 from blocks.errors import EndpointFull, EndpointUnreachable, EndpointUnsuitable, LoginRefused
-from blocks.values import Exists, Fetched, Missed, Outcome, Placed
+from blocks.values import CaseRule, Exists, Fetched, Missed, Move, Outcome, Placed
 from tests.conformance.endpoints.checks import MIB, Ground
 from tests.conformance.endpoints.rogues import PASSWORD, ROGUES, endpoint, ground_at
 from tests.sandbox import ftp, sftp
@@ -183,6 +183,24 @@ def test_a_final_name_that_ends_like_a_part_of_ours_is_no_temporary_name(
     with pytest.raises(EndpointUnreachable):
         agreed.put([ground.outgoing(b"a.csv.part", os.urandom(5 * MIB))])
     assert ground.names() == set(), "nobody would go on with it, so it must not stay under its final name"
+
+
+def test_a_server_that_changes_the_case_of_names_is_known_by_our_own_names(
+    sandbox: SftpSandbox | FtpSandbox, ground: Ground
+) -> None:
+    sandbox.faults["upper-case"] = 1
+    hidden = b".countersign-" + b"0a" * 16
+    with ground.endpoint.session() as session:
+        (placed,) = session.put([ground.outgoing(hidden, b"ours")], ground.folder)
+        assert isinstance(placed, Placed)
+        assert session.personality.case_rule is None
+        assert [file.name for file in session.look(ground.folder)] == [hidden.upper()]
+        assert session.personality.case_rule is CaseRule.CHANGED
+        moves = [Move(placed.file, ground.folder, name) for name in (b"a.csv", b"A.CSV")]
+        refused, done = (next(iter(session.rename([move]))) for move in moves)
+    assert refused.outcome is Outcome.ILLEGAL_NAME and "it would stand there as A.CSV" in refused.reason
+    assert done.outcome is Outcome.DONE
+    assert ground.names() == {b"A.CSV"}
 
 
 def test_a_listing_without_an_end_is_broken_off(

@@ -61,6 +61,7 @@ REFUSES = {"sftp": "no-posix-rename", "ftp": "rename-refuses-existing"}
     ("faults", "expected"),
     [
         pytest.param({"ignore-case": 1}, {"case_rule": CaseRule.NOT_TOLD_APART}, id="case makes no difference"),
+        pytest.param({"upper-case": 1}, {"case_rule": CaseRule.CHANGED}, id="names become upper case"),
         pytest.param({"deny-long-names": 77}, {"longest_name": 77}, id="long names are refused"),
         pytest.param({"cut-long-names": 100}, {"longest_name": 100}, id="long names are cut short"),
         pytest.param({"clock-ahead": 7200}, {"clock_seconds": 7200}, id="its clock is ahead"),
