@@ -70,5 +70,12 @@ ROWS = (
     Row("DELETE v1/nodes/{id}/holds/{hold}", (VERBS + "lift",), (), (HOLD,), NONE),
     Row("POST v1/rmclassifications/applyhold", (VERBS + "apply_many",), (), (HOLD,), NONE),
     Row("POST v1/rmclassifications/removehold", (VERBS + "lift_many",), (), (HOLD,), NONE),
+    Row(
+        "GET v2/holditems/{hold}",
+        (),
+        (),
+        ("pyxecm/test_wire_rest.py::test_items_of_a_hold_begin_with_the_first_page",),
+        "the same with the first page's number",
+    ),
     Row("GET v2/holditems/{hold}/{page}", (VERBS + "items",), (), (HOLD, C + "test_many_items_come_page_by_page"), NONE),
 )

@@ -87,4 +87,18 @@ ROWS = (
         (P + "test_external_systems",),
         "an administrator connects systems",
     ),
+    Row(
+        "GET v2/businessworkspaces/{id}/roles/{role}",
+        (),
+        (),
+        ("pyxecm/test_wire_rest.py::test_one_role_of_a_workspace",),
+        "both list all roles at once",
+    ),
+    Row(
+        "GET v2/externalsystems/{name}/config",
+        (),
+        ("get_external_system_connection",),
+        ("pyxecm/test_wire_rest.py::test_an_external_system_is_described",),
+        "we list them by name",
+    ),
 )
