@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -229,7 +230,24 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
         yield from _templates(check_evidence(leaving.evidence), (*loc, "evidence"))
         if leaving.record is not None:
             yield from _templates(check_evidence(leaving.record), (*loc, "record"))
+            yield from _acknowledged(file.partner, leaving.record.acknowledged_by, (*loc, "record", "acknowledged_by"))
         yield from _twice(file.partner, name, (*loc, "destinations"))
+
+
+def _acknowledged(partner: PartnerProfile, stream: str | None, loc: Loc) -> Iterator[Problem]:
+    """Acknowledgements whose names tell nobody what they speak of."""
+    if stream is None:
+        return
+    if stream not in partner.inbound:
+        yield Problem(loc, f"no such inbound stream; {nearest(stream, partner.inbound)}")
+        return
+    terms = partner.inbound[stream]
+    for rule in terms.classify:
+        groups = {*re.compile(rule.pattern).groupindex, *re.compile(terms.naming or "").groupindex}
+        if not groups & {"order", "document"}:
+            yield Problem(
+                loc, f"{stream}: {rule.pattern!r} has neither a group 'order' nor 'document': nobody knows of what it speaks"
+            )
 
 
 def _templates(found: Iterable[str], loc: Loc) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from tasks.acknowledge import add_acknowledgements
 from tasks.checkpoint import checkpoint
 from tasks.compare import compare, compare_mirrors
 from tasks.compare_sender import compare_with_sender
@@ -17,7 +18,7 @@ from tasks.sweep import begin_again, redrive, report, tell
 
 @flow(name="reconcile", flow_run_name="sweep", validate_parameters=True)
 def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> State:
-    """Find what went around the sign-off, tell it once, and bring what got stuck on its way again.
+    """Find what went around the sign-off, tell it once, and bring what got stuck on its way again; add acknowledgements to records.
 
     It sends nothing and judges no answer: a run that is woken asks its approvers again.
 
@@ -28,7 +29,7 @@ def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> Stat
     patience = timedelta(seconds=patience_seconds)
     look_back = timedelta(hours=look_back_hours)
     stuck = compare(look_back, patience)
-    around = [*compare_mirrors(), *look_for_side_doors(look_back), *compare_with_sender(look_back)]
+    around = [*compare_mirrors(), *look_for_side_doors(look_back), *compare_with_sender(look_back), *add_acknowledgements()]
     return report([*redrive(stuck, patience), *begin_again(look_back, patience), *tell(around)])
 
 

@@ -37,7 +37,7 @@ def keep_record(order: Order, arrived: Sequence[Arrived]) -> bool:
         return False
     target = order.agreed.recording
     where = {"repository": target.address, "repository_id": filed.id, "version": filed.version}
-    done = {"record": sha256(_text(order)), **where, "filed_as": filed.name, "folder": "/".join(filed.folder)}
+    done = {"record": sha256(recorded_text(order)), **where, "filed_as": filed.name, "folder": "/".join(filed.folder)}
     order.write("recorded", done, once=f"recorded/{order.matter.package.digest}")
     return True
 
@@ -95,7 +95,8 @@ def _fetch(order: Order, file: PackageFile) -> None:
         )
 
 
-def _text(order: Order) -> str:
+def recorded_text(order: Order) -> str:
+    """What the record says without acknowledgements: written down once, before any of it was filed."""
     found = order.last("recording")
     assert found is not None  # noqa: S101 - written before anything of it is filed
     return str(found.body["text"])
@@ -118,12 +119,13 @@ def _record(order: Order, arrived: Sequence[Arrived], copies: dict[str, Kept]) -
         made=ledger().now(),
     )
     order.write("recording", {"text": text}, once=f"recording/{package.digest}")
-    piece = _piece(order, _text(order), "record")
-    (filed,) = file_evidence(order, order.agreed.terms.recording, order.agreed.recording, [piece])
+    first = piece(order, recorded_text(order), "record")
+    (filed,) = file_evidence(order, order.agreed.terms.recording, order.agreed.recording, [first])
     return filed
 
 
-def _piece(order: Order, text: str, key: str) -> Evidence:
+def piece(order: Order, text: str, key: str) -> Evidence:
+    """The record's document; each version of it has a key of its own."""
     package = order.matter.package
     about = [(file.shown, file.sha256) for file in package.kept(order.standing().left_out)]
     # Its extension is longer than a certificate's, whatever name a stream's template makes of both.

@@ -41,6 +41,12 @@ class Acknowledgement:
             "repository_id": self.repository_id,
         }
 
+    @classmethod
+    def parse(cls, facts: Mapping[str, Any]) -> Acknowledgement:
+        """Back from ``facts``; other keys do not count."""
+        at = datetime.fromisoformat(facts["received"])
+        return cls(facts["name"], facts["sha256"], at, facts["repository"], facts["repository_id"])
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import date
 from typing import Any
 
 import pytest
 
+from blocks.errors import OnHold
 from blocks.ledger import CaseState
 from blocks.profile import load_repositories
+from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.values import Kept
+from flows.intake import intake
 from flows.reconcile import reconcile
 from tasks import connections
+from tasks.sweep import MIRRORS
 from tests.release_world import Release, ReleaseWorld
 
 LETTER = b"sku,price\nA-1,9.90\n"
@@ -24,6 +29,7 @@ RECORD = {
     "categories": {"Partner Document": {"Reference": "{partner}/{stream} {order}", "Tags": ["{documents}", "{digests}"]}},
     "records_class": "Contracts",
     "copies": True,
+    "acknowledged_by": "acknowledgements",
 }
 
 
@@ -35,7 +41,17 @@ def world(release_world: ReleaseWorld) -> ReleaseWorld:
 
 
 def agree(world: ReleaseWorld, **changes: Any) -> None:
-    world.agree(letters=world.terms(record={**RECORD, **changes}))
+    acks = world.remote / "acks"
+    acks.mkdir(exist_ok=True)
+    acknowledgements = {
+        "direction": "inbound",
+        "endpoint": "drop",
+        "folder": str(acks),
+        "settle": {"quiet": "PT0S"},
+        "classify": [{"pattern": r"(?P<order>[^@]+)@.*\.ack", "doctype": "acknowledgement"}],
+        "target": {"repository": "ecm", "folder": "Transmissions/{partner}/{order}"},
+    }
+    world.agree(letters=world.terms(record={**RECORD, **changes}), acknowledgements=acknowledgements)
 
 
 def filed(world: ReleaseWorld, release: Release) -> dict[str, Kept]:
@@ -118,3 +134,45 @@ def test_a_record_that_cannot_be_filed_is_shown_and_tried_again_and_nothing_is_s
     (case,) = [c for c in connections.ledger().cases(open_only=False) if c.journey == release.history[0].journey]
     assert case.state is CaseState.RESOLVED
     assert not swept(release)
+
+
+def test_what_the_partner_says_later_becomes_part_of_the_record(world: ReleaseWorld) -> None:
+    release, _ = signed(world)
+    first = {name: kept.version for name, kept in filed(world, release).items()}
+    said = f"{release.id}@2026-11-20.ack"
+    for name, text in ((said, b"received letter.csv, 19 bytes"), ("o-nobody@x.ack", b"received what nobody sent")):
+        (world.remote / "acks" / name).write_bytes(text)
+    taken = intake("acme", "acknowledgements", patience_seconds=5, return_state=True)
+    assert taken.name == "Filed", taken
+    for _ in range(2):  # the second sweep adds nothing
+        reconcile(patience_seconds=0)
+    documents = filed(world, release)
+    (name,) = [name for name in first if name.endswith(".transmission.json")]
+    assert documents[name].version == first[name] + 1
+    record = json.loads(read(world, documents[name].id))
+    (acknowledgement,) = record["acknowledgements"]
+    assert (acknowledgement["name"], acknowledgement["repository_id"]) == (said, documents[said].id)
+    assert acknowledgement["sha256"] == hashlib.sha256(b"received letter.csv, 19 bytes").hexdigest()
+    assert record["approvers"] and [sent["document"] for sent in record["transmissions"]] == ["letter.csv"]
+    assert release.kinds.count("acknowledged") == 1 and release.last("recorded")["acknowledgements"] == 1
+    # What speaks of nothing we know is filed all the same, and told once.
+    unknown = [entry for entry in connections.ledger().journey(MIRRORS) if entry.body["code"] == "acknowledgement"]
+    assert ["o-nobody@x.ack" in entry.body["reason"] for entry in unknown] == [True]
+
+
+def test_a_hold_keeps_the_record_and_its_copies_after_their_period_has_ended(world: ReleaseWorld) -> None:
+    agree(world, record_date="2020-01-01", retention={"period": "P30D"})
+    release, outcome = signed(world)
+    assert outcome == "Delivered"
+    with load_repositories(world.profiles)["ecm"].session() as session:
+        assert isinstance(session, ExtendedEcmSession)
+        for kept in filed(world, release).values():
+            record = session.records.get(int(kept.id))
+            assert record is not None and record.record_date == date(2020, 1, 1), record
+            session.apply_hold(kept.id, "Miller ./. ACME", "by legal")
+            with pytest.raises(OnHold, match="Miller"):
+                session.remove(kept.id)
+            assert read(world, kept.id)
+            session.lift_hold(kept.id, "Miller ./. ACME")
+            session.remove(kept.id)  # nobody needs it any more: the period ended in January 2020
+        assert not list(session.look(("Transmissions", "acme", release.id)))

@@ -1,0 +1,130 @@
+"""Acknowledge: what a partner says afterwards, in files of its own, becomes part of the record of what it speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from blocks.errors import ConfigurationError, LeaseLost, RepositoryError
+from blocks.ledger import Recorded
+from blocks.outbound import sha256
+from blocks.profile import load_partner, partners
+from blocks.settings import settings
+from blocks.values import Collision
+from tasks.connections import ledger
+from tasks.evidence import file_evidence
+from tasks.order import Agreed, Order, find_order, in_hand, load_release
+from tasks.record import piece, recorded_text
+from tasks.retrying import task
+from tasks.rules.reconcile import Finding
+from tasks.rules.transmission import Acknowledgement, acknowledged
+
+WITHIN = timedelta(days=7)
+"""So long after it was first seen an acknowledgement still finds its order by itself, if no sweep ran meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An acknowledgement that was filed, and what its name told."""
+
+    journey: str
+    facts: dict[str, str]
+    told: Acknowledgement
+
+
+@task(task_run_name="add acknowledgements")
+def add_acknowledgements() -> list[Finding]:
+    """Add what has come to the records, each as a new version; tell of what speaks of nothing that we know, or cannot be added now."""
+    folder, found = settings().profiles, list[Finding]()
+    for name in partners(folder):
+        try:
+            profile = load_partner(name, folder)
+            streams = [key for key, stream in profile.outbound.items() if stream.recording.acknowledged_by]
+            for stream in streams:
+                found += _of_stream(load_release(name, stream))
+        except ConfigurationError:
+            continue  # told where the mirrors are compared
+    return found
+
+
+def _of_stream(agreed: Agreed) -> Iterator[Finding]:
+    speaking = agreed.terms.recording.acknowledged_by
+    assert speaking is not None  # noqa: S101 - only such streams are asked about
+    for said in _filed(agreed.partner, speaking):
+        order = _meant(agreed, said)
+        if order is None:
+            message = f"{said.told.name} acknowledges nothing that {agreed.key} has sent; look at what its name should tell"
+            yield Finding("acknowledgement", f"acknowledgement/{said.journey}", message)
+            continue
+        if any(entry.once == _once(said, order) for entry in order.history) and not _behind(order):
+            continue
+        try:
+            with in_hand(order) as held:
+                _add(held, said)
+        except LeaseLost:
+            continue  # a run works on it just now; the next sweep adds it
+        except RepositoryError as error:
+            message = (
+                f"{said.told.name} could not be added to the record of order {order.id} yet; that is tried again ({error})"
+            )
+            yield Finding("acknowledgement", f"acknowledgement/{said.journey}/waits", message)
+
+
+def _filed(partner: str, stream: str) -> Iterator[Said]:
+    near = ledger().search(partner=partner, stream=stream, since=ledger().now() - WITHIN, limit=1000)
+    for journey, history in ledger().journeys([one.journey for one in near if "." not in one.journey]).items():
+        last = {entry.kind: entry for entry in history}
+        filed, judged = last.get("filed"), last.get("judged")
+        if filed is None or judged is None:
+            continue
+        body = filed.body
+        told = Acknowledgement(
+            str(body["name"]), str(body["digest"]), filed.at, str(body["repository"]), str(body["repository_id"])
+        )
+        yield Said(journey, {key: str(value) for key, value in judged.body["facts"].items()}, told)
+
+
+def _meant(agreed: Agreed, said: Said) -> Order | None:
+    """The order that it speaks of: by its id, else the last one that sent a document of that name."""
+    if id := said.facts.get("order"):
+        return _recorded(agreed, find_order(agreed, id))
+    document = said.facts.get("document")
+    if not document:
+        return None
+    near = ledger().search(name=document, partner=agreed.partner, stream=agreed.stream, until=said.told.received, limit=1000)
+    for history in ledger().journeys([one.journey for one in near]).values():
+        packaged = history[0].body if history and history[0].kind == "packaged" else {}
+        if packaged.get("name") == document and (order := _recorded(agreed, find_order(agreed, str(packaged["order"])))):
+            return order
+    return None
+
+
+def _recorded(agreed: Agreed, history: Sequence[Recorded]) -> Order | None:
+    order = Order(agreed, history[0].body["order"], history[0].journey, "", None) if history else None
+    return order if order is not None and order.last("recorded") else None
+
+
+def _once(said: Said, order: Order) -> str:
+    return f"acknowledged/{order.journey}/{said.journey}"
+
+
+def _behind(order: Order) -> bool:
+    """An acknowledgement is written down that the filed record does not hold yet."""
+    done = order.last("recorded")
+    return done is not None and len(order.each("acknowledged")) > done.body.get("acknowledgements", 0)
+
+
+def _add(order: Order, said: Said) -> None:
+    """Write it down, then file the record anew with all that was written down: a version more, whoever is killed between."""
+    order.write("acknowledged", said.told.facts, once=_once(said, order))
+    if not _behind(order):
+        return
+    told = [Acknowledgement.parse(entry.body) for entry in order.each("acknowledged")]
+    text = acknowledged(recorded_text(order), told)
+    target = order.agreed.terms.recording.model_copy(update={"collision": Collision.NEW_VERSION})
+    (filed,) = file_evidence(order, target, order.agreed.recording, [piece(order, text, f"record/{len(told)}")])
+    before = order.last("recorded")
+    assert before is not None  # noqa: S101 - only recorded orders get here
+    facts = {**before.body, "record": sha256(text), "repository_id": filed.id, "version": filed.version, "acknowledgements": len(told)}
+    order.write("recorded", facts, once=f"recorded/{order.matter.package.digest}/{len(told)}")
