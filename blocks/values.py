@@ -813,6 +813,48 @@ class SetTerms(Terms):
         return self
 
 
+class Leavings(Terms):
+    """Where another program leaves one kind of its files, at the same endpoint."""
+
+    folder: str | None = Field(default=None, description="The folder; left out: the stream's own")
+    pattern: str = Field(description="Regular expression for the whole name; its group 'set' says to which file it belongs")
+
+
+class Reported(Leavings):
+    """Where acknowledgements are left."""
+
+    required: bool = Field(
+        default=False, description="True: a set without one is not complete; False: it may come later, or never"
+    )
+
+
+class TransferTerms(Terms):
+    """What this stream brings are transfers that another program has made: files, with the log and perhaps an acknowledgement of each.
+
+    The patterns under ``classify`` have the group ``set`` too, and the document type ``transfer``.
+    """
+
+    log: Leavings = Field(description="Where its logs are")
+    acknowledgement: Reported | None = Field(default=None, description="Where acknowledgements are, if there are any")
+    line: str = Field(
+        description="Regular expression for a whole line of a log that tells of one transfer, with the groups path (where it went), "
+        "time, size, server, reply, sha256, key (fingerprint of the server), as far as it tells them"
+    )
+    time_format: str = Field(
+        default="",
+        description="How it writes times, as in strptime: '%Y-%m-%d %H:%M:%S'; empty: ISO 8601. Without a zone, the partner's",
+    )
+    server: str = Field(default="", description="The server, where its log does not name it")
+    success: str = Field(
+        default=r"2\d\d\b.*", description="Regular expression for the whole reply of a transfer that succeeded"
+    )
+    wait: timedelta = Field(
+        default=timedelta(hours=1),
+        gt=timedelta(0),
+        description="So long a set may be incomplete before a person is told what it lacks",
+    )
+
+
 class Inbound(Terms):
     """One named kind of exchange that comes in."""
 
@@ -858,6 +900,24 @@ class Inbound(Terms):
     )
     sets: SetTerms | None = Field(default=None, description="Files that are filed only together")
     owner: str = Field(default="", description="Who is told about quarantined files: a mail address or a team's name")
+    transfers: TransferTerms | None = Field(
+        default=None, description="Set where another program's transfers are kept as records, by the flow 'collect'"
+    )
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Every folder in which this stream's files are left."""
+        found = [self.folder]
+        if self.transfers is not None:
+            places = (self.transfers.log, self.transfers.acknowledgement)
+            found += [place.folder for place in places if place is not None and place.folder is not None]
+        return tuple(dict.fromkeys(found))
+
+    @model_validator(mode="after")
+    def _transfers_are_sets_already(self) -> Inbound:
+        if self.transfers is not None and (self.sets is not None or self.sequence is not Succession.FREE):
+            raise ValueError("'transfers' takes files by sets of its own: leave out 'sets' and 'sequence'")
+        return self
 
     @model_validator(mode="after")
     def _sets_have_no_sequence(self) -> Inbound:

@@ -200,6 +200,7 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
     """Targets, document types and templates that a stream names, and that are not there."""
     from tasks.doctypes import known
     from tasks.rules.filing import check_evidence, check_templates
+    from tasks.rules.transfers import check_transfers
 
     for name, stream in file.partner.inbound.items():
         loc = ("partner", "streams", name)
@@ -214,6 +215,12 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
         for below, wanted in ((("target", "workspace"), stream.target.workspace), (("workflow",), stream.workflow)):
             if wanted is not None and keeps is not None and not keeps.has_processes:
                 yield Problem((*loc, *below), _NO_PROCESSES)
+        for told in check_transfers(stream):
+            where, _, problem = told.partition(": ")
+            rule = where.startswith("classify/")
+            yield Problem(
+                (*loc, *(("classify", int(where[9:]), "pattern") if rule else ("transfers", *where.split("/")))), problem
+            )
     for name, leaving in file.partner.outbound.items():
         loc = ("partner", "streams", name)
         places = [("gather", leaving.gather.repository), ("evidence", leaving.evidence.repository)]

@@ -50,6 +50,25 @@ def intake(
 
 
 @app.command()
+def collect(
+    partner: Annotated[str, typer.Option(help="The partner's name: acme")],
+    stream: Annotated[str, typer.Option(help="One of its inbound streams that says 'transfers'.")],
+    local: Annotated[bool, typer.Option("--local", help="In this process instead of on a worker.")] = False,
+) -> None:
+    """Keep records of transfers that other programs made. Exit code 0: done, 3: done and something was quarantined, 1: failed.
+
+    Example: countersign run collect --partner acme --stream nightly-jobs --local
+    """
+    if local:
+        from flows.collect import collect as flow
+
+        raise typer.Exit(_told(f"{partner}/{stream}", flow(partner, stream, return_state=True)))
+    raise typer.Exit(
+        _follow(f"collect {partner}/{stream}", f"collect/{partner}-{stream}", {"partner": partner, "stream": stream})
+    )
+
+
+@app.command()
 def release(
     partner: Annotated[str, typer.Option(help="The partner's name: acme")],
     stream: Annotated[str, typer.Option(help="One of its outbound streams.")],

@@ -126,5 +126,11 @@ def _add(order: Order, said: Said) -> None:
     (filed,) = file_evidence(order, target, order.agreed.recording, [piece(order, text, f"record/{len(told)}")])
     before = order.last("recorded")
     assert before is not None  # noqa: S101 - only recorded orders get here
-    facts = {**before.body, "record": sha256(text), "repository_id": filed.id, "version": filed.version, "acknowledgements": len(told)}
+    facts = {
+        **before.body,
+        "record": sha256(text),
+        "repository_id": filed.id,
+        "version": filed.version,
+        "acknowledgements": len(told),
+    }
     order.write("recorded", facts, once=f"recorded/{order.matter.package.digest}/{len(told)}")

@@ -5,12 +5,31 @@ from __future__ import annotations
 from blocks.errors import ConfigurationError
 from blocks.profile import load_partner, load_repositories
 from blocks.settings import settings
-from blocks.values import Inbound
+from blocks.values import Duplicates, Inbound
 from tasks.consignment import Agreed
 
 
 def load_stream(partner: str, stream: str) -> Agreed:
     """An inbound stream with its endpoint and repository. Raises ``ConfigurationError`` that says what to mend."""
+    agreed = _load(partner, stream)
+    if agreed.terms.transfers is not None:
+        raise ConfigurationError(
+            f"{partner}/{stream}: holds other programs' transfers; the flow 'collect' keeps records of them"
+        )
+    return agreed
+
+
+def load_transfers(partner: str, stream: str) -> Agreed:
+    """A stream of other programs' transfers. Raises ``ConfigurationError`` that says what to mend."""
+    agreed = _load(partner, stream)
+    if agreed.terms.transfers is None:
+        raise ConfigurationError(f"{partner}/{stream}: says nothing of 'transfers'; the flow 'intake' brings it in")
+    # Logs and acknowledgements of different sets may be the same to the byte, and which names count the sets' patterns say.
+    agreed.terms = agreed.terms.model_copy(update={"duplicates": Duplicates.FILE, "patterns": ("*",)})
+    return agreed
+
+
+def _load(partner: str, stream: str) -> Agreed:
     folder = settings().profiles
     profile = load_partner(partner, folder)
     terms = profile.streams.get(stream)

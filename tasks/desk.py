@@ -36,11 +36,12 @@ class Desk:
     leases run out by themselves.
     """
 
-    def __init__(self, agreed: Agreed, readiness: Readiness) -> None:
+    def __init__(self, agreed: Agreed, readiness: Readiness, groups: Sequence[tuple[Sighting, ...]] | None = None) -> None:
+        """``groups``: what each consignment carries, where that is not only a matter of bounds."""
         self.agreed = agreed
         self.rows = [Row(notice.file, "noticed", f"{notice.code}: {notice.message}") for notice in readiness.notices]
-        self._groups = deque(consignments(readiness.ready, agreed.terms.limits))
-        self._done, self._all = 0, len(readiness.ready)
+        self._groups = deque(consignments(readiness.ready, agreed.terms.limits) if groups is None else groups)
+        self._done, self._all = 0, sum(map(len, self._groups))
         self._markers = {journey: marker.file for journey, marker in readiness.markers.items()}
         self._open: deque[tuple[ExitStack, Steps]] = deque()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from blocks.errors import RepositoryError
 from blocks.outbound import sha256
@@ -27,19 +28,31 @@ def written(
     return Evidence(key, name, stem, extension, digest, len(content), media_type, spool().path(digest), tuple(documents))
 
 
-def file_evidence(order: Order, target: Target, repository: Repository, pieces: Sequence[Evidence]) -> list[Filed]:
+def file_pieces(
+    repository: Repository, target: Target, about: Mapping[str, str], at: datetime, pieces: Sequence[Evidence]
+) -> list[Filed]:
     """File all of these, or say what the repository will not take. Filed again, nothing is doubled.
 
     Raises ``RepositoryError``, and what the repository raises.
     """
-    package = order.matter.package
-    about = {"partner": package.partner, "stream": package.stream, "order": package.order}
-    filings = [plan_evidence(piece, target, about, order.frozen.at) for piece in pieces]
+    filings = [plan_evidence(piece, target, about, at) for piece in pieces]
     with repository_session(repository) as session:
         filed = list(session.file(filings))
     if refused := [answer for answer in filed if not isinstance(answer, Filed)]:
-        raise RepositoryError(
-            f"order {order.id} was delivered, and {filings[filed.index(refused[0])].name} could not be filed: "
-            f"{refused[0].reason}; mend where the stream's profile files it and run it again, nothing is sent twice"
-        )
+        raise RepositoryError(f"{filings[filed.index(refused[0])].name} could not be filed: {refused[0].reason}")
     return [answer for answer in filed if isinstance(answer, Filed)]
+
+
+def file_evidence(order: Order, target: Target, repository: Repository, pieces: Sequence[Evidence]) -> list[Filed]:
+    """File what an order's delivery comes to. Raises ``RepositoryError`` that says what to mend, and what the repository raises."""
+    package = order.matter.package
+    about = {"partner": package.partner, "stream": package.stream, "order": package.order}
+    try:
+        return file_pieces(repository, target, about, order.frozen.at, pieces)
+    except RepositoryError as error:
+        if type(error) is not RepositoryError:
+            raise
+        raise RepositoryError(
+            f"order {order.id} was delivered, and {error}; mend where the stream's profile files it and run it again, nothing is "
+            "sent twice"
+        ) from error

@@ -17,7 +17,7 @@ what a person has closed the incident of, is waited for no more (``in_sequence``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -36,7 +36,9 @@ from tasks.rules.settle import Readiness, overdue
 CHANGED, LATE, OTHER_KEY = "changed-after-fetch", "late", "host-key-changed"
 WAITING = frozenset({"done-file-missing", "file-missing", "never-settles"})
 """About one file that stands at the partner."""
-CODES = WAITING | {CHANGED, LATE, OTHER_KEY}
+TRANSFER_INCOMPLETE = "transfer-incomplete"
+"""About what another program has left, and of which its log, its file or its acknowledgement has not come."""
+CODES = WAITING | {CHANGED, LATE, OTHER_KEY, TRANSFER_INCOMPLETE}
 MOST = 100
 """Incidents about waiting files of one stream that are open at once, the oldest: ten thousand lone files are one thing gone wrong."""
 DUE = timedelta(days=2)
@@ -196,6 +198,17 @@ def _newest(history: Sequence[Recorded]) -> str:
     """What was last done about a journey's incident: "incident" (opened), "resolved", "dismissed"; "" if it never had one."""
     kinds = [entry.kind for entry in history if entry.kind in ("incident", "resolved", "dismissed")]
     return kinds[-1] if "incident" in kinds else ""
+
+
+def open_incident(agreed: Agreed, journey: str, name: str, code: str, reason: str) -> None:
+    """Tell a person of something, once while it stands."""
+    _open(agreed, [_Incident(journey, name, code, reason)])
+
+
+def close_incidents(agreed: Agreed, code: str, journeys: Collection[str]) -> None:
+    """What these were about is so no more."""
+    standing = ledger().cases(partner=agreed.partner, stream=agreed.stream)
+    _close(agreed, [one for one in standing if one.code == code and one.journey in journeys])
 
 
 def _close(agreed: Agreed, over: Iterable[Case]) -> None:

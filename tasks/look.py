@@ -86,7 +86,8 @@ def _once(agreed: Agreed) -> tuple[Readiness, list[Notice]]:
     if (before := known(place)) is not None:
         recall(agreed.endpoint, before.personality)
     with _known_server(agreed) as session:
-        tally = ledger().sight(agreed.partner, agreed.stream, _believed(session, terms.folder))
+        listed = (file for folder in terms.folders for file in _believed(session, folder))
+        tally = ledger().sight(agreed.partner, agreed.stream, listed)
         unread, seen = session.unread, session.personality
     if unread.count:
         get_run_logger().warning(

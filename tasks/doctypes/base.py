@@ -77,11 +77,13 @@ class Doctype:
     retention_years: int
     """The usual retention; a stream's records class decides."""
     table: Table | None = None
+    tells: frozenset[str] = frozenset()
+    """Facts of every document of this type that come from elsewhere than a table of it."""
 
     @property
     def facts(self) -> frozenset[str]:
-        """What the content tells of every accepted document of this type: usable in targets."""
-        return frozenset({"rows", *self.table.constants}) if self.table else frozenset()
+        """What is told of every accepted document of this type, besides its name: usable in targets."""
+        return self.tells | (frozenset({"rows", *self.table.constants}) if self.table else frozenset())
 
 
 TEXT = frozenset({"text/plain", "text/csv"})
