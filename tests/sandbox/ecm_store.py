@@ -155,7 +155,7 @@ SEED: dict[str, Any] = {
             ],
         }
     ],
-    "record_classes": ["File Plan/Contracts", "File Plan/Invoices", "File Plan/Price Lists"],
+    "record_classes": ["File Plan/Contracts", "File Plan/Invoices", "File Plan/Price Lists", "File Plan/Audits"],
     "hold_folders": ["Hold Maintenance"],
     "workflows": ["Process Library/Document Approval"],
     "document_templates": ["Blank Document.txt"],

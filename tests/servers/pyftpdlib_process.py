@@ -1,5 +1,5 @@
-"""``python -m tests.servers.pyftpdlib_process HOST PORT ROOT [--certificate FILE] [--ports FIRST LAST]``: pyftpdlib as it comes,
-until SIGTERM. ``--ports`` are those of its data connections."""
+"""``python -m tests.servers.pyftpdlib_process HOST PORT ROOT [--certificate FILE] [--ports FIRST LAST] [--account NAME
+HOME]...``: pyftpdlib as it comes, until SIGTERM. ``--ports`` are those of its data connections; an account more has its own home."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ def main() -> None:
     for name in ("host", "port", "root", "--certificate"):
         parser.add_argument(name)
     parser.add_argument("--ports", nargs=2, type=int)
+    parser.add_argument("--account", nargs=2, action="append", default=[])
     asked = parser.parse_args()
     authorizer = DummyAuthorizer()
     authorizer.add_user("partner", "not a secret", asked.root, perm="elradfmwMT")
+    for name, home in asked.account:
+        authorizer.add_user(name, "not a secret", home, perm="elradfmwMT")
     handler = type("Handler", (TLS_FTPHandler if asked.certificate else FTPHandler,), {})
     handler.authorizer = authorizer
     handler.auth_failed_timeout = 0
