@@ -74,6 +74,7 @@ def _lines(order: Order) -> Iterator[str]:
         yield from _package(order)
         yield from _signatures(order)
         yield from _arrivals(order)
+        yield from _record(order)
 
 
 def _state(order: Order) -> str:
@@ -145,6 +146,21 @@ def _arrivals(order: Order) -> Iterator[str]:
         yield _line(
             "", f"countersign signoff settle {order.id} --file ... --destination {doubt.destination + 1} --arrived|--send-again"
         )
+
+
+def _record(order: Order) -> Iterator[str]:
+    """Where the transmission record is, and how often it was sent again."""
+    from blocks.outbound import Package
+    from blocks.values import shown
+
+    if (recorded := order.last("recorded")) is not None:
+        told = recorded.body
+        where = f"{told['folder']}/{told['filed_as']} at {told['repository']}"
+        yield _line("record", f"{shown(where)}, id {shown(told['repository_id'])}, version {told['version']}")
+    for entry in order.each("again"):
+        package = Package.parse(entry.body["package"])
+        if (again := package.redelivery) is not None:
+            yield _line("again", f"attempt {again.attempt}, order {package.order}: {shown(again.reason)}")
 
 
 def _line(word: str, text: str) -> str:
