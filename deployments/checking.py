@@ -217,10 +217,10 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
                 yield Problem((*loc, *below), _NO_PROCESSES)
         for told in check_transfers(stream):
             where, _, problem = told.partition(": ")
-            rule = where.startswith("classify/")
-            yield Problem(
-                (*loc, *(("classify", int(where[9:]), "pattern") if rule else ("transfers", *where.split("/")))), problem
-            )
+            place: Loc = ("transfers", *where.split("/"))
+            if where.startswith("classify/"):
+                place = ("classify", int(where[9:]), "pattern")
+            yield Problem((*loc, *place), problem)
     for name, leaving in file.partner.outbound.items():
         loc = ("partner", "streams", name)
         places = [("gather", leaving.gather.repository), ("evidence", leaving.evidence.repository)]
