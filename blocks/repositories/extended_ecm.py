@@ -48,6 +48,7 @@ from blocks.errors import (
 )
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.repositories.otcs_audit import AuditTrail
+from blocks.repositories.otcs_categories import Categories, dig, plain, same
 from blocks.repositories.otcs_large import LargeFiles, session_ended
 from blocks.repositories.otcs_names import (
     DOCUMENT,
@@ -55,7 +56,6 @@ from blocks.repositories.otcs_names import (
     Names,
     Node,
     Unfit,
-    definition_key,
     described,
     kept_name,
     last_page,
@@ -213,6 +213,11 @@ class ExtendedEcmSession(RepositorySession):
     def __init__(self, wire: Wire, names: Names, connections: int) -> None:
         self._wire, self._names, self._connections = wire, names, connections
         self._large = LargeFiles(wire)
+
+    @cached_property
+    def categories(self) -> Categories:
+        """Categories and classifications beyond what a filing sets."""
+        return Categories(self._wire, self._names)
 
     @cached_property
     def people(self) -> People:
@@ -530,11 +535,11 @@ class ExtendedEcmSession(RepositorySession):
         if not wanted:
             return
         for _ in pauses():
-            held = self._held_values(id)
+            held = self.categories.held(id)
             different = {
                 category: values
                 for category, values in wanted.items()
-                if category not in held or any(not _same(held[category].get(key), value) for key, value in values.items())
+                if category not in held or any(not same(held[category].get(key), value) for key, value in values.items())
             }
             try:
                 for category, values in different.items():
@@ -542,11 +547,11 @@ class ExtendedEcmSession(RepositorySession):
                     if category in held:
                         old = {key: held[category].get(key) for key in values}
                         undo.append(partial(self._put_back, id, category, old))
-                        self._wire.write(f"values of node {id}", "PUT", f"{path}/{category}", fields=_plain(values))
+                        self._wire.write(f"values of node {id}", "PUT", f"{path}/{category}", fields=plain(values))
                     else:
                         undo.append(partial(self._put_back, id, category, None))
                         self._wire.write(
-                            f"category of node {id}", "POST", path, fields={"category_id": category} | _plain(values)
+                            f"category of node {id}", "POST", path, fields={"category_id": category} | plain(values)
                         )
             except (AnswerLost, NameTaken):
                 continue
@@ -556,41 +561,19 @@ class ExtendedEcmSession(RepositorySession):
     def _put_back(self, id: int, category: int, values: Mapping[str, Any] | None) -> None:
         path = f"v2/nodes/{id}/categories/{category}"
         for _ in pauses():
-            if category not in self._held_values(id):
+            if category not in self.categories.held(id):
                 return
             try:
                 if values is None:
                     self._wire.write(f"category of node {id}", "DELETE", path)
                 else:
-                    self._wire.write(f"values of node {id}", "PUT", path, fields=_plain(values))
+                    self._wire.write(f"values of node {id}", "PUT", path, fields=plain(values))
             except AnswerLost:
                 continue
             return
         raise RepositoryUnreachable(
             f"values of node {id} at {self._wire.url}: could not be put back; filing it again settles it"
         )
-
-    def _held_values(self, id: int) -> dict[int, dict[str, Any]]:
-        """Category id -> attribute key -> value, of the categories a node has."""
-        return {category: values for category, (values, _) in self._categories(id).items()}
-
-    def _categories(self, id: int) -> dict[int, tuple[dict[str, Any], dict[str, Any]]]:
-        """Category id -> (values, definitions), both by attribute key."""
-        what = f"categories of node {id}"
-        answer = self._wire.ask(what, "GET", f"v2/nodes/{id}/categories", query={"metadata": ""})
-        results = answer.get("results")
-        if not isinstance(results, list):
-            raise RepositoryError(f"{what} at {self._wire.url}: the answer holds no list of results")
-        found: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
-        for entry in results:
-            values = dict(_dig(entry, "data", "categories"))
-            # Documented below "categories", seen in OpenText's client without it.
-            metadata = _dig(entry, "metadata", "categories") or _dig(entry, "metadata")
-            for key in (*metadata, *values):
-                category = int(key.partition("_")[0])
-                found[category] = (values, dict(metadata))
-                break
-        return found
 
     def _grant(self, id: int, grants: Mapping[int, frozenset[str]]) -> None:
         """Exactly these, and our own account as the owner: without it we could not keep what we promise about the document."""
@@ -632,7 +615,7 @@ class ExtendedEcmSession(RepositorySession):
             if not isinstance(results, list):
                 raise RepositoryError(f"{what} at {self._wire.url}: the answer holds no list of results")
             for entry in results:
-                yield _dig(entry, "data", "permissions")
+                yield dig(entry, "data", "permissions")
             if not results or page >= last_page(answer, 1):
                 return
             page += 1
@@ -702,18 +685,7 @@ class ExtendedEcmSession(RepositorySession):
     def get(self, id: str) -> Kept:
         number = self._number(id)
         kept = self._kept(self._described(number), f"node {number}")
-        categories: dict[str, dict[str, Any]] = {}
-        for category, (values, metadata) in self._categories(number).items():
-            named = categories.setdefault(str(_dig(metadata, str(category)).get("name", category)), {})
-            for key in sorted(values, key=_natural):
-                name = self._attribute_name(key, metadata)
-                if name is None:
-                    continue
-                if definition_key(key) != key:  # a cell of a set: one value per row
-                    named.setdefault(name, []).append(values[key])
-                else:
-                    named[name] = values[key]
-        return replace(kept, categories=categories)
+        return replace(kept, categories=self.categories.values(number))
 
     def search(self, *, name: str | None = None, text: str | None = None) -> Iterator[Kept]:
         # Only the longest plain run of the name goes into the query.
@@ -827,14 +799,6 @@ class ExtendedEcmSession(RepositorySession):
         identity = described.get("external_identity")
         return str(identity) if identity and described.get("external_source") == SOURCE else None
 
-    def _attribute_name(self, key: str, metadata: Mapping[str, Any]) -> str | None:
-        parts, name = key.split("_"), _dig(metadata, definition_key(key)).get("name")
-        if name is None or len(parts) < 2 or (len(parts) == 2 and parts[1] == "1"):
-            return None
-        if len(parts) == 4:
-            return f"{_dig(metadata, '_'.join(parts[:2])).get('name')}:{name}"
-        return str(name)
-
     def _kept(self, entry: Json, what: str) -> Kept:
         node = node_of(entry, f"{what} at {self._wire.url}")
         newest = version_in(entry) or {}
@@ -849,37 +813,3 @@ class ExtendedEcmSession(RepositorySession):
             modified=moment(found.get("modify_date")),
             identity=self._identity(newest) or self._identity(found),
         )
-
-
-def _dig(value: Any, *keys: str) -> Json:
-    """A nested object, empty where a step is missing or something else."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, dict) else {}
-
-
-def _same(held: Any, wanted: Any) -> bool:
-    """True if a value that we read is the one that we wrote."""
-    if isinstance(held, list) or isinstance(wanted, list):
-        both = [value if isinstance(value, list) else [value] for value in (held, wanted)]
-        return [_text(value) for value in both[0] if value is not None] == [_text(value) for value in both[1]]
-    # A date is written as a day and read as its midnight.
-    return _text(held).removesuffix("T00:00:00") == _text(wanted).removesuffix("T00:00:00")
-
-
-def _text(value: Any) -> str:
-    """A value as a plain form field."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as plain form fields: a list repeats its key, an empty one clears it."""
-    return {
-        key: [_text(item) for item in value] or "" if isinstance(value, list) else _text(value) for key, value in values.items()
-    }
-
-
-def _natural(key: str) -> list[int]:
-    return [int(part) if part.isdecimal() else 0 for part in key.split("_")]

@@ -27,7 +27,7 @@ MANY = 200
 Value = TypeVar("Value")
 
 
-class Categories(IntEnum):
+class Inheritance(IntEnum):
     """Which categories something has after it was copied or moved."""
 
     ORIGINAL = 0
@@ -143,7 +143,7 @@ class Nodes:
         wanted: Json = {"name": kept_name(name)} | ({} if description is None else {"description": description})
         return self._change(id, wanted, f"new name of node {id}")
 
-    def move(self, id: int, parent: int, *, name: str | None = None, categories: Categories = Categories.ORIGINAL) -> Node:
+    def move(self, id: int, parent: int, *, name: str | None = None, categories: Inheritance = Inheritance.ORIGINAL) -> Node:
         """Into another container, under another name if one is given. Raises ``NameTaken``."""
         wanted: Json = {"parent_id": parent} | ({} if name is None else {"name": kept_name(name)})
         return self._change(id, wanted, f"move of node {id}", {"roles": {"categories": {"inheritance": categories}}})
@@ -152,7 +152,7 @@ class Nodes:
         """Whether what is added to a container from now on has major and minor versions."""
         return self._change(id, {"versions_control_advanced": advanced}, f"versioning of node {id}")
 
-    def copy(self, id: int, parent: int, *, name: str, categories: Categories = Categories.ORIGINAL) -> Node:
+    def copy(self, id: int, parent: int, *, name: str, categories: Inheritance = Inheritance.ORIGINAL) -> Node:
         """A copy of the newest version, or of a container with everything in it. Raises ``NameTaken``.
 
         A copy carries nothing that tells whose it is: after a lost answer it is taken for ours if it was not there before, and is

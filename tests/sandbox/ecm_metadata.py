@@ -17,6 +17,8 @@ CREATE TABLE IF NOT EXISTS applied_class (
     node_id INTEGER NOT NULL, class_id INTEGER NOT NULL, PRIMARY KEY (node_id, class_id)) WITHOUT ROWID;
 """
 
+APPLY_ACTIONS = ("add", "add_upgrade", "upgrade", "replace", "delete", "none")
+
 
 def register(store: Store, faults: Faults, api: Api) -> None:
     Categories(store, api).register()
@@ -125,21 +127,35 @@ class Categories:
         return envelope(call, {})
 
     def apply_below(self, call: Call, node_id: int) -> dict[str, Any]:
-        """Copy categories of a container to what is in it. Actions are not told apart: missing ones are added."""
+        """Copy categories of a container to what is in it, each with an action of its own."""
         node = self.store.node(call.user, node_id)
         self.store.need(call.user, node, "edit_attributes")
         held = self.store.categories(node["id"])
+        wanted = [(whole("categories", line["id"]), line.get("action") or "add_upgrade") for line in call.many("categories")]
+        for category_id, action in wanted:
+            if category_id not in held:
+                raise Refusal(500, f"Could not find category ID '{category_id}' on the node")
+            if action not in APPLY_ACTIONS:
+                raise Refusal(500, "Invalid specification.")
         with self.store.transaction():
-            for wanted in call.many("categories"):
-                category_id = whole("categories", wanted["id"])
-                if category_id not in held:
-                    raise Refusal(400, f"The category {category_id} is not applied to this item.")
-                values = wire_values(category_id, self.store.definition(category_id), held[category_id])
-                for row in self.store.below(node["id"]):
-                    if category_id not in self.store.categories(row["id"]):
-                        self.store.need(call.user, row, "edit_attributes")
-                        self.store.apply_category(call.user, row["id"], category_id, values, new=True)
+            for row in self.store.below(node["id"]):
+                self.store.need(call.user, row, "edit_attributes")
+                self.store.need_unreserved(call.user, row)
+                if truth(call.one("clear_existing_categories", False)):
+                    for category_id in self.store.categories(row["id"]):
+                        self.store.remove_category(call.user, row["id"], category_id)
+                for category_id, action in wanted:
+                    self._apply_one(call.user, row["id"], category_id, action, held[category_id])
         return envelope(call, {"ok": True})
+
+    def _apply_one(self, user: int, node_id: int, category_id: int, action: str, values: Mapping[str, Any]) -> None:
+        """``upgrade`` is to a newer definition, of which there is only one here."""
+        there = category_id in self.store.categories(node_id)
+        if there and action in ("replace", "delete"):
+            self.store.remove_category(user, node_id, category_id)
+        if action == "replace" or (not there and action in ("add", "add_upgrade")):
+            given = wire_values(category_id, self.store.definition(category_id), values)
+            self.store.apply_category(user, node_id, category_id, given, new=True)
 
     def inherit(self, call: Call, node_id: int, category_id: int) -> dict[str, Any]:
         return self._inheritance(call, node_id, category_id, on=True)

@@ -128,3 +128,15 @@ def test_major_and_minor_versions(otcs: Pyxecm, folder: int, a_file: Path) -> No
     document = properties(otcs.upload_file_to_parent(parent_id=folder, **upload))["id"]
     added = otcs.add_document_version(node_id=document, **upload)["results"]["data"]["versions"]
     assert (added["version_number"], added["version_number_name"]) == (2, "0.2")
+
+
+def test_categories_are_handed_down(otcs: Pyxecm, folder: int, document: int) -> None:
+    [found] = otcs.get_node_by_volume_and_path(volume_type=133, path=["Partner Exchange", "Partner Document"])["results"]
+    category_id = found["data"]["properties"]["id"]
+    assert otcs.assign_category(node_id=folder, category_id=category_id, inheritance=True, apply_to_sub_items=True)
+    assert [int(id) for id in otcs.get_node_category_ids(node_id=document)] == [category_id]
+    inner = properties(otcs.create_item(parent_id=folder, item_type=0, item_name="inner"))["id"]
+    assert [int(id) for id in otcs.get_node_category_ids(node_id=inner)] == [category_id]
+    assert otcs.set_category_inheritance(node_id=folder, category_id=category_id, enable=False)
+    later = properties(otcs.create_item(parent_id=folder, item_type=0, item_name="later"))["id"]
+    assert not otcs.get_node_category_ids(node_id=later)

@@ -448,3 +448,28 @@ def test_writes_in_every_encoding(wire: Wire, folder: int, encoding: str) -> Non
 def test_response_codes_can_be_suppressed_everywhere(wire: Wire, method: str, path: str, status: int) -> None:
     answer = wire.http.request(method, path, params={"suppress_response_codes": ""}, data={"ids": 999_999})
     assert (answer.status_code, answer.json()["statusCode"]) == (200, status)
+
+
+@pytest.mark.parametrize(
+    ("action", "clear", "expected"),
+    [
+        ("add", False, "own"),
+        (None, False, "own"),
+        ("replace", False, "folder"),
+        ("delete", False, None),
+        ("none", False, "own"),
+        ("none", True, None),
+        ("add", True, "folder"),
+    ],
+)
+def test_categories_are_applied_below(wire: Wire, folder: int, action: str | None, clear: bool, expected: str | None) -> None:
+    category = wire.at("Partner Exchange", "Partner Document", volume=133)
+    document = wire.document("a.txt", b"x", folder)
+    for node, value in ((folder, "folder"), (document, "own")):
+        wire.plain("POST", f"/v2/nodes/{node}/categories", category_id=category, **{f"{category}_2": value})
+    body = {"categories": [{"id": category, "action": action}], "add_version": False, "clear_existing_categories": clear}
+    assert wire.body("POST", f"/v2/nodes/{folder}/categories/apply", **body).status_code == 200
+    held = wire.http.get(f"/v2/nodes/{document}/categories").json()["results"]
+    assert [entry["data"]["categories"][f"{category}_2"] for entry in held] == ([expected] if expected else [])
+    wrong = wire.body("POST", f"/v2/nodes/{folder}/categories/apply", categories=[{"id": category, "action": "nonsense"}])
+    assert refused(wrong) == (500, "Invalid specification.")

@@ -13,7 +13,7 @@ from blocks.errors import DocumentMissing, RepositoryUnreachable, SpoolCorrupt, 
 from blocks.repositories import otcs_large, otcs_wire
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.repositories.otcs_names import PAGE
-from blocks.repositories.otcs_nodes import Categories
+from blocks.repositories.otcs_nodes import Inheritance
 from blocks.repositories.otcs_wire import NameTaken, Refusal
 from blocks.values import Collision, Filed, NotFiled
 from tests.conformance.repositories.crowd import counted, work
@@ -62,7 +62,7 @@ def test_renaming_and_moving(bench: Bench, session: ExtendedEcmSession) -> None:
 
 def test_a_copy_is_another_document(bench: Bench, session: ExtendedEcmSession) -> None:
     document, target = bench.document(b"original"), bench.folder()
-    copy = session.nodes.copy(document, target, name="copy.txt", categories=Categories.BOTH)
+    copy = session.nodes.copy(document, target, name="copy.txt", categories=Inheritance.BOTH)
     assert copy.id != document
     assert bench.wire.http.get(f"/v2/nodes/{copy.id}/content").content == b"original"
     with pytest.raises(NameTaken, match="nothing was copied"):
