@@ -55,9 +55,9 @@ def test_values_several_values_and_rows(bench: Bench) -> None:
 
 def test_setting_what_stands_writes_nothing(bench: Bench) -> None:
     document = filled(bench)
-    before = bench.count_writes()
+    before = bench.count("writes")
     bench.session.categories.change(document, NAME, ROWS)
-    assert bench.count_writes() == before
+    assert bench.count("writes") == before
 
 
 def test_what_somebody_changed_meanwhile_is_not_overwritten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
