@@ -59,8 +59,10 @@ def search(
         until=until.replace(tzinfo=UTC) if until else None,
         limit=limit,
     )
-    table = Table("journey", "partner/stream", "file", "last step", "changed (UTC)", "repository id", "digest")
+    histories = ledger().journeys([row.journey for row in found])
+    table = Table("journey", "partner/stream", "file", "last step", "changed (UTC)", "repository id", "digest", "keep until")
     for row in found:
+        kept = [entry.body["keep_until"] for entry in histories[row.journey] if "keep_until" in entry.body]
         table.add_row(
             row.journey,
             f"{row.partner}/{row.stream}",
@@ -69,6 +71,7 @@ def search(
             f"{row.changed:%Y-%m-%d %H:%M:%S}",
             row.repository_id or "",
             (row.digest or "")[:16],
+            kept[-1] if kept else "",
         )
     Console(markup=False, highlight=False).print(table)
     if len(found) == limit:

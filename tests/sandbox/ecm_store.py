@@ -152,6 +152,7 @@ SEED: dict[str, Any] = {
                 {"name": "SHA-256", "length": 64},
                 {"name": "Source Path", "length": 1024},
                 {"name": "Received", "type": "Date"},
+                {"name": "Keep Until", "type": "Date"},
             ],
         }
     ],

@@ -542,6 +542,7 @@ CHECKS: dict[str, Callable[[Ground], None]] = {
         answers_come_in_the_order_asked,
         filing_a_journey_again_doubles_nothing,
         another_journey_makes_a_new_version,
+        a_named_document_gets_the_version,
         filings_under_one_name_keep_their_order,
         a_taken_name_is_refused,
         both_are_kept,

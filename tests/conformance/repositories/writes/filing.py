@@ -27,6 +27,12 @@ def version(bench: Bench) -> Filing:
     return bench.filing("one.txt", folder, **EVERYTHING)
 
 
+def proposed(bench: Bench) -> Filing:
+    folder = bench.unique("Filed")
+    first = file(bench.session, bench.filing("one.txt", folder, b"earlier"))
+    return bench.filing("one.txt", folder, document=first.id, **EVERYTHING)
+
+
 def large(bench: Bench) -> Filing:
     return bench.filing("one.txt", bench.unique("Filed"), LARGE)
 
@@ -55,5 +61,6 @@ def stands(bench: Bench, filing: Filing) -> object:
 WRITES = (
     Write("file a document with all it can have", document, file, stands),
     Write("file a version with all it can have", version, file, stands),
+    Write("file a version of a named document", proposed, file, stands),
     Write("file a large document", large, file, stands),
 )
