@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from blocks.errors import DocumentMissing, OutcomeUnknown, RepositoryError, RepositoryUnreachable
+from blocks.errors import DocumentMissing, EditConflict, OutcomeUnknown, RepositoryError, RepositoryUnreachable
 from blocks.repositories.otcs_names import PAGE, Names, Node, kept_name, last_page, node_of, one_result, properties
 from blocks.repositories.otcs_wire import AnswerLost, Json, NameTaken, Query, Refusal, Wire, moment, pauses
 
@@ -138,15 +138,34 @@ class Nodes:
 
     # ------------------------------------------------------------------------------------------------- changing
 
-    def rename(self, id: int, name: str, description: str | None = None) -> Node:
-        """Another name and, if given, another description. Raises ``NameTaken``."""
-        wanted: Json = {"name": kept_name(name)} | ({} if description is None else {"description": description})
-        return self._change(id, wanted, f"new name of node {id}")
+    def edit_token(self, id: int) -> str:
+        """What proves to ``rename`` and ``move`` that nobody changed a node since: ask for it, look at the node, decide, act."""
+        what = f"edit token of node {id}"
+        query: Query = {"fields": "properties{id}", "state": ""}
+        state = one_result(self._wire.ask(what, "GET", f"v2/nodes/{id}", query=query), what).get("state")
+        token = (state.get("properties") or {}).get("metadata_token") if isinstance(state, dict) else None
+        if not token:
+            raise RepositoryError(f"{what} at {self._wire.url}: the answer holds none")
+        return str(token)
 
-    def move(self, id: int, parent: int, *, name: str | None = None, categories: Inheritance = Inheritance.ORIGINAL) -> Node:
-        """Into another container, under another name if one is given. Raises ``NameTaken``."""
+    def rename(self, id: int, name: str, description: str | None = None, *, token: str | None = None) -> Node:
+        """Another name and, if given, another description. Raises ``NameTaken``, with a token ``EditConflict``."""
+        wanted: Json = {"name": kept_name(name)} | ({} if description is None else {"description": description})
+        return self._change(id, wanted, f"new name of node {id}", _proven(token))
+
+    def move(
+        self,
+        id: int,
+        parent: int,
+        *,
+        name: str | None = None,
+        categories: Inheritance = Inheritance.ORIGINAL,
+        token: str | None = None,
+    ) -> Node:
+        """Into another container, under another name if one is given. Raises ``NameTaken``, with a token ``EditConflict``."""
         wanted: Json = {"parent_id": parent} | ({} if name is None else {"name": kept_name(name)})
-        return self._change(id, wanted, f"move of node {id}", {"roles": {"categories": {"inheritance": categories}}})
+        more: Json = {"roles": {"categories": {"inheritance": categories}}} | _proven(token)
+        return self._change(id, wanted, f"move of node {id}", more)
 
     def version_control(self, id: int, *, advanced: bool) -> Node:
         """Whether what is added to a container from now on has major and minor versions."""
@@ -227,7 +246,7 @@ class Nodes:
                 lost = True
                 if (found := stands()) is not None:
                     return found
-            except (Refusal, DocumentMissing):
+            except (Refusal, DocumentMissing, EditConflict):
                 # The call before this one may have come to its end only now, so that there is nothing left to do.
                 if not lost or (found := stands()) is None:
                     raise
@@ -518,6 +537,10 @@ def _version(held: Json) -> Version:
         str(held.get("external_identity") or ""),
         moment(held.get("create_date")),
     )
+
+
+def _proven(token: str | None) -> Json:
+    return {} if token is None else {"metadata_token": token}
 
 
 def _listed(answer: Json, what: str) -> list[Any]:

@@ -168,7 +168,13 @@ class Nodes:
             self.store.classify(call.user, node_id, [whole("roles.classifications", class_id) for class_id in given])
 
     def get(self, call: Call, node_id: int) -> dict[str, Any]:
-        return envelope(call, described(self.store, call, self.store.node(call.user, node_id)))
+        node = self.store.node(call.user, node_id)
+        results = described(self.store, call, node)
+        if call.flag("state"):
+            results["state"] = {"properties": {"metadata_token": str(node["token"])}}
+        if wanted := set(call.asked_many("actions")):
+            results["actions"] = self._actions(call, node, wanted)
+        return envelope(call, results)
 
     def get_v1(self, call: Call, node_id: int) -> dict[str, Any]:
         node = self.store.node(call.user, node_id)
@@ -198,20 +204,16 @@ class Nodes:
                 node = self.store.node(call.user, whole("ids", node_id))
             except Refusal:
                 continue
-            allowed = {
-                action: {
-                    "body": "",
-                    "content_type": "",
-                    "form_href": "",
-                    "href": f"/api/v2/{path}",
-                    "method": method,
-                    "name": name,
-                }
-                for action, (right, method, path, name) in actions_of(node).items()
-                if self.store.may(call.user, node, right) and (not wanted or action in wanted)
-            }
-            results[str(node["id"])] = {"data": allowed, "map": {"default_action": "open"}, "order": list(allowed)}
+            results[str(node["id"])] = self._actions(call, node, wanted)
         return envelope(call, results)
+
+    def _actions(self, call: Call, node: Any, wanted: set[str]) -> dict[str, Any]:
+        allowed = {
+            action: {"body": "", "content_type": "", "form_href": "", "href": f"/api/v2/{path}", "method": method, "name": name}
+            for action, (right, method, path, name) in actions_of(node).items()
+            if self.store.may(call.user, node, right) and (not wanted or action in wanted)
+        }
+        return {"data": allowed, "map": {"default_action": "open"}, "order": list(allowed)}
 
     def listing(self, call: Call, node_id: int) -> dict[str, Any]:
         try:
@@ -277,7 +279,11 @@ class Nodes:
             if changes:
                 store.change(call.user, node["id"], **changes)
                 store.note(call.user, node["id"], "Modified")
-        return envelope(call, {"data": {"properties": node_properties(store, store.row(node_id))}})
+        changed = store.row(node_id)
+        results: dict[str, Any] = {"data": {"properties": node_properties(store, changed)}}
+        if token not in (None, ""):
+            results["state"] = {"properties": {"metadata_token": str(changed["token"])}}
+        return envelope(call, results)
 
     def _moved(self, call: Call, node: Any) -> None:
         """A moved node keeps its categories, unless the body chooses the destination's."""

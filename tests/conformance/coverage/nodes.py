@@ -54,7 +54,12 @@ ROWS = (
         ),
     ),
     Row("POST v1/nodes", (), (), (W + "test_a_taken_name",), "both use the second version of the interface"),
-    Row("GET v2/nodes/{id}", (GET,), ("get_node",), (P + "test_creates_a_folder_once", FILED)),
+    Row(
+        "GET v2/nodes/{id}",
+        (GET, NODES + "edit_token"),
+        ("get_node",),
+        (P + "test_creates_a_folder_once", FILED, D + "test_what_somebody_changed_meanwhile_is_not_renamed"),
+    ),
     Row("GET v1/nodes/{id}", (), (), (W + "test_dates",), "both use the second version of the interface"),
     Row(
         "POST v2/nodes/list",

@@ -125,6 +125,19 @@ def test_sizes_of_containers_follow_every_change(wire: Wire, folder: int) -> Non
     assert sizes() == (2, 2)
 
 
+def test_a_token_proves_what_was_seen(wire: Wire, folder: int) -> None:
+    def token() -> str:
+        shown = wire.http.get(f"/v2/nodes/{folder}", params={"state": "", "actions": ["delete", "open"]}).json()["results"]
+        assert shown["actions"]["order"] == ["delete", "open"]
+        return str(shown["state"]["properties"]["metadata_token"])
+
+    stale = token()
+    answer = wire.body("PUT", f"/v2/nodes/{folder}", description="new", metadata_token=stale).json()["results"]
+    assert answer["state"]["properties"]["metadata_token"] == token() != stale
+    late = wire.body("PUT", f"/v2/nodes/{folder}", description="newer", metadata_token=stale)
+    assert refused(late) == (409, "Could not update metadata (edit conflict).")
+
+
 def test_actions_are_those_that_the_rights_allow(wire: Wire, folder: int) -> None:
     document = wire.document("a.txt", b"x", folder)
     allowed = wire.plain("POST", "/v2/nodes/actions", ids=[document, 999_999]).json()["results"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import DocumentMissing, RepositoryUnreachable, SpoolCorrupt, SpoolMissing
+from blocks.errors import DocumentMissing, EditConflict, RepositoryUnreachable, SpoolCorrupt, SpoolMissing
 from blocks.repositories import otcs_large, otcs_wire
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.repositories.otcs_names import PAGE
@@ -58,6 +58,17 @@ def test_renaming_and_moving(bench: Bench, session: ExtendedEcmSession) -> None:
         session.nodes.rename(document, "TAKEN.txt")
     with pytest.raises(DocumentMissing):
         session.nodes.rename(999_999, "x")
+
+
+def test_what_somebody_changed_meanwhile_is_not_renamed(bench: Bench, session: ExtendedEcmSession) -> None:
+    document, target = bench.document(), bench.folder()
+    token = session.nodes.edit_token(document)
+    bench.tell("PUT", f"v2/nodes/{document}", description="by hand")
+    for act in (session.nodes.rename, session.nodes.move):
+        with pytest.raises(EditConflict):
+            act(document, *(("ours.txt",) if act == session.nodes.rename else (target,)), token=token)  # type: ignore[operator]
+    token = session.nodes.edit_token(document)
+    assert session.nodes.rename(document, "ours.txt", token=token).properties["description"] == "by hand"
 
 
 def test_a_copy_is_another_document(bench: Bench, session: ExtendedEcmSession) -> None:

@@ -44,6 +44,12 @@ def of_what_is_there(bench: Bench, folder: int) -> object:
     return bench.session.categories.values(inner)
 
 
+def classified(bench: Bench) -> int:
+    document = bench.document()
+    bench.session.categories.classify(document, ["Contracts"])
+    return document
+
+
 def classes(bench: Bench, document: int) -> object:
     return sorted(entry["name"] for entry in bench.ask(f"v1/nodes/{document}/classifications")["data"])
 

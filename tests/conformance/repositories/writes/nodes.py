@@ -124,6 +124,12 @@ def on(verb: str, *more: Any, **named: Any) -> Callable[[ExtendedEcmSession, int
 
 WRITES = (
     Write("rename", lambda bench: bench.document(), on("rename", "new.txt", "why"), shown("name", "description")),
+    Write(
+        "rename what nobody changed meanwhile",
+        lambda bench: bench.document(),
+        lambda session, id: session.nodes.rename(id, "new.txt", token=session.nodes.edit_token(id)),
+        shown("name"),
+    ),
     Write("move", two, lambda session, given: session.nodes.move(*given, name="new.txt"), in_both),
     Write("copy a document", two, lambda session, given: session.nodes.copy(*given, name="copy.txt"), in_both),
     Write("copy a folder", tree, lambda session, given: session.nodes.copy(*given, name="copy"), below),

@@ -10,7 +10,7 @@ from pathlib import Path
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.repositories.otcs_search import below, of_type
 from blocks.spool import Spool
-from tests.conformance.repositories.writes import filing, nodes, people, records, workflows, workspaces
+from tests.conformance.repositories.writes import categories, filing, nodes, people, records, workflows, workspaces
 from tests.conformance.repositories.writes.bench import Bench, Read
 
 
@@ -77,6 +77,8 @@ _READS: tuple[Read, ...] = (
     Read("find a document", filled, lambda session, given: session.find((given[0],), given[1])),
     Read("list a folder", filled, lambda session, given: list(session.look((given[0],)))),
     Read("get a document with its values", filled, lambda session, given: session.get(given[2])),
+    Read("list classifications", categories.classified, lambda session, id: session.categories.classifications(id)),
+    Read("prove what was seen", Bench.document, lambda session, id: session.nodes.edit_token(id)),
     Read("fetch a document", filled, fetched, streams=True),
     Read("search", filled, found),
     Read("count facets", filled, lambda session, given: session.index.facets(of_type(144))),
