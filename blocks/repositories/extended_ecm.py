@@ -48,7 +48,7 @@ from blocks.errors import (
 )
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.repositories.otcs_audit import AuditTrail
-from blocks.repositories.otcs_categories import Categories, dig, plain, same
+from blocks.repositories.otcs_categories import Categories, dig, plain, same, surplus_rows
 from blocks.repositories.otcs_large import LargeFiles, session_ended
 from blocks.repositories.otcs_names import (
     DOCUMENT,
@@ -539,15 +539,20 @@ class ExtendedEcmSession(RepositorySession):
             different = {
                 category: values
                 for category, values in wanted.items()
-                if category not in held or any(not same(held[category].get(key), value) for key, value in values.items())
+                if category not in held
+                or any(not same(held[category].get(key), value) for key, value in values.items())
+                or surplus_rows(held[category], values)
             }
             try:
                 for category, values in different.items():
                     path = f"v2/nodes/{id}/categories"
                     if category in held:
+                        surplus = surplus_rows(held[category], values)
                         old = {key: held[category].get(key) for key in values}
+                        old |= {key: value for key, value in held[category].items() if key.rpartition("_")[0] in surplus}
                         undo.append(partial(self._put_back, id, category, old))
-                        self._wire.write(f"values of node {id}", "PUT", f"{path}/{category}", fields=plain(values))
+                        fields = plain({**values, **surplus})
+                        self._wire.write(f"values of node {id}", "PUT", f"{path}/{category}", fields=fields)
                     else:
                         undo.append(partial(self._put_back, id, category, None))
                         self._wire.write(

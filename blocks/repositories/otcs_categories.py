@@ -231,6 +231,21 @@ def same(held: Any, wanted: Any) -> bool:
     return _text(held).removesuffix("T00:00:00") == _text(wanted).removesuffix("T00:00:00")
 
 
+def surplus_rows(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
+    """What removes the rows that sets have beyond those wanted: ``{"7_5_3": ""}``. A set that is not meant stays as it is."""
+    rows: dict[str, int] = {}
+    for place, row in map(_cell, (key for key in wanted if key.count("_") == 3)):
+        rows[place] = max(rows.get(place, 0), row)
+    cells = map(_cell, (key for key in held if key.count("_") == 3))
+    return {f"{place}_{row}": "" for place, row in cells if place in rows and row > rows[place]}
+
+
+def _cell(key: str) -> tuple[str, int]:
+    """The set and the row of a cell."""
+    category, attribute, row, _ = key.split("_")
+    return f"{category}_{attribute}", int(row)
+
+
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as plain form fields: a list repeats its key, an empty one clears it."""
     return {

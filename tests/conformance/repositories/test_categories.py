@@ -8,7 +8,9 @@ import pytest
 
 from blocks.errors import EditConflict, OutcomeUnknown
 from blocks.repositories import otcs_wire
+from blocks.repositories.otcs_categories import surplus_rows
 from blocks.repositories.otcs_names import Unfit
+from blocks.values import Filed
 from tests.conformance.repositories.writes.bench import Bench
 from tests.conformance.repositories.writes.categories import NAME, ROWS, container, filled
 
@@ -112,3 +114,38 @@ def test_classifications(bench: Bench) -> None:
     assert bench.session.categories.classifications(document) == {}
     with pytest.raises(Unfit):
         bench.session.categories.classify(document, ["No Such Class"])
+
+
+def test_a_version_with_fewer_rows_has_fewer_rows(bench: Bench) -> None:
+    folder = bench.unique("Filed")
+    for skus in (("S1", "S2", "S3"), ("S9",)):
+        filing = bench.filing("a.txt", folder, skus[0].encode(), categories={NAME: {"Lines:SKU": skus}})
+        [filed] = bench.session.file([filing])
+        assert isinstance(filed, Filed)
+        assert bench.session.get(filed.id).categories[NAME]["Lines:SKU"] == list(skus)
+
+
+def test_a_refused_version_puts_the_rows_back(bench: Bench) -> None:
+    folder = bench.unique("Filed")
+    rows = {"Lines:SKU": ("S1", "S2"), "Lines:Description": ("one", "two")}
+    [filed] = bench.session.file([bench.filing("a.txt", folder, b"1", categories={NAME: rows})])
+    assert isinstance(filed, Filed)
+    refused: dict[str, Any] = {"categories": {NAME: {"Lines:SKU": ("S9",)}}, "records_class": "Contracts", "schedule": "NO-1"}
+    [answer] = bench.session.file([bench.filing("a.txt", folder, b"2", **refused)])
+    assert not isinstance(answer, Filed)
+    kept = bench.session.get(filed.id)
+    assert {name: tuple(kept.categories[NAME][name]) for name in rows} == rows
+    assert kept.version == 1
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "surplus"),
+    [
+        pytest.param({"7_5_1_6": "a", "7_5_2_6": "b", "7_5_3_6": "c"}, {"7_5_1_6": "z"}, {"7_5_2", "7_5_3"}, id="two too many"),
+        pytest.param({"7_5_1_6": "a"}, {"7_5_1_6": "z", "7_5_2_6": "y"}, set(), id="more than before"),
+        pytest.param({"7_5_1_6": "a", "7_5_2_6": "b"}, {"7_2": "z"}, set(), id="a set that is not meant stays"),
+        pytest.param({"7_5_2_6": "b", "7_8_2_9": "x"}, {"7_5_1_6": "z"}, {"7_5_2"}, id="only the set that is meant"),
+    ],
+)
+def test_rows_beyond_those_wanted_go(held: dict[str, str], wanted: dict[str, str], surplus: set[str]) -> None:
+    assert surplus_rows(held, wanted) == dict.fromkeys(surplus, "")
