@@ -453,12 +453,16 @@ class InWorkspace:
     """From which it is made if there is none: ``Type/Template``. None: it must be there."""
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Name of a role -> logins or groups that get it when the workspace is made."""
+    below: BusinessObject | None = None
+    """Whose workspace must have this one as a child; a new one becomes its child. None: it may be anybody's."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """As JSON values, for the ledger."""
         about = self.about
-        object = {"system": about.system, "type": about.type, "id": about.id}
+        object: dict[str, Any] = {"system": about.system, "type": about.type, "id": about.id}
+        if self.below is not None:
+            object["below"] = {"system": self.below.system, "type": self.below.type, "id": self.below.id}
         return {
             **object,
             "name": self.name,
@@ -470,7 +474,8 @@ class InWorkspace:
     def parse(cls, facts: Mapping[str, Any]) -> InWorkspace:
         """Back from ``facts``."""
         about = BusinessObject(facts["system"], facts["type"], facts["id"])
-        return cls(about, facts["name"], facts["template"], {name: tuple(who) for name, who in facts["roles"].items()})
+        below = BusinessObject(**facts["below"]) if facts.get("below") else None
+        return cls(about, facts["name"], facts["template"], {name: tuple(who) for name, who in facts["roles"].items()}, below)
 
 
 @dataclass(frozen=True, slots=True)
@@ -617,13 +622,24 @@ class Classification(Terms):
     )
 
 
+class ObjectTerms(Terms):
+    """A business object of an external system."""
+
+    system: str = Field(description="The external system, as the repository calls it: ERP")
+    object: str = Field(description="The type of its business object: SUPPLIER")
+    reference: str = Field(description="Template of the object's id: 'S-100'")
+
+
 class WorkspaceTerms(Terms):
     """The business workspace that a document belongs to: found by what it is about, and made where a template is named."""
 
     system: str = Field(description="The external system, as the repository calls it: ERP")
     object: str = Field(description="The type of its business object: CONTRACT")
-    reference: str = Field(
-        description="Template of the object's id: '{contract}'. Its facts must be such that only this partner's fit"
+    reference: str = Field(description="Template of the object's id: '{contract}'")
+    below: ObjectTerms | None = Field(
+        default=None,
+        description="The partner's own workspace: only workspaces that are its children are filed into, and new ones become so. Without "
+        "it, the facts of the reference must be such that only this partner's fit",
     )
     template: str | None = Field(
         default=None,

@@ -260,7 +260,8 @@ def _acknowledged(partner: PartnerProfile, stream: str | None, loc: Loc) -> Iter
 def _templates(found: Iterable[str], loc: Loc) -> Iterator[Problem]:
     for told in found:
         where, _, problem = told.partition(": ")
-        below = ("categories", *where.split("/", 1)) if "/" in where else (where,)
+        inside = ("categories",) if "/" in where and not where.startswith("workspace/") else ()
+        below = (*inside, *where.split("/", 1))
         yield Problem((*loc, *below), problem)
 
 

@@ -3,8 +3,9 @@
 A workspace is about a business object of an external system (``BusinessObject``): that is its identity, its name is only how people
 call it. ``ensure`` gives the one workspace of an object, however often and from wherever it is asked:
 
-- Where roles are to be filled, the reference is set last. So whatever is found by its reference is complete, and people's later
-  changes to it are never undone. A half-done one (a kill, a lost answer) has its name and no reference yet: it is completed.
+- Where roles are to be filled, or another workspace is to be its parent, the reference is set last. So whatever is found by its
+  reference is complete, and people's later changes to it are never undone. A half-done one (a kill, a lost answer) has its name and
+  no reference yet: it is completed.
 - A name lets only one node be, and the name is made of the reference (the terms see to that). So two that create the same workspace
   at once end at the same one.
 
@@ -80,18 +81,35 @@ class Workspaces:
         for _ in pauses():
             found = self.find(about)
             if found is not None:
+                self._belongs(found, wanted)
                 return found.id
             if wanted.template is None:
                 raise Unfit(
                     "no-workspace", f"there is no workspace of {about.shown}, and the profile names no template for one"
                 )
             try:
-                self._complete(self._named(wanted) or self._create(wanted), wanted)
+                id = self._named(wanted) or self._create(wanted)
+                self._complete(id, wanted)
             except AnswerLost:
                 continue  # look again: whatever was done is found, and completed
+            return id
         raise RepositoryUnreachable(
             f"workspace of {about.shown} at {self._wire.url}: no answer tells that it is complete; filing again completes it"
         )
+
+    def _belongs(self, found: Workspace, wanted: InWorkspace) -> None:
+        """What a partner calls a reference may be another partner's. Raises ``Unfit``."""
+        if wanted.below is not None and all(one.id != found.id for one in self.related(self._above(wanted.below))):
+            raise Unfit(
+                "foreign-workspace",
+                f"the workspace of {wanted.about.shown} is no child of that of {wanted.below.shown}; relate them if it should be",
+            )
+
+    def _above(self, below: BusinessObject) -> int:
+        above = self.find(below)
+        if above is None:
+            raise Unfit("no-workspace", f"there is no workspace of {below.shown}, below which others are filed into")
+        return above.id
 
     def _create(self, wanted: InWorkspace) -> int:
         kind, template = self._template(str(wanted.template))
@@ -105,7 +123,7 @@ class Workspaces:
             "description": "",
             "roles": {},
         }
-        if not wanted.roles:
+        if not wanted.roles and wanted.below is None:
             body |= _reference(wanted.about)
         what = f"workspace {name!r}"
         try:
@@ -121,6 +139,7 @@ class Workspaces:
             found = self.find(wanted.about)
             if found is None:
                 raise Unfit("workspace-refused", refusal.text) from refusal
+            self._belongs(found, wanted)
             return found.id
         if not isinstance(results.get("id"), int):
             raise AnswerLost(f"{what} at {self._wire.url}: the answer holds no id")
@@ -128,6 +147,8 @@ class Workspaces:
 
     def _fits(self, wanted: InWorkspace, template: int) -> None:
         """Every name means something, so that nothing is made for one that does not. Raises ``Unfit``."""
+        if wanted.below is not None:
+            self._above(wanted.below)
         known = {role.name.casefold() for role in self.roles(template)} if wanted.roles else set()
         for name, logins in wanted.roles.items():
             if name.casefold() not in known:
@@ -150,7 +171,7 @@ class Workspaces:
         return None
 
     def _complete(self, id: int, wanted: InWorkspace) -> None:
-        """Fill the roles, then set the reference: in that order, because the reference says that all is done."""
+        """Fill the roles, relate it, then set the reference: in that order, because the reference says that all is done."""
         if wanted.about in self.get(id).objects:
             return
         roles = {role.name.casefold(): role for role in self.roles(id)} if wanted.roles else {}
@@ -162,6 +183,8 @@ class Workspaces:
             for login in logins:
                 if login.casefold() not in held:
                     self.add_member(id, role.id, login)
+        if wanted.below is not None:
+            self.relate(self._above(wanted.below), id)
         self.bind(id, wanted.about)
 
     # ------------------------------------------------------------------------------------------------- looking

@@ -116,7 +116,9 @@ def in_workspace(target: Target, facts: Mapping[str, str], received: datetime) -
         return None
     about = BusinessObject(terms.system, terms.object, render(terms.reference, facts, received).strip())
     name = render(terms.name, facts, received) if terms.name else f"{terms.object} {about.id}"
-    return InWorkspace(about, _segment(name), terms.template, terms.roles)
+    own = terms.below
+    below = None if own is None else BusinessObject(own.system, own.object, render(own.reference, facts, received).strip())
+    return InWorkspace(about, _segment(name), terms.template, terms.roles, below)
 
 
 def case_of(target: Target, facts: Mapping[str, str], received: datetime) -> dict[str, str] | None:
@@ -339,6 +341,8 @@ def _templates(target: Target) -> Iterator[tuple[str, str]]:
         yield "workspace/reference", target.workspace.reference
         if target.workspace.name is not None:
             yield "workspace/name", target.workspace.name
+        if target.workspace.below is not None:
+            yield "workspace/below", target.workspace.below.reference
     for category, attributes in target.categories.items():
         for attribute, template in attributes.items():
             for one in (template,) if isinstance(template, str) else template:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -10,9 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.values import Arrival, Collision, Document, Filing, Grant, Inbound, RemoteFile, Right, Verdict
+from blocks.values import (
+    Arrival,
+    BusinessObject,
+    Collision,
+    Document,
+    Filing,
+    Grant,
+    Inbound,
+    InWorkspace,
+    RemoteFile,
+    Right,
+    Verdict,
+)
 from tasks.rules.filing import check_templates, plan, render, unfilled
 
+CASE = {"system": "ERP", "object": "CASE"}
 RECEIVED = datetime(2026, 11, 20, 9, 5, tzinfo=UTC)
 
 
@@ -115,12 +129,34 @@ def test_no_attributes_indexes_conversions_or_widths(template: str) -> None:
         pytest.param({"folder": "In//x"}, "without empty", id="a level without a name"),
         pytest.param({"folder": ""}, "without empty", id="no folder"),
         pytest.param({"name": "x/{name}"}, "without /", id="a path for a name"),
+        pytest.param({"workspace": {**CASE, "reference": "{reference}"}}, None, id="a workspace by a fact of the name"),
+        pytest.param(
+            {"workspace": {**CASE, "reference": "{nope}"}}, "workspace/reference: {nope}", id="by a fact that nobody tells"
+        ),
+        pytest.param(
+            {"workspace": {**CASE, "reference": "{reference}", "name": "Case {kind}"}},
+            "one name: add {reference}",
+            id="two of one name",
+        ),
     ],
 )
 def test_templates_are_checked_with_the_profile(target: dict[str, object], said: str | None) -> None:
     problems = list(check_templates(inbound(**target)))
     assert bool(problems) is (said is not None)
     assert said is None or said in problems[0]
+
+
+def test_a_document_belongs_to_the_workspace_that_its_facts_tell() -> None:
+    """What a partner writes is data: no level of a path, and no other object than the one that was agreed."""
+    own = {"system": "ERP", "object": "SUPPLIER", "reference": "{partner}"}
+    terms = {**CASE, "reference": "{reference}", "template": "Supplier", "roles": {"Lead": ["ann"]}, "below": own}
+    filing = planned(inbound(workspace=terms), kind="stmt", reference="../R1")
+    about, below = BusinessObject("ERP", "CASE", "../R1"), BusinessObject("ERP", "SUPPLIER", "acme")
+    assert filing.workspace == InWorkspace(about, "CASE .._R1", "Supplier", {"Lead": ("ann",)}, below)
+    assert InWorkspace.parse(json.loads(json.dumps(filing.workspace.facts))) == filing.workspace
+    assert len(filing.sent) <= 255
+    assert filing.sent.startswith("a_b.csv from acme/statements, received 2026-11-20 09:05:00 UTC, SHA-256 dddd")
+    assert len(planned(inbound(workspace=terms), b"n" * 300, kind="stmt", reference="1").sent) == 255
 
 
 def test_a_fact_must_be_known_of_every_file_that_the_stream_recognises() -> None:

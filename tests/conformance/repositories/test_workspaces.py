@@ -207,6 +207,29 @@ def test_a_workspace_about_something_else_is_left_alone(
     assert session.workspaces.find(wanted.about) is None
 
 
+def test_only_workspaces_below_the_partners_own_are_filed_into(
+    ground: Ground, session: ExtendedEcmSession, wanted: InWorkspace
+) -> None:
+    """Whatever number a partner writes into a name: another partner's contract is out of reach."""
+    ours, theirs = (BusinessObject("ERP", "SUPPLIER", f"{who} of {wanted.about.id}") for who in ("us", "them"))
+    mine = replace(wanted, below=ours)
+
+    def code(asked: InWorkspace) -> str:
+        (answer,) = ground.file(ground.filing("draft.txt", workspace=asked))
+        return answer.code if isinstance(answer, NotFiled) else "filed"
+
+    assert code(mine) == "no-workspace", "ours is not there yet"
+    assert called(session, wanted.name) == [], "and nothing was made"
+    above = [session.workspaces.ensure(InWorkspace(one, one.id, "Supplier")) for one in (ours, theirs)]
+    assert code(mine) == "filed"
+    (made,) = session.workspaces.related(above[0])
+    assert made.id == stands_once(session, wanted)
+    assert code(mine) == "filed", "once more"
+    assert code(replace(wanted, below=theirs)) == "foreign-workspace"
+    session.workspaces.unrelate(above[0], made.id)
+    assert code(mine) == "foreign-workspace", "people may take it away"
+
+
 def test_a_folder_of_that_name_is_no_workspace(ground: Ground, session: ExtendedEcmSession, wanted: InWorkspace) -> None:
     ground.filed(ground.filing("other.txt", folder=("Suppliers", wanted.name)))
     (answer,) = ground.file(ground.filing("draft.txt", workspace=wanted))
