@@ -33,7 +33,7 @@ from blocks.profile import load_partner, load_repositories, partners, policies_o
 from blocks.repositories.base import RepositorySession
 from blocks.settings import settings
 from blocks.values import shown
-from tasks.connections import ledger
+from tasks.connections import hang_up, ledger, repository_session
 from tasks.gather import still_there
 from tasks.order import SETTLES, Agreed, leads, load_release, waits_for
 from tasks.retrying import task
@@ -81,6 +81,13 @@ class InForce:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Policies | None] = {}
+        self._agreed: dict[tuple[str, str], Agreed] = {}
+
+    def agreed(self, partner: str, stream: str) -> Agreed:
+        """What was agreed about a stream that goes out. Raises ``ConfigurationError``."""
+        if (partner, stream) not in self._agreed:
+            self._agreed[partner, stream] = load_release(partner, stream)
+        return self._agreed[partner, stream]
 
     def policies(self, partner: str, stream: str) -> Policies | None:
         """None if the files are not in order, or have no such stream: that is told elsewhere."""
@@ -100,13 +107,18 @@ def compare(look_back: timedelta, patience: timedelta) -> list[str]:
     """Journeys of the orders about which something is to be told or done: open ones, and those closed not longer ago than that."""
     now = ledger().now()
     orders, in_force = watch(ledger().begun("ordered", now - look_back)), InForce()
-    with get_client(sync_client=True) as client:
-        runs = _runs(client, [order.run for order in orders])
-        return [
-            order.journey
-            for order in orders
-            if any(not known(order, one) for one in _differences(client, order, runs.get(order.run), now, patience, in_force))
-        ]
+    try:
+        with get_client(sync_client=True) as client:
+            runs = _runs(client, [order.run for order in orders])
+            return [
+                order.journey
+                for order in orders
+                if any(
+                    not known(order, one) for one in _differences(client, order, runs.get(order.run), now, patience, in_force)
+                )
+            ]
+    finally:
+        hang_up()
 
 
 def look_again(client: SyncPrefectClient, order: Watched, patience: timedelta, in_force: InForce) -> list[Finding]:
@@ -167,7 +179,7 @@ def told(order: Watched, in_force: InForce) -> Told:
         paused=last.kind in ("refused", "in-doubt"),
         redriven=_redriven(order),
         other_terms=_other_terms(order, in_force),
-        changed=_changed(order),
+        changed=_changed(order, in_force),
     )
 
 
@@ -184,7 +196,7 @@ def _other_terms(order: Watched, in_force: InForce) -> str:
     return "" if (then.profile, then.terms) == (now.profile, now.terms) else then.digest
 
 
-def _changed(order: Watched) -> str:
+def _changed(order: Watched, in_force: InForce) -> str:
     """Why the package that people are asked to sign is void by now, because the repository has changed what it is about; else ""."""
     frozen, asked = _last(order, "frozen"), _last(order, "round")
     if frozen is None or asked is None or _last(order, "sending") or _last(order, "closed") or frozen.body.get("from_record"):
@@ -193,9 +205,9 @@ def _changed(order: Watched) -> str:
     if len(package.files) > MOST_LOOKED_AT:
         return ""  # looked at with each answer, and before anything is sent
     try:
-        agreed = load_release(order.ordered["partner"], order.ordered["stream"])
+        agreed = in_force.agreed(order.ordered["partner"], order.ordered["stream"])
         at_repository = {}
-        with agreed.repository.session() as session:
+        with repository_session(agreed.repository) as session:
             for file in package.files:
                 at_repository[file.repository_id] = _at_repository(session, file, agreed, frozen.body.get("sensitive", {}))
     except (ConfigurationError, RepositoryError) as error:

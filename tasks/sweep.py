@@ -23,7 +23,7 @@ from blocks.ledger import Entry, Lease, Recorded
 from blocks.settings import settings
 from blocks.values import Stage
 from tasks.compare import InForce, Watched, begun_without_order, found_key, look_again, watch
-from tasks.connections import ledger
+from tasks.connections import hang_up, ledger
 from tasks.retrying import task
 from tasks.rules.literal import literal
 from tasks.rules.reconcile import Finding, Remedy, state_name, untaken
@@ -49,13 +49,16 @@ def redrive(journeys: Sequence[str], patience: timedelta) -> list[Row]:
     """Look again at these orders, one at a time and while nobody else works on them; tell what differs, and set it right."""
     rows: list[Row] = []
     in_force = InForce()
-    with get_client(sync_client=True) as client:
-        for journey in journeys:
-            with _held(journey) as lease:
-                # Somebody works on it: then it is not stuck, and what else there is can be told by the next sweep.
-                if lease is not None:
-                    for order in watch([journey]):
-                        rows += _set_right(client, order, look_again(client, order, patience, in_force), lease)
+    try:
+        with get_client(sync_client=True) as client:
+            for journey in journeys:
+                with _held(journey) as lease:
+                    # Somebody works on it: then it is not stuck, and what else there is can be told by the next sweep.
+                    if lease is not None:
+                        for order in watch([journey]):
+                            rows += _set_right(client, order, look_again(client, order, patience, in_force), lease)
+    finally:
+        hang_up()
     return rows
 
 

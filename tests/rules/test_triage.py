@@ -12,6 +12,7 @@ from tasks.rules.triage import Taught, pattern_of, told, unfit
     [
         pytest.param("ISO_9001_2026.pdf", "ISO_14001_1.pdf", True, id="other digits"),
         pytest.param("ISO_9001_2026.pdf", "ISO_9001_2026.pdfx", False, id="longer"),
+        pytest.param("ISO_9001.pdf", "ISO_final.pdf", False, id="a word where there were digits"),
         pytest.param("a.b", "aXb", False, id="a dot is a dot"),
         pytest.param("a", "a1", False, id="digits where there were none"),
         pytest.param("a+1(2).pdf", "a+3(44).pdf", True, id="no expression of its own"),
