@@ -32,9 +32,12 @@ def shared(bench: Bench) -> Given:
 
 
 def stands(bench: Bench, given: Given) -> object:
-    """Of each node: until when, and who sees it."""
+    """Of each node: until when and who sees it, and how often it was shared and stopped: each time somebody outside is told."""
     held = shares(bench.sandbox._store)
-    return [(held[node]["expire_date"], held[node]["invitees"]) if node in held else None for node in given.nodes]
+    now = [(held[node]["expire_date"], held[node]["invitees"]) if node in held else None for node in given.nodes]
+    trails = [bench.ask(f"v2/nodes/{node}/audit")["results"]["data"]["audit"] for node in given.nodes]
+    told = [[event["audit_name"] for event in trail if event["audit_name"].startswith("Share")] for trail in trails]
+    return now, told
 
 
 def share(_: object, given: Given) -> None:
