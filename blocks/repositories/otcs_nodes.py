@@ -80,6 +80,8 @@ class Version:
     minor: int
     size: int
     description: str
+    by: int | None
+    """Account that made it."""
     locked_by: int | None
     identity: str
     created: datetime | None
@@ -414,8 +416,8 @@ class Nodes:
     def promote(self, id: int, number: int, description: str = "") -> Version:
         """The content of a version once more, as the next major version.
 
-        Nothing keeps a version from being promoted twice. After a lost answer a new major version of the same size is taken for
-        ours; else it is done again.
+        Nothing keeps a version from being promoted twice. After a lost answer a new major version of our account and of the same
+        size is taken for ours; without one it is done again, unless the server may still be at it (``OutcomeUnknown``).
         """
         what = f"promotion of version {number} of node {id}"
         before = {version.number: version for version in self.versions(id)}
@@ -446,7 +448,7 @@ class Nodes:
         for _ in pauses():
             made = [version for version in self.versions(id) if version.number not in before and version.minor == 0]
             if made or not lost.running:
-                return [version for version in made if version.size == size]
+                return [version for version in made if version.size == size and version.by in (None, self._names.myself())]
         return []
 
     def lock_version(self, id: int, number: int) -> None:
@@ -533,6 +535,7 @@ def _version(held: Json) -> Version:
         int(held.get("version_number_minor", number) or 0),
         int(held.get("file_size") or 0),
         str(held.get("description") or ""),
+        held.get("owner_id"),
         held.get("locked_user_id") if held.get("locked") else None,
         str(held.get("external_identity") or ""),
         moment(held.get("create_date")),

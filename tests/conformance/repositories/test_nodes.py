@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from blocks.errors import DocumentMissing, EditConflict, RepositoryUnreachable, SpoolCorrupt, SpoolMissing
+from blocks.errors import DocumentMissing, EditConflict, OutcomeUnknown, RepositoryUnreachable, SpoolCorrupt, SpoolMissing
 from blocks.repositories import otcs_large, otcs_wire
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.repositories.otcs_names import PAGE
@@ -78,6 +78,49 @@ def test_a_copy_is_another_document(bench: Bench, session: ExtendedEcmSession) -
     assert bench.wire.http.get(f"/v2/nodes/{copy.id}/content").content == b"original"
     with pytest.raises(NameTaken, match="nothing was copied"):
         session.nodes.copy(document, target, name="Copy.txt")
+
+
+def instead(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], *, running: bool = True) -> None:
+    """Our next write never arrives, and somebody else does something meanwhile."""
+    original = otcs_wire.Wire.write
+
+    def write(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
+        monkeypatch.setattr(otcs_wire.Wire, "write", original)
+        act()
+        raise otcs_wire.AnswerLost("the network went away", running)
+
+    monkeypatch.setattr(otcs_wire.Wire, "write", write)
+
+
+def test_a_copy_that_may_be_somebody_elses_is_left_to_a_person(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    document, target = bench.document(b"original"), bench.folder()
+    instead(monkeypatch, lambda: bench.wire.document("copy.txt", b"another one", target))
+    with pytest.raises(OutcomeUnknown, match="look there"):
+        bench.session.nodes.copy(document, target, name="copy.txt")
+    assert bench.names_in(target) == ["copy.txt"]
+
+
+def test_a_copy_that_never_arrived_is_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    document, target = bench.document(), bench.folder()
+    instead(monkeypatch, lambda: None)
+    assert bench.session.nodes.copy(document, target, name="copy.txt").name == "copy.txt"
+
+
+def test_a_promotion_is_made_again_only_where_that_is_certain(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bench.folder()
+    bench.session.nodes.version_control(folder, advanced=True)
+    document = bench.wire.document("a.txt", b"1", folder)
+    instead(monkeypatch, lambda: None)
+    with pytest.raises(OutcomeUnknown, match="before promoting it again"):
+        bench.session.nodes.promote(document, 1)  # the server may still be at it
+    assert len(bench.session.nodes.versions(document)) == 1
+    instead(monkeypatch, lambda: None, running=False)
+    assert bench.session.nodes.promote(document, 1).name == "1.0"
+    major = {"add_major_version": "true"}
+    other = {"files": {"file": ("a.txt", b"by hand", "text/plain")}, "data": major}
+    instead(monkeypatch, lambda: bench.wire.http.post(f"/v2/nodes/{document}/versions", **other), running=False)
+    assert bench.session.nodes.promote(document, 1).name == "3.0"  # the second is plainly another one
+    assert [version.name for version in bench.session.nodes.versions(document)] == ["0.1", "1.0", "2.0", "3.0"]
 
 
 def test_several_nodes_and_taken_names(bench: Bench, session: ExtendedEcmSession) -> None:
