@@ -23,10 +23,11 @@ def test_the_page_fits_the_rows() -> None:
     assert PAGE.read_text("utf-8") == page(), "rows have changed: run 'python -m tests.conformance.coverage.page'"
 
 
-def test_every_row_is_a_route_of_the_sandbox() -> None:
+def test_the_rows_are_the_routes_of_the_sandbox() -> None:
     claimed = [shape(row.call) for rows in DOMAINS.values() for row in rows]
     assert len(claimed) == len(set(claimed)), "a call stands in two rows"
-    assert set(claimed) - set(routes()) == set()
+    assert set(claimed) - set(routes()) == set(), "rows without a route"
+    assert set(routes()) - set(claimed) == set(), "routes without a row in tests/conformance/coverage"
 
 
 @pytest.mark.parametrize("call", ROWS)
@@ -65,21 +66,26 @@ def exists(verb: str) -> bool:
 def text_of(test: str) -> tuple[str, ...]:
     """A test's own source and that of what stands beside it and is no test; nothing where there is no such test."""
     name, _, function = test.partition("::")
-    path = CONFORMANCE / name
+    tests, beside = sources(CONFORMANCE / name)
+    return (tests[function], beside) if function in tests else ()
+
+
+@cache
+def sources(path: Path) -> tuple[dict[str, str], str]:
+    """The source of each test in a file, and of everything else in it and in the checks that it imports."""
     if not path.exists():
-        return ()
+        return {}, ""
     text = path.read_text("utf-8")
-    parts = list(ast.parse(text).body)
-    found = [part for part in parts if isinstance(part, ast.FunctionDef) and part.name == function]
-    beside = [part for part in parts if not (isinstance(part, ast.FunctionDef) and part.name.startswith("test_"))]
-    if not found:
-        return ()
-    imported = [
-        (CONFORMANCE.parents[1] / f"{part.module.replace('.', '/')}.py").read_text("utf-8")
-        for part in parts
-        if isinstance(part, ast.ImportFrom) and part.module and re.match(r"tests\.conformance\.\w+\.checks", part.module)
-    ]
-    return (*(ast.get_source_segment(text, part) or "" for part in (*found, *beside)), *imported)
+    lines, tests, beside = text.splitlines(), dict[str, str](), list[str]()
+    for part in ast.parse(text).body:
+        source = "\n".join(lines[part.lineno - 1 : part.end_lineno])
+        if isinstance(part, ast.FunctionDef) and part.name.startswith("test_"):
+            tests[part.name] = source
+        else:
+            beside.append(source)
+        if isinstance(part, ast.ImportFrom) and re.match(r"tests\.conformance\.\w+\.checks", part.module or ""):
+            beside.append((CONFORMANCE.parents[1] / f"{str(part.module).replace('.', '/')}.py").read_text("utf-8"))
+    return tests, "\n".join(beside)
 
 
 def test_a_false_claim_is_named() -> None:

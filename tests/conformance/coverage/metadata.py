@@ -97,4 +97,11 @@ ROWS = (
         ("assign_classifications",),
         (P + "test_classifications", C + "test_classifications"),
     ),
+    Row(
+        "GET v1/forms/nodes/properties/specific",
+        (),
+        (),
+        ("pyxecm/test_wire.py::test_a_category_tells_its_definition",),
+        "the form for adding a category tells the same",
+    ),
 )

@@ -32,7 +32,7 @@ Made by `python -m tests.conformance.coverage.page`; do not edit. One line per c
 - **tests**: below `tests/conformance`.
 
 A guard test fails for a line whose route the sandbox does not have, whose verb or test does not exist, or whose tests do not call
-what stands in the line.
+what stands in the line; and for a route of the sandbox that no line names.
 """
 
 _FAULTS = """\
