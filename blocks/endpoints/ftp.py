@@ -722,15 +722,7 @@ class FtpSession(EndpointSession):
                     if isinstance(data, Reply):
                         wire.refuse(data)
                         return Missed(wanted, Outcome.REFUSED, data.words)
-                    try:
-                        while block := source.read(BLOCK):
-                            digest.update(block)
-                            await data.write(block)
-                    except EndpointUnreachable as lost:
-                        # A server that refuses in mid-transfer closes the data connection first, and then says why.
-                        await self._why(wire, data, lost)
-                        raise
-                    reply = await data.finish()
+                    reply = await self._poured(source, data, wire, digest)
                 if not reply.done:
                     # A file that is gone on with is tried in other ways first.
                     (wire.refuse if start else wire.not_kept)(reply)
@@ -741,10 +733,18 @@ class FtpSession(EndpointSession):
             return Missed(wanted, Outcome.CHANGED, reason)
         return None
 
-    async def _why(self, wire: Wire, data: Data, lost: EndpointError) -> None:
-        """Raise what the server says about a data connection that it closed, if it says anything."""
-        with suppress(EndpointUnreachable):
-            wire.not_kept(await data.finish())
+    async def _poured(self, source: BinaryIO, data: Data, wire: Wire, digest: hashlib._Hash) -> Reply:
+        """Send the rest of our source, hashed on its way; what the server says at the end."""
+        try:
+            while block := source.read(BLOCK):
+                digest.update(block)
+                await data.write(block)
+        except EndpointUnreachable:
+            # A server that refuses in mid-transfer closes the data connection first, and then says why, if it says anything.
+            with suppress(EndpointUnreachable):
+                wire.not_kept(await data.finish())
+            raise
+        return await data.finish()
 
     async def _rename(self, move: Move, exists: Exists, kinds: _Kinds) -> Moved:
         file, new_file = move.file, replace(move.file, folder=move.folder, name=move.name)
@@ -782,14 +782,7 @@ class FtpSession(EndpointSession):
                         wire.refuse(data)
                         return Missed(wanted, Outcome.REFUSED, data.words)
                     self._temporaries.add((folder, file.name))
-                    try:
-                        while block := source.read(BLOCK):
-                            digest.update(block)
-                            await data.write(block)
-                    except EndpointUnreachable as lost:
-                        await self._why(wire, data, lost)
-                        raise
-                    reply = await data.finish()
+                    reply = await self._poured(source, data, wire, digest)
             stands = await wire.facts(final, sure=False) if reply.done else reply
             told = await wire.sha256(final, file.size) if isinstance(stands, Entry) else None
             held = stands.size if isinstance(stands, Entry) else None

@@ -136,8 +136,10 @@ class Wire(aioftp.Client):
         self.certificate: str | None = None
         self.tls: str | None = None
         self.tls_reuse: bool | None = None
-        self._session: ssl.SSLSession | None = None
-        """Of the control connection, for data connections."""
+        self._resuming: SSLSessionBoundContext | None = None
+        """For data connections: what the control connection trusts, and its TLS session."""
+        self._judged: bytes | None = None
+        """The certificate that was found to be the right one."""
         self.extended_passive: bool | None = None
         self.idle_since = 0.0
         self._doubled: bool | None = None
@@ -235,6 +237,8 @@ class Wire(aioftp.Client):
         told, self.tls = channel.getpeercert(binary_form=True), channel.version()
         if told is None:
             raise HostKeyChanged(f"{self.door.address}: the server shows no certificate; nothing was sent")
+        if told == self._judged:
+            return
         certificate = x509.load_der_x509_certificate(told)
         shows = fingerprint_of(certificate)
         if protection.pins and shows not in protection.pins:
@@ -247,7 +251,7 @@ class Wire(aioftp.Client):
                 f"{self.door.address}: the pinned certificate is valid from {certificate.not_valid_before_utc:%Y-%m-%d} to "
                 f"{certificate.not_valid_after_utc:%Y-%m-%d} only. Nothing was sent. Ask the partner for the new one"
             )
-        self.certificate = shows
+        self.certificate, self._judged = shows, told
 
     def _keep_alive(self) -> None:
         connection = self.stream.writer.get_extra_info("socket")
@@ -570,11 +574,12 @@ class Wire(aioftp.Client):
                 self.abandon()
 
     async def _protect(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
-        # Copying a session out of OpenSSL costs as much as half a handshake, so it is done once.
-        session = self._session = self._session or self.stream.writer.get_extra_info("ssl_object").session
-        bound = SSLSessionBoundContext(ssl.PROTOCOL_TLS_CLIENT, context=protection.context, session=session)
+        if self._resuming is None:
+            # Copying a session out of OpenSSL costs as much as half a handshake, so it is done once.
+            session = self.stream.writer.get_extra_info("ssl_object").session
+            self._resuming = SSLSessionBoundContext(ssl.PROTOCOL_TLS_CLIENT, context=protection.context, session=session)
         try:
-            await writer.start_tls(bound, server_hostname=self.door.host, ssl_handshake_timeout=self.door.seconds)
+            await writer.start_tls(self._resuming, server_hostname=self.door.host, ssl_handshake_timeout=self.door.seconds)
         except (ConnectionError, EOFError) as error:
             raise EndpointUnreachable(
                 f"{self.door.address}: the data connection ended before TLS had begun on it, though the server agreed to PROT P. "
@@ -583,7 +588,7 @@ class Wire(aioftp.Client):
         self._know(writer, protection)
         reused = writer.get_extra_info("ssl_object").session_reused
         if not reused:
-            self._session = None  # the server may have told a newer one since
+            self._resuming = None  # the server may have told a newer one since
         self.tls_reuse = bool(self.tls_reuse or reused)
 
     @property

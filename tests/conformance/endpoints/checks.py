@@ -23,6 +23,7 @@ from blocks.endpoints.probing import probe
 from blocks.errors import EndpointError, SpoolError, SpoolFull, SpoolMissing
 from blocks.spool import Batch, Spool, SpoolFile
 from blocks.values import CaseRule, Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Placed, Proof, RemoteFile
+from deployments import trying
 
 MIB = 1024 * 1024
 LONG_AGO = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -112,28 +113,23 @@ def check(promise: Check) -> Check:
     return promise
 
 
-class Meddled(Batch):
+class Meddled(trying.Meddled):
     """A spool batch that does something to the source when the first bytes of a file have come, or breaks off after some."""
 
-    def __init__(self, spool: Spool, meddle: Callable[[], None] | None = None, *, break_after: int | None = None) -> None:
-        super().__init__(spool)
-        self.meddle, self.break_after = meddle, break_after
-        self.began_at: list[int] = []
+    def __init__(self, spool: Spool, meddle: Callable[[], object] | None = None, *, break_after: int | None = None) -> None:
+        super().__init__(spool, meddle)
+        self.break_after = break_after
 
     def open(self, resume_key: str | None = None) -> SpoolFile:
         sink = super().open(resume_key)
-        self.began_at.append(sink.size)
         write = sink.write
 
-        def meddled(data: bytes | bytearray | memoryview) -> None:
+        def limited(data: bytes | bytearray | memoryview) -> None:
             if self.break_after is not None and sink.size + len(data) > self.break_after:
                 raise SpoolFull("on purpose")
             write(data)
-            if self.meddle is not None:
-                meddle, self.meddle = self.meddle, None
-                meddle()
 
-        sink.write = meddled  # type: ignore[method-assign]
+        sink.write = limited  # type: ignore[method-assign]
         return sink
 
 
