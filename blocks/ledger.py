@@ -477,6 +477,12 @@ class Ledger:
         columns: dict[str, Kind] = {"journey": "text", "stage": "text", "digest": "text", "closed": "timestamptz"}
         self._db.each(connection, _MOVE_ARRIVAL, columns, moves)
 
+    def holder(self, once: str) -> Recorded | None:
+        """The entry that has taken a ``once`` key; None if none has."""
+        key = str(once_key(once))
+        with self._db.read() as connection:
+            return self._holders(connection, [key]).get(key)
+
     def journey(self, id: str) -> list[Recorded]:
         """All entries of one journey, in order; none if there is no such journey."""
         return self.journeys([id])[id]

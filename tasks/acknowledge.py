@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from blocks.errors import ConfigurationError, LeaseLost, RepositoryError
-from blocks.ledger import Recorded
+from blocks.ledger import Entry, Recorded
 from blocks.outbound import sha256
 from blocks.profile import load_partner, partners
 from blocks.settings import settings
@@ -57,11 +57,11 @@ def _of_stream(agreed: Agreed) -> Iterator[Finding]:
             message = f"{said.told.name} acknowledges nothing that {agreed.key} has sent; look at what its name should tell"
             yield Finding("acknowledgement", f"acknowledgement/{said.journey}", message)
             continue
-        if any(entry.once == _once(said, order) for entry in order.history) and not _behind(order):
-            continue
         try:
             with in_hand(order) as held:
                 _add(held, said)
+            about = {"partner": agreed.partner, "stream": speaking, "order": order.id}
+            ledger().append([Entry(said.journey, "attached", about, once=f"attached/{said.journey}")])
         except LeaseLost:
             continue  # a run works on it just now; the next sweep adds it
         except RepositoryError as error:
@@ -76,7 +76,7 @@ def _filed(partner: str, stream: str) -> Iterator[Said]:
     for journey, history in ledger().journeys([one.journey for one in near if "." not in one.journey]).items():
         last = {entry.kind: entry for entry in history}
         filed, judged = last.get("filed"), last.get("judged")
-        if filed is None or judged is None:
+        if filed is None or judged is None or "attached" in last:
             continue
         body = filed.body
         told = Acknowledgement(

@@ -428,10 +428,8 @@ def _journey_of(agreed: Agreed, id: str, requester: str, ids: Sequence[str], run
 
 def find_order(agreed: Agreed, id: str) -> list[Recorded]:
     """All that the ledger holds of an order of this stream; empty if nobody has ordered it."""
-    key = order_key(agreed.partner, agreed.stream, id)
-    near = ledger().search(name=id, partner=agreed.partner, stream=agreed.stream, limit=1000)
-    histories = ledger().journeys([one.journey for one in near]).values()
-    return next((entries for entries in histories if entries and entries[0].once == key), [])
+    found = ledger().holder(order_key(agreed.partner, agreed.stream, id))
+    return ledger().journey(found.journey) if found else []
 
 
 def order_key(partner: str, stream: str, id: str) -> str:

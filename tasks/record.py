@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from prefect.runtime import task_run
+
 from blocks.errors import RepositoryError
 from blocks.outbound import PackageFile, sha256
 from blocks.sender import Arrived
@@ -12,7 +14,7 @@ from blocks.values import Filed
 from tasks.connections import ledger, repository_session, spool
 from tasks.evidence import file_evidence, written
 from tasks.order import Order
-from tasks.retrying import task
+from tasks.retrying import RETRIES, task
 from tasks.rules.filing import Evidence
 from tasks.rules.reconcile import RECORD_WAITS
 from tasks.rules.transmission import Kept, kept, record_name, transmission
@@ -33,6 +35,8 @@ def keep_record(order: Order, arrived: Sequence[Arrived]) -> bool:
         copies = _copies(order)
         filed = _record(order, arrived, copies)
     except RepositoryError as error:
+        if error.worth_retrying and task_run.run_count <= RETRIES:
+            raise  # it may only be busy
         _wait(order, error)
         return False
     target = order.agreed.recording

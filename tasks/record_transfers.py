@@ -14,7 +14,7 @@ from tasks.evidence import file_pieces, written
 from tasks.match import sent, set_journey, sets
 from tasks.retrying import task
 from tasks.rules.transfers import Logged, Member, Part, Role, record
-from tasks.rules.transmission import Acknowledgement, acknowledged
+from tasks.rules.transmission import acknowledged
 
 
 @task(task_run_name="record transfers ({consignment.size})")
@@ -92,7 +92,8 @@ def _written(
         verdict = together[0][0].verdict
         facts = dict(verdict.facts) if verdict is not None else dict(first.body["facts"]) if first is not None else {}
     else:
-        text = acknowledged(str(earlier[-1].body["text"]), [_later(one, consignment) for one in members])
+        now = ledger().now()
+        text = acknowledged(str(earlier[-1].body["text"]), [one.acknowledges(now) for one in members])
         facts, documents = earlier[-1].body["facts"], [tuple(pair) for pair in earlier[-1].body["documents"]]
     body = {**_about(consignment, key), "text": text, "facts": {**facts, "set": key}, "documents": documents}
     return ledger().append([Entry(journey, "recording", body, once=once, stage=Stage.CLEARED)], None)[0]
@@ -101,10 +102,6 @@ def _written(
 def _sure(told: Logged | Finding) -> Logged:
     assert isinstance(told, Logged)  # noqa: S101 - a set with a finding is refused, and never filed
     return told
-
-
-def _later(member: Member, consignment: Consignment) -> Acknowledgement:
-    return Acknowledgement(member.name, member.digest, ledger().now(), member.repository, member.id)
 
 
 def _member(consignment: Consignment, item: Item, part: Part) -> Member:

@@ -15,6 +15,9 @@ from blocks.settings import settings
 
 R = TypeVar("R")
 
+RETRIES = 3
+"""So often a task is tried again within its run."""
+
 
 async def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State) -> bool:
     """True if the error itself says that the same call may succeed later."""
@@ -33,7 +36,7 @@ def task(task_run_name: str) -> Callable[[Callable[..., R]], Task[..., R]]:
             task_run_name=task_run_name,
             cache_policy=NO_CACHE,
             persist_result=False,
-            retries=3,
+            retries=RETRIES,
             retry_delay_seconds=exponential_backoff(settings().retry_seconds),
             retry_jitter_factor=0.5,
             retry_condition_fn=worth_retrying,

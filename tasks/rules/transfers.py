@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from blocks.outbound import canonical, iso
 from blocks.values import Filed, Finding, Inbound, Leavings, Sighting, TransferTerms, shown
 from tasks.rules.naming import facts_of_name, text
-from tasks.rules.transmission import KIND, VERSION
+from tasks.rules.transmission import KIND, VERSION, Acknowledgement
 
 MOST_LINE = 4096
 """Characters of a log's line; what is longer tells of no transfer."""
@@ -207,6 +207,9 @@ class Member:
     def of(cls, role: Role, name: str, digest: str, size: int, repository: str, filed: Filed) -> Member:
         return cls(role, name, digest, size, repository, filed.id, filed.version)
 
+    def acknowledges(self, received: datetime) -> Acknowledgement:
+        return Acknowledgement(self.name, self.digest, received, self.repository, self.id)
+
     @property
     def facts(self) -> dict[str, Any]:
         kept = {"repository": self.repository, "id": self.id, "version": self.version}
@@ -235,7 +238,7 @@ def record(
         "approvers": [],
         "documents": [one.facts for one in members if one.role is Role.DOCUMENT],
         "logs": [one.facts for one in members if one.role is Role.LOG],
-        "acknowledgements": [one.facts for one in members if one.role is Role.ACKNOWLEDGEMENT],
+        "acknowledgements": [one.acknowledges(made).facts for one in members if one.role is Role.ACKNOWLEDGEMENT],
         "transmissions": [_sent(one, sent[one.name]) for one in members if one.role is Role.DOCUMENT],
         "made": iso(made),
     }
@@ -253,10 +256,14 @@ def _sent(member: Member, told: Logged) -> dict[str, Any]:
         "server_key": told.key,
         "replies": [shown(told.reply)] if told.reply else [],
         "proof": None,
-        "in_words": f"as line {told.line} of the log says; size"
-        + (" and SHA-256 are" if told.digest else " is")
-        + " the file's",
+        "in_words": f"as line {told.line} of the log says; of this file {_same(told)}",
     }
+
+
+def _same(told: Logged) -> str:
+    """What of a log's words was found to be so."""
+    same = [word for word, known in (("size", told.size is not None), ("SHA-256", bool(told.digest))) if known]
+    return f"{' and '.join(same)} agree" if len(same) > 1 else f"{same[0]} agrees" if same else "only the name was compared"
 
 
 # --------------------------------------------------------------------------------------------- the profile

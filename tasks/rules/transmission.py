@@ -104,8 +104,9 @@ def transmission(
 
 
 def acknowledged(text: str, acknowledgements: Sequence[Acknowledgement]) -> str:
-    """The record with all that the partner has said so far: its next version."""
-    return canonical(json.loads(text) | {"acknowledgements": [told.facts for told in acknowledgements]})
+    """The record with what the partner has said since: its next version."""
+    facts = json.loads(text)
+    return canonical(facts | {"acknowledgements": [*facts["acknowledgements"], *(told.facts for told in acknowledgements)]})
 
 
 def record_name(package: Package) -> str:

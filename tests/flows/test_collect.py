@@ -134,6 +134,10 @@ def test_an_acknowledgement_that_comes_later_is_added_to_the_record(world: World
     assert world.versions() == {"prices.csv": 1, "prices.log": 1, "prices.ack": 1, "prices.transmission.json": 2}
     record = json.loads(world.filed()["prices.transmission.json"])
     assert [one["name"] for one in record["acknowledgements"]] == ["prices.ack"]
+    leave(world, log="", document=False, ack=b"OK, posted")
+    assert run(world).name == "Filed"
+    record = json.loads(world.filed()["prices.transmission.json"])
+    assert [one["name"] for one in record["acknowledgements"]] == ["prices.ack"] * 2, "what was said before stands"
     assert [one["path"] for one in record["transmissions"]] == ["/in/prices.csv"] and left(world) == []
 
 

@@ -98,6 +98,13 @@ def test_a_release_is_the_same(
     assert (received.pop("prices.csv"), received.pop("terms.csv")) == (price_list(), b"no refunds")
     assert set(received) == {f"{release.id}.json", f"{release.id}.done"}
     (text,) = [text for name, text in release_world.evidence(release.id).items() if name.endswith(".signoff.json")]
+    filed = release_world.evidence(release.id)
+    (record,) = [json.loads(content) for name, content in filed.items() if name.endswith(".transmission.json")]
+    for sent in record["transmissions"]:
+        stored, *renamed = [reply.partition(" ")[0::2] for reply in sent["replies"]]
+        assert stored[0] == "STOR:" and stored[1].startswith("226"), sent
+        assert {command for command, _ in renamed} == {"RNTO:"} and all(reply.startswith("250") for _, reply in renamed), sent
+        assert sent["server_key"] == (server.certificate.fingerprint if server.certificate else "")
     certificate = json.loads(text)
     assert certificate["weakest"] == DELIVERY_WORDS[proof]
     (destination,) = certificate["package"]["destinations"]
