@@ -70,9 +70,16 @@ class Dock:
     def profiles(self) -> Path:
         return self.home / "profiles"
 
-    def agree(self, *, streams: dict[str, dict[str, Any]] | None = None, zone: str = "UTC", **terms: Any) -> None:
-        """Write the reviewed files: ``terms`` change the one stream, ``streams`` replaces it by several."""
-        every = {name: self.terms(**changes) for name, changes in (streams or {"prices": terms}).items()}
+    def agree(
+        self,
+        *,
+        streams: dict[str, dict[str, Any]] | None = None,
+        more: dict[str, dict[str, Any]] | None = None,
+        zone: str = "UTC",
+        **terms: Any,
+    ) -> None:
+        """Write the reviewed files: ``terms`` change the one stream, ``streams`` replaces it by several, ``more`` stand as they are."""
+        every = {name: self.terms(**changes) for name, changes in (streams or {"prices": terms}).items()} | (more or {})
         partner = {
             "name": "acme",
             "title": "ACME",

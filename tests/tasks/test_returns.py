@@ -1,0 +1,104 @@
+"""Returns: whose bytes they are, and which document an edited copy belongs to, however many orders there were."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+import pytest
+
+from blocks.ledger import Entry, new_journey
+from blocks.outbound import PackageFile
+from blocks.profile import load_repositories
+from blocks.values import Kept
+from tasks import returns
+from tests.rules.signoff.world import package
+from tests.tasks.dock import Dock, price_list
+
+
+def b64(name: str) -> str:
+    return base64.b64encode(name.encode()).decode()
+
+
+def deliver(dock: Dock, **documents: tuple[str, bytes]) -> str:
+    """An order sent these documents (id in the repository and bytes), as ``<name>.csv``; its journey."""
+    files = [
+        PackageFile(f"{name}.csv".encode(), len(content), hashlib.sha256(content).hexdigest(), id, 1)
+        for name, (id, content) in documents.items()
+    ]
+    journey, about = new_journey(), {"partner": "acme", "stream": "specs", "name": "an order"}
+    told = [{"name": b64(file.shown), "source": b64(file.shown), "sent": file.sha256} for file in files]
+    dock.ledger.append(
+        [
+            Entry(journey, "ordered", about),
+            Entry(journey, "frozen", {**about, "package": package(*files).text}),
+            Entry(journey, "sending", about),
+            Entry(journey, "delivered", {**about, "files": told}),
+        ]
+    )
+    return journey
+
+
+@pytest.fixture
+def specs(dock: Dock) -> dict[str, str]:
+    """Two documents of ours in the repository, by name; and the stream that takes returns."""
+    for number in (1, 2):
+        dock.leave(f"{number}.csv", price_list(first=number))
+    dock.run()
+    ids = {name: kept(dock, name).id for name in ("1.csv", "2.csv")}
+    streams = {
+        "specs": {
+            "direction": "outbound",
+            "gather": {
+                "repository": "kept",
+                "folder": "Prices",
+                "version": "approved",
+                "approved_in": {"category": "Spec", "attribute": "Approved"},
+            },
+            "destinations": [{"endpoint": "drop", "folder": "/in"}],
+            "freshness": "pinned",
+            "signoff": {"stages": [{"name": "release", "groups": ["pricing"]}], "proof": "code"},
+            "evidence": {"repository": "kept", "folder": "Evidence"},
+        }
+    }
+    dock.agree(more=streams, returns="specs")
+    return ids
+
+
+def kept(dock: Dock, name: str) -> Kept:
+    with load_repositories(dock.profiles)["kept"].session() as session:
+        found = session.find(("Prices",), name)
+    assert found is not None
+    return found
+
+
+def test_our_own_bytes_are_skipped_under_any_name_however_long_ago_they_went(
+    dock: Dock, specs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(returns, "_PAGE", 2)
+    order = deliver(dock, **{"1": (specs["1.csv"], price_list(first=1))})
+    for number in range(5):
+        deliver(dock, **{f"other{number}": (specs["2.csv"], price_list(first=number + 50))})
+    dock.leave("whatever.csv", price_list(first=1))
+    assert dock.run() == {"whatever.csv": "duplicate"}
+    assert dock.history("whatever.csv")[2].body["duplicate_of"] == order
+    assert kept(dock, "1.csv").version == 1
+    assert not list(dock.out.iterdir())
+
+
+def test_the_same_edit_of_two_documents_is_a_version_of_each_and_of_no_other(dock: Dock, specs: dict[str, str]) -> None:
+    deliver(dock, **{"1": (specs["1.csv"], price_list(first=1)), "2": (specs["2.csv"], price_list(first=2))})
+    edited = price_list(rows=9)
+    for name in ("1.csv", "2.csv", "3.csv"):
+        dock.leave(name, edited)
+    assert dock.run() == {"1.csv": "filed", "2.csv": "filed", "3.csv": "quarantined"}
+    assert [kept(dock, name).version for name in ("1.csv", "2.csv")] == [2, 2]
+    assert dock.filed() == {"1.csv": edited, "2.csv": edited}
+    assert dock.codes() == ["unknown-return"]
+
+
+def test_a_document_that_is_gone_gets_no_version_and_a_person_is_told(dock: Dock, specs: dict[str, str]) -> None:
+    deliver(dock, **{"1": ("Prices/no such.csv", price_list(first=1))})
+    dock.leave("1.csv", price_list(rows=9))
+    assert dock.run() == {"1.csv": "quarantined"}
+    assert dock.codes() == ["document-missing"]
