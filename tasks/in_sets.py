@@ -17,7 +17,7 @@ from prefect.events import emit_event
 
 from blocks.errors import SpoolError
 from blocks.ledger import Entry, Recorded
-from blocks.values import SetTerms, Sighting, Stage
+from blocks.values import Finding, SetTerms, Sighting, Stage, Verdict, shown
 from tasks.connections import ledger, spool
 from tasks.consignment import Agreed, Consignment, Item
 from tasks.rules.judge import from_facts
@@ -34,13 +34,17 @@ def whole_sets(consignment: Consignment) -> tuple[Consignment, frozenset[str]]:
     if terms is None:
         return consignment, frozenset()
     waiting: dict[str, Item] = {}
+    changed: dict[str, Item] = {}
     came: dict[str, list[Member]] | None = None
     for item in consignment.at(Stage.JUDGED):
         key = set_of(text(item.arrival.file.name), terms) if item.verdict and item.verdict.accepted else None
         if key is None:
             continue
-        done = ledger().journey(_journey(agreed, key))
-        if item.journey in _complete(done):
+        members = _complete(ledger().journey(_journey(agreed, key)))
+        if item.journey in members or _again(item, members):
+            continue
+        if members:
+            changed[item.journey] = _came_after(item, key)
             continue
         if came is None:
             came = _came(consignment, terms)
@@ -49,11 +53,28 @@ def whole_sets(consignment: Consignment) -> tuple[Consignment, frozenset[str]]:
             if item.journey not in _complete(_say_complete(consignment, key, state)):
                 waiting[item.journey] = replace(item, note=f"set {key}: another file of that name went with it")
             continue
-        missing = ", ".join(state.missing) or "nothing, but another file of that name belongs to it"
+        missing = ", ".join(state.missing) or "nothing, but this file is none of it"
         if state.late(terms, ledger().now()):
             _say_incomplete(consignment, key, state)
         waiting[item.journey] = replace(item, note=f"set {key} is incomplete; missing: {missing}")
-    return consignment.with_changes(waiting), frozenset(waiting)
+    return consignment.with_changes(changed | waiting), frozenset(waiting)
+
+
+def _again(item: Item, members: Iterable[str]) -> bool:
+    """True for the very bytes of a file of the set that came once more: a duplicate, as anywhere else."""
+    return any(arrival.digest == item.arrival.digest for arrival in ledger().arrivals(sorted(members)).values())
+
+
+def _came_after(item: Item, key: str) -> Item:
+    """A correction, or a file that is none of the set's: nobody but a person can tell what it means for what was filed as a whole."""
+    finding = Finding(
+        code="set-complete",
+        message=f"Set {shown(key)} was complete and has been filed; this file is none of those that made it.",
+        file=item.arrival.file.shown,
+        rule="A set is filed once, as a whole",
+        fix="If it corrects one of them, ask the partner for the whole set under another name; else reject it.",
+    )
+    return replace(item, verdict=Verdict(item.journey, item.verdict.doctype if item.verdict else None, (finding,)))
 
 
 def _journey(agreed: Agreed, key: str) -> str:

@@ -50,7 +50,7 @@ class Assembled:
 def set_of(name: str, terms: SetTerms) -> str | None:
     """The set that a file belongs to by its name; None for a file that belongs to none."""
     found = re.fullmatch(terms.pattern, name)
-    return found["set"] if found and found["set"] else None
+    return found["set"] if found and found["set"] and found["set"].isprintable() else None
 
 
 def wanted(key: str, terms: SetTerms) -> tuple[str, ...]:

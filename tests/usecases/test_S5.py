@@ -84,6 +84,14 @@ def test_two_of_three_by_the_windows_end_are_an_incomplete_set(world: World) -> 
     assert not list(world.out.iterdir())
     assert waits(world) == {"202611": ["incomplete", "complete"]}
 
+    # What comes after is no part of it: the same bytes are a duplicate, others are for a person to judge.
+    world.leave(*report("balance"))
+    world.leave("202611_exposure.csv", price_list(first=7))
+    world.leave("202611_notes.csv", price_list(first=8))
+    assert world.run().name == "Nothing filed, 2 quarantined, 1 duplicate"
+    assert [case.code for case in world.ledger.cases()] == ["set-complete"] * 2
+    assert set(world.versions().values()) == {1}
+
 
 def test_a_whole_set_does_not_wait_for_another_one(world: World) -> None:
     agree(world)
