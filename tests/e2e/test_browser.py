@@ -94,9 +94,8 @@ def test_case_02_the_right_code_typed_and_clicked_lets_all_arrive(release_world:
     assert_verifies(release_world, release)
     ours = ArtifactFilter(key=ArtifactFilterKey(any_=[f"delivered-{release.package.journey}"]))
     (artifact,) = release_world.client.read_artifacts(artifact_filter=ours)
-    # Only the table has ticks; "weakest proof" stands in the run's message too, which may be shown before it.
+    # Only the table has ticks; the run's message beside it is shown before or after it.
     arrivals = window.go(f"/artifacts/artifact/{artifact.id}", "✓")
-    assert "weakest proof" in arrivals, arrivals
     assert arrivals.count("✓") == 6 and "prices.csv" in arrivals and "terms.csv" in arrivals, arrivals
 
 
