@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -199,63 +199,6 @@ def test_filing_again_changes_nothing(server: Server, ground: Ground) -> None:
 
 
 # --------------------------------------------------------------------------------------------- lost answers and half-done work
-
-
-def writes_of(server: Server, ground: Ground, prepare: Callable[[], object], filing: Filing) -> int:
-    """How many calls that change something a filing makes."""
-    prepare()
-    before = server.stats()
-    ground.filed(filing)
-    after = server.stats()
-    return sum(after[call] - before.get(call, 0) for call in after if _writes(call))
-
-
-def _writes(call: str) -> bool:
-    return (
-        call.split(" ")[0] in ("POST", "PUT", "DELETE")
-        and "/auth" not in call
-        and "/search" not in call
-        and "names" not in call
-    )
-
-
-@pytest.mark.parametrize("kind", ["document", "version"])
-def test_the_answer_to_any_write_may_be_lost(server: Server, ground: Ground, kind: str) -> None:
-    def prepared(name: str) -> None:
-        if kind == "version":
-            ground.filed(ground.filing(name, b"earlier"))
-
-    count = writes_of(server, ground, lambda: prepared("count.csv"), ground.filing("count.csv", b"data", **EVERYTHING))
-    assert count >= 5
-    for lost in range(count):
-        name = f"{lost}.csv"
-        prepared(name)
-        filing = ground.filing(name, b"data", **EVERYTHING)
-        with ground.repository.session() as session, _nth_write_loses_its_answer(server, lost):
-            filed = one([answer for answer in session.file([filing]) if isinstance(answer, Filed)])
-        _complete(server, ground, filed, filing, versions=2 if kind == "version" else 1)
-    assert len(ground.look()) == count + 1
-
-
-class _nth_write_loses_its_answer:  # noqa: N801 - reads as a clause
-    """Arms the fault once so many writes were carried out: watches the wire from inside this process."""
-
-    def __init__(self, server: Server, number: int) -> None:
-        self.server, self.number, self.original = server, number, otcs_wire.Wire.write
-
-    def __enter__(self) -> None:
-        seen, original, server, number = iter(range(10_000)), self.original, self.server, self.number
-
-        def write(wire: otcs_wire.Wire, *args: Any, **more: Any) -> Any:
-            if next(seen) == number:
-                server.faults(lost_answer=1)
-            return original(wire, *args, **more)
-
-        otcs_wire.Wire.write = write  # type: ignore[method-assign]
-
-    def __exit__(self, *_: object) -> None:
-        otcs_wire.Wire.write = self.original  # type: ignore[method-assign]
-        assert httpx.get(self.server.service["faults"]).json()["lost-answer"] == 0
 
 
 def _complete(server: Server, ground: Ground, filed: Filed, filing: Filing, *, versions: int) -> None:
