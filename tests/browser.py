@@ -26,9 +26,6 @@ CHROMIUM = (
     *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
 )
 """How Chromium is started here: no sandbox (tests run as root), and no word to the internet."""
-WITHOUT_GRAPH = "--disable-3d-apis"
-"""Prefect draws the graph of a run with WebGL: without a graphics card that keeps a core busy as long as the page is open. The dialog
-is plain HTML."""
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -69,13 +66,13 @@ class Chromium:
 
     @classmethod
     @contextmanager
-    def running(cls, *options: str) -> Iterator[Chromium]:
+    def running(cls) -> Iterator[Chromium]:
         program = need("chromium", "chromium")
         with ThreadPoolExecutor(1, "chromium") as thread:
             playwright = thread.submit(sync_playwright().start).result()
             try:
                 browser = thread.submit(
-                    playwright.chromium.launch, executable_path=program, args=(*CHROMIUM, *options), timeout=PATIENCE
+                    playwright.chromium.launch, executable_path=program, args=CHROMIUM, timeout=PATIENCE
                 ).result()
                 # One session, so that the UIs' own programs are fetched once.
                 yield cls(thread, thread.submit(browser.new_context).result())

@@ -13,7 +13,7 @@ from tasks.consignment import Row
 from tasks.order import load_release
 from tasks.report import publish
 from tasks.rules.dialog import grouped
-from tests.browser import WITHOUT_GRAPH, Chromium, Classic, Newer, Window
+from tests.browser import Chromium, Classic, Newer, Window
 from tests.e2e.test_release import assert_named, assert_verifies
 from tests.release_world import Release, ReleaseWorld
 
@@ -22,7 +22,7 @@ PRICES, TERMS = b"sku,price\n1,2.50\n", b"no refunds"
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
-    with Chromium.running(WITHOUT_GRAPH) as started:
+    with Chromium.running() as started:
         yield started
 
 
