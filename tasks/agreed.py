@@ -29,6 +29,11 @@ def load_transfers(partner: str, stream: str) -> Agreed:
     return agreed
 
 
+def load_inbound(partner: str, stream: str) -> Agreed:
+    """An inbound stream of either kind, for what is done with both. Raises ``ConfigurationError`` that says what to mend."""
+    return _load(partner, stream)
+
+
 def _load(partner: str, stream: str) -> Agreed:
     folder = settings().profiles
     profile = load_partner(partner, folder)

@@ -18,7 +18,7 @@ from blocks.profile import load_partner, partners
 from blocks.repositories.base import Repository
 from blocks.settings import settings
 from blocks.values import AtEnd, Inbound, Stage
-from tasks.agreed import load_stream
+from tasks.agreed import load_inbound
 from tasks.clear_source import ON_HOLD, clear_source
 from tasks.connections import ledger, quarantine, repository_session, spool
 from tasks.consignment import Consignment, claimed_item
@@ -78,7 +78,7 @@ def _held(history: Sequence[Recorded]) -> bool:
 
 
 def _clear(partner: str, stream: str, journeys: Sequence[str]) -> int:
-    agreed, seconds = load_stream(partner, stream), settings().lease_seconds
+    agreed, seconds = load_inbound(partner, stream), settings().lease_seconds
     claimed = ledger().claim(partner, stream, journeys, owner="clean-up", seconds=seconds)
     if claimed is None:
         return 0
@@ -175,7 +175,7 @@ def _remove_ended(partner: str, stream: str, terms: Inbound, today: date) -> Swe
     bars = Gate().bars(over)
     kept = [(journey, bar.reason) for journey, bar in bars.items()]
     gone = 0
-    repository = load_stream(partner, stream).repository
+    repository = load_inbound(partner, stream).repository
     for journey in (journey for journey in over if journey not in bars):
         reason = _remove(journey, histories[journey], repository, terms, today)
         if reason:

@@ -13,7 +13,7 @@ from blocks.errors import ConfigurationError, LeaseLost, SpoolCorrupt
 from blocks.ledger import Entry, Recorded
 from blocks.settings import settings
 from blocks.values import Arrival, RemoteFile, Stage
-from tasks.agreed import load_stream
+from tasks.agreed import load_inbound
 from tasks.connections import hang_up, ledger, quarantine, spool
 from tasks.consignment import GONE, Consignment, claimed_item
 from tasks.rules.judge import from_facts, not_acceptable
@@ -35,7 +35,12 @@ def reopened(
     if not any(entry.kind == "quarantined" for entry in history):
         raise ConfigurationError(f"{journey}: no such quarantine case; see 'countersign quarantine list'")
     arrived = next(entry for entry in reversed(history) if entry.kind == "arrived").body
-    agreed = load_stream(arrived["partner"], arrived["stream"])
+    agreed = load_inbound(arrived["partner"], arrived["stream"])
+    if agreed.terms.transfers is not None:
+        raise ConfigurationError(
+            f"{journey}: is part of another program's transfer, and a set is judged as a whole. Reject its cases by 'countersign "
+            "quarantine reject', and have the files left once more: the flow 'collect' takes them up"
+        )
     lease = ledger().lease([f"journey:{journey}"], owner=by, seconds=settings().lease_seconds)
     if lease is None:
         raise LeaseLost(f"{journey}: somebody works on this case just now; try again in a minute")
