@@ -9,6 +9,7 @@ never-settles           the file is finished at last, or has gone
 changed-after-fetch     the newer version of the file is through: filed, a duplicate, rejected or superseded
 late                    what was due has come, or nothing is expected any more
 host-key-changed        the server shows a key or certificate that is trusted: a person has decided
+review-not-started      a person has looked at the repository's workflows, and closes it
 ======================  ============================================================================================
 
 A person may close any of them before that ("dismissed"), and the same is not told again. What a sequence waits for at the partner, and
@@ -38,7 +39,9 @@ WAITING = frozenset({"done-file-missing", "file-missing", "never-settles"})
 """About one file that stands at the partner."""
 TRANSFER_INCOMPLETE = "transfer-incomplete"
 """About what another program has left, and of which its log, its file or its acknowledgement has not come."""
-CODES = WAITING | {CHANGED, LATE, OTHER_KEY, TRANSFER_INCOMPLETE}
+NOT_STARTED = "review-not-started"
+"""About a document that is filed, and whose agreed workflow was refused or cannot be told to have begun."""
+CODES = WAITING | {CHANGED, LATE, OTHER_KEY, TRANSFER_INCOMPLETE, NOT_STARTED}
 MOST = 100
 """Incidents about waiting files of one stream that are open at once, the oldest: ten thousand lone files are one thing gone wrong."""
 DUE = timedelta(days=2)

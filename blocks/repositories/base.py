@@ -68,10 +68,11 @@ class RepositorySession(ABC):
     def history(self, id: str) -> Iterator[HistoryEvent]:
         """The repository's own audit trail of one document, newest first."""
 
-    def review(self, id: str, version: int, workflow: str) -> str:
-        """Start a workflow with a document, unless one was started since this version was filed; its process.
+    def review(self, id: str, version: int, workflow: str, *, resumed: bool) -> str:
+        """Start a workflow with a document; its process. ``resumed``: one that was started since this version was filed will do.
 
-        Raises ``OutcomeUnknown``, and ``RepositoryError`` where there is no such workflow, or there are none at all.
+        Only who has asked for it before needs to look: looking costs two calls for each process that is there. Raises
+        ``OutcomeUnknown``, and ``RepositoryError`` where there is no such workflow, or there are none at all.
         """
         raise RepositoryError(f"{workflow!r} cannot be started: this repository has no workflows")
 

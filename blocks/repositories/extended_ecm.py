@@ -744,14 +744,14 @@ class ExtendedEcmSession(RepositorySession):
         for event in self.audit.events(self._number(id)):
             yield HistoryEvent(event.at, event.name, self._names.account(event.user))
 
-    def review(self, id: str, version: int, workflow: str) -> str:
+    def review(self, id: str, version: int, workflow: str, *, resumed: bool) -> str:
         number = self._number(id)
         made = {int(held["version_number"]): moment(held.get("create_date")) for held in raw_versions(self._wire, number)}
         since = made.get(version)
         if since is None:
             raise DocumentMissing(f"node {id} at {self._wire.url}: no version {version}")
         try:
-            held = self.workflows.about(number, workflow, since)
+            held = self.workflows.about(number, workflow, since) if resumed else []
             return str(held[0][0].id if held else self.workflows.start(workflow, [number]))
         except Unfit as unfit:
             raise RepositoryError(f"workflow {workflow!r} with node {id} at {self._wire.url}: {unfit.reason}") from unfit
