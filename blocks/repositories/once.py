@@ -37,3 +37,7 @@ class Once(Generic[Key, Value]):
         """What was found out has turned out to be stale."""
         with self._lock:
             self._known.pop(key, None)
+
+    def forget_where(self, stale: Callable[[Key], bool]) -> None:
+        with self._lock:
+            self._known = {key: known for key, known in self._known.items() if not stale(key)}

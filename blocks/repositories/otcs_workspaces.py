@@ -63,18 +63,19 @@ class Workspaces:
 
     def __init__(self, wire: Wire, names: Names) -> None:
         self._wire, self._names = wire, names
-        self._ensured = Once[BusinessObject, int]()
+        # What another partner's files call by the same reference is a question of its own: is it below theirs?
+        self._ensured = Once[tuple[BusinessObject, BusinessObject | None], int]()
         self._types = Once[None, tuple[WorkspaceType, ...]]()
 
     # ------------------------------------------------------------------------------------------------- the one workspace
 
     def ensure(self, wanted: InWorkspace) -> int:
         """The id of the object's workspace, made from the template if there is none. Raises ``Unfit``."""
-        return self._ensured.get(wanted.about, lambda: self._ensure(wanted))
+        return self._ensured.get((wanted.about, wanted.below), lambda: self._ensure(wanted))
 
     def forget(self, about: BusinessObject) -> None:
         """What is remembered about an object's workspace has turned out to be stale."""
-        self._ensured.forget(about)
+        self._ensured.forget_where(lambda known: known[0] == about)
 
     def _ensure(self, wanted: InWorkspace) -> int:
         about = wanted.about
@@ -99,11 +100,15 @@ class Workspaces:
 
     def _belongs(self, found: Workspace, wanted: InWorkspace) -> None:
         """What a partner calls a reference may be another partner's. Raises ``Unfit``."""
-        if wanted.below is not None and all(one.id != found.id for one in self.related(self._above(wanted.below))):
+        if wanted.below is not None and not self._is_below(found.id, self._above(wanted.below)):
             raise Unfit(
                 "foreign-workspace",
                 f"the workspace of {wanted.about.shown} is no child of that of {wanted.below.shown}; relate them if it should be",
             )
+
+    def _is_below(self, child: int, parent: int) -> bool:
+        """Asked upwards: a partner may have thousands of workspaces below its own, and each of these has few above it."""
+        return any(one.id == parent for one in self.related(child, "parent"))
 
     def _above(self, below: BusinessObject) -> int:
         above = self.find(below)
@@ -172,7 +177,9 @@ class Workspaces:
 
     def _complete(self, id: int, wanted: InWorkspace) -> None:
         """Fill the roles, relate it, then set the reference: in that order, because the reference says that all is done."""
-        if wanted.about in self.get(id).objects:
+        found = self.get(id)
+        if wanted.about in found.objects:  # somebody has just completed it
+            self._belongs(found, wanted)
             return
         roles = {role.name.casefold(): role for role in self.roles(id)} if wanted.roles else {}
         for name, logins in wanted.roles.items():
@@ -369,8 +376,9 @@ class Workspaces:
 
     def _set_relation(self, id: int, other: int, kind: str, wanted: bool) -> None:
         what, path = f"relation of workspaces {id} and {other}", f"v2/businessworkspaces/{id}/relateditems"
+        child, parent = (other, id) if kind == "child" else (id, other)
         for _ in pauses():
-            if any(one.id == other for one in self.related(id, kind)) is wanted:
+            if self._is_below(child, parent) is wanted:
                 return
             try:
                 if wanted:

@@ -226,6 +226,13 @@ def test_only_workspaces_below_the_partners_own_are_filed_into(
     assert made.id == stands_once(session, wanted)
     assert code(mine) == "filed", "once more"
     assert code(replace(wanted, below=theirs)) == "foreign-workspace"
+    one, other = (ground.filing("draft.txt", workspace=asked) for asked in (mine, replace(wanted, below=theirs)))
+    known = list(session.file([one, other]))
+    assert isinstance(known[0], Filed)
+    assert isinstance(known[1], NotFiled), "what was found for the one is no answer for the other"
+    assert known[1].code == "foreign-workspace"
+    with pytest.raises(Unfit, match="no child"):  # somebody completes it while we are about to
+        session.workspaces._complete(made.id, replace(wanted, below=theirs))
     session.workspaces.unrelate(above[0], made.id)
     assert code(mine) == "foreign-workspace", "people may take it away"
 
