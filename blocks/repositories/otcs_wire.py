@@ -9,7 +9,8 @@ Nothing here knows what a filing is. Two kinds of call, because they fail differ
 What an answer means, from OpenText's REST reference and its own client (pyxecm):
 
 - 401: the ticket has run out. One thread signs in again for all; each call is then repeated once, its body from the start.
-- 502, 503, 504, an HTML page where JSON was due, an empty success: transient.
+- 502, 503, 504, an empty success: transient. So is every page where JSON was due, whatever its status: it is somebody else's (a
+  proxy, a sign-on portal, a web server whose application is away) and tells nothing of a node or of a call.
 - a name collision is 500 or 400 depending on the call, and is told by its text ("already exists"), never by its status.
 - a missing or invisible node is 400 as a rule, and told by its text too.
 - every answer may carry a renewed ticket in the header ``OTCSTicket``: whoever keeps the newest one stays signed in.
@@ -332,8 +333,11 @@ class Wire:
             # An empty success is how a proxy or a restarting server looks; OpenText's client repeats it too.
             raise RepositoryUnreachable(f"{where}: {status} without a JSON answer; it is safe to try again")
         if not isinstance(answer, dict):
-            if status >= 500:
-                raise RepositoryUnreachable(f"{where}: {status} with a page instead of an answer; it is safe to try again")
+            if status not in (401, 413):  # web servers say these two in pages of their own, and nobody else says them
+                raise RepositoryUnreachable(
+                    f"{where}: {status} with a page instead of an answer; it is safe to try again, and if that stays so, look at the "
+                    "address and at what is between us and the server"
+                )
             answer = {}
         text = _reason(answer) or ("too large for the server" if status == 413 else f"status {status} without a reason")
         words = text.casefold()

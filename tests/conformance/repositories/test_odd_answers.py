@@ -13,8 +13,8 @@ import pytest
 
 from blocks.errors import DocumentMissing, EditConflict, RepositoryError, RepositoryUnreachable, SignInRefused
 from blocks.repositories import otcs_wire
-from blocks.repositories.base import RepositorySession
-from blocks.repositories.extended_ecm import ExtendedEcm
+from blocks.repositories.extended_ecm import ExtendedEcm, ExtendedEcmSession
+from blocks.repositories.otcs_wire import AnswerLost
 from blocks.spool import Spool
 
 
@@ -36,7 +36,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.reply(200, "application/json", b'{"ticket": "t"}', None)
+        if self.path.endswith("/auth"):
+            self.reply(200, "application/json", b'{"ticket": "t"}', None)
+        else:
+            self.do_GET()
 
     def do_DELETE(self) -> None:
         self.do_POST()
@@ -70,7 +73,7 @@ def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Odd]:
 
 
 @pytest.fixture
-def session(odd: Odd) -> Iterator[RepositorySession]:
+def session(odd: Odd) -> Iterator[ExtendedEcmSession]:
     url = f"http://127.0.0.1:{odd.server_port}/otcs/cs.exe"
     with ExtendedEcm(url=url, username="u", password="env:ODD_PASSWORD").session() as session:
         yield session
@@ -99,11 +102,14 @@ def session(odd: Odd) -> Iterator[RepositorySession]:
         pytest.param(
             400, {"results": {"ok": False, "errMsg": "No RM"}}, RepositoryError, "No RM", id="records management's own shape"
         ),
-        pytest.param(302, b"<html>sign in elsewhere</html>", RepositoryError, "status 302", id="a redirect"),
+        pytest.param(302, b"<html>sign in elsewhere</html>", RepositoryUnreachable, "302 with a page", id="a redirect"),
+        pytest.param(400, b"<html>Bad Request</html>", RepositoryUnreachable, "400 with a page", id="a proxy that is confused"),
+        pytest.param(403, b"<html>Forbidden</html>", RepositoryUnreachable, "403 with a page", id="a proxy that says no"),
+        pytest.param(404, b"<html>Not Found</html>", RepositoryUnreachable, "404 with a page", id="a web server by itself"),
     ],
 )
 def test_an_odd_answer_is_an_error_that_names_the_call(
-    odd: Odd, session: RepositorySession, status: int, body: Any, error: type[Exception], words: str
+    odd: Odd, session: ExtendedEcmSession, status: int, body: Any, error: type[Exception], words: str
 ) -> None:
     odd.says(status, body)
     with pytest.raises(error, match=words) as raised:
@@ -112,9 +118,20 @@ def test_an_odd_answer_is_an_error_that_names_the_call(
     assert odd.requests == (otcs_wire.ATTEMPTS if error is RepositoryUnreachable else 2 if status == 401 else 1)
 
 
+@pytest.mark.parametrize("status", [302, 400, 403, 404, 500])
+def test_a_page_never_tells_that_something_was_done_or_refused(odd: Odd, session: ExtendedEcmSession, status: int) -> None:
+    """A proxy's page: what is to be removed may stand, and what is to be filed may be good."""
+    odd.says(status, b"<html>from a proxy</html>")
+    with pytest.raises(AnswerLost, match=f"{status} with a page"):
+        session._wire.write("removal", "DELETE", "v2/nodes/4711")
+    assert odd.requests == 1
+    with pytest.raises(RepositoryUnreachable, match="removal of node 4711"):
+        session.nodes.delete(4711)
+
+
 @pytest.mark.parametrize("announced", [5, 9])
 def test_a_short_download_is_never_taken_for_whole(
-    odd: Odd, session: RepositorySession, announced: int, tmp_path: Path
+    odd: Odd, session: ExtendedEcmSession, announced: int, tmp_path: Path
 ) -> None:
     odd.says(200, b"1234", media_type="text/csv", announced=announced)
     spool = Spool(tmp_path / "spool", floor_bytes=0)
