@@ -288,7 +288,7 @@ class _Courier:
         unseen = [parcel for parcel in placed if parcel not in seen]
         stayed = [parcel for parcel in unseen if _stands(parcel.temporary, parcel, standing)]
         other = [p for p in unseen if p not in stayed and p.name in standing and standing[p.name].size != p.size]
-        self._store.move(stayed, Step.UPLOADED)
+        self._store.move(stayed, Step.RENAMING)  # it may yet do what it says it has done
         self._store.move(other, Step.UNKNOWN)  # something else has the name: only the partner knows whether ours was there
         self._store.move([parcel for parcel in unseen if parcel not in (*stayed, *other)], Step.COLLECTED)
         if stayed:

@@ -81,10 +81,11 @@ FAULTS: Mapping[str, str] = {
     "lost-226": "cut the connection after the next so many uploads, before answering",
     "lost-rename": "do the next so many renames, and cut the connection before answering",
     "lost-before-rename": "cut the connection before the next so many renames are done",
-    "late-rename": "cut the connection instead of doing the next so many renames to names without a dot before; they are done when the "
-    "next rename is asked for",
+    "late-rename": "cut the connection instead of doing the next so many renames to names without a dot before; each is done when it is "
+    "asked for again",
     "quick-partner": "what a late rename has brought is collected at once",
-    "lying-rename": "say that the next so many renames to names without a dot before are done, and do nothing",
+    "lying-rename": "say that the next so many renames to names without a dot before are done; each is done when it is asked for "
+    "again",
     **PERSONALITY,
 }
 
@@ -501,14 +502,15 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         super().respond(resp)
 
     def ftp_RNTO(self, path: str) -> Any:  # noqa: N802  # pyftpdlib's names
-        if self.sandbox.late_rename(self._rnfr, path) or self.sandbox.spend("lost-before-rename"):
+        self.sandbox.catch_up(self._rnfr)
+        if self.sandbox.late_rename(self._rnfr, path, "late-rename") or self.sandbox.spend("lost-before-rename"):
             self.cut()
             return None
         if self.sandbox.spend("lost-rename"):
             os.rename(self._rnfr, path)
             self.cut()
             return None
-        if not os.path.basename(path).startswith(".") and self.sandbox.spend("lying-rename"):
+        if self.sandbox.late_rename(self._rnfr, path, "lying-rename"):
             self._rnfr = None
             self.respond("250 Renamed.")
             return None

@@ -63,7 +63,7 @@ class PartnerServer(ABC):
         """How often a name and a password did not fit."""
         self.knocks = 0
         """How many connections were made."""
-        self.late: list[tuple[str, str]] = []
+        self.late: dict[str, str] = {}
         """Renames that were asked for and not yet done: from where, to where."""
 
     @property
@@ -119,17 +119,19 @@ class PartnerServer(ABC):
             now = time.time() + self.fault("clock-ahead")
             os.utime(place, (now, now))
 
-    def late_rename(self, old: str, new: str) -> bool:
-        """True if this rename, to a name without a dot before, is to be done later. What was late until now is done."""
-        while self.late:
-            os.rename(*self.late[0])
-            if self.fault("quick-partner"):
-                os.unlink(self.late[0][1])
-            del self.late[0]
-        if os.path.basename(new).startswith(".") or not self.spend("late-rename"):
+    def late_rename(self, old: str, new: str, kind: str) -> bool:
+        """True if this rename, to a name without a dot before, is to be done later, by the fault ``kind``."""
+        if os.path.basename(new).startswith(".") or not self.spend(kind):
             return False
-        self.late.append((old, new))
+        self.late[old] = new
         return True
+
+    def catch_up(self, old: str) -> None:
+        """Do what is late of this file."""
+        if new := self.late.pop(old, None):
+            os.rename(old, new)
+            if self.fault("quick-partner"):
+                os.unlink(new)
 
     def spend(self, name: str) -> bool:
         """True if a fault that counts down is on; takes one off."""

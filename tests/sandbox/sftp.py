@@ -64,10 +64,11 @@ FAULTS: Mapping[str, str] = {
     "legacy-algorithms": "speak no cipher but aes128-cbc and no MAC but hmac-sha1",
     "lost-rename": "do the next so many renames, and cut the connection before answering",
     "lost-before-rename": "cut the connection before the next so many renames are done",
-    "late-rename": "cut the connection instead of doing the next so many renames to names without a dot before; they are done when the "
-    "next rename is asked for",
+    "late-rename": "cut the connection instead of doing the next so many renames to names without a dot before; each is done when it is "
+    "asked for again",
     "quick-partner": "what a late rename has brought is collected at once",
-    "lying-rename": "say that the next so many renames to names without a dot before are done, and do nothing",
+    "lying-rename": "say that the next so many renames to names without a dot before are done; each is done when it is asked for "
+    "again",
     "odd-names": "listings also hold names that lead out of the folder, and an empty one, each time with another size",
     "no-kinds": "tell neither kind nor rights of what is there",
     "lost-listing": "cut the connection in the middle of the next so many listings",
@@ -419,9 +420,10 @@ class _Files(paramiko.SFTPServerInterface):
         if self._sandbox.fault("deny-delete") or self._sandbox.fault("deny-rename") or self._sandbox.fault("renames-left") == 1:
             return SFTP_PERMISSION_DENIED
         places = self._place(old, follow=False), self._place(new, follow=False)
-        if self._sandbox.late_rename(*places) or self._sandbox.spend("lost-before-rename"):
+        self._sandbox.catch_up(places[0])
+        if self._sandbox.late_rename(*places, "late-rename") or self._sandbox.spend("lost-before-rename"):
             self.wire.drop()
-        if not posixpath.basename(new).startswith(".") and self._sandbox.spend("lying-rename"):
+        if self._sandbox.late_rename(*places, "lying-rename"):
             return SFTP_OK
         act(*places)
         if self._sandbox.fault("renames-left") > 1:
