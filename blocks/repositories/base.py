@@ -54,6 +54,10 @@ class RepositorySession(ABC):
         """One document with its category values."""
 
     @abstractmethod
+    def filed_by(self, id: str) -> tuple[str | None, ...]:
+        """The journey of each version of a document, oldest first; None for a version that somebody else made."""
+
+    @abstractmethod
     def search(self, *, name: str | None = None, text: str | None = None) -> Iterator[Kept]:
         """Documents by part of their name or by words. An index may lag: never rest correctness on it."""
 

@@ -692,6 +692,11 @@ class ExtendedEcmSession(RepositorySession):
         kept = self._kept(self._described(number), f"node {number}")
         return replace(kept, categories=self.categories.values(number))
 
+    def filed_by(self, id: str) -> tuple[str | None, ...]:
+        number = self._number(id)
+        node = self._node(number)
+        return tuple(self._version_identity(held, node.properties) for held in raw_versions(self._wire, number))
+
     def search(self, *, name: str | None = None, text: str | None = None) -> Iterator[Kept]:
         # Only the longest plain run of the name goes into the query.
         part = max(re.findall(r"[A-Za-z0-9]+", name or ""), key=len, default="")
@@ -804,6 +809,14 @@ class ExtendedEcmSession(RepositorySession):
         identity = described.get("external_identity")
         return str(identity) if identity and described.get("external_source") == SOURCE else None
 
+    def _version_identity(self, version: Mapping[str, Any], node: Mapping[str, Any]) -> str | None:
+        """Whose a version is. A document keeps the identity of who made it, whatever versions others add to it later.
+
+        Whether a document's first version repeats the document's identity is not documented.
+        """
+        first = int(version.get("version_number") or 0) == 1
+        return self._identity(version) or (self._identity(node) if first else None)
+
     def _kept(self, entry: Json, what: str) -> Kept:
         node = node_of(entry, f"{what} at {self._wire.url}")
         newest = version_in(entry) or {}
@@ -816,5 +829,5 @@ class ExtendedEcmSession(RepositorySession):
             version=0 if node.container else int(newest.get("version_number") or 1),
             media_type=str(found.get("mime_type") or ""),
             modified=moment(found.get("modify_date")),
-            identity=self._identity(newest) or self._identity(found),
+            identity=self._version_identity(newest, found),
         )

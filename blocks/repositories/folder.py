@@ -287,6 +287,10 @@ class FolderSession(RepositorySession):
     def get(self, id: str) -> Kept:
         return self._kept(self._path(id))
 
+    def filed_by(self, id: str) -> tuple[str | None, ...]:
+        record = self._record(self._path(id))
+        return () if record is None else tuple(held["identity"] for held in record["versions"])
+
     def search(self, *, name: str | None = None, text: str | None = None) -> Iterator[Kept]:
         words = [word.encode() for word in (text or "").casefold().split()]
         if not (name or words):

@@ -142,6 +142,16 @@ def another_journey_makes_a_new_version(ground: Ground) -> None:
     assert ground.get(first.id).version == 2
 
 
+def each_version_tells_its_journey(ground: Ground) -> None:
+    filings = [ground.filing("told.csv", b"%d" % number) for number in range(3)]
+    first, *_ = ground.filed(*filings)
+    with ground.repository.session() as session:
+        assert session.filed_by(first.id) == tuple(filing.journey for filing in filings)
+        session.remove(first.id)
+        with pytest.raises(DocumentMissing):
+            session.filed_by(first.id)
+
+
 def a_named_document_gets_the_version(ground: Ground) -> None:
     first = one(ground.filed(ground.filing("spec.csv", b"approved")))
     edited = ground.filing("edited.csv", b"edited", folder=(*ground.folder, "elsewhere"), document=first.id)
@@ -542,6 +552,7 @@ CHECKS: dict[str, Callable[[Ground], None]] = {
         answers_come_in_the_order_asked,
         filing_a_journey_again_doubles_nothing,
         another_journey_makes_a_new_version,
+        each_version_tells_its_journey,
         a_named_document_gets_the_version,
         filings_under_one_name_keep_their_order,
         a_taken_name_is_refused,

@@ -20,7 +20,7 @@ import pytest
 
 from blocks.errors import OutcomeUnknown, RepositoryUnreachable, SignInRefused
 from blocks.repositories import otcs_wire
-from blocks.repositories.extended_ecm import RIGHTS, ExtendedEcm
+from blocks.repositories.extended_ecm import RIGHTS, ExtendedEcm, ExtendedEcmSession
 from blocks.spool import Spool
 from blocks.values import Collision, Filed, Filing, Grant, NotFiled, Right
 from tests.conformance.repositories.checks import Ground, one
@@ -266,6 +266,19 @@ def test_a_late_refusal_takes_the_document_back(server: Server, ground: Ground) 
     assert ground.bytes(good.id) == b"before"
     assert ground.get(good.id).categories["Partner Document"]["Partner ID"] == "old"
     assert ground.get(good.id).categories["Partner Document"]["Tags"] in ([], None)
+
+
+def test_a_version_that_a_person_added_is_not_ours(server: Server, ground: Ground) -> None:
+    filing = ground.filing("shared.csv", b"first")
+    filed = one(ground.filed(filing))
+    with ground.repository.session() as session:
+        assert (session.get(filed.id).identity, session.filed_by(filed.id)) == (filing.journey, (filing.journey,))
+        upload = otcs_wire.Upload(filing.path, "shared.csv", "text/csv", filing.size, filing.digest)
+        assert isinstance(session, ExtendedEcmSession)
+        session._wire.write("by hand", "POST", f"v2/nodes/{filed.id}/versions", fields={}, upload=upload)
+        assert session.get(filed.id).identity is None
+        assert session.filed_by(filed.id) == (filing.journey, None)
+    assert [kept.identity for kept in ground.look()] == [None]
 
 
 def test_a_version_that_somebody_added_meanwhile_is_not_taken_for_ours(server: Server, ground: Ground) -> None:

@@ -72,6 +72,8 @@ def test_a_persons_file_is_a_document_and_becomes_version_one(ground: Ground) ->
     found = ground.find("theirs.csv")
     assert found is not None
     assert (found.version, found.identity, found.size) == (1, None, 7)
+    with ground.repository.session() as session:
+        assert session.filed_by(found.id) == (None,)
     assert ground.bytes(found.id) == b"by hand"
     filed = one(ground.filed(ground.filing("theirs.csv", b"from us")))
     assert (filed.id, filed.version) == (found.id, 2)
