@@ -936,6 +936,16 @@ class Inbound(Terms):
         return self
 
     @model_validator(mode="after")
+    def _what_returns_is_not_ours_to_remove(self) -> Inbound:
+        retention = self.target.retention
+        if self.returns is not None and retention is not None and retention.at_end is AtEnd.REMOVE:
+            raise ValueError(
+                "'returns' and 'at_end: remove' cannot be agreed for one stream: what returns is a version of a document that was not "
+                "filed by it, and removing one removes all versions; say 'at_end: keep'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sets_have_no_sequence(self) -> Inbound:
         if self.sets is not None and self.sequence is not Succession.FREE:
             raise ValueError("'sets' and 'sequence' cannot be agreed for one stream: a set waits for all of its files anyway")

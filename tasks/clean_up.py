@@ -24,11 +24,11 @@ from tasks.connections import ledger, quarantine, repository_session, spool
 from tasks.consignment import Consignment, claimed_item
 from tasks.holds import Gate, holds_here, tell_hold
 from tasks.retrying import task
-from tasks.rules.holding import Place, filed_at, same_bytes
+from tasks.rules.holding import REMOVED, Place, filed_at, same_bytes
 from tasks.rules.literal import literal
+from tasks.rules.removal import REMOVING
 from tasks.rules.retention import ended, last_day
 
-REMOVING, REMOVED = "removing", "removed"
 WORKED_ON = frozenset({Stage.FILED, Stage.DUPLICATE, Stage.MARKER, Stage.QUARANTINED})
 ALL = 1_000_000
 SHOWN = 1000

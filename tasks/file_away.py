@@ -18,6 +18,7 @@ from tasks.in_sets import whole_sets
 from tasks.retrying import task
 from tasks.returns import origins, refuse_unknown
 from tasks.rules.filing import plan, unfilled
+from tasks.rules.removal import being_removed, was_removed
 from tasks.rules.sequence import UNKNOWN
 from tasks.start_reviews import start_reviews
 
@@ -243,13 +244,20 @@ def _compare(
             keys[item.journey] = f"{_content_key(consignment, item)}/after/{holder.journey}/{holder.body['round']}"
             again.append(item)
         else:
-            note = f"the same bytes are journey {holder.journey}'s, which is in work or waits for a person"
+            note = f"the same bytes are journey {holder.journey}'s, which is in work, waits for a person, or is being removed"
             steps.changed[item.journey] = replace(item, note=note)
     return steps.write(ledger().append), again
 
 
 def _fate(history: Sequence[Recorded]) -> str:
-    """What became of the journey that meant to file the same bytes: filed, refused, or "" while that is open."""
+    """What became of the journey that meant to file the same bytes: filed, refused, or "" while that is open.
+
+    What was filed and removed when its retention had ended is not there to be the same as: the bytes are filed anew.
+    """
+    if being_removed(history):
+        return ""
+    if was_removed(history):
+        return "refused"
     if any(entry.kind == "filed" for entry in history):
         return "filed"
     newest = next((entry for entry in reversed(history) if entry.kind in _DECIDED), None)

@@ -14,6 +14,7 @@ REGISTER = "holds"
 """The journey under which the holds of all journeys stand."""
 APPLIED, TOLD, LIFTED = "hold-applied", "hold-told", "hold-lifted"
 UNKNOWN = "unknown"
+REMOVED = "removed"
 
 
 class Entry(Protocol):
@@ -63,12 +64,14 @@ def in_force(register: Iterable[Entry]) -> dict[str, dict[str, HoldHere]]:
 
 
 def filed_at(history: Iterable[Entry]) -> tuple[Place, ...]:
-    """Where a journey's document was filed, and the evidence of a release."""
+    """Where a journey's document was filed and was not removed since, and the evidence of a release."""
     found: dict[Place, None] = {}
     for entry in history:
         for key in ("repository_id", "page_id"):
             if entry.kind in ("filed", "certified", "recorded") and entry.body.get(key) and entry.body.get("repository"):
                 found[Place(str(entry.body["repository"]), str(entry.body[key]))] = None
+        if entry.kind == REMOVED:
+            found.pop(Place(str(entry.body["repository"]), str(entry.body["repository_id"])), None)
     return tuple(found)
 
 

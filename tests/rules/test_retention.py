@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from blocks.values import Retention, RetentionStart, Target
+from blocks.values import AtEnd, Classification, Inbound, Retention, RetentionStart, Target
 from tasks.rules.retention import ended, keep_until, record_day
 
 
@@ -104,3 +104,11 @@ def test_record_dates_as_names_and_tables_write_them(text: str) -> None:
 def test_a_date_is_never_guessed(text: str) -> None:
     with pytest.raises(ValueError, match="no date"):
         record_day(text)
+
+
+def test_what_returns_is_a_version_of_another_streams_document_and_not_removed() -> None:
+    target = Target(repository="ecm", folder="In", retention=Retention(period="P1Y", at_end=AtEnd.REMOVE))
+    classify = (Classification(pattern=".*", doctype="invoice"),)
+    with pytest.raises(ValidationError, match="removing one removes all versions"):
+        Inbound(endpoint="drop", folder="/in", classify=classify, target=target, returns="invoices")
+    assert Inbound(endpoint="drop", folder="/in", classify=classify, target=target)
