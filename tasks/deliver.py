@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,14 +47,14 @@ def deliver(order: Order) -> list[Arrived]:
     package = order.matter.package
     now = order.standing()
     looked = _look(order, package.kept(now.left_out), package)
-    seen, void = [one.seen for one in looked], _voided(order, package, looked)
+    void = _voided(order, package, looked)
     if void is not None and order.last("sending") is None:
         order.void(void)
         return []
     order.write("sending", {"left_out": list(now.left_out)}, once=f"sending/{package.digest}")
     try:
         with sender() as sending:
-            arrived = sending.send(package, order.policies, order.votes, seen)
+            arrived = sending.send(package, order.policies, order.votes, [one.told for one in looked])
     except SendRefused as error:
         if void is not None:
             order.void(void)
@@ -74,9 +74,16 @@ class _Looked:
     """A document as the repository has it now."""
 
     seen: Seen
-    """What the sender is told."""
     changed: str = ""
     """Sensitive attributes that have other values than when the package was frozen."""
+
+    @property
+    def told(self) -> Seen:
+        """What the sender is told. It knows no values: what has others than those that were signed is not there any more.
+
+        It is asked even so, for only it knows whether all of the package stands at the partner already.
+        """
+        return replace(self.seen, newest=None) if self.changed else self.seen
 
 
 @task(task_run_name="look again {order.id}")

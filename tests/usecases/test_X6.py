@@ -86,17 +86,37 @@ def test_a_version_that_came_after_the_workflow_was_not_let_through(world: Relea
     assert [file.version for file in release.package.files] == [2]
 
 
+def change_partner_id(world: ReleaseWorld, document: str) -> None:
+    with repository(world) as session:
+        category = session._names.category("Partner Document")
+        key = category.attributes["partner id"].key
+        session._wire.write("a person", "PUT", f"v2/nodes/{document}/categories/{category.id}", fields={key: "another"})
+
+
 @pytest.mark.parametrize("stream", ["latest", "fixed"])
 def test_a_sensitive_value_that_changes_between_two_sign_offs_voids_the_first(world: ReleaseWorld, stream: str) -> None:
     ann, bea = world.newcomer(), world.newcomer()
     release, document = ordered(world, stream)
     assert release.start() is None
     assert release.sign(ann) is None, "one of two"
-    with repository(world) as session:
-        category = session._names.category("Partner Document")
-        key = category.attributes["partner id"].key
-        session._wire.write("a person", "PUT", f"v2/nodes/{document}/categories/{category.id}", fields={key: "another"})
+    change_partner_id(world, document)
     state = release.sign(bea)
+    wanted = f"Voided: Partner Document / Partner ID of {NAME} was changed while the package waited"
+    assert state is not None and state.name == wanted, state
+    assert release.received == {}
+
+
+@pytest.mark.parametrize("stream", ["latest", "fixed"])
+def test_a_sensitive_value_that_changes_after_a_try_to_send_voids_too(world: ReleaseWorld, stream: str) -> None:
+    ann, bea = world.newcomer(), world.newcomer()
+    release, document = ordered(world, stream)
+    assert release.start() is None and release.sign(ann) is None
+    (world.remote / release.id).rmdir()
+    state = release.sign(bea)
+    assert state is not None and state.name == "Not delivered" and release.kinds.count("sending") == 1, state
+    (world.remote / release.id).mkdir()
+    change_partner_id(world, document)
+    state = release.go()
     wanted = f"Voided: Partner Document / Partner ID of {NAME} was changed while the package waited"
     assert state is not None and state.name == wanted, state
     assert release.received == {}
