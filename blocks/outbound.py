@@ -259,6 +259,15 @@ class RecordTerms(Target):
     )
 
 
+_CAME_LATER: Mapping[str, Mapping[str, Any]] = {
+    "gather": {"review": None, "sensitive": []},
+    "classify": {"facts": {}},
+    "evidence": {"workspace": None, "record_date": None, "retention": None},
+}
+"""Keys with their defaults that came after packages had been frozen without them. Left out they mean what was agreed before they
+were there, so they do not count in its digest then: what waits for its sign-offs survives an upgrade of ours."""
+
+
 class Outbound(Terms):
     """One named kind of exchange that goes out. The words for checks are those of an inbound stream."""
 
@@ -294,8 +303,15 @@ class Outbound(Terms):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the canonical terms, defaults included."""
-        return sha256(canonical(self.model_dump(mode="json")))
+        """SHA-256 of the canonical terms, defaults included, but for those of keys that came later."""
+        agreed = self.model_dump(mode="json")
+        if self.record is None:
+            del agreed["record"]
+        for key, later in _CAME_LATER.items():
+            for terms in agreed[key] if isinstance(agreed[key], list) else [agreed[key]]:
+                for name in [name for name, default in later.items() if terms[name] == default]:
+                    del terms[name]
+        return sha256(canonical(agreed))
 
 
 # --------------------------------------------------------------------------------------------- people

@@ -244,6 +244,47 @@ def test_the_digest_of_terms_does_not_depend_on_what_was_written_out() -> None:
     assert terms(veto=["legal"]).digest != terms().digest
 
 
+OF_THEN: dict[str, Any] = {
+    "direction": "outbound",
+    "gather": {
+        "repository": "ecm",
+        "folder": "Exchange/{partner}/{ordered:%Y}",
+        "admits": [{"category": "Partner Document", "attribute": "Partner ID", "values": ["acme"]}],
+    },
+    "classify": [{"pattern": r".*\.csv", "doctype": "price-list"}, {"pattern": r".*\.pdf", "doctype": "price-list"}],
+    "destinations": [{"endpoint": "drop", "folder": "/in", "exists": "replace", "done_file": "{order}.done"}],
+    "freshness": "latest",
+    "signoff": {"proof": "code", "stages": [{"name": "pricing", "groups": ["pricing"]}]},
+    "evidence": {"repository": "ecm", "folder": "Sign-offs", "records_class": "Contracts"},
+    "owner": "pricing@example.com",
+}
+
+
+def test_an_upgrade_of_ours_voids_no_package_that_waits() -> None:
+    """The number is what the first release with sign-offs made of these terms: a new key left out changes nothing."""
+    of_then = "01cac2bd16d3edc129064e5b54c5fdee7f6707d02dad4b45f38ca9349e0b2d97"
+    assert Outbound.model_validate(OF_THEN).digest == of_then
+
+
+@pytest.mark.parametrize(
+    ("key", "terms"),
+    [
+        ("gather", {"sensitive": [{"category": "Partner Document", "attribute": "Partner ID"}]}),
+        ("gather", {"review": {"map": "Approval", "step": "Approved"}}),
+        ("evidence", {"record_date": "{received:%Y-%m-%d}"}),
+    ],
+)
+def test_what_a_new_key_says_counts(key: str, terms: dict[str, Any]) -> None:
+    assert (
+        Outbound.model_validate({**OF_THEN, key: {**OF_THEN[key], **terms}}).digest != Outbound.model_validate(OF_THEN).digest
+    )
+
+
+def test_where_the_record_goes_counts() -> None:
+    told = {**OF_THEN, "record": {"repository": "ecm", "folder": "Sign-offs"}}
+    assert Outbound.model_validate(told).digest != Outbound.model_validate(OF_THEN).digest
+
+
 def test_every_field_of_the_terms_tells_what_it_is() -> None:
     untold = {
         f"{name}.{field}"
