@@ -17,7 +17,7 @@ from prefect.events import emit_event
 
 from blocks.errors import SpoolError
 from blocks.ledger import Entry, Recorded
-from blocks.values import Finding, SetTerms, Sighting, Stage, Verdict, shown
+from blocks.values import Arrival, Finding, SetTerms, Sighting, Stage, Verdict, shown
 from tasks.connections import ledger, spool
 from tasks.consignment import Agreed, Consignment, Item
 from tasks.rules.judge import from_facts
@@ -26,6 +26,7 @@ from tasks.rules.sets import Assembled, Member, assemble, listed, set_of, wanted
 
 INCOMPLETE = "set-incomplete"
 _LARGEST_MANIFEST = 1024 * 1024
+_MOST_WAITING = 10_000
 
 
 def whole_sets(consignment: Consignment) -> tuple[Consignment, frozenset[str]]:
@@ -89,25 +90,31 @@ def _complete(history: Iterable[Recorded]) -> frozenset[str]:
 
 
 def _came(consignment: Consignment, terms: SetTerms) -> dict[str, list[Member]]:
-    """By set, every file of the stream that still stands open; those of this consignment as they are by now."""
-    agreed, here = consignment.agreed, {item.journey: item for item in consignment.items}
-    open_ones: dict[str, list[Sighting]] = {}
-    for sighting in ledger().sightings(agreed.partner, agreed.stream):
-        if sighting.stage is not Stage.SIGHTED and (key := set_of(text(sighting.file.name), terms)) is not None:
-            open_ones.setdefault(key, []).append(sighting)
-    journeys = [one.journey for group in open_ones.values() for one in group if one.journey not in here]
-    histories = ledger().journeys(journeys)
+    """By set, every file of the stream that has come and is not through; those of this consignment as they are by now."""
+    here = {item.journey: item for item in consignment.items}
+    arrived = {journey: one for journey, one in _arrived(consignment).items() if set_of(text(one.file.name), terms) is not None}
+    histories = ledger().journeys([journey for journey in arrived if journey not in here])
     found: dict[str, list[Member]] = {}
-    for key, group in open_ones.items():
-        for one in group:
-            item, name = here.get(one.journey), text(one.file.name)
-            if item is not None:
-                accepted = item.verdict is not None and item.verdict.accepted
-                digest, reason = item.arrival.digest, item.verdict.reason if item.verdict else ""
-            else:
-                accepted, digest, reason = _judged(histories[one.journey])
-            found.setdefault(key, []).append(Member(one.journey, name, digest, one.first_seen, accepted, reason))
+    for one in sorted(arrived.values(), key=lambda one: (one.first_seen, one.journey)):
+        item, name = here.get(one.journey), text(one.file.name)
+        if item is not None:
+            accepted = item.verdict is not None and item.verdict.accepted
+            digest, reason = item.arrival.digest, item.verdict.reason if item.verdict else ""
+        else:
+            accepted, digest, reason = _judged(histories[one.journey])
+        key = str(set_of(name, terms))
+        found.setdefault(key, []).append(Member(one.journey, name, digest, one.first_seen, accepted, reason))
     return found
+
+
+def _arrived(consignment: Consignment) -> dict[str, Sighting | Arrival]:
+    """Open arrivals; and those that were closed when they were refused, and passed the checks when a person asked for another try."""
+    agreed = consignment.agreed
+    sightings = ledger().sightings(agreed.partner, agreed.stream)
+    found: dict[str, Sighting | Arrival] = {one.journey: one for one in sightings if one.stage is not Stage.SIGHTED}
+    judged = ledger().search(partner=agreed.partner, stream=agreed.stream, stage=Stage.JUDGED, limit=_MOST_WAITING)
+    retried = ledger().arrivals([one.journey for one in judged if one.journey not in found])
+    return found | retried | {item.journey: item.arrival for item in consignment.items}
 
 
 def _judged(history: Iterable[Recorded]) -> tuple[bool, str | None, str]:

@@ -1,0 +1,65 @@
+"""Sets of which a file was refused: what a person asks another try for belongs to its set as before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.tasks.dock import Dock, price_list
+
+PARTS = ("a", "b", "c")
+NAMES = [f"11_{part}.csv" for part in PARTS]
+
+
+def agree(dock: Dock, **terms: Any) -> None:
+    dock.agree(
+        sets={"pattern": r"(?P<set>\d+)_.*", "files": [f"{{set}}_{part}.csv" for part in PARTS], "window": "PT1H"}, **terms
+    )
+
+
+def leave(dock: Dock) -> None:
+    for number, name in enumerate(NAMES):
+        dock.leave(name, price_list(first=10 * number + 1))
+
+
+def journey(dock: Dock, name: str) -> str:
+    (found,) = dock.journeys(name)
+    return found
+
+
+def test_the_one_that_was_refused_completes_its_set_when_it_is_retried(dock: Dock) -> None:
+    agree(dock, naming=r"11_[ab]\.csv")
+    leave(dock)
+    assert dock.run() == {"11_a.csv": "waits", "11_b.csv": "waits", "11_c.csv": "quarantined"}
+    agree(dock)
+    assert [row.outcome for row in dock.retry(journey(dock, "11_c.csv"))] == ["filed"]
+    assert dock.codes() == []
+    assert dock.run() == {"11_a.csv": "filed", "11_b.csv": "filed"}
+    assert sorted(dock.filed()) == NAMES
+
+
+def test_of_several_that_were_refused_the_last_one_completes_the_set(dock: Dock) -> None:
+    agree(dock, naming=r"11_a\.csv")
+    leave(dock)
+    dock.run()
+    agree(dock)
+    (first,) = dock.retry(journey(dock, "11_b.csv"))
+    assert (first.outcome, first.reason) == ("waits", "set 11 is incomplete; missing: 11_c.csv")
+    assert [row.outcome for row in dock.retry(journey(dock, "11_c.csv"))] == ["filed"]
+    assert dock.run() == {"11_a.csv": "filed"}
+    assert [case.name for case in dock.cases()] == ["11_b.csv"], "its case stands: nobody takes it up but who retries it"
+    assert [row.outcome for row in dock.retry(journey(dock, "11_b.csv"))] == ["filed"]
+    assert dock.codes() == []
+    assert sorted(dock.filed()) == NAMES
+
+
+def test_what_was_rejected_after_all_completes_nothing(dock: Dock) -> None:
+    from tasks.retry import reject
+
+    agree(dock, naming=r"11_a\.csv")
+    leave(dock)
+    dock.run()
+    agree(dock)
+    dock.retry(journey(dock, "11_b.csv"))
+    reject(journey(dock, "11_b.csv"), "not this one", "ann")
+    assert [row.outcome for row in dock.retry(journey(dock, "11_c.csv"))] == ["waits"]
+    assert not list((dock.home / "kept").rglob("*.csv"))
