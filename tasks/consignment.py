@@ -12,6 +12,7 @@ from typing import Any
 
 from blocks.endpoints.base import Endpoint
 from blocks.ledger import Entry, Holding, Lease, Recorded
+from blocks.outbound import PackageFile
 from blocks.repositories.base import Repository
 from blocks.values import Arrival, Document, Filed, Inbound, RemoteFile, Stage, Verdict, name_b64
 from tasks.rules.judge import from_facts
@@ -73,6 +74,8 @@ class Item:
     verdict: Verdict | None = None
     filed: Filed | None = None
     duplicate_of: str | None = None
+    origin: PackageFile | None = None
+    """The document that it is an edited copy of, and the version; on streams of returns."""
     note: str = ""
 
     @property

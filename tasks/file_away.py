@@ -16,7 +16,7 @@ from tasks.consignment import Consignment, Item, Steps
 from tasks.in_sequence import file_in_sequence
 from tasks.in_sets import whole_sets
 from tasks.retrying import task
-from tasks.returns import origins, refuse_unknown
+from tasks.returns import find_origins
 from tasks.rules.filing import plan, unfilled
 from tasks.rules.removal import being_removed, was_removed
 from tasks.rules.sequence import UNKNOWN
@@ -28,7 +28,7 @@ _DECIDED = ("quarantined", "duplicate", "retried", "rejected")
 @task(task_run_name="file away ({consignment.size})")
 def file_away(consignment: Consignment) -> Consignment:
     """File what was accepted. The same bytes are filed once per stream and target; later ones are duplicates of that journey."""
-    return start_reviews(_file_away(refuse_unknown(_refuse_unfilled(consignment))))
+    return start_reviews(_file_away(find_origins(_refuse_unfilled(consignment))))
 
 
 def _file_away(consignment: Consignment) -> Consignment:
@@ -65,18 +65,18 @@ def _refuse_unfilled(consignment: Consignment) -> Consignment:
 def _content_key(consignment: Consignment, item: Item) -> str:
     agreed = consignment.agreed
     key = f"content/{agreed.partner}/{agreed.stream}/{agreed.terms.target.repository}/{item.arrival.digest}"
-    if agreed.terms.returns is not None:  # the same edit of two documents is a version of each
-        key = f"{key}/{hashlib.sha256(item.arrival.file.name).hexdigest()}"
+    if item.origin is not None:  # the same edit of two documents is a version of each
+        key = f"{key}/{hashlib.sha256(item.origin.repository_id.encode()).hexdigest()}"
     return f"{key}/{item.journey}" if agreed.terms.duplicates is Duplicates.FILE else key
 
 
 def _plans(consignment: Consignment, items: Sequence[Item]) -> dict[str, Filing]:
     """What the repository is to be asked, by journey."""
-    agreed, origin, plans = consignment.agreed, origins(consignment.agreed, items), dict[str, Filing]()
+    agreed, plans = consignment.agreed, dict[str, Filing]()
     for item in items:
         assert item.document is not None and item.verdict is not None  # noqa: S101 - it was accepted
         plans[item.journey] = plan(
-            item.document, item.verdict, agreed.terms, agreed.partner, agreed.stream, item.arrival, origin.get(item.journey)
+            item.document, item.verdict, agreed.terms, agreed.partner, agreed.stream, item.arrival, item.origin
         )
     return plans
 

@@ -14,7 +14,7 @@ from tasks import tables
 from tasks.connections import endpoint_session, hang_up
 from tasks.consignment import Agreed, Row
 from tasks.retrying import task
-from tasks.returns import Delivered, returned, unknown_return
+from tasks.returns import Delivered, origin_of, returned
 from tasks.rules.filing import plan
 from tasks.rules.judge import before_fetch
 from tasks.rules.settle import belongs
@@ -66,9 +66,9 @@ def _told(
     if not verdict.accepted:
         return _quarantined(arrival, verdict)
     if agreed.terms.returns is not None:
-        origin = sent.documents.get(document.name)
-        if origin is None:
-            return _quarantined(arrival, unknown_return(agreed, arrival, verdict.doctype))
+        origin = origin_of(agreed, arrival, verdict.doctype, sent)
+        if isinstance(origin, Verdict):
+            return _quarantined(arrival, origin)
         return Row(arrival.file.shown, "filed", f"would become a version of {origin.shown}, proposed")
     filing = plan(document, verdict, agreed.terms, agreed.partner, agreed.stream, arrival)
     return Row(arrival.file.shown, "filed", f"would become {'/'.join((*filing.folder, filing.name))}")

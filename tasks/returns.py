@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from blocks.database import chunks
+from blocks.ledger import Recorded
 from blocks.outbound import Package, PackageFile
 from blocks.values import Arrival, Document, Finding, Stage, Verdict
 from tasks.connections import ledger
@@ -14,7 +16,11 @@ from tasks.consignment import Agreed, Consignment, Item, Steps
 
 UNKNOWN_RETURN = "unknown-return"
 """Reason code of a file that comes back under a name under which nothing was delivered."""
+AMBIGUOUS_RETURN = "ambiguous-return"
+"""Reason code of a file that comes back under a name under which several documents were delivered."""
 _PAGE = 500
+_AT_ONCE = 20
+"""Orders whose histories are in memory at once: each may hold thousands of files, and their certificates."""
 
 
 @dataclass(slots=True)
@@ -23,8 +29,8 @@ class Delivered:
 
     orders: dict[str, str] = field(default_factory=dict)
     """Digest -> the journey of the newest order that sent these bytes."""
-    documents: dict[bytes, PackageFile] = field(default_factory=dict)
-    """Name at the partner -> the version that was delivered last under it."""
+    documents: dict[bytes, dict[str, PackageFile]] = field(default_factory=dict)
+    """Name at the partner -> document's id in the repository -> the version of it that was delivered last under that name."""
 
 
 def skip_our_own(consignment: Consignment) -> Consignment:
@@ -41,26 +47,51 @@ def skip_our_own(consignment: Consignment) -> Consignment:
     return steps.write(ledger().append)
 
 
-def refuse_unknown(consignment: Consignment) -> Consignment:
-    """Edited copies of nothing that we know of: no name tells which document they belong to."""
-    refused = {}
+def find_origins(consignment: Consignment) -> Consignment:
+    """Each edited copy with the document that it belongs to; refused where no name tells which."""
     edited = _accepted(consignment)
-    known = delivered(consignment.agreed, names={item.arrival.file.name for item in edited}).documents if edited else {}
+    if not edited:
+        return consignment
+    sent = delivered(consignment.agreed, names={item.arrival.file.name for item in edited})
+    changed = {}
     for item in edited:
-        if item.arrival.file.name not in known:
-            verdict = unknown_return(consignment.agreed, item.arrival, item.verdict.doctype if item.verdict else None)
-            refused[item.journey] = replace(item, verdict=verdict)
-    return consignment.with_changes(refused)
+        intent = item.recorded("filing")
+        begun = str(intent.body.get("document")) if intent else None
+        origin = origin_of(consignment.agreed, item.arrival, item.verdict.doctype if item.verdict else None, sent, begun)
+        known = isinstance(origin, PackageFile)
+        changed[item.journey] = replace(item, origin=origin) if known else replace(item, verdict=origin)  # type: ignore[arg-type]
+    return consignment.with_changes(changed)
 
 
-def unknown_return(agreed: Agreed, arrival: Arrival, doctype: str | None) -> Verdict:
-    finding = Finding(
-        code=UNKNOWN_RETURN,
-        message=f"Nothing was ever delivered as {arrival.file.shown} by the stream {agreed.terms.returns}",
-        file=arrival.file.shown,
-        rule="A returned file has the name under which its document was delivered",
-        fix="Ask the partner to send it under that name; what is no return belongs into another stream's folder",
-    )
+def origin_of(
+    agreed: Agreed, arrival: Arrival, doctype: str | None, sent: Delivered, begun: str | None = None
+) -> PackageFile | Verdict:
+    """The document and version that a file is an edited copy of; a refusal where it is none, or may be one of several.
+
+    ``begun``: the document that it was meant for when an earlier run broke off; what was delivered since then changes nothing.
+    """
+    found = sent.documents.get(arrival.file.name, {})
+    if begun in found:
+        return found[begun]
+    if len(found) == 1:
+        return next(iter(found.values()))
+    name, stream = arrival.file.shown, agreed.terms.returns
+    if found:
+        finding = Finding(
+            code=AMBIGUOUS_RETURN,
+            message=f"Several documents were delivered as {name} by the stream {stream}: {', '.join(sorted(found))}",
+            file=name,
+            rule="A name under which documents are delivered tells which document comes back",
+            fix="Add it to its document by hand and reject it here; with {order} in the destination's name it is told next time",
+        )
+    else:
+        finding = Finding(
+            code=UNKNOWN_RETURN,
+            message=f"Nothing was ever delivered as {name} by the stream {stream}",
+            file=name,
+            rule="A returned file has the name under which its document was delivered",
+            fix="Ask the partner to send it under that name; what is no return belongs into another stream's folder",
+        )
     return Verdict(arrival.journey, doctype, (finding,))
 
 
@@ -71,43 +102,53 @@ def returned(agreed: Agreed, documents: Sequence[Document]) -> Delivered:
     return delivered(agreed, digests={one.digest for one in documents}, names={one.name for one in documents})
 
 
-def origins(agreed: Agreed, items: Iterable[Item]) -> dict[str, PackageFile]:
-    """The document and version that each journey's file is an edited copy of."""
-    if agreed.terms.returns is None:
-        return {}
-    by_name = delivered(agreed, names={item.arrival.file.name for item in items}).documents
-    return {item.journey: by_name[item.arrival.file.name] for item in items if item.arrival.file.name in by_name}
-
-
 def delivered(agreed: Agreed, *, digests: Iterable[str] = (), names: Iterable[bytes] = ()) -> Delivered:
-    """What the stream whose returns these are has sent of these bytes and under these names, newest orders first."""
+    """What the stream whose returns these are has sent of these bytes and under these names, newest orders first.
+
+    A name needs every order there ever was, to tell that it always meant the same document.
+    """
     found, digests, names = Delivered(), set(digests), set(names)
     until: datetime | None = None
-    while digests - found.orders.keys() or names - found.documents.keys():
+    while digests - found.orders.keys() or any(len(found.documents.get(name, ())) < 2 for name in names):
         page = ledger().search(partner=agreed.partner, stream=agreed.terms.returns, until=until, limit=_PAGE)
-        if not page:
-            break
-        histories = ledger().journeys([one.journey for one in page])
-        for one in page:
-            history = histories[one.journey]
-            package = next((Package.parse(entry.body["package"]) for entry in history if entry.kind == "frozen"), None)
-            if package is None or not any(entry.kind == "sending" for entry in history):
-                continue
-            files = {file.name: file for file in package.files}
-            for file in package.files:
-                if file.sha256 in digests:
-                    found.orders.setdefault(file.sha256, one.journey)
-            for entry in history:
-                for told in entry.body["files"] if entry.kind == "delivered" else ():
-                    name, source = base64.b64decode(told["name"]), base64.b64decode(told["source"])
-                    if name in names and source in files:
-                        found.documents.setdefault(name, files[source])
-                    if told["sent"] in digests:  # a list or a checksum file of ours
-                        found.orders.setdefault(told["sent"], one.journey)
+        for part in chunks((one.journey for one in page), _AT_ONCE):
+            histories = ledger().journeys(part)
+            for journey in part:
+                _sent_by(journey, histories[journey], found, digests, names)
         if len(page) < _PAGE:
             break
         until = page[-1].opened + timedelta(milliseconds=1)  # those of the same moment come twice: none is left out
     return found
+
+
+def _sent_by(journey: str, history: Sequence[Recorded], found: Delivered, digests: set[str], names: set[bytes]) -> None:
+    """Add what one order has sent."""
+    if not any(entry.kind == "sending" for entry in history):
+        return
+    files = _files(history)
+    for file in files.values():
+        if file.sha256 in digests:
+            found.orders.setdefault(file.sha256, journey)
+    for entry in history:
+        for told in entry.body["files"] if entry.kind == "delivered" else ():
+            name, source = base64.b64decode(told["name"]), base64.b64decode(told["source"])
+            if name in names and source in files:
+                found.documents.setdefault(name, {}).setdefault(files[source].repository_id, files[source])
+            if told["sent"] in digests:  # a list or a checksum file of ours
+                found.orders.setdefault(told["sent"], journey)
+
+
+def _files(history: Sequence[Recorded]) -> Mapping[bytes, PackageFile]:
+    """What a package holds, by name. One that repeats an order may hold the record's copies: the documents are that order's."""
+    package = next((Package.parse(entry.body["package"]) for entry in history if entry.kind == "frozen"), None)
+    if package is None:
+        return {}
+    parent = next((entry.body.get("parent") for entry in history if entry.kind == "ordered"), None)
+    files = {file.name: file for file in package.files}
+    if package.redelivery is None or parent is None:
+        return files
+    repeated = _files(ledger().journey(str(parent)))
+    return {name: repeated.get(name, file) for name, file in files.items()}
 
 
 def _accepted(consignment: Consignment) -> list[Item]:

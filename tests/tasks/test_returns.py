@@ -8,30 +8,36 @@ import hashlib
 import pytest
 
 from blocks.ledger import Entry, new_journey
-from blocks.outbound import PackageFile
+from blocks.outbound import PackageFile, Redelivery
 from blocks.profile import load_repositories
+from blocks.repositories.folder import FolderSession
 from blocks.values import Kept
 from tasks import returns
 from tests.rules.signoff.world import package
 from tests.tasks.dock import Dock, price_list
 
 
+class Killed(Exception):
+    """The process ended here."""
+
+
 def b64(name: str) -> str:
     return base64.b64encode(name.encode()).decode()
 
 
-def deliver(dock: Dock, **documents: tuple[str, bytes]) -> str:
-    """An order sent these documents (id in the repository and bytes), as ``<name>.csv``; its journey."""
+def deliver(dock: Dock, *, repeats: str | None = None, **documents: tuple[str, bytes]) -> str:
+    """An order sent these documents (id in the repository and bytes), as ``<name>.csv``; its journey. ``repeats``: another one's."""
     files = [
         PackageFile(f"{name}.csv".encode(), len(content), hashlib.sha256(content).hexdigest(), id, 1)
         for name, (id, content) in documents.items()
     ]
     journey, about = new_journey(), {"partner": "acme", "stream": "specs", "name": "an order"}
+    again = Redelivery("an order", "0" * 64, 2, "lost there", "ann") if repeats else None
     told = [{"name": b64(file.shown), "source": b64(file.shown), "sent": file.sha256} for file in files]
     dock.ledger.append(
         [
-            Entry(journey, "ordered", about),
-            Entry(journey, "frozen", {**about, "package": package(*files).text}),
+            Entry(journey, "ordered", {**about, **({"parent": repeats} if repeats else {})}),
+            Entry(journey, "frozen", {**about, "package": package(*files, redelivery=again).text}),
             Entry(journey, "sending", about),
             Entry(journey, "delivered", {**about, "files": told}),
         ]
@@ -102,3 +108,46 @@ def test_a_document_that_is_gone_gets_no_version_and_a_person_is_told(dock: Dock
     dock.leave("1.csv", price_list(rows=9))
     assert dock.run() == {"1.csv": "quarantined"}
     assert dock.codes() == ["document-missing"]
+
+
+def test_a_name_of_several_documents_tells_none_of_them(dock: Dock, specs: dict[str, str]) -> None:
+    deliver(dock, spec=(specs["1.csv"], price_list(first=1)), other=(specs["1.csv"], price_list(first=1)))
+    deliver(dock, spec=(specs["2.csv"], price_list(first=2)))
+    for name in ("spec.csv", "other.csv"):
+        dock.leave(name, price_list(rows=9))
+    assert dock.run() == {"spec.csv": "quarantined", "other.csv": "filed"}
+    (case,) = dock.cases()
+    assert (case.code, case.name) == ("ambiguous-return", "spec.csv")
+    assert all(id in str(case.reason) for id in specs.values())
+    assert [kept(dock, name).version for name in ("1.csv", "2.csv")] == [2, 1]
+
+
+def test_one_edit_under_two_names_of_a_document_is_one_version(dock: Dock, specs: dict[str, str]) -> None:
+    deliver(dock, spec=(specs["1.csv"], price_list(first=1)), other=(specs["1.csv"], price_list(first=1)))
+    for name in ("spec.csv", "other.csv"):
+        dock.leave(name, price_list(rows=9))
+    assert sorted(dock.run().values()) == ["duplicate", "filed"]
+    assert kept(dock, "1.csv").version == 2
+
+
+def test_what_went_again_from_the_record_is_a_copy_of_the_document_that_went_first(dock: Dock, specs: dict[str, str]) -> None:
+    first = deliver(dock, spec=(specs["1.csv"], price_list(first=1)))
+    second = deliver(dock, repeats=first, spec=(specs["2.csv"], price_list(first=1)))
+    deliver(dock, repeats=second, spec=(specs["2.csv"], price_list(first=1)))
+    dock.leave("spec.csv", price_list(rows=9))
+    assert dock.run() == {"spec.csv": "filed"}
+    assert [kept(dock, name).version for name in ("1.csv", "2.csv")] == [2, 1]
+
+
+def test_what_was_begun_for_one_document_is_finished_whatever_was_delivered_since(
+    dock: Dock, specs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(dock, spec=(specs["1.csv"], price_list(first=1)))
+    dock.leave("spec.csv", price_list(rows=9))
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderSession, "file", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            dock.run()
+    deliver(dock, spec=(specs["2.csv"], price_list(first=2)))
+    assert dock.run() == {"spec.csv": "filed"}
+    assert [kept(dock, name).version for name in ("1.csv", "2.csv")] == [2, 1]
