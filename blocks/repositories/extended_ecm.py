@@ -9,9 +9,10 @@ How a filing is done, and what it costs in calls (after names were looked up onc
    version, values with one PUT per category), another name, or ``NotFiled``.
 3. The records class: one POST. Access: one GET, then one call per line that differs.
 
-If 2 or 3 is refused, what was made is taken back: the document into the recycle bin, or the version removed and the old values
-put back. If it fails otherwise, an error is raised and the half-done document stays; filing the journey again finds it by its
-identity, compares what is there with what was asked, and completes it.
+If 2 or 3 is refused, what this call made is taken back: the document into the recycle bin, or the version removed and the old
+values put back. What an earlier call made is never removed, nor what may not be (a hold, another's version upon it): then
+``OutcomeUnknown`` names it. If it fails otherwise, an error is raised and the half-done document stays; filing the journey again
+finds it by its identity, compares what is there with what was asked, and completes it.
 
 Between 1 and 3 a document has the access of its folder; where even that moment matters, restrict the folder. Access that was
 asked for is set exactly: group, public and inherited lines go. Only the owner stays where it is the account that files, because
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -185,20 +186,21 @@ class _Content:
         """``Wire.write`` with the bytes. May be called again after an ``AnswerLost``: parts that are there are not sent again."""
         if not self.in_parts:
             return wire.write(what, "POST", path, body=body, fields=fields, upload=self._upload)
-        for last in (False, True):
-            fresh = not self._key
-            self._key = self._key or self._large.bring(self._upload)
-            key = {"upload_key": self._key}
-            try:
-                if body is None:
-                    return wire.write(what, "POST", path, fields={**(fields or {}), **key})
-                return wire.write(what, "POST", path, body=body | key)
-            except Refusal as refusal:
-                # An earlier try may have used the key up without making anything.
-                if fresh or last or not session_ended(refusal):
-                    raise
-                self._key = ""
-        raise AssertionError
+        fresh = not self._key
+        self._key = self._key or self._large.bring(self._upload)
+        key = {"upload_key": self._key}
+        try:
+            if body is None:
+                return wire.write(what, "POST", path, fields={**(fields or {}), **key})
+            return wire.write(what, "POST", path, body=body | key)
+        except Refusal as refusal:
+            if fresh or not session_ended(refusal):
+                raise
+            # A key is good for one call: the one whose answer was lost has taken it, and may still be at it.
+            self._key = ""
+            raise AnswerLost(
+                f"{what} at {wire.url}: an earlier call has used its bytes, and its answer was lost", True
+            ) from refusal
 
     def give_up(self) -> None:
         if self._key:
@@ -402,11 +404,11 @@ class ExtendedEcmSession(RepositorySession):
                 content.give_up()
                 found = self._names.child(parent, name)
                 if found is not None and self._identity(found.properties) == wanted.journey:
-                    self._delete(found.id)
+                    return found  # of this call, or of one long ago that people have gone on from since: it is completed, never removed
                 raise Unfit("refused", refusal.text) from refusal
             node = node_of(one_result(answer, what), what)
             if content.in_parts and self._announced(node.id, 1) != wanted.filing.size:
-                self._delete(node.id)
+                self._take_back(node, 1, (), "its parts were put together wrongly")
                 raise RepositoryError(f"{what} at {self._wire.url}: its parts were put together wrongly; it was taken back")
             self._finish(node, 1, wanted, fresh=True)
             return self._filed(node, 1, wanted)
@@ -462,7 +464,7 @@ class ExtendedEcmSession(RepositorySession):
                         f"{what} at {self._wire.url}: said to be added and not found; look before filing it again"
                     )
             if content.in_parts and self._announced(node.id, number) != wanted.filing.size:
-                self.nodes.drop_version(node.id, number)
+                self._take_back(node, number, (), "its parts were put together wrongly")
                 raise RepositoryError(f"{what} at {self._wire.url}: its parts were put together wrongly; it was taken back")
             self._finish(node, number, wanted, fresh=False)
             return self._filed(node, number, wanted)
@@ -501,14 +503,18 @@ class ExtendedEcmSession(RepositorySession):
                 f"{ours['file_size']} bytes instead of {wanted.filing.size}; a person decides, nothing was changed"
             )
         if versions[-1] is ours:
-            self._finish(node, number, wanted, fresh=False, first=len(versions) == 1)
+            self._finish(node, number, wanted, fresh=False, ours=False)
         return self._filed(node, number, wanted)
 
     # ------------------------------------------------------------------------------------------------- values, class, access
 
-    def _finish(self, node: Node, number: int, wanted: _Wanted, *, fresh: bool, first: bool = False) -> None:
-        """Everything but the content. ``fresh``: just made in one POST with its values. Refusals take the content back."""
-        undo: list[Any] = []
+    def _finish(self, node: Node, number: int, wanted: _Wanted, *, fresh: bool, ours: bool = True) -> None:
+        """Everything but the content. ``fresh``: just made in one POST with its values.
+
+        A refusal takes the content back if it is ``ours``, of this very call. What was there before may have been filed well and
+        used since: it stays, for a person to look at.
+        """
+        undo: list[Callable[[], None]] = []
         try:
             if not fresh:
                 self._set_values(node.id, wanted.values, undo)
@@ -520,17 +526,37 @@ class ExtendedEcmSession(RepositorySession):
             if wanted.grants is not None:
                 self._grant(node.id, wanted.grants)
         except (Refusal, Unfit) as refusal:
-            if fresh or first:
-                self._delete(node.id)
-            else:
-                for step in reversed(undo):
-                    step()
-                self.nodes.drop_version(node.id, number)
+            why = refusal.reason if isinstance(refusal, Unfit) else refusal.text
+            if not ours:
+                raise OutcomeUnknown(
+                    f"{node.name!r} (node {node.id}) version {number} at {self._wire.url} was filed before by journey {wanted.journey} "
+                    f"and cannot be completed ({why}); nothing was removed, a person decides"
+                ) from refusal
+            self._take_back(node, number, undo, why)
             if isinstance(refusal, Unfit):
                 raise
             raise Unfit("refused", refusal.text) from refusal
 
-    def _set_values(self, id: int, wanted: Mapping[int, Mapping[str, Any]], undo: list[Any]) -> None:
+    def _take_back(self, node: Node, number: int, undo: Sequence[Callable[[], None]], why: str) -> None:
+        """Remove what this call made, the document with its only version. Where that may not be (a hold), a person decides."""
+        where = f"{node.name!r} (node {node.id}) version {number} at {self._wire.url}"
+        if number == 1 and len(raw_versions(self._wire, node.id)) > 1:
+            raise OutcomeUnknown(
+                f"{where}: {why}; somebody has added a version meanwhile, so it was not taken back: a person decides"
+            )
+        try:
+            for step in reversed(undo):
+                step()
+            if number == 1:
+                self._delete(node.id)
+            else:
+                self.nodes.drop_version(node.id, number)
+        except Refusal as refusal:
+            raise OutcomeUnknown(
+                f"{where}: {why}; it stands, because taking it back was refused as well ({refusal.text}): a person decides"
+            ) from refusal
+
+    def _set_values(self, id: int, wanted: Mapping[int, Mapping[str, Any]], undo: list[Callable[[], None]]) -> None:
         """Set category values where they differ. Repeating this changes nothing, so a lost answer is settled by comparing again."""
         if not wanted:
             return

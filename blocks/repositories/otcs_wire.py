@@ -220,7 +220,9 @@ class Wire:
             except _NoConnection as error:
                 failure = error
             except RepositoryUnreachable as error:
-                raise AnswerLost(f"{error}; whether it was carried out is looked up", isinstance(error, _Stalled)) from error
+                raise AnswerLost(
+                    f"{error}; whether it was carried out is looked up", isinstance(error, _Stalled | _Dropped)
+                ) from error
         else:
             raise RepositoryUnreachable(*failure.args) from failure
         try:
@@ -305,13 +307,19 @@ class Wire:
         for last in (False, True):
             generation, headers = self._keys()
             body: dict[str, Any] = {}
-            if upload is not None:
-                headers |= (framed := _Framed(fields or {}, upload)).headers
+            framed = None if upload is None else _Framed(fields or {}, upload)
+            if framed is not None:
+                headers |= framed.headers
                 body["content"] = framed.content()
             elif fields:
                 body["data"] = fields
-            with _translated(f"{what} at {self.url}"):
-                response = self._client.request(method, self._at(path), params=query, headers=headers, **body)
+            try:
+                with _translated(f"{what} at {self.url}"):
+                    response = self._client.request(method, self._at(path), params=query, headers=headers, **body)
+            except _Dropped as error:
+                if framed is not None and not framed.out:
+                    raise RepositoryUnreachable(*error.args) from error  # half a body is nothing that a server could go on with
+                raise
             if response.status_code != 401 or last:
                 self._renew(generation, response)
                 return response
@@ -374,6 +382,10 @@ class _Stalled(RepositoryUnreachable):
     """The server took the call and did not answer in time."""
 
 
+class _Dropped(RepositoryUnreachable):
+    """The connection ended while we waited for the answer; the server may have the whole call and go on with it."""
+
+
 class _NoConnection(RepositoryUnreachable):
     """Nothing was sent."""
 
@@ -386,6 +398,8 @@ def _translated(where: str) -> Iterator[None]:
         raise _NoConnection(f"{where}: no connection ({error}); check address and network, nothing was changed") from error
     except httpx.TimeoutException as error:
         raise _Stalled(f"{where}: no answer in time; it is safe to try again") from error
+    except (httpx.ReadError, httpx.RemoteProtocolError) as error:
+        raise _Dropped(f"{where}: the connection was lost ({error}); it is safe to try again") from error
     except httpx.TransportError as error:
         raise RepositoryUnreachable(f"{where}: the connection was lost ({error}); it is safe to try again") from error
 
@@ -434,7 +448,8 @@ class _Framed:
             f"Content-Type: {media_type or 'application/octet-stream'}\r\n\r\n"
         )
         self._head, self._tail = "".join(parts).encode(), f"\r\n--{boundary}--\r\n".encode()
-        self._upload = upload
+        self._upload, self.out = upload, False
+        """True once the last byte was taken off us."""
         self.headers = {
             "Content-Type": f"multipart/form-data; boundary={boundary}",
             "Content-Length": str(len(self._head) + upload.size + len(self._tail)),
@@ -449,3 +464,4 @@ class _Framed:
         yield self._head
         yield from self._upload.pieces()
         yield self._tail
+        self.out = True

@@ -57,18 +57,20 @@ class Faults:
 
     ``html500`` and ``burst503`` meet any call. The others meet calls that change something, once ``spare-writes`` of these went
     through: ``write-401`` (the ticket ends in mid-upload), ``write-500`` and ``write-503`` (a page, nothing done), ``lost-answer``,
-    ``write-500-after`` and ``write-cut`` (done; no answer, a page, half an answer), ``write-stall`` (done once the client hung up).
+    ``write-500-after`` and ``write-cut`` (done; no answer, a page, half an answer), ``write-stall`` (done once the client hung up),
+    ``write-late`` (no answer, and done ``LATE_SECONDS`` after that).
     ``read-401`` to ``read-cut`` are the same for calls that change nothing, once ``spare-reads`` of these went through.
     """
 
-    BEFORE: ClassVar = ("401", "500", "503", "stall")
+    LATE_SECONDS: ClassVar = 0.5
+    BEFORE: ClassVar = ("401", "500", "503", "stall", "late")
     """Each with ``write-`` or ``read-`` before it; struck before anything is done."""
     AFTER_WRITES: ClassVar = ("lost-answer", "write-500-after", "write-cut")
     AFTER_READS: ClassVar = ("read-cut",)
     COUNTED: ClassVar = (
         "html500",
         "burst503",
-        *("write-401", "write-500", "write-503", "write-stall", "read-401", "read-500", "read-503", "read-stall"),
+        *("write-401", "write-500", "write-503", "write-stall", "write-late", "read-401", "read-500", "read-503", "read-stall"),
         *AFTER_WRITES,
         *AFTER_READS,
         "spare-writes",
@@ -480,11 +482,14 @@ class NoAnswer(Response):
             body = bytes(self._cut.body)
             await send({"type": "http.response.start", "status": self._cut.status_code, "headers": self._cut.raw_headers})
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-        transport = WireProtocol.open.get(tuple(scope["client"]))
-        if transport:
-            transport.close()
+        self.hang_up(scope)
         while (await receive())["type"] != "http.disconnect":
             pass
+
+    @staticmethod
+    def hang_up(scope: Any) -> None:
+        if transport := WireProtocol.open.get(tuple(scope["client"])):
+            transport.close()
 
 
 Endpoint = Callable[..., "dict[str, Any] | Response"]
@@ -580,6 +585,9 @@ class Api:
                 async with asyncio.timeout(60):
                     while not await request.is_disconnected():
                         await asyncio.sleep(0.01)
+            if struck.endswith("-late"):
+                NoAnswer.hang_up(request.scope)
+                await asyncio.sleep(self.faults.LATE_SECONDS)
             user, session = known or (0, "")
             result = endpoint(Call(request, user, session, body), **request.path_params)
             response = result if isinstance(result, Response) else as_json(200, result, quiet=quiet)

@@ -8,10 +8,12 @@ made again; or, only where its row says why, leave a person to look.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from blocks.errors import OutcomeUnknown, RepositoryError
+from blocks.repositories import otcs_wire
 from tests.conformance.repositories.writes.bench import Bench
 from tests.conformance.repositories.writes.reads import READS
 from tests.conformance.repositories.writes.table import WRITES
@@ -70,6 +72,43 @@ def test_nothing_is_lost_and_nothing_doubled(
         if again:
             write.act(bench.session, given)
         assert write.stands(bench, given) == wanted, f"call {spared + 1} of {calls}"
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("file a document with all it can have", 1),
+        ("file a version with all it can have", 1),
+        ("file a version of a named document", 0),
+        ("file a document in parts", 6),
+        ("file a version in parts", 5),
+        ("start a workflow", 0),
+        ("promote a version", 0),
+    ],
+)
+def test_what_comes_after_its_answer_was_lost_is_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, spared: int
+) -> None:
+    """The connection ends at once, and the server is done a while later: one look in between sees nothing."""
+    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 4.0)
+    write, sent = WRITES[name], []
+    given, original = write.prepare(bench), otcs_wire.Wire.write
+    before = write.stands(bench, given)
+
+    def counted(wire: otcs_wire.Wire, what: str, *arguments: Any, **more: Any) -> Any:
+        sent.append(what)
+        return original(wire, what, *arguments, **more)
+
+    monkeypatch.setattr(otcs_wire.Wire, "write", counted)
+    with bench.fault({"write-late": 1}, spared):
+        write.act(bench.session, given)
+    assert not bench.left
+    # What may be made twice is sent once. A document's name lets only one of two calls make it.
+    assert sent.count(sent[spared]) == 1 or "a document" in name, sent
+    late = write.stands(bench, given)
+    fresh = write.prepare(bench)
+    write.act(bench.session, fresh)
+    assert before != late == write.stands(bench, fresh)
 
 
 def calls_to_strike(calls: int, *, thoroughly: bool = False) -> list[int]:
