@@ -21,12 +21,13 @@ def list_holds(
     journey: Annotated[str | None, typer.Argument(help="Only of this journey, and what its repository says.")] = None,
 ) -> None:
     """Holds that were set with this command, or all that a journey's document is under. Example: countersign hold list"""
-    from tasks.holds import holds_here, holds_there
+    from tasks.holds import holds_here, holds_there, untold
 
     table = Table("journey", "hold", "where", "comment", "set by")
     for hold in holds_here():
         if journey in (None, hold.journey):
-            where = "here and in its repository" if hold.told else "here; its repository could not be told yet"
+            there = "here and in its repository" if hold.told else "here"  # a document that was never filed is in none
+            where = "here; a repository does not know yet" if untold(hold) else there
             table.add_row(hold.journey, hold.name, where, hold.comment, hold.by)
     for place, holds in holds_there(journey).items() if journey else ():
         for found in holds:

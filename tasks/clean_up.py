@@ -47,8 +47,8 @@ class Swept:
 
 @task(task_run_name="tell of holds")
 def tell_holds() -> Swept:
-    """Tell the repositories of holds that were set here while they were away."""
-    problems = [(hold.journey, "; ".join(left)) for hold in holds_here() if not hold.told and (left := tell_hold(hold))]
+    """Tell the repositories of holds that were set here while they were away, or before they had the document."""
+    problems = [(hold.journey, "; ".join(left)) for hold in holds_here() if (left := tell_hold(hold))]
     return Swept("holds told", kept=tuple(problems))
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
 from blocks.errors import ConfigurationError, RepositoryError, RepositoryUnreachable
 from blocks.ledger import Entry, Recorded
@@ -24,6 +25,7 @@ from tasks.connections import ledger, repository_session
 from tasks.rules.holding import (
     APPLIED,
     LIFTED,
+    LIFTING,
     REGISTER,
     TOLD,
     HoldHere,
@@ -73,15 +75,15 @@ class Gate:
     def kept_digests(self, digests: Sequence[str]) -> set[str]:
         """The bytes of these that must stay: some journey's that nothing may be deleted of, or a released document's."""
         journeys = {digest: [row.journey for row in ledger().search(digest=digest, limit=MANY)] for digest in digests}
-        released = {digest: places for digest, places in self._released.items() if digest in journeys} if digests else {}
-        barred = self.bars(journey for some in journeys.values() for journey in some)
-        self._ask({place for places in released.values() for place in places})
+        released = {digest: self._released.get(digest, {}) for digest in digests} if digests else {}
+        self._ask({place for orders in released.values() for place in orders.values()})
+        barred = self.bars(journey for some in (*journeys.values(), *released.values()) for journey in some)
         return {
             digest
             for digest, some in journeys.items()
-            if any(journey in barred for journey in some)
+            if any(journey in barred for journey in (*some, *released[digest]))
             or len(some) >= MANY
-            or any(self._answers[place] for place in released.get(digest, ()))
+            or any(self._answers[place] for place in released[digest].values())
         }
 
     def _bar(self, journey: str, history: Sequence[Recorded]) -> Bar | None:
@@ -124,24 +126,29 @@ class Gate:
 
     @cached_property
     def _here(self) -> Mapping[str, Mapping[str, HoldHere]]:
-        return in_force(ledger().journey(REGISTER))
+        held = in_force(ledger().journey(REGISTER))
+        found: dict[str, dict[str, HoldHere]] = {journey: dict(holds) for journey, holds in held.items()}
+        for journey, history in ledger().journeys(sorted(held)).items():
+            for one in same_bytes(history):  # its document is that one's
+                found[one] = {**held[journey], **found.get(one, {})}
+        return found
 
     @cached_property
     def _repositories(self) -> dict[str, Repository]:
         return _repositories()
 
     @cached_property
-    def _released(self) -> dict[str, set[Place]]:
-        """Digest -> the documents that releases have taken it from: their bytes passed through the spool too."""
-        found: dict[str, set[Place]] = {}
+    def _released(self) -> dict[str, dict[str, Place]]:
+        """Digest -> the orders that released it, and the document that each took it from: those bytes passed through the spool too."""
+        found: dict[str, dict[str, Place]] = {}
         orders = ledger().begun("ordered", datetime.fromtimestamp(0, UTC))
-        for history in ledger().journeys(orders).values():
+        for journey, history in ledger().journeys(orders).items():
             for entry in history:
                 if entry.kind == "frozen":
                     package = Package.parse(str(entry.body["package"]))
-                    address = _gathered_from(package.partner, package.stream)
+                    address = _taken_from(package.partner, package.stream, bool(entry.body.get("from_record")))
                     for file in package.files:
-                        found.setdefault(file.sha256, set()).add(Place(address, file.repository_id))
+                        found.setdefault(file.sha256, {})[journey] = Place(address, file.repository_id)
         return found
 
 
@@ -150,11 +157,13 @@ def _repositories() -> dict[str, Repository]:
     return {repository.address: repository for repository in load_repositories(settings().profiles).values()}
 
 
-def _gathered_from(partner: str, stream: str) -> str:
-    """The address of the repository that a stream's releases come from; one that nobody can ask where that is not known any more."""
+def _taken_from(partner: str, stream: str, from_record: bool) -> str:
+    """The address of the repository that a stream's releases come from, or their records are filed in; one that nobody can ask where
+    that is not known any more."""
     try:
         terms = load_partner(partner, settings().profiles).outbound.get(stream)
-        repository = load_repositories(settings().profiles).get(terms.gather.repository) if terms else None
+        name = (terms.recording.repository if from_record else terms.gather.repository) if terms else ""
+        repository = load_repositories(settings().profiles).get(name)
     except ConfigurationError:
         repository = None
     return repository.address if repository else f"the repository of {partner}/{stream}"
@@ -171,25 +180,37 @@ def apply_hold(journey: str, name: str, comment: str, by: str) -> list[str]:
 
 
 def tell_hold(hold: HoldHere) -> list[str]:
-    """Tell the repositories of a hold that is in force here. Answers what could not be told; doing it again changes nothing."""
-    problems = []
-    for place in _places(hold.journey):
+    """Tell a hold that is in force here where it is not known yet. Answers what could not be told; doing it again changes nothing."""
+    problems, told = [], []
+    for place in untold(hold):
         try:
             with repository_session(_configured(place.repository)) as session:
                 session.apply_hold(place.id, hold.name, hold.comment)
+            told.append(place.facts)
         except (RepositoryError, ConfigurationError) as error:
             problems.append(str(error))
-    if not problems:
-        _record(TOLD, hold.journey, {"hold": hold.name})
+    if told:
+        _record(TOLD, hold.journey, {"hold": hold.name, "places": told})
     return problems
 
 
+def untold(hold: HoldHere) -> tuple[Place, ...]:
+    """Where the journey's document is kept by now, and the hold is not known."""
+    return tuple(place for place in _places(hold.journey) if place not in hold.told)
+
+
 def lift_hold(journey: str, name: str, comment: str, by: str) -> None:
-    """Lift a hold, in the repositories first: as long as one of them cannot be told, it stays in force here."""
+    """Lift a hold, in the repositories first: as long as one of them cannot be told, it stays in force here, and the next clean-up
+    puts it back into those that were told."""
     _known(journey)
-    for place in _places(journey):
-        with repository_session(_configured(place.repository)) as session:
-            session.lift_hold(place.id, name)
+    if places := _places(journey):
+        _record(LIFTING, journey, {"hold": name, "by": by})
+    alike = [hold.journey for hold in holds_here() if hold.name == name and hold.journey != journey]
+    others = {place for one in alike for place in _places(one)}  # another version of the document, say, is on that hold still
+    for place in places:
+        if place not in others:
+            with repository_session(_configured(place.repository)) as session:
+                session.lift_hold(place.id, name)
     _record(LIFTED, journey, {"hold": name, "comment": comment, "by": by})
 
 
@@ -209,7 +230,10 @@ def holds_there(journey: str) -> dict[Place, tuple[Hold, ...]]:
 
 
 def _places(journey: str) -> tuple[Place, ...]:
-    return filed_at(ledger().journey(journey))
+    """Where a journey's document is kept; a duplicate's is the one that its bytes were filed as."""
+    history = ledger().journey(journey)
+    others = ledger().journeys(same_bytes(history)).values()
+    return tuple({place: None for one in (history, *others) for place in filed_at(one)})
 
 
 def _configured(address: str) -> Repository:
@@ -224,7 +248,7 @@ def _known(journey: str) -> None:
         raise ConfigurationError(f"{journey}: no such journey; search with 'countersign ledger search --name ...'")
 
 
-def _record(kind: str, journey: str, facts: Mapping[str, str]) -> None:
+def _record(kind: str, journey: str, facts: Mapping[str, Any]) -> None:
     """In the journey's own chain, and in the register, in one transaction."""
     ledger().append(
         [Entry(journey, kind, dict(facts)), Entry(REGISTER, kind, {"journey": journey, **facts}, stage=Stage.CLEARED)]

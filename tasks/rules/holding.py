@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 REGISTER = "holds"
 """The journey under which the holds of all journeys stand."""
-APPLIED, TOLD, LIFTED = "hold-applied", "hold-told", "hold-lifted"
+APPLIED, TOLD, LIFTING, LIFTED = "hold-applied", "hold-told", "hold-lifting", "hold-lifted"
 UNKNOWN = "unknown"
 REMOVED = "removed"
 
@@ -34,6 +34,10 @@ class Place:
     """Its address."""
     id: str
 
+    @property
+    def facts(self) -> dict[str, str]:
+        return {"repository": self.repository, "id": self.id}
+
 
 @dataclass(frozen=True, slots=True)
 class HoldHere:
@@ -43,12 +47,15 @@ class HoldHere:
     name: str
     comment: str = ""
     by: str = ""
-    told: bool = False
-    """The repositories that keep the journey's document have it too."""
+    told: frozenset[Place] = frozenset()
+    """Where a repository has it too."""
 
 
 def in_force(register: Iterable[Entry]) -> dict[str, dict[str, HoldHere]]:
-    """Journey -> name of a hold -> the hold, from the register's entries in order."""
+    """Journey -> name of a hold -> the hold, from the register's entries in order.
+
+    A lifting that did not end may have reached any of the repositories: from then on none counts as told.
+    """
     found: dict[str, dict[str, HoldHere]] = {}
     for entry in register:
         body = entry.body
@@ -57,16 +64,22 @@ def in_force(register: Iterable[Entry]) -> dict[str, dict[str, HoldHere]]:
         if entry.kind == APPLIED:
             of_journey[name] = HoldHere(str(body["journey"]), name, str(body.get("comment", "")), str(body.get("by", "")))
         elif entry.kind == TOLD and name in of_journey:
-            of_journey[name] = replace(of_journey[name], told=True)
+            told = {Place(str(place["repository"]), str(place["id"])) for place in body.get("places", ())}
+            of_journey[name] = replace(of_journey[name], told=of_journey[name].told | told)
+        elif entry.kind == LIFTING and name in of_journey:
+            of_journey[name] = replace(of_journey[name], told=frozenset())
         elif entry.kind == LIFTED:
             of_journey.pop(name, None)
     return {journey: holds for journey, holds in found.items() if holds}
 
 
 def filed_at(history: Iterable[Entry]) -> tuple[Place, ...]:
-    """Where a journey's document was filed and was not removed since, and the evidence of a release."""
+    """Where a journey's document was filed and was not removed since; the evidence of a release, and the copies filed with it."""
     found: dict[Place, None] = {}
     for entry in history:
+        if entry.kind == "copied":
+            for copy in entry.body["copies"].values():
+                found[Place(str(copy["repository"]), str(copy["id"]))] = None
         for key in ("repository_id", "page_id"):
             if entry.kind in ("filed", "certified", "recorded") and entry.body.get(key) and entry.body.get("repository"):
                 found[Place(str(entry.body["repository"]), str(entry.body[key]))] = None

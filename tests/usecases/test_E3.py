@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from blocks.errors import OnHold
 from blocks.ledger import CaseState
 from blocks.profile import load_repositories
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.values import Kept
+from deployments.cli import app
 from flows.intake import intake
 from flows.reconcile import reconcile
-from tasks import connections
+from tasks import connections, holds
 from tasks.sweep import MIRRORS
 from tests.release_world import Release, ReleaseWorld
 
@@ -63,7 +65,8 @@ def filed(world: ReleaseWorld, release: Release) -> dict[str, Kept]:
 def read(world: ReleaseWorld, id: str) -> bytes:
     spool = connections.spool()
     with load_repositories(world.profiles)["ecm"].session() as session, spool.batch() as batch:
-        return spool.path(session.fetch(id, None, batch).digest).read_bytes()
+        digest = session.fetch(id, None, batch).digest
+    return spool.path(digest).read_bytes()
 
 
 def signed(world: ReleaseWorld) -> tuple[Release, str]:
@@ -164,15 +167,29 @@ def test_a_hold_keeps_the_record_and_its_copies_after_their_period_has_ended(wor
     agree(world, record_date="2020-01-01", retention={"period": "P30D"})
     release, outcome = signed(world)
     assert outcome == "Delivered"
+    order, spool, letter = release.history[0].journey, connections.spool(), hashlib.sha256(LETTER).hexdigest()
+    certificate = release.last("certified")["repository_id"]
+    kept = {**filed(world, release), "certificate": certificate}
+
+    def told(verb: str, *options: str) -> None:
+        done = CliRunner().invoke(app, ["hold", verb, order, "Miller ./. ACME", *options])
+        assert done.exit_code == 0, done.output
+
+    told("apply", "--comment", "letter of counsel")
+    spool.collect((), holds.Gate().kept_digests, older_than=timedelta(seconds=-1))
+    assert spool.holds(letter), "the bytes that were sent are on hold too"
     with load_repositories(world.profiles)["ecm"].session() as session:
         assert isinstance(session, ExtendedEcmSession)
-        for kept in filed(world, release).values():
-            record = session.records.get(int(kept.id))
-            assert record is not None and record.record_date == date(2020, 1, 1), record
-            session.apply_hold(kept.id, "Miller ./. ACME", "by legal")
+        assert len(kept) == 3
+        for one in kept.values():
+            id = one if isinstance(one, str) else one.id
+            assert [hold.name for hold in session.holds(id)] == ["Miller ./. ACME"]
             with pytest.raises(OnHold, match="Miller"):
-                session.remove(kept.id)
-            assert read(world, kept.id)
-            session.lift_hold(kept.id, "Miller ./. ACME")
-            session.remove(kept.id)  # nobody needs it any more: the period ended in January 2020
+                session.remove(id)
+            assert read(world, id)
+        told("lift", "--comment", "settled")
+        for document in filed(world, release).values():
+            record = session.records.get(int(document.id))
+            assert record is not None and record.record_date == date(2020, 1, 1), record
+            session.remove(document.id)  # nobody needs it any more: the period ended in January 2020
         assert not list(session.look(("Transmissions", "acme", release.id)))

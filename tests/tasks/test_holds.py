@@ -1,0 +1,85 @@
+"""Holds that people tell us of reach every repository that keeps the document, also one that gets it later."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from blocks.errors import DocumentMissing
+from blocks.ledger import Entry
+from blocks.profile import load_repositories
+from deployments.cli import app
+from tasks import holds
+from tasks.clean_up import tell_holds
+from tests.tasks.dock import Dock, price_list
+
+CASE = "Miller ./. ACME"
+
+
+def on_hold(dock: Dock) -> dict[str, list[str]]:
+    """The holds on documents of the repository, as it tells them itself."""
+    with load_repositories(dock.profiles)["kept"].session() as session:
+        return {kept.name: [hold.name for hold in session.holds(kept.id)] for kept in session.look(("Prices",))}
+
+
+def hold(verb: str, journey: str) -> str:
+    """What ``countersign hold`` prints."""
+    comment = () if verb == "list" else (CASE, "--comment", "letter of counsel")
+    done = CliRunner().invoke(app, ["hold", verb, journey, *comment], env={"COLUMNS": "300"})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_hold_that_was_set_in_the_quarantine_is_told_once_the_document_is_filed(dock: Dock) -> None:
+    dock.agree(naming="good.*")
+    dock.leave("a.csv", price_list())
+    dock.run()
+    [journey] = dock.journeys("a.csv")
+    hold("apply", journey)
+    assert "repository" not in hold("list", journey), "none has the document"
+    dock.agree()
+    dock.retry(journey)
+    assert on_hold(dock) == {"a.csv": []}
+    assert "a repository does not know yet" in hold("list", journey)
+    assert tell_holds.fn().kept == ()
+    assert on_hold(dock) == {"a.csv": [CASE]}
+    assert "here and in its repository" in hold("list", journey)
+    told = dock.kinds("a.csv").count("hold-told")
+    tell_holds.fn()
+    assert dock.kinds("a.csv").count("hold-told") == told == 1, "it is told once"
+
+
+def test_a_hold_on_a_duplicate_is_on_the_document_that_it_repeats(dock: Dock) -> None:
+    for name in ("a.csv", "b.csv"):
+        dock.leave(name, price_list())
+        dock.run()
+    [first], [second] = dock.journeys("a.csv"), dock.journeys("b.csv")
+    hold("apply", second)
+    assert on_hold(dock) == {"a.csv": [CASE]}
+    assert "on hold" in holds.Gate().bars([first])[first].reason
+    hold("apply", first)
+    hold("lift", second)
+    assert on_hold(dock) == {"a.csv": [CASE]}, "the other hold stands"
+    hold("lift", first)
+    assert on_hold(dock) == {"a.csv": []}
+    assert holds.Gate().bars([first, second]) == {}
+
+
+def test_a_lifting_that_broke_off_is_undone_where_it_had_come_through(dock: Dock) -> None:
+    for name, first in (("a.csv", 1), ("b.csv", 50)):
+        dock.leave(name, price_list(first=first))
+        dock.run()
+    [journey] = dock.journeys("a.csv")
+    place = next(entry.body["repository"] for entry in dock.history("b.csv") if entry.kind == "filed")
+    dock.ledger.append([Entry(journey, "recorded", {"repository": place, "repository_id": "Prices/b.csv"})])  # as a release's
+    hold("apply", journey)
+    assert on_hold(dock) == {"a.csv": [CASE], "b.csv": [CASE]}
+    beside = dock.home / "kept" / "Prices" / "b.csv"
+    beside.rename(dock.home / "elsewhere")
+    with pytest.raises(DocumentMissing):
+        holds.lift_hold(journey, CASE, "settled", "legal")
+    assert on_hold(dock) == {"a.csv": []}
+    (dock.home / "elsewhere").rename(beside)
+    assert "a repository does not know yet" in hold("list", journey)
+    tell_holds.fn()
+    assert on_hold(dock) == {"a.csv": [CASE], "b.csv": [CASE]}
