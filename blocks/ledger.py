@@ -534,6 +534,21 @@ class Ledger:
         with self._db.read() as connection:
             return [_summary(row) for row in connection.execute(wanted)]
 
+    def over(self, partner: str, stream: str, *, without: str, after: str = "", limit: int = 1000) -> list[str]:
+        """Journeys of a stream that are over and whose document a repository keeps, oldest first: those behind ``after``, and
+        without those that have an entry of the kind ``without``."""
+        told = select(_entry.c.seq).where(_entry.c.journey == _journey.c.journey, _entry.c.kind == without)
+        wanted = (
+            select(_journey.c.journey)
+            .where(_journey.c.partner == partner, _journey.c.stream == stream, _journey.c.journey > after)
+            .where(_journey.c.stage.in_([Stage.CLEARED.value, Stage.LEFT.value]), _journey.c.repository_id.is_not(None))
+            .where(~told.exists())
+            .order_by(_journey.c.journey)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return [row.journey for row in connection.execute(wanted)]
+
     def begun(self, kind: str, since: datetime) -> list[str]:
         """Journeys that began with an entry of this kind and are not closed, or changed since then; oldest first."""
         open_still = _journey.c.stage.is_(None) | _journey.c.stage.not_in([Stage.CLEARED.value, Stage.LEFT.value])
@@ -562,6 +577,7 @@ class Ledger:
         partner: str | None = None,
         stream: str | None = None,
         state: CaseState | str | None = None,
+        journey: str | None = None,
         open_only: bool = True,
     ) -> list[Case]:
         """Quarantine cases, oldest first; without the resolved ones unless asked for."""
@@ -571,6 +587,8 @@ class Ledger:
             .join(_journey, _journey.c.journey == _case.c.journey)
             .order_by(_case.c.opened, _case.c.journey)
         )
+        if journey is not None:
+            wanted = wanted.where(_case.c.journey == journey)
         if partner is not None:
             wanted = wanted.where(_journey.c.partner == partner)
         if stream is not None:

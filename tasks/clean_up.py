@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby
 
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from blocks.errors import ConfigurationError, DocumentMissing, EndpointError, OnHold, RepositoryError
-from blocks.ledger import Entry, Lease, Recorded
+from blocks.errors import (
+    ConfigurationError,
+    DocumentMissing,
+    EndpointError,
+    LeaseLost,
+    OutcomeUnknown,
+    RepositoryError,
+    RepositoryUnreachable,
+    SignInRefused,
+)
+from blocks.ledger import Entry, Holding, Recorded
 from blocks.profile import load_partner, partners
-from blocks.repositories.base import Repository
+from blocks.repositories.base import Repository, RepositorySession
 from blocks.settings import settings
 from blocks.values import AtEnd, Inbound, Stage
 from tasks.agreed import load_inbound
@@ -26,12 +35,14 @@ from tasks.holds import Gate, holds_here, tell_hold
 from tasks.retrying import task
 from tasks.rules.holding import REMOVED, Place, filed_at, same_bytes
 from tasks.rules.literal import literal
-from tasks.rules.removal import REMOVING
+from tasks.rules.removal import NOT_REMOVED, REMOVING, being_removed, was_removed
 from tasks.rules.retention import ended, last_day
 
 WORKED_ON = frozenset({Stage.FILED, Stage.DUPLICATE, Stage.MARKER, Stage.QUARANTINED})
 ALL = 1_000_000
 SHOWN = 1000
+AGAIN = timedelta(days=7)
+"""A removal that was begun and refused is tried again after so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,12 @@ def clear_what_was_held() -> list[Swept]:
         free = [journey for journey in journeys if journey not in bars]
         try:
             gone = _clear(partner, stream, free) if free else 0
-        except (ConfigurationError, EndpointError) as error:  # what was agreed is not known any more; or the partner is away
+        except (
+            ConfigurationError,
+            EndpointError,
+            RepositoryError,
+            LeaseLost,
+        ) as error:  # what was agreed is not known any more; or the partner is away
             gone, kept = 0, (*kept, *((journey, str(error)) for journey in free))
         swept.append(Swept(f"originals of {partner}/{stream}", gone, kept=kept))
     return swept
@@ -126,24 +142,35 @@ def purge_quarantine(older_than: timedelta) -> Swept:
         if case.changed < limit and quarantine().about(case.journey) is not None
     ]
     bars, gone, freed = Gate().bars(rested), 0, 0
+    kept = [(journey, bar.reason) for journey, bar in bars.items()]
     for journey in (journey for journey in rested if journey not in bars):
-        with _alone(journey) as lease:
-            if lease is not None:  # else somebody has just taken it up again
-                ledger().append([Entry(journey, "purged", {"after": str(older_than)})], lease)
-                freed += quarantine().drop(journey)
-                gone += 1
-    return Swept("quarantine", gone, freed, tuple((journey, bar.reason) for journey, bar in bars.items()))
+        with _alone(journey) as held:
+            if held is None or not _rests(journey, limit):
+                continue  # somebody has just taken it up again
+            if bar := Gate().bars([journey]).get(journey):  # asking of all took its time
+                kept.append((journey, bar.reason))
+                continue
+            ledger().append([Entry(journey, "purged", {"after": str(older_than)})], held.lease)
+            freed += quarantine().drop(journey)
+            gone += 1
+    return Swept("quarantine", gone, freed, tuple(kept))
+
+
+def _rests(journey: str, limit: datetime) -> bool:
+    """True if its case is resolved, and was before that moment."""
+    return any(case.changed < limit for case in ledger().cases(state="resolved", journey=journey))
 
 
 @contextmanager
-def _alone(journey: str) -> Iterator[Lease | None]:
+def _alone(*journeys: str) -> Iterator[Holding | None]:
+    """Work on these that nobody else does meanwhile; None where somebody works on one of them."""
     seconds = settings().lease_seconds
-    lease = ledger().lease([f"journey:{journey}"], owner="clean-up", seconds=seconds)
+    lease = ledger().lease([f"journey:{journey}" for journey in journeys], owner="clean-up", seconds=seconds)
     if lease is None:
         yield None
         return
     with ledger().holding(lease, seconds) as holding:
-        yield holding.lease
+        yield holding
 
 
 # --------------------------------------------------------------------------------------------- documents whose time is over
@@ -155,7 +182,12 @@ def remove_what_has_ended() -> list[Swept]:
     today = ledger().now().date()
     swept = []
     for partner in partners(settings().profiles):
-        for stream, terms in load_partner(partner, settings().profiles).inbound.items():
+        try:
+            streams = load_partner(partner, settings().profiles).inbound
+        except ConfigurationError as error:
+            swept.append(Swept(f"documents of {partner}", kept=((partner, str(error)),)))
+            continue
+        for stream, terms in streams.items():
             retention = terms.target.retention
             if retention is not None and retention.at_end is AtEnd.REMOVE:
                 swept.append(_remove_ended(partner, stream, terms, today))
@@ -163,26 +195,32 @@ def remove_what_has_ended() -> list[Swept]:
 
 
 def _remove_ended(partner: str, stream: str, terms: Inbound, today: date) -> Swept:
-    rows = [row for row in ledger().search(partner=partner, stream=stream, limit=ALL) if row.repository_id]
-    histories = ledger().journeys([row.journey for row in rows])
-    over = [
-        row.journey
-        for row in rows
-        if row.stage in (Stage.CLEARED, Stage.LEFT)
-        and not any(entry.kind == REMOVED for entry in histories[row.journey])
-        and ended(_last_day(histories[row.journey], terms), today)
-    ]
-    bars = Gate().bars(over)
-    kept = [(journey, bar.reason) for journey, bar in bars.items()]
-    gone = 0
-    repository = load_inbound(partner, stream).repository
-    for journey in (journey for journey in over if journey not in bars):
-        reason = _remove(journey, histories[journey], repository, terms, today)
-        if reason:
-            kept.append((journey, reason))
-        else:
-            gone += 1
+    kept, gone = list[tuple[str, str]](), 0
+    try:
+        repository = load_inbound(partner, stream).repository
+        for journey in _over(partner, stream, terms, today):
+            try:
+                reason = _remove(journey, repository, terms, today)
+            except (RepositoryUnreachable, SignInRefused):
+                raise
+            except (RepositoryError, LeaseLost) as error:
+                reason = str(error)
+            if reason:
+                kept.append((journey, reason))
+            else:
+                gone += 1
+    except (ConfigurationError, RepositoryError) as error:  # it is away, or takes nobody in: the others need not be tried
+        kept.append((f"{partner}/{stream}", str(error)))
     return Swept(f"documents of {partner}/{stream}", gone, kept=tuple(kept))
+
+
+def _over(partner: str, stream: str, terms: Inbound, today: date) -> Iterator[str]:
+    """Journeys whose document need not be kept any longer, oldest first."""
+    after = ""
+    while page := ledger().over(partner, stream, without=REMOVED, after=after):
+        histories = ledger().journeys(page)
+        yield from (journey for journey in page if ended(_last_day(histories[journey], terms), today))
+        after = page[-1]
 
 
 def _last_day(history: Sequence[Recorded], terms: Inbound) -> date | None:
@@ -190,50 +228,106 @@ def _last_day(history: Sequence[Recorded], terms: Inbound) -> date | None:
     filed = next((entry.body for entry in reversed(history) if entry.kind in ("filed", "duplicate")), None)
     if filed is None or not filed.get("keep_until") or not filed.get("record_date"):
         return None
-    return last_day(date.fromisoformat(filed["keep_until"]), date.fromisoformat(filed["record_date"]), terms.target.retention)
+    until, begin = date.fromisoformat(filed["keep_until"]), date.fromisoformat(filed["record_date"])
+    try:
+        return last_day(until, begin, terms.target.retention)
+    except ValueError:  # prolonged beyond the calendar's end: that day never comes
+        return date.max
 
 
-def _remove(journey: str, history: Sequence[Recorded], repository: Repository, terms: Inbound, today: date) -> str:
-    """Remove one journey's document; why not, where it must stay."""
-    [place] = filed_at(history)[-1:]
-    if place.repository != repository.address:
-        return f"it is kept at {place.repository}, and the stream files elsewhere now"
-    if sharing := _sharing(place, journey, terms, today):
-        return sharing
-    with _alone(journey) as lease:
-        if lease is None:
-            return "somebody works on it"
+def _remove(journey: str, repository: Repository, terms: Inbound, today: date) -> str:
+    """Remove one journey's document; why not, where it must stay. Raises ``RepositoryError`` where none could be asked for now."""
+    family = _family(journey)
+    with _alone(*family) as held:
+        if held is None:
+            return "somebody works on it, or on another one that shares its document"
+        history = ledger().journey(journey)
+        places = filed_at(history)
+        if not places:
+            return ""  # somebody else has just removed it
+        place = places[-1]
+        if place.repository != repository.address:
+            return f"it is kept at {place.repository}, and the stream files elsewhere now"
         facts = {"repository": place.repository, "repository_id": place.id}
-        ledger().append([Entry(journey, REMOVING, facts)], lease)
-        outcome = "removed"
+        begun, outcome = being_removed(history), "removed"
+        if not begun and (tried := _refused_lately(history)):
+            return tried
         try:
             with repository_session(repository) as session:
-                kept = session.get(place.id)
-                if kept.identity != journey:
-                    return "its newest version is not ours: somebody goes on working with it"
-                session.remove(place.id)
-        except DocumentMissing:
-            outcome = "was not there any more"
-        except OnHold as error:
-            return str(error)
-        except RepositoryError as error:
-            return f"could not be removed: {error}"
-        ledger().append([Entry(journey, REMOVED, {**facts, "outcome": outcome}, once=f"{journey}/{REMOVED}")], lease)
+                if not begun:
+                    if reason := _bars(family, place, session, terms, today):
+                        return reason
+                    ledger().append([Entry(journey, REMOVING, facts)], held.lease)
+                # From here on nobody relies on the document. Who did just before that is seen now.
+                reason = _bars(family, place, session, terms, today)
+                if not reason and _family(journey) != family:
+                    reason = "the same bytes, or another version, came just now"
+                if not reason:
+                    held.lease  # noqa: B018 - raises
+                    reason = _asked_to_remove(session, place)
+        except DocumentMissing as error:
+            if not (begun or being_removed(ledger().journey(journey))):
+                return f"cannot be asked for: {error}"
+            outcome, reason = "was not there any more", ""
+        if reason:
+            ledger().append([Entry(journey, NOT_REMOVED, {**facts, "reason": reason})], held.lease)
+            return reason
+        gone = [
+            Entry(one, REMOVED, {**facts, "outcome": outcome, "removed_as": journey}, once=f"{one}/{REMOVED}") for one in family
+        ]
+        ledger().append(gone, held.lease)
     return ""
 
 
-def _sharing(place: Place, journey: str, terms: Inbound, today: date) -> str:
-    """Another journey whose document is a version of the same one, or whose bytes it has, and that must be kept longer."""
-    versions = [row.journey for row in ledger().search(repository_id=place.id, limit=ALL)]
-    digests = {
-        str(entry.body["digest"]) for one in ledger().journeys(versions).values() for entry in one if entry.kind == "filed"
-    }
+def _asked_to_remove(session: RepositorySession, place: Place) -> str:
+    """Remove it; the repository's reason where it certainly did not. Raises where nobody knows: the next clean-up looks."""
+    try:
+        session.remove(place.id)
+    except (RepositoryUnreachable, OutcomeUnknown, DocumentMissing):
+        raise
+    except RepositoryError as error:
+        session.filed_by(place.id)  # raises unless it is still there
+        return f"could not be removed: {error}"
+    return ""
+
+
+def _refused_lately(history: Sequence[Recorded]) -> str:
+    """Why it stayed when its removal was begun, less than a week ago: not every night writes two more entries."""
+    last = next((entry for entry in reversed(history) if entry.kind == NOT_REMOVED), None)
+    return str(last.body["reason"]) if last is not None and ledger().now() - last.at < AGAIN else ""
+
+
+def _family(journey: str) -> tuple[str, ...]:
+    """The journeys whose bytes exist in this one's document alone: it, those of its other versions, and the duplicates of all these."""
+    places = filed_at(ledger().journey(journey))[-1:]
+    rows = [row.journey for place in places for row in ledger().search(repository_id=place.id, limit=ALL)]
+    versions = {one: history for one, history in ledger().journeys(rows).items() if set(places) & set(filed_at(history))}
+    digests = {str(entry.body["digest"]) for history in versions.values() for entry in history if entry.kind == "filed"}
     alike = [row.journey for digest in digests for row in ledger().search(digest=digest, limit=ALL)]
-    for other, history in ledger().journeys([*versions, *alike]).items():
-        same = place in filed_at(history) or set(same_bytes(history)) & set(versions)
-        if other != journey and same and not ended(_last_day(history, terms), today):
+    same = {
+        one
+        for one, history in ledger().journeys(alike).items()
+        if set(same_bytes(history)) & versions.keys() and not was_removed(history)
+    }
+    return tuple(sorted({journey, *versions, *same}))
+
+
+def _bars(family: Sequence[str], place: Place, session: RepositorySession, terms: Inbound, today: date) -> str:
+    """Why a document must stay: one of its versions is not ours, must be kept longer, or is on hold.
+
+    Raises ``RepositoryUnreachable`` where it is away, ``DocumentMissing`` where the document is not there.
+    """
+    makers = session.filed_by(place.id)
+    strangers = [number for number, maker in enumerate(makers, start=1) if maker not in family]
+    if not makers or strangers:
+        return f"{len(strangers)} of its {len(makers)} versions are not ours: somebody works with it"
+    for other, history in ledger().journeys(family).items():
+        if not ended(_last_day(history, terms), today):
             return f"it is one document with journey {other}, which must be kept longer"
-    return ""
+    bars = Gate().bars(family)
+    if away := next((bar for bar in bars.values() if bar.away), None):
+        raise RepositoryUnreachable(away.reason)
+    return next((bar.reason for bar in bars.values()), "")
 
 
 # --------------------------------------------------------------------------------------------- telling

@@ -7,18 +7,26 @@ from dataclasses import replace
 from typing import Any
 
 from blocks.endpoints.base import EndpointSession
-from blocks.ledger import Entry
+from blocks.ledger import Entry, Recorded
 from blocks.values import DispositionKind, Fetched, Inbound, Move, Moved, Outcome, RemoteFile, Stage
 from tasks.connections import endpoint_session, ledger, spool
 from tasks.consignment import Consignment, Item, Steps
 from tasks.holds import Gate
-from tasks.incidents import CHANGED, case
+from tasks.incidents import CHANGED, REMOVED_MEANWHILE, case
 from tasks.report import tell
 from tasks.retrying import task
+from tasks.rules.holding import REMOVED
+from tasks.rules.removal import being_removed, was_removed
 from tasks.rules.settle import OVER
 
 ON_HOLD = "on-hold"
 """Kind of the entry about an original that stays at the source because of a legal hold."""
+MOST = 10_000
+"""Versions of one document."""
+_TAKEN_AWAY = (
+    "its document was removed while it came in, as that of a journey whose retention had ended; the original stays at the source: put it "
+    "there under another name, and it is filed anew"
+)
 
 
 @task(task_run_name="clear the source ({consignment.size})")
@@ -36,7 +44,7 @@ def clear_source(consignment: Consignment) -> Consignment:
             waiting[_disposition(item, consignment.agreed.terms)].append(item)
     for item in waiting[DispositionKind.LEAVE]:
         steps.add(item, "left", {"reason": "as agreed"}, stage=Stage.LEFT)
-    waiting = _let_go(waiting, steps)
+    waiting = _let_go(_relied_on(waiting, steps), steps)
     going = waiting[DispositionKind.REMOVE] + waiting[DispositionKind.MOVE]
     if going:
         doubtful = _intend(going, consignment)
@@ -51,6 +59,49 @@ def clear_source(consignment: Consignment) -> Consignment:
             _record(remove, session.remove(item.arrival.file for item in _ours(remove, consignment)), steps)
             _record(move, _move(session, move, consignment), steps)
     return steps.write(ledger().append)
+
+
+def _relied_on(waiting: dict[DispositionKind, list[Item]], steps: Steps) -> dict[DispositionKind, list[Item]]:
+    """Without those whose document is being removed just now, as that of a journey whose retention has ended: the original stays.
+
+    A removal writes its intent and then looks who relies on the document; we have written that we do, and look now. One of both
+    sees the other.
+    """
+    going = [item for kind in (DispositionKind.REMOVE, DispositionKind.MOVE) for item in waiting[kind]]
+    others = {item.journey: found for item in going if (found := _sharers(item))}
+    histories = ledger().journeys(sorted({one for some in others.values() for one in (*some, *others)})) if others else {}
+    for item in (item for item in going if item.journey in others):
+        shared = [histories[one] for one in others[item.journey]]
+        if any(being_removed(history) for history in shared):
+            note = "its original stays at the source: its document is being removed"
+            steps.changed[item.journey] = replace(item, note=note)
+        elif any(_gone_since(histories[item.journey], history) for history in shared):
+            steps.add(item, "left", {"reason": _TAKEN_AWAY, **_taken_away(item, steps)}, stage=Stage.LEFT, note=_TAKEN_AWAY)
+    return {kind: [item for item in items if item.journey not in steps.changed] for kind, items in waiting.items()}
+
+
+def _sharers(item: Item) -> list[str]:
+    """Other journeys with which this one shares its document: as the same bytes, or as another version."""
+    if item.stage is Stage.DUPLICATE and item.duplicate_of:
+        return [item.duplicate_of]
+    if item.stage is Stage.FILED and item.filed and item.filed.version > 1:
+        found = ledger().search(repository_id=item.filed.id, limit=MOST)
+        return [row.journey for row in found if row.journey != item.journey]
+    return []
+
+
+def _gone_since(history: Sequence[Recorded], other: Sequence[Recorded]) -> bool:
+    """True if the other one's document was removed although this one relies on it."""
+    if was_removed(history):
+        return False  # together, when both had ended
+    intent = next((entry.seq for entry in reversed(history) if entry.kind == "filing"), 0)
+    return any(entry.kind == REMOVED and entry.seq > intent for entry in other)
+
+
+def _taken_away(item: Item, steps: Steps) -> dict[str, Any]:
+    agreed = steps.consignment.agreed
+    tell(agreed, REMOVED_MEANWHILE, {"file": item.arrival.file.shown, "reason": _TAKEN_AWAY, "journey": item.journey})
+    return {"case": case(agreed, REMOVED_MEANWHILE, _TAKEN_AWAY)}
 
 
 def _let_go(waiting: dict[DispositionKind, list[Item]], steps: Steps) -> dict[DispositionKind, list[Item]]:

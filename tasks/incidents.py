@@ -10,6 +10,7 @@ changed-after-fetch     the newer version of the file is through: filed, a dupli
 late                    what was due has come, or nothing is expected any more
 host-key-changed        the server shows a key or certificate that is trusted: a person has decided
 review-not-started      a person has looked at the repository's workflows, and closes it
+removed-meanwhile       a person has had the original filed anew, and closes it
 ======================  ============================================================================================
 
 A person may close any of them before that ("dismissed"), and the same is not told again. What a sequence waits for at the partner, and
@@ -35,13 +36,15 @@ from tasks.rules.expected import last_due, owed
 from tasks.rules.settle import Readiness, overdue
 
 CHANGED, LATE, OTHER_KEY = "changed-after-fetch", "late", "host-key-changed"
+REMOVED_MEANWHILE = "removed-meanwhile"
+"""A document was removed, its retention over, in the very moment in which a new journey came to share it. A person closes it."""
 WAITING = frozenset({"done-file-missing", "file-missing", "never-settles"})
 """About one file that stands at the partner."""
 TRANSFER_INCOMPLETE = "transfer-incomplete"
 """About what another program has left, and of which its log, its file or its acknowledgement has not come."""
 NOT_STARTED = "review-not-started"
 """About a document that is filed, and whose agreed workflow was refused or cannot be told to have begun."""
-CODES = WAITING | {CHANGED, LATE, OTHER_KEY, TRANSFER_INCOMPLETE, NOT_STARTED}
+CODES = WAITING | {CHANGED, LATE, OTHER_KEY, TRANSFER_INCOMPLETE, NOT_STARTED, REMOVED_MEANWHILE}
 MOST = 100
 """Incidents about waiting files of one stream that are open at once, the oldest: ten thousand lone files are one thing gone wrong."""
 DUE = timedelta(days=2)

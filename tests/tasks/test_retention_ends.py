@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 
+import pytest
+import yaml
+
+from blocks.errors import RepositoryError, RepositoryUnreachable
 from blocks.ledger import Entry
-from tasks.clean_up import Swept, remove_what_has_ended
+from blocks.repositories.folder import FolderSession
+from tasks import clean_up, connections
+from tasks.clean_up import Swept, purge_quarantine, remove_what_has_ended
+from tasks.consignment import Consignment
+from tasks.holds import Bar, Gate
+from tasks.rules import holding
 from tests.tasks.dock import Dock, price_list
 
 NAMING = r"[a-z]*-(?P<date>[\d-]+)\.csv"
@@ -50,3 +60,189 @@ def test_bytes_whose_removal_is_under_way_are_neither_filed_nor_duplicates(endin
     ending.run()
     assert (ending.kinds(LONG)[-1], original.exists()) == ("cleared", False)
     assert "duplicate" in ending.kinds(LONG)
+
+
+# --------------------------------------------------------------------------------------------- what must stay
+
+
+def test_a_version_that_is_not_ours_keeps_the_document(ending: Dock) -> None:
+    agree(ending, name="prices.csv")
+    (ending.home / "kept" / "Prices").mkdir()
+    (ending.home / "kept" / "Prices" / "prices.csv").write_bytes(b"by hand")
+    ending.leave(OLD, price_list())
+    ending.run()
+    [(_, reason)] = sweep().kept
+    assert "1 of its 2 versions are not ours" in reason
+    assert ending.kinds(OLD)[-1] == "cleared"
+    assert ending.filed() == {"prices.csv": price_list()}
+
+
+@pytest.mark.parametrize("shared", ["as the same bytes", "as versions"])
+def test_a_hold_on_one_journey_keeps_the_document_that_it_shares(ending: Dock, shared: str) -> None:
+    agree(ending, name="prices.csv")
+    ending.leave(OLDER, price_list())
+    ending.run()
+    ending.leave(OLD, price_list(first=1 if shared == "as the same bytes" else 50))
+    ending.run()
+    [later] = ending.journeys(OLD)
+    for held in (later, *ending.journeys(OLDER)):
+        # As it is in force here at once, before the repository is told.
+        ending.ledger.append([Entry(holding.REGISTER, holding.APPLIED, {"journey": held, "hold": "Case"})])
+        assert {reason for _, reason in sweep().kept} == {"on hold: Case"}
+        ending.ledger.append([Entry(holding.REGISTER, holding.LIFTED, {"journey": held, "hold": "Case"})])
+    assert list(ending.filed()) == ["prices.csv"]
+    assert sweep().kept == ()
+    assert ending.filed() == {}
+    # Both are over now, and nothing of either is barred for ever.
+    assert [ending.kinds(name)[-1] for name in (OLDER, OLD)] == ["removed", "removed"]
+    assert Gate().bars([later, *ending.journeys(OLDER)]) == {}
+    assert sweep() == Swept("documents of acme/prices")
+    ending.ledger.verify()
+
+
+# --------------------------------------------------------------------------------------------- while somebody else works
+
+
+def during(dock: Dock, monkeypatch: pytest.MonkeyPatch, nth: int, act: Callable[[], object]) -> None:
+    """Something happens while a clean-up asks for holds the n-th time."""
+    asked = iter(range(1, 100))
+
+    class Slow(Gate):
+        def bars(self, journeys: Iterable[str]) -> dict[str, Bar]:
+            found = super().bars(journeys)
+            if next(asked) == nth:
+                act()
+            return found
+
+    monkeypatch.setattr(clean_up, "Gate", Slow)
+
+
+def test_the_same_bytes_that_come_before_the_intent_keep_the_document(ending: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    ending.leave(OLD, price_list())
+    ending.run()
+    again = ending.leave(LONG, price_list())
+    during(ending, monkeypatch, 1, ending.run)
+    [(_, reason)] = sweep().kept
+    assert "came just now" in reason
+    assert (again.exists(), list(ending.filed())) == (False, [OLD])
+    assert ending.kinds(OLD)[-2:] == ["removing", "not-removed"]
+
+
+def test_the_same_bytes_that_come_after_the_intent_wait_and_are_filed(ending: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    ending.leave(OLD, price_list())
+    ending.run()
+    again = ending.leave(LONG, price_list())
+    during(ending, monkeypatch, 2, ending.run)
+    assert (sweep().gone, again.exists(), ending.filed()) == (1, True, {})
+    ending.run()
+    assert (again.exists(), list(ending.filed())) == (False, [LONG])
+
+
+@pytest.mark.parametrize("shared", ["as the same bytes", "as versions"])
+def test_the_original_stays_when_its_document_is_removed_in_between(ending: Dock, shared: str) -> None:
+    agree(ending, name="prices.csv")
+    ending.leave(OLD, price_list())
+    ending.run()
+    [first] = ending.journeys(OLD)
+    again = ending.leave(LONG, price_list(first=1 if shared == "as the same bytes" else 50))
+    place = {"repository": "anywhere", "repository_id": "Prices/prices.csv"}
+
+    def begun(step: str, _: Consignment) -> None:
+        if step == "clear_source":
+            ending.ledger.append([Entry(first, "removing", place)])
+
+    def done(step: str, _: Consignment) -> None:
+        if step == "clear_source":
+            ending.ledger.append([Entry(first, "removed", place)])
+
+    ending.run(before=begun)
+    assert (again.exists(), ending.cases()) == (True, [])
+    ending.run(before=done)
+    assert (again.exists(), ending.codes()) == (True, ["removed-meanwhile"])
+
+
+def test_a_case_that_is_opened_again_keeps_its_bytes(ending: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.retry import reject
+
+    ending.leave("unnamed.csv", price_list())
+    ending.run()
+    [journey] = ending.journeys("unnamed.csv")
+    reject(journey, "not wanted", by="ops")
+    quarantined = {"case": {"state": "new", "code": "name", "reason": "again"}}
+    during(ending, monkeypatch, 1, lambda: ending.ledger.append([Entry(journey, "quarantined", quarantined)]))
+    assert purge_quarantine.fn(timedelta(seconds=-1)).gone == 0
+    assert connections.quarantine().content(journey) is not None
+    ending.ledger.append([Entry(journey, "rejected", {"case": {"state": "resolved"}})])
+    hold = {"journey": journey, "hold": "Case"}
+    during(ending, monkeypatch, 1, lambda: ending.ledger.append([Entry(holding.REGISTER, holding.APPLIED, hold)]))
+    assert purge_quarantine.fn(timedelta(seconds=-1)).kept == ((journey, "on hold: Case"),)
+    ending.ledger.append([Entry(holding.REGISTER, holding.LIFTED, hold)])
+    assert purge_quarantine.fn(timedelta(seconds=-1)).gone == 1
+    assert connections.quarantine().content(journey) is None
+
+
+# --------------------------------------------------------------------------------------------- what breaks
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_removal_that_broke_off_is_completed(ending: Dock, monkeypatch: pytest.MonkeyPatch, done: bool) -> None:
+    ending.leave(OLD, price_list())
+    ending.run()
+    original = FolderSession.remove
+
+    def broken(session: FolderSession, id: str) -> None:
+        if done:
+            original(session, id)
+        raise RepositoryUnreachable("the network went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderSession, "remove", broken)
+        assert "went away" in sweep().kept[0][1]
+    assert ending.kinds(OLD)[-1] == "removing"
+    assert (sweep().gone, ending.filed()) == (1, {})
+    assert ending.kinds(OLD)[-2:] == ["removing", "removed"]
+
+
+def test_a_refused_removal_is_tried_again_after_a_week_and_told_every_night(
+    ending: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate((OLDER, OLD)):
+        ending.leave(name, price_list(first=50 * number))
+        ending.run()
+    original = FolderSession.remove
+
+    def refused(session: FolderSession, id: str) -> None:
+        if id.endswith(OLDER):
+            raise RepositoryError("reserved by somebody")
+        original(session, id)
+
+    monkeypatch.setattr(FolderSession, "remove", refused)
+    for gone in (1, 0):
+        swept = sweep()
+        assert (swept.gone, [reason for _, reason in swept.kept]) == (gone, ["could not be removed: reserved by somebody"])
+    assert ending.kinds(OLDER)[-3:] == ["cleared", "removing", "not-removed"]
+    monkeypatch.setattr(FolderSession, "remove", original)
+    monkeypatch.setattr(clean_up, "AGAIN", timedelta(0))
+    assert (sweep().gone, ending.filed()) == (1, {})
+
+
+def test_a_profile_that_cannot_be_read_and_a_period_without_end_stop_nothing_else(ending: Dock) -> None:
+    ending.leave(OLD, price_list())
+    ending.run()
+    (ending.profiles / "aaa.yaml").write_text("partner: {}\n")
+    ending.agree(
+        streams={
+            "endless": {"target": {"repository": "kept", "folder": "In", "retention": {"period": "P1Y", "at_end": "remove"}}},
+            "prices": yaml.safe_load((ending.profiles / "acme.yaml").read_text())["partner"]["streams"]["prices"],
+        }
+    )
+    swept = {one.what: one for one in remove_what_has_ended.fn()}
+    assert [journey for journey, _ in swept["documents of aaa"].kept] == ["aaa"]
+    assert (swept["documents of acme/prices"].gone, ending.filed()) == (1, {})
+    (ending.profiles / "aaa.yaml").unlink()
+    agree(ending)
+    ending.leave("prices-9500-01-01.csv", price_list(first=9))
+    ending.run()
+    agree(ending, retention={"period": "P999Y", "at_end": "remove"})
+    assert sweep() == Swept("documents of acme/prices")
+    assert list(ending.filed()) == ["prices-9500-01-01.csv"]
