@@ -794,10 +794,14 @@ class ExtendedEcmSession(RepositorySession):
         if since is None:
             return False
         until = min((at for other, at in made.items() if other > version and at is not None), default=None)
+        try:
+            ended = self.workflows.about(number, workflow, since, COMPLETED)
+        except Unfit as unfit:
+            raise RepositoryError(f"workflow {workflow!r} with node {id} at {self._wire.url}: {unfit.reason}") from unfit
         # Dates are whole seconds: within one it cannot be told which came first, so nothing counts that was attached in that second.
         return any(
             process.status == COMPLETED and step in process.completed and since < at and (until is None or at < until)
-            for process, at in self.workflows.about(number, workflow, since)
+            for process, at in ended
         )
 
     # ------------------------------------------------------------------------------------------------- small things

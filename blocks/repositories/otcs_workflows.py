@@ -2,7 +2,8 @@
 
 What the interface does not tell, and how it is known here:
 
-- Which map a process was made from: its title begins with the map's name, unless somebody chose another. Then it counts for nothing.
+- Which map a process was made from: its title is the map's name (with the number of a draft, if it was ours), and it has no step
+  that the map has not. One for which somebody chose another title counts for nothing.
 - Which way it went: by the names of its completed steps. A map whose outcome matters has a step for each ("Approved", "Rejected").
 - Which documents it is about: shortcuts in its folder of attachments. When these were made tells which version was looked at.
 
@@ -13,12 +14,14 @@ new since we asked and has our documents is ours.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from blocks.errors import OutcomeUnknown, RepositoryError, RepositoryUnreachable
+from blocks.repositories.once import Once
 from blocks.repositories.otcs_names import Names, Unfit, one_result
 from blocks.repositories.otcs_wire import AnswerLost, Json, Refusal, Wire, pauses
 
@@ -86,6 +89,8 @@ class Workflows:
 
     def __init__(self, wire: Wire, names: Names) -> None:
         self._wire, self._names = wire, names
+        self._steps = Once[str, frozenset[str]]()
+        """Of maps, by name."""
 
     # ------------------------------------------------------------------------------------------------- maps
 
@@ -135,7 +140,7 @@ class Workflows:
     def _new(self, title: str, documents: Sequence[int], before: set[int], lost: AnswerLost, what: str) -> int | None:
         """The process whose answer was lost; None if it certainly was not started."""
         for _ in pauses():
-            fresh = [one for one in self.look("Initiated") if one.id not in before and one.title.startswith(title)]
+            fresh = [one for one in self.look("Initiated") if one.id not in before and _entitled(one, title)]
             ours = [one.id for one in fresh if {on.document for on in self.attached(self.status(one.id))} == set(documents)]
             if len(ours) == 1:
                 return ours[0]
@@ -228,15 +233,20 @@ class Workflows:
             found.append(Attached(int(told.get("original_id") or told["id"]), at if at.tzinfo else at.replace(tzinfo=UTC)))
         return found
 
-    def about(self, document: int, name: str, since: datetime) -> list[tuple[Process, datetime]]:
-        """The processes of a map that a document was attached to after a moment, and when; newest first."""
-        title, found = name.rpartition("/")[2], []
+    def about(self, document: int, name: str, since: datetime, *states: str) -> list[tuple[Process, datetime]]:
+        """The processes of a map that a document was attached to after a moment, and when; newest first.
+
+        All, or those in these states. Raises ``Unfit`` where there is no such map.
+        """
+        title, found, steps = name.rpartition("/")[2], [], self._steps.get(name, lambda: frozenset(self.definition(name).steps))
         # Two calls for each process: those that began long before are left out. Dates there have no zone, so a day or two is close.
         earliest = f"{since.astimezone(UTC) - _ANY_ZONE:%Y-%m-%dT%H:%M:%S}"
-        for process in self.look():
-            if not process.title.startswith(title) or process.initiated < earliest:
+        for process in self.look("Both", *states):
+            if not _entitled(process, title) or process.initiated < earliest:
                 continue
             told = self.status(process.id)
+            if not steps.issuperset((*told.completed, *(step.name for step in told.current))):
+                continue
             found += [(told, one.at) for one in self.attached(told) if one.document == document and one.at >= since]
         return sorted(found, key=lambda pair: (pair[1], pair[0].id), reverse=True)
 
@@ -329,6 +339,11 @@ class Workflows:
             raise OutcomeUnknown(
                 f"{what} at {self._wire.url}: the answer was lost, and nobody but {', '.join(who)} can tell whether it is there; ask them"
             ) from lost
+
+
+def _entitled(process: Process, title: str) -> bool:
+    """True if a process is called what a map's processes are: one map's name may be the beginning of another's."""
+    return re.fullmatch(re.escape(title) + r"( \(\d+\))?", process.title) is not None
 
 
 def _step(told: Any) -> Step:

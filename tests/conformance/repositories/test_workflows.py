@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,15 +16,32 @@ from blocks.repositories.otcs_workflows import COMPLETED, RUNNING, SUSPENDED
 from blocks.spool import Spool
 from tests.conformance.repositories.checks import Ground
 from tests.conformance.repositories.enrolment import block
+from tests.sandbox.ecm_workflows import SEED
 from tests.sandbox.extended_ecm import ExtendedEcmSandbox
 
 APPROVAL, REVIEW = "Process Library/Document Approval", "Process Library/Quality Review"
+LIGHT, OTHER = "Process Library/Quality Review light", "Elsewhere/Quality Review"
+"""A map whose name begins with another's; and one of the same name, with a step more."""
+MAPS: list[Any] = [
+    *SEED["workflow_maps"],
+    {**SEED["workflow_maps"][1], "path": LIGHT},
+    {
+        **SEED["workflow_maps"][1],
+        "path": OTHER,
+        "steps": [
+            *SEED["workflow_maps"][1]["steps"][:1],
+            {"name": "Accepted", "then": "Skipped"},
+            {"name": "Refused"},
+            {"name": "Skipped"},
+        ],
+    },
+]
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExtendedEcm]:
-    server = ExtendedEcmSandbox(tmp_path_factory.mktemp("ecm")).start()
+    server = ExtendedEcmSandbox(tmp_path_factory.mktemp("ecm"), seed={"workflow_maps": MAPS}).start()
     try:
         yield block(server.described())
     finally:
@@ -83,6 +102,21 @@ def test_one_is_started_followed_and_answered(
         (process, done.completed)
     ]
     assert session.workflows.about(document, name, datetime.now(UTC).replace(year=2200)) == []
+
+
+@pytest.mark.parametrize(("started", "counts"), [(REVIEW, True), (LIGHT, False), (OTHER, False)])
+def test_an_approval_by_another_map_counts_for_nothing(
+    session: ExtendedEcmSession, document: int, started: str, counts: bool
+) -> None:
+    [version] = session.nodes.versions(document)
+    assert version.created is not None
+    while datetime.now(UTC).replace(microsecond=0) <= version.created:
+        time.sleep(0.02)  # dates are whole seconds, and what is attached in the version's own counts for nothing
+    process = session.workflows.start(started, [document])
+    session.workflows.complete(session.workflows.status(process).current[0], "Accept")
+    assert session.workflows.status(process).completed[:2] == ("Quality review", "Accepted")
+    assert session.reviewed(str(document), 1, REVIEW, "Accepted") is counts
+    assert session.reviewed(str(document), 1, started, "Accepted")
 
 
 def test_one_is_suspended_resumed_and_stopped(session: ExtendedEcmSession, document: int) -> None:
