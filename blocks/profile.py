@@ -35,7 +35,7 @@ from blocks.catalog import ENDPOINTS, REPOSITORIES
 from blocks.chosen import Chosen
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError
-from blocks.outbound import FourEyes, Outbound, PeopleFile, Policies, Which
+from blocks.outbound import FourEyes, Freshness, Outbound, PeopleFile, Policies, Which
 from blocks.repositories.base import Repository
 from blocks.reviewed import Problem, nearest
 from blocks.stanza import Deployment
@@ -244,7 +244,7 @@ def _direct_writes(given: Any) -> Iterator[Problem]:
 
 
 def _odd_returns(given: Any) -> Iterator[Problem]:
-    """Streams of returns of what does not go out, or of what would go out again as it came back."""
+    """Streams of returns of what does not go out, or whose files would change or stop what goes out next."""
     streams = _mapping(given, "streams")
     for name, stream in streams.items():
         returned = _told(stream, "returns")
@@ -262,6 +262,29 @@ def _odd_returns(given: Any) -> Iterator[Problem]:
             )
         elif _told(gather, "repository") != _told(_told(stream, "target"), "repository"):
             yield Problem(loc, f"the documents of '{returned}' are in another repository than this stream's 'target'")
+        elif _told(out, "freshness") != Freshness.PINNED:
+            yield Problem(loc, f"what came back would void packages of '{returned}' that wait: add 'freshness: pinned' to it")
+        else:
+            for category, attribute in sorted(_deciding(gather) & _written(_told(stream, "target"))):
+                yield Problem(
+                    ("streams", name, "target", "categories", category, attribute),
+                    f"decides what '{returned}' sends (its 'gather'): what comes back must not change it",
+                )
+
+
+def _deciding(gather: Any) -> set[tuple[str, str]]:
+    """Category and attribute of all values that say which version of a document leaves, whether and until when."""
+    told = [_told(gather, "approved_in"), _told(gather, "valid_until")]
+    for several in (_told(gather, "admits"), _told(gather, "sensitive")):
+        told += several if isinstance(several, list | tuple) else []
+    return {(str(_told(one, "category")), str(_told(one, "attribute"))) for one in told if one is not None}
+
+
+def _written(target: Any) -> set[tuple[str, str]]:
+    """Category and attribute of all values that a target sets."""
+    categories = _told(target, "categories")
+    several = categories.items() if isinstance(categories, dict) else ()
+    return {(str(category), str(one)) for category, values in several if isinstance(values, dict) for one in values}
 
 
 def _told(given: Any, key: str) -> Any:

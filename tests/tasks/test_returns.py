@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from typing import Any
 
 import pytest
 
+from blocks.errors import ConfigurationError
 from blocks.ledger import Entry, new_journey
 from blocks.outbound import PackageFile, Redelivery
-from blocks.profile import load_repositories
+from blocks.profile import load_partner, load_repositories
 from blocks.repositories.folder import FolderSession
 from blocks.values import Kept
 from tasks import returns
@@ -52,23 +54,25 @@ def specs(dock: Dock) -> dict[str, str]:
         dock.leave(f"{number}.csv", price_list(first=number))
     dock.run()
     ids = {name: kept(dock, name).id for name in ("1.csv", "2.csv")}
-    streams = {
-        "specs": {
-            "direction": "outbound",
-            "gather": {
-                "repository": "kept",
-                "folder": "Prices",
-                "version": "approved",
-                "approved_in": {"category": "Spec", "attribute": "Approved"},
-            },
-            "destinations": [{"endpoint": "drop", "folder": "/in"}],
-            "freshness": "pinned",
-            "signoff": {"stages": [{"name": "release", "groups": ["pricing"]}], "proof": "code"},
-            "evidence": {"repository": "kept", "folder": "Evidence"},
-        }
-    }
-    dock.agree(more=streams, returns="specs")
+    agree(dock)
     return ids
+
+
+APPROVED = {"category": "Spec", "attribute": "Approved"}
+
+
+def agree(dock: Dock, gather: dict[str, Any] | None = None, freshness: str = "pinned", **target: Any) -> None:
+    """A stream of approved specifications, and one of their returns."""
+    specs = {
+        "direction": "outbound",
+        "gather": {"repository": "kept", "folder": "Prices", "version": "approved", "approved_in": APPROVED, **(gather or {})},
+        "destinations": [{"endpoint": "drop", "folder": "/in"}],
+        "freshness": freshness,
+        "signoff": {"stages": [{"name": "release", "groups": ["pricing"]}], "proof": "code"},
+        "evidence": {"repository": "kept", "folder": "Evidence"},
+    }
+    target = {"repository": "kept", "folder": "Prices", **target}
+    dock.agree(more={"specs": specs}, returns="specs", target=target)
 
 
 def kept(dock: Dock, name: str) -> Kept:
@@ -151,3 +155,35 @@ def test_what_was_begun_for_one_document_is_finished_whatever_was_delivered_sinc
     deliver(dock, spec=(specs["2.csv"], price_list(first=2)))
     assert dock.run() == {"spec.csv": "filed"}
     assert [kept(dock, name).version for name in ("1.csv", "2.csv")] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        pytest.param({}, None, id="as it should be"),
+        pytest.param({"freshness": "latest"}, "add 'freshness: pinned'", id="a newer version would void what waits"),
+        pytest.param({"categories": {"Spec": {"Approved": "1"}}}, "decides what 'specs' sends", id="which version is approved"),
+        pytest.param(
+            {"gather": {"admits": [{"category": "Spec", "attribute": "Status", "values": ["Released"]}]},
+             "categories": {"Spec": {"Status": "Proposed"}}},
+            "categories.Spec.Status", id="whether it may leave",
+        ),
+        pytest.param(
+            {"gather": {"valid_until": {"category": "Spec", "attribute": "Until"}}, "categories": {"Spec": {"Until": "{name}"}}},
+            "categories.Spec.Until", id="until when it may leave",
+        ),
+        pytest.param(
+            {"gather": {"sensitive": [{"category": "Spec", "attribute": "Text"}]}, "categories": {"Spec": {"Text": "{name}"}}},
+            "categories.Spec.Text", id="what voids a package that waits",
+        ),
+        pytest.param({"categories": {"Spec": {"Came back": "{received:%Y}"}}}, None, id="anything else"),
+    ],
+)  # fmt: skip
+def test_what_comes_back_neither_stops_nor_changes_what_goes_out(dock: Dock, changes: dict[str, Any], told: str | None) -> None:
+    agree(dock, **changes)
+    if told is None:
+        load_partner("acme", dock.profiles)
+        return
+    with pytest.raises(ConfigurationError) as refused:
+        load_partner("acme", dock.profiles)
+    assert told in str(refused.value)
