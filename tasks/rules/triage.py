@@ -24,8 +24,11 @@ class Taught:
 
 
 def pattern_of(name: str) -> str:
-    """The pattern of a name: the same text with other digits. ``ISO_9001_2026.pdf`` is ``ISO_\\d+_\\d+\\.pdf``."""
-    return "".join(r"\d+" if part.isdigit() else re.escape(part) for part in re.split(r"([0-9]+)", name))
+    """The pattern of a name: the same text with other digits. ``ISO_9001_2026.pdf`` is ``ISO_[0-9]+_[0-9]+\\.pdf``.
+
+    Digits of other scripts are text like any other: two runs of digits side by side would take years to match.
+    """
+    return "".join("[0-9]+" if part.isascii() and part.isdigit() else re.escape(part) for part in re.split(r"([0-9]+)", name))
 
 
 def told(name: str, rules: Iterable[Taught], wanted: Iterable[str]) -> tuple[dict[str, str], tuple[Finding, ...]]:

@@ -15,6 +15,8 @@ from tasks.rules.triage import Taught, pattern_of, told, unfit
         pytest.param("ISO_9001.pdf", "ISO_final.pdf", False, id="a word where there were digits"),
         pytest.param("a.b", "aXb", False, id="a dot is a dot"),
         pytest.param("a", "a1", False, id="digits where there were none"),
+        pytest.param("a١", "a٢", False, id="digits of another script are text"),
+        pytest.param("1٢3", "145", False, id="two runs of digits never stand side by side"),
         pytest.param("a+1(2).pdf", "a+3(44).pdf", True, id="no expression of its own"),
     ],
 )
