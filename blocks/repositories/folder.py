@@ -173,6 +173,7 @@ class FolderSession(RepositorySession):
         other = beside(name, filing.digest, length=_length, most=LONGEST_NAME_BYTES)
         names = (name, other) if filing.collision is Collision.KEEP_BOTH else (name,)
         for candidate in names:
+            self._finish_removal((*folder, candidate))
             record = self._record((*folder, candidate))
             number = (
                 next((held["number"] for held in record["versions"] if held["identity"] == filing.journey), None)
@@ -231,12 +232,22 @@ class FolderSession(RepositorySession):
 
     def _show(self, path: tuple[str, ...], record: Record) -> None:
         """Let the document's name mean its newest version."""
-        shown, newest = self._root.joinpath(*path), self._records.joinpath(*path, str(record["versions"][-1]["number"]))
-        if shown.exists() and (shown.samefile(newest) or _digest(shown) == record["versions"][-1]["digest"]):
+        if self._shows(path, record):
             return
+        shown = self._root.joinpath(*path)
         _make_folders(shown.parent)
-        _link(newest, shown, self._incoming)
+        _link(self._newest(path, record), shown, self._incoming)
         _sync(shown.parent)
+
+    def _shows(self, path: tuple[str, ...], record: Record) -> bool:
+        """True if the document's name means its newest version already."""
+        shown, newest = self._root.joinpath(*path), self._newest(path, record)
+        if not shown.exists():
+            return False
+        return shown.samefile(newest) or _digest(shown) == (record["versions"][-1]["digest"] or _digest(newest))
+
+    def _newest(self, path: tuple[str, ...], record: Record) -> Path:
+        return self._records.joinpath(*path, str(record["versions"][-1]["number"]))
 
     def _write(self, place: Path, record: Record) -> None:
         written = self._incoming / uuid4().hex
@@ -281,11 +292,17 @@ class FolderSession(RepositorySession):
             raise DocumentMissing(f"folder {'/'.join(folder)!r} in {self._root}: there is none")
         with os.scandir(place) as entries:
             for entry in entries:
-                if not (entry.name.startswith(OURS) or entry.is_symlink()):
-                    yield self._kept((*path, entry.name))
+                if not (entry.name.startswith(OURS) or entry.is_symlink()) and (kept := self._kept((*path, entry.name))):
+                    yield kept
 
     def get(self, id: str) -> Kept:
-        return self._kept(self._path(id))
+        if (record := self._written(self._parts(id))) and record.get("removed"):
+            with _translated(f"{id!r} in {self._root}"), self._lock():
+                self._finish_removal(self._parts(id))  # who asks before removing it hears that it is gone, and asks no more
+        kept = self._kept(self._path(id))
+        if kept is None:
+            raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
+        return kept
 
     def filed_by(self, id: str) -> tuple[str | None, ...]:
         record = self._record(self._path(id))
@@ -301,8 +318,8 @@ class FolderSession(RepositorySession):
                 path = (*Path(base).relative_to(self._root).parts, file)
                 if name and name.casefold() not in file.casefold():
                     continue
-                if not words or self._says(path, words):
-                    yield self._kept(path)
+                if (not words or self._says(path, words)) and (kept := self._kept(path)):
+                    yield kept
 
     def _says(self, path: tuple[str, ...], words: list[bytes]) -> bool:
         """True if all words are in the name, the values or the first MiB of the content."""
@@ -359,6 +376,7 @@ class FolderSession(RepositorySession):
 
     def apply_hold(self, id: str, name: str, comment: str = "") -> None:
         with _translated(f"{id!r} in {self._root}"), self._lock():
+            self._finish_removal(self._parts(id))
             path, record = self._document(id)
             held = record.setdefault("holds", [])
             if any(one["name"] == name for one in held):
@@ -381,17 +399,34 @@ class FolderSession(RepositorySession):
 
     def remove(self, id: str) -> None:
         with _translated(f"{id!r} in {self._root}"), self._lock():
+            if self._finish_removal(self._parts(id)):
+                return
             path, record = self._document(id)
             if held := record.get("holds"):
                 raise OnHold(f"{id!r} in {self._root}: is on hold ({held[0]['name']}); nothing was removed")
-            # The record first: after a crash in between, the name still stands for a document, and this can be done again.
-            place, gone = self._records.joinpath(*path), self._incoming / uuid4().hex
-            if place.exists():
-                place.replace(gone)
-            self._root.joinpath(*path).unlink()
-            _sync(self._root.joinpath(*path).parent)
-            if gone.exists():
-                shutil.rmtree(gone)
+            if self._written(path) is None:  # a person's file, of which we know nothing
+                self._root.joinpath(*path).unlink()
+                _sync(self._root.joinpath(*path).parent)
+                return
+            # Said first: whoever comes after a crash goes on with it, and takes what is left of the document for no person's file.
+            record["removed"] = True
+            self._note(self._records.joinpath(*path), record, "Delete")
+            self._finish_removal(path)
+
+    def _finish_removal(self, path: tuple[str, ...]) -> bool:
+        """Take away what is marked as removed; False for anything else. A file that a person has put there since stays."""
+        record = self._written(path)
+        if record is None or not record.get("removed"):
+            return False
+        shown, place, gone = self._root.joinpath(*path), self._records.joinpath(*path), self._incoming / uuid4().hex
+        if self._shows(path, record):
+            shown.unlink()
+            _sync(shown.parent)
+        os.utime(place)  # other sessions sweep up what is old where it goes
+        place.replace(gone)
+        _sync(place.parent)
+        shutil.rmtree(gone)
+        return True
 
     def _document(self, id: str) -> tuple[tuple[str, ...], Record]:
         path = self._path(id)
@@ -408,36 +443,52 @@ class FolderSession(RepositorySession):
     # ------------------------------------------------------------------------------------------------- small things
 
     def _path(self, id: str) -> tuple[str, ...]:
+        """The path that an id is, of what stands there."""
+        path = self._parts(id)
+        if not self._root.joinpath(*path).exists():
+            raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
+        return path
+
+    def _parts(self, id: str) -> tuple[str, ...]:
         """The path that an id is. Anything that could lead elsewhere is no id."""
         path = tuple(id.split("/"))
-        if not all(path) or any(_reserved(part) or "\0" in part for part in path) or not self._root.joinpath(*path).exists():
+        if not all(path) or any(_reserved(part) or "\0" in part for part in path):
             raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
         return path
 
     def _record(self, path: tuple[str, ...]) -> Record | None:
         """What is known about a document; a made-up record for a person's file; None where there is nothing."""
+        record = self._written(path)
+        if record is not None and not record.get("removed"):
+            return record
+        shown = self._root.joinpath(*path)
+        if not shown.is_file() or (record is not None and self._shows(path, record)):
+            return None
+        status = shown.stat()
+        filed = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
+        version = {"number": 1, "identity": None, "digest": None, "size": status.st_size, "media_type": "", "filed": filed}
+        return {"original_name": path[-1], "versions": [version | {"modified": None}], "history": [], "categories": {}}
+
+    def _written(self, path: tuple[str, ...]) -> Record | None:
+        """The record as it was written, also of a document whose removal broke off; None for a person's file, and where there is none."""
         place = self._records.joinpath(*path) / "record.json"
         try:
             record: Record = json.loads(place.read_bytes())
         except FileNotFoundError:
-            shown = self._root.joinpath(*path)
-            if not shown.is_file():
-                return None
-            status = shown.stat()
-            filed = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
-            version = {"number": 1, "identity": None, "digest": None, "size": status.st_size, "media_type": "", "filed": filed}
-            return {"original_name": path[-1], "versions": [version | {"modified": None}], "history": [], "categories": {}}
+            return None
         except ValueError as error:
             raise RepositoryError(
                 f"{place}: is not readable as a record; restore it from a backup, nothing was changed"
             ) from error
         return record
 
-    def _kept(self, path: tuple[str, ...]) -> Kept:
+    def _kept(self, path: tuple[str, ...]) -> Kept | None:
+        """What stands at a path; None where that is but the rest of a document whose removal broke off."""
         record = self._record(path)
         if record is None:
-            modified = datetime.fromtimestamp(self._root.joinpath(*path).stat().st_mtime, UTC)
-            return Kept("/".join(path), path[-1], True, 0, 0, "", modified)
+            status = self._root.joinpath(*path).stat()
+            modified = datetime.fromtimestamp(status.st_mtime, UTC)
+            return Kept("/".join(path), path[-1], True, 0, 0, "", modified) if self._root.joinpath(*path).is_dir() else None
         newest = record["versions"][-1]
         return Kept(
             id="/".join(path),

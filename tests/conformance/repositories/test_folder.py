@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import DocumentChanged, RepositoryUnreachable
+from blocks.errors import DocumentChanged, DocumentMissing, RepositoryUnreachable
 from blocks.repositories import folder
 from blocks.repositories.folder import FolderRepository
 from blocks.spool import Spool
@@ -108,6 +108,54 @@ def test_a_crash_between_the_steps_is_completed(
     filed = one(ground.filed(filing))
     assert filed.version == (2 if earlier else 1)
     assert shown.read_bytes() == ground.bytes(filed.id) == b"data"
+
+
+class Killed(BaseException):
+    """The process ended here."""
+
+
+def break_off(ground: Ground, id: str, where: object, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove a document, and end before that step."""
+
+    def dies(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, ground.repository.session() as session:
+        patch.setattr(where, step, dies)
+        with pytest.raises(Killed):
+            session.remove(id)
+
+
+@pytest.mark.parametrize("left", ["its name", "its record", "its record, and a person's file"])
+def test_a_removal_that_was_broken_off_is_finished(ground: Ground, monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+    ground.filed(ground.filing("prices.csv", b"old"))
+    kept = one(ground.filed(ground.filing("prices.csv", b"new")))
+    shown, records = root(ground) / "Suppliers/acme/prices.csv", root(ground) / ".countersign/records/Suppliers/acme/prices.csv"
+
+    break_off(ground, kept.id, *((Path, "unlink") if left == "its name" else (os, "utime")), monkeypatch)
+    assert (shown.exists(), records.exists()) == (left == "its name", True)
+    if "person" in left:
+        shown.write_bytes(b"by hand")
+    theirs = [(None, 7)] if "person" in left else []
+    assert [(found.identity, found.size) for found in ground.look()] == theirs, "nobody takes the rest for a document"
+    with ground.repository.session() as session:
+        if left == "its record":
+            with pytest.raises(DocumentMissing):
+                session.get(kept.id)
+        else:
+            session.remove(kept.id)
+    assert not records.exists(), "not one version is left"
+    assert [(found.identity, found.size) for found in ground.look()] == theirs
+    assert list((root(ground) / ".countersign/incoming").iterdir()) == []
+
+
+def test_what_is_filed_after_a_removal_that_was_broken_off_is_a_new_document(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = one(ground.filed(ground.filing("prices.csv", b"old")))
+    break_off(ground, kept.id, os, "utime", monkeypatch)
+    assert one(ground.filed(ground.filing("prices.csv", b"anew"))).version == 1
+    assert ground.bytes(kept.id) == b"anew"
 
 
 def _file_all(path: Path, filings: list[Filing], copies: int) -> None:
