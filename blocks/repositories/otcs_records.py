@@ -319,9 +319,16 @@ class Records:
 
     def holds(self) -> list[LegalHold]:
         """All holds that are in force."""
-        what = "list of holds"
-        lines = _listed(self._wire.ask(what, "GET", "v2/holds"), what, "results", "data", "holds")
-        return [_hold(line) for line in lines if line.get("ActiveHold") not in (0, False)]
+        what, page, seen, found = "list of holds", 1, set[int](), list[LegalHold]()
+        while True:
+            answer = self._wire.ask(what, "GET", "v2/holds", query={"limit": PAGE, "page": page})
+            lines = _listed(answer, what, "results", "data", "holds")
+            fresh = [(hold, line) for line in lines if (hold := _hold(line)).id not in seen]
+            if not fresh:  # nothing tells how many pages there are, and a server may take no notice of the one that we ask for
+                return found
+            found += [hold for hold, line in fresh if line.get("ActiveHold") not in (0, False)]
+            seen |= {hold.id for hold, _ in fresh}
+            page += 1
 
     def hold(self, name: str) -> LegalHold | None:
         """The hold of that name, whatever its case."""

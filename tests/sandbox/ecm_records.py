@@ -338,6 +338,9 @@ class Schedules:
 
 # --------------------------------------------------------------------------------------------- holds
 
+HOLDS_MOST = 25
+"""Lines of one answer, however many were asked for."""
+
 
 class Holds:
     """Legal holds. Each call that changes one is refused while another is under way."""
@@ -386,9 +389,8 @@ class Holds:
 
     def several(self, call: Call) -> dict[str, Any]:
         rows = self.store.db.execute("SELECT * FROM hold ORDER BY id").fetchall()
-        if call.asked("limit") or call.asked("page"):
-            page, limit = page_of(call, 25)
-            rows = rows[(page - 1) * limit : page * limit]
+        page, limit = page_of(call, 25, largest=HOLDS_MOST)
+        rows = rows[(page - 1) * limit : page * limit]
         return envelope(call, {"data": {"holds": [self._shown(row) for row in rows]}})
 
     def get(self, call: Call) -> dict[str, Any]:

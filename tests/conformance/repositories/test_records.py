@@ -166,6 +166,18 @@ def test_a_schedule_is_made_with_its_stages(bench: Bench, records: Records) -> N
 # --------------------------------------------------------------------------------------------- holds
 
 
+def test_all_holds_are_seen_however_many_there_are(bench: Bench, records: Records) -> None:
+    names = [bench.unique("Case") for _ in range(27)]  # a page has 25
+    made = {bench.wire.http.post("/v1/holds", data={"type": "Legal", "name": name}).json()["holdID"] for name in names}
+    told = [one.id for one in records.holds()]
+    assert len(told) == len(set(told))
+    assert made <= set(told)
+    last = records.hold(names[-1])
+    assert last is not None and last.name == names[-1]
+    for id in made:
+        records.remove_hold(id)
+
+
 def test_a_hold_is_made_applied_listed_lifted_and_removed(bench: Bench, records: Records) -> None:
     name, nodes = bench.unique("Case"), [bench.document() for _ in range(3)]
     hold = records.create_hold(name, comment="Miller ./. ACME")
