@@ -18,8 +18,10 @@ from blocks.repositories.naming import beside, fitted, marked
 from blocks.repositories.once import Once
 from blocks.repositories.otcs_wire import AnswerLost, Json, NameTaken, Query, Refusal, Wire, pauses
 
-FOLDER, DOCUMENT, CATEGORY, CATEGORY_FOLDER = 0, 144, 131, 132
+FOLDER, DOCUMENT, CATEGORY = 0, 144, 131
 WORKFLOW_MAP = 128
+CONTAINERS = -1
+"""In ``where_type``: everything that holds other nodes."""
 CATEGORIES, ENTERPRISE, CLASSIFICATIONS = 133, 141, 198
 USER, GROUP = 0, 1
 LONGEST_NAME = 248
@@ -308,8 +310,12 @@ class Names:
 
     # -------------------------------------------------------------------------------------------- below a volume
 
-    def _below(self, volume: int, wanted: str, what: str, never: tuple[int, ...] = ()) -> Node:
-        """The node that a path (``A/B``) or a plain name means below a volume. A plain name means the one nearest to the top."""
+    def _below(self, volume: int, wanted: str, what: str, kind: int | None = None) -> Node:
+        """The node that a path (``A/B``) or a plain name means below a volume. A plain name means the one nearest to the top.
+
+        ``kind``: a plain name means only nodes of this type, so that documents on the way are not even listed.
+        """
+        query: dict[str, Any] = {} if kind is None else {"where_type": [str(CONTAINERS), str(kind)]}
         path = [part for part in wanted.split("/") if part]
         if not path:
             raise Unfit(f"unknown-{what}", f"{wanted!r} names no {what.replace('-', ' ')}")
@@ -330,9 +336,9 @@ class Names:
                     raise Unfit(
                         f"unknown-{what}", f"{wanted!r} was not found in {walked} folders; give its path from the volume down"
                     )
-                for entry in self.children(parent, fields="properties"):
+                for entry in self.children(parent, fields="properties", **query):
                     node = node_of(entry, "list")
-                    if node.name.casefold() == path[0].casefold() and node.type not in never:
+                    if node.name.casefold() == path[0].casefold() and kind in (None, node.type):
                         found.append(node)
                     if node.container:
                         deeper.append(node.id)
@@ -347,7 +353,7 @@ class Names:
         """Raises ``Unfit``."""
 
         def find() -> Category:
-            node = self._below(CATEGORIES, name, "category", never=(CATEGORY_FOLDER, FOLDER))
+            node = self._below(CATEGORIES, name, "category", CATEGORY)
             if node.type != CATEGORY:
                 raise Unfit("unknown-category", f"{name!r} is no category")
             # The form for adding a category names all attributes before any node has it; it wants some node to add it to.
@@ -376,7 +382,7 @@ class Names:
         """Raises ``Unfit``."""
 
         def find() -> int:
-            node = self._below(ENTERPRISE, name, "workflow-map")
+            node = self._below(ENTERPRISE, name, "workflow-map", WORKFLOW_MAP)
             if node.type != WORKFLOW_MAP:
                 raise Unfit("unknown-workflow-map", f"{name!r} is no workflow map")
             return node.id

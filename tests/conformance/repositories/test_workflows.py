@@ -104,6 +104,16 @@ def test_one_is_started_followed_and_answered(
     assert session.workflows.about(document, name, datetime.now(UTC).replace(year=2200)) == []
 
 
+def test_a_plain_name_means_a_map_even_where_a_document_has_it(session: ExtendedEcmSession, document: int) -> None:
+    session.nodes.rename(document, "Document Approval")
+    top = session.nodes.ancestors(document)[0][0]
+    session.nodes.move(document, top)
+    try:
+        assert session.workflows.definition("Document Approval").steps == ("Approver", "Approved", "Rejected")
+    finally:
+        session.nodes.delete(document)
+
+
 @pytest.mark.parametrize(("started", "counts"), [(REVIEW, True), (LIGHT, False), (OTHER, False)])
 def test_an_approval_by_another_map_counts_for_nothing(
     session: ExtendedEcmSession, document: int, started: str, counts: bool
