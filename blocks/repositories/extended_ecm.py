@@ -33,7 +33,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -215,49 +215,26 @@ class ExtendedEcmSession(RepositorySession):
     def __init__(self, wire: Wire, names: Names, connections: int) -> None:
         self._wire, self._names, self._connections = wire, names, connections
         self._large = LargeFiles(wire)
-
-    @cached_property
-    def categories(self) -> Categories:
+        # Made at once: several threads use them, and each must be the only one of its kind for what it remembers.
+        self.categories = Categories(wire, names)
         """Categories and classifications beyond what a filing sets."""
-        return Categories(self._wire, self._names)
-
-    @cached_property
-    def people(self) -> People:
+        self.people = People(wire, names)
         """Users, groups, and who may do what with a node."""
-        return People(self._wire, self._names)
-
-    @cached_property
-    def index(self) -> SearchIndex:
+        self.index = SearchIndex(wire)
         """The search index, with facets."""
-        return SearchIndex(self._wire)
-
-    @cached_property
-    def audit(self) -> AuditTrail:
+        self.audit = AuditTrail(wire)
         """The repository's own audit trail, filtered."""
-        return AuditTrail(self._wire)
+        self.nodes = Nodes(wire, names)
+        """Documents and folders beyond filing: what only Extended ECM has."""
+        self.workspaces = Workspaces(wire, names)
+        """Business workspaces: what only Extended ECM has."""
+        self.workflows = Workflows(wire, names)
+        """Workflow maps and processes."""
+        self.records = Records(wire, names)
+        """Records management: records, schedules, legal holds."""
 
     def close(self) -> None:
         self._wire.close()
-
-    @cached_property
-    def nodes(self) -> Nodes:
-        """Documents and folders beyond filing: what only Extended ECM has."""
-        return Nodes(self._wire, self._names)
-
-    @cached_property
-    def workspaces(self) -> Workspaces:
-        """Business workspaces: what only Extended ECM has."""
-        return Workspaces(self._wire, self._names)
-
-    @cached_property
-    def workflows(self) -> Workflows:
-        """Workflow maps and processes."""
-        return Workflows(self._wire, self._names)
-
-    @cached_property
-    def records(self) -> Records:
-        """Records management: records, schedules, legal holds."""
-        return Records(self._wire, self._names)
 
     # ------------------------------------------------------------------------------------------------- filing
 
@@ -608,13 +585,20 @@ class ExtendedEcmSession(RepositorySession):
 
     def _grant(self, id: int, grants: Mapping[int, frozenset[str]]) -> None:
         """Exactly these, and our own account as the owner: without it we could not keep what we promise about the document."""
-        path = f"v2/nodes/{id}/permissions"
+        path, lost = f"v2/nodes/{id}/permissions", False
         for _ in pauses():
             try:
                 for method, where, body in self._changes(id, grants):
                     self._wire.write(f"access to node {id}", method, f"{path}/{where}", body=body)
             except AnswerLost:
+                lost = True
                 continue  # compare again
+            except (Refusal, DocumentMissing):
+                # Refused because the call before, whose answer was lost, has done it after we compared?
+                if not lost:
+                    raise
+                lost = False
+                continue
             return
         raise RepositoryUnreachable(f"access to node {id} at {self._wire.url}: could not be set; filing it again completes it")
 

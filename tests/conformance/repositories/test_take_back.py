@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from blocks.errors import OutcomeUnknown
+from blocks.repositories.otcs_wire import AnswerLost, Wire
 from blocks.values import Filed, Filing, Grant, NotFiled, Right
 from tests.conformance.repositories.writes import filing as filings
 from tests.conformance.repositories.writes.bench import Bench
@@ -88,6 +90,33 @@ def test_filed_before_is_never_taken_back(bench: Bench, earlier: bool) -> None:
 
 def regranted(filing: Filing) -> Filing:
     return replace(filing, access=(Grant(who="DefaultGroup", right=Right.EDIT),))
+
+
+def test_access_that_an_earlier_call_has_taken_away_is_no_refusal(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call whose answer was lost is carried out after we have compared, and before we ask once more."""
+    folder = bench.unique("Access")
+    first = filings.file(bench.session, bench.filing("seed.txt", folder))
+    parent, user = (
+        bench.session.nodes.get(int(first.id)).properties["parent_id"],
+        bench.wire.user(bench.unique("u").replace(" ", "")),
+    )
+    bench.tell("POST", f"v2/nodes/{parent}/permissions/custom", right_id=user, permissions=["see"], apply_to=0)
+    original, calls = Wire.write, []
+
+    def write(wire: Wire, what: str, method: str, path: str, **more: Any) -> Any:
+        if path.endswith(f"/custom/{user}"):
+            calls.append(method)
+            if len(calls) == 1:
+                raise AnswerLost("the network went away", True)
+            original(wire, what, method, path, **more)
+        return original(wire, what, method, path, **more)
+
+    monkeypatch.setattr(Wire, "write", write)
+    filing = bench.filing("new.txt", folder, access=(Grant(who="DefaultGroup", right=Right.READ),))
+    filed = filings.file(bench.session, filing)
+    assert calls == ["DELETE", "DELETE"]
+    lines = [entry["data"]["permissions"] for entry in bench.ask(f"v2/nodes/{filed.id}/permissions")["results"]]
+    assert {line["right_id"] for line in lines if line["type"] == "custom"} == {1001}
 
 
 def test_what_this_call_made_is_taken_back(bench: Bench) -> None:
