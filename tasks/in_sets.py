@@ -2,7 +2,7 @@
 
 ::
 
-    set.<partner>.<stream>.<set>:   incomplete (a case) ─ complete (names -> journeys; the case is closed)
+    set.<partner>.<stream>.<digest of its name>:   incomplete (a case) ─ complete (names -> journeys; the case is closed)
 
 Once a set is written down as complete its members are filed, also by a run that comes after a kill in between.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 from prefect.events import emit_event
 
+from blocks.canonical import sha256
 from blocks.errors import SpoolError
 from blocks.ledger import Entry, Recorded
 from blocks.values import Arrival, Finding, SetTerms, Sighting, Stage, Verdict, shown
@@ -79,7 +80,8 @@ def _came_after(item: Item, key: str) -> Item:
 
 
 def _journey(agreed: Agreed, key: str) -> str:
-    return f"set.{agreed.partner}.{agreed.stream}.{key}"[:200]
+    """The set's name is whatever somebody called a file, so it is not in the id as it is."""
+    return f"set.{agreed.partner}.{agreed.stream}.{sha256(key)[:32]}"
 
 
 def _complete(history: Iterable[Recorded]) -> frozenset[str]:
@@ -172,7 +174,7 @@ def _say_incomplete(consignment: Consignment, key: str, state: Assembled) -> Non
     body = {**_about(agreed, key), "missing": list(state.missing), "members": dict(state.members), "case": case}
     consignment.lease  # noqa: B018 - raises
     recorded = ledger().append(
-        [Entry(journey, "incomplete", body, once=f"{journey}/incomplete/{missing}"[:400], stage=Stage.CLEARED)]
+        [Entry(journey, "incomplete", body, once=f"{journey}/incomplete/{sha256(missing)}", stage=Stage.CLEARED)]
     )
     if recorded[0].fresh:
         emit_event(

@@ -63,3 +63,15 @@ def test_what_was_rejected_after_all_completes_nothing(dock: Dock) -> None:
     reject(journey(dock, "11_b.csv"), "not this one", "ann")
     assert [row.outcome for row in dock.retry(journey(dock, "11_c.csv"))] == ["waits"]
     assert not list((dock.home / "kept").rglob("*.csv"))
+
+
+def test_a_set_is_called_whatever_its_partner_likes(dock: Dock) -> None:
+    dock.agree(sets={"pattern": r"(?P<set>.+)_[ab]\.csv", "files": ["{set}_a.csv", "{set}_b.csv"], "window": "PT1H"})
+    alike = "Prüfung " + "x" * 190
+    names = [f"{alike}{end}_{part}.csv" for end in "12" for part in "ab"]
+    for number, name in enumerate(names[:3]):
+        dock.leave(name, price_list(first=10 * number + 1))
+    assert dock.run() == dict(zip(names, ("filed", "filed", "waits"), strict=False)), "the two sets are not one"
+    dock.leave(names[3], price_list(first=50))
+    assert dock.run() == dict.fromkeys(names[2:], "filed")
+    assert dock.codes() == []
