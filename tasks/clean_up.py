@@ -37,6 +37,7 @@ from tasks.rules.holding import REMOVED, Place, filed_at, same_bytes
 from tasks.rules.literal import literal
 from tasks.rules.removal import NOT_REMOVED, REMOVING, being_removed, was_removed
 from tasks.rules.retention import ended, last_day
+from tasks.rules.settle import markers_of
 
 WORKED_ON = frozenset({Stage.FILED, Stage.DUPLICATE, Stage.MARKER, Stage.QUARANTINED})
 ALL = 1_000_000
@@ -106,7 +107,8 @@ def _clear(partner: str, stream: str, journeys: Sequence[str]) -> int:
             for arrival in arrivals
             if _held(histories[arrival.journey])
         ]
-        cleared = clear_source.fn(Consignment(agreed, holding, items))
+        markers = markers_of(ledger().sightings(partner, stream), agreed.terms.settle)
+        cleared = clear_source.fn(Consignment(agreed, holding, items, markers))
     return len(cleared.at(Stage.CLEARED))
 
 

@@ -308,6 +308,20 @@ def _marker_of(name: str, settle: Settle) -> str:
     return settle.done_file.replace("{name}", name).replace("{stem}", stem)
 
 
+def markers_of(sightings: Iterable[Sighting], settle: Settle) -> dict[str, RemoteFile]:
+    """By journey, the done file that stands there for it, whatever has become of the journey."""
+    if settle.done_file is None:
+        return {}
+    there = list(sightings)
+    markers = {(one.file.folder, text(one.file.name)): one.file for one in there if one.file.kind is FileKind.FILE}
+    wanted = {
+        one.journey: (one.file.folder, _marker_of(text(one.file.name), settle))
+        for one in there
+        if _may_be_spoken_for(one, settle)
+    }
+    return {journey: markers[place] for journey, place in wanted.items() if place in markers}
+
+
 @lru_cache(maxsize=256)
 def _marker_shape(done_file: str) -> re.Pattern[str]:
     shape = re.escape(done_file)

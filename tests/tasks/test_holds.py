@@ -10,7 +10,7 @@ from blocks.ledger import Entry
 from blocks.profile import load_repositories
 from deployments.cli import app
 from tasks import holds
-from tasks.clean_up import tell_holds
+from tasks.clean_up import clear_what_was_held, tell_holds
 from tests.tasks.dock import Dock, price_list
 
 CASE = "Miller ./. ACME"
@@ -83,3 +83,21 @@ def test_a_lifting_that_broke_off_is_undone_where_it_had_come_through(dock: Dock
     assert "a repository does not know yet" in hold("list", journey)
     tell_holds.fn()
     assert on_hold(dock) == {"a.csv": [CASE], "b.csv": [CASE]}
+
+
+def test_the_done_file_of_what_was_on_hold_goes_with_it(dock: Dock) -> None:
+    dock.agree(settle={"quiet": "PT0S", "done_file": "{name}.done", "done_wait": "PT0.001S"})
+    dock.leave("a.csv", price_list())
+    dock.leave("a.csv.done")
+
+    def held(step: str, _: object) -> None:
+        if step == "clear_source":
+            hold("apply", dock.journeys("a.csv")[0])
+
+    dock.run(before=held)
+    assert sorted(path.name for path in dock.out.iterdir()) == ["a.csv", "a.csv.done"]
+    hold("lift", dock.journeys("a.csv")[0])
+    assert [(swept.gone, swept.kept) for swept in clear_what_was_held.fn()] == [(1, ())]
+    assert list(dock.out.iterdir()) == []
+    dock.look()
+    assert dock.codes() == []
