@@ -323,7 +323,8 @@ class Records:
         while True:
             answer = self._wire.ask(what, "GET", "v2/holds", query={"limit": PAGE, "page": page})
             lines = _listed(answer, what, "results", "data", "holds")
-            fresh = [(hold, line) for line in lines if (hold := _hold(line)).id not in seen]
+            told = zip(_holds(what, lines, _hold), lines, strict=True)
+            fresh = [(hold, line) for hold, line in told if hold.id not in seen]
             if not fresh:  # nothing tells how many pages there are, and a server may take no notice of the one that we ask for
                 return found
             found += [hold for hold, line in fresh if line.get("ActiveHold") not in (0, False)]
@@ -366,18 +367,7 @@ class Records:
         """The holds that a node is under, through what it lies in too."""
         what = f"holds of node {node}"
         lines = _listed(self._wire.ask(what, "GET", f"v1/nodes/{node}/holds"), what, "data")
-        return [
-            LegalHold(
-                int(line["hold_id"]),
-                str(line.get("hold_name", "")),
-                str(line.get("hold_type") or ""),
-                str(line.get("hold_comment") or ""),
-                _moment(line.get("date_applied")),
-                line.get("removable") is False,
-            )
-            for line in lines
-            if line.get("active") not in (0, False)
-        ]
+        return _holds(what, [line for line in lines if line.get("active") not in (0, False)], _hold_of_node)
 
     def apply(self, node: int, hold: int) -> None:
         """Put a node under a hold. Doing it twice changes nothing."""
@@ -499,6 +489,25 @@ def _stage(line: Mapping[str, Any]) -> Stage:
         int(line.get("RetDays") or 0),
         str(line.get("ActionCode") or "0"),
         line.get("ApprovalFlag") in (1, True),
+    )
+
+
+def _holds(what: str, lines: Sequence[Json], read: Callable[[Json], LegalHold]) -> list[LegalHold]:
+    """Holds as lines of an answer tell them. A line that cannot be read is no answer: it may be the very hold that matters."""
+    try:
+        return [read(line) for line in lines]
+    except (KeyError, ValueError, TypeError) as error:
+        raise RepositoryError(f"{what}: a line of the answer is no hold ({error!r}); nothing can be told from it") from error
+
+
+def _hold_of_node(line: Mapping[str, Any]) -> LegalHold:
+    return LegalHold(
+        int(line["hold_id"]),
+        str(line.get("hold_name", "")),
+        str(line.get("hold_type") or ""),
+        str(line.get("hold_comment") or ""),
+        _moment(line.get("date_applied")),
+        line.get("removable") is False,
     )
 
 

@@ -226,6 +226,21 @@ def test_a_refused_removal_is_tried_again_after_a_week_and_told_every_night(
     assert (sweep().gone, ending.filed()) == (1, {})
 
 
+def test_pages_of_journeys_are_looked_through_oldest_first(ending: Dock) -> None:
+    ledger = ending.ledger
+    names = [f"prices-200{number}-01-01.csv" for number in range(3)]
+    for number, name in enumerate(names):
+        ending.leave(name, price_list(first=10 * number + 1))
+    ending.run()
+    journeys = sorted(one for name in names for one in ending.journeys(name))
+    assert ledger.over("acme", "prices", without="removed") == journeys
+    assert ledger.over("acme", "prices", without="removed", limit=2) == journeys[:2]
+    assert ledger.over("acme", "prices", without="removed", after=journeys[1]) == journeys[2:]
+    assert ledger.over("acme", "other", without="removed") == []
+    assert sweep().gone == 3
+    assert ledger.over("acme", "prices", without="removed") == []
+
+
 def test_a_profile_that_cannot_be_read_and_a_period_without_end_stop_nothing_else(ending: Dock) -> None:
     ending.leave(OLD, price_list())
     ending.run()
