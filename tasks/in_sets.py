@@ -3,8 +3,10 @@
 ::
 
     set.<partner>.<stream>.<digest of its name>:   incomplete (a case) ─ complete (names -> journeys; the case is closed)
+                                                                       └ dismissed (a person waits for it no more)
 
-Once a set is written down as complete its members are filed, also by a run that comes after a kill in between.
+What came of a set that is waited for no more is refused, so that a person decides about each file. Once a set is written down as
+complete its members are filed, also by a run that comes after a kill in between.
 """
 
 from __future__ import annotations
@@ -13,19 +15,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from prefect.events import emit_event
-
 from blocks.canonical import sha256
 from blocks.errors import SpoolError
 from blocks.ledger import Entry, Recorded
 from blocks.values import Arrival, Finding, SetTerms, Sighting, Stage, Verdict, shown
 from tasks.connections import ledger, spool
 from tasks.consignment import Agreed, Consignment, Item
+from tasks.incidents import SET_INCOMPLETE
+from tasks.report import tell
 from tasks.rules.judge import from_facts
 from tasks.rules.naming import text
 from tasks.rules.sets import Assembled, Member, assemble, listed, set_of, wanted
 
-INCOMPLETE = "set-incomplete"
 _LARGEST_MANIFEST = 1024 * 1024
 _MOST_WAITING = 10_000
 
@@ -42,7 +43,8 @@ def whole_sets(consignment: Consignment) -> tuple[Consignment, frozenset[str]]:
         key = set_of(text(item.arrival.file.name), terms) if item.verdict and item.verdict.accepted else None
         if key is None:
             continue
-        members = _complete(ledger().journey(_journey(agreed, key)))
+        history = ledger().journey(_journey(agreed, key))
+        members = _complete(history)
         if item.journey in members or _again(item, members):
             continue
         if members:
@@ -54,6 +56,9 @@ def whole_sets(consignment: Consignment) -> tuple[Consignment, frozenset[str]]:
         if state.whole and item.journey in state.members.values():
             if item.journey not in _complete(_say_complete(consignment, key, state)):
                 waiting[item.journey] = replace(item, note=f"set {key}: another file of that name went with it")
+            continue
+        if _given_up(history) and not item.round:  # what a person asks another try for may complete it after all
+            changed[item.journey] = _left_alone(item, key, state)
             continue
         missing = ", ".join(state.missing) or "nothing, but this file is none of it"
         if state.late(terms, ledger().now()):
@@ -69,13 +74,19 @@ def _again(item: Item, members: Iterable[str]) -> bool:
 
 def _came_after(item: Item, key: str) -> Item:
     """A correction, or a file that is none of the set's: nobody but a person can tell what it means for what was filed as a whole."""
-    finding = Finding(
-        code="set-complete",
-        message=f"Set {shown(key)} was complete and has been filed; this file is none of those that made it.",
-        file=item.arrival.file.shown,
-        rule="A set is filed once, as a whole",
-        fix="If it corrects one of them, ask the partner for the whole set under another name; else reject it.",
-    )
+    message = f"Set {shown(key)} was complete and has been filed; this file is none of those that made it."
+    fix = "If it corrects one of them, ask the partner for the whole set under another name; else reject it."
+    return _refused(item, "set-complete", message, fix)
+
+
+def _left_alone(item: Item, key: str, state: Assembled) -> Item:
+    """Of a set that is waited for no more. Its bytes go to the quarantine, where a person decides."""
+    message = f"Set {shown(key)} is waited for no more, and lacks {', '.join(state.missing) or 'nothing but this file'}."
+    return _refused(item, "set-given-up", message, "Reject it; or, if the set comes after all, retry each of its files.")
+
+
+def _refused(item: Item, code: str, message: str, fix: str) -> Item:
+    finding = Finding(code=code, message=message, file=item.arrival.file.shown, rule="A set is filed once, as a whole", fix=fix)
     return replace(item, verdict=Verdict(item.journey, item.verdict.doctype if item.verdict else None, (finding,)))
 
 
@@ -86,6 +97,10 @@ def _journey(agreed: Agreed, key: str) -> str:
 
 def _complete(history: Iterable[Recorded]) -> frozenset[str]:
     return frozenset(j for entry in history if entry.kind == "complete" for j in entry.body["members"].values())
+
+
+def _given_up(history: Iterable[Recorded]) -> bool:
+    return [entry.kind for entry in history if entry.kind in ("incomplete", "dismissed")][-1:] == ["dismissed"]
 
 
 # --------------------------------------------------------------------------------------------- what has come
@@ -170,18 +185,11 @@ def _say_incomplete(consignment: Consignment, key: str, state: Assembled) -> Non
     agreed = consignment.agreed
     journey, missing = _journey(agreed, key), ", ".join(state.missing)
     reason = f"Set {key} is incomplete: missing {missing}"
-    case = {"code": INCOMPLETE, "reason": reason, "owner": agreed.terms.owner, "state": "new"}
+    case = {"code": SET_INCOMPLETE, "reason": reason, "owner": agreed.terms.owner, "state": "new"}
     body = {**_about(agreed, key), "missing": list(state.missing), "members": dict(state.members), "case": case}
     consignment.lease  # noqa: B018 - raises
     recorded = ledger().append(
         [Entry(journey, "incomplete", body, once=f"{journey}/incomplete/{sha256(missing)}", stage=Stage.CLEARED)]
     )
     if recorded[0].fresh:
-        emit_event(
-            event="countersign.intake.set-incomplete",
-            resource={
-                "prefect.resource.id": f"countersign.stream.{agreed.partner}.{agreed.stream}",
-                "prefect.resource.name": agreed.key,
-            },
-            payload={"set": key, "missing": list(state.missing), "owner": agreed.terms.owner},
-        )
+        tell(agreed, SET_INCOMPLETE, {"set": key, "missing": list(state.missing), "owner": agreed.terms.owner})

@@ -10,6 +10,7 @@ changed-after-fetch     the newer version of the file is through: filed, a dupli
 late                    what was due has come, or nothing is expected any more
 host-key-changed        the server shows a key or certificate that is trusted: a person has decided
 review-not-started      a person has looked at the repository's workflows, and closes it
+set-incomplete          the set is whole; or a person closes it, and what came of it is refused (``in_sets``)
 removed-meanwhile       a person has had the original filed anew, and closes it
 ======================  ============================================================================================
 
@@ -44,7 +45,9 @@ TRANSFER_INCOMPLETE = "transfer-incomplete"
 """About what another program has left, and of which its log, its file or its acknowledgement has not come."""
 NOT_STARTED = "review-not-started"
 """About a document that is filed, and whose agreed workflow was refused or cannot be told to have begun."""
-CODES = WAITING | {CHANGED, LATE, OTHER_KEY, TRANSFER_INCOMPLETE, NOT_STARTED, REMOVED_MEANWHILE}
+SET_INCOMPLETE = "set-incomplete"
+"""About files that belong together, of which some have not come."""
+CODES = WAITING | {CHANGED, LATE, OTHER_KEY, TRANSFER_INCOMPLETE, NOT_STARTED, SET_INCOMPLETE, REMOVED_MEANWHILE}
 MOST = 100
 """Incidents about waiting files of one stream that are open at once, the oldest: ten thousand lone files are one thing gone wrong."""
 DUE = timedelta(days=2)
@@ -78,13 +81,25 @@ def after_look(agreed: Agreed, readiness: Readiness) -> None:
     _waiting(agreed, readiness, [one for one in standing if one.code in WAITING])
     _close(agreed, (one for one in standing if one.code == CHANGED and _through_anew(agreed, one)))
     _close(agreed, (one for one in standing if one.code == OTHER_KEY))
+    _trusted_again(agreed)
     _expect(agreed, readiness, [one for one in standing if one.code == LATE])
 
 
 def other_server(agreed: Agreed, error: HostKeyChanged) -> None:
     """Tell once that a server is not the one we were told to trust. Nothing moves until a person has decided."""
-    journey = f"endpoint.{agreed.partner}.{agreed.terms.endpoint}"
-    _open(agreed, [_Incident(journey, agreed.endpoint.address, OTHER_KEY, str(error))])
+    _open(agreed, [_Incident(_server(agreed), agreed.endpoint.address, OTHER_KEY, str(error))])
+
+
+def _server(agreed: Agreed) -> str:
+    return f"endpoint.{agreed.partner}.{agreed.terms.endpoint}"
+
+
+def _trusted_again(agreed: Agreed) -> None:
+    """What a person closed is over now: should the very same key show weeks later, it is told again."""
+    journey = _server(agreed)
+    if _newest(ledger().journey(journey)) == "dismissed":
+        about = {"partner": agreed.partner, "stream": agreed.stream}
+        ledger().append([Entry(journey, "resolved", {**about, "case": {"state": "resolved"}}, stage=_over(journey))])
 
 
 def close(journey: str, comment: str, by: str) -> str:

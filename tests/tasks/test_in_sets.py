@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks import incidents
+from tasks.retry import reject
 from tests.tasks.dock import Dock, price_list
 
 PARTS = ("a", "b", "c")
 NAMES = [f"11_{part}.csv" for part in PARTS]
 
 
-def agree(dock: Dock, **terms: Any) -> None:
-    dock.agree(
-        sets={"pattern": r"(?P<set>\d+)_.*", "files": [f"{{set}}_{part}.csv" for part in PARTS], "window": "PT1H"}, **terms
-    )
+def agree(dock: Dock, window: str = "PT1H", **terms: Any) -> None:
+    files = [f"{{set}}_{part}.csv" for part in PARTS]
+    dock.agree(sets={"pattern": r"(?P<set>\d+)_.*", "files": files, "window": window}, **terms)
 
 
 def leave(dock: Dock) -> None:
@@ -52,9 +53,27 @@ def test_of_several_that_were_refused_the_last_one_completes_the_set(dock: Dock)
     assert sorted(dock.filed()) == NAMES
 
 
-def test_what_was_rejected_after_all_completes_nothing(dock: Dock) -> None:
-    from tasks.retry import reject
+def test_what_came_of_a_set_that_is_waited_for_no_more_is_for_a_person_to_decide(dock: Dock) -> None:
+    agree(dock, "PT0.000001S")
+    for name in NAMES[:2]:
+        dock.leave(name, price_list(first=1 + NAMES.index(name)))
+    dock.run()
+    (case,) = dock.cases()
+    assert [told["missing"] for told in dock.events("set-incomplete")] == [["11_c.csv"]]
+    assert incidents.close(case.journey, "they never had a third", "ann") == "set-incomplete"
+    assert dock.run() == {"11_a.csv": "quarantined", "11_b.csv": "quarantined"}
+    assert dock.codes() == ["set-given-up"] * 2
+    reject(journey(dock, "11_a.csv"), "away with it", "ann")
 
+    dock.leave("11_a.csv", price_list(first=7))
+    dock.leave("11_c.csv", price_list(first=9))
+    assert set(dock.run().values()) == {"quarantined"}
+    for name in ("11_a.csv", "11_b.csv"):
+        assert [row.outcome for row in dock.retry(dock.journeys(name)[-1])] == ["waits"]
+    assert [row.outcome for row in dock.retry(journey(dock, "11_c.csv"))] == ["filed"], "it came after all"
+
+
+def test_what_was_rejected_after_all_completes_nothing(dock: Dock) -> None:
     agree(dock, naming=r"11_a\.csv")
     leave(dock)
     dock.run()

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.logging import disable_run_logger
 from typer.testing import CliRunner
 
-from blocks.errors import ConfigurationError
+from blocks.errors import ConfigurationError, HostKeyChanged
 from blocks.ledger import Ledger, first_sight, new_journey
 from deployments.cli import app
 from tasks import incidents
+from tasks.agreed import load_stream
 from tests.tasks.dock import Dock, price_list
 
 DONE = {"quiet": "PT0S", "done_file": "{name}.done", "done_wait": "PT0.001S"}
@@ -330,3 +332,26 @@ def test_a_hundred_old_oddities_do_not_hide_a_new_one(dock: Dock, monkeypatch: p
     assert [one.name for one in dock.look().notices] == [b"0.csv", b"1.csv"]
     assert [one.name for one in dock.look().notices] == [b"2.csv"]
     assert dock.look().notices == ()
+
+
+def test_a_key_that_a_person_has_closed_the_case_of_is_told_again_when_it_comes_back(dock: Dock) -> None:
+    agreed, error = load_stream("acme", "prices"), HostKeyChanged("it shows the key SHA256:abc")
+
+    def other() -> list[str | None]:
+        with disable_run_logger():
+            incidents.other_server(agreed, error)
+        return dock.codes()
+
+    assert other() == ["host-key-changed"]
+    incidents.close(dock.cases()[0].journey, "they are told", "ann")
+    assert other() == [], "the same, and a person knows"
+    for _ in range(2):
+        dock.look()  # the trusted one is back
+    assert other() == ["host-key-changed"], "weeks later"
+    assert len(dock.events("host-key-changed")) == 2
+    assert [entry.kind for entry in dock.ledger.journey(dock.cases()[0].journey)] == [
+        "incident",
+        "dismissed",
+        "resolved",
+        "incident",
+    ]
