@@ -62,8 +62,9 @@ def _told(consignment: Consignment, items: list[Item]) -> dict[str, tables.Told]
     for item in items:
         facts, notes = told(text(item.arrival.file.name), known, agreed.terms.triage)
         for entry in item.history:
-            if entry.kind == "retried":
-                facts |= entry.body.get("facts") or {}
+            if entry.kind == "retried":  # anybody who may start the flow can write other facts beside these
+                told_now = entry.body.get("facts") or {}
+                facts |= {fact: value for fact, value in told_now.items() if fact in agreed.terms.triage}
         found[item.journey] = (facts, notes)
     return found
 

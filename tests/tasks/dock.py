@@ -129,11 +129,11 @@ class Dock:
                     desk.follow(_Done(consignment))  # type: ignore[arg-type]
             return {row.file: row.outcome for row in desk.rows}
 
-    def retry(self, journey: str, comment: str = "mended") -> list[Row]:
+    def retry(self, journey: str, comment: str = "mended", facts: dict[str, str] | None = None) -> list[Row]:
         """What ``flows.review.retry`` does."""
         from tasks.retry import reopened
 
-        with disable_run_logger(), reopened(journey, comment, "ann") as consignment:
+        with disable_run_logger(), reopened(journey, comment, "ann", facts=facts) as consignment:
             for step in STEPS:
                 consignment = step(consignment)
             return consignment.rows()

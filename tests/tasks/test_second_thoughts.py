@@ -121,6 +121,19 @@ def test_bytes_that_wait_for_a_rejected_document_wait_no_more(dock: Dock, monkey
     assert dock.run() == {"b.csv": "filed"}
 
 
+def test_a_retry_tells_only_what_people_may_tell(dock: Dock) -> None:
+    dock.agree(triage=["project"], target={"repository": "kept", "folder": "Prices", "name": "{project} {name}"})
+    dock.leave("a.csv", price_list())
+    dock.run()
+    assert dock.codes() == ["needs-triage"]
+    told = {"project": "P-77", "rows": "1", "records_class": "Other"}
+    assert [row.outcome for row in dock.retry(dock.journeys("a.csv")[-1], facts=told)] == ["filed"]
+    judged = [entry for entry in dock.history("a.csv") if entry.kind == "judged"][-1]
+    assert judged.body["facts"]["project"] == "P-77"
+    assert not {"rows", "records_class"} & {name for name, value in judged.body["facts"].items() if value == told.get(name)}
+    assert list(dock.filed()) == ["P-77 a.csv"]
+
+
 # --------------------------------------------------------------------------------------------- sequences
 
 
