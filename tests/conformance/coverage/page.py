@@ -38,10 +38,12 @@ what stands in the line; and for a route of the sandbox that no line names.
 _FAULTS = """\
 ## Faults
 
-Each of these writes meets, on each of its calls that change something: a 401 in mid-upload, a page with 500, a burst of 503, a server
-that is slow and goes on after we have hung up, a lost answer, a page with 500 after it was done, half an answer
-(`repositories/test_faults.py`). It comes through, or says that it is worth retrying and comes through then; nothing is lost and
-nothing doubled.
+Each of these writes meets, on each of its calls that change something: a lost answer, a server that is slow and goes on after we have
+hung up; on the first and the last of these calls: a 401 in mid-upload, a page with 500, a burst of 503, a page with 500 after it was
+done, half an answer (`repositories/test_faults.py`). It comes through, or says that it is worth retrying and comes through then;
+nothing is lost and nothing doubled. Filings, a started workflow and a promoted version also meet a connection that ends before the
+server is done, and are made once. Each question meets, on its first and its last call: a 401, a page with 500, a burst of 503, half
+an answer, and, but for downloads, a server that is silent; it is answered as if nothing had been.
 """
 
 _LEFT_OUT = """\

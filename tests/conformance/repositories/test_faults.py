@@ -1,8 +1,8 @@
-"""Every verb of every facet meets every fault, on each of its calls: nothing is lost, nothing doubled, and errors say what to do.
+"""Every verb of every facet meets every fault: nothing is lost, nothing doubled, and errors say what to do.
 
 The rows are data in ``writes``. A question is answered as if nothing had been. A write meets a fault before the server does
-anything, while it does, or after it did. It must come through; or raise an error that is worth retrying, and come through when it is
-made again; or, only where its row says why, leave a person to look.
+anything, while it does, or after it did; ``calls_to_strike`` says which of its calls. It must come through; or raise an error that is
+worth retrying, and come through when it is made again; or, only where its row says why, leave a person to look.
 """
 
 from __future__ import annotations
