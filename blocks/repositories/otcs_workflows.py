@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from blocks.errors import OutcomeUnknown, RepositoryError, RepositoryUnreachable
@@ -91,6 +92,8 @@ class Workflows:
         self._wire, self._names = wire, names
         self._steps = Once[str, frozenset[str]]()
         """Of maps, by name."""
+        self._over = Once[int, tuple[Process, list[Attached]]]()
+        """Completed processes: nothing that counts changes in them, and every document of a package asks for the same ones."""
 
     # ------------------------------------------------------------------------------------------------- maps
 
@@ -244,11 +247,18 @@ class Workflows:
         for process in self.look("Both", *states):
             if not _entitled(process, title) or process.initiated < earliest:
                 continue
-            told = self.status(process.id)
+            if process.status == COMPLETED:
+                told, attached = self._over.get(process.id, partial(self._whole, process.id))
+            else:
+                told, attached = self._whole(process.id)
             if not steps.issuperset((*told.completed, *(step.name for step in told.current))):
                 continue
-            found += [(told, one.at) for one in self.attached(told) if one.document == document and one.at >= since]
+            found += [(told, one.at) for one in attached if one.document == document and one.at >= since]
         return sorted(found, key=lambda pair: (pair[1], pair[0].id), reverse=True)
+
+    def _whole(self, process: int) -> tuple[Process, list[Attached]]:
+        told = self.status(process)
+        return told, self.attached(told)
 
     # ------------------------------------------------------------------------------------------------- steps
 

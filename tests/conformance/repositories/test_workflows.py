@@ -12,6 +12,7 @@ import pytest
 
 from blocks.repositories.extended_ecm import ExtendedEcm, ExtendedEcmSession
 from blocks.repositories.otcs_names import Unfit
+from blocks.repositories.otcs_wire import Wire
 from blocks.repositories.otcs_workflows import COMPLETED, RUNNING, SUSPENDED
 from blocks.spool import Spool
 from tests.conformance.repositories.checks import Ground
@@ -127,6 +128,24 @@ def test_an_approval_by_another_map_counts_for_nothing(
     assert session.workflows.status(process).completed[:2] == ("Quality review", "Accepted")
     assert session.reviewed(str(document), 1, REVIEW, "Accepted") is counts
     assert session.reviewed(str(document), 1, started, "Accepted")
+
+
+def test_a_completed_process_is_looked_at_once_for_all_documents_of_a_session(
+    session: ExtendedEcmSession, document: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = session.workflows.start(REVIEW, [document])
+    session.workflows.complete(session.workflows.status(process).current[0], "Accept")
+    asked: list[str] = []
+    original = Wire.ask
+
+    def ask(wire: Wire, what: str, *arguments: Any, **more: Any) -> Any:
+        asked.append(what)
+        return original(wire, what, *arguments, **more)
+
+    monkeypatch.setattr(Wire, "ask", ask)
+    for _ in range(3):
+        session.reviewed(str(document), 1, REVIEW, "Accepted")
+    assert asked.count(f"workflow process {process}") == 1
 
 
 def test_one_is_suspended_resumed_and_stopped(session: ExtendedEcmSession, document: int) -> None:
