@@ -12,7 +12,7 @@ from tasks.consignment import Consignment, Item, Steps
 from tasks.incidents import TRANSFER_INCOMPLETE, close_incidents, open_incident
 from tasks.retrying import task
 from tasks.rules.judge import as_facts, from_facts
-from tasks.rules.transfers import Logged, Part, Role, compared, facts_of, logged, missing, part_of
+from tasks.rules.transfers import Logged, Part, Role, compared, facts_of, log_too_large, logged, missing, part_of
 
 DOCTYPE = "transfer"
 MOST_LOG = 64 * 1024 * 1024
@@ -85,7 +85,7 @@ def _judge(consignment: Consignment, key: str, together: Sequence[tuple[Item, Pa
         if (told := before[item.journey]) is None
         or (told.body["digest"], told.body["round"]) != (item.arrival.digest, item.round)
     ]
-    judged = _verdicts(consignment, key, together) if fresh else {}
+    judged, told_by_log = _verdicts(consignment, key, together) if fresh else ({}, {})
     for item, _ in together:
         told = before[item.journey]
         if item.stage not in (Stage.FETCHED, Stage.JUDGED):
@@ -100,15 +100,19 @@ def _judge(consignment: Consignment, key: str, together: Sequence[tuple[Item, Pa
             "profile": consignment.agreed.digest,
             "media_type": "",
             "set": key,
+            "logged": told_by_log[item.journey].facts if item.journey in told_by_log else None,
             **as_facts(verdict),
         }
         steps.add(item, "judged", facts, stage=Stage.JUDGED, verdict=verdict)
 
 
-def _verdicts(consignment: Consignment, key: str, together: Sequence[tuple[Item, Part]]) -> dict[str, Verdict]:
-    """One verdict for all files of a set: what is wrong about one of them is wrong about the set."""
+def _verdicts(
+    consignment: Consignment, key: str, together: Sequence[tuple[Item, Part]]
+) -> tuple[dict[str, Verdict], dict[str, Logged]]:
+    """One verdict for all files of a set, for what is wrong about one of them is wrong about the set; and what its log says."""
     findings: list[Finding] = []
     facts: dict[str, str] = {}
+    lines: dict[str, Logged] = {}
     if all(part.role is Role.ACKNOWLEDGEMENT for _, part in together):
         newest = [entry.body for entry in ledger().journey(set_journey(consignment, key)) if entry.kind == "recorded"][-1]
         facts = dict(newest["facts"])
@@ -120,27 +124,49 @@ def _verdicts(consignment: Consignment, key: str, together: Sequence[tuple[Item,
                 if isinstance(one, Finding):
                     findings.append(one)
                 else:
+                    lines[item.journey] = one
                     facts = facts or facts_of(part, one)
-    return {
+    verdicts = {
         item.journey: Verdict(item.journey, DOCTYPE, tuple(findings), {**facts, "role": part.role.value})
         for item, part in together
     }
+    return verdicts, lines
 
 
 def sent(consignment: Consignment, together: Sequence[tuple[Item, Part]]) -> dict[str, Logged | Finding]:
-    """What the log says of each document of a set, by its journey; or what is wrong."""
+    """What the log says of each document of a set, by its journey; or what is wrong.
+
+    What was found when a document was judged stands: who goes on with it may have another spool.
+    """
     terms = consignment.agreed.terms.transfers
     assert terms is not None  # noqa: S101 - as above
+    documents = [item for item, part in together if part.role is Role.DOCUMENT and item.arrival.digest is not None]
+    found: dict[str, Logged | Finding] = {}
+    for item in documents:
+        judged = item.recorded("judged")
+        if item.stage is Stage.FILED and judged is not None and judged.body.get("logged"):
+            found[item.journey] = Logged.parse(judged.body["logged"])
+    if len(found) == len(documents):
+        return found
     lines: list[Logged] = []
     for item, part in together:
         if part.role is Role.LOG and item.arrival.digest is not None:
-            path = spool().path(item.arrival.digest)
-            with path.open("rb") as log:
-                lines += logged(log.read(MOST_LOG), terms, consignment.agreed.timezone)
-    found: dict[str, Logged | Finding] = {}
-    for item, part in together:
-        if part.role is Role.DOCUMENT and item.arrival.digest is not None:
-            file = item.arrival.file
-            size = spool().path(item.arrival.digest).stat().st_size
-            found[item.journey] = compared(file.name, size, item.arrival.digest, lines, terms)
+            if size_of(item) > MOST_LOG:
+                wrong = log_too_large(item.arrival.file.shown, size_of(item), MOST_LOG)
+                return {**dict.fromkeys((one.journey for one in documents), wrong), **found}
+            with spool().path(item.arrival.digest).open("rb") as log:
+                lines += logged(log, terms, consignment.agreed.timezone)
+    for item in documents:
+        assert item.arrival.digest is not None  # noqa: S101 - asked above
+        told = compared(item.arrival.file.name, size_of(item), item.arrival.digest, lines, terms)
+        found.setdefault(item.journey, told)
     return found
+
+
+def size_of(item: Item) -> int:
+    """Bytes of a file that was fetched."""
+    if item.document is not None:
+        return item.document.size
+    fetched = item.recorded("fetched")
+    assert fetched is not None  # noqa: S101 - only such files are matched
+    return int(fetched.body["size"])

@@ -8,10 +8,10 @@ from typing import Any
 from blocks.ledger import Entry, Recorded
 from blocks.outbound import sha256
 from blocks.values import Collision, Finding, Stage
-from tasks.connections import ledger, spool
+from tasks.connections import ledger
 from tasks.consignment import Consignment, Item
 from tasks.evidence import file_pieces, written
-from tasks.match import sent, set_journey, sets
+from tasks.match import sent, set_journey, sets, size_of
 from tasks.retrying import task
 from tasks.rules.transfers import Logged, Member, Part, Role, record
 from tasks.rules.transmission import acknowledged
@@ -21,7 +21,7 @@ from tasks.rules.transmission import acknowledged
 def record_transfers(consignment: Consignment) -> Consignment:
     """File the record of each set whose files are all filed. Only then are the originals cleared: it raises if one cannot be filed.
 
-    A set is told by its log while that stands in our spool, so its record is written down before anything is cleared, and once.
+    What its log tells is written down where the set is judged, and the record's text before it is filed: no bytes are read again.
     """
     for key, together in sets(consignment).items():
         if all(item.stage is Stage.FILED and item.filed is not None for item, _ in together):
@@ -30,37 +30,38 @@ def record_transfers(consignment: Consignment) -> Consignment:
 
 
 def _record(consignment: Consignment, key: str, together: Sequence[tuple[Item, Part]]) -> None:
-    journey = set_journey(consignment, key)
-    history = ledger().journey(journey)
-    filed = {str(id) for entry in history if entry.kind == "recorded" for id in entry.body["journeys"]}
-    if {item.journey for item, _ in together} <= filed:
-        return
-    number = sum(entry.kind == "recorded" for entry in history) + 1
-    told = _written(consignment, journey, key, together, number, history)
-    text, facts = str(told.body["text"]), dict(told.body["facts"])
-    agreed = consignment.agreed
-    piece = written(
-        f"{journey}/{number}",
-        f"{facts['set']}.transmission.json",
-        "transmission.json",
-        text,
-        "application/json",
-        [(str(name), str(digest)) for name, digest in told.body["documents"]],
-    )
-    target = agreed.terms.target.model_copy(update={"collision": Collision.NEW_VERSION})
-    about = {**facts, "role": "record", "partner": agreed.partner, "stream": agreed.stream}
-    (done,) = file_pieces(agreed.repository, target, about, told.at, [piece])
-    body = {
-        **_about(consignment, key),
-        "record": sha256(text),
-        "repository": agreed.repository.address,
-        "repository_id": done.id,
-        "version": done.version,
-        "filed_as": done.name,
-        "facts": facts,
-        "journeys": sorted(filed | {item.journey for item, _ in together}),
-    }
-    ledger().append([Entry(journey, "recorded", body, once=f"recorded/{journey}/{number}", stage=Stage.CLEARED)])
+    """File records until they hold every one of these files: an earlier try, or another run, may have written one without some."""
+    journey, agreed = set_journey(consignment, key), consignment.agreed
+    while True:
+        history = ledger().journey(journey)
+        filed = {str(id) for entry in history if entry.kind == "recorded" for id in entry.body["journeys"]}
+        if not (fresh := {item.journey for item, _ in together} - filed):
+            return
+        number = sum(entry.kind == "recorded" for entry in history) + 1
+        told = _written(consignment, journey, key, together, fresh, number, history)
+        text, facts = str(told.body["text"]), dict(told.body["facts"])
+        piece = written(
+            f"{journey}/{number}",
+            f"{facts['set']}.transmission.json",
+            "transmission.json",
+            text,
+            "application/json",
+            [(str(name), str(digest)) for name, digest in told.body["documents"]],
+        )
+        target = agreed.terms.target.model_copy(update={"collision": Collision.NEW_VERSION})
+        about = {**facts, "role": "record", "partner": agreed.partner, "stream": agreed.stream}
+        (done,) = file_pieces(agreed.repository, target, about, told.at, [piece])
+        body = {
+            **_about(consignment, key),
+            "record": sha256(text),
+            "repository": agreed.repository.address,
+            "repository_id": done.id,
+            "version": done.version,
+            "filed_as": done.name,
+            "facts": facts,
+            "journeys": sorted({*filed, *told.body["journeys"]}),
+        }
+        ledger().append([Entry(journey, "recorded", body, once=f"recorded/{journey}/{number}", stage=Stage.CLEARED)])
 
 
 def _about(consignment: Consignment, key: str) -> dict[str, Any]:
@@ -72,16 +73,19 @@ def _written(
     journey: str,
     key: str,
     together: Sequence[tuple[Item, Part]],
+    fresh: set[str],
     number: int,
     history: Sequence[Recorded],
 ) -> Recorded:
-    """The record's text as it is filed, whoever files it: the first writer's."""
+    """The record's text as it is filed, whoever files it: the first writer's, with the journeys of the files that it tells of."""
     once = f"recording/{journey}/{number}"
     if (before := next((entry for entry in history if entry.once == once), None)) is not None:
         return before
+    earlier = [entry for entry in history if entry.kind == "recording"]
+    if earlier and all(part.role is Role.ACKNOWLEDGEMENT for item, part in together if item.journey in fresh):
+        together = [(item, part) for item, part in together if item.journey in fresh]  # what was recorded stands
     members = [_member(consignment, item, part) for item, part in together]
     documents = [(one.name, one.digest) for one in members if one.role is Role.DOCUMENT]
-    earlier = [entry for entry in history if entry.kind == "recording"]
     first = together[0][0].recorded("judged")
     facts: Mapping[str, Any]
     if documents:
@@ -95,7 +99,14 @@ def _written(
         now = ledger().now()
         text = acknowledged(str(earlier[-1].body["text"]), [one.acknowledges(now) for one in members])
         facts, documents = earlier[-1].body["facts"], [tuple(pair) for pair in earlier[-1].body["documents"]]
-    body = {**_about(consignment, key), "text": text, "facts": {**facts, "set": key}, "documents": documents}
+    journeys = sorted(item.journey for item, _ in together)
+    body = {
+        **_about(consignment, key),
+        "text": text,
+        "facts": {**facts, "set": key},
+        "documents": documents,
+        "journeys": journeys,
+    }
     return ledger().append([Entry(journey, "recording", body, once=once, stage=Stage.CLEARED)], None)[0]
 
 
@@ -106,6 +117,6 @@ def _sure(told: Logged | Finding) -> Logged:
 
 def _member(consignment: Consignment, item: Item, part: Part) -> Member:
     assert item.filed is not None and item.arrival.digest is not None  # noqa: S101 - asked before
-    size = item.document.size if item.document else spool().path(item.arrival.digest).stat().st_size
     file = item.arrival.file
-    return Member.of(part.role, file.shown, item.arrival.digest, size, consignment.agreed.repository.address, item.filed)
+    size, kept = size_of(item), consignment.agreed.repository.address
+    return Member.of(part.role, file.shown, item.arrival.digest, size, kept, item.filed)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -107,11 +107,22 @@ class Logged:
     def name(self) -> str:
         return self.path.replace("\\", "/").rpartition("/")[2]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON values, for the ledger."""
+        return {**asdict(self), "at": self.at.isoformat() if self.at else None}
 
-def logged(log: bytes, terms: TransferTerms, zone: str) -> list[Logged]:
-    """Every transfer in a log, in its order. Lines that the pattern does not fit tell of something else."""
+    @classmethod
+    def parse(cls, facts: Mapping[str, Any]) -> Logged:
+        """Back from ``facts``."""
+        return cls(**{**facts, "at": datetime.fromisoformat(facts["at"]) if facts["at"] else None})
+
+
+def logged(log: Iterable[bytes], terms: TransferTerms, zone: str) -> list[Logged]:
+    """Every transfer in a log, in its order, from its lines. Those that the pattern does not fit tell of something else."""
     found = []
-    for number, line in enumerate(log.decode("utf-8", "replace").splitlines(), 1):
+    for number, raw in enumerate(log, 1):
+        line = raw.decode("utf-8", "replace")
         fitted = _line(terms.line).fullmatch(line.strip()) if len(line) <= MOST_LINE else None
         if fitted is not None:
             told = {name: value or "" for name, value in fitted.groupdict().items()}
@@ -161,6 +172,12 @@ def compared(name: bytes, size: int, digest: str, log: Sequence[Logged], terms: 
     if told.at is None:
         return _wrong("no-time", file, f"The log's time does not read as {terms.time_format or 'ISO 8601'}.", "", told.line)
     return told
+
+
+def log_too_large(log: str, size: int, most: int) -> Finding:
+    """Of a set whose log nobody reads to its end: what it tells of a document may stand in the rest."""
+    what = f"The log has {size:,} bytes; logs of up to {most:,} are read."
+    return _wrong("log-too-large", log, what, str(size))
 
 
 def _wrong(code: str, file: str, message: str, value: str, row: int | None = None) -> Finding:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import pytest
 from prefect.logging import disable_run_logger
 
 from blocks.errors import ConfigurationError
+from blocks.ledger import Entry, Ledger
+from blocks.spool import Spool
+from tasks import connections, evidence
 from tasks.agreed import load_transfers
 from tasks.clean_up import remove_what_has_ended
 from tasks.clear_source import clear_source
@@ -23,6 +30,7 @@ from tasks.rules.transfers import in_sets
 from tasks.set_aside import set_aside
 from tests.tasks.dock import Dock, _Done
 
+match_module, pick_up_module = (importlib.import_module(f"tasks.{name}") for name in ("match", "pick_up"))
 STEPS = tuple(step.fn for step in (pick_up, match, file_away, record_transfers, set_aside, clear_source))
 """Of ``flows/collect.py``, in its order."""
 DOCUMENT = b"sku,price\nA-1,9.90\n"
@@ -79,3 +87,66 @@ def test_one_document_of_a_refused_set_is_not_tried_alone(dock: Dock) -> None:
     leave(dock)
     assert set(collect(dock).values()) == {"filed"}
     assert "a.transmission.json" in dock.filed()
+
+
+class Killed(Exception):
+    """The process ended here."""
+
+
+def killed_before(kind: str, dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collection whose process ends just before an entry of that kind is written."""
+    append = Ledger.append
+
+    def dying(self: Ledger, entries: Sequence[Entry], *more: Any) -> Any:
+        if any(entry.kind == kind for entry in entries):
+            raise Killed
+        return append(self, entries, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "append", dying)
+        with pytest.raises(Killed):
+            collect(dock)
+
+
+def record(dock: Dock) -> tuple[dict[str, Any], int]:
+    """What the set's record says, and how often one was filed."""
+    (journey,) = {
+        one.journey for one in dock.ledger.search(name="a", limit=1000) if one.journey.startswith("transfer.acme.prices.")
+    }
+    recorded = [entry for entry in dock.ledger.journey(journey) if entry.kind == "recorded"]
+    return json.loads(dock.filed()["a.transmission.json"]), len(recorded)
+
+
+def test_what_comes_between_two_tries_is_in_the_record_before_it_is_cleared(
+    dock: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agree(dock)
+    leave(dock)
+    killed_before("recorded", dock, monkeypatch)
+    dock.leave("a.ack", b"OK")
+    collect(dock)
+    told, versions = record(dock)
+    assert [one["name"] for one in told["acknowledgements"]] == ["a.ack"]
+    assert [one["path"] for one in told["transmissions"]] == ["/in/a.csv"] and versions == 2
+    assert list(dock.out.iterdir()) == []
+
+
+def test_another_spool_goes_on_between_filed_and_recorded(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    agree(dock)
+    leave(dock)
+    killed_before("recording", dock, monkeypatch)
+    monkeypatch.setattr(connections, "spool", cache(lambda: Spool(dock.home / "another", floor_bytes=0)))
+    for module in (match_module, evidence, pick_up_module):
+        monkeypatch.setattr(module, "spool", connections.spool)
+    assert set(collect(dock).values()) == {"filed"}
+    told, versions = record(dock)
+    assert [(one["path"], one["size"]) for one in told["transmissions"]] == [("/in/a.csv", len(DOCUMENT))] and versions == 1
+
+
+def test_a_log_that_is_not_read_to_its_end_is_refused(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(match_module, "MOST_LOG", 1000)
+    agree(dock)
+    dock.leave("a.csv", DOCUMENT)
+    dock.leave("a.log", LINE.format(size=len(DOCUMENT)).encode() + b"x" * 1000)
+    collect(dock)
+    assert dock.codes() == ["log-too-large"] * 2
