@@ -229,8 +229,8 @@ class Order:
         return self.requested.ids if self.requested else list(self.ordered.body["ids"])
 
     def learn(self, holder: Sender) -> None:
-        """Ask the sender who proved that they asked for this order, and write it down."""
-        if self.requested is None:
+        """Ask the sender who proved that they asked for this order, and write it down. Nobody proves it of a redelivery."""
+        if self.requested is None and not self.ordered.body.get("again"):
             root = self.id.partition("~")[0]
             proven = holder.requested(self.agreed.partner, self.agreed.stream, root)
             if proven is not None:

@@ -7,7 +7,7 @@ and why; a run of the stream's release asks for it, and the sender sends it only
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +21,15 @@ from prefect.states import Completed
 
 from blocks.errors import ConfigurationError, DocumentChanged, DocumentMissing
 from blocks.ledger import Entry, Recorded
-from blocks.outbound import Package, PackageFile
+from blocks.outbound import FourEyes, Package, PackageFile
 from blocks.values import shown
 from tasks.connections import ledger, repository_session, spool
+from tasks.gather import still_there
 from tasks.order import Agreed, Order, documents, find_order, in_hand, order_key
 from tasks.retrying import task
 from tasks.rules.literal import literal
+from tasks.rules.packing import sensitive
+from tasks.side_doors import as_reviewed
 from tasks.sweep import deployment_of
 
 
@@ -43,15 +46,19 @@ class Repeat:
 class Recalled:
     """What was delivered, and what of it is asked for again. Opaque to Prefect, like the order."""
 
-    def __init__(self, order: Order, repeats: Sequence[Repeat], from_record: bool, problem: str) -> None:
+    def __init__(
+        self, order: Order, repeats: Sequence[Repeat], from_record: bool, problem: str, sensitive: Mapping[str, Any]
+    ) -> None:
         self.order, self.repeats, self.from_record = order, tuple(repeats), from_record
         self.problem = problem
         """Why none of it can go; "" if it can."""
+        self.sensitive = sensitive
+        """The values whose change voids it, as they are now, by repository id."""
 
     @property
     def attempt(self) -> int:
         """Of the next redelivery."""
-        return 2 + len(self.order.each("again"))
+        return _next_attempt(self.order)
 
 
 @task(task_run_name="recall {order}")
@@ -67,6 +74,8 @@ def recall(agreed: Agreed, order: str, files: Sequence[str]) -> Recalled:
     arrived = work.arrived
     if arrived is None:
         raise ConfigurationError(f"{agreed.key}: order {order} was not delivered everywhere, so there is nothing to send again")
+    if (repeated := work.matter.package.redelivery) is not None:
+        raise ConfigurationError(f"order {order} sent something again itself; name the order that it repeats: {repeated.order}")
     package, sent = work.matter.package, {file.source for one in arrived for file in one.files}
     wanted = set(files) or {file.shown for file in package.files if file.name in sent}
     chosen = [file for file in package.files if file.shown in wanted and file.name in sent]
@@ -77,7 +86,8 @@ def recall(agreed: Agreed, order: str, files: Sequence[str]) -> Recalled:
     copied = work.last("copied")
     copies = copied.body["copies"] if copied and copied.body["copies"] else {}
     repeats = [_repeat(work, file, copies.get(file.sha256)) for file in chosen]
-    return Recalled(work, repeats, bool(copies), _elsewhere(work))
+    problem = _unproven(work) or _elsewhere(work)
+    return Recalled(work, repeats, bool(copies), problem, {} if copies else _sensitive(work, repeats))
 
 
 def _names(work: Order) -> str:
@@ -93,6 +103,25 @@ def _repeat(work: Order, file: PackageFile, copy: dict[str, Any] | None) -> Repe
         except (DocumentMissing, DocumentChanged) as error:
             return Repeat(packed, str(error))
     return Repeat(packed, "" if digest == file.sha256 else "other bytes stand there than were signed then")
+
+
+def _sensitive(work: Order, repeats: Sequence[Repeat]) -> dict[str, Any]:
+    """As of today: what was changed since then was changed before anybody is asked to sign this."""
+    gather = work.agreed.terms.gather
+    with repository_session(work.agreed.repository) as session:
+        kept = {one.file.repository_id: still_there(session, one.file.repository_id) for one in repeats}
+    found = {id: sensitive(document, gather) for id, document in kept.items() if document is not None}
+    return {id: values for id, values in found.items() if values}
+
+
+def _unproven(work: Order) -> str:
+    """Why nobody would be asked: who asks for a redelivery is as stated."""
+    if work.agreed.terms.signoff.four_eyes is FourEyes.AS_STATED:
+        return ""
+    return (
+        "this stream releases only what somebody has proved to ask for, and a redelivery is asked for as stated; "
+        "ask for a new order by 'countersign request'"
+    )
 
 
 def _elsewhere(work: Order) -> str:
@@ -145,8 +174,9 @@ def order_again(recalled: Recalled, comment: str, by: str) -> State:
     if problem := next(filter(None, problems), ""):
         raise ConfigurationError(f"order {recalled.order.id} cannot be sent again: {problem}")
     with in_hand(recalled.order) as order:
+        _go_on(order)
         package, entry = _attempt(order, recalled, comment.strip(), by.strip())
-        _freeze(order, package, entry, recalled.from_record)
+        _freeze(order, package, entry)
         run = _asked(order, package)
     again = package.redelivery
     assert again is not None  # noqa: S101 - made just above
@@ -154,6 +184,32 @@ def order_again(recalled: Recalled, comment: str, by: str) -> State:
         name=f"Asked, attempt {again.attempt}",
         message=f"order {package.order}: run {run} asks for its sign-off; {len(package.files)} documents, {package.size:,} bytes",
     )
+
+
+def _go_on(order: Order) -> None:
+    """Have the attempts asked for whose request broke off before any run was given them: nobody else would, and they bar others."""
+    asked = {entry.body["child"] for entry in order.each("parted")}
+    for entry in order.each("again"):
+        package = Package.parse(entry.body["package"])
+        if package.digest not in asked:
+            _freeze(order, package, entry)
+            _asked(order, package)
+
+
+def _family(order: Order) -> Iterator[Sequence[Recorded]]:
+    """The order that somebody made, with its remainders: what they sent again is counted together."""
+    history: Sequence[Recorded] = order.history
+    while parent := history[0].body.get("parent"):
+        history = ledger().journey(str(parent))
+    found = [history]
+    while found:
+        yield (history := found.pop())
+        children = [str(entry.body["child_order"]) for entry in history if entry.kind == "parted"]
+        found += [entries for child in children if (entries := find_order(order.agreed, child))]
+
+
+def _next_attempt(order: Order) -> int:
+    return 2 + sum(entry.kind == "again" for history in _family(order) for entry in history)
 
 
 def _attempt(order: Order, recalled: Recalled, comment: str, by: str) -> tuple[Package, Recorded]:
@@ -172,14 +228,22 @@ def _attempt(order: Order, recalled: Recalled, comment: str, by: str) -> tuple[P
             raise ConfigurationError(
                 f"order {order.id}: attempt {why.attempt} is under way (order {before.order}); let it be signed or rejected first"
             )
-    package = order.matter.package.again(files, 2 + len(order.each("again")), comment, by, order.agreed.policies)
-    facts = {"package": package.text, "policies": order.agreed.policies.facts, "reason": comment, "by": by}
+    package = order.matter.package.again(files, _next_attempt(order), comment, by, order.agreed.policies)
+    facts = {
+        "package": package.text,
+        "policies": order.agreed.policies.facts,
+        "reason": comment,
+        "by": by,
+        "from_record": recalled.from_record,
+        "sensitive": recalled.sensitive,
+    }
     return package, order.write("again", facts, once=f"again/{package.digest}")
 
 
-def _freeze(order: Order, package: Package, entry: Recorded, from_record: bool) -> None:
-    """Write down an order of its own, frozen already. Whoever asks for it never signs it."""
+def _freeze(order: Order, package: Package, entry: Recorded) -> None:
+    """Write down an order of its own, frozen already. Whoever asks for it never signs it, nor who asked for the order."""
     about = {"partner": package.partner, "stream": package.stream, "name": package.order, "order": package.order}
+    from_record, asked_then = entry.body["from_record"], order.requester.id if order.requester else ""
     frozen = {
         **order.frozen.body,
         **about,
@@ -187,8 +251,9 @@ def _freeze(order: Order, package: Package, entry: Recorded, from_record: bool) 
         "package_digest": package.digest,
         "policies": entry.body["policies"],
         "requester": entry.body["by"],
-        "editors": sorted({*order.frozen.body["editors"], *filter(None, [entry.body["by"]])}),
+        "editors": sorted({*order.frozen.body["editors"], *filter(None, [entry.body["by"], asked_then])}),
         "from_record": from_record,
+        "sensitive": entry.body["sensitive"],
     }
     ordered = {**about, "requester": entry.body["by"], "ids": [], "run": "", "parent": order.journey, "again": True}
     source = order.agreed.recording if from_record else order.agreed.repository
@@ -215,13 +280,17 @@ def _asked(order: Order, package: Package) -> str:
 
 
 def _deployment(client: SyncPrefectClient, order: Order) -> UUID:
-    """That of the run which delivered it, while Prefect knows it; else the stream's own as it was reviewed."""
+    """That of the run which delivered it, while it is there as it was reviewed; else the stream's own, as it was reviewed."""
     runs = [str(entry.body["run"]) for entry in reversed(order.history) if entry.body.get("run")]
     for run in runs:
         with suppress(ObjectNotFound):
             if (found := client.read_flow_run(UUID(run)).deployment_id) is not None:
-                return found
-    known = deployment_of(client, order.agreed.partner, order.agreed.stream)
-    if known is None:
-        raise ConfigurationError(f"{order.agreed.key}: no deployment of its release is there; run 'countersign deploy'")
-    return known.id
+                known = as_reviewed([client.read_deployment(found)])
+                if known:
+                    return known[0].id
+    own = deployment_of(client, order.agreed.partner, order.agreed.stream)
+    if own is None:
+        raise ConfigurationError(
+            f"{order.agreed.key}: no deployment of its release is there as it was reviewed; run 'countersign deploy'"
+        )
+    return own.id

@@ -251,7 +251,12 @@ def known(package: Package, store: Store) -> Matter:
 
 
 def _request(package: Package, held: Store | Bench) -> Requested | None:
-    """The proven request for a package's order; a remainder goes with the order that it is left of."""
+    """The proven request for a package's order; a remainder goes with the order that it is left of.
+
+    A redelivery has none: who asked for the order then has not asked for this, and no request can name it.
+    """
+    if package.redelivery is not None:
+        return None
     return held.requested(package.partner, package.stream, package.root_order)
 
 

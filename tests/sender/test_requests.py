@@ -171,6 +171,10 @@ def test_only_proven_orders_where_the_stream_asks_for_it(quiet_house: House) -> 
         assert isinstance(refusal, Refusal) and refusal.code == "requester"
         release.approve(ben)
         assert release.send()[0].complete
+        sent = release.matter_package
+        again = house.outgoing(sent.again(sent.files, 2, "it was lost", anna, house.policies(sent.stream)))
+        with pytest.raises(SendRefused, match="whose requester is proven"):
+            again.next_round()  # the proof was of another order
 
 
 def test_only_the_documents_that_were_asked_for(quiet_house: House) -> None:

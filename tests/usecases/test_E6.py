@@ -72,6 +72,8 @@ def test_file_k_goes_out_again_as_it_was_under_a_new_attempt_with_a_sign_off_of_
     assert done is not None and done.name == "Delivered", done
     assert child.received == {"b.csv": BATCH["b.csv"]}, "the bytes of then, and no others"
     assert child.package.destinations == batch.package.destinations
+    once_more = resend("acme", "batches", child.id, WHY, "rita", return_state=True)
+    assert once_more.is_failed() and f"name the order that it repeats: {batch.id}" in str(once_more.message), once_more
     record = archived(child)
     assert (record["attempt"], record["redelivery"]["order"], record["redelivery"]["reason"]) == (2, batch.id, WHY)
     assert [sent["sha256"] for sent in record["transmissions"]] == [batch.package.files[1].sha256]
@@ -118,6 +120,20 @@ def test_asked_twice_it_is_one_attempt_and_another_one_waits_for_it(world: Relea
     assert (first.name, child.run, child.id) == (second.name, same.run, same.id)
     other, _ = again(world, batch, files=["a.csv"], comment="another reason")
     assert other.is_failed() and "is under way" in str(other.message), other
+
+
+def test_an_attempt_whose_request_broke_off_is_asked_for_by_the_next_one(
+    world: ReleaseWorld, batch: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> str:
+        raise RuntimeError("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.resend._asked", killed)
+        assert again(world, batch, files=["c.csv"], comment="broken off")[0].is_failed()
+    other, child = again(world, batch, files=["c.csv"], comment="another reason")
+    assert other.is_failed() and "is under way" in str(other.message), other
+    assert child.go() is None and "broken off" in child.form
 
 
 def test_the_sender_sends_nothing_again_that_it_did_not_send(world: ReleaseWorld, batch: Release) -> None:
