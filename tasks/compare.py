@@ -25,7 +25,7 @@ from prefect.client.schemas.objects import FlowRun, FlowRunInput, StateType
 from prefect.exceptions import ObjectNotFound
 
 from blocks import reviewed
-from blocks.errors import ConfigurationError, RepositoryError
+from blocks.errors import ConfigurationError, RepositoryError, RepositoryUnreachable, SignInRefused
 from blocks.ledger import Recorded
 from blocks.mirrors import differs, mirrors
 from blocks.outbound import Package, PackageFile, PeopleFile, Policies, Round
@@ -82,6 +82,8 @@ class InForce:
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Policies | None] = {}
         self._agreed: dict[tuple[str, str], Agreed] = {}
+        self.away: set[str] = set()
+        """Repositories that did not answer, by address: in this pass nobody waits for them once more."""
 
     def agreed(self, partner: str, stream: str) -> Agreed:
         """What was agreed about a stream that goes out. Raises ``ConfigurationError``."""
@@ -165,11 +167,12 @@ def told(order: Watched, in_force: InForce) -> Told:
     settled = {entry.body["key"]: entry for entry in order.history if entry.kind in SETTLES}
     ours = {key for key, asked in rounds.items() if asked.run == order.run}
     opened = _last(order, "opened")
+    open_key = next((key for key in reversed(rounds) if key not in settled and key in ours), None)
     last = next((entry for entry in reversed(order.history) if entry.kind not in SWEPT), order.history[0])
     return Told(
         journey=order.journey,
         run=order.run,
-        open_key=next((key for key in reversed(rounds) if key not in settled and key in ours), None),
+        open_key=open_key,
         answered={key: entry.body["answer"] for key, entry in settled.items() if entry.kind == "answered" and key in ours},
         settled={key: entry.kind for key, entry in settled.items() if key in ours},
         elsewhere=frozenset(rounds) - ours,
@@ -179,7 +182,7 @@ def told(order: Watched, in_force: InForce) -> Told:
         paused=last.kind in ("refused", "in-doubt"),
         redriven=_redriven(order),
         other_terms=_other_terms(order, in_force),
-        changed=_changed(order, in_force),
+        changed=_changed(order, in_force) if open_key is not None else "",  # nobody is asked to sign it else
     )
 
 
@@ -198,8 +201,8 @@ def _other_terms(order: Watched, in_force: InForce) -> str:
 
 def _changed(order: Watched, in_force: InForce) -> str:
     """Why the package that people are asked to sign is void by now, because the repository has changed what it is about; else ""."""
-    frozen, asked = _last(order, "frozen"), _last(order, "round")
-    if frozen is None or asked is None or _last(order, "sending") or _last(order, "closed") or frozen.body.get("from_record"):
+    frozen = _last(order, "frozen")
+    if frozen is None or _last(order, "sending") or _last(order, "closed") or frozen.body.get("from_record"):
         return ""
     package, then = Package.parse(frozen.body["package"]), Policies(**frozen.body["policies"])
     if len(package.files) > MOST_LOOKED_AT:
@@ -207,11 +210,15 @@ def _changed(order: Watched, in_force: InForce) -> str:
     try:
         agreed = in_force.agreed(order.ordered["partner"], order.ordered["stream"])
         at_repository = {}
+        if agreed.repository.address in in_force.away:
+            return ""
         with repository_session(agreed.repository) as session:
             for file in package.files:
                 at_repository[file.repository_id] = _at_repository(session, file, agreed, frozen.body.get("sensitive", {}))
     except (ConfigurationError, RepositoryError) as error:
         get_run_logger().warning("%s: could not be looked at, the next sweep does: %s", order.name, error)
+        if isinstance(error, RepositoryUnreachable | SignInRefused):
+            in_force.away.add(agreed.repository.address)
         return ""
     found = freshness(package, at_repository, agreed.terms, destinations=package.destinations, frozen=then, policies=then)
     return found.reason if isinstance(found, Voided) else ""

@@ -3,16 +3,19 @@ and a value or version that changes while people sign voids what they signed."""
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from prefect.logging import disable_run_logger
 
 from blocks.profile import load_repositories
-from blocks.repositories.extended_ecm import ExtendedEcmSession
+from blocks.repositories.extended_ecm import ExtendedEcm, ExtendedEcmSession
 from flows.reconcile import reconcile
+from tasks.compare import compare
 from tests.release_world import Release, ReleaseWorld
 
 MAP = "Process Library/Document Approval"
@@ -120,6 +123,7 @@ def test_a_sensitive_value_that_changes_after_a_try_to_send_voids_too(world: Rel
     wanted = f"Voided: Partner Document / Partner ID of {NAME} was changed while the package waited"
     assert state is not None and state.name == wanted, state
     assert release.received == {}
+    assert release.last("closed")["case"]["state"] == "resolved", "nobody has to look after that delivery any more"
 
 
 def test_a_new_version_is_found_before_anybody_is_asked_again(world: ReleaseWorld) -> None:
@@ -143,3 +147,24 @@ def test_the_sweep_finds_it_while_nobody_answers(world: ReleaseWorld) -> None:
     state = release.go()
     assert state is not None and state.name == f"Voided: {NAME} is superseded by v2", state
     assert reconcile(patience_seconds=0, return_state=True).name == "All in order"
+
+
+def test_a_repository_that_is_away_is_waited_for_once_in_a_pass(world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        assert ordered(world, "latest")[0].start() is None
+    file, session, tried = world.profiles / "repositories.yaml", ExtendedEcm.session, list[str]()
+
+    def counted(self: ExtendedEcm) -> ExtendedEcmSession:
+        tried.append(self.address)
+        return session(self)
+
+    monkeypatch.setattr(ExtendedEcm, "session", counted)
+    agreed = file.read_text()
+    with socket.socket() as nobody, disable_run_logger():
+        nobody.bind(("127.0.0.1", 0))  # and listens to nobody
+        file.write_text(agreed.replace(world.ecm["url"], f"http://127.0.0.1:{nobody.getsockname()[1]}/otcs/cs"))
+        try:
+            compare.fn(timedelta(days=1), timedelta(0))
+        finally:
+            file.write_text(agreed)
+    assert len(tried) == 1, tried
