@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from blocks.errors import ConfigurationError, LeaseLost, RepositoryError
 from blocks.ledger import Entry, Recorded
 from blocks.outbound import sha256
 from blocks.profile import load_partner, partners
 from blocks.settings import settings
-from blocks.values import Collision
+from blocks.values import Collision, shown
 from tasks.connections import ledger
 from tasks.evidence import file_evidence
 from tasks.order import Agreed, Order, find_order, in_hand, load_release
 from tasks.record import piece, recorded_text
 from tasks.retrying import task
+from tasks.rules.naming import text
 from tasks.rules.reconcile import Finding
 from tasks.rules.transmission import Acknowledgement, acknowledged
 
 WITHIN = timedelta(days=7)
 """So long after it was first seen an acknowledgement still finds its order by itself, if no sweep ran meanwhile."""
+REACHES_BACK = timedelta(days=90)
+"""So long after an order was made an acknowledgement finds it by the name of a document; by the order's id it always does."""
+_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +97,24 @@ def _meant(agreed: Agreed, said: Said) -> Order | None:
     document = said.facts.get("document")
     if not document:
         return None
-    near = ledger().search(name=document, partner=agreed.partner, stream=agreed.stream, until=said.told.received, limit=1000)
-    for history in ledger().journeys([one.journey for one in near]).values():
-        packaged = history[0].body if history and history[0].kind == "packaged" else {}
-        if packaged.get("name") == document and (order := _recorded(agreed, find_order(agreed, str(packaged["order"])))):
+    for history in _orders(agreed, said.told.received):
+        sent = (file["name"] for entry in history if entry.kind == "delivered" for file in entry.body["files"])
+        # As the partner knows it: a template may have given it another name than it has in the repository.
+        if document in {shown(text(base64.b64decode(name))) for name in sent} and (order := _recorded(agreed, history)):
             return order
     return None
+
+
+def _orders(agreed: Agreed, until: datetime) -> Iterator[Sequence[Recorded]]:
+    """What the stream was asked to send, newest first, as far back as an acknowledgement may reach by a document's name."""
+    since = until - REACHES_BACK
+    while page := ledger().search(partner=agreed.partner, stream=agreed.stream, since=since, until=until, limit=_PAGE):
+        histories = ledger().journeys([one.journey for one in page if "." not in one.journey])
+        yield from (histories[one.journey] for one in page if one.journey in histories)
+        reached = page[-1].opened + timedelta(milliseconds=1)  # those of the same moment come twice: none is left out
+        if len(page) < _PAGE or reached >= until:
+            return
+        until = reached
 
 
 def _recorded(agreed: Agreed, history: Sequence[Recorded]) -> Order | None:
@@ -121,14 +138,14 @@ def _add(order: Order, said: Said) -> None:
     if not _behind(order):
         return
     told = [Acknowledgement.parse(entry.body) for entry in order.each("acknowledged")]
-    text = acknowledged(recorded_text(order), told)
+    record = acknowledged(recorded_text(order), told)
     target = order.agreed.terms.recording.model_copy(update={"collision": Collision.NEW_VERSION})
-    (filed,) = file_evidence(order, target, order.agreed.recording, [piece(order, text, f"record/{len(told)}")])
+    (filed,) = file_evidence(order, target, order.agreed.recording, [piece(order, record, f"record/{len(told)}")])
     before = order.last("recorded")
     assert before is not None  # noqa: S101 - only recorded orders get here
     facts = {
         **before.body,
-        "record": sha256(text),
+        "record": sha256(record),
         "repository_id": filed.id,
         "version": filed.version,
         "acknowledgements": len(told),

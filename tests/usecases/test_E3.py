@@ -42,7 +42,8 @@ def world(release_world: ReleaseWorld) -> ReleaseWorld:
     return release_world
 
 
-def agree(world: ReleaseWorld, **changes: Any) -> None:
+def agree(world: ReleaseWorld, *, name: str = "{name}", says: str = "order", **changes: Any) -> None:
+    """``name``: of a document at the partner; ``says``: what an acknowledgement's name tells."""
     acks = world.remote / "acks"
     acks.mkdir(exist_ok=True)
     acknowledgements = {
@@ -50,10 +51,12 @@ def agree(world: ReleaseWorld, **changes: Any) -> None:
         "endpoint": "drop",
         "folder": str(acks),
         "settle": {"quiet": "PT0S"},
-        "classify": [{"pattern": r"(?P<order>[^@]+)@.*\.ack", "doctype": "acknowledgement"}],
-        "target": {"repository": "ecm", "folder": "Transmissions/{partner}/{order}"},
+        "classify": [{"pattern": rf"(?P<{says}>[^@]+)@.*\.ack", "doctype": "acknowledgement"}],
+        "target": {"repository": "ecm", "folder": f"Transmissions/{{partner}}/{{{says}}}"},
     }
-    world.agree(letters=world.terms(record={**RECORD, **changes}), acknowledgements=acknowledgements)
+    places = [{"endpoint": "drop", "folder": f"{world.remote}/{{order}}", "name": name}]
+    letters = world.terms(record={**RECORD, **changes}, destinations=places)
+    world.agree(letters=letters, acknowledgements=acknowledgements)
 
 
 def filed(world: ReleaseWorld, release: Release) -> dict[str, Kept]:
@@ -161,6 +164,15 @@ def test_what_the_partner_says_later_becomes_part_of_the_record(world: ReleaseWo
     # What speaks of nothing we know is filed all the same, and told once.
     unknown = [entry for entry in connections.ledger().journey(MIRRORS) if entry.body["code"] == "acknowledgement"]
     assert ["o-nobody@x.ack" in entry.body["reason"] for entry in unknown] == [True]
+
+
+def test_what_it_says_of_a_document_names_it_as_the_partner_got_it(world: ReleaseWorld) -> None:
+    agree(world, name="for you {name}", says="document")
+    release, _ = signed(world)
+    (world.remote / "acks" / "for you letter.csv@2026-11-20.ack").write_bytes(b"received")
+    assert intake("acme", "acknowledgements", patience_seconds=5, return_state=True).name == "Filed"
+    reconcile(patience_seconds=0)
+    assert release.kinds.count("acknowledged") == 1 and release.last("recorded")["acknowledgements"] == 1
 
 
 def test_a_hold_keeps_the_record_and_its_copies_after_their_period_has_ended(world: ReleaseWorld) -> None:
