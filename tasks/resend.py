@@ -83,11 +83,25 @@ def recall(agreed: Agreed, order: str, files: Sequence[str]) -> Recalled:
         raise ConfigurationError(
             f"order {order} did not send {', '.join(sorted(map(shown, strange)))}; it sent: {_names(work)}"
         )
-    copied = work.last("copied")
-    copies = copied.body["copies"] if copied and copied.body["copies"] else {}
+    copies = _copies(work, chosen)
     repeats = [_repeat(work, file, copies.get(file.sha256)) for file in chosen]
+    if copies and any(one.problem for one in repeats):
+        originals = [_repeat(work, file, None) for file in chosen]
+        if not any(one.problem for one in originals):
+            copies, repeats = {}, originals
     problem = _unproven(work) or _elsewhere(work)
     return Recalled(work, repeats, bool(copies), problem, {} if copies else _sensitive(work, repeats))
+
+
+def _copies(work: Order, files: Sequence[PackageFile]) -> dict[str, dict[str, Any]]:
+    """By digest, the copies beside the record; none unless all stand where the profile of today has records filed.
+
+    A package's documents are taken from one repository, so either all come from there, or all from where they were taken then.
+    """
+    copied = work.last("copied")
+    copies = copied.body["copies"] if copied else {}
+    here = all(copies.get(file.sha256, {}).get("repository") == work.agreed.recording.address for file in files)
+    return dict(copies) if here else {}
 
 
 def _names(work: Order) -> str:

@@ -16,6 +16,7 @@ from deployments.cli import app
 from flows.resend import resend
 from tasks import connections
 from tasks.order import Order, load_release, sender
+from tasks.resend import recall
 from tests.release_world import Release, ReleaseWorld
 
 BATCH = {"a.csv": b"sku,price\nA,1\n", "b.csv": b"sku,price\nB,2\n", "c.csv": b"sku,price\nC,3\n"}
@@ -134,6 +135,14 @@ def test_an_attempt_whose_request_broke_off_is_asked_for_by_the_next_one(
     other, child = again(world, batch, files=["c.csv"], comment="another reason")
     assert other.is_failed() and "is under way" in str(other.message), other
     assert child.go() is None and "broken off" in child.form
+
+
+def test_where_records_are_filed_elsewhere_today_the_originals_go(world: ReleaseWorld, batch: Release) -> None:
+    agreed = load_release("acme", "batches")
+    assert recall.fn(agreed, batch.id, []).from_record
+    agreed.recording = load_repositories(world.profiles)["shelf"]
+    recalled = recall.fn(agreed, batch.id, [])
+    assert not recalled.from_record and [one.problem for one in recalled.repeats] == [""] * 3
 
 
 def test_the_sender_sends_nothing_again_that_it_did_not_send(world: ReleaseWorld, batch: Release) -> None:
