@@ -26,7 +26,7 @@ from blocks.spool import Batch, Unkept
 from blocks.values import name_b64, shown
 from tasks.connections import repository_session, spool
 from tasks.gather import still_there
-from tasks.order import Order, sender
+from tasks.order import NOT_DELIVERED, Order, sender
 from tasks.personality import Place, remember
 from tasks.retrying import task
 from tasks.rules.packing import AtRepository, Voided, admitted, changed_values, freshness, sensitive
@@ -43,6 +43,7 @@ def deliver(order: Order) -> list[Arrived]:
     Called again after a break, it goes on: the sender never sends a file twice, and what it says is complete stays so.
     """
     if (before := order.arrived) is not None:
+        _resolve(order)  # a pass that was killed may have left its case open
         return before
     package = order.matter.package
     now = order.standing()
@@ -221,12 +222,18 @@ def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:
             _ask_a_person(order, PARTNER_FULL, said)
             order.end("Waits for room at the partner", f"{said} It is tried again by itself, and goes on where it stopped")
             return []
-        _ask_a_person(order, "not-delivered", said)
+        _ask_a_person(order, NOT_DELIVERED, said)
         order.end("Not delivered", said, fault=True)
         return []
-    if (asked := order.last("in-doubt", "resolved", "settled")) and asked.kind == "in-doubt" and "unknown" not in asked.body:
-        order.write("resolved", {"reason": "it has been delivered", "case": {"state": "resolved"}})
+    _resolve(order)
     return arrived
+
+
+def _resolve(order: Order) -> None:
+    """Close the case of a delivery that has come through; what was in doubt about single files, a person has settled."""
+    asked = order.last("in-doubt", "resolved", "settled")
+    if asked is not None and asked.kind == "in-doubt" and asked.body["case"]["code"] in (NOT_DELIVERED, PARTNER_FULL):
+        order.write("resolved", {"reason": "it has been delivered", "case": {"state": "resolved"}})
 
 
 def _ask_a_person(order: Order, code: str, reason: str, **facts: Any) -> None:

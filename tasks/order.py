@@ -55,6 +55,8 @@ from tasks.rules.policy import Standing, standing
 from tasks.rules.reconcile import WAITS
 
 _ORDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:~[0-9a-f]{12})?")
+NOT_DELIVERED = "not-delivered"
+"""Reason code of an order that did not come as far as the partner, and is not tried again by itself."""
 SETTLES = ("answered", "bypass", "abandoned", "unasked")
 """What a round's row is followed by, once it is over."""
 
@@ -299,8 +301,8 @@ class Order:
                     for n in range(1, len(package.files) + 1)
                 ]
             )
-        # Nobody waits for the partner's room, or for the repository, any more.
-        over = {"case": {"state": "resolved"}} if waits_for(self.history) else {}
+        # Nobody waits for the partner's room, or for the repository, or mends a delivery any more.
+        over = {"case": {"state": "resolved"}} if _case_of(self.history) in (*WAITS, NOT_DELIVERED) else {}
         self.write("closed", {**closing, **over}, once=f"closed/{self.journey}", stage=Stage.CLEARED)
         self.ending = Ending(name, message)
 
@@ -359,9 +361,13 @@ def _names(files: Sequence[Delivered]) -> str:
 
 def waits_for(history: Sequence[Recorded]) -> str:
     """What an order waits for that the sweep tries again: the code of its case; "" if it waits for nothing of that kind."""
+    return code if (code := _case_of(history)) in WAITS else ""
+
+
+def _case_of(history: Sequence[Recorded]) -> str:
+    """The code of the case that an order has now; "" if it has none."""
     asked = next((entry for entry in reversed(history) if entry.kind in ("in-doubt", "resolved", "settled", "closed")), None)
-    code = str(asked.body["case"]["code"]) if asked is not None and asked.kind == "in-doubt" else ""
-    return code if code in WAITS else ""
+    return str(asked.body["case"]["code"]) if asked is not None and asked.kind == "in-doubt" else ""
 
 
 def document_journey(package: Package, n: int) -> str:
