@@ -134,10 +134,11 @@ def _behind(order: Order) -> bool:
 
 def _add(order: Order, said: Said) -> None:
     """Write it down, then file the record anew with all that was written down: a version more, whoever is killed between."""
-    order.write("acknowledged", said.told.facts, once=_once(said, order))
+    # Below a key of its own: the order's journey is found by its own name, not by that of the last file about it.
+    order.write("acknowledged", {"said": said.told.facts}, once=_once(said, order))
     if not _behind(order):
         return
-    told = [Acknowledgement.parse(entry.body) for entry in order.each("acknowledged")]
+    told = [Acknowledgement.parse(entry.body["said"]) for entry in order.each("acknowledged")]
     record = acknowledged(recorded_text(order), told)
     target = order.agreed.terms.recording.model_copy(update={"collision": Collision.NEW_VERSION})
     (filed,) = file_evidence(order, target, order.agreed.recording, [piece(order, record, f"record/{len(told)}")])
