@@ -301,9 +301,9 @@ class Outbound(Terms):
         """Where the transmission record is filed."""
         return self.record or RecordTerms(**dict(self.evidence))
 
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the canonical terms, defaults included, but for those of keys that came later."""
+    @property
+    def agreed(self) -> dict[str, Any]:
+        """As JSON values, defaults included, but for those of keys that came later: what is digested, and what certificates hold."""
         agreed = self.model_dump(mode="json")
         if self.record is None:
             del agreed["record"]
@@ -311,7 +311,12 @@ class Outbound(Terms):
             for terms in agreed[key] if isinstance(agreed[key], list) else [agreed[key]]:
                 for name in [name for name, default in later.items() if terms[name] == default]:
                     del terms[name]
-        return sha256(canonical(agreed))
+        return agreed
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical terms as they were agreed."""
+        return sha256(canonical(self.agreed))
 
 
 # --------------------------------------------------------------------------------------------- people

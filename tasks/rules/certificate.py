@@ -144,7 +144,7 @@ def certificate(
         "package": package.facts,
         "package_digest": package.digest,
         "policies": policies.facts,
-        "terms": terms.model_dump(mode="json"),
+        "terms": terms.agreed,
         "run": matter.run,
         "requester": _requester(matter, people),
         "votes": [_vote(vote, people, zone) for vote in now.votes],
