@@ -88,7 +88,7 @@ class Gate:
 
     def _bar(self, journey: str, history: Sequence[Recorded]) -> Bar | None:
         if here := self._here.get(journey):
-            return Bar(f"on hold: {', '.join(here)}")
+            return Bar(f"on hold: {', '.join(hold.name for hold in here.values())}")
         if nobody_knows(history):
             return Bar("nobody knows whether it was filed, and so whether it is on hold")
         return next((bar for place in filed_at(history) if (bar := self._answers[place])), None)
@@ -175,6 +175,7 @@ def _taken_from(partner: str, stream: str, from_record: bool) -> str:
 def apply_hold(journey: str, name: str, comment: str, by: str) -> list[str]:
     """Put a journey on hold: here at once, and in the repositories that keep its document. Answers what could not be told yet."""
     _known(journey)
+    name = before.name if (before := _held(journey, name)) else name
     _record(APPLIED, journey, {"hold": name, "comment": comment, "by": by})
     return tell_hold(HoldHere(journey, name, comment, by))
 
@@ -201,17 +202,28 @@ def untold(hold: HoldHere) -> tuple[Place, ...]:
 
 def lift_hold(journey: str, name: str, comment: str, by: str) -> None:
     """Lift a hold, in the repositories first: as long as one of them cannot be told, it stays in force here, and the next clean-up
-    puts it back into those that were told."""
+    puts it back into those that were told. Raises ``ConfigurationError`` for one that was not set here."""
     _known(journey)
+    held = _held(journey, name)
+    if held is None:
+        raise ConfigurationError(
+            f"{journey}: no hold {name!r} was set here; 'countersign hold list {journey}' shows what it is under, and what a repository "
+            "set itself is lifted there"
+        )
+    name = held.name
     if places := _places(journey):
         _record(LIFTING, journey, {"hold": name, "by": by})
-    alike = [hold.journey for hold in holds_here() if hold.name == name and hold.journey != journey]
+    alike = [hold.journey for hold in holds_here() if hold.name.casefold() == name.casefold() and hold.journey != journey]
     others = {place for one in alike for place in _places(one)}  # another version of the document, say, is on that hold still
     for place in places:
         if place not in others:
             with repository_session(_configured(place.repository)) as session:
                 session.lift_hold(place.id, name)
     _record(LIFTED, journey, {"hold": name, "comment": comment, "by": by})
+
+
+def _held(journey: str, name: str) -> HoldHere | None:
+    return in_force(ledger().journey(REGISTER)).get(journey, {}).get(name.casefold())
 
 
 def holds_here() -> list[HoldHere]:

@@ -52,7 +52,8 @@ class HoldHere:
 
 
 def in_force(register: Iterable[Entry]) -> dict[str, dict[str, HoldHere]]:
-    """Journey -> name of a hold -> the hold, from the register's entries in order.
+    """Journey -> folded name of a hold -> the hold, from the register's entries in order. Case makes no other hold of a name, as in
+    Extended ECM.
 
     A lifting that did not end may have reached any of the repositories: from then on none counts as told.
     """
@@ -60,9 +61,9 @@ def in_force(register: Iterable[Entry]) -> dict[str, dict[str, HoldHere]]:
     for entry in register:
         body = entry.body
         of_journey = found.setdefault(str(body.get("journey")), {})
-        name = str(body.get("hold"))
+        name = str(body.get("hold")).casefold()
         if entry.kind == APPLIED:
-            of_journey[name] = HoldHere(str(body["journey"]), name, str(body.get("comment", "")), str(body.get("by", "")))
+            of_journey[name] = HoldHere(str(body["journey"]), str(body["hold"]), str(body.get("comment", "")), str(body.get("by", "")))
         elif entry.kind == TOLD and name in of_journey:
             told = {Place(str(place["repository"]), str(place["id"])) for place in body.get("places", ())}
             of_journey[name] = replace(of_journey[name], told=of_journey[name].told | told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from blocks.errors import DocumentMissing
+from blocks.errors import ConfigurationError, DocumentMissing
 from blocks.ledger import Entry
 from blocks.profile import load_repositories
 from deployments.cli import app
@@ -101,3 +101,16 @@ def test_the_done_file_of_what_was_on_hold_goes_with_it(dock: Dock) -> None:
     assert list(dock.out.iterdir()) == []
     dock.look()
     assert dock.codes() == []
+
+
+def test_case_makes_no_other_hold_of_a_name_and_only_what_is_in_force_is_lifted(dock: Dock) -> None:
+    dock.leave("a.csv", price_list())
+    dock.run()
+    [journey] = dock.journeys("a.csv")
+    holds.apply_hold(journey, CASE, "letter of counsel", "legal")
+    holds.apply_hold(journey, CASE.upper(), "another letter", "legal")
+    assert on_hold(dock) == {"a.csv": [CASE]}
+    with pytest.raises(ConfigurationError, match="no hold 'Miler'"):
+        holds.lift_hold(journey, "Miler", "settled", "legal")
+    holds.lift_hold(journey, CASE.lower(), "settled", "legal")
+    assert (on_hold(dock), holds.holds_here()) == ({"a.csv": []}, [])
