@@ -15,9 +15,13 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+_GONE = ".gone."
+"""What the name of a folder begins with that is being removed."""
 
 
 class Quarantine:
@@ -58,15 +62,19 @@ class Quarantine:
 
     def drop(self, journey: str) -> int:
         """Remove the bytes of a journey, and what was written beside them. Returns bytes freed. Doing it again changes nothing."""
-        place, gone = self.folder / journey, self.folder / f".gone.{uuid4().hex[:8]}"
+        place, gone = self.folder / journey, self.folder / f"{_GONE}{uuid4().hex[:8]}"
         content = self.content(journey)
         freed = content.stat().st_size if content else 0
+        for left in self.folder.glob(f"{_GONE}*"):  # by a process that was killed
+            with suppress(FileNotFoundError):  # another one is at it too
+                shutil.rmtree(left)
         try:
             place.rename(gone)
         except FileNotFoundError:
             return 0
         _sync(self.folder)
-        shutil.rmtree(gone)
+        with suppress(FileNotFoundError):  # as above
+            shutil.rmtree(gone)
         return freed
 
     def about(self, journey: str) -> dict[str, Any] | None:

@@ -128,7 +128,7 @@ def collect_spool(older_than: timedelta) -> Swept:
     def must_stay(digests: Sequence[str]) -> set[str]:
         found = gate.kept_digests(digests)
         kept.extend(sorted(found))
-        return found
+        return found | ledger().open_digests()  # asking for holds takes long: a journey may have taken bytes up meanwhile
 
     freed = spool().collect(ledger().open_digests(), must_stay, older_than=older_than)
     return Swept("spool", freed_bytes=freed, kept=tuple((digest, "a hold, or nobody can tell") for digest in kept))

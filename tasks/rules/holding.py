@@ -63,7 +63,9 @@ def in_force(register: Iterable[Entry]) -> dict[str, dict[str, HoldHere]]:
         of_journey = found.setdefault(str(body.get("journey")), {})
         name = str(body.get("hold")).casefold()
         if entry.kind == APPLIED:
-            of_journey[name] = HoldHere(str(body["journey"]), str(body["hold"]), str(body.get("comment", "")), str(body.get("by", "")))
+            of_journey[name] = HoldHere(
+                str(body["journey"]), str(body["hold"]), str(body.get("comment", "")), str(body.get("by", ""))
+            )
         elif entry.kind == TOLD and name in of_journey:
             told = {Place(str(place["repository"]), str(place["id"])) for place in body.get("places", ())}
             of_journey[name] = replace(of_journey[name], told=of_journey[name].told | told)

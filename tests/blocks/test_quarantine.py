@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+import pytest
 
 from blocks.quarantine import Quarantine
 
@@ -39,3 +42,21 @@ def test_keeping_again_never_changes_the_bytes(tmp_path: Path) -> None:
     assert kept.read_bytes() == b"first"
     assert quarantine.about("j1") == {"round": 2}
     assert not [path for path in (tmp_path / "quarantine").iterdir() if path.name.startswith(".")]
+
+
+def test_bytes_whose_removal_broke_off_go_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = tmp_path / "content"
+    content.write_bytes(b"bad bytes")
+    quarantine = Quarantine(tmp_path / "quarantine")
+    for journey in ("j1", "j2"):
+        quarantine.keep(journey, content, {"reason": "wrong-header"})
+
+    def dies(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", dies)
+        quarantine.drop("j1")
+    assert len(list(quarantine.folder.iterdir())) == 2
+    assert quarantine.drop("j2") == len(b"bad bytes")
+    assert list(quarantine.folder.iterdir()) == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
+
 import pytest
 from typer.testing import CliRunner
 
@@ -9,8 +12,8 @@ from blocks.errors import ConfigurationError, DocumentMissing
 from blocks.ledger import Entry
 from blocks.profile import load_repositories
 from deployments.cli import app
-from tasks import holds
-from tasks.clean_up import clear_what_was_held, tell_holds
+from tasks import connections, holds
+from tasks.clean_up import clear_what_was_held, collect_spool, tell_holds
 from tests.tasks.dock import Dock, price_list
 
 CASE = "Miller ./. ACME"
@@ -114,3 +117,28 @@ def test_case_makes_no_other_hold_of_a_name_and_only_what_is_in_force_is_lifted(
         holds.lift_hold(journey, "Miler", "settled", "legal")
     holds.lift_hold(journey, CASE.lower(), "settled", "legal")
     assert (on_hold(dock), holds.holds_here()) == ({"a.csv": []}, [])
+
+
+def test_bytes_that_came_again_while_holds_were_asked_for_stay(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    dock.leave("a.csv", price_list())
+    dock.run()
+    digest = next(str(entry.body["digest"]) for entry in dock.history("a.csv") if entry.kind == "filed")
+    asked = holds.Gate.kept_digests
+
+    class Broken(Exception):
+        """Its run ended there; the next one goes on."""
+
+    def slow(self: holds.Gate, digests: Sequence[str]) -> set[str]:
+        def ends(step: str, _: object) -> None:
+            if step == "file_away":
+                raise Broken
+
+        kept = asked(self, digests)
+        dock.leave("b.csv", price_list())
+        with pytest.raises(Broken):
+            dock.run(before=ends)
+        return kept
+
+    monkeypatch.setattr(holds.Gate, "kept_digests", slow)
+    collect_spool.fn(timedelta(seconds=-60))
+    assert connections.spool().holds(digest)
