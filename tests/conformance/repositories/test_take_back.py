@@ -129,3 +129,23 @@ def test_what_this_call_made_is_taken_back(bench: Bench) -> None:
     [refused] = bench.session.file([bench.filing("new.txt", folder, b"second", records_class=NO_CLASS)])
     assert isinstance(refused, NotFiled)
     assert sizes(bench, filed.id) == [5]
+
+
+def test_bytes_that_an_earlier_call_has_used_are_not_sent_again_unlooked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of a file in parts is used up by a call whose answer was lost: that call may still be at it."""
+    folder = bench.unique("Parts")
+    first = filings.file(bench.session, bench.filing("large.bin", folder))
+    original, sent = Wire.write, list[str]()
+
+    def write(wire: Wire, what: str, method: str, path: str, **more: Any) -> Any:
+        sent.append(what)
+        if path.endswith("/versions") and sum(one.startswith("version of") for one in sent) == 1:
+            original(wire, what, "DELETE", f"v2/multipart/{more['fields']['upload_key']}", bare=True)
+            raise AnswerLost("the network went away")
+        return original(wire, what, method, path, **more)
+
+    monkeypatch.setattr(Wire, "write", write)
+    with pytest.raises(OutcomeUnknown, match=r"large\.bin.*look at its versions"):
+        list(bench.session.file([bench.filing("large.bin", folder, bytes(1_500_000))]))
+    assert sum(one.startswith("large upload of") for one in sent) == 1
+    assert sizes(bench, first.id) == [5]
