@@ -25,7 +25,7 @@ demo: $(READY) ## Sandbox, Prefect and a partner with 40 files, on your machine,
 demo-check: $(READY) ## The same unattended: exits 0 only if every file is where it must be, bytes compared
 	@$(BIN)/python -m tests.demo --check
 
-test: $(READY) servers ## Everything that fits in 20 minutes on two cores; what CI runs
+test: $(READY) servers ## Everything that fits in 25 minutes on two cores; what CI runs
 	$(PYTEST) -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(READY) servers ## The long campaigns: files of 2 GiB, 100 kills over releases, 500 releases that wait, 20,000 documents in a folder
