@@ -131,7 +131,10 @@ class Window(ABC):
         began = time.monotonic()
         self._resume()
         self._field("decision").wait_for()
-        return time.monotonic() - began
+        there, drawn = time.monotonic() - began, ""
+        while drawn != (drawn := self._dialog.inner_text()):  # the form is there before all that stands above it
+            self.page.wait_for_timeout(500)
+        return there
 
     @in_its_thread
     def visible(self) -> str:

@@ -550,7 +550,7 @@ def test_case_10_an_automation_that_resumes_the_run_sends_nothing(release_world:
     core = AutomationCore(name=f"resume {release.id}", trigger=trigger, actions=[resume])
     automation = release_world.client.create_automation(core)
     try:
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 400  # Prefect comes to it when it has worked off the events of all runs before
         while release.told.state is not None and release.told.state.is_paused() and time.monotonic() < give_up:
             emit_event("countersign.test.nudge", resource=about)
             time.sleep(1)
