@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 BENCH ?=
 # Test files are shared out to so many processes, each with servers of its own. Tests wait for processes a good part of their
 # time, so there are more than cores.
-WORKERS ?= 3
+WORKERS ?= 4
 
 # Some images set it; but the tests start our programs hundreds of times, and each would compile them anew.
 unexport PYTHONDONTWRITEBYTECODE

@@ -131,15 +131,15 @@ class Window(ABC):
         began = time.monotonic()
         self._resume()
         self._field("decision").wait_for()
-        there, drawn = time.monotonic() - began, ""
-        while drawn != (drawn := self._dialog.inner_text()):  # the form is there before all that stands above it
-            self.page.wait_for_timeout(500)
-        return there
+        return time.monotonic() - began
 
     @in_its_thread
-    def visible(self) -> str:
-        """What is to be seen of the dialog without scrolling."""
-        return self._plain(self._dialog.evaluate(VISIBLE))
+    def visible(self, sign: str) -> str:
+        """What is to be seen of the dialog without scrolling, once ``sign`` is: its form is there before what stands above it."""
+        limit = time.monotonic() + PATIENCE / 1000
+        while sign not in (seen := self._plain(self._dialog.evaluate(VISIBLE))) and time.monotonic() < limit:
+            self.page.wait_for_timeout(200)
+        return seen
 
     @in_its_thread
     def text(self) -> str:

@@ -71,7 +71,7 @@ def test_case_01_the_dialog_shows_what_goes_where(release_world: ReleaseWorld, w
     assert release.told.state is not None and release.told.state.name == "Suspended"
     assert release.received == {}
     window.open_dialog(release.run)
-    at_once = window.visible()
+    at_once = window.visible("ACME")
     (place,) = release.package.destinations
     for essential in (
         *("2 documents", "ACME", f"order {release.id}", place.shown, place.key_fingerprint),
@@ -117,7 +117,7 @@ def test_case_04_a_wrong_code_is_asked_for_again_and_the_dialog_says_why(release
     sign(window, release, bea, release_world.wrong_code)
     assert release.go() is None and release.received == {}
     window.open_dialog(release.run)
-    assert "Asked again: The proof was not accepted: check the code and the phone's clock" in window.visible()
+    assert "Asked again: The proof was not accepted: check the code and the phone's clock" in window.visible("Asked again")
     sign(window, release, bea, release_world.code)
     assert_named(release.go(), "Delivered")
     assert release.received == {"prices.csv": PRICES}
@@ -136,7 +136,7 @@ def test_case_05_the_dialog_tells_that_an_approver_is_locked(release_world: Rele
     sign(classic, release, bea, release_world.code)
     assert release.go() is None and release.received == {}
     classic.open_dialog(release.run)
-    assert "Asked again: This approver is locked after five wrong proofs." in classic.visible()
+    assert "Asked again: This approver is locked after five wrong proofs." in classic.visible("Asked again")
 
 
 def test_case_17_a_rejection_without_a_comment_is_asked_for_again(release_world: ReleaseWorld, classic: Window) -> None:
@@ -147,7 +147,7 @@ def test_case_17_a_rejection_without_a_comment_is_asked_for_again(release_world:
     sign(classic, release, bea, release_world.code, decision="reject")
     assert release.go() is None
     classic.open_dialog(release.run)
-    assert "Asked again: Please say why in the comment" in classic.visible()
+    assert "Asked again: Please say why in the comment" in classic.visible("Asked again")
     sign(classic, release, ann, release_world.code, decision="reject", comment="last year's prices")
     assert_named(release.go(), "Rejected")
     assert release.received == {}
@@ -227,7 +227,7 @@ def test_case_28_the_dialog_of_a_thousand_documents_opens_at_once(
         release_world.shelve(release.id, f"prices-{number:04}.csv", b"x")
     assert release.start() is None
     seconds = classic.open_dialog(release.run)
-    assert "1000 documents" in classic.visible() and "and 994 more, in the full list" in classic.text()
+    assert "1000 documents" in classic.visible("1000 documents") and "and 994 more, in the full list" in classic.text()
     print(f"the dialog of 1,000 documents opened in {seconds:.2f} s")
     record_property("seconds", seconds)
     assert seconds < 20, "it should take less than 3 s; this machine cannot be that busy"
