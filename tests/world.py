@@ -44,6 +44,12 @@ def price_list(rows: int = 3, first: int = 1) -> bytes:
     return "\n".join([COLUMNS, *lines, ""]).encode()
 
 
+def over_ftp(host: str, port: int, password: Path) -> dict[str, Any]:
+    """An endpoint's terms: the account ``partner`` of an FTP server that protects nothing, its password in a file."""
+    agreed = {"protocol": "ftp", "unprotected": "accepted", "host": host, "port": port, "username": "partner"}
+    return agreed | {"password": f"file:{password}", "timeout_seconds": 30}
+
+
 @dataclass
 class World:
     """One partner (``acme``) with one stream (``price-lists``), unless a test says otherwise."""

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.sandbox.ftp import FtpSandbox
-from tests.world import World
+from tests.world import World, over_ftp
 
 MIB = 1024 * 1024
 SIZE = 100 * MIB
@@ -40,22 +39,11 @@ def partner(world: World, tmp_path: Path) -> Iterator[FtpSandbox]:
     password.write_text("not a secret")
     with FtpSandbox(tmp_path / "agency", users={"partner": "not a secret"}) as server:
         world.agree(
+            endpoint=over_ftp(server.host, server.port, password),
             folder="/",
             classify=[{"pattern": r".*\.mp4", "doctype": "video"}],
             limits={"largest_bytes": 4 * SIZE},
         )
-        profile = world.profiles / "acme.yaml"
-        agreed = yaml.safe_load(profile.read_text())
-        agreed["partner"]["endpoints"]["drop"] = {
-            "protocol": "ftp",
-            "unprotected": "accepted",
-            "host": server.host,
-            "port": server.port,
-            "username": "partner",
-            "password": f"file:{password}",
-            "timeout_seconds": 20,
-        }
-        profile.write_text(yaml.safe_dump(agreed))
         yield server
 
 

@@ -11,13 +11,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from blocks.repositories.base import RepositorySession
 from deployments.cli import app
 from tests.sandbox.ftp import FtpSandbox
-from tests.world import World, price_list
+from tests.world import World, over_ftp, price_list
 
 FIRST = date(2025, 10, 1)
 REPORTS = {f"report_{day}.csv": price_list(rows=2, first=2 * n + 1) for n in range(400) if (day := FIRST + timedelta(days=n))}
@@ -60,19 +59,7 @@ def server(world: World, tmp_path: Path) -> Iterator[FtpSandbox]:
                 (server.root / stream / name).write_bytes(content)
             folder = {"folder": f"/{stream}/done"} if rule == "move" else {}
             streams[stream] = {**terms, "folder": f"/{stream}", "disposition": {"accepted": rule, **folder}}
-        world.agree(streams=streams)
-        profile = world.profiles / "acme.yaml"
-        agreed = yaml.safe_load(profile.read_text())
-        agreed["partner"]["endpoints"]["drop"] = {
-            "protocol": "ftp",
-            "unprotected": "accepted",
-            "host": server.host,
-            "port": server.port,
-            "username": "partner",
-            "password": f"file:{password}",
-            "timeout_seconds": 30,
-        }
-        profile.write_text(yaml.safe_dump(agreed))
+        world.agree(endpoint=over_ftp(server.host, server.port, password), streams=streams)
         yield server
 
 
