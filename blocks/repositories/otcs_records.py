@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 from blocks.errors import DocumentMissing, EditConflict, OutcomeUnknown, RepositoryError, RepositoryUnreachable
 from blocks.repositories.otcs_names import PAGE, Names, Unfit, last_page
-from blocks.repositories.otcs_wire import AnswerLost, Fields, Json, NameTaken, Refusal, Wire, pauses
+from blocks.repositories.otcs_wire import AnswerLost, Fields, Json, NameTaken, Refusal, Wire, moment, pauses
 
 MANY = 100
 """Items in one call that changes several."""
@@ -506,7 +506,7 @@ def _hold_of_node(line: Mapping[str, Any]) -> LegalHold:
         str(line.get("hold_name", "")),
         str(line.get("hold_type") or ""),
         str(line.get("hold_comment") or ""),
-        _moment(line.get("date_applied")),
+        moment(line.get("date_applied")),
         line.get("removable") is False,
     )
 
@@ -517,7 +517,7 @@ def _hold(line: Mapping[str, Any]) -> LegalHold:
         str(line.get("HoldName", "")),
         str(line.get("HoldType") or ""),
         str(line.get("HoldComment") or ""),
-        _moment(line.get("DateApplied")),
+        moment(line.get("DateApplied")),
     )
 
 
@@ -543,15 +543,8 @@ def _made(answer: Json, what: str, *keys: str) -> int:
 
 
 def _day(text: Any) -> date | None:
-    found = _moment(text)
+    found = moment(text)
     return found.date() if found else None
-
-
-def _moment(text: Any) -> datetime | None:
-    if not isinstance(text, str) or not text:
-        return None
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _text(value: Any) -> str:
