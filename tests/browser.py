@@ -112,10 +112,10 @@ class Window(ABC):
 
     @in_its_thread
     def go(self, path: str, sign: str) -> str:
-        """Open an address of this UI and wait until a text is there; all text of the page."""
+        """Open an address of this UI and wait until a text is there; all text of the page at that moment: it may draw itself anew."""
         self.page.goto(self.origin + self.path(path))
-        self.page.get_by_text(sign).first.wait_for()
-        return self.page.locator("body").inner_text()
+        whole = "sign => document.body.innerText.includes(sign) && document.body.innerText"
+        return str(self.page.wait_for_function(whole, arg=sign).json_value())
 
     @in_its_thread
     def picture(self, path: Path, clip: FloatRect | None = None) -> None:

@@ -237,6 +237,13 @@ class _Wire(paramiko.SFTPServer):
         self._held: list[tuple[int, Message]] = []
         self.server.wire = self
         self._moved = self._answers = 0
+        self._cut = False
+
+    def _read_packet(self) -> Any:
+        # What had come before the cut waits in the channel; a server that is gone does none of it.
+        if self._cut:
+            raise EOFError
+        return super()._read_packet()
 
     def _send_server_version(self) -> int:
         kind, data = self._read_packet()
@@ -311,6 +318,7 @@ class _Wire(paramiko.SFTPServer):
             self.drop()
 
     def drop(self) -> None:
+        self._cut = True
         self.sock.get_transport().sock.shutdown(socket.SHUT_RDWR)
         raise _Dropped
 

@@ -129,7 +129,7 @@ def test_a_server_that_lets_nobody_write_on_is_sent_all_anew(shores: Shores, tmp
 
 
 def test_a_dropped_upload_by_sftp_goes_on(tmp_path: Path) -> None:
-    whole = os.urandom(20 * MIB)
+    whole = os.urandom(16 * MIB)
     with SftpSandbox(tmp_path / "sandbox", users=USERS) as server:
         ground = ground_at(server, tmp_path / "spool")
         outgoing = [ground.outgoing(HALF, whole)]
@@ -137,7 +137,7 @@ def test_a_dropped_upload_by_sftp_goes_on(tmp_path: Path) -> None:
         with pytest.raises(EndpointUnreachable):
             ground.put(outgoing)
         assert ground.names() == {PART}, "it is not there for the next attempt"
-        # The connection still breaks after twelve of twenty MiB: only what goes on can come to the end.
+        # The connection still breaks after twelve of sixteen MiB: only what goes on can come to the end.
         placed = ground.put(outgoing)[HALF]
         assert isinstance(placed, Placed), placed
         assert (ground.place / os.fsdecode(HALF)).read_bytes() == whole
