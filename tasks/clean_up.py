@@ -146,15 +146,18 @@ def purge_quarantine(older_than: timedelta) -> Swept:
     bars, gone, freed = Gate().bars(rested), 0, 0
     kept = [(journey, bar.reason) for journey, bar in bars.items()]
     for journey in (journey for journey in rested if journey not in bars):
-        with _alone(journey) as held:
-            if held is None or not _rests(journey, limit):
-                continue  # somebody has just taken it up again
-            if bar := Gate().bars([journey]).get(journey):  # asking of all took its time
-                kept.append((journey, bar.reason))
-                continue
-            ledger().append([Entry(journey, "purged", {"after": str(older_than)})], held.lease)
-            freed += quarantine().drop(journey)
-            gone += 1
+        try:
+            with _alone(journey) as held:
+                if held is None or not _rests(journey, limit):
+                    continue  # somebody has just taken it up again
+                if bar := Gate().bars([journey]).get(journey):  # asking of all took its time
+                    kept.append((journey, bar.reason))
+                    continue
+                ledger().append([Entry(journey, "purged", {"after": str(older_than)})], held.lease)
+                freed += quarantine().drop(journey)
+                gone += 1
+        except LeaseLost as error:
+            kept.append((journey, str(error)))
     return Swept("quarantine", gone, freed, tuple(kept))
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from blocks.errors import OutcomeUnknown, SpoolCorrupt, SpoolError
@@ -93,6 +94,7 @@ def _intend(consignment: Consignment, items: Sequence[Item], keys: Mapping[str, 
             "folder": list(filing.folder),
             "filed_as": filing.name,
             "round": item.round,
+            "keeping": _keeping(filing),
             **({"workspace": filing.workspace.facts} if filing.workspace else {}),
             **({"document": filing.document, "said": filing.sent} if filing.document else {}),
         }
@@ -118,11 +120,10 @@ def _file(consignment: Consignment, items: Sequence[Item], holders: Mapping[str,
         while waiting:
             with repository_session(agreed.repository) as session:
                 for answer in _until_unknown(session.file(_while_leased(list(waiting.values()), consignment)), waiting):
-                    del waiting[answer.journey]
-                    item = by_journey[answer.journey]
+                    filing, item = waiting.pop(answer.journey), by_journey[answer.journey]
                     if isinstance(answer, Filed):
                         told = holders[item.journey].body.get("workspace")
-                        _filed(item, answer, steps, _keeping(plans[item.journey]) | ({"workspace": told} if told else {}))
+                        _filed(item, answer, steps, _keeping(filing) | ({"workspace": told} if told else {}))
                     elif answer.code == UNKNOWN:
                         refused = _refused(item, answer.code, answer.reason)
                         facts = {"reason": answer.reason, "round": item.round}
@@ -152,7 +153,8 @@ def _in_doubt(items: Sequence[Item], holders: Mapping[str, Recorded]) -> dict[st
 
 
 def _as_intended(filing: Filing, intent: Recorded) -> Filing:
-    """Where an earlier attempt may have filed it already, the place is that one's, also if the profile has changed since."""
+    """Where an earlier attempt may have filed it already, place and retention are that one's, also if the profile has changed since."""
+    filing = replace(filing, **_kept(intent.body["keeping"])) if "keeping" in intent.body else filing
     workspace = InWorkspace.parse(intent.body["workspace"]) if "workspace" in intent.body else None
     place = replace(filing, folder=tuple(intent.body["folder"]), name=str(intent.body["filed_as"]), workspace=workspace)
     document = intent.body.get("document")
@@ -183,6 +185,12 @@ def _keeping(filing: Filing) -> dict[str, Any]:
         "schedule": filing.schedule,
     }
     return {name: str(value) for name, value in told.items() if value is not None}
+
+
+def _kept(told: Mapping[str, str]) -> dict[str, Any]:
+    """What ``_keeping`` tells, as a filing says it."""
+    days = {name: date.fromisoformat(told[name]) if name in told else None for name in ("record_date", "keep_until")}
+    return {"records_class": told.get("records_class"), "schedule": told.get("schedule"), **days}
 
 
 def _filed(item: Item, answer: Filed, steps: Steps, more: Mapping[str, Any]) -> None:

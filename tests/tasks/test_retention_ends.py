@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import timedelta
+import json
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from blocks.errors import RepositoryError, RepositoryUnreachable
 from blocks.ledger import Entry
 from blocks.repositories.folder import FolderSession
+from blocks.values import Filed, Filing, NotFiled
 from tasks import clean_up, connections
 from tasks.clean_up import Swept, purge_quarantine, remove_what_has_ended
 from tasks.consignment import Consignment
@@ -60,6 +62,33 @@ def test_bytes_whose_removal_is_under_way_are_neither_filed_nor_duplicates(endin
     ending.run()
     assert (ending.kinds(LONG)[-1], original.exists()) == ("cleared", False)
     assert "duplicate" in ending.kinds(LONG)
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_what_was_being_filed_when_a_run_broke_off_is_kept_as_was_intended_then(
+    ending: Dock, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    """The repository has it already, or not yet; either way the profile has changed by the time that the next run goes on."""
+    original = FolderSession.file
+
+    def broken(session: FolderSession, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        if done:
+            list(original(session, filings))
+        raise RepositoryUnreachable("the network went away")
+        yield
+
+    ending.leave(LONG, price_list())
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderSession, "file", broken)
+        with pytest.raises(RepositoryUnreachable):
+            ending.run()
+    agree(ending, records_class="Other", retention={"period": "P7Y", "schedule": "FIN-10"})
+    assert ending.run() == {LONG: "filed"}
+    [filed] = [entry.body for entry in ending.history(LONG) if entry.kind == "filed"]
+    [record] = (ending.home / "kept").rglob("record.json")
+    for told in (filed, json.loads(record.read_text())):
+        assert [told["record_date"], told["keep_until"]] == ["2900-01-01", "2901-01-01"]
+        assert (told.get("records_class"), told.get("schedule")) == (None, None)
 
 
 # --------------------------------------------------------------------------------------------- what must stay
@@ -182,6 +211,31 @@ def test_a_case_that_is_opened_again_keeps_its_bytes(ending: Dock, monkeypatch: 
 
 
 # --------------------------------------------------------------------------------------------- what breaks
+
+
+def test_a_case_whose_lease_ran_out_keeps_its_bytes_and_ends_nobody_else_s_purge(
+    ending: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.retry import reject
+
+    names = [f"unnamed{number}.csv" for number in range(3)]
+    for number, name in enumerate(names):
+        ending.leave(name, price_list(first=50 * number))
+    ending.run()
+    journeys = [ending.journeys(name)[-1] for name in names]
+    for journey in journeys:
+        reject(journey, "not wanted", by="ops")
+
+    def stalled(journey: str, limit: datetime) -> bool:
+        if journey == journeys[1]:  # as if so long had passed that another process has it now
+            with ending.ledger._db.write() as connection:
+                connection.exec_driver_sql("UPDATE lease SET fence = fence + 1")
+        return True
+
+    monkeypatch.setattr(clean_up, "_rests", stalled)
+    swept = purge_quarantine.fn(timedelta(seconds=-1))
+    assert (swept.gone, [journey for journey, _ in swept.kept]) == (2, [journeys[1]])
+    assert [connections.quarantine().content(journey) is None for journey in journeys] == [True, False, True]
 
 
 @pytest.mark.parametrize("done", [False, True])
