@@ -22,12 +22,6 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
 from prefect.states import Pending
 
 from blocks.ledger import Recorded
@@ -41,7 +35,7 @@ from deployments.sender.store import Store
 from tasks import connections
 from tests.sender.process import sender_process
 from tests.servers.openssh import OpenSsh
-from tests.servers.prefect import PrefectServer
+from tests.servers.prefect import PrefectServer, client_of
 
 ROOT = Path(__file__).parents[1]
 HERE: list[dict[str, Any]] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
@@ -374,10 +368,7 @@ def installed(
         _forget()
         from flows.release import release  # only now: how long tasks wait for another try is settled when they are imported
 
-        # At the end of a run its heartbeat is waited for, up to a second.
-        api: dict[Any, Any] = {PREFECT_API_URL: prefect_server.url, PREFECT_LOGGING_TO_API_ENABLED: False}
-        api[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
-        with temporary_settings(api), get_client(sync_client=True) as client:
+        with client_of(prefect_server), get_client(sync_client=True) as client:
             deployment = client.create_deployment(client.create_flow(release), f"release-{uuid4().hex[:6]}")
             made = ReleaseWorld(home, remote, openssh, ecm, client, deployment)
             made.agree()

@@ -18,12 +18,6 @@ from uuid import uuid4
 import pytest
 import yaml
 from prefect.client.schemas.objects import State
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
 
 from blocks.ledger import Ledger, Recorded
 from blocks.profile import load_repositories
@@ -32,7 +26,7 @@ from blocks.settings import settings
 from tasks import connections
 from tests.sandbox import sandbox
 from tests.servers.openssh import OpenSsh
-from tests.servers.prefect import PrefectServer
+from tests.servers.prefect import PrefectServer, client_of
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = "sku,description,currency,price,valid_from"
@@ -228,11 +222,8 @@ def world(
         monkeypatch.setenv(name, value)
     _forget()
     made.agree()
-    # At the end of a run its heartbeat is waited for, up to a second.
-    api: dict[Any, Any] = {PREFECT_API_URL: prefect_server.url, PREFECT_LOGGING_TO_API_ENABLED: False}
-    api[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
     try:
-        with temporary_settings(api):
+        with client_of(prefect_server):
             yield made
     finally:
         connections.hang_up()

@@ -27,7 +27,6 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.objects import State
-from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from blocks.outbound import Package
 from blocks.sender import Sender
@@ -40,7 +39,7 @@ from tasks.sweep import MIRRORS
 from tests.e2e.attack import ATTEMPTS, EVIL, PRICES, Attempt, Named, Place
 from tests.servers import running
 from tests.servers.openssh import OpenSsh
-from tests.servers.prefect import PrefectServer, serve
+from tests.servers.prefect import PrefectServer, client_of, serve
 from tests.servers.users import OsUser, Reachable, need_root, reachable, unused_ids
 
 POOL = "countersign"
@@ -340,7 +339,7 @@ def estate(openssh: OpenSsh, monkeypatch: pytest.MonkeyPatch) -> Iterator[Estate
             monkeypatch.setenv("COUNTERSIGN_PROFILES", str(made.reviewed))
             monkeypatch.chdir(made.checkout)
             _forget()
-            with temporary_settings({PREFECT_API_URL: prefect.url, PREFECT_LOGGING_TO_API_ENABLED: False}), made.sending():
+            with client_of(prefect), made.sending():
                 yield made
     finally:
         connections.hang_up()

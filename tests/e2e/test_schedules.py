@@ -10,14 +10,13 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.reconcile import reconcile
-from tests.servers.prefect import PrefectServer
+from tests.servers.prefect import PrefectServer, client_of
 
 
 def test_a_schedule_makes_runs(prefect_server: PrefectServer) -> None:
-    with temporary_settings({PREFECT_API_URL: prefect_server.url}), get_client(sync_client=True) as client:
+    with client_of(prefect_server), get_client(sync_client=True) as client:
         every_minute = DeploymentScheduleCreate(schedule=IntervalSchedule(interval=timedelta(minutes=1)), active=True)
         made = client.create_deployment(client.create_flow(reconcile), "every-minute", schedules=[every_minute])
         try:

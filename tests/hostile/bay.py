@@ -14,12 +14,6 @@ from uuid import uuid4
 import pytest
 import yaml
 from prefect.client.schemas.objects import State
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
 
 from blocks.endpoints.base import Endpoint
 from blocks.ledger import Case, Ledger, Recorded
@@ -33,7 +27,7 @@ from tests.conformance.endpoints.checks import Ground
 from tests.conformance.endpoints.rogues import PASSWORD
 from tests.sandbox.ftp import FtpSandbox
 from tests.sandbox.sftp import SftpSandbox
-from tests.servers.prefect import PrefectServer
+from tests.servers.prefect import PrefectServer, client_of
 
 Server: TypeAlias = SftpSandbox | FtpSandbox
 
@@ -169,9 +163,7 @@ def bay_at(home: Path, server: Server, prefect: PrefectServer) -> Iterator[Bay]:
         _forget()
         made.agree()
         try:
-            api: dict[Any, Any] = {PREFECT_API_URL: prefect.url, PREFECT_LOGGING_TO_API_ENABLED: False}
-            api[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None  # at the end of a run its heartbeat is waited for, up to a second
-            with temporary_settings(api):
+            with client_of(prefect):
                 yield made
         finally:
             connections.hang_up()

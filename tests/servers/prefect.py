@@ -17,9 +17,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import prefect
 import pytest
+from prefect.events.worker import EventsWorker
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
 
 from tests.servers import free_port, running
 
@@ -45,6 +53,22 @@ class PrefectServer:
 def _foreign() -> dict[str, str]:
     """What this process's environment holds that is not Prefect's."""
     return {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+
+
+@contextmanager
+def client_of(server: PrefectServer) -> Iterator[None]:
+    """While the block runs, this process talks to that server; what it has emitted until the end of the block is there then.
+
+    Prefect sends events in a thread, and to the server that was talked to when the first was emitted: the events of tests with
+    another server would go there, or, since it has ended, be lost one by one after many tries.
+    """
+    spoken: dict[Any, Any] = {PREFECT_API_URL: server.url, PREFECT_LOGGING_TO_API_ENABLED: False}
+    spoken[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None  # at the end of a run its heartbeat is waited for, up to a second
+    with temporary_settings(spoken):
+        try:
+            yield
+        finally:
+            EventsWorker.drain_all(timeout=60, at_exit=False)
 
 
 @contextmanager
