@@ -549,6 +549,14 @@ class Ledger:
         with self._db.read() as connection:
             return [row.journey for row in connection.execute(wanted)]
 
+    def open_intents(self, kind: str, ends: Sequence[str]) -> list[str]:
+        """Journeys with an entry of this kind after which none of those came that would end it; oldest first."""
+        end = _entry.alias()
+        ended = select(end.c.seq).where(end.c.journey == _entry.c.journey, end.c.kind.in_(ends), end.c.n > _entry.c.n)
+        wanted = select(_entry.c.journey).where(_entry.c.kind == kind, ~ended.exists()).order_by(_entry.c.seq)
+        with self._db.read() as connection:
+            return list(dict.fromkeys(connection.execute(wanted).scalars()))
+
     def begun(self, kind: str, since: datetime) -> list[str]:
         """Journeys that began with an entry of this kind and are not closed, or changed since then; oldest first."""
         open_still = _journey.c.stage.is_(None) | _journey.c.stage.not_in([Stage.CLEARED.value, Stage.LEFT.value])

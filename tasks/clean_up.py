@@ -31,7 +31,7 @@ from tasks.agreed import load_inbound
 from tasks.clear_source import ON_HOLD, clear_source
 from tasks.connections import ledger, quarantine, repository_session, spool
 from tasks.consignment import Consignment, claimed_item
-from tasks.holds import Gate, holds_here, tell_hold
+from tasks.holds import Gate, configured, holds_here, tell_hold
 from tasks.retrying import task
 from tasks.rules.holding import REMOVED, Place, filed_at, same_bytes
 from tasks.rules.literal import literal
@@ -185,7 +185,7 @@ def _alone(*journeys: str) -> Iterator[Holding | None]:
 def remove_what_has_ended() -> list[Swept]:
     """Documents of streams whose retention says so, after the last day that they must be kept."""
     today = ledger().now().date()
-    swept = []
+    swept = [given_up] if (given_up := _settle_given_up(today)).kept else []
     for partner in partners(settings().profiles):
         try:
             streams = load_partner(partner, settings().profiles).inbound
@@ -253,47 +253,100 @@ def _remove(journey: str, repository: Repository, terms: Inbound, today: date) -
         place = places[-1]
         if place.repository != repository.address:
             return f"it is kept at {place.repository}, and the stream files elsewhere now"
-        facts = {"repository": place.repository, "repository_id": place.id}
         begun, outcome = being_removed(history), "removed"
         if not begun and (tried := _refused_lately(history)):
             return tried
         try:
             with repository_session(repository) as session:
                 if not begun:
-                    if reason := _bars(family, place, session, terms, today):
+                    if reason := _bars(family, session.filed_by(place.id), terms, today):
                         return reason
-                    ledger().append([Entry(journey, REMOVING, facts)], held.lease)
+                    ledger().append([Entry(journey, REMOVING, _facts(place))], held.lease)
                 # From here on nobody relies on the document. Who did just before that is seen now.
-                reason = _bars(family, place, session, terms, today)
+                makers = session.filed_by(place.id)
+                reason = _bars(family, makers, terms, today)
                 if not reason and _family(journey) != family:
                     reason = "the same bytes, or another version, came just now"
                 if not reason:
                     held.lease  # noqa: B018 - raises
-                    reason = _asked_to_remove(session, place)
+                    reason = _asked_to_remove(session, place, makers)
+                if reason:
+                    session.let_stand(place.id)
         except DocumentMissing as error:
             if not (begun or being_removed(ledger().journey(journey))):
                 return f"cannot be asked for: {error}"
             outcome, reason = "was not there any more", ""
         if reason:
-            ledger().append([Entry(journey, NOT_REMOVED, {**facts, "reason": reason})], held.lease)
+            ledger().append([Entry(journey, NOT_REMOVED, {**_facts(place), "reason": reason})], held.lease)
             return reason
-        gone = [
-            Entry(one, REMOVED, {**facts, "outcome": outcome, "removed_as": journey}, once=f"{one}/{REMOVED}") for one in family
-        ]
-        ledger().append(gone, held.lease)
+        ledger().append(_gone(family, journey, place, outcome), held.lease)
     return ""
 
 
-def _asked_to_remove(session: RepositorySession, place: Place) -> str:
-    """Remove it; the repository's reason where it certainly did not. Raises where nobody knows: the next clean-up looks."""
+def _asked_to_remove(session: RepositorySession, place: Place, makers: Sequence[str | None]) -> str:
+    """Remove it; the repository's reason where it did not. Raises where nobody knows: the next clean-up looks."""
     try:
-        session.remove(place.id)
+        session.remove(place.id, makers)
     except (RepositoryUnreachable, OutcomeUnknown, DocumentMissing):
         raise
     except RepositoryError as error:
-        session.filed_by(place.id)  # raises unless it is still there
         return f"could not be removed: {error}"
     return ""
+
+
+def _facts(place: Place) -> dict[str, str]:
+    return {"repository": place.repository, "repository_id": place.id}
+
+
+def _gone(family: Sequence[str], journey: str, place: Place, outcome: str) -> list[Entry]:
+    """What is written once the document of a family of journeys is gone; the first of them is the one that was removed."""
+    facts = {**_facts(place), "outcome": outcome, "removed_as": journey}
+    return [Entry(one, REMOVED, facts, once=f"{one}/{REMOVED}") for one in family]
+
+
+def _settle_given_up(today: date) -> Swept:
+    """Removals that broke off, of what is to be kept after all by what is agreed now: nobody else looks what came of them."""
+    kept = []
+    for journey in ledger().open_intents(REMOVING, (REMOVED, NOT_REMOVED)):
+        try:
+            if not _wanted_gone(journey, today):
+                _look_what_came(journey)
+        except (ConfigurationError, RepositoryError, LeaseLost) as error:
+            kept.append((journey, f"its removal broke off, and nobody can tell what came of it: {error}"))
+    return Swept("removals that were given up", kept=tuple(kept))
+
+
+def _wanted_gone(journey: str, today: date) -> bool:
+    """True if what is agreed now still lets its document go. Raises ``ConfigurationError`` for terms that cannot be read."""
+    history = ledger().journey(journey)
+    told = next((entry.body for entry in history if "partner" in entry.body), {})
+    partner, stream = str(told.get("partner", "")), str(told.get("stream", ""))
+    terms = load_partner(partner, settings().profiles).inbound.get(stream) if partner in partners(settings().profiles) else None
+    retention = terms.target.retention if terms else None
+    if terms is None or retention is None or retention.at_end is not AtEnd.REMOVE:
+        return False
+    begun = next(entry.body for entry in reversed(history) if entry.kind == REMOVING)
+    here = load_inbound(partner, stream).repository.address == begun.get("repository")
+    return here and ended(_last_day(history, terms), today)
+
+
+def _look_what_came(journey: str) -> None:
+    """Write down whether a removal that broke off had come through; nothing of it stays behind where it had not."""
+    family = _family(journey)
+    with _alone(*family) as held:
+        history = ledger().journey(journey)
+        if held is None or not being_removed(history):
+            return  # somebody else is at it
+        begun = next(entry.body for entry in reversed(history) if entry.kind == REMOVING)
+        place = Place(str(begun["repository"]), str(begun["repository_id"]))
+        with repository_session(configured(place.repository)) as session:
+            try:
+                session.let_stand(place.id)
+            except DocumentMissing:
+                ledger().append(_gone(family, journey, place, "was not there any more"), held.lease)
+                return
+        reason = "it is kept longer, by what is agreed now"
+        ledger().append([Entry(journey, NOT_REMOVED, {**_facts(place), "reason": reason})], held.lease)
 
 
 def _refused_lately(history: Sequence[Recorded]) -> str:
@@ -317,12 +370,11 @@ def _family(journey: str) -> tuple[str, ...]:
     return tuple(sorted({journey, *versions, *same}))
 
 
-def _bars(family: Sequence[str], place: Place, session: RepositorySession, terms: Inbound, today: date) -> str:
+def _bars(family: Sequence[str], makers: Sequence[str | None], terms: Inbound, today: date) -> str:
     """Why a document must stay: one of its versions is not ours, must be kept longer, or is on hold.
 
-    Raises ``RepositoryUnreachable`` where it is away, ``DocumentMissing`` where the document is not there.
+    ``makers``: whose its versions are. Raises ``RepositoryUnreachable`` where it is away.
     """
-    makers = session.filed_by(place.id)
     strangers = [number for number, maker in enumerate(makers, start=1) if maker not in family]
     if not makers or strangers:
         return f"{len(strangers)} of its {len(makers)} versions are not ours: somebody works with it"

@@ -185,7 +185,7 @@ def tell_hold(hold: HoldHere) -> list[str]:
     problems, told = [], []
     for place in untold(hold):
         try:
-            with repository_session(_configured(place.repository)) as session:
+            with repository_session(configured(place.repository)) as session:
                 session.apply_hold(place.id, hold.name, hold.comment)
             told.append(place.facts)
         except (RepositoryError, ConfigurationError) as error:
@@ -217,7 +217,7 @@ def lift_hold(journey: str, name: str, comment: str, by: str) -> None:
     others = {place for one in alike for place in _places(one)}  # another version of the document, say, is on that hold still
     for place in places:
         if place not in others:
-            with repository_session(_configured(place.repository)) as session:
+            with repository_session(configured(place.repository)) as session:
                 session.lift_hold(place.id, name)
     _record(LIFTED, journey, {"hold": name, "comment": comment, "by": by})
 
@@ -236,7 +236,7 @@ def holds_there(journey: str) -> dict[Place, tuple[Hold, ...]]:
     _known(journey)
     found = {}
     for place in _places(journey):
-        with repository_session(_configured(place.repository)) as session:
+        with repository_session(configured(place.repository)) as session:
             found[place] = session.holds(place.id)
     return found
 
@@ -248,7 +248,8 @@ def _places(journey: str) -> tuple[Place, ...]:
     return tuple({place: None for one in (history, *others) for place in filed_at(one)})
 
 
-def _configured(address: str) -> Repository:
+def configured(address: str) -> Repository:
+    """The repository at an address. Raises ``ConfigurationError`` for one that is not in ``repositories.yaml`` any more."""
     repository = _repositories().get(address)
     if repository is None:
         raise ConfigurationError(f"{address}: is not in repositories.yaml any more; add it, so that it can be asked and told")

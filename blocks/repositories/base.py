@@ -16,7 +16,7 @@ Errors: ``RepositoryUnreachable``, ``SignInRefused``, ``DocumentMissing``, ``OnH
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -103,10 +103,18 @@ class RepositorySession(ABC):
         """Take a document out of that hold; its other holds stay. Nothing happens where it is not under it."""
 
     @abstractmethod
-    def remove(self, id: str) -> None:
+    def remove(self, id: str, made_by: Sequence[str | None] | None = None) -> None:
         """Remove a document with all its versions, as far as the repository lets go of anything.
 
-        Raises ``OnHold`` where a legal hold forbids it: nothing was removed. ``DocumentMissing`` where it is not there.
+        ``made_by``: whose its versions are, as ``filed_by`` told; no other one goes with it. Raises ``EditConflict`` where there is
+        another one by then, ``OnHold`` where a legal hold forbids it: nothing was removed. ``DocumentMissing`` where it is not there.
+        """
+
+    @abstractmethod
+    def let_stand(self, id: str) -> None:
+        """Give up the removal of a document: nothing that it began with stays behind, if it broke off.
+
+        Raises ``DocumentMissing`` where there is nothing to give up: it was removed.
         """
 
     @abstractmethod

@@ -42,6 +42,7 @@ from pydantic import Field
 from blocks import credentials
 from blocks.errors import (
     DocumentMissing,
+    EditConflict,
     OnHold,
     OutcomeUnknown,
     RepositoryError,
@@ -666,16 +667,34 @@ class ExtendedEcmSession(RepositorySession):
             if hold.name.casefold() == name.casefold() and not hold.inherited:
                 self.records.lift(number, hold.id)
 
-    def remove(self, id: str) -> None:
-        """Into the recycle bin, where records management has the last word."""
+    def remove(self, id: str, made_by: Sequence[str | None] | None = None) -> None:
+        """Into the recycle bin, where records management has the last word.
+
+        The server removes what stands there by then. It is reserved first, so that nobody can add to what we have looked at.
+        """
         number = self._number(id)
         self._node(number)
         self._refuse_if_held(number)
+        if made_by is not None:
+            self.nodes.reserve(number)
         try:
+            if made_by is not None:
+                self._refuse_if_continued(id, made_by)
             self._delete(number)
-        except Refusal:
+        except (Refusal, EditConflict):
+            if made_by is not None:
+                self.let_stand(id)
             self._refuse_if_held(number)  # put on hold at this very moment
             raise
+
+    def let_stand(self, id: str) -> None:
+        number = self._number(id)
+        if self._node(number).properties.get("reserved_user_id") == self._names.myself():
+            self.nodes.unreserve(number)
+
+    def _refuse_if_continued(self, id: str, made_by: Sequence[str | None]) -> None:
+        if self.filed_by(id) != tuple(made_by):
+            raise EditConflict(f"node {id} at {self._wire.url}: another version has come meanwhile; nothing was removed")
 
     def _refuse_if_held(self, id: int) -> None:
         if held := self.records.of(id):

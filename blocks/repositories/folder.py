@@ -28,7 +28,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -41,6 +41,7 @@ from pydantic import Field
 from blocks.errors import (
     DocumentChanged,
     DocumentMissing,
+    EditConflict,
     OnHold,
     RepositoryError,
     RepositoryUnreachable,
@@ -397,13 +398,15 @@ class FolderSession(RepositorySession):
                 record["holds"] = left
                 self._note(self._records.joinpath(*path), record, f"Hold {name!r} lifted")
 
-    def remove(self, id: str) -> None:
+    def remove(self, id: str, made_by: Sequence[str | None] | None = None) -> None:
         with _translated(f"{id!r} in {self._root}"), self._lock():
             if self._finish_removal(self._parts(id)):
                 return
             path, record = self._document(id)
             if held := record.get("holds"):
                 raise OnHold(f"{id!r} in {self._root}: is on hold ({held[0]['name']}); nothing was removed")
+            if made_by is not None and [one["identity"] for one in record["versions"]] != list(made_by):
+                raise EditConflict(f"{id!r} in {self._root}: another version has come meanwhile; nothing was removed")
             if self._written(path) is None:  # a person's file, of which we know nothing
                 self._root.joinpath(*path).unlink()
                 _sync(self._root.joinpath(*path).parent)
@@ -412,6 +415,13 @@ class FolderSession(RepositorySession):
             record["removed"] = True
             self._note(self._records.joinpath(*path), record, "Delete")
             self._finish_removal(path)
+
+    def let_stand(self, id: str) -> None:
+        with _translated(f"{id!r} in {self._root}"), self._lock():
+            if not self._finish_removal(self._parts(id)):  # a person's file may stand where it was
+                self._document(id)
+                return
+        raise DocumentMissing(f"{id!r} in {self._root}: was removed")
 
     def _finish_removal(self, path: tuple[str, ...]) -> bool:
         """Take away what is marked as removed; False for anything else. A file that a person has put there since stays."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 import pytest
 import yaml
@@ -242,19 +243,104 @@ def test_a_case_whose_lease_ran_out_keeps_its_bytes_and_ends_nobody_else_s_purge
 def test_a_removal_that_broke_off_is_completed(ending: Dock, monkeypatch: pytest.MonkeyPatch, done: bool) -> None:
     ending.leave(OLD, price_list())
     ending.run()
+    broken_off(ending, monkeypatch, done=done)
+    assert (sweep().gone, ending.filed()) == (1, {})
+    assert ending.kinds(OLD)[-2:] == ["removing", "removed"]
+
+
+def broken_off(dock: Dock, monkeypatch: pytest.MonkeyPatch, *, done: bool) -> None:
+    """A clean-up that began with the removal of what it has, and does not know what came of it."""
     original = FolderSession.remove
 
-    def broken(session: FolderSession, id: str) -> None:
+    def broken(session: FolderSession, id: str, made_by: Sequence[str | None] | None = None) -> None:
         if done:
-            original(session, id)
+            original(session, id, made_by)
         raise RepositoryUnreachable("the network went away")
 
     with monkeypatch.context() as patch:
         patch.setattr(FolderSession, "remove", broken)
         assert "went away" in sweep().kept[0][1]
+    assert dock.kinds(OLD)[-1] == "removing"
+
+
+@pytest.mark.parametrize(
+    ("now", "done"),
+    [
+        ("kept at the end", False),
+        ("kept at the end", True),
+        ("kept longer", True),
+        ("no such stream", False),
+        ("no such partner", True),
+        ("filed elsewhere", False),
+    ],
+)
+def test_a_removal_that_broke_off_and_is_wanted_no_more_ends(
+    ending: Dock, monkeypatch: pytest.MonkeyPatch, now: str, done: bool
+) -> None:
+    ending.leave(OLD, price_list())
+    ending.run()
+    broken_off(ending, monkeypatch, done=done)
+    match now:
+        case "kept at the end":
+            agree(ending, retention={"period": "P1Y", "at_end": "keep"})
+        case "kept longer":
+            agree(ending, retention={"period": "P200Y", "at_end": "remove"})
+        case "no such stream":
+            ending.agree(streams={"other": {}})
+        case "no such partner":
+            (ending.profiles / "acme.yaml").unlink()
+        case "filed elsewhere":
+            agree(ending, repository="new")
+            repositories = yaml.safe_load((ending.profiles / "repositories.yaml").read_text())
+            (ending.home / "new").mkdir()
+            repositories["repositories"]["new"] = {"kind": "folder", "path": str(ending.home / "new")}
+            (ending.profiles / "repositories.yaml").write_text(yaml.safe_dump(repositories))
+    kept = ending.home / "kept"
+    kept.rename(away := ending.home / "away")  # nothing can be told of it yet
+    assert {journey for one in remove_what_has_ended.fn() for journey, _ in one.kept} == set(ending.journeys(OLD))
     assert ending.kinds(OLD)[-1] == "removing"
-    assert (sweep().gone, ending.filed()) == (1, {})
-    assert ending.kinds(OLD)[-2:] == ["removing", "removed"]
+    away.rename(kept)
+    remove_what_has_ended.fn()
+    assert ending.kinds(OLD)[-1] == ("removed" if done else "not-removed")
+    assert (kept / "Prices" / OLD).exists() is not done
+    entries = len(ending.history(OLD))
+    remove_what_has_ended.fn()
+    assert len(ending.history(OLD)) == entries, "it has ended"
+
+
+def test_a_removal_that_broke_off_is_not_judged_by_a_profile_that_cannot_be_read(
+    ending: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending.leave(OLD, price_list())
+    ending.run()
+    broken_off(ending, monkeypatch, done=False)
+    (ending.profiles / "acme.yaml").write_text("partner: {}\n")
+    assert ending.journeys(OLD)[0] in [journey for one in remove_what_has_ended.fn() for journey, _ in one.kept]
+    assert ending.kinds(OLD)[-1] == "removing"
+
+
+def test_a_version_that_comes_after_the_last_look_keeps_its_document(ending: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The repository is asked to remove what we have looked at, and sees itself that something else stands there by then."""
+    agree(ending, name="prices.csv")
+    ending.leave(OLD, price_list())
+    ending.run()
+    original = FolderSession.remove
+
+    def late(session: FolderSession, id: str, made_by: Sequence[str | None] | None = None) -> None:
+        content = price_list(first=70)
+        path = ending.home / "theirs.csv"
+        path.write_bytes(content)
+        digest = sha256(content).hexdigest()
+        filing = Filing("somebody else", "prices.csv", ("Prices",), path, digest, len(content), "text/csv")
+        assert [answer.version for answer in session.file([filing]) if isinstance(answer, Filed)] == [2]
+        original(session, id, made_by)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderSession, "remove", late)
+        [(_, reason)] = sweep().kept
+    assert "another version has come" in reason
+    assert ending.filed() == {"prices.csv": price_list(first=70)}
+    assert ending.kinds(OLD)[-2:] == ["removing", "not-removed"]
 
 
 def test_a_refused_removal_is_tried_again_after_a_week_and_told_every_night(
@@ -265,10 +351,10 @@ def test_a_refused_removal_is_tried_again_after_a_week_and_told_every_night(
         ending.run()
     original = FolderSession.remove
 
-    def refused(session: FolderSession, id: str) -> None:
+    def refused(session: FolderSession, id: str, made_by: Sequence[str | None]) -> None:
         if id.endswith(OLDER):
             raise RepositoryError("reserved by somebody")
-        original(session, id)
+        original(session, id, made_by)
 
     monkeypatch.setattr(FolderSession, "remove", refused)
     for gone in (1, 0):

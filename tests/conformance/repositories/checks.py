@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import DocumentMissing, OnHold, SpoolCorrupt, SpoolMissing
+from blocks.errors import DocumentMissing, EditConflict, OnHold, SpoolCorrupt, SpoolMissing
 from blocks.repositories.base import Repository
 from blocks.spool import Spool
 from blocks.values import Collision, Filed, Filing, Kept, NotFiled
@@ -527,6 +527,22 @@ def what_is_on_hold_is_not_removed(ground: Ground) -> None:
     assert one(ground.filed(ground.filing("held.csv", b"anew"))).version == 1
 
 
+def a_version_that_comes_late_keeps_its_document(ground: Ground) -> None:
+    first, second = ground.filing("first.csv"), ground.filing("first.csv", b"second")
+    document = one(ground.filed(first))
+    with ground.repository.session() as session:
+        seen = session.filed_by(document.id)
+        ground.filed(second)
+        with pytest.raises(EditConflict, match="nothing was removed"):
+            session.remove(document.id, seen)
+        session.let_stand(document.id)
+        assert ground.bytes(document.id, 1) != ground.bytes(document.id, 2) == b"second"
+        session.remove(document.id, session.filed_by(document.id))
+        assert ground.look() == []
+        with pytest.raises(DocumentMissing):
+            session.let_stand(document.id)
+
+
 def nobody_can_tell_the_holds_of_what_is_not_there(ground: Ground) -> None:
     gone = one(ground.filed(ground.filing("gone.csv")))
     with ground.repository.session() as session:
@@ -576,6 +592,7 @@ CHECKS: dict[str, Callable[[Ground], None]] = {
         search_finds_parts_of_names_and_words,
         a_hold_is_told_until_it_is_lifted,
         what_is_on_hold_is_not_removed,
+        a_version_that_comes_late_keeps_its_document,
         nobody_can_tell_the_holds_of_what_is_not_there,
         a_session_can_be_closed_twice,
     )

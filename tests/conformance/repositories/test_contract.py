@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,9 +138,16 @@ class Carefree(FolderSession):
 class Ruthless(FolderSession):
     """Removes whatever it is told to."""
 
-    def remove(self, id: str) -> None:
+    def remove(self, id: str, made_by: Sequence[str | None] | None = None) -> None:
         for hold in self.holds(id):
             self.lift_hold(id, hold.name)
+        super().remove(id, made_by)
+
+
+class Heedless(FolderSession):
+    """Removes what stands there by then."""
+
+    def remove(self, id: str, made_by: Sequence[str | None] | None = None) -> None:
         super().remove(id)
 
 
@@ -168,6 +175,7 @@ class Hasty(FolderSession):
         (Forgetful, "values_are_kept"),
         (Hasty, "answers_stream"),
         (Carefree, "a_hold_is_told_until_it_is_lifted"),
+        (Heedless, "a_version_that_comes_late_keeps_its_document"),
         (Ruthless, "what_is_on_hold_is_not_removed"),
     ],
 )

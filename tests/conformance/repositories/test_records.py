@@ -221,6 +221,48 @@ def test_a_hold_on_a_folder_holds_what_is_in_it(bench: Bench, records: Records) 
     assert len(session.holds(str(node))) == 1
 
 
+@pytest.mark.parametrize("moment", ["before it is looked at", "after that"])
+def test_no_version_that_comes_at_the_last_moment_goes_with_its_document(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Somebody works with it just then: either we see what came, or the server lets nothing come."""
+    node, nodes = bench.document(), bench.session.nodes
+    bench.wire.user(person := bench.unique("person"))
+    answers = []
+
+    def add() -> None:
+        with bench.wire.as_user(person) as other:
+            files = {"file": ("b.txt", b"theirs", "text/plain")}
+            answers.append(other.http.post(f"/v2/nodes/{node}/versions", files=files).status_code)
+
+    verb = "reserve" if moment == "before it is looked at" else "delete"
+    act = getattr(nodes, verb)
+    monkeypatch.setattr(nodes, verb, lambda id: (add(), act(id)))
+    seen = bench.session.filed_by(str(node))
+    if verb == "delete":
+        bench.session.remove(str(node), seen)
+        assert answers == [500]
+        with pytest.raises(DocumentMissing):
+            bench.session.let_stand(str(node))
+        return
+    with pytest.raises(EditConflict, match="nothing was removed"):
+        bench.session.remove(str(node), seen)
+    assert (answers, len(nodes.versions(node)), nodes.reservation(node)) == ([200], 2, None)
+
+
+def test_what_a_removal_that_was_killed_has_reserved_is_given_free(bench: Bench) -> None:
+    node, others = bench.document(), bench.document()
+    bench.wire.user(person := bench.unique("person"))
+    with bench.wire.as_user(person) as other:
+        own = other.body("GET", "/v1/auth").json()["data"]["id"]
+        assert other.body("PUT", f"/v2/nodes/{others}", reserved_user_id=own).status_code == 200
+    bench.session.nodes.reserve(node)
+    for one in (node, others):
+        bench.session.let_stand(str(one))
+    assert bench.session.nodes.reservation(node) is None
+    assert bench.session.nodes.reservation(others) is not None, "it is somebody else's"
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

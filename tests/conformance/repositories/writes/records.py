@@ -173,5 +173,5 @@ WRITES = (
         put_on_hold,
         holds_and_name,
     ),
-    Write("remove a document", document, lambda session, node: session.remove(str(node)), there),
+    Write("remove a document", document, lambda session, node: session.remove(str(node), session.filed_by(str(node))), there),
 )
