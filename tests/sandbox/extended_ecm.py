@@ -136,7 +136,7 @@ def session_routes(store: Store, api: Api) -> None:
 
     @api.get("/v1/serverinfo")
     def server_info(call: Call) -> dict[str, Any]:
-        life = int(api.tickets.life_seconds * 1000)
+        life = int(api.tickets.LIFE_SECONDS * 1000)
         languages = [{"language_code": "en", "display_name": "English", "default": True}]
         return {
             "mobile": {"cs_viewer_support": False, "offline_use": True},
@@ -185,7 +185,7 @@ def one_sign_on(app: FastAPI, store: Store, tickets: Tickets) -> None:
             return as_json(401, {"error": "invalid_client"})
         return as_json(
             200,
-            {"access_token": tickets.issue(user, kind="otds"), "token_type": "Bearer", "expires_in": int(tickets.life_seconds)},
+            {"access_token": tickets.issue(user, kind="otds"), "token_type": "Bearer", "expires_in": int(tickets.LIFE_SECONDS)},
         )
 
     app.add_api_route("/otdsws/rest/authentication/credentials", credentials, methods=["POST"], response_model=None)

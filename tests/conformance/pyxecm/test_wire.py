@@ -84,13 +84,12 @@ def test_a_token_of_the_directory_service_is_traded_in(stranger: Wire, extended_
 
 def test_the_newest_ticket_slides_and_an_old_one_does_not(wire: Wire) -> None:
     first = wire.http.headers["OTCSTicket"]
-    wire.faults(**{"ticket-life": 2.4})
-    for _ in range(4):
+    for quarter_hours in range(4):
+        wire.faults(**{"clock-ahead": quarter_hours * 900})
         answer = wire.http.get("/v2/nodes/2000")
         assert answer.status_code == 200
         assert answer.headers["OTCSTicket"] != wire.http.headers["OTCSTicket"]
         wire.http.headers["OTCSTicket"] = answer.headers["OTCSTicket"]
-        time.sleep(0.8)
     assert wire.http.get("/v2/nodes/2000", headers={"OTCSTicket": first}).status_code == 401
 
 
@@ -469,24 +468,21 @@ def test_a_lost_answer_was_committed(wire: Wire) -> None:
 
 def test_the_search_index_lags(wire: Wire) -> None:
     name = fresh("Laggard").replace(" ", "")
-    wire.faults(**{"search-lag": 3})
+    wire.faults(**{"search-lag": 3600})
     document = wire.document(f"{name}.csv")
     found = lambda: wire.plain("POST", "/v2/search", where=f'OTName: "{name}"').json()["results"]  # noqa: E731
     assert wire.properties(document)
     assert found() == []
-    limit = time.monotonic() + 60
-    while not found():
-        assert time.monotonic() < limit
-        time.sleep(0.2)
+    wire.faults(**{"search-lag": 0})
     assert len(found()) == 1
 
 
 def test_a_slow_server_is_slow_for_everybody_at_once(wire: Wire) -> None:
-    wire.faults(slow=1)
+    wire.faults(slow=2)
     start = time.monotonic()
-    with ThreadPoolExecutor(5) as pool:
-        assert {answer.status_code for answer in pool.map(lambda _: wire.http.get("/v2/nodes/2000"), range(5))} == {200}
-    assert 1 <= time.monotonic() - start < 4.5, "one after the other they take five seconds"
+    with ThreadPoolExecutor(20) as pool:
+        assert {answer.status_code for answer in pool.map(lambda _: wire.http.get("/v2/nodes/2000"), range(20))} == {200}
+    assert 2 <= time.monotonic() - start < 35, "one after the other they take 40 seconds"
 
 
 def test_a_body_too_large_is_refused_with_an_answer(wire: Wire) -> None:
