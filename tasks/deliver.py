@@ -119,7 +119,16 @@ def _look(order: Order, files: Sequence[PackageFile], package: Package, *, spool
             id = file.repository_id
             return _seen(order, session, file, Batch if id in lost else Unkept if id in goes else None)
 
-        return list(readers.map(seen, package.files))
+        looked = list(readers.map(seen, package.files))
+        review = order.agreed.terms.gather.review
+        if review is None or order.frozen.body.get("from_record"):
+            return looked
+        may = {one.seen.repository_id for one in looked if one.seen.newest is not None and one.seen.admitted}
+        versions = {file.repository_id: file.version for file in package.files if file.repository_id in may}
+        lacking = session.unreviewed(versions, review.map, review.step)
+    return [
+        replace(one, seen=replace(one.seen, admitted=False)) if one.seen.repository_id in lacking else one for one in looked
+    ]
 
 
 def _seen(order: Order, session: RepositorySession, file: PackageFile, into: type[Batch] | None) -> _Looked:
@@ -137,8 +146,6 @@ def _seen(order: Order, session: RepositorySession, file: PackageFile, into: typ
             return _Looked(Seen(file.repository_id, None))
     today = order.agreed.people.day(datetime.now(UTC))
     may = isinstance(admitted(kept, gather, order.agreed.terms.freshness, today), int)
-    if may and gather.review is not None and not order.frozen.body.get("from_record"):
-        may = session.reviewed(file.repository_id, file.version, gather.review.map, gather.review.step)
     frozen = order.frozen.body.get("sensitive", {}).get(file.repository_id, {})
     return _Looked(Seen(file.repository_id, kept.version, may, digest), changed_values(frozen, sensitive(kept, gather)))
 

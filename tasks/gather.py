@@ -57,13 +57,14 @@ def gather(order: Order) -> Gathered:
     with repository_session(order.agreed.repository) as session:
         for kept in _found(session, order):
             version = _version(kept, terms, order)
-            review = terms.gather.review
-            if isinstance(version, int) and review and not session.reviewed(kept.id, version, review.map, review.step):
-                version = not_reviewed(kept, version, review)
             if isinstance(version, Withheld):
                 withheld.append(version)
             else:
                 chosen.append((kept, version))
+        if (review := terms.gather.review) is not None:
+            lacking = session.unreviewed({kept.id: version for kept, version in chosen}, review.map, review.step)
+            withheld += [not_reviewed(kept, lacking[kept.id]) for kept, _ in chosen if kept.id in lacking]
+            chosen = [one for one in chosen if one[0].id not in lacking]
         if len(chosen) > terms.gather.most_files:
             return Gathered(
                 order, (), withheld, f"{len(chosen)} documents, and the stream lets {terms.gather.most_files} go at once"

@@ -16,7 +16,7 @@ Errors: ``RepositoryUnreachable``, ``SignInRefused``, ``DocumentMissing``, ``OnH
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -80,12 +80,13 @@ class RepositorySession(ABC):
         """
         raise RepositoryError(f"{workflow!r} cannot be started: this repository has no workflows")
 
-    def reviewed(self, id: str, version: int, workflow: str, step: str) -> bool:
-        """True if a completed process of this workflow was started with this very version of a document, and went through this step.
+    def unreviewed(self, versions: Mapping[str, int], workflow: str, step: str) -> dict[str, str]:
+        """Which of these versions (id -> number) a workflow has not let through, each with the reason.
 
-        Never in a repository that has no workflows.
+        Let through is what provably stood there when a completed process of the workflow came to this step: attached to it as this
+        very version, the newest one until then. All in a repository that has no workflows. Raises ``DocumentMissing``.
         """
-        return False
+        return dict.fromkeys(versions, "this repository has no workflows")
 
     @abstractmethod
     def holds(self, id: str) -> tuple[Hold, ...]:

@@ -27,12 +27,12 @@ Facts about the interface are in ``otcs_wire``, names in ``otcs_names``.
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -82,7 +82,7 @@ from blocks.repositories.otcs_wire import (
     moment,
     pauses,
 )
-from blocks.repositories.otcs_workflows import COMPLETED, Workflows
+from blocks.repositories.otcs_workflows import COMPLETED, Attached, Process, Workflows, stood_there
 from blocks.repositories.otcs_workspaces import Workspaces
 from blocks.spool import Batch, Spooled, SpoolFile
 from blocks.values import BusinessObject, Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled, Right
@@ -229,7 +229,7 @@ class ExtendedEcmSession(RepositorySession):
         """Documents and folders beyond filing: what only Extended ECM has."""
         self.workspaces = Workspaces(wire, names)
         """Business workspaces: what only Extended ECM has."""
-        self.workflows = Workflows(wire, names)
+        self.workflows = Workflows(wire, names, connections)
         """Workflow maps and processes."""
         self.records = Records(wire, names)
         """Records management: records, schedules, legal holds."""
@@ -780,32 +780,67 @@ class ExtendedEcmSession(RepositorySession):
 
     def review(self, id: str, version: int, workflow: str, *, resumed: bool) -> str:
         number = self._number(id)
-        made = {int(held["version_number"]): moment(held.get("create_date")) for held in raw_versions(self._wire, number)}
-        since = made.get(version)
+        since = self._versions_made(id).get(version)
         if since is None:
             raise DocumentMissing(f"node {id} at {self._wire.url}: no version {version}")
         try:
             held = self.workflows.about(number, workflow, since) if resumed else []
-            return str(held[0][0].id if held else self.workflows.start(workflow, [number]))
+            return str(held[0][0].id if held else self.workflows.start(workflow, [number], since=since))
         except Unfit as unfit:
             raise RepositoryError(f"workflow {workflow!r} with node {id} at {self._wire.url}: {unfit.reason}") from unfit
 
-    def reviewed(self, id: str, version: int, workflow: str, step: str) -> bool:
-        number = self._number(id)
-        made = {int(held["version_number"]): moment(held.get("create_date")) for held in raw_versions(self._wire, number)}
-        since = made.get(version)
-        if since is None:
-            return False
-        until = min((at for other, at in made.items() if other > version and at is not None), default=None)
+    def unreviewed(self, versions: Mapping[str, int], workflow: str, step: str) -> dict[str, str]:
+        with ThreadPoolExecutor(self._connections, thread_name_prefix="versions") as pool:
+            made = dict(zip(versions, pool.map(self._versions_made, versions), strict=True))
+        told = [at for id, version in versions.items() if (at := made[id].get(version)) is not None]
         try:
-            ended = self.workflows.about(number, workflow, since, COMPLETED)
+            ended = self.workflows.of(workflow, min(told), COMPLETED) if told else []
         except Unfit as unfit:
-            raise RepositoryError(f"workflow {workflow!r} with node {id} at {self._wire.url}: {unfit.reason}") from unfit
-        # Dates are whole seconds: within one it cannot be told which came first, so nothing counts that was attached in that second.
-        return any(
-            process.status == COMPLETED and step in process.completed and since < at and (until is None or at < until)
-            for process, at in ended
-        )
+            raise RepositoryError(f"workflow {workflow!r} at {self._wire.url}: {unfit.reason}") from unfit
+        about = defaultdict[int, list[tuple[Process, Attached]]](list)
+        for process, attached in ended:
+            for one in attached if process.status == COMPLETED and step in process.completed else ():
+                about[one.document].append((process, one))
+        found = {
+            id: self._unreviewed(made[id], version, about[self._number(id)], workflow, step) for id, version in versions.items()
+        }
+        return {id: why for id, why in found.items() if why is not None}
+
+    def _unreviewed(
+        self,
+        made: Mapping[int, datetime | None],
+        version: int,
+        about: Sequence[tuple[Process, Attached]],
+        workflow: str,
+        step: str,
+    ) -> str | None:
+        """Why a version does not count as let through by any of the processes that its document is attached to."""
+        since, again = made.get(version), f"start {workflow} with version {version}"
+        if since is None:
+            return f"the repository tells no date of version {version}"
+        # A newer version without a date may have been there all the time.
+        following = min((at or since for other, at in made.items() if other > version), default=None)
+        why = f"no completed workflow {workflow} with step {step} was started with version {version}"
+        for process, one in about:
+            if one.at <= since or (following is not None and one.at >= following):
+                # Dates are whole seconds: within one it cannot be told which came first.
+                continue
+            folder = self.workflows.folder_made(process)
+            if process.until(step) is None or folder is None:
+                why = f"the repository does not tell when workflow process {process.id} came to step {step}: nothing can count by it"
+            elif stood_there(one, folder, process, step, following):
+                return None
+            else:
+                why = (
+                    f"version {version} did not provably stand in workflow process {process.id} when it came to step {step}: it was "
+                    f"attached, or replaced by a newer version, about then or later; {again} again"
+                )
+        return why
+
+    def _versions_made(self, id: str) -> dict[int, datetime | None]:
+        """Of each version, when it was made; None where that is not told."""
+        held = raw_versions(self._wire, self._number(id))
+        return {int(one["version_number"]): moment(one.get("create_date")) for one in held}
 
     # ------------------------------------------------------------------------------------------------- small things
 

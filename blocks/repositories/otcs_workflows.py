@@ -6,6 +6,11 @@ What the interface does not tell, and how it is known here:
   that the map has not. One for which somebody chose another title counts for nothing.
 - Which way it went: by the names of its completed steps. A map whose outcome matters has a step for each ("Approved", "Rejected").
 - Which documents it is about: shortcuts in its folder of attachments. When these were made tells which version was looked at.
+- What stood there when it was let through (``stood_there``). No date of completion is told, but when each completed step began
+  (``task_start_date``); the step that comes after an approval begins with it. Steps are dated by the server's own clock, without a
+  zone, and nodes in UTC. So moments are never compared across both, only how long something took, each by one clock: from the
+  process's beginning to the step, and from the making of its folder, which comes first, to the attachment. What was attached, or
+  whose next version was added, later than that counts for nothing, and neither does anything where a date is not told.
 
 A process that was asked for and never answered is looked for among ours. A draft can be initiated only once; without a draft, what is
 new since we asked and has our documents is ours.
@@ -15,20 +20,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from blocks.errors import OutcomeUnknown, RepositoryError, RepositoryUnreachable
 from blocks.repositories.once import Once
 from blocks.repositories.otcs_names import Names, Unfit, one_result
-from blocks.repositories.otcs_wire import AnswerLost, Json, Refusal, Wire, pauses
+from blocks.repositories.otcs_wire import AnswerLost, Json, Refusal, Wire, moment, pauses
 
 RUNNING, SUSPENDED, STOPPED, COMPLETED = "ontime", "suspended", "stopped", "completed"
 LATE = "workflowlate"
 _ANY_ZONE = timedelta(days=2)
+_PUT_FORWARD = timedelta(hours=1)
+"""By so much a clock without a zone may count too long: it is put forward once a year."""
 _AFTER = {"suspend": (SUSPENDED,), "resume": (RUNNING, LATE), "stop": (STOPPED,), "archive": ("archived",)}
 
 
@@ -63,18 +70,40 @@ class Process:
     """The folder of what is attached."""
     initiated: str = ""
     """When it was started, by the server's own clock: no zone is told."""
+    began: Mapping[str, str] = field(default_factory=dict)
+    """When each completed step began, by that same clock; the last time, where the map came back to it. Only what is told."""
 
     @property
     def ended(self) -> bool:
         return self.status not in (RUNNING, LATE, SUSPENDED)
 
+    def until(self, step: str) -> timedelta | None:
+        """How long it took until a completed step began; None where that is not told."""
+        start, end = moment(self.initiated), moment(self.began.get(step))
+        return None if start is None or end is None else end - start
+
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A document of a process, and when it was attached to it."""
+    """A document of a process."""
 
     document: int
     at: datetime
+    """When it was attached."""
+    changed: datetime
+    """When its attachment was last changed, as by being moved there; else when it was attached."""
+
+
+def stood_there(one: Attached, made: datetime, process: Process, step: str, following: datetime | None) -> bool:
+    """True if a document was certainly attached before a step began, and its next version (``following``) was not there yet.
+
+    ``made``: when the process's folder of attachments was. It comes before the process: so whatever took less time from there on than
+    the step from the process's beginning was there before the step. Dates are whole seconds; what is equal is not less.
+    """
+    took = process.until(step)
+    if took is None or one.at < made or (following is not None and following - made <= took):
+        return False
+    return one.changed - made < (took if took < _PUT_FORWARD else took - _PUT_FORWARD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +117,13 @@ class Assignment:
 class Workflows:
     """The workflows of one signed-in account."""
 
-    def __init__(self, wire: Wire, names: Names) -> None:
-        self._wire, self._names = wire, names
+    def __init__(self, wire: Wire, names: Names, connections: int) -> None:
+        self._wire, self._names, self._connections = wire, names, connections
         self._steps = Once[str, frozenset[str]]()
         """Of maps, by name."""
         self._over = Once[int, tuple[Process, list[Attached]]]()
-        """Completed processes: nothing that counts changes in them, and every document of a package asks for the same ones."""
+        """Completed processes: what is attached to them later counts for nothing."""
+        self._folders = Once[int, datetime | None]()
 
     # ------------------------------------------------------------------------------------------------- maps
 
@@ -121,17 +151,21 @@ class Workflows:
 
     # ------------------------------------------------------------------------------------------------- beginning one
 
-    def start(self, name: str, documents: Sequence[int]) -> int:
-        """Start a process with these documents; its id. Raises ``Unfit`` where the server will not, and ``OutcomeUnknown``."""
+    def start(self, name: str, documents: Sequence[int], *, since: datetime | None = None) -> int:
+        """Start a process with these documents; its id. Raises ``Unfit`` where the server will not, and ``OutcomeUnknown``.
+
+        A lost answer is settled by what is new. ``since``: whatever these documents were attached to after that moment will do; so
+        nobody needs to know what was there before, which is one call for each process more.
+        """
         map_id, title = self._names.workflow_map(name), name.rpartition("/")[2]
-        before = {process.id for process in self.look("Initiated")}
+        before = {process.id for process in self.look("Initiated")} if since is None else set()
         what = f"workflow {title!r} with nodes {', '.join(map(str, documents))}"
         body: Json = {"workflow_id": map_id, "doc_ids": ",".join(map(str, documents))}
         for _ in pauses():
             try:
                 answer = self._wire.write(what, "POST", "v2/draftprocesses/startwf", body=body)
             except AnswerLost as lost:
-                found = self._new(title, documents, before, lost, what)
+                found = self._new(title, documents, before, since, lost, what)
                 if found is not None:
                     return found
                 continue
@@ -140,11 +174,17 @@ class Workflows:
             return self._process_id(answer, what)
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was started; it is safe to try again")
 
-    def _new(self, title: str, documents: Sequence[int], before: set[int], lost: AnswerLost, what: str) -> int | None:
+    def _new(
+        self, title: str, documents: Sequence[int], before: set[int], since: datetime | None, lost: AnswerLost, what: str
+    ) -> int | None:
         """The process whose answer was lost; None if it certainly was not started."""
         for _ in pauses():
-            fresh = [one for one in self.look("Initiated") if one.id not in before and _entitled(one, title)]
-            ours = [one.id for one in fresh if {on.document for on in self.attached(self.status(one.id))} == set(documents)]
+            fresh = [one for one in self._begun(title, since, "Initiated") if one.id not in before]
+            ours = []
+            for one in fresh:
+                held = self.attached(self.status(one.id))
+                if {on.document for on in held} == set(documents) and all(since is None or on.at >= since for on in held):
+                    ours.append(one.id)
             if len(ours) == 1:
                 return ours[0]
             if ours:
@@ -158,7 +198,7 @@ class Workflows:
 
     def _by_draft(self, title: str, body: Json, what: str) -> int:
         """Through a draft, whose number makes the title unlike any other: so the process can be found again."""
-        draft: int | None = None
+        draft, lost = None, False
         for _ in pauses():
             try:
                 if draft is None:
@@ -169,19 +209,21 @@ class Workflows:
                     draft = int(one_result(made, what)["draftprocess_id"])
                 path, name = f"v2/draftprocesses/{draft}", f"{title} ({draft})"
                 form: Json = {"action": "formUpdate", "values": {"WorkflowForm_Title": name}}
-                found = next((one.id for one in self.look("Initiated") if one.title == name), None)
-                if found is not None:
+                if lost and (found := self._titled(name)) is not None:
                     return found
                 self._wire.write(f"title of {what}", "PUT", path, body=form)
                 return self._process_id(self._wire.write(what, "PUT", path, body={"action": "Initiate"}), what)
             except AnswerLost:
-                continue
+                lost = True
             except Refusal as refusal:
-                found = None if draft is None else next((o.id for o in self.look("Initiated") if o.title == name), None)
-                if found is not None:
+                if draft is not None and (found := self._titled(name)) is not None:
                     return found
                 raise Unfit("workflow-refused", refusal.text) from refusal
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was started; it is safe to try again")
+
+    def _titled(self, title: str) -> int | None:
+        """The process of ours with this very title."""
+        return next((one.id for one in self.look("Initiated") if one.title == title), None)
 
     def _process_id(self, answer: Json, what: str) -> int:
         id = one_result(answer, what).get("process_id")
@@ -216,13 +258,21 @@ class Workflows:
         told = one_result(self._wire.ask(what, "GET", f"v2/workflows/status/processes/{process}"), what)
         details, steps = told.get("wf_details") or {}, told.get("step_list") or {}
         folder = (told.get("attachments") or {}).get("attachment_folder_id")
+        completed = [
+            (str(one.get("task_name", "")), str(one.get("task_start_date") or "")) for one in steps.get("completed") or []
+        ]
+        began: dict[str, str] = {}
+        for name, at in completed:  # dates of one clock and one form: as texts they are in order
+            began[name] = max(at, began.get(name, ""))
         return Process(
             process,
             str(details.get("wf_name", "")),
             str(details.get("status", "")),
-            tuple(str(one.get("task_name", "")) for one in steps.get("completed") or []),
+            tuple(name for name, _ in completed),
             tuple(map(_step, steps.get("current") or [])),
             folder if isinstance(folder, int) else None,
+            str(details.get("date_initiated") or ""),
+            began,
         )
 
     def attached(self, process: Process) -> list[Attached]:
@@ -232,33 +282,59 @@ class Workflows:
         found = []
         for entry in self._names.children(process.attachments, fields="properties"):
             told = entry["data"]["properties"]
-            at = datetime.fromisoformat(str(told["create_date"]))
-            found.append(Attached(int(told.get("original_id") or told["id"]), at if at.tzinfo else at.replace(tzinfo=UTC)))
+            at = moment(str(told["create_date"])) or datetime.max.replace(tzinfo=UTC)
+            changed = max(at, moment(told.get("modify_date")) or at)
+            found.append(Attached(int(told.get("original_id") or told["id"]), at, changed))
         return found
+
+    def folder_made(self, process: Process) -> datetime | None:
+        """When a process's folder of attachments was made; None where that is not told."""
+
+        def find() -> datetime | None:
+            folder = None if process.attachments is None else self._names.node(process.attachments)
+            return None if folder is None else moment(folder.properties.get("create_date"))
+
+        return self._folders.get(process.id, find)
+
+    def of(self, name: str, since: datetime, *states: str) -> list[tuple[Process, list[Attached]]]:
+        """The processes of a map that were begun after a moment, in these states or in all, each with its documents.
+
+        Two calls for each, and one for all. Raises ``Unfit`` where there is no such map.
+        """
+        steps = self._steps.get(name, lambda: frozenset(self.definition(name).steps))
+        with ThreadPoolExecutor(self._connections, thread_name_prefix="workflows") as pool:
+            found = list(pool.map(self._whole, self._begun(name.rpartition("/")[2], since, "Both", *states)))
+        return [
+            (told, attached)
+            for told, attached in found
+            if steps.issuperset((*told.completed, *(step.name for step in told.current)))
+        ]
 
     def about(self, document: int, name: str, since: datetime, *states: str) -> list[tuple[Process, datetime]]:
         """The processes of a map that a document was attached to after a moment, and when; newest first.
 
         All, or those in these states. Raises ``Unfit`` where there is no such map.
         """
-        title, found, steps = name.rpartition("/")[2], [], self._steps.get(name, lambda: frozenset(self.definition(name).steps))
-        # Two calls for each process: those that began long before are left out. Dates there have no zone, so a day or two is close.
-        earliest = f"{since.astimezone(UTC) - _ANY_ZONE:%Y-%m-%dT%H:%M:%S}"
-        for process in self.look("Both", *states):
-            if not _entitled(process, title) or process.initiated < earliest:
-                continue
-            if process.status == COMPLETED:
-                told, attached = self._over.get(process.id, partial(self._whole, process.id))
-            else:
-                told, attached = self._whole(process.id)
-            if not steps.issuperset((*told.completed, *(step.name for step in told.current))):
-                continue
-            found += [(told, one.at) for one in attached if one.document == document and one.at >= since]
+        found = [
+            (told, one.at)
+            for told, attached in self.of(name, since, *states)
+            for one in attached
+            if one.document == document and one.at >= since
+        ]
         return sorted(found, key=lambda pair: (pair[1], pair[0].id), reverse=True)
 
-    def _whole(self, process: int) -> tuple[Process, list[Attached]]:
-        told = self.status(process)
-        return told, self.attached(told)
+    def _begun(self, title: str, since: datetime | None, kind: str, *states: str) -> Iterator[Process]:
+        """Processes that are called what a map's are, without those that began long before. Each of them will cost calls."""
+        # Dates there have no zone, so a day or two is close.
+        earliest = "" if since is None else f"{since.astimezone(UTC) - _ANY_ZONE:%Y-%m-%dT%H:%M:%S}"
+        return (one for one in self.look(kind, *states) if _entitled(one, title) and one.initiated >= earliest)
+
+    def _whole(self, process: Process) -> tuple[Process, list[Attached]]:
+        def ask() -> tuple[Process, list[Attached]]:
+            told = self.status(process.id)
+            return told, self.attached(told)
+
+        return self._over.get(process.id, ask) if process.status == COMPLETED else ask()
 
     # ------------------------------------------------------------------------------------------------- steps
 

@@ -18,7 +18,6 @@ from blocks.outbound import (
     PackageFile,
     Policies,
     Refusal,
-    Review,
     Which,
     canonical,
 )
@@ -63,9 +62,8 @@ def admitted(kept: Kept, gather: Gather, freshness: Freshness, today: date) -> i
     return int(number)
 
 
-def not_reviewed(kept: Kept, version: int, review: Review) -> Withheld:
-    wanted = f"no completed workflow {review.map} with step {review.step} was started with version {version}"
-    return _withheld(kept, "not-reviewed", wanted)
+def not_reviewed(kept: Kept, why: str) -> Withheld:
+    return _withheld(kept, "not-reviewed", why)
 
 
 def sensitive(kept: Kept, gather: Gather) -> dict[str, list[str]]:

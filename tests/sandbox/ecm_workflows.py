@@ -2,13 +2,15 @@
 
 A map is a list of steps. A person's step has custom actions, each naming the step that comes after it; a step without a person is
 done as soon as it is reached, as item handlers are. So which way a process went is told by the names of its completed steps.
-Documents are attached as shortcuts in a folder of the process.
+Documents are attached as shortcuts in a folder of the process. Dates of processes and steps are told by the server's own clock, without
+a zone, as in OpenText's samples; only those of nodes are in UTC.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from tests.sandbox.ecm_store import ADMIN_ID, FOLDER, SHORTCUT, WORKFLOW, Store, missing, now
@@ -16,6 +18,7 @@ from tests.sandbox.ecm_wire import Api, Call, Faults, Refusal, envelope, page_of
 
 ENTERPRISE = 141
 ENDED = ("completed", "stopped", "archived")
+CLOCK = timezone(timedelta(hours=-4))
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS workflow_map (node_id INTEGER PRIMARY KEY, data TEXT NOT NULL);
@@ -63,6 +66,11 @@ def register(store: Store, faults: Faults, api: Api) -> None:
             node_id = store._ensure(ENTERPRISE, told["path"], FOLDER, WORKFLOW)
             store.db.execute("INSERT OR REPLACE INTO workflow_map VALUES (?, ?)", (node_id, json.dumps(told)))
     Workflows(store, api).register()
+
+
+def local_now() -> str:
+    """Now, by the server's own clock."""
+    return datetime.now(CLOCK).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class Workflows:
@@ -219,7 +227,7 @@ class Workflows:
         process_id = self._number("process")
         self.store.db.execute(
             "INSERT INTO process VALUES (?, ?, ?, ?, ?, ?, 'ontime', NULL, ?, ?, ?, '[]')",
-            (process_id, told["id"], title, call.user, now()[:-1], due, now()[:-1], form, folder_id),
+            (process_id, told["id"], title, call.user, local_now(), due, local_now(), form, folder_id),
         )
         self._reach(told, self._process(process_id), 1, [])
         self.api.stats["workflows"] += 1
@@ -235,14 +243,14 @@ class Workflows:
         while number is not None and "assignee" not in steps[number - 1]:
             completed = [
                 *completed,
-                {"task_id": number, "name": steps[number - 1]["name"], "user": ADMIN_ID, "date": now()[:-1]},
+                {"task_id": number, "name": steps[number - 1]["name"], "user": ADMIN_ID, "started": local_now()},
             ]
             following = steps[number - 1].get("then")
             number = self._numbered(told, following) if following else None
         status = "completed" if number is None else process["status"]
         self.store.db.execute(
             "UPDATE process SET step = ?, status = ?, started = ?, completed = ? WHERE id = ?",
-            (number, status, now()[:-1], json.dumps(completed), process["id"]),
+            (number, status, local_now(), json.dumps(completed), process["id"]),
         )
 
     def _numbered(self, told: Mapping[str, Any], name: str) -> int:
@@ -298,7 +306,7 @@ class Workflows:
         if not self._takes_part(call, told, process):
             raise Refusal(500, "Insufficient permissions to perform this action on the process.")
         completed = [
-            self._task(process, step["task_id"], step["name"], step["date"], "completed", step["user"])
+            self._task(process, step["task_id"], step["name"], step["started"], "completed", step["user"])
             for step in json.loads(process["completed"])
         ]
         here = self._assignee(told, process)
@@ -416,7 +424,8 @@ class Workflows:
                 form = json.dumps({**json.loads(process["form"]), **call.object("values")})
                 self.store.db.execute("UPDATE process SET form = ? WHERE id = ?", (form, process_id))
             elif custom in step["actions"]:
-                done = {"task_id": task_id, "name": step["name"], "user": call.user, "date": now()[:-1], "action": custom}
+                done = {"task_id": task_id, "name": step["name"], "user": call.user, "started": process["started"]}
+                done["action"] = custom
                 done["comment"] = str(call.one("comment") or "")
                 following = self._numbered(told, step["actions"][custom])
                 self._reach(told, process, following, [*json.loads(process["completed"]), done])

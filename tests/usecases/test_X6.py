@@ -49,16 +49,21 @@ def repository(world: ReleaseWorld) -> Iterator[ExtendedEcmSession]:
         yield session
 
 
-def decide(world: ReleaseWorld, document: str, action: str) -> None:
-    """Somebody starts the workflow with the document as it is, and somebody answers it."""
+def decide(world: ReleaseWorld, document: str, action: str) -> int:
+    """Somebody starts the workflow with the document as it is, and somebody answers it; the process."""
     with repository(world) as session:
-        # Dates there are whole seconds: what is attached in the second of the upload may be the version before.
-        made = session.nodes.versions(int(document))[-1].created
-        assert made is not None
-        while datetime.now(UTC).replace(microsecond=0) <= made:
-            time.sleep(0.05)
+        after(session.nodes.versions(int(document))[-1].created)
         process = session.workflows.start(MAP, [int(document)])
+        after(datetime.now(UTC).replace(microsecond=0))
         session.workflows.complete(session.workflows.status(process).current[0], action)
+        return process
+
+
+def after(moment: datetime | None) -> None:
+    """Dates there are whole seconds: within one, nobody can tell which of two things came first."""
+    assert moment is not None
+    while datetime.now(UTC).replace(microsecond=0) <= moment:
+        time.sleep(0.05)
 
 
 def ordered(world: ReleaseWorld, stream: str) -> tuple[Release, str]:
@@ -76,6 +81,21 @@ def test_only_what_the_workflow_let_through_is_asked_for(world: ReleaseWorld) ->
     decide(world, document, "Approve")
     assert release.go() is None
     assert [file.version for file in release.package.files] == [1]
+
+
+def test_what_was_attached_after_the_approval_is_withheld_and_says_what_to_do(world: ReleaseWorld) -> None:
+    release, document = ordered(world, "reviewed")
+    late = world.keep(release.id, "late.csv", b"late", categories=values())
+    process = decide(world, document, "Approve")
+    with repository(world) as session:
+        folder = session.workflows.status(process).attachments
+        body = {"type": "1", "parent_id": folder, "name": "late.csv", "original_id": int(late)}
+        session._wire.write("somebody", "POST", "v2/nodes", body=body)
+    assert release.start() is None
+    assert [file.shown for file in release.package.files] == [NAME]
+    (told,) = release.last("frozen")["checked"]["findings"]
+    assert told["file"] == "late.csv" and f"did not provably stand in workflow process {process}" in told["message"], told
+    assert f"start {MAP} with version 1 again" in told["message"]
 
 
 def test_a_version_that_came_after_the_workflow_was_not_let_through(world: ReleaseWorld) -> None:

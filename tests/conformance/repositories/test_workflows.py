@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from blocks.repositories.extended_ecm import ExtendedEcm, ExtendedEcmSession
 from blocks.repositories.otcs_names import Unfit
 from blocks.repositories.otcs_wire import Wire
-from blocks.repositories.otcs_workflows import COMPLETED, RUNNING, SUSPENDED
+from blocks.repositories.otcs_workflows import COMPLETED, RUNNING, SUSPENDED, Attached, Process, stood_there
 from blocks.spool import Spool
 from tests.conformance.repositories.checks import Ground
 from tests.conformance.repositories.enrolment import block
@@ -115,37 +115,130 @@ def test_a_plain_name_means_a_map_even_where_a_document_has_it(session: Extended
         session.nodes.delete(document)
 
 
+def after(moment: datetime | None) -> None:
+    """Wait until dates, which are whole seconds, tell now from this one."""
+    assert moment is not None
+    while datetime.now(UTC).replace(microsecond=0) <= moment:
+        time.sleep(0.02)
+
+
+def approve(session: ExtendedEcmSession, name: str, *documents: int) -> int:
+    """A process with these documents, each attached after its newest version, and let through some time after that."""
+    for document in documents:
+        after(session.nodes.versions(document)[-1].created)
+    process = session.workflows.start(name, documents)
+    after(datetime.now(UTC).replace(microsecond=0))
+    session.workflows.complete(session.workflows.status(process).current[0], "Accept")
+    return process
+
+
+def attach(session: ExtendedEcmSession, process: int, document: int) -> None:
+    """Somebody adds a document to the attachments of a process, whatever its state."""
+    folder = session.workflows.status(process).attachments
+    body = {"type": "1", "parent_id": folder, "name": f"Late {document}", "original_id": document}
+    session._wire.write("a person", "POST", "v2/nodes", body=body)
+
+
 @pytest.mark.parametrize(("started", "counts"), [(REVIEW, True), (LIGHT, False), (OTHER, False)])
 def test_an_approval_by_another_map_counts_for_nothing(
     session: ExtendedEcmSession, document: int, started: str, counts: bool
 ) -> None:
-    [version] = session.nodes.versions(document)
-    assert version.created is not None
-    while datetime.now(UTC).replace(microsecond=0) <= version.created:
-        time.sleep(0.02)  # dates are whole seconds, and what is attached in the version's own counts for nothing
-    process = session.workflows.start(started, [document])
-    session.workflows.complete(session.workflows.status(process).current[0], "Accept")
+    process = approve(session, started, document)
     assert session.workflows.status(process).completed[:2] == ("Quality review", "Accepted")
-    assert session.reviewed(str(document), 1, REVIEW, "Accepted") is counts
-    assert session.reviewed(str(document), 1, started, "Accepted")
+    lacking = session.unreviewed({str(document): 1}, REVIEW, "Accepted")
+    assert (lacking == {}) is counts, lacking
+    assert session.unreviewed({str(document): 1}, started, "Accepted") == {}
+    assert "no completed workflow" in session.unreviewed({str(document): 1}, started, "Refused")[str(document)]
 
 
-def test_a_completed_process_is_looked_at_once_for_all_documents_of_a_session(
-    session: ExtendedEcmSession, document: int, monkeypatch: pytest.MonkeyPatch
+def test_what_was_attached_or_added_after_the_approval_was_not_approved(
+    session: ExtendedEcmSession, repository: ExtendedEcm, tmp_path: Path
 ) -> None:
-    process = session.workflows.start(REVIEW, [document])
+    (tmp_path / "files").mkdir()
+    ground = Ground(repository, ("Late", tmp_path.name), tmp_path / "files", Spool(tmp_path / "spool", floor_bytes=0))
+    first, late = (int(filed.id) for filed in ground.filed(ground.filing("a.txt"), ground.filing("b.txt")))
+    process = approve(session, REVIEW, first)
+    attach(session, process, late)
+    both = {str(first): 1, str(late): 1}
+    assert list(session.unreviewed(both, REVIEW, "Accepted")) == [str(late)]
+    assert f"process {process} when it came to step Accepted" in session.unreviewed(both, REVIEW, "Accepted")[str(late)]
+    after(datetime.now(UTC).replace(microsecond=0))
+    ground.filed(ground.filing("a.txt", b"another"))
+    after(session.nodes.versions(first)[-1].created)
+    attach(session, process, first)
+    assert session.unreviewed({str(first): 1}, REVIEW, "Accepted") == {}, "the version that was approved still is"
+    with repository.session() as fresh:
+        assert "start" in fresh.unreviewed({str(first): 2}, REVIEW, "Accepted")[str(first)]
+
+
+def test_a_version_that_came_while_others_decided_was_not_approved_nor_the_one_before(
+    session: ExtendedEcmSession, repository: ExtendedEcm, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    ground = Ground(repository, ("Meanwhile", tmp_path.name), tmp_path / "files", Spool(tmp_path / "spool", floor_bytes=0))
+    (filed,) = ground.filed(ground.filing("a.txt"))
+    after(session.nodes.versions(int(filed.id))[-1].created)
+    process = session.workflows.start(REVIEW, [int(filed.id)])
+    ground.filed(ground.filing("a.txt", b"another"))
+    after(session.nodes.versions(int(filed.id))[-1].created)
     session.workflows.complete(session.workflows.status(process).current[0], "Accept")
+    assert [bool(session.unreviewed({filed.id: version}, REVIEW, "Accepted")) for version in (1, 2)] == [True, True]
+
+
+MADE = datetime(2026, 3, 27, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("began", "at", "changed", "following", "stood"),
+    [
+        pytest.param("2026-03-27T05:00:10", 3, 3, None, True, id="attached before"),
+        pytest.param("2026-03-27T05:00:10", 10, 10, None, False, id="in the same second"),
+        pytest.param("2026-03-27T05:00:10", 3, 12, None, False, id="brought there later"),
+        pytest.param("2026-03-27T05:00:10", -5, -5, None, False, id="made elsewhere, before there was such a folder"),
+        pytest.param("2026-03-27T05:00:10", 3, 3, 10, False, id="a newer version at that moment"),
+        pytest.param("2026-03-27T05:00:10", 3, 3, 11, True, id="a newer version afterwards"),
+        pytest.param(
+            "2026-03-30T06:00:00", 72 * 3600 + 1, 72 * 3600 + 1, None, False, id="the clock was put forward meanwhile"
+        ),
+        pytest.param("2026-03-30T06:00:00", 60, 60, None, True, id="long before"),
+        pytest.param("", 3, 3, None, False, id="nobody tells when"),
+    ],
+)
+def test_what_stood_there_is_told_by_how_long_things_took(
+    began: str, at: int, changed: int, following: int | None, stood: bool
+) -> None:
+    process = Process(1, "", COMPLETED, ("Accepted",), initiated="2026-03-27T05:00:00", began={"Accepted": began})
+    one = Attached(7, MADE + timedelta(seconds=at), MADE + timedelta(seconds=changed))
+    newer = None if following is None else MADE + timedelta(seconds=following)
+    assert stood_there(one, MADE, process, "Accepted", newer) is stood
+
+
+def test_many_documents_cost_the_list_of_processes_once(
+    session: ExtendedEcmSession, repository: ExtendedEcm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "files").mkdir()
+    ground = Ground(repository, ("Many", tmp_path.name), tmp_path / "files", Spool(tmp_path / "spool", floor_bytes=0))
+    many = [filed.id for filed in ground.filed(*(ground.filing(f"{number}.txt") for number in range(100)))]
     asked: list[str] = []
     original = Wire.ask
 
     def ask(wire: Wire, what: str, *arguments: Any, **more: Any) -> Any:
-        asked.append(what)
+        asked.append(what.partition(" ")[0])
         return original(wire, what, *arguments, **more)
 
+    process = approve(session, REVIEW, *map(int, many))
     monkeypatch.setattr(Wire, "ask", ask)
-    for _ in range(3):
-        session.reviewed(str(document), 1, REVIEW, "Accepted")
-    assert asked.count(f"workflow process {process}") == 1
+    before = len(asked)
+    assert session.unreviewed(dict.fromkeys(many, 1), REVIEW, "Accepted") == {}
+    assert asked.count("workflows") == 1 and len(asked) - before < 120, asked
+    assert asked.count("workflow") <= len({one.id for one in session.workflows.look()}), "each process once"
+    asked.clear()
+    assert session.unreviewed(dict.fromkeys(many, 1), REVIEW, "Accepted") == {}
+    assert asked.count("workflow") == 0, f"process {process} is over, and known"
+    asked.clear()
+    for id in many[:3]:
+        session.review(id, 1, REVIEW, resumed=False)
+    assert "workflows" not in asked, "who starts one need not know the others"
 
 
 def test_one_is_suspended_resumed_and_stopped(session: ExtendedEcmSession, document: int) -> None:
