@@ -85,10 +85,24 @@ def _faults(stream: Inbound) -> Iterator[Problem]:
         yield Problem(("disposition", "folder"), "is the folder we look in: what was moved would come in again")
     if not moves and stream.disposition.folder:
         yield Problem(("disposition", "folder"), "nothing is moved: add 'accepted: move' or 'refused: move', or leave this out")
+    if stream.notes is not None:
+        if segments(stream.notes.folder) in {segments(folder) for folder in stream.folders}:
+            yield Problem(("notes", "folder"), "is a folder we look in: our own notes would come in again")
+        if stream.notes.good_name and not _agreed_name(stream.notes.good_name, stream):
+            yield Problem(("notes", "good_name"), "is no name that this stream takes (its 'naming' and 'classify')")
     try:
         codecs.lookup(stream.encoding)
     except LookupError:
         yield Problem(("encoding",), "is no text encoding that Python knows (utf-8, cp1252, iso8859-15, …)")
+
+
+def _agreed_name(name: str, stream: Inbound) -> bool:
+    """True if a file of this name would be taken; also where an expression is none, which is told elsewhere."""
+    try:
+        named = stream.naming is None or re.fullmatch(stream.naming, name) is not None
+        return named and any(re.fullmatch(rule.pattern, name) for rule in stream.classify)
+    except (re.error, OverflowError, RecursionError):
+        return True
 
 
 def segments(folder: str) -> str:
@@ -202,6 +216,8 @@ def _lost_endpoints(given: Any) -> Iterator[Problem]:
         places: list[tuple[reviewed.Loc, Any]] = [((), stream)]
         if isinstance(destinations, list | tuple):
             places += [(("destinations", number), destination) for number, destination in enumerate(destinations)]
+        if (notes := _told(stream, "notes")) is not None:
+            places.append((("notes",), notes))
         for loc, place in places:
             wanted = _told(place, "endpoint")
             if isinstance(wanted, str) and wanted not in endpoints:

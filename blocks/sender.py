@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,8 +40,9 @@ from blocks.outbound import (
     Vote,
     canonical,
     iso,
+    sha256,
 )
-from blocks.values import Personality, Proof, name_b64
+from blocks.values import Personality, Proof, RemoteFile, name_b64
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,37 @@ class Withdrawn:
     """Why they could not be removed."""
     files: tuple[Delivered, ...] = ()
     """The documents among those that stand there, each with what was sent and how that is known."""
+
+
+class MessageKind(StrEnum):
+    """What partners are told without anybody's signature: fixed schemas, and nothing in them that is not theirs or ours to say."""
+
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceMessage:
+    """What a worker asks the sender to tell a partner about one file of theirs. The sender makes the message itself."""
+
+    kind: MessageKind
+    partner: str
+    stream: str
+    file: RemoteFile
+    """As it stands at the partner."""
+    digest: str | None
+    """Of its bytes; None if it was not fetched."""
+    facts: Mapping[str, Any]
+    """JSON values, as the kind wants them."""
+
+    @property
+    def id(self) -> str:
+        """One message of a kind for each file of these bytes: asked for again, it is the same."""
+        about = self.digest or [self.file.size, iso(self.file.modified) if self.file.modified else None]
+        return sha256(canonical(["message", self.kind, self.partner, self.stream, name_b64(self.file.name), about]))
+
+    @property
+    def shown(self) -> str:
+        return f"{self.kind} about {self.partner}/{self.stream} {self.file.shown}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +251,26 @@ class Sender:
             self._sending,
         )
         return [_arrived(one) for one in told["destinations"]]
+
+    def tell(self, message: ServiceMessage) -> Arrived:
+        """Tell a partner about a file of theirs, once. It must still stand at the partner when this is asked for first."""
+        file = message.file
+        told = self._post(
+            "/tell",
+            {
+                "kind": message.kind,
+                "partner": message.partner,
+                "stream": message.stream,
+                "folder": file.folder,
+                "name": name_b64(file.name),
+                "size": file.size,
+                "modified": iso(file.modified) if file.modified else None,
+                "digest": message.digest,
+                "facts": dict(message.facts),
+            },
+            self._sending,
+        )
+        return _arrived(told)
 
     def withdraw(self, package: Package) -> Withdrawn:
         """Clear away what stands at the partner under temporary names of ours, because the package goes no further now.

@@ -844,6 +844,38 @@ class Reported(Leavings):
     )
 
 
+class Language(StrEnum):
+    """In which a partner is written to."""
+
+    EN = "en"
+    DE = "de"
+
+
+class NoteFormat(StrEnum):
+    """What a rejection note is written as: one to work through, one to read."""
+
+    CSV = "csv"
+    HTML = "html"
+
+
+class NoteTerms(Terms):
+    """How a partner is told what is wrong with a file that was refused."""
+
+    endpoint: Slug | None = Field(
+        default=None, description="One of the partner's endpoints, that the sender may write to; left out: the stream's own"
+    )
+    folder: str = Field(min_length=1, description="The folder there; it must exist, and be none that we look in")
+    language: Language = Field(default=Language.EN, description="en or de")
+    formats: tuple[NoteFormat, ...] = Field(
+        default=(NoteFormat.CSV, NoteFormat.HTML), min_length=1, max_length=2, description="csv, html or both"
+    )
+    good_name: str = Field(
+        default="",
+        max_length=200,
+        description="A name as agreed, for notes on files whose name is wrong: prices_spring_2026-11-20.csv",
+    )
+
+
 class TransferTerms(Terms):
     """What this stream brings are transfers that another program has made: files, with the log and perhaps an acknowledgement of each.
 
@@ -916,6 +948,10 @@ class Inbound(Terms):
     )
     sets: SetTerms | None = Field(default=None, description="Files that are filed only together")
     owner: str = Field(default="", description="Who is told about quarantined files: a mail address or a team's name")
+    notes: NoteTerms | None = Field(
+        default=None,
+        description="Where the partner finds a note on each refused file, with what to mend; left out: none is sent",
+    )
     transfers: TransferTerms | None = Field(
         default=None, description="Set where another program's transfers are kept as records, by the flow 'collect'"
     )

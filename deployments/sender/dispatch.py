@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from blocks.errors import ConfigurationError, EndpointError, EndpointFull, SenderUnreachable, SendRefused, SpoolError
+from blocks.errors import ConfigurationError, EndpointError, EndpointFull, SendRefused, SpoolError
 from blocks.outbound import Delivered, Destination, Matter, Package, Policies, Vote, canonical
 from blocks.profile import load_partner
 from blocks.sender import Arrived, Seen, Settled, Withdrawn
@@ -21,10 +19,9 @@ from deployments.sender.delivery import Freight, deliver, stage, unstage, withdr
 from deployments.sender.judging import Judge, Reviewed, check_redelivery, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
 from deployments.sender.store import Parcel, Step, Store
+from deployments.sender.turns import Turns
 from tasks.rules.packing import AtRepository, Voided, freshness
 from tasks.rules.policy import Standing, four_eyes, standing
-
-_PATIENCE_SECONDS = 5.0
 
 
 class Dispatcher:
@@ -35,8 +32,7 @@ class Dispatcher:
         self._store, self._judge, self._profiles, self._place = store, judge, profiles, place
         self._outbox = store.folder / "outbox"
         self._scratch = Spool(store.folder / "scratch", floor_bytes=floor_bytes)
-        self._busy: set[str] = set()
-        self._changed = threading.Condition()
+        self._turns = Turns()
 
     def send(self, matter: Matter, policies: Policies, votes: Iterable[Vote], seen: Sequence[Seen]) -> list[Arrived]:
         """Bring a package as far as it can be brought now. Raises ``SendRefused`` if it may not leave.
@@ -44,7 +40,7 @@ class Dispatcher:
         A destination that cannot be reached, or refuses, does not hinder the others; it is told in its answer.
         """
         package = matter.package
-        with self._alone(package.digest):
+        with self._turns.alone(package.digest):
             if self._complete(package):
                 return [self._arrived(package, number) for number in range(len(package.destinations))]
             agreed = reviewed(package, policies, self._profiles)
@@ -67,14 +63,14 @@ class Dispatcher:
 
     def settle(self, package: str, destination: str, name: bytes, *, arrived: bool, by: str, comment: str) -> Settled:
         """Take a person's word for a file in doubt, while nobody sends. Raises ``SendRefused`` for one that is in no doubt."""
-        with self._alone(package):
+        with self._turns.alone(package):
             return self._store.settle(package, destination, name, arrived=arrived, by=by, comment=comment)
 
     def withdraw(self, package: Package) -> Withdrawn:
         """Clear away what stands at the partner under temporary names of a package; other names are not touched."""
         left: list[bytes] = []
         problems: list[str] = []
-        with self._alone(package.digest):
+        with self._turns.alone(package.digest):
             for number, told in enumerate(package.destinations):
                 parcels = self._store.parcels(package.digest, _key(told))
                 if all(parcel.step.final for parcel in parcels):
@@ -175,46 +171,38 @@ class Dispatcher:
         self, package: Package, number: int, problem: str = "", worth_retrying: bool = False, full: bool = False
     ) -> Arrived:
         parcels = self._store.parcels(package.digest, _key(package.destinations[number]))
-        unknown = tuple(parcel.name for parcel in parcels if parcel.step is Step.UNKNOWN)
-        if unknown and not problem:
-            problem = (
-                f"nobody here can tell whether {', '.join(map(shown, unknown[:5]))} arrived: the answer was lost, and neither our "
-                "temporary name nor the final one stands there. Ask the partner; nothing is sent again until somebody says so: "
-                "countersign signoff settle"
-            )
-        if not problem and not all(parcel.step.final for parcel in parcels):
-            problem, worth_retrying = "not all of its files have come as far as they must; it will be tried again", True
-        return Arrived(
-            destination=number,
-            files=tuple(_delivered(parcel, number) for parcel in parcels if parcel.source is not None and parcel.step.stood),
-            unknown=unknown,
-            problem=problem,
-            worth_retrying=worth_retrying and not unknown,
-            full=full and not unknown,
-        )
+        return how_far(parcels, number, problem, worth_retrying, full=full)
 
-    @contextmanager
-    def _alone(self, digest: str) -> Iterator[None]:
-        """One visit at a time for each package."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: digest not in self._busy, _PATIENCE_SECONDS):
-                raise SenderUnreachable(
-                    f"package {digest[:8]} is just being sent for another caller; ask again, it is not sent twice"
-                )
-            self._busy.add(digest)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._busy.discard(digest)
-                self._changed.notify_all()
+
+def how_far(
+    parcels: Sequence[Parcel], number: int, problem: str = "", worth_retrying: bool = False, *, full: bool = False
+) -> Arrived:
+    """What is told of the files of one destination."""
+    unknown = tuple(parcel.name for parcel in parcels if parcel.step is Step.UNKNOWN)
+    if unknown and not problem:
+        problem = (
+            f"nobody here can tell whether {', '.join(map(shown, unknown[:5]))} arrived: the answer was lost, and neither our "
+            "temporary name nor the final one stands there. Ask the partner; nothing is sent again until somebody says so: "
+            "countersign signoff settle"
+        )
+    if not problem and not all(parcel.step.final for parcel in parcels):
+        problem, worth_retrying = "not all of its files have come as far as they must; it will be tried again", True
+    return Arrived(
+        destination=number,
+        files=tuple(delivered(parcel, number) for parcel in parcels if parcel.source is not None and parcel.step.stood),
+        unknown=unknown,
+        problem=problem,
+        worth_retrying=worth_retrying and not unknown,
+        full=full and not unknown,
+    )
 
 
 def _key(destination: Destination) -> str:
     return canonical(destination.facts)
 
 
-def _delivered(parcel: Parcel, number: int) -> Delivered:
+def delivered(parcel: Parcel, number: int) -> Delivered:
+    """A file that stands at the partner, or stood, as it is told."""
     hashed = parcel.proof in (Proof.READ_BACK, Proof.SERVER_HASH)
     return Delivered(
         destination=number,

@@ -27,11 +27,12 @@ from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
 from blocks import outbound
 from blocks.errors import ConfigurationError, CountersignError, SenderUnreachable, SendRefused
 from blocks.outbound import Package, Policies, Refusal, Requester, Round, Vote, iso
-from blocks.sender import Arrived, Seen, delivered_facts
+from blocks.sender import Arrived, MessageKind, Seen, ServiceMessage, delivered_facts
 from blocks.spool import place_in
-from blocks.values import name_b64, shown
+from blocks.values import RemoteFile, name_b64, shown
 from deployments.sender.dispatch import Dispatcher
 from deployments.sender.judging import CHANGED, NEVER_ASKED, Judge
+from deployments.sender.messages import Messenger
 from deployments.sender.peers import Peer, listening, serve
 from deployments.sender.register import Register
 from deployments.sender.sealing import seal
@@ -39,6 +40,8 @@ from deployments.sender.store import Store
 
 SENDS_AT_ONCE = 8
 """More packages than these wait for their turn, so that partners who answer slowly never keep anybody from signing."""
+MESSAGES_AT_ONCE = 2
+"""So that partners who send bad files never keep a release from leaving."""
 _log = logging.getLogger("countersign.sender")
 
 
@@ -80,7 +83,8 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
     app = FastAPI(title="Countersign sender", docs_url=None, redoc_url=None, openapi_url=None)
     judge, register = Judge(store, profiles), Register(store, profiles)
     dispatcher = Dispatcher(store, judge, profiles, lambda digest: place_in(spool, digest), floor_bytes=floor_bytes)
-    sends = CapacityLimiter(SENDS_AT_ONCE)
+    messenger = Messenger(store, profiles, floor_bytes=floor_bytes)
+    sends, messages = CapacityLimiter(SENDS_AT_ONCE), CapacityLimiter(MESSAGES_AT_ONCE)
     _tell_errors(app, store)
 
     @app.get("/health")
@@ -141,6 +145,14 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
         for one in arrived:
             _log.info("package %s, destination %d: %s", package.digits, one.destination, one.problem or "complete")
         return {"destinations": [_arrived_facts(one) for one in arrived]}
+
+    @app.post("/tell")
+    async def told_partner(asked: TellRequest, request: Request) -> dict[str, Any]:
+        message = asked.parsed()
+        request.state.about = message.id
+        arrived = await run_sync(messenger.tell, message, limiter=messages)
+        _log.info("%s: %s", message.shown, arrived.problem or "complete")
+        return _arrived_facts(arrived)
 
     @app.post("/withdraw")
     def withdrawn(asked: WithdrawRequest) -> dict[str, Any]:
@@ -276,6 +288,22 @@ class SeenAsked(_Asked):
 class SendRequest(PackageAsked):
     votes: list[dict[str, Any]]
     seen: list[SeenAsked]
+
+
+class TellRequest(_Asked):
+    kind: MessageKind
+    partner: str = Field(max_length=100)
+    stream: str = Field(max_length=100)
+    folder: str = Field(max_length=4096)
+    name: Base64Bytes = Field(max_length=255)
+    size: int = Field(ge=0)
+    modified: AwareDatetime | None
+    digest: str | None = Field(pattern="^[0-9a-f]{64}$")
+    facts: dict[str, Any]
+
+    def parsed(self) -> ServiceMessage:
+        file = RemoteFile(self.folder, self.name, self.size, self.modified)
+        return ServiceMessage(self.kind, self.partner, self.stream, file, self.digest, self.facts)
 
 
 class WithdrawRequest(_Asked):

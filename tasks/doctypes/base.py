@@ -32,6 +32,8 @@ class Column:
     name: str
     kind: Kind = Kind.TEXT
     optional: bool = False
+    example: str = ""
+    """A good value, with a point before its decimals: what a supplier is shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,11 @@ DOCTYPE = Doctype(
     retention_years=10,
     table=Table(
         columns=(
-            Column("sku"),
-            Column("description", optional=True),
-            Column("currency"),
-            Column("price", Kind.DECIMAL),
-            Column("valid_from", Kind.DATE),
+            Column("sku", example="4711-A"),
+            Column("description", optional=True, example="Bolt M8 x 40"),
+            Column("currency", example="EUR"),
+            Column("price", Kind.DECIMAL, example="1250.75"),
+            Column("valid_from", Kind.DATE, example="2026-12-01"),
         ),
         schema=schema,
         key=("sku", "currency", "valid_from"),

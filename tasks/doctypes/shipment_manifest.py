@@ -48,11 +48,11 @@ DOCTYPE = Doctype(
     retention_years=6,
     table=Table(
         columns=(
-            Column("shipment"),
-            Column("line", Kind.INTEGER),
-            Column("sku"),
-            Column("quantity", Kind.INTEGER),
-            Column("shipped_on", Kind.DATE),
+            Column("shipment", example="SHP-2026-0815"),
+            Column("line", Kind.INTEGER, example="1"),
+            Column("sku", example="4711-A"),
+            Column("quantity", Kind.INTEGER, example="12"),
+            Column("shipped_on", Kind.DATE, example="2026-11-20"),
         ),
         schema=schema,
         key=("shipment", "line"),

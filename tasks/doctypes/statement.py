@@ -37,11 +37,11 @@ DOCTYPE = Doctype(
     retention_years=10,
     table=Table(
         columns=(
-            Column("reference"),
-            Column("booked_on", Kind.DATE),
-            Column("text", optional=True),
-            Column("amount", Kind.DECIMAL),
-            Column("currency"),
+            Column("reference", example="4711/2026-11"),
+            Column("booked_on", Kind.DATE, example="2026-11-20"),
+            Column("text", optional=True, example="Invoice 4711"),
+            Column("amount", Kind.DECIMAL, example="-1250.75"),
+            Column("currency", example="EUR"),
         ),
         schema=schema,
         constants=("reference",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from blocks.errors import SenderUnreachable, SendRefused
 from blocks.outbound import Delivered, Package, Refusal
 from blocks.profile import load_partner
 from blocks.seals import signed as sealed_by
-from blocks.sender import Withdrawn
+from blocks.sender import Arrived, MessageKind, ServiceMessage, Withdrawn
 from blocks.spool import Spool, place_in
 from blocks.values import Proof
 from deployments.people import load_people
@@ -629,3 +630,32 @@ def test_a_certificate_is_sealed_only_for_what_was_signed_and_sent_here(house: H
             made((replace(arrived.files[0], proof=Proof.SERVER_HASH), arrived.files[1]))
         with pytest.raises(SendRefused, match="was not made, or not so"):
             made((replace(arrived.files[0], name=b"3.csv"),))
+
+
+def test_a_service_message_over_the_socket_and_sftp(house: House) -> None:
+    """All else of them is in ``test_messages.py``."""
+    bad = b"sku,description,currency,price,valid_from\nA,,EUR,one,2026-12-01\n"
+    for folder in ("out", "notes"):
+        (house.remote / folder).mkdir()
+    path = house.profiles / "acme.yaml"
+    agreed = yaml.safe_load(path.read_text())
+    agreed["partner"]["streams"]["bad"] = {
+        "endpoint": "drop",
+        "folder": f"{house.remote}/out",
+        "classify": [{"pattern": ".*", "doctype": "price-list"}],
+        "target": {"repository": "ecm", "folder": "Prices"},
+        "notes": {"folder": f"{house.remote}/notes", "formats": ["html"]},
+    }
+    path.write_text(yaml.safe_dump(agreed))
+    (house.remote / "out" / "prices.csv").write_bytes(bad)
+    with load_partner("acme", house.profiles).endpoints["drop"].session() as session:
+        [file] = session.look(f"{house.remote}/out")
+    facts = {"doctype": "price-list", "lines": [{"code": "wrong-type", "row": 2, "column": "price"}], "more": 0}
+    message = ServiceMessage(MessageKind.NOTE, "acme", "bad", file, hashlib.sha256(bad).hexdigest(), facts)
+    with house.client() as client:
+        arrived: Arrived = client.tell(message)
+        assert arrived.complete and client.tell(message) == arrived
+        with pytest.raises(SendRefused, match="other bytes"):
+            client.tell(replace(message, digest="0" * 64))
+    [note] = (house.remote / "notes").iterdir()
+    assert b"<code>one</code>" in note.read_bytes()

@@ -1,0 +1,236 @@
+"""Service messages to a partner about a file of theirs: what nobody signs, because nobody could put anything into it.
+
+::
+
+    a worker names the file and, from fixed vocabularies, what is wrong with it
+        └─▶ fetched again from the partner, by us: it stands there, with these very bytes
+              └─▶ built here: our catalogue's words, the values read from those bytes ──▶ delivered like anything else, once
+
+Workers are not trusted with what leaves. A message is made here and from three sources only: the reviewed files, the catalogues, and
+the partner's own file as we ourselves find it at the partner. Bytes of our spool, which workers write, are never read for one. So all
+that a worker in wrong hands can do is to choose: which file of the partner's, and which of its rows and which of our sentences to name,
+at most a hundred, once for each file. A file that does not stand there any more is not written about.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blocks.endpoints.base import Endpoint
+from blocks.errors import ConfigurationError, EndpointError, EndpointFull, SendRefused, SpoolError
+from blocks.outbound import canonical
+from blocks.profile import load_partner
+from blocks.sender import Arrived, MessageKind, ServiceMessage, destination_of
+from blocks.spool import Spool
+from blocks.values import Fetched, Inbound, NoteTerms, Outgoing
+from deployments.sender.delivery import Freight, deliver
+from deployments.sender.dispatch import how_far
+from deployments.sender.store import Store
+from deployments.sender.turns import Turns
+from tasks.doctypes import known
+from tasks.doctypes.base import Doctype
+from tasks.rules.languages import CATALOGUES
+from tasks.rules.naming import illegal
+from tasks.rules.note import MOST_LINES, Line, Note, admitted, note_name, render, with_values
+
+_LONGEST_LINE = 1024 * 1024
+_NAMES = "names.json"
+
+
+class Messenger:
+    """Tells partners about their files, each once."""
+
+    def __init__(self, store: Store, profiles: Path, *, floor_bytes: int) -> None:
+        self._store, self._profiles = store, profiles
+        self._outbox = store.folder / "messages"
+        self._scratch = Spool(store.folder / "scratch", floor_bytes=floor_bytes)
+        self._floor = floor_bytes
+        self._turns = Turns()
+
+    def tell(self, message: ServiceMessage) -> Arrived:
+        """Bring a message as far as it can be brought now; asked again, it goes on, and what was built first is what is sent.
+
+        Raises ``SendRefused`` for a message that nothing was agreed about, or about a file that does not stand at the partner.
+        """
+        with self._turns.alone(message.id, "message"):
+            parcels = self._store.parcels(message.id)
+            if parcels and all(parcel.step.final for parcel in parcels):
+                return how_far(parcels, 0)
+            profile = load_partner(message.partner, self._profiles)
+            stream = profile.inbound.get(message.stream)
+            terms = _terms(message.kind, stream) if stream else None
+            if stream is None or terms is None:
+                raise SendRefused(
+                    f"{message.partner}/{message.stream}: no {message.kind} was agreed for this stream; nothing was sent"
+                )
+            folder = self._outbox / message.id
+            if not folder.exists():
+                self._build(message, stream, terms, profile.endpoints[stream.endpoint], folder)
+            return self._bring(message, profile.endpoints[terms.endpoint or stream.endpoint], terms.folder, folder)
+
+    # ---------------------------------------------------------------------------------------- what it says
+
+    def _build(self, message: ServiceMessage, stream: Inbound, terms: NoteTerms, source: Endpoint, folder: Path) -> None:
+        """Make the message's files, whole or not at all."""
+        with self._witnessed(message, stream, source) as content:
+            files = _BUILDERS[message.kind](message, stream, terms, content)
+        self._outbox.mkdir(exist_ok=True, mode=0o700)
+        fresh = self._outbox / f".{uuid4().hex}"
+        fresh.mkdir(mode=0o700)
+        for number, made in enumerate(files.values()):
+            fresh.joinpath(str(number)).write_bytes(made)
+        fresh.joinpath(_NAMES).write_text(json.dumps([name.hex() for name in files]))
+        os.replace(fresh, folder)  # noqa: PTH105 - as in the spool
+
+    @contextmanager
+    def _witnessed(self, message: ServiceMessage, stream: Inbound, source: Endpoint) -> Iterator[Path | None]:
+        """The partner's file as it stands there now; None for one that nobody has fetched and that stands there as it is told.
+
+        Raises ``SendRefused`` if it does not: then nobody here can tell that it ever was the partner's.
+        """
+        file = message.file
+        if file.folder not in stream.folders or illegal(file.name) is not None:
+            raise SendRefused(f"{message.shown}: cannot be a file of this stream; nothing was sent")
+        if message.digest is None:
+            with source.session() as session:
+                if file not in session.look(file.folder):
+                    raise _not_theirs(message, "it is not there as it is told")
+            yield None
+            return
+        if file.size > stream.limits.largest_bytes:
+            raise SendRefused(f"{message.shown}: is larger than was agreed, so it was not fetched; nothing was sent")
+        spool = Spool(self._scratch.folder / f"message-{message.id[:16]}", floor_bytes=self._floor)
+        try:
+            with source.session() as session, spool.batch() as batch:
+                answers = list(session.fetch([file], batch))
+            fetched = next((answer for answer in answers if isinstance(answer, Fetched)), None)
+            if fetched is None or fetched.digest != message.digest:
+                raise _not_theirs(message, "other bytes stand there" if fetched else "it is not there, or has changed")
+            yield spool.path(message.digest)
+        finally:
+            shutil.rmtree(spool.folder, ignore_errors=True)
+
+    # ---------------------------------------------------------------------------------------- on its way
+
+    def _bring(self, message: ServiceMessage, endpoint: Endpoint, place: str, folder: Path) -> Arrived:
+        names = [bytes.fromhex(name) for name in json.loads(folder.joinpath(_NAMES).read_text())]
+        files = []
+        for number, name in enumerate(names):
+            made = folder / str(number)
+            content = made.read_bytes()
+            files.append(Outgoing(made, name, len(content), hashlib.sha256(content).hexdigest()))
+        destination = destination_of(endpoint, place)
+        freight = Freight(
+            package=message.id,
+            destination=canonical(destination.facts),
+            endpoint=endpoint,
+            folder=place,
+            pins=frozenset(destination.key_fingerprint.split()),
+            files=files,
+            sources=names,
+        )
+        try:
+            parcels = deliver(freight, self._store, self._scratch)
+        except (EndpointError, ConfigurationError, SpoolError) as error:
+            full = isinstance(error, EndpointFull)
+            return how_far(self._store.parcels(message.id), 0, str(error), error.worth_retrying, full=full)
+        arrived = how_far(parcels, 0)
+        if arrived.complete:
+            shutil.rmtree(folder, ignore_errors=True)
+        return arrived
+
+
+def _not_theirs(message: ServiceMessage, why: str) -> SendRefused:
+    return SendRefused(
+        f"{message.shown}: {why}, so nobody here can tell that it is the partner's own; nothing was sent. Tell them by mail"
+    )
+
+
+# --------------------------------------------------------------------------------------------- each kind
+
+
+def _terms(kind: MessageKind, stream: Inbound) -> NoteTerms | None:
+    """Where the reviewed profile wants messages of a kind; None if it wants none."""
+    return {MessageKind.NOTE: stream.notes}[kind]
+
+
+class _LineTold(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    code: str = Field(max_length=40)
+    row: int | None = None
+    column: str = Field(default="", max_length=200)
+    rule: str = Field(default="", max_length=400)
+    fix: str = Field(default="", max_length=400)
+
+
+class _NoteTold(BaseModel):
+    """What a worker tells of a note: see ``Line``."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    doctype: str | None
+    lines: list[_LineTold] = Field(max_length=MOST_LINES)
+    more: int = Field(default=0, ge=0, le=10**9)
+
+
+def _note(message: ServiceMessage, stream: Inbound, terms: NoteTerms, content: Path | None) -> dict[bytes, bytes]:
+    """A rejection note: name -> bytes."""
+    try:
+        told = _NoteTold.model_validate(dict(message.facts))
+    except ValidationError as error:
+        raise SendRefused(
+            f"{message.shown}: what it should say is no note ({error.error_count()} faults); nothing was sent"
+        ) from error
+    doctype = _doctype(told.doctype, stream)
+    lines = [line for one in told.lines if (line := admitted(Line(**one.model_dump()), doctype)) is not None]
+    if not lines:
+        raise SendRefused(f"{message.shown}: a note without anything to mend; nothing was sent")
+    records = _records(content, stream) if content is not None else iter(())
+    note = Note(
+        name=message.file.name,
+        size=message.file.size,
+        digest=message.digest,
+        doctype=doctype,
+        lines=tuple(with_values(lines, doctype.table if doctype else None, records, stream.delimiter)),
+        more=told.more,
+        delimiter=stream.delimiter,
+        decimal=stream.decimal,
+        good_name=terms.good_name,
+    )
+    catalogue = CATALOGUES[terms.language]
+    return {
+        note_name(note.name, message.digest or message.id, format): render(note, format, catalogue)
+        for format in dict.fromkeys(terms.formats)
+    }
+
+
+def _doctype(slug: str | None, stream: Inbound) -> Doctype | None:
+    """Only a type that this stream takes: another one's words are none of this partner's business."""
+    return known()[slug] if slug in {rule.doctype for rule in stream.classify} and slug in known() else None
+
+
+def _records(content: Path, stream: Inbound) -> Iterator[list[str]]:
+    """The rows of a table, as a spreadsheet counts them, as far as they can be read."""
+    encoding = "utf-8-sig" if codecs.lookup(stream.encoding).name == "utf-8" else stream.encoding
+    with content.open(encoding=encoding, errors="replace", newline="") as text:
+        rows = csv.reader(iter(lambda: text.readline(_LONGEST_LINE), ""), delimiter=stream.delimiter)
+        try:
+            yield from rows
+        except csv.Error:
+            return  # a quote that is never closed, most often: the note says so
+
+
+_BUILDERS: Mapping[MessageKind, Any] = {MessageKind.NOTE: _note}

@@ -1,0 +1,332 @@
+"""Rejection notes: what a supplier needs to mend a file that was refused, and nothing else.
+
+::
+
+    findings ─ lines ─▶ Lines: code, row, column, rule, fix ─ (the sender reads the values itself) ─▶ Note ─ render ─▶ CSV, HTML
+
+No word of a line is free: its code and phrases are of the reviewed catalogues, its columns of the document type. So a line can be
+taken from somebody who is not trusted (``admitted``), and what it says is still ours.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from blocks.values import Finding, Language, NoteFormat, Severity, shown
+from tasks.doctypes.base import Doctype, Kind, Table
+from tasks.rules.languages import CATALOGUES
+from tasks.rules.languages.base import PHRASES, Catalogue
+from tasks.rules.tabular import told
+
+MOST_LINES = 100
+"""In a note; of the rest only the number is told."""
+MOST_ROWS = 10**9
+_MOST_NAME_BYTES = 180
+_LEFT_OUT = "more-findings"
+
+_CODES = frozenset(CATALOGUES[Language.EN].reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing to mend, without a word of the partner's or of anybody's who could make one up."""
+
+    code: str
+    row: int | None = None
+    """As a spreadsheet counts, the header being row 1; None: the file as a whole."""
+    column: str = ""
+    """A column of the document type, several joined by ``+``, or ""."""
+    rule: str = ""
+    """English, one of the phrases; "" where the code says it all."""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A line with what stands at its place in the partner's own file."""
+
+    line: Line
+    value: str | None = None
+    """None where there is no such place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Everything that one note says."""
+
+    name: bytes
+    """Of the file that was refused."""
+    size: int
+    digest: str | None
+    doctype: Doctype | None
+    lines: tuple[Told, ...]
+    more: int = 0
+    """Findings that are not listed."""
+    delimiter: str = ","
+    decimal: str = "."
+    good_name: str = ""
+    """A name as agreed, for files whose name is what is wrong."""
+
+
+# --------------------------------------------------------------------------------------------- from findings
+
+
+def worth_telling(findings: Iterable[Finding]) -> bool:
+    """True if the partner can mend it: what only concerns us is not theirs to hear of."""
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    return bool(errors) and errors[0].code in _CODES
+
+
+def lines(findings: Iterable[Finding], doctype: Doctype | None) -> tuple[list[Line], int]:
+    """One line for each thing to mend, by row; and how many were found besides."""
+    found: list[Line] = []
+    more = 0
+    for finding in findings:
+        if finding.severity is not Severity.ERROR:
+            continue
+        if finding.code == _LEFT_OUT:
+            counted = re.match(r"[0-9]+", finding.message)
+            more += int(counted[0]) if counted else 0
+            continue
+        line = Line(finding.code, finding.row, finding.column or "", finding.rule, finding.fix)
+        if (ours := admitted(line, doctype)) is not None:
+            found.append(ours)
+    found = list(dict.fromkeys(found))
+    return found[:MOST_LINES], more + max(0, len(found) - MOST_LINES)
+
+
+def admitted(line: Line, doctype: Doctype | None) -> Line | None:
+    """The line with only what a note may say; None for one of an unknown code. What is none of ours is left out of it."""
+    if line.code not in _CODES or (line.row is not None and not 1 <= line.row <= MOST_ROWS):
+        return None
+    columns = frozenset(doctype.table.names) if doctype and doctype.table else frozenset()
+    column = line.column if line.column and set(line.column.split("+")) <= columns else ""
+    rule, fix = (text if _phrase(text, columns) else "" for text in (line.rule, line.fix))
+    return replace(line, column=column, rule=rule, fix=fix)
+
+
+def translated(text: str, catalogue: Catalogue, columns: frozenset[str]) -> str:
+    """A phrase in another language, with the same filled in; "" for one that is none."""
+    found = _phrase(text, columns)
+    return catalogue.phrases[found[0]].format(**found[1]) if found else ""
+
+
+_FILLED_IN: Mapping[str, str] = {
+    "column": r"[a-z][a-z0-9_]*",
+    "columns": r"[a-z][a-z0-9_]*(?: and [a-z][a-z0-9_]*)*",
+    "header": r"[a-z][a-z0-9_]*(?:[,;|\t][a-z][a-z0-9_]*)*",
+    "trailer": r"#[A-Z]{1,12};rows=<number of rows>(?:\[;[a-z][a-z0-9_]*=<sum>\])*",
+    "mark": r"'[.,]'",
+    "number": r"[0-9][0-9.,]{0,20}",
+    "lowest": r"-?[0-9][0-9.,]{0,20}",
+    "highest": r"-?[0-9][0-9.,]{0,20}",
+    "encoding": r"(?:utf-8|utf-8-sig|utf-16|ascii|latin-1|cp125[0-8]|cp437|cp850|iso-?8859-[0-9]{1,2})",
+}
+"""What may stand in a phrase. Names must besides be columns of the document type."""
+_NAMES = ("column", "columns", "header")
+
+
+@lru_cache
+def _expressions() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    found = []
+    for phrase in PHRASES:
+        parts = re.split(r"\{([a-z]+)\}", phrase)
+        pattern = "".join(
+            f"(?P<{part}>{_FILLED_IN[part]})" if number % 2 else re.escape(part) for number, part in enumerate(parts)
+        )
+        found.append((phrase, re.compile(pattern)))
+    return tuple(found)
+
+
+def _phrase(text: str, columns: frozenset[str]) -> tuple[str, dict[str, str]] | None:
+    """The phrase that a text is, and what is filled in."""
+    for phrase, expression in _expressions():
+        match = expression.fullmatch(text)
+        if match is not None:
+            filled = match.groupdict()
+            named = [name for key in _NAMES if key in filled for name in re.split(r" and |[,;|\t]", filled[key])]
+            return (phrase, filled) if columns.issuperset(named) else None
+    return None
+
+
+# --------------------------------------------------------------------------------------------- the partner's own values
+
+
+def with_values(lines: Sequence[Line], table: Table | None, records: Iterable[Sequence[str]], delimiter: str) -> list[Told]:
+    """What stands at the place of each line. ``records`` are the file's, from row 1 on; they are read only as far as needed."""
+    wanted: dict[int, list[int]] = {}
+    for number, line in enumerate(lines):
+        if line.row is not None and table is not None:
+            wanted.setdefault(line.row, []).append(number)
+    found = [Told(line) for line in lines]
+    last = max(wanted, default=0)
+    for row, record in enumerate(records, 1):
+        for number in wanted.get(row, ()):
+            found[number] = replace(found[number], value=_value(lines[number].column, record, table, delimiter))
+        if row >= last:
+            break
+    return found
+
+
+def _value(column: str, record: Sequence[str], table: Table | None, delimiter: str) -> str:
+    names = table.names if table else ()
+    places = [names.index(name) for name in column.split("+")] if column else []
+    if not places or max(places) >= len(record):
+        return told(delimiter.join(record))
+    return ", ".join(told(record[place]) for place in places)
+
+
+# --------------------------------------------------------------------------------------------- as a file
+
+
+def note_name(name: bytes, digest: str, format: NoteFormat) -> bytes:
+    """What a note is called: by the refused file's own name and digest, so that it is recognised and never another one's."""
+    short = name[:_MOST_NAME_BYTES]
+    if len(name) > _MOST_NAME_BYTES:  # no half letter at the end
+        short = short.decode("utf-8", "ignore").encode()
+    return short + f".{digest[:8]}.note.{format}".encode()
+
+
+def render(note: Note, format: NoteFormat, catalogue: Catalogue) -> bytes:
+    """The note as a file."""
+    return (_as_csv if format is NoteFormat.CSV else _as_html)(note, catalogue)
+
+
+def _as_csv(note: Note, catalogue: Catalogue) -> bytes:
+    """For a spreadsheet, separated as the partner's own tables are; with the mark by which spreadsheets know UTF-8."""
+    words, out = catalogue.headings, io.StringIO(newline="")
+    writer = csv.writer(out, delimiter=note.delimiter, lineterminator="\r\n")
+    writer.writerow([words.row, words.column, words.value, words.problem, words.rule, words.fix])
+    for cells in _rows(note, catalogue):
+        writer.writerow([harmless(cell) for cell in cells])
+    for text in (_more(note, catalogue), *_example_lines(note, catalogue)):
+        if text:
+            writer.writerow(["", "", harmless(text), "", "", ""])
+    return b"\xef\xbb\xbf" + out.getvalue().encode("utf-8")
+
+
+def harmless(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: what could begin one gets a quote before it (OWASP, CSV injection)."""
+    return f"'{cell}" if cell.lstrip().startswith(tuple("=+-@＝＋－＠")) or cell.startswith(("\t", "\r", "\n")) else cell
+
+
+def _as_html(note: Note, catalogue: Catalogue) -> bytes:
+    """One page that loads nothing and runs nothing; on a narrow screen each row of its table is a card."""
+    words, say = catalogue.headings, html.escape
+    heads = (words.row, words.column, words.value, words.problem, words.rule, words.fix)
+    title = _title(note, catalogue)
+    refused = say(words.refused).format(file=_code(shown(note.name)), bytes=f"{note.size:,}", title=say(title))
+    body = [f"<h1>{say(words.title)}</h1>", f"<p>{refused}</p>", f"<p><strong>{say(words.how)}</strong></p>"]
+    body.append("<table><thead><tr>" + "".join(f"<th>{say(head)}</th>" for head in heads) + "</tr></thead><tbody>")
+    for cells in _rows(note, catalogue):
+        told_cells = [_code(cell) if at in (1, 2) and cell else say(cell) for at, cell in enumerate(cells)]
+        body.append(
+            "<tr>"
+            + "".join(f'<td data-head="{say(h)}">{cell}</td>' for h, cell in zip(heads, told_cells, strict=True))
+            + "</tr>"
+        )
+    body.append("</tbody></table>")
+    body += [f"<p>{say(text)}</p>" for text in (_more(note, catalogue), words.counted) if text]
+    if example := _example(note):
+        body.append(f"<h2>{say(words.example.format(title=title))}</h2>")
+        body.append(f"<pre>{say(chr(10).join(example))}</pre>")
+    if note.digest:
+        body.append(f"<p class=small>{say(words.digest)}: {_code(note.digest)}</p>")
+    return _PAGE.format(language=catalogue.code, title=say(words.title), body="\n".join(body)).encode("utf-8")
+
+
+def _code(text: str) -> str:
+    return f"<code>{html.escape(text)}</code>"
+
+
+def _rows(note: Note, catalogue: Catalogue) -> Iterator[tuple[str, str, str, str, str, str]]:
+    words = catalogue.headings
+    columns = frozenset(note.doctype.table.names) if note.doctype and note.doctype.table else frozenset()
+    for one in note.lines:
+        line, reason = one.line, catalogue.reasons[one.line.code]
+        value = "" if one.value is None else one.value or words.empty
+        rule = translated(line.rule, catalogue, columns)
+        if not rule and note.good_name and line.code in _ABOUT_NAMES:
+            rule = note.good_name
+        yield (
+            str(line.row) if line.row is not None else words.whole_file,
+            line.column.replace("+", ", "),
+            value,
+            reason.what,
+            rule or reason.what,
+            translated(line.fix, catalogue, columns) or reason.fix,
+        )
+
+
+_ABOUT_NAMES = frozenset({"naming-rule", "unrecognised", "double-extension", "runnable-name"})
+
+
+def _title(note: Note, catalogue: Catalogue) -> str:
+    return catalogue.titles[note.doctype.slug] if note.doctype else shown(note.name)
+
+
+def _more(note: Note, catalogue: Catalogue) -> str:
+    return catalogue.headings.more.format(count=note.more) if note.more else ""
+
+
+def _example(note: Note) -> list[str]:
+    """The lines of a small good file; none where the document type is no table."""
+    table = note.doctype.table if note.doctype else None
+    if table is None or not all(column.example for column in table.columns):
+        return []
+    values = [
+        column.example.replace(".", note.decimal) if column.kind is Kind.DECIMAL else column.example for column in table.columns
+    ]
+    rows = [list(table.names), values]
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter=note.delimiter, lineterminator="\n").writerows(rows)
+    good = out.getvalue().splitlines()
+    if table.trailer is not None:
+        totals = "".join(f";{name}={values[table.names.index(name)]}" for name in table.trailer.totals)
+        good.append(f"{table.trailer.start};rows=1{totals}")
+    return good
+
+
+def _example_lines(note: Note, catalogue: Catalogue) -> list[str]:
+    good = _example(note)
+    return [catalogue.headings.example.format(title=_title(note, catalogue)), *good] if good else []
+
+
+_PAGE = """<!doctype html>
+<html lang="{language}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem; color: #1a1a1a; background: #fff }}
+h1 {{ font-size: 1.5rem }} h2 {{ font-size: 1.1rem }}
+table {{ border-collapse: collapse; width: 100% }}
+th, td {{ border: 1px solid #bbb; padding: .4rem .6rem; text-align: left; vertical-align: top }}
+th {{ background: #eee }}
+code, pre {{ font-family: ui-monospace, monospace; background: #f4f4f4; white-space: pre-wrap; overflow-wrap: anywhere }}
+pre {{ padding: .6rem; border: 1px solid #ccc }}
+td:nth-child(6) {{ font-weight: 600 }}
+.small {{ font-size: .8rem; color: #555 }}
+@media (max-width: 45rem) {{
+  thead {{ display: none }}
+  tr, td {{ display: block; border: 0 }}
+  tr {{ border: 1px solid #bbb; margin-bottom: .8rem; padding: .3rem 0 }}
+  td {{ padding: .15rem .6rem }}
+  td::before {{ content: attr(data-head) ": "; color: #555; font-weight: 400 }}
+  td:empty {{ display: none }}
+}}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
