@@ -569,6 +569,21 @@ class Ledger:
         with self._db.read() as connection:
             return [row.journey for row in connection.execute(wanted)]
 
+    def with_entry(self, partner: str, stream: str, kind: str, *, first: str, limit: int) -> list[str]:
+        """Journeys of a stream that began with an entry of the kind ``first`` and have one of ``kind``, newest first."""
+        also = _entry.alias()
+        told = select(also.c.seq).where(also.c.journey == _journey.c.journey, also.c.kind == kind)
+        wanted = (
+            select(_journey.c.journey)
+            .join(_entry, (_entry.c.journey == _journey.c.journey) & (_entry.c.n == 1))
+            .where(_journey.c.partner == partner, _journey.c.stream == stream, _entry.c.kind == first)
+            .where(told.exists())
+            .order_by(_journey.c.opened.desc(), _journey.c.journey.desc())
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return [row.journey for row in connection.execute(wanted)]
+
     def overtaken_by(self, partner: str, stream: str, journey: str) -> str | None:
         """A journey of the stream that began after this one and is through (filed, or found to be a duplicate); None if none is."""
         through = select(_entry.c.seq).where(_entry.c.journey == _journey.c.journey, _entry.c.kind.in_(["filed", "duplicate"]))

@@ -24,6 +24,7 @@ from tasks.rules import dialog
 from tasks.rules.dialog import listing, package_artifact, package_key, run_name, tags
 from tasks.rules.policy import Standing
 from tasks.rules.signing import MOST_CHARACTERS, round_key
+from tasks.since_last import decided_before, since_last
 
 AWAITS = "awaits:"
 
@@ -74,7 +75,7 @@ def _open(order: Order, told: Opened) -> Recorded:
 def _publish(order: Order, package: Package) -> str:
     """The artifact with every document, and a link to it; beside it, what ``countersign sign`` reads."""
     create_markdown_artifact(package_artifact(package), key=package_key(package.digest), description="For countersign sign")
-    id = create_markdown_artifact(listing(package, order.checked), key=f"release-{order.journey}")
+    id = create_markdown_artifact(listing(package, order.checked, since_last(order)), key=f"release-{order.journey}")
     return f"{PREFECT_UI_URL.value()}/artifacts/artifact/{id}" if PREFECT_UI_URL.value() else ""
 
 
@@ -90,21 +91,10 @@ def _dialog(order: Order, asked: Round, link: str) -> dialog.Form:
         checked=order.checked,
         link=link,
         refused=order.refusal,
-        previous=_previous(order),
+        since=since_last(order),
+        earlier=decided_before(order),
         zone=agreed.people.timezone,
     )
-
-
-def _previous(order: Order) -> Package | None:
-    """The stream's last released package."""
-    chain = ledger().journey(certificates(order))
-    frozen = [entry for entry in ledger().journey(chain[-1].body["release"]) if entry.kind == "frozen"] if chain else []
-    return Package.parse(frozen[-1].body["package"]) if frozen else None
-
-
-def certificates(order: Order) -> str:
-    """The journey that holds the stream's chain of certificates."""
-    return f"certificates.{order.agreed.partner}.{order.agreed.stream}"
 
 
 def _form(form: dialog.Form) -> type[RunInput]:

@@ -16,13 +16,13 @@ from blocks.outbound import Delivered
 from blocks.sender import Arrived
 from blocks.settings import settings
 from blocks.values import Filed, Stage
-from tasks.ask import certificates
 from tasks.connections import ledger
 from tasks.evidence import file_evidence, written
 from tasks.order import Order, parted, sender
 from tasks.retrying import task
 from tasks.rules.certificate import certificate, certificate_hash, certificate_name, page, weakest
 from tasks.rules.dialog import arrivals
+from tasks.since_last import certificates
 
 
 @task(task_run_name="certify {order.id}")

@@ -186,7 +186,7 @@ class _Frame:
         self._bytes = 0
 
     def take(self, document: Document, content: _Content, findings: Findings) -> _Progress:
-        scan = Scan(_shape(self._table, self._stream), findings)
+        scan = Scan(shape(self._table, self._stream), findings)
         progress = _Progress(document, self._table, scan, findings)
         for block in scan.blocks(content.chunks()):
             self._blocks.append((progress, block))
@@ -265,7 +265,8 @@ def _constant(progress: _Progress, name: str, values: pd.Series[Any], rows: np.n
         progress.findings.add(tabular.several_values(name, agreed, str(values.iloc[at]), int(rows[at])))
 
 
-def _shape(table: Table, stream: Inbound) -> Shape:
+def shape(table: Table, stream: Inbound) -> Shape:
+    """What was agreed about a table on this stream."""
     return Shape(
         table.names,
         stream.encoding,
@@ -310,7 +311,7 @@ def _rows_at(wanted: set[int], document: Document, table: Table, stream: Inbound
     """Some rows of a table, read again."""
     found: dict[int, list[str]] = {}
     with _Content(document) as content:
-        for block in Scan(_shape(table, stream), Findings(document.shown)).blocks(content.chunks()):
+        for block in Scan(shape(table, stream), Findings(document.shown)).blocks(content.chunks()):
             numbers = range(block.first_row, block.first_row + block.rows)
             if not wanted.isdisjoint(numbers):
                 records = csv.reader(io.StringIO(block.data.decode(), newline=""), delimiter=stream.delimiter)

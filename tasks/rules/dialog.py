@@ -31,6 +31,7 @@ from blocks.outbound import (
 )
 from blocks.values import Finding, Severity, shown
 from tasks.rules.certificate import link_words, ticks, weakest
+from tasks.rules.difference import CellChange, Changed, Decided, Difference, RowChanges
 from tasks.rules.literal import cell, code, words
 from tasks.rules.policy import Standing
 from tasks.rules.signing import DIGITS_PATTERN, PROOF_PATTERNS
@@ -38,7 +39,8 @@ from tasks.rules.signing import DIGITS_PATTERN, PROOF_PATTERNS
 MOST_LINES = 40
 """The dialog stays below this many lines, whatever is in the package."""
 
-_FILES, _DESTINATIONS, _FINDINGS, _NAMES = 6, 3, 2, 6
+_FILES, _DESTINATIONS, _FINDINGS, _NAMES = 6, 2, 2, 6
+_CHANGES, _FEW, _SHORT = 3, 3, 40
 
 _PROOFS = {
     SignoffProof.CODE: "The six digits that your phone shows now",
@@ -130,21 +132,22 @@ def form(
     checked: Checked,
     link: str = "",
     refused: Refusal | None = None,
-    previous: Package | None = None,
+    since: Difference | None = None,
+    earlier: Sequence[Decided] = (),
     zone: str = "UTC",
 ) -> Form:
-    """The form of one round. ``partner`` is the partner's title; ``previous`` the stream's last released package;
-    ``link`` leads to the artifact with everything; ``refused`` says why the round before did not count."""
+    """The form of one round. ``partner`` is the partner's title; ``since`` what is not as in the stream's last release, ``earlier``
+    how its last orders ended; ``link`` leads to the artifact with everything; ``refused`` says why the round before did not count."""
     package, choices = matter.package, matter.package.choices
     parts = [
         [f"**Asked again: {refused.first_line}**"] if refused else [],
         _what(package, partner),
-        _where(package),
-        _files(package),
+        _where(package, since),
+        _since(since, zone) if since else [],
+        _files(package, _FILES - 2 if since else _FILES),
         _digest(package, link),
         _checks(checked),
-        [_since(package, previous)] if previous else [],
-        _who(matter, terms, people, now, asked, zone),
+        [*_who(matter, terms, people, now, asked, zone), *([_earlier(earlier, people, zone)] if earlier else [])],
     ]
     description = "\n\n".join("\n".join(part) for part in parts if part)
     return Form(
@@ -174,17 +177,19 @@ def _what(package: Package, partner: str) -> list[str]:
     ]
 
 
-def _where(package: Package) -> list[str]:
+def _where(package: Package, since: Difference | None) -> list[str]:
     lines = [
-        f"- to {code(place.shown, 160)}" + (f", key {code(place.key_fingerprint)}" if place.key_fingerprint else "")
+        f"- to {code(place.shown, 160)}"
+        + (f", key {code(place.key_fingerprint)}" if place.key_fingerprint else "")
+        + (", **new**" if since and place.shown in since.places_added else "")
         for place in package.destinations[:_DESTINATIONS]
     ]
     return [*lines, *_more(len(package.destinations) - _DESTINATIONS, "destination")]
 
 
-def _files(package: Package) -> list[str]:
-    lines = [f"{n}. {code(file.shown)} · {size(file.size)}" for n, file in enumerate(package.files[:_FILES], 1)]
-    more = len(package.files) - _FILES
+def _files(package: Package, most: int) -> list[str]:
+    lines = [f"{n}. {code(file.shown)} · {size(file.size)}" for n, file in enumerate(package.files[:most], 1)]
+    more = len(package.files) - most
     return [*lines, *(["", f"and {more} more, in the full list"] if more > 0 else [])]
 
 
@@ -212,32 +217,70 @@ def _checks(checked: Checked) -> list[str]:
     return [*lines, *_more(len(checked.findings) - _FINDINGS, "finding")]
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """How a package differs from the stream's last one, by name and bytes."""
+def _since(since: Difference, zone: str) -> list[str]:
+    """What an approver should look at first: the documents that changed most, and of those the cells that did."""
+    counts = f"{since.added} new, {since.changed} changed, {since.same} the same, {since.gone} not among them"
+    moved = "; **the destinations are not the same**" if since.places_added or since.places_gone else ""
+    lines = [f"Since the last release, order {code(since.order)} of {_day(since.at, zone)}: {counts}{moved}"]
+    lines += [f"- {told}" for told in _changes(since)[:_CHANGES]]
+    parted = [("new", since.names_added), ("gone", since.names_gone)] if since.documents or since.same else []
+    named = "; ".join(f"{what}: {', '.join(code(name) for name in names[:_FEW])}" for what, names in parted if names)
+    return [*lines, f"- {named}"] if named else lines
 
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    gone: tuple[str, ...]
-    same: int
+
+def _changes(since: Difference) -> list[str]:
+    """For each changed document a line, and then what else changed in them."""
+    first = [f"{code(one.name)}: {_document(one)}" for one in since.documents]
+    more = [f"also in {code(one.name)}: {told}" for one in since.documents for told in _examples(one.rows)[1:]]
+    return [*first, *more]
 
 
-def changes(package: Package, previous: Package) -> Changes:
-    """What is new, changed and gone since then, in shown names."""
-    before, now = ({file.name: file for file in one.files} for one in (previous, package))
-    return Changes(
-        added=tuple(file.shown for name, file in now.items() if name not in before),
-        changed=tuple(file.shown for name, file in now.items() if name in before and before[name].sha256 != file.sha256),
-        gone=tuple(file.shown for name, file in before.items() if name not in now),
-        same=sum(name in before and before[name].sha256 == file.sha256 for name, file in now.items()),
+def _document(one: Changed) -> str:
+    renamed = f"was {code(one.before)}; " if one.before != one.name else ""
+    if one.rows is None:
+        why = f" ({words(one.note)})" if one.note else ""
+        return f"{renamed}other content, {size(one.size_before)} before, now {size(one.size)}{why}"
+    rows = one.rows
+    counts = [
+        f"**{count:,} {what}**"
+        for count, what in ((rows.changed, "changed"), (rows.added, "added"), (rows.removed, "removed"))
+        if count
+    ]
+    columns = sorted(rows.columns.items(), key=lambda pair: (pair[1], pair[0]))[:_FEW]
+    where = f" ({', '.join(f'{code(name, _SHORT)} {count:,}' for name, count in columns)})" if columns else ""
+    told = (
+        f"of {rows.after:,} rows {', '.join(counts)}{where}"
+        if counts
+        else f"the same {rows.after:,} rows, written in another way"
     )
+    return "; ".join([renamed + told, *_examples(rows)[:1]])
 
 
-def _since(package: Package, previous: Package) -> str:
-    found = changes(package, previous)
-    counts = f"{len(found.added)} new, {len(found.changed)} changed, {found.same} the same, {len(found.gone)} not among them"
-    moved = "" if package.destinations == previous.destinations else "; **the destinations are not the same**"
-    return f"Since the last release, order {code(previous.order)}: {counts}{moved}"
+def _examples(rows: RowChanges | None) -> list[str]:
+    """Cells and rows, what should be seen first at the beginning."""
+    if rows is None:
+        return []
+    cells = [_cell(one) for one in (*rows.biggest, *rows.texts)]
+    examples = (("added", rows.first_added), ("removed", rows.first_removed))
+    return [*cells, *(f"{what}: {code(row)}" for what, row in examples if row)]
+
+
+def _cell(one: CellChange) -> str:
+    percent = f" ({one.percent})" if one.percent else ""
+    return f"{code(one.row, _SHORT)}: {code(one.column, _SHORT)} {code(one.before, _SHORT)} → **{code(one.after, _SHORT)}**{percent}"
+
+
+def _earlier(earlier: Sequence[Decided], people: PeopleFile, zone: str) -> str:
+    told = []
+    for one in earlier:
+        by = f" by {_listed([_name(people, id) for id in one.by])}" if one.by else ""
+        why = f": {code(one.comment, _SHORT)}" if one.comment else ""
+        told.append(f"{code(one.order, _SHORT)} {words(one.state)}{by}, {_day(one.at, zone)}{why}")
+    return f"- Before this: {'; '.join(told)}"
+
+
+def _day(at: datetime, zone: str) -> str:
+    return f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d}"
 
 
 def _who(matter: Matter, terms: Outbound, people: PeopleFile, now: Standing, asked: Round, zone: str) -> list[str]:
@@ -281,12 +324,12 @@ def _listed(parts: Sequence[str]) -> str:
 # --------------------------------------------------------------------------------------------- behind the form
 
 
-def listing(package: Package, checked: Checked | None = None) -> str:
+def listing(package: Package, checked: Checked | None = None, since: Difference | None = None) -> str:
     """The artifact with everything, in Markdown: however many documents there are, each with its digest."""
-    return "\n".join(_listing(package, checked)) + "\n"
+    return "\n".join(_listing(package, checked, since)) + "\n"
 
 
-def _listing(package: Package, checked: Checked | None) -> Iterator[str]:
+def _listing(package: Package, checked: Checked | None, since: Difference | None) -> Iterator[str]:
     yield f"# Package `{package.digits}`"
     yield ""
     yield f"- Digest: `{package.digest}`"
@@ -308,6 +351,26 @@ def _listing(package: Package, checked: Checked | None) -> Iterator[str]:
         for finding in checked.findings:
             where = f"{cell(finding.file, 1000)} | {'' if finding.row is None else finding.row} | {cell(finding.column or '')}"
             yield f"| {finding.severity.value} | {where} | {cell(finding.message, 1000)} | {cell(finding.fix, 1000)} |"
+    if since is not None:
+        yield from _all_since(since)
+
+
+def _all_since(since: Difference) -> Iterator[str]:
+    yield ""
+    yield f"## Since order {code(since.order)}, released {since.at:%Y-%m-%d %H:%M} UTC"
+    yield ""
+    yield f"{since.added} new, {since.changed} changed, {since.same} the same, {since.gone} not among them"
+    yield ""
+    for what, names in (
+        ("new destination", since.places_added),
+        ("no longer a destination", since.places_gone),
+        ("new", since.names_added),
+        ("not among them", since.names_gone),
+    ):
+        yield from (f"- {what}: {code(name, 1000, 1000)}" for name in names)
+    yield from (f"- {told}" for told in _changes(since))
+    if since.changed > len(since.documents):
+        yield f"- and {since.changed - len(since.documents)} more that changed"
 
 
 def arrivals(package: Package, delivered: Sequence[Delivered]) -> str:

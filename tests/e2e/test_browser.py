@@ -83,20 +83,32 @@ def test_case_01_the_dialog_shows_what_goes_where(release_world: ReleaseWorld, w
     assert "0 of 1 signed" in after_scrolling and f"( {bea} )" in after_scrolling
 
 
-def test_case_02_the_right_code_typed_and_clicked_lets_all_arrive(release_world: ReleaseWorld, window: Window) -> None:
+def test_case_02_the_right_code_typed_and_clicked_lets_all_arrive_and_the_next_dialog_shows_what_changed(
+    release_world: ReleaseWorld, window: Window
+) -> None:
     bea = release_world.newcomer()
-    release = release_world.order(prices=PRICES, terms=TERMS)
+    rows = [f"A{n:04},{n % 90 + 10}.50" for n in range(1000)]
+    prices = "\n".join(rows).encode()
+    release = release_world.order(prices=prices, terms=TERMS)
     release.start()
     window.open_dialog(release.run)
     sign(window, release, bea, release_world.code)
     assert_named(release.go(), "Delivered")
-    assert release.received == {"prices.csv": PRICES, "terms.csv": TERMS}
+    assert release.received == {"prices.csv": prices, "terms.csv": TERMS}
     assert_verifies(release_world, release)
     ours = ArtifactFilter(key=ArtifactFilterKey(any_=[f"delivered-{release.package.journey}"]))
     (artifact,) = release_world.client.read_artifacts(artifact_filter=ours)
     # Only the table has ticks; the run's message beside it is shown before or after it.
     arrivals = window.go(f"/artifacts/artifact/{artifact.id}", "✓")
     assert arrivals.count("✓") == 6 and "prices.csv" in arrivals and "terms.csv" in arrivals, arrivals
+    rows[612] = "A0612,825.00"
+    then = release_world.order(prices="\n".join(rows).encode(), terms=TERMS)
+    assert then.start() is None
+    window.open_dialog(then.run)
+    first_screen = " ".join(window.visible("ACME").split())
+    assert f"Since the last release, order {release.id} of" in first_screen, first_screen
+    assert "prices.csv : of 1,000 rows 1 changed ( field 2 1); A0612 : field 2 82.50 → 825.00 (+900 %)" in first_screen
+    assert f"- Before this: `{release.id}` Delivered by {bea.title()} (`{bea}`)" in then.form
 
 
 def test_case_03_an_empty_form_is_refused_at_the_door(release_world: ReleaseWorld, window: Window) -> None:

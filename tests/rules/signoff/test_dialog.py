@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from blocks.outbound import Decision, Delivered, Destination, Meaning, PackageFile, Requester, SignoffProof
+from blocks.outbound import Decision, Delivered, Destination, Meaning, PackageFile, Redelivery, Requester, SignoffProof
 from blocks.values import Finding, Proof, Severity, shown
 from tasks.ask import _form
 from tasks.rules.certificate import link_words
@@ -24,7 +24,6 @@ from tasks.rules.dialog import (
     Checked,
     Form,
     arrivals,
-    changes,
     form,
     grouped,
     listing,
@@ -33,6 +32,7 @@ from tasks.rules.dialog import (
     run_name,
     size,
 )
+from tasks.rules.difference import CellChange, Changed, Columns, Decided, Difference, RowChanges, compare
 from tasks.rules.literal import cell, code, literal, words
 from tasks.rules.signing import parse_answer
 from tests.rules.signoff.world import (
@@ -146,13 +146,63 @@ def test_the_facts_of_the_form() -> None:
     assert one.shown != single.shown
 
 
-def test_what_changed_since_the_last_release() -> None:
-    before = package(document("a.csv"), document("b.csv", "old"), document("z.csv"))
-    found = changes(package(), before)
-    assert (found.added, found.changed, found.gone, found.same) == (("c.csv",), ("b.csv",), ("z.csv",), 1)
-    assert "1 new, 1 changed, 1 the same, 1 not among them" in shown_form(previous=before).description
-    moved = package(destinations=(Destination("sftp", "old.example", 22, "acme", "/in", ""),))
-    assert "**the destinations are not the same**" in shown_form(previous=moved).description
+ROWS = [(f"A-{n:04}", "", "EUR", "10.50", "2026-01-01") for n in range(1000)]
+PRICES = Columns(("sku", "description", "currency", "price", "valid_from"), ((0, 2),), frozenset({3}))
+
+
+def since(text: str = "b.csv", documents: int = 1) -> Difference:
+    """A difference in which one price changed; every text from outside is this one, or has it."""
+    row = (text, "", text, "105.00", text)
+    rows = compare([(text, "", text, "10.50", text), *ROWS[1:]], [row, *ROWS[1:]], PRICES)
+    more = RowChanges(1, 2, 1, texts=(CellChange(text, text, text, text),), first_added=text, first_removed=text)
+    told = [Changed(text, text + "-old", 100, 101, rows + more), Changed(text, text, 100, 1200, note="too large")]
+    return Difference(
+        text,
+        "0" * 64,
+        NOON,
+        3,
+        documents,
+        2,
+        1,
+        tuple(told * documents)[:documents],
+        (text,) * documents,
+        (text,),
+        (PLACE.shown, text),
+        (text,),
+    )
+
+
+def test_one_planted_change_among_a_thousand_rows_is_told() -> None:
+    rows = compare(ROWS, [*ROWS[:612], ("A-0612", "", "EUR", "105.00", "2026-01-01"), *ROWS[613:]], PRICES)
+    told = Difference("o-1", "0" * 64, NOON, 2, 1, 0, 0, (Changed("b.csv", "b.csv", 30000, 30001, rows),))
+    text = shown_form(since=told).description
+    line = "- `b.csv`: of 1,000 rows **1 changed** (`price` 1); `A-0612, EUR`: `price` `10.50` → **`105.00`** (+900 %)"
+    assert line in text.splitlines()
+    assert "Since the last release, order `o-1` of 2026-11-20: 0 new, 1 changed, 2 the same, 0 not among them" in text
+    assert text.index(line) < text.index("1. `a.csv`"), "before the list of documents"
+    assert line in listing(package(), CHECKED, told).splitlines()
+
+
+def test_what_else_changed_since_the_last_release() -> None:
+    text = shown_form(since=since()).description
+    assert "**the destinations are not the same**" in text
+    assert f"- to `{PLACE.shown}`, key `{PLACE.key_fingerprint}`, **new**" in text
+    assert "- new: `b.csv`; gone: `b.csv`" in text
+    assert "was `b.csv-old`" in text
+    two = shown_form(since=since(documents=2)).description
+    assert "- `b.csv`: other content, 100 bytes before, now 1.2 kB (1,200 bytes) (too large)" in two
+
+
+def test_earlier_decisions_stand_in_one_line() -> None:
+    earlier = [
+        Decided("o-2", "Rejected", NOON - timedelta(days=1), ("bea",), "last year's prices"),
+        Decided("o-1", "Delivered", NOON - timedelta(days=8), ("ann", "gone")),
+        Decided("o-0", "Expired", NOON - timedelta(days=9), ()),
+    ]
+    assert shown_form(earlier=earlier).description.splitlines()[-1] == (
+        "- Before this: `o-2` Rejected by Bea Öztürk (`bea`), 2026-11-19: `last year's prices`; "
+        "`o-1` Delivered by Ann Weber (`ann`); `gone`, 2026-11-12; `o-0` Expired, 2026-11-11"
+    )
 
 
 LONG = "x" * 250 + ".pdf.exe"
@@ -168,8 +218,11 @@ def test_28_the_dialog_stays_short_for_any_package(count: int) -> None:
     places = tuple(
         Destination("sftp", f"h{n}.example", 22, "acme", "/" + "y" * 300, "SHA256:" + "k" * 43) for n in range(min(count, 20))
     )
+    again = Redelivery(LONG, "0" * 64, 9, LONG, LONG)
     about = matter(
-        package(*(document(f"{n}{LONG}") for n in range(count)), destinations=places), requester=LONG, editors=("x",) * 9
+        package(*(document(f"{n}{LONG}") for n in range(count)), destinations=places, redelivery=again),
+        requester=LONG,
+        editors=("x",) * 9,
     )
     under = terms(*TWO, stage("legal"), veto=["legal", "content"], proof="signature")
     started = time.thread_time()
@@ -183,15 +236,16 @@ def test_28_the_dialog_stays_short_for_any_package(count: int) -> None:
         checked=findings(count),
         link="https://prefect.example/artifacts/artifact/0196",
         refused=parse_answer(None),
-        previous=package(),
+        since=since(LONG, count),
+        earlier=[Decided(LONG, LONG, NOON, (LONG,) * 9, LONG)] * 3,
         zone="Europe/Berlin",
     )
-    listing(about.package, findings(count))
+    listing(about.package, findings(count), since(LONG, count))
     assert time.thread_time() - started < 1.5
     assert len(one.description.splitlines()) < MOST_LINES
     assert len(one.description) < 8000
-    if count > 6:
-        assert f"and {count - 6} more, in the full list" in one.description
+    if count > 4:
+        assert f"and {count - 4} more, in the full list" in one.description
 
 
 def test_a_long_name_keeps_its_ending() -> None:
@@ -288,7 +342,17 @@ def evil_form(text: str) -> str:
     vote = cast(answer("ann", about), about, under, known=people())
     now = stands(about, under, (vote,), known=known)
     checked = Checked(3, (Finding(text, text, text, row=1, column=text, value=text, rule=text, fix=text),))
-    one = form(about, under, known, now, asked(about), partner=text, checked=checked, previous=package())
+    one = form(
+        about,
+        under,
+        known,
+        now,
+        asked(about),
+        partner=text,
+        checked=checked,
+        since=since(text, 2),
+        earlier=[Decided(text, text, NOON, (text,), text)],
+    )
     return one.description
 
 
@@ -314,10 +378,12 @@ def _unmoved(text: str) -> None:
     assert_harmless(hostile)
     # Two plain words that are too long, or too odd, to stand outside a code span: the same skeleton.
     assert bones(hostile) == bones(evil_form("~~")) or _plain(text)
-    artifact = listing(package(document(text), document(text + "b")), Checked(1, (Finding(text, text, text, fix=text),)))
+    artifact = listing(
+        package(document(text), document(text + "b")), Checked(1, (Finding(text, text, text, fix=text),)), since(text, 2)
+    )
     assert_harmless(artifact)
     assert bones(artifact) == bones(
-        listing(package(document("~"), document("b")), Checked(1, (Finding("~", "~", "~", fix="~"),)))
+        listing(package(document("~"), document("b")), Checked(1, (Finding("~", "~", "~", fix="~"),)), since("~", 2))
     )
 
 
