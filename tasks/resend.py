@@ -242,16 +242,21 @@ def _attempt(order: Order, recalled: Recalled, comment: str, by: str) -> tuple[P
             raise ConfigurationError(
                 f"order {order.id}: attempt {why.attempt} is under way (order {before.order}); let it be signed or rejected first"
             )
-    package = order.matter.package.again(files, _next_attempt(order), comment, by, order.agreed.policies)
     facts = {
-        "package": package.text,
         "policies": order.agreed.policies.facts,
         "reason": comment,
         "by": by,
         "from_record": recalled.from_record,
         "sensitive": recalled.sensitive,
     }
-    return package, order.write("again", facts, once=f"again/{package.digest}")
+    attempt = _next_attempt(order)
+    while True:
+        package = order.matter.package.again(files, attempt, comment, by, order.agreed.policies)
+        key = f"again/{order.agreed.key}/{package.root_order}/{attempt}"
+        entry = order.write("again", {**facts, "package": package.text}, once=key)
+        if entry.body["package"] == package.text:
+            return package, entry
+        attempt += 1  # somebody who asked for another order of the family at the same moment has that number
 
 
 def _freeze(order: Order, package: Package, entry: Recorded) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 from prefect.client.schemas.objects import State
 from typer.testing import CliRunner
 
-from blocks.errors import SendRefused
-from blocks.outbound import Package
+from blocks.errors import ConfigurationError, SendRefused
+from blocks.outbound import FourEyes, Package
 from blocks.profile import load_repositories
 from deployments.cli import app
 from flows.resend import resend
 from tasks import connections
 from tasks.order import Order, load_release, sender
-from tasks.resend import recall
+from tasks.resend import order_again, recall
 from tests.release_world import Release, ReleaseWorld
 
 BATCH = {"a.csv": b"sku,price\nA,1\n", "b.csv": b"sku,price\nB,2\n", "c.csv": b"sku,price\nC,3\n"}
@@ -135,6 +136,50 @@ def test_an_attempt_whose_request_broke_off_is_asked_for_by_the_next_one(
     other, child = again(world, batch, files=["c.csv"], comment="another reason")
     assert other.is_failed() and "is under way" in str(other.message), other
     assert child.go() is None and "broken off" in child.form
+
+
+def test_remainders_are_counted_with_their_order_and_the_stream_s_own_deployment_asks_where_theirs_was_deleted(
+    world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow, parameters = world.client.read_deployment(world.deployment).flow_id, {"partner": "acme", "stream": "batches"}
+    mine = world.client.create_deployment(flow, "used then")
+    bea, ann, whole = world.newcomer(), world.newcomer(), replace(world, deployment=mine).order("batches")
+    for name in ("a.csv", "b.csv"):
+        world.keep(whole.id, name, BATCH[name])
+    assert whole.start() is None
+    state = whole.sign(bea, decision="approve all but the listed", left_out=["2. b.csv"], comment="later")
+    assert state is not None and state.name == "Delivered", state
+    rest = whole.part(whole.last("parted")["child_order"], whole.last("parted")["child_run"])
+    assert rest.go() is None
+    state = rest.sign(ann)
+    assert state is not None and state.name == "Delivered", state
+
+    world.client.delete_deployment(mine)
+    own = world.client.create_deployment(flow, "of the stream", parameters=parameters)
+    try:
+        first, child = again(world, whole)
+        assert first.name == "Asked, attempt 2", first
+        assert child.told.deployment_id == own
+        # Somebody asks for the remainder at the same moment: what they counted is not true any more when they write it down.
+        with monkeypatch.context() as patch:
+            patch.setattr("tasks.resend._next_attempt", lambda order: 2)
+            second, other = again(world, rest)
+        assert second.name == "Asked, attempt 3", second
+        assert (other.told.deployment_id, other.package.files[0].shown) == (own, "b.csv")
+        assert [entry.body["package"] for entry in rest.history if entry.kind == "again"] == [other.package.text]
+    finally:
+        world.client.delete_deployment(own)
+
+
+def test_where_only_proven_requests_count_nobody_is_asked(batch: Release) -> None:
+    agreed = load_release("acme", "batches")
+    signoff = agreed.terms.signoff.model_copy(update={"four_eyes": FourEyes.PROVEN})
+    agreed.terms = agreed.terms.model_copy(update={"signoff": signoff})
+    recalled, before = recall.fn(agreed, batch.id, []), batch.kinds
+    assert [one.problem for one in recalled.repeats] == [""] * 3
+    with pytest.raises(ConfigurationError, match="ask for a new order by 'countersign request'"):
+        order_again(recalled, WHY, "rita")
+    assert batch.kinds == before
 
 
 def test_where_records_are_filed_elsewhere_today_the_originals_go(world: ReleaseWorld, batch: Release) -> None:
