@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from blocks.canonical import sha256
-from blocks.errors import SpoolError
+from blocks.errors import SpoolMissing
 from blocks.ledger import Entry, Recorded
 from blocks.values import Arrival, Finding, SetTerms, Sighting, Stage, Verdict, shown
 from tasks.connections import ledger, spool
@@ -25,7 +25,7 @@ from tasks.incidents import SET_INCOMPLETE
 from tasks.report import tell
 from tasks.rules.judge import from_facts
 from tasks.rules.naming import text
-from tasks.rules.sets import Assembled, Member, assemble, listed, set_of, wanted
+from tasks.rules.sets import NO_LIST, Assembled, Member, assemble, listed, set_of, wanted
 
 _LARGEST_MANIFEST = 1024 * 1024
 _MOST_WAITING = 10_000
@@ -62,9 +62,32 @@ def whole_sets(consignment: Consignment) -> tuple[Consignment, frozenset[str]]:
             continue
         missing = ", ".join(state.missing) or "nothing, but this file is none of it"
         if state.late(terms, ledger().now()):
-            _say_incomplete(consignment, key, state)
+            consignment.lease  # noqa: B018 - raises
+            _say_incomplete(agreed, key, state)
         waiting[item.journey] = replace(item, note=f"set {key} is incomplete; missing: {missing}")
     return consignment.with_changes(changed | waiting), frozenset(waiting)
+
+
+def tell_refused_sets(agreed: Agreed) -> None:
+    """Tell of sets whose window has closed and of which every file that came was refused: nothing of them waits, to tell it itself."""
+    terms = agreed.terms.sets
+    if terms is None:
+        return
+    cases = {case.journey: case for case in ledger().cases(partner=agreed.partner, stream=agreed.stream)}
+    refused: dict[str, list[Member]] = {}
+    for journey, arrival in ledger().arrivals(list(cases)).items():
+        name = text(arrival.file.name)
+        if arrival.stage is not Stage.JUDGED and (key := set_of(name, terms)) is not None:
+            reason = f"{cases[journey].code}: {cases[journey].reason}"
+            refused.setdefault(key, []).append(Member(journey, name, arrival.digest, arrival.first_seen, False, reason))
+    if not refused:
+        return
+    waiting = {set_of(text(one.file.name), terms) for one in _arrived(agreed).values() if one.stage is Stage.JUDGED}
+    histories = {key: ledger().journey(_journey(agreed, key)) for key in refused.keys() - waiting}
+    for key, history in sorted(histories.items()):
+        state = assemble(key, refused[key], None, terms)
+        if state.late(terms, ledger().now()) and not (_complete(history) or _given_up(history)):
+            _say_incomplete(agreed, key, state)
 
 
 def _again(item: Item, members: Iterable[str]) -> bool:
@@ -109,7 +132,8 @@ def _given_up(history: Iterable[Recorded]) -> bool:
 def _came(consignment: Consignment, terms: SetTerms) -> dict[str, list[Member]]:
     """By set, every file of the stream that has come and is not through; those of this consignment as they are by now."""
     here = {item.journey: item for item in consignment.items}
-    arrived = {journey: one for journey, one in _arrived(consignment).items() if set_of(text(one.file.name), terms) is not None}
+    arrivals = _arrived(consignment.agreed) | {journey: item.arrival for journey, item in here.items()}
+    arrived = {journey: one for journey, one in arrivals.items() if set_of(text(one.file.name), terms) is not None}
     histories = ledger().journeys([journey for journey in arrived if journey not in here])
     found: dict[str, list[Member]] = {}
     for one in sorted(arrived.values(), key=lambda one: (one.first_seen, one.journey)):
@@ -124,14 +148,13 @@ def _came(consignment: Consignment, terms: SetTerms) -> dict[str, list[Member]]:
     return found
 
 
-def _arrived(consignment: Consignment) -> dict[str, Sighting | Arrival]:
+def _arrived(agreed: Agreed) -> dict[str, Sighting | Arrival]:
     """Open arrivals; and those that were closed when they were refused, and passed the checks when a person asked for another try."""
-    agreed = consignment.agreed
     sightings = ledger().sightings(agreed.partner, agreed.stream)
     found: dict[str, Sighting | Arrival] = {one.journey: one for one in sightings if one.stage is not Stage.SIGHTED}
     judged = ledger().search(partner=agreed.partner, stream=agreed.stream, stage=Stage.JUDGED, limit=_MOST_WAITING)
     retried = ledger().arrivals([one.journey for one in judged if one.journey not in found])
-    return found | retried | {item.journey: item.arrival for item in consignment.items}
+    return found | retried
 
 
 def _judged(history: Iterable[Recorded]) -> tuple[bool, str | None, str]:
@@ -145,20 +168,23 @@ def _judged(history: Iterable[Recorded]) -> tuple[bool, str | None, str]:
 
 
 def _state(key: str, came: list[Member], terms: SetTerms) -> Assembled:
-    manifest = None
+    manifest, unread = None, NO_LIST
     if terms.manifest is not None:
         name = wanted(key, terms)[-1]
         own = [one for one in came if one.name == name and one.accepted and one.digest]
-        manifest = _read(own[-1].digest) if own else None
-    return assemble(key, came, manifest, terms)
+        try:
+            manifest = _read(str(own[-1].digest)) if own else None
+        except (SpoolMissing, FileNotFoundError):
+            unread = "another worker has it; who takes it up next reads it"
+    return assemble(key, came, manifest, terms, unread)
 
 
-def _read(digest: str | None) -> Mapping[str, str | None] | None:
-    """What a manifest lists; None where it is no list, or too long for one."""
+def _read(digest: str) -> Mapping[str, str | None] | None:
+    """What a manifest lists; None where it is no list, or too long for one. Raises ``SpoolMissing``."""
     try:
-        path = spool().path(str(digest))
+        path = spool().path(digest)
         return listed(path.read_bytes()) if path.stat().st_size <= _LARGEST_MANIFEST else None
-    except (ValueError, SpoolError):
+    except ValueError:
         return None
 
 
@@ -180,14 +206,12 @@ def _say_complete(consignment: Consignment, key: str, state: Assembled) -> list[
     return ledger().append([Entry(journey, "complete", told, once=f"{journey}/complete", stage=Stage.CLEARED)])
 
 
-def _say_incomplete(consignment: Consignment, key: str, state: Assembled) -> None:
+def _say_incomplete(agreed: Agreed, key: str, state: Assembled) -> None:
     """One case for each set whose window has closed; one more entry when something else is missing than was said."""
-    agreed = consignment.agreed
     journey, missing = _journey(agreed, key), ", ".join(state.missing)
     reason = f"Set {key} is incomplete: missing {missing}"
     case = {"code": SET_INCOMPLETE, "reason": reason, "owner": agreed.terms.owner, "state": "new"}
     body = {**_about(agreed, key), "missing": list(state.missing), "members": dict(state.members), "case": case}
-    consignment.lease  # noqa: B018 - raises
     recorded = ledger().append(
         [Entry(journey, "incomplete", body, once=f"{journey}/incomplete/{sha256(missing)}", stage=Stage.CLEARED)]
     )

@@ -17,6 +17,7 @@ from blocks.ledger import Entry
 from blocks.values import Notice, RemoteFile, Stage, name_b64, shown
 from tasks.connections import endpoint_session, ledger, recall
 from tasks.consignment import Agreed
+from tasks.in_sets import tell_refused_sets
 from tasks.incidents import after_look, other_server
 from tasks.personality import Place, known, remember
 from tasks.report import announce_notices
@@ -48,6 +49,7 @@ def look(agreed: Agreed, patience: timedelta) -> Readiness:
     _tell(readiness)
     if not doubted:
         after_look(agreed, readiness)
+        tell_refused_sets(agreed)
     return replace(readiness, notices=tuple(told))
 
 

@@ -11,6 +11,7 @@ from blocks.values import SetTerms, shown
 
 _LINE = re.compile(r"(?:(?P<sha256>[0-9a-fA-F]{64})[ \t]+\*?)?(?P<name>\S.*?)\s*")
 _MOST_LINES = 10_000
+NO_LIST = "it is no list of names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,10 @@ def listed(manifest: bytes) -> dict[str, str | None]:
     return found
 
 
-def assemble(key: str, came: Iterable[Member], manifest: Mapping[str, str | None] | None, terms: SetTerms) -> Assembled:
-    """How far a set has come. ``manifest`` is what it lists (None: it is not there, or cannot be read).
+def assemble(
+    key: str, came: Iterable[Member], manifest: Mapping[str, str | None] | None, terms: SetTerms, unread: str = NO_LIST
+) -> Assembled:
+    """How far a set has come. ``manifest`` is what it lists (None: it is not there, or was not read, and ``unread`` says why).
 
     Of several files of one name the newest counts that the manifest admits.
     """
@@ -101,7 +104,7 @@ def assemble(key: str, came: Iterable[Member], manifest: Mapping[str, str | None
         else:
             missing.append(shown(name))
         if name == own and name in members and manifest is None:
-            missing.append(f"{shown(name)} (it is no list of names)")
+            missing.append(f"{shown(name)} ({unread})")
     if manifest is not None:
         missing += [
             f"{shown(name)} (not listed in the manifest)" for name in names[:-1] if name in members and name not in manifest

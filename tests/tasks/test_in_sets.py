@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
-from tasks import incidents
+from tasks import connections, incidents
+from tasks.consignment import Consignment
 from tasks.retry import reject
 from tests.tasks.dock import Dock, price_list
 
@@ -71,6 +73,44 @@ def test_what_came_of_a_set_that_is_waited_for_no_more_is_for_a_person_to_decide
     for name in ("11_a.csv", "11_b.csv"):
         assert [row.outcome for row in dock.retry(dock.journeys(name)[-1])] == ["waits"]
     assert [row.outcome for row in dock.retry(journey(dock, "11_c.csv"))] == ["filed"], "it came after all"
+
+
+def test_a_set_all_of_whose_files_were_refused_is_told_once_its_window_has_closed(dock: Dock) -> None:
+    agree(dock, naming=r"nothing")
+    leave(dock)
+    dock.leave("12_a.csv", price_list(first=90))
+    dock.run()
+    assert set(dock.codes()) == {"naming-rule"}, "the window is open"
+    agree(dock, "PT0.000001S", naming=r"12_a\.csv")
+    assert [row.outcome for row in dock.retry(journey(dock, "12_a.csv"))] == ["waits"], "what waits tells it itself"
+    dock.look()
+    dock.look()
+    told = {event["set"]: event["missing"] for event in dock.events("set-incomplete")}
+    assert list(told) == ["12", "11"] and told["12"] == ["12_b.csv", "12_c.csv"]
+    assert [line.partition(" (naming-rule: ")[0] for line in told["11"]] == NAMES
+    for case in dock.cases("set-incomplete"):
+        assert incidents.close(case.journey, "they never come", "ann") == "set-incomplete"
+    dock.look()
+    assert dock.cases("set-incomplete") == [], "somebody knows"
+
+
+def test_a_manifest_that_another_worker_has_fetched_is_not_called_no_list(dock: Dock) -> None:
+    sets = {"pattern": r"(?P<set>\d+)[_.].*", "files": ["{set}_a.csv"], "manifest": "{set}.sha256", "window": "PT0.000001S"}
+    classify = [{"pattern": r".*\.csv", "doctype": "price-list"}, {"pattern": r".*\.sha256", "doctype": "checksum-list"}]
+    dock.agree(sets=sets, classify=classify)
+    dock.leave("11_a.csv", price_list())
+    dock.leave("11.sha256", f"{sha256(price_list()).hexdigest()}  11_a.csv\n".encode())
+
+    def elsewhere(step: str, consignment: Consignment) -> None:
+        if step == "file_away":
+            (listing,) = [item for item in consignment.items if item.arrival.file.name == b"11.sha256"]
+            connections.spool().path(str(listing.arrival.digest)).unlink()
+
+    assert dock.run(before=elsewhere) == {"11_a.csv": "waits", "11.sha256": "waits"}
+    reason = "Set 11 is incomplete: missing 11.sha256 (another worker has it; who takes it up next reads it)"
+    assert [case.reason for case in dock.cases()] == [reason]
+    assert dock.run() == {"11_a.csv": "filed", "11.sha256": "filed"}
+    assert dock.codes() == []
 
 
 def test_what_was_rejected_after_all_completes_nothing(dock: Dock) -> None:
