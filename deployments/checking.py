@@ -228,15 +228,19 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
         for key, repository in places:
             if repository not in repositories:
                 yield Problem((*loc, key, "repository"), f"not in repositories.yaml; {nearest(repository, repositories)}")
+        for key, target in (("evidence", leaving.evidence), ("record", leaving.record)):
+            keeps = repositories.get(target.repository) if target is not None and target.workspace is not None else None
+            if keeps is not None and not keeps.has_processes:
+                yield Problem((*loc, key, "workspace"), _NO_PROCESSES)
         taken = repositories.get(leaving.gather.repository)
         if leaving.gather.review is not None and taken is not None and not taken.has_processes:
             yield Problem((*loc, "gather", "review"), _NO_PROCESSES)
         for number, rule in enumerate(leaving.classify):
             if rule.doctype not in known():
                 yield Problem((*loc, "classify", number, "doctype"), f"no such document type; {nearest(rule.doctype, known())}")
-        yield from _templates(check_evidence(leaving.evidence), (*loc, "evidence"))
+        yield from _templates(check_evidence(leaving.evidence, leaving), (*loc, "evidence"))
         if leaving.record is not None:
-            yield from _templates(check_evidence(leaving.record), (*loc, "record"))
+            yield from _templates(check_evidence(leaving.record, leaving), (*loc, "record"))
             yield from _acknowledged(file.partner, leaving.record.acknowledged_by, (*loc, "record", "acknowledged_by"))
         yield from _twice(file.partner, name, (*loc, "destinations"))
 

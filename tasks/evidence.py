@@ -11,7 +11,7 @@ from blocks.repositories.base import Repository
 from blocks.values import Filed, Target
 from tasks.connections import repository_session, spool
 from tasks.order import Order
-from tasks.rules.filing import Evidence, plan_evidence
+from tasks.rules.filing import Evidence, plan_evidence, told_alike
 
 
 def written(
@@ -46,9 +46,15 @@ def file_pieces(
 def file_evidence(order: Order, target: Target, repository: Repository, pieces: Sequence[Evidence]) -> list[Filed]:
     """File what an order's delivery comes to. Raises ``RepositoryError`` that says what to mend, and what the repository raises."""
     package = order.matter.package
-    about = {"partner": package.partner, "stream": package.stream, "order": package.order}
+    told = told_alike([file.name for file in package.files], order.agreed.terms)
+    about = {**told, "partner": package.partner, "stream": package.stream, "order": package.order}
     try:
         return file_pieces(repository, target, about, order.frozen.at, pieces)
+    except KeyError as fact:
+        # The patterns were changed after it was frozen, or the place.
+        raise RepositoryError(
+            f"order {order.id} was delivered, and its documents do not tell {fact}; mend where it is filed"
+        ) from fact
     except RepositoryError as error:
         if type(error) is not RepositoryError:
             raise

@@ -16,6 +16,7 @@ from tasks.connections import repository_session, spool
 from tasks.order import Order, sender
 from tasks.retrying import task
 from tasks.rules.bounds import too_large, too_small
+from tasks.rules.filing import not_told_alike
 from tasks.rules.judge import as_facts, verdict
 from tasks.rules.naming import legality, naming
 from tasks.rules.packing import Withheld, admitted, fill, layout, not_reviewed, sensitive
@@ -186,6 +187,10 @@ def _freeze(gathered: Gathered) -> None:
     order, agreed = gathered.order, gathered.order.agreed
     destinations = agreed.destinations(order.id, order.ordered.at)
     files = tuple(one.file for one in gathered.taken)
+    if untold := not_told_alike([file.name for file in files], agreed.terms):
+        facts = ", ".join(untold)
+        _refuse(order, f"Its documents do not tell {facts} alike, by which what is sent is recorded: order them apart.", 0)
+        return
     try:
         package = Package(order.journey, order.id, agreed.partner, agreed.stream, agreed.policies.digest, destinations, files)
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import PurePath
 
 from prefect.runtime import task_run
@@ -15,7 +16,7 @@ from tasks.connections import ledger, repository_session, spool
 from tasks.evidence import file_evidence, written
 from tasks.order import Order
 from tasks.retrying import RETRIES, task
-from tasks.rules.filing import Evidence
+from tasks.rules.filing import Evidence, delivered_as
 from tasks.rules.reconcile import RECORD_WAITS
 from tasks.rules.transmission import Kept, kept, record_name, transmission
 
@@ -32,7 +33,7 @@ def keep_record(order: Order, arrived: Sequence[Arrived]) -> bool:
     if order.last("recorded"):
         return True
     try:
-        copies = _copies(order)
+        copies = _copies(order, arrived)
         filed = _record(order, arrived, copies)
     except RepositoryError as error:
         if error.worth_retrying and task_run.run_count <= RETRIES:
@@ -56,7 +57,7 @@ def _wait(order: Order, error: RepositoryError) -> None:
     order.end("Delivered, record waits", f"{error} All was delivered; filing its record is tried again by itself")
 
 
-def _copies(order: Order) -> dict[str, Kept]:
+def _copies(order: Order, arrived: Sequence[Arrived]) -> dict[str, Kept]:
     """By digest, where the documents' bytes were filed beside the record; none where the record only refers to them."""
     agreed = order.agreed
     if not agreed.terms.recording.copies:
@@ -65,6 +66,7 @@ def _copies(order: Order) -> dict[str, Kept]:
     done = order.last("copied")
     if done is None:
         files = {file.sha256: file for file in package.kept(order.standing().left_out)}
+        delivered = max(file.at for one in arrived for file in one.files)
         pieces = []
         for file in files.values():
             if not spool().path(file.sha256).exists():
@@ -80,6 +82,7 @@ def _copies(order: Order) -> dict[str, Kept]:
                 media_type="application/octet-stream",
                 path=spool().path(file.sha256),
                 documents=((file.shown, file.sha256),),
+                said=delivered_as(file, package.partner, package.stream, package.order, delivered.astimezone(UTC)),
             )
             pieces.append(piece)
         filed = file_evidence(order, agreed.terms.recording, agreed.recording, pieces)

@@ -10,17 +10,17 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
-from blocks.outbound import PackageFile
+from blocks.outbound import Outbound, PackageFile
 from blocks.values import Arrival, BusinessObject, Document, Filing, Finding, Inbound, InWorkspace, Target, Verdict, shown
 from tasks.doctypes import find, known
-from tasks.rules.naming import extension, text
+from tasks.rules.naming import extension, facts_of_name, text
 from tasks.rules.retention import keep_until, record_day
 from tasks.rules.triage import TRIAGE
 
@@ -136,6 +136,12 @@ def _sent(document: Document, partner: str, stream: str, received: datetime, bef
     return before + document.shown[: 255 - len(before) - len(end)] + end
 
 
+def delivered_as(file: PackageFile, partner: str, stream: str, order: str, delivered: datetime) -> str:
+    """The same for what went the other way."""
+    end = f" to {partner}/{stream}, delivered {delivered:%Y-%m-%d %H:%M:%S} UTC, SHA-256 {file.sha256}, order {order}"[:250]
+    return file.shown[: 255 - len(end)] + end
+
+
 def render(template: str, facts: Mapping[str, str], received: datetime) -> str:
     """Fill a template. Raises ``ValueError`` for what is no template of ours and ``KeyError`` for an unknown fact."""
     out = []
@@ -186,6 +192,8 @@ class Evidence:
     path: Path
     documents: tuple[tuple[str, str], ...] = ()
     """Name and SHA-256 of each document that it is about."""
+    said: str = ""
+    """For the history of versions of what is filed in a workspace."""
 
 
 MOST_VALUES = 50
@@ -231,7 +239,33 @@ def plan_evidence(evidence: Evidence, target: Target, about: Mapping[str, str], 
         access=target.access,
         collision=target.collision,
         workspace=in_workspace(target, facts, at),
+        sent=evidence.said if target.workspace else "",
     )
+
+
+def told_alike(names: Iterable[bytes], terms: Outbound) -> dict[str, str]:
+    """Facts that the names of all documents of a package tell, by the stream's own patterns, and all of them alike."""
+    alike: dict[str, str] | None = None
+    for name in names:
+        told = _told(name, terms)
+        alike = told if alike is None else {fact: value for fact, value in alike.items() if told.get(fact) == value}
+    return alike or {}
+
+
+def _told(name: bytes, terms: Outbound) -> dict[str, str]:
+    of_all = facts_of_name(terms.naming, name) or {} if terms.naming is not None else {}
+    for rule in terms.classify:
+        groups = facts_of_name(rule.pattern, name)
+        if groups is not None:
+            return {**rule.facts, **of_all, **groups}
+    return of_all
+
+
+def not_told_alike(names: Sequence[bytes], terms: Outbound) -> list[str]:
+    """Facts by which evidence or record of a package would be filed, and that its documents do not tell, or not alike."""
+    needed = {fact for target in (terms.evidence, terms.recording) for _, one in _templates(target) for fact in _used(one)}
+    known_here = {*OURS, "order", RECORD_DATE, KEEP_UNTIL, *(one[1:-1] for one in _LISTS)}
+    return sorted(needed - known_here - {fact for fact, value in told_alike(names, terms).items() if value.strip()})
 
 
 def _used(template: str) -> set[str]:
@@ -241,9 +275,11 @@ def _used(template: str) -> set[str]:
         return set()  # told where templates are checked
 
 
-def check_evidence(target: Target) -> Iterator[str]:
-    """The same for where evidence of a release is filed: of that only what every document has is known, and the order."""
-    offered = {*OURS, "order"}
+def check_evidence(target: Target, terms: Outbound) -> Iterator[str]:
+    """The same for where evidence of a release is filed: known are the order, what every document has, and what all patterns tell."""
+    groups = [{*re.compile(rule.pattern).groupindex, *rule.facts} for rule in terms.classify]
+    told = (set.intersection(*groups) if groups else set[str]()) | set(re.compile(terms.naming or "").groupindex)
+    offered = {*OURS, "order", *told}
     for where, template in _templates(target):
         if "/" in where and template in _LISTS:
             continue

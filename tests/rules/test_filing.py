@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blocks.outbound import Outbound
 from blocks.values import (
     Arrival,
     BusinessObject,
@@ -24,7 +25,7 @@ from blocks.values import (
     Right,
     Verdict,
 )
-from tasks.rules.filing import check_templates, plan, render, unfilled
+from tasks.rules.filing import check_evidence, check_templates, not_told_alike, plan, render, told_alike, unfilled
 
 CASE = {"system": "ERP", "object": "CASE"}
 RECEIVED = datetime(2026, 11, 20, 9, 5, tzinfo=UTC)
@@ -230,3 +231,40 @@ def test_a_record_date_comes_from_facts_that_can_be_dates() -> None:
     assert ["record_date: {stem} is not known" in problem for problem in check_templates(stream)] == [True]
     assert [finding.code for finding in unfilled("a.csv", {}, stream)] == ["bad-record-date"]
     assert list(check_templates(inbound(categories={"Document": {"Until": "{keep_until}"}})))
+
+
+def outbound(pattern: str = r"C_(?P<contract>\w+)_.*", **target: object) -> Outbound:
+    return Outbound.model_validate(
+        {
+            "direction": "outbound",
+            "gather": {"repository": "ecm", "from_order": True},
+            "classify": [{"pattern": r"L_(?P<contract>\w+)", "doctype": "letter"}, {"pattern": pattern, "doctype": "contract"}],
+            "destinations": [{"endpoint": "drop", "folder": "/in"}],
+            "freshness": "latest",
+            "signoff": {"stages": [{"name": "one", "groups": ["legal"]}], "proof": "code"},
+            "evidence": {"repository": "ecm", "folder": "Sent/{contract}", "name": "{name}", **target},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        pytest.param([b"C_1_draft"], {"contract": "1"}, id="one document"),
+        pytest.param([b"C_1_draft", b"L_1"], {"contract": "1"}, id="two that say the same, by two patterns"),
+        pytest.param([b"C_1_draft", b"C_2_draft"], {}, id="two that do not"),
+        pytest.param([b"C_1_draft", b"other"], {}, id="one that says nothing"),
+    ],
+)
+def test_a_package_tells_what_all_its_documents_tell(names: list[bytes], told: dict[str, str]) -> None:
+    assert told_alike(names, outbound()) == told
+    assert not_told_alike(names, outbound()) == ([] if told else ["contract"])
+    assert not_told_alike(names, outbound(folder="Sent/{order}/{partner}")) == []
+
+
+def test_evidence_is_filed_by_what_every_pattern_tells() -> None:
+    terms = outbound()
+    assert list(check_evidence(terms.evidence, terms)) == []
+    terms = outbound(pattern="C_.*")
+    (problem,) = check_evidence(terms.evidence, terms)
+    assert problem.startswith("folder: {contract} is not known")
