@@ -969,6 +969,8 @@ class Inbound(Terms):
     def _transfers_are_sets_already(self) -> Inbound:
         if self.transfers is not None and (self.sets is not None or self.sequence is not Succession.FREE):
             raise ValueError("'transfers' takes files by sets of its own: leave out 'sets' and 'sequence'")
+        if self.transfers is not None and self.notes is not None:
+            raise ValueError("'transfers' are another program's: nobody is sent a note about them, leave out 'notes'")
         return self
 
     @model_validator(mode="after")

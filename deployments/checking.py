@@ -145,6 +145,9 @@ def _shared_accounts(partner: PartnerProfile) -> list[str]:
     """Accounts at the partner with which documents come in and go out; else credentials that open an account for each."""
     inbound = [partner.endpoints[stream.endpoint] for stream in partner.inbound.values()]
     outbound = [partner.endpoints[place.endpoint] for stream in partner.outbound.values() for place in stream.destinations]
+    outbound += [
+        partner.endpoints[stream.notes.endpoint or stream.endpoint] for stream in partner.inbound.values() if stream.notes
+    ]
     accounts = {endpoint.address for endpoint in inbound} & {endpoint.address for endpoint in outbound}
     own = [
         {getattr(endpoint, field, None) for endpoint in ends for field in ("password", "private_key")}

@@ -21,6 +21,7 @@ from tasks.rehearse import rehearse
 from tasks.report import report
 from tasks.resolve import resolve
 from tasks.set_aside import set_aside
+from tasks.tell_partner import tell_partner
 
 
 @flow(
@@ -52,7 +53,8 @@ def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: f
             checked = check.submit(picked)
             filed = file_away.submit(checked, wait_for=before)
             aside = set_aside.submit(filed)
-            resolved = resolve.submit(aside)
-            desk.follow(picked, checked, filed, aside, resolved, clear_source.submit(resolved))
+            told = tell_partner.submit(aside)
+            resolved = resolve.submit(told)
+            desk.follow(picked, checked, filed, aside, told, resolved, clear_source.submit(resolved))
             before = [aside] if agreed.terms.ordered else []
     return report(agreed, desk.rows)

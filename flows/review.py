@@ -13,6 +13,7 @@ from tasks.report import report
 from tasks.resolve import resolve
 from tasks.retry import reopened
 from tasks.set_aside import set_aside
+from tasks.tell_partner import tell_partner
 
 
 @flow(name="retry", flow_run_name="retry {journey}")
@@ -30,6 +31,6 @@ def retry(
     """
     with reopened(journey, comment, by, release, facts or {}) as consignment:
         checked = check(pick_up(consignment))
-        aside = set_aside(file_away(checked))
+        aside = tell_partner(set_aside(file_away(checked)))
         cleared = clear_source(resolve(aside))
     return report(cleared.agreed, cleared.rows())

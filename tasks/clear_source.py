@@ -38,6 +38,8 @@ def clear_source(consignment: Consignment) -> Consignment:
     steps = Steps(consignment)
     waiting: dict[DispositionKind, list[Item]] = {kind: [] for kind in DispositionKind}
     for item in consignment.at(Stage.FILED, Stage.DUPLICATE, Stage.MARKER, Stage.QUARANTINED):
+        if item.untold:
+            continue
         if item.gone:  # a retried case
             steps.add(item, "closed", {}, stage=Stage.CLEARED)
         else:

@@ -5,11 +5,13 @@ Whoever calls the sender past our flows leaves nothing in Prefect or the ledger.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from prefect import get_run_logger
 
 from blocks.errors import SenderError
+from blocks.outbound import Record
 from tasks.connections import ledger
 from tasks.order import sender
 from tasks.retrying import task
@@ -32,7 +34,13 @@ def compare_with_sender(look_back: timedelta) -> list[Finding]:
         return []
     if not record.judged and not record.refused:
         return []
-    return around(record, _known(look_back))
+    return around(record, replace(_known(look_back), telling=_telling(record)))
+
+
+def _telling(record: Record) -> frozenset[str]:
+    """Of the messages that the sender refused, those that our flows had asked for."""
+    refused = {one.about for one in record.refused if one.asked == "/tell"}
+    return frozenset(one for one in refused if ledger().holder(f"telling/{one}"))
 
 
 def _known(look_back: timedelta) -> Known:

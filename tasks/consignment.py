@@ -77,6 +77,8 @@ class Item:
     origin: PackageFile | None = None
     """The document that it is an edited copy of, and the version; on streams of returns."""
     note: str = ""
+    untold: str = ""
+    """Why its partner could not yet be told that it was refused: until then its original stays. "" if nothing waits for that."""
 
     @property
     def journey(self) -> str:

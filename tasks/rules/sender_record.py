@@ -22,6 +22,8 @@ class Known:
     """Digests of the packages on which somebody was asked."""
     sending: Mapping[str, datetime]
     """Digests of the packages that were about to be sent, and since when."""
+    telling: frozenset[str] = frozenset()
+    """Ids of the service messages that partners were about to be sent."""
 
 
 def around(record: Record, known: Known) -> list[Finding]:
@@ -53,5 +55,5 @@ def _ours(one: Refused, known: Known) -> bool:
     """True if a flow of ours has asked, and was refused: that flow says so."""
     if one.asked == "/send":
         return one.about in known.sending and one.since >= known.sending[one.about]
-    about = {"/open": known.frozen, "/ask": known.rounds, "/judge": known.rounds}
+    about = {"/open": known.frozen, "/ask": known.rounds, "/judge": known.rounds, "/tell": known.telling}
     return one.about in about.get(one.asked, frozenset())

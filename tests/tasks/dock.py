@@ -30,12 +30,13 @@ from tasks.pick_up import pick_up
 from tasks.resolve import resolve
 from tasks.rules.settle import Readiness
 from tasks.set_aside import set_aside
+from tasks.tell_partner import tell_partner
 from tests.world import price_list
 
 __all__ = ["Dock", "dock_at", "price_list"]
 
 STEPS: tuple[Callable[[Consignment], Consignment], ...] = tuple(
-    step.fn for step in (pick_up, check, file_away, set_aside, resolve, clear_source)
+    step.fn for step in (pick_up, check, file_away, set_aside, tell_partner, resolve, clear_source)
 )
 """Of ``flows/intake.py``, in its order."""
 

@@ -1,0 +1,115 @@
+"""The partner is told what to mend: once, in time, and nothing waits for it but the original."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from blocks.settings import settings
+from deployments.sender.store import Store
+from tasks.compare_sender import _telling
+from tests.sender.thread import sender_thread
+from tests.tasks.dock import Dock, price_list
+
+BAD = b"sku,description,currency,price,valid_from\nA,,EUR,one,2026-12-01\n"
+
+
+@pytest.fixture
+def dock(dock: Dock) -> Dock:
+    (dock.home / "partner" / "in" / "notes").mkdir(parents=True)
+    dock.agree(notes={"folder": "/in/notes", "formats": ["html"]})
+    return dock
+
+
+def sender(dock: Dock) -> AbstractContextManager[None]:
+    return sender_thread(settings().sender_socket, dock.home / "state", profiles=dock.profiles, spool=settings().spool)
+
+
+def notes(dock: Dock) -> list[str]:
+    return sorted(path.read_text() for path in (dock.home / "partner" / "in" / "notes").iterdir())
+
+
+def test_a_refused_file_is_told_about_before_its_original_goes(dock: Dock) -> None:
+    dock.leave("prices.csv", BAD)
+    dock.leave("good.csv", price_list())
+    with sender(dock):
+        assert dock.run() == {"prices.csv": "quarantined", "good.csv": "filed"}
+        assert dock.run() == {}
+    [note] = notes(dock)
+    assert "<code>one</code>" in note
+    assert not list(dock.out.iterdir())
+    kinds = dock.kinds("prices.csv")
+    assert kinds.index("quarantined") < kinds.index("telling") < kinds.index("told") < kinds.index("cleared")
+    assert "told" not in dock.kinds("good.csv")
+    assert dock.events("untold") == []
+
+
+def test_while_the_sender_is_away_the_intake_goes_on_and_the_original_stays(dock: Dock) -> None:
+    bad, good = dock.leave("prices.csv", BAD), dock.leave("good.csv", price_list())
+    dock.leave("other.csv", BAD.replace(b"one", b"two"))
+    assert dock.run() == {"prices.csv": "quarantined", "other.csv": "quarantined", "good.csv": "filed"}
+    assert bad.exists() and not good.exists()
+    assert len(dock.events("untold")) == 1, "whoever is away is asked once in a consignment"
+    with sender(dock):
+        dock.run()
+    assert len(notes(dock)) == 2
+    assert not list(dock.out.iterdir())
+    assert [len(dock.ledger.cases()), dock.kinds("prices.csv").count("quarantined")] == [2, 1]
+
+
+def test_while_the_partner_does_not_take_notes_the_original_stays(dock: Dock) -> None:
+    folder = dock.home / "partner" / "in" / "notes"
+    folder.rmdir()
+    bad = dock.leave("prices.csv", BAD)
+    with sender(dock):
+        dock.run()
+        assert bad.exists() and "in/notes" in dock.events("untold")[0]["reason"]
+        folder.mkdir()
+        dock.run()
+    assert len(notes(dock)) == 1
+    assert not bad.exists()
+
+
+def test_a_crash_before_the_ledger_knows_tells_nobody_twice(dock: Dock) -> None:
+    dock.leave("prices.csv", BAD)
+
+    def crash(step: str, _: object) -> None:
+        if step == "resolve":
+            raise KeyboardInterrupt
+
+    with sender(dock):
+        with pytest.raises(KeyboardInterrupt):
+            dock.run(before=crash)
+        [path] = (dock.home / "partner" / "in" / "notes").iterdir()
+        path.unlink()  # the partner collects
+        dock.run()
+    assert notes(dock) == []
+    assert dock.kinds("prices.csv").count("told") == 1
+
+
+def test_a_note_that_is_in_the_way_of_nothing_but_itself_is_given_up(dock: Dock) -> None:
+    """A name that is taken: nothing is overwritten, a person hears of it, and the intake is done with it."""
+    taken = dock.home / "partner" / "in" / "notes" / f"prices.csv.{hashlib.sha256(BAD).hexdigest()[:8]}.note.html"
+    taken.write_text("theirs")
+    bad = dock.leave("prices.csv", BAD)
+    with sender(dock):
+        dock.run()
+    assert notes(dock) == ["theirs"] and not bad.exists()
+    assert "not told" in dock.kinds("prices.csv") and "taken" in dock.events("untold")[0]["reason"]
+    with Store(dock.home / "state") as store:
+        record = store.record(datetime.now(UTC) - timedelta(hours=1))
+    assert len(record.refused) == 1
+    strange = replace(record, refused=(*record.refused, replace(record.refused[0], about="0" * 64)))
+    assert _telling(strange) == {record.refused[0].about}, "the sweep knows that we asked, and only of that"
+
+
+def test_what_the_partner_cannot_mend_is_not_told(dock: Dock) -> None:
+    target = {"repository": "kept", "folder": "Prices/{project}"}
+    dock.agree(target=target, triage=["project"], notes={"folder": "/in/notes"})
+    dock.leave("prices.csv", price_list())
+    assert dock.run() == {"prices.csv": "quarantined"}, "and no sender is asked"
+    assert "telling" not in dock.kinds("prices.csv")
