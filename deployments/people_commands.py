@@ -113,6 +113,25 @@ def revoke(id: IdArgument, state: StateOption = None) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def inbox(id: IdArgument) -> None:
+    """Print the links under which an approver finds the runs that wait for them, for a bookmark: one for each of Prefect's two UIs.
+
+    Example: countersign people inbox anna
+    """
+    from prefect.settings import PREFECT_UI_URL
+
+    from blocks.errors import ConfigurationError
+    from deployments.people import find_person
+    from tasks.rules.dialog import inbox as links
+
+    person, address = find_person(id, _profiles()), PREFECT_UI_URL.value()
+    if not address:
+        raise ConfigurationError("where Prefect's UI is cannot be told: set PREFECT_API_URL, or PREFECT_UI_URL behind a proxy")
+    for which, link in zip(("classic", "newer"), links(address, person.id), strict=True):
+        typer.echo(f"{which}: {link}")
+
+
 def _store(state: Path | None) -> Store:
     from blocks.settings import settings
     from deployments.sender.store import Store

@@ -21,12 +21,10 @@ from tasks.connections import ledger
 from tasks.order import Order, documents, sender
 from tasks.retrying import task
 from tasks.rules import dialog
-from tasks.rules.dialog import listing, package_artifact, package_key, run_name, tags
+from tasks.rules.dialog import AWAITS, listing, package_artifact, package_key, run_name, tags
 from tasks.rules.policy import Standing
 from tasks.rules.signing import MOST_CHARACTERS, round_key
 from tasks.since_last import decided_before, since_last
-
-AWAITS = "awaits:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +147,6 @@ def announce(order: Order, now: Standing | None) -> None:
         if now is None:
             client.update_flow_run(UUID(order.run), name=f"release {order.agreed.key} {order.id}", tags=kept)
         else:
-            client.update_flow_run(UUID(order.run), name=run_name(order.matter, now), tags=[*kept, *tags(now)])
+            agreed = order.agreed
+            name = run_name(order.matter, agreed.terms, now, ledger().now(), agreed.people.timezone)
+            client.update_flow_run(UUID(order.run), name=name, tags=[*kept, *tags(now)])

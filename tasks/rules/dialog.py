@@ -36,6 +36,9 @@ from tasks.rules.literal import cell, code, words
 from tasks.rules.policy import Standing
 from tasks.rules.signing import DIGITS_PATTERN, PROOF_PATTERNS
 
+AWAITS = "awaits:"
+"""How the tags of an approver's inbox begin."""
+
 MOST_LINES = 40
 """The dialog stays below this many lines, whatever is in the package."""
 
@@ -427,13 +430,32 @@ def rows(package: Package) -> list[dict[str, str]]:
     ]
 
 
-def run_name(matter: Matter, now: Standing) -> str:
-    """What lists of runs show, changed after every round."""
+def run_name(matter: Matter, terms: Outbound, now: Standing, at: datetime, zone: str) -> str:
+    """What lists of runs show, changed after every round: ``release acme/catalogue o-1: 3 files, due 14:00, waits for 1 of legal``."""
     package = matter.package
-    count = f"{len(package.files)} document{'' if len(package.files) == 1 else 's'}"
-    return f"release {package.partner}/{package.stream} {package.order}: {count}, {now.progress}"
+    parts = [f"{len(package.files)} file{'' if len(package.files) == 1 else 's'}"]
+    if matter.deadline is not None:
+        parts.append(f"due {_due(matter.deadline, at, ZoneInfo(zone))}")
+    if now.stage is None or now.open is None:
+        parts.append(now.status.value)
+    else:
+        stage = terms.signoff.stages[now.stage]
+        parts.append(f"waits for {stage.quorum - len(now.open.approvals)} of {' or '.join(stage.groups)}")
+    return f"release {package.partner}/{package.stream} {package.order}: {', '.join(parts)}"
+
+
+def _due(deadline: datetime, at: datetime, zone: ZoneInfo) -> str:
+    """The hour, with its day if that is not the day on which somebody was asked."""
+    local = deadline.astimezone(zone)
+    return f"{local:%H:%M}" if local.date() == at.astimezone(zone).date() else f"{local:%Y-%m-%d %H:%M}"
+
+
+def inbox(ui: str, person: str) -> tuple[str, str]:
+    """Where an approver's waiting runs are listed, in Prefect's classic UI and in the newer one."""
+    address = ui.rstrip("/").removesuffix("/v2")
+    return f"{address}/runs?state=Suspended&tag={AWAITS}{person}", f"{address}/v2/runs?state=Suspended&tags={AWAITS}{person}"
 
 
 def tags(now: Standing) -> tuple[str, ...]:
     """What makes each approver's inbox: ``awaits:<id>`` for everybody who may sign now."""
-    return tuple(sorted({f"awaits:{seat.approver}" for seat in now.may_sign}))
+    return tuple(sorted({f"{AWAITS}{seat.approver}" for seat in now.may_sign}))

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pyotp
 import pytest
 import typer
+from prefect.settings import PREFECT_UI_URL, temporary_settings
 from typer.testing import CliRunner, Result
 
 from blocks.errors import ConfigurationError
@@ -112,3 +113,13 @@ def test_unlock_asks_the_running_sender(typist: Typist) -> None:
         assert typist.run("signoff", "unlock", anna).exit_code == 1
     with Store(house.state) as store:
         assert store.wrong() == {}
+
+
+def test_the_inbox_is_a_link_for_each_ui_and_only_of_somebody_known(typist: Typist) -> None:
+    with temporary_settings({PREFECT_UI_URL: "http://prefect.example:4200"}):
+        told = typist.run("people", "inbox", "rita")
+        assert told.output.splitlines() == [
+            "classic: http://prefect.example:4200/runs?state=Suspended&tag=awaits:rita",
+            "newer: http://prefect.example:4200/v2/runs?state=Suspended&tags=awaits:rita",
+        ]
+        assert isinstance(typist.run("people", "inbox", "nobody").exception, ConfigurationError)

@@ -6,7 +6,7 @@ import re
 import time
 import unicodedata
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from tasks.rules.dialog import (
     arrivals,
     form,
     grouped,
+    inbox,
     listing,
     moment,
     rows,
@@ -36,6 +37,7 @@ from tasks.rules.difference import CellChange, Changed, Columns, Decided, Differ
 from tasks.rules.literal import cell, code, literal, words
 from tasks.rules.signing import parse_answer
 from tests.rules.signoff.world import (
+    DEADLINE,
     NOON,
     PLACE,
     TWO,
@@ -132,7 +134,29 @@ def test_18_one_of_two_is_shown_with_who_signed_and_who_may() -> None:
     assert "round 2; **1 of 2** signed" in one.description
     assert "- Signed: Ann Weber (`ann`), approval" in one.description
     assert one.approvers == ("bea", "cem")
-    assert run_name(about, stands(about, under, (vote,))) == "release acme/catalogue 2026-11-20: 3 documents, 1 of 2"
+
+
+@pytest.mark.parametrize(
+    ("signers", "at", "expected"),
+    [
+        pytest.param((), NOON, "due 2026-11-22 13:00, waits for 1 of pricing", id="another day is named"),
+        pytest.param((), DEADLINE - timedelta(hours=9), "due 13:00, waits for 1 of pricing", id="on the day, the hour"),
+        pytest.param(("ann",), NOON, "due 2026-11-22 13:00, waits for 2 of legal or content", id="the next stage"),
+    ],
+)
+def test_the_name_of_a_run_says_what_it_waits_for(signers: tuple[str, ...], at: datetime, expected: str) -> None:
+    about, under = matter(), terms(stage("pricing"), stage("second", 2, "legal", "content"))
+    votes = tuple(cast(answer(name, about), about, under) for name in signers)
+    named = run_name(about, under, stands(about, under, votes), at, "Europe/Berlin")
+    assert named == f"release acme/catalogue 2026-11-20: 3 files, {expected}"
+
+
+def test_the_inbox_of_an_approver_in_both_uis() -> None:
+    for address in ("http://p.example:4200", "http://p.example:4200/v2/"):
+        assert inbox(address, "ann") == (
+            "http://p.example:4200/runs?state=Suspended&tag=awaits:ann",
+            "http://p.example:4200/v2/runs?state=Suspended&tags=awaits:ann",
+        )
 
 
 def test_the_facts_of_the_form() -> None:
