@@ -86,7 +86,7 @@ def test_case_01_at_the_wait_nothing_is_at_the_partner_and_the_dialog_says_what_
     assert grouped(release.package.digest) in form and release.package.digits in form
     assert form.count("\n") < 40
     assert f"awaits:{bea}" in told.tags and "awaits:rita" not in told.tags
-    assert "0 of 1" in told.name
+    assert "waits for 1 of pricing" in told.name
 
 
 def test_case_02_a_right_code_lets_all_arrive_and_the_certificate_holds_without_us(release_world: ReleaseWorld) -> None:
@@ -379,7 +379,7 @@ def test_case_19_the_second_stage_cannot_sign_before_the_first(release_world: Re
     assert release.go() is None
     assert release.last("answered")["refusal"]["code"] == "not-your-turn"
     assert release.sign(bea) is None
-    assert "0 of 1 in legal" in release.told.name and release.received == {}
+    assert "waits for 1 of legal" in release.told.name and release.received == {}
     max_ = release_world.newcomer("legal")
     assert release.go() is None, "asked again, for somebody new may sign"
     assert_named(release.sign(max_), "Delivered")
