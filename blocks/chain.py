@@ -59,6 +59,26 @@ class Link:
         found: dict[str, Any] = json.loads(self.record)
         return found
 
+    @property
+    def line(self) -> str:
+        """As it stands in an extract of the ledger: its number there, its canonical text and its hash, in canonical JSON."""
+        return canonical({"seq": self.seq, "record": self.record, "hash": self.hash})
+
+    @classmethod
+    def parse(cls, line: str) -> Link:
+        """Back from ``line``, not proven yet. Raises ``ValueError`` for any other text."""
+        try:
+            told = json.loads(line)
+            facts = json.loads(told["record"])
+            at, once = datetime.fromisoformat(facts["at"]), once_key(facts["once"])
+            found = cls(told["seq"], facts["journey"], facts["n"], facts["kind"], at, once, told["hash"], told["record"])
+            same = canonical(told) == line and canonical(facts) == found.record and type(found.seq) is int
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"this is no entry of a ledger ({type(error).__name__})") from error
+        if not same or not all(isinstance(word, str) for word in (found.journey, found.kind, found.hash)):
+            raise ValueError("this is no entry of a ledger in its canonical form")
+        return found
+
 
 def once_key(once: str | None) -> str | None:
     """A unique key as its column holds it: escaped without loss, because a partner's name may be in it."""

@@ -28,6 +28,7 @@
     │   ├── LedgerUnreachable    ↻    the database did not answer
     │   ├── LeaseLost                 somebody else works on this now: stop, change nothing
     │   └── ChainBroken               the record was altered; names the first broken link
+    ├── BundleBroken                  a bundle of evidence that we were given is none, or was altered; names the member
     └── SenderError                   the process that alone sends could not do as asked
         ├── SenderUnreachable    ↻    it does not answer, or is busy with this very package
         └── SendRefused               it will not send this: seals, signatures, policy or bytes do not hold
@@ -159,6 +160,14 @@ class LeaseLost(LedgerError):
 
 class ChainBroken(LedgerError):
     """A recorded entry is not what it was when it was written."""
+
+
+class BundleBroken(CountersignError):
+    """What we were given is no bundle, or not as it was made. ``member`` is what is wrong with it, "bundle" if it is all of it."""
+
+    def __init__(self, member: str, reason: str) -> None:
+        super().__init__(f"{member}: {reason}")
+        self.member, self.reason = member, reason
 
 
 class SenderError(CountersignError):

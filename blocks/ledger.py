@@ -25,6 +25,7 @@ if it has one, is resolved. That holds for journeys without an arrival too.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import secrets
@@ -189,6 +190,32 @@ class Checkpoint:
     def facts(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.record)
         return found
+
+    @property
+    def text(self) -> str:
+        """As it is filed: its canonical text and the signature over it, in canonical JSON."""
+        return canonical({"record": self.record, "signature": base64.b64encode(self.signature).decode()})
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Back from ``text``. Raises ``ValueError`` for any other."""
+        try:
+            told = json.loads(text)
+            record, signature = str(told["record"]), base64.b64decode(told["signature"], validate=True)
+            number = int(json.loads(record)["number"])
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"this is no filed checkpoint ({type(error).__name__})") from error
+        return cls(number, record, sha256(record), signature)
+
+    def prove(self, keys: Mapping[str, bytes]) -> None:
+        """Raise ``ChainBroken`` unless one of these keys (id -> public key) signed it."""
+        key = self.facts["key"]
+        if key not in keys:
+            raise ChainBroken(
+                f"checkpoint {self.number}: it is signed with the key {key}, which is none of those given (the sender's: --key)"
+            )
+        if not signed(keys[key], self.record.encode("utf-8", "surrogatepass"), self.signature):
+            raise ChainBroken(f"checkpoint {self.number}: its signature does not fit its text and the key {key}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -748,12 +775,27 @@ class Ledger:
     def _root(self, connection: Connection, first: int, last: int) -> tuple[str, int]:
         """SHA-256 over the hashes of some entries in order, and how many there are."""
         root, count = hashlib.sha256(), 0
+        for digest in self._hashes(connection, first, last):
+            root.update(digest.encode())
+            count += 1
+        return root.hexdigest(), count
+
+    def _hashes(self, connection: Connection, first: int, last: int) -> Iterator[str]:
         for start in range(first, last + 1, 10_000):
             within = _entry.c.seq.between(start, min(last, start + 9_999))
             for (digest,) in connection.execute(select(_entry.c.hash).where(within).order_by(_entry.c.seq)):
-                root.update(digest.encode())
-                count += 1
-        return root.hexdigest(), count
+                yield digest
+
+    def hashes(self, first: int, last: int) -> Iterator[str]:
+        """The hashes of the record's entries from ``first`` to ``last``, in order: what a checkpoint's root is made of."""
+        with self._db.read() as connection:
+            yield from self._hashes(connection, first, last)
+
+    def links(self, ids: Sequence[str], last: int | None = None) -> Iterator[Link]:
+        """The entries of some journeys as they stand in the record, up to its entry ``last``; journeys in the order given."""
+        with self._db.read() as connection:
+            for id in ids:
+                yield from (link for link in self._links(connection, id) if last is None or link.seq <= last)
 
     def checkpoint(self, sign: Callable[[bytes], bytes], key_id: str) -> Checkpoint | None:
         """Seal the entries that are not sealed yet; None if there are none.
@@ -1198,12 +1240,7 @@ def _proven_checkpoint(found: Checkpoint, before: Checkpoint | None, keys: Mappi
     if facts["first"] != (before.facts["last"] + 1 if before else 1):
         raise ChainBroken(f"{where}: it does not begin where the one before it ended")
     if keys is not None:
-        if facts["key"] not in keys:
-            raise ChainBroken(
-                f"{where}: it is signed with the key {facts['key']}, which is none of those given (the sender's: --key)"
-            )
-        if not signed(keys[facts["key"]], found.record.encode("utf-8", "surrogatepass"), found.signature):
-            raise ChainBroken(f"{where}: its signature does not fit its text and the key {facts['key']}")
+        found.prove(keys)
 
 
 def _stream_lock(partner: str, stream: str) -> str:

@@ -15,6 +15,7 @@ from blocks.errors import CountersignError
 from deployments import (
     deploying,
     endpoint_commands,
+    evidence_commands,
     hold_commands,
     incident_commands,
     partner_commands,
@@ -69,6 +70,7 @@ app.add_typer(endpoint_commands.app, name="endpoint")
 app.add_typer(run_commands.app, name="run")
 app.add_typer(record_commands.journey_app, name="journey")
 app.add_typer(record_commands.ledger_app, name="ledger")
+app.add_typer(evidence_commands.app, name="evidence")
 app.add_typer(quarantine_commands.app, name="quarantine")
 app.add_typer(triage_commands.app, name="triage")
 app.add_typer(incident_commands.app, name="incident")

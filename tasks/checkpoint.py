@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +9,6 @@ from uuid import NAMESPACE_URL, uuid5
 
 from blocks.errors import ConfigurationError, DocumentMissing, RepositoryError
 from blocks.ledger import Checkpoint
-from blocks.outbound import canonical
 from blocks.profile import CheckpointTerms, load_checkpoints
 from blocks.repositories.base import Repository
 from blocks.seals import SealKey, key_id
@@ -39,7 +35,7 @@ class Kept:
 def checkpoint() -> Kept:
     """Seal the entries that are not sealed yet, by the sender's key where there is a sender, and file every seal that is not filed."""
     agreed = load_checkpoints(settings().profiles)
-    sealed = _sealed(agreed[0].public_key if agreed else None)
+    sealed = seal()
     if agreed is None:
         return Kept(sealed, (), "")
     terms, repository = agreed
@@ -58,6 +54,12 @@ def keys(given: Sequence[bytes] = ()) -> dict[str, bytes] | None:
 
 
 # --------------------------------------------------------------------------------------------- sealing
+
+
+def seal() -> Checkpoint | None:
+    """Seal what is not sealed yet, and file nothing: the next ``checkpoint`` does. None if there was nothing new."""
+    agreed = load_checkpoints(settings().profiles)
+    return _sealed(agreed[0].public_key if agreed else None)
 
 
 def _own() -> SealKey | None:
@@ -96,20 +98,12 @@ def checkpoint_name(number: int) -> str:
     return f"checkpoint-{number:06d}.json"
 
 
-def as_file(made: Checkpoint) -> str:
-    """A checkpoint as it is filed: its canonical text and the signature over it."""
-    return canonical({"record": made.record, "signature": base64.b64encode(made.signature).decode()})
-
-
 def from_file(path: Path) -> Checkpoint:
-    """Back from :func:`as_file`. Raises ``ConfigurationError`` for any other file."""
+    """A filed checkpoint. Raises ``ConfigurationError`` for any other file."""
     try:
-        told = json.loads(path.read_text(encoding="ascii"))
-        record, signature = str(told["record"]), base64.b64decode(told["signature"], validate=True)
-        number = int(json.loads(record)["number"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigurationError(f"{path}: this is no filed checkpoint ({type(error).__name__})") from error
-    return Checkpoint(number, record, hashlib.sha256(record.encode("utf-8", "surrogatepass")).hexdigest(), signature)
+        return Checkpoint.parse(path.read_text(encoding="ascii"))
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def _file(terms: CheckpointTerms, repository: Repository) -> list[str]:
@@ -132,7 +126,7 @@ def _file(terms: CheckpointTerms, repository: Repository) -> list[str]:
 
 
 def _filing(made: Checkpoint, folder: tuple[str, ...]) -> Filing:
-    content = as_file(made).encode("ascii")
+    content = made.text.encode("ascii")
     with spool().batch() as batch:
         sink = batch.open()
         sink.write(content)

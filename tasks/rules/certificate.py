@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -36,6 +35,7 @@ from blocks.outbound import (
 )
 from blocks.values import Proof, name_b64, shown
 from tasks.rules.policy import Standing, Status
+from tasks.rules.printed import END, begin, code, literally, table, when
 
 KIND = "countersign sign-off certificate"
 VERSION = 1
@@ -555,86 +555,78 @@ def _document(name: str, digest: str, read: _Read) -> Check:
 
 # --------------------------------------------------------------------------------------------- printing one
 
-_STYLE = """
-body { font: 10.5pt/1.45 "DejaVu Sans", Arial, sans-serif; color: #111; margin: 2em auto; max-width: 60em; padding: 0 1em }
-h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 1.8em; border-bottom: 1px solid #999 }
-table { border-collapse: collapse; width: 100% } th, td { text-align: left; vertical-align: top; padding: .25em .6em .25em 0 }
-tr + tr { border-top: 1px solid #ddd } th { font-weight: 600; white-space: nowrap } code { font: .9em "DejaVu Sans Mono", monospace }
-code { overflow-wrap: anywhere; unicode-bidi: isolate } .no { color: #a00; font-weight: 600 }
-@page { margin: 18mm } @media print { body { margin: 0; max-width: none } tr { break-inside: avoid } }
-""".strip()
-
 
 def page(text: str) -> str:
     """The certificate as one HTML page to print. Shows what the file says; ``verify`` says whether that is true.
 
     No script, no outside resource. Raises ``ValueError`` for a text that is no certificate.
     """
+    title, body = printed(text)
+    return begin(title) + body + END
+
+
+def printed(text: str) -> tuple[str, str]:
+    """Title and body of that page. Raises ``ValueError`` likewise."""
     try:
         facts = _read(text)
         package = Package.parse(canonical(facts["package"]))
-        body = "\n".join(_sections(facts, package, certificate_hash(text)))
+        return f"Sign-off {package.digits}", "\n".join(_sections(facts, package, certificate_hash(text)))
     except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise ValueError(f"this is not a whole certificate: {shown(str(error))[:200]}") from error
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>Sign-off {package.digits}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
 
 
 def _sections(facts: Mapping[str, Any], package: Package, hash: str) -> list[str]:
     requester = facts["requester"]
     asked = (
-        f"{_text(requester['name'] or requester['id'])} ({_text(requester['in_words'])})"
+        f"{literally(requester['name'] or requester['id'])} ({literally(requester['in_words'])})"
         if requester
         else "a schedule or event"
     )
     return [
-        f"<h1>Sign-off of package {_code(package.digits)}</h1>",
-        _table(
+        f"<h1>Sign-off of package {code(package.digits)}</h1>",
+        table(
             [
-                ("Partner, stream", f"{_code(package.partner)}, {_code(package.stream)}"),
-                ("Order, journey, run", f"{_code(package.order)}, {_code(package.journey)}, {_code(facts['run'])}"),
+                ("Partner, stream", f"{code(package.partner)}, {code(package.stream)}"),
+                ("Order, journey, run", f"{code(package.order)}, {code(package.journey)}, {code(facts['run'])}"),
                 ("Asked for by", asked),
                 *(_again(package.redelivery) if package.redelivery else []),
-                ("Package digest", _code(package.digest)),
-                ("Policy digest", _code(package.policy)),
-                ("Issued", _when(facts["issued"], facts["issued_local"])),
-                ("Weakest link of the delivery", _text(facts["weakest"])),
+                ("Package digest", code(package.digest)),
+                ("Policy digest", code(package.policy)),
+                ("Issued", when(facts["issued"], facts["issued_local"])),
+                ("Weakest link of the delivery", literally(facts["weakest"])),
             ]
         ),
         "<h2>Who decided</h2>",
-        *(_table(_signature(told)) for told in facts["votes"]),
+        *(table(_signature(told)) for told in facts["votes"]),
         "<h2>Where it went</h2>",
-        _table(
+        table(
             [
-                (str(n), f"{_code(place.shown)}, key {_code(place.key_fingerprint or 'none')}")
+                (str(n), f"{code(place.shown)}, key {code(place.key_fingerprint or 'none')}")
                 for n, place in enumerate(package.destinations, 1)
             ]
         ),
         "<h2>What was released</h2>",
-        _table(
+        table(
             [
-                (_code(label), _file(file))
+                (code(label), _file(file))
                 for label, file in zip(package.labels, package.files, strict=True)
                 if label not in facts["left_out"]
             ]
         ),
         *(
-            ["<h2>What was left out</h2>", _table([("", _code(label)) for label in facts["left_out"]])]
+            ["<h2>What was left out</h2>", table([("", code(label)) for label in facts["left_out"]])]
             if facts["left_out"]
             else []
         ),
         "<h2>How we know it arrived</h2>",
-        _table([(_code(one["name"]), _arrival(one)) for one in facts["deliveries"]]),
+        table([(code(one["name"]), _arrival(one)) for one in facts["deliveries"]]),
         "<h2>Seal</h2>",
-        _table(
+        table(
             [
-                ("Sender's key (Ed25519)", _code(facts["seal"]["public_key"])),
-                ("Seal", _code(facts["seal"]["signature"])),
-                ("This certificate's hash", _code(hash)),
-                ("The stream's certificate before", _code(facts["previous"] or "none: this is the first")),
+                ("Sender's key (Ed25519)", code(facts["seal"]["public_key"])),
+                ("Seal", code(facts["seal"]["signature"])),
+                ("This certificate's hash", code(hash)),
+                ("The stream's certificate before", code(facts["previous"] or "none: this is the first")),
             ]
         ),
         "<p>This page shows what the file says. <code>countersign verify-signoff</code> says whether that is true.</p>",
@@ -642,52 +634,36 @@ def _sections(facts: Mapping[str, Any], package: Package, hash: str) -> list[str
 
 
 def _again(told: Redelivery) -> list[tuple[str, str]]:
-    why = f"attempt {told.attempt}, {_code(told.by or 'nobody')} says (as stated): {_code(told.reason)}"
-    return [("Redelivery of", f"order {_code(told.order)}, package {_code(told.package)}"), ("Why again", why)]
+    why = f"attempt {told.attempt}, {code(told.by or 'nobody')} says (as stated): {code(told.reason)}"
+    return [("Redelivery of", f"order {code(told.order)}, package {code(told.package)}"), ("Why again", why)]
 
 
 def _signature(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     vote = Vote.parse(told["vote"])
-    behalf = f" on behalf of {_text(told['on_behalf_of_name'])} ({_code(vote.on_behalf_of)})" if vote.on_behalf_of else ""
+    behalf = f" on behalf of {literally(told['on_behalf_of_name'])} ({code(vote.on_behalf_of)})" if vote.on_behalf_of else ""
     return [
         (
-            f"{_text(told['name'])} ({_code(vote.approver)}){behalf}",
-            f"<strong>{_text(vote.decision.value)}</strong>, as {_text(vote.meaning.value)}",
+            f"{literally(told['name'])} ({code(vote.approver)}){behalf}",
+            f"<strong>{literally(vote.decision.value)}</strong>, as {literally(vote.meaning.value)}",
         ),
-        ("When", _when(iso(vote.at), told["at_local"])),
-        *([("Comment", _code(vote.comment))] if vote.comment else []),
-        ("Proof", _text(told["in_words"])),
-        ("Digest of what was shown", _code(vote.shown)),
-        *([("Signed with", _code(vote.key)), ("Signature", _code(vote.signature))] if vote.signature else []),
-        ("Sealed by the sender", _code(vote.seal)),
+        ("When", when(iso(vote.at), told["at_local"])),
+        *([("Comment", code(vote.comment))] if vote.comment else []),
+        ("Proof", literally(told["in_words"])),
+        ("Digest of what was shown", code(vote.shown)),
+        *([("Signed with", code(vote.key)), ("Signature", code(vote.signature))] if vote.signature else []),
+        ("Sealed by the sender", code(vote.seal)),
     ]
 
 
 def _file(file: PackageFile) -> str:
-    return f"{file.size:,} bytes, version {file.version} of {_code(file.repository_id)}<br>SHA-256 {_code(file.sha256)}"
+    return f"{file.size:,} bytes, version {file.version} of {code(file.repository_id)}<br>SHA-256 {code(file.sha256)}"
 
 
 def _arrival(one: Mapping[str, Any]) -> str:
-    marks = ", ".join(f"{_text(name)} {'✓' if ok is True else '<span class=no>–</span>'}" for name, ok in one["ticks"].items())
+    marks = ", ".join(
+        f"{literally(name)} {'✓' if ok is True else '<span class=no>–</span>'}" for name, ok in one["ticks"].items()
+    )
     said = one.get("said")
-    who = f"<br>{_text(said['by'])} says so: {_text(said['comment'])}" if said else ""
-    place = f"destination {one['destination'] + 1}, {_when(one['at'], one['at_local'])}"
-    return f"{marks}<br>{_text(one['in_words'])}{who}<br>{place}"
-
-
-def _when(utc: str, local_time: str) -> str:
-    return f"{_text(utc[:19].replace('T', ' '))} UTC · {_text(local_time)}"
-
-
-def _text(value: object) -> str:
-    """Anything, shown literally: no control characters, no markup. Line ends are written out like all the others."""
-    return escape("".join(char if char == "\\" else shown(char) for char in str(value)))
-
-
-def _code(value: object) -> str:
-    return f"<code>{_text(value)}</code>"
-
-
-def _table(lines: Iterable[tuple[str, str]]) -> str:
-    """Rows of a heading and a content, both made safe already."""
-    return "<table>\n" + "\n".join(f"<tr><th>{head}</th><td>{content}</td></tr>" for head, content in lines) + "\n</table>"
+    who = f"<br>{literally(said['by'])} says so: {literally(said['comment'])}" if said else ""
+    place = f"destination {one['destination'] + 1}, {when(one['at'], one['at_local'])}"
+    return f"{marks}<br>{literally(one['in_words'])}{who}<br>{place}"

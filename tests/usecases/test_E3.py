@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import subprocess
+import sys
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +18,14 @@ from blocks.errors import OnHold
 from blocks.ledger import CaseState
 from blocks.profile import load_repositories
 from blocks.repositories.extended_ecm import ExtendedEcmSession
+from blocks.seals import SealKey
 from blocks.values import Kept
 from deployments.cli import app
 from flows.intake import intake
 from flows.reconcile import reconcile
 from tasks import connections, holds
 from tasks.sweep import MIRRORS
-from tests.release_world import Release, ReleaseWorld
+from tests.release_world import ROOT, Release, ReleaseWorld
 
 LETTER = b"sku,price\nA-1,9.90\n"
 
@@ -142,7 +147,52 @@ def test_a_record_that_cannot_be_filed_is_shown_and_tried_again_and_nothing_is_s
     assert not swept(release)
 
 
-def test_what_the_partner_says_later_becomes_part_of_the_record(world: ReleaseWorld) -> None:
+OFFLINE = """
+import sys
+
+def nothing_else(event, args):
+    if event in ("socket.connect", "sqlite3.connect", "subprocess.Popen"):
+        raise SystemExit(f"{event} {args}")
+
+sys.addaudithook(nothing_else)
+from deployments.cli import app
+app(["evidence", "verify", *sys.argv[1:]])
+"""
+
+
+def handed_on(world: ReleaseWorld, release: Release, said: str, tmp_path: Path) -> None:
+    """What proves the order is one bundle, which verifies with nothing but the sender's key; a byte that is changed is named."""
+    run, bundle = CliRunner(), tmp_path / "bundle"
+    told = run.invoke(app, ["evidence", "export", release.id, "--with-bytes", "--to", str(bundle)])
+    assert told.exit_code == 0, told.output + told.stderr
+    contents = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    assert {LETTER, b"received letter.csv, 19 bytes"} <= set(contents.values())
+    (record,) = [json.loads(told) for name, told in contents.items() if name.endswith(".transmission.json")]
+    assert [one["name"] for one in record["acknowledgements"]] == [said], "the record as it was filed last"
+    page = contents["index.html"].decode()
+    for fact in ("letter.csv", release.id, world.partner.fingerprint, "RENAME: 0 Success", "read back", said, "approve"):
+        assert fact in page, fact
+    secrets = [*world.seeds.values(), str(world.ecm["password"]), world.partner.private_key.read_text()]
+    assert not [name for name, told in contents.items() if any(secret.encode() in told for secret in secrets)]
+
+    key = run.invoke(app, ["signoff", "key"]).output.strip()
+    words = [sys.executable, "-c", OFFLINE, str(bundle), "--key", key, "--all"]
+    environment = {"PATH": "/usr/bin:/bin", "COUNTERSIGN_HOME": str(tmp_path / "none"), "PYTHONPATH": str(ROOT)}
+    alone = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert alone.returncode == 0 and "whole:" in alone.stdout, alone.stdout + alone.stderr
+    assert "signoff.json: sealed by the sender" in alone.stdout and not (tmp_path / "none").exists()
+    for name, content in contents.items():
+        middle = len(content) // 2
+        (bundle / name).write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        found = run.invoke(app, ["evidence", "verify", str(bundle), "--key", key])
+        assert found.exit_code == 1 and f"FAIL  {name}:" in found.output, found.output
+        (bundle / name).write_bytes(content)
+    other = base64.b64encode(SealKey.open(tmp_path / "other.pem").public).decode()
+    foreign = run.invoke(app, ["evidence", "verify", str(bundle), "--key", other]).output
+    assert "signoff.json: seal" in foreign and "none of those given" in foreign, foreign
+
+
+def test_what_the_partner_says_later_becomes_part_of_the_record(world: ReleaseWorld, tmp_path: Path) -> None:
     release, _ = signed(world)
     first = {name: kept.version for name, kept in filed(world, release).items()}
     said = f"{release.id}@2026-11-20.ack"
@@ -164,6 +214,7 @@ def test_what_the_partner_says_later_becomes_part_of_the_record(world: ReleaseWo
     # What speaks of nothing we know is filed all the same, and told once.
     unknown = [entry for entry in connections.ledger().journey(MIRRORS) if entry.body["code"] == "acknowledgement"]
     assert ["o-nobody@x.ack" in entry.body["reason"] for entry in unknown] == [True]
+    handed_on(world, release, said, tmp_path)
 
 
 def test_what_it_says_of_a_document_names_it_as_the_partner_got_it(world: ReleaseWorld) -> None:

@@ -1,0 +1,373 @@
+"""A bundle of evidence: it holds what proves a journey, nothing secret, and whatever is changed in it is named."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from blocks.bundle import BundleWriter
+from blocks.canonical import canonical
+from blocks.errors import ConfigurationError
+from blocks.seals import SealKey
+from blocks.settings import settings
+from deployments.cli import app
+from tasks.rules import bundle_page
+from tasks.rules.bundle import EXPORT, MANIFEST, PAGE, Manifest
+from tasks.rules.certificate import Claim
+from tasks.verify_evidence import verify_evidence
+from tests.tasks.dock import Dock, dock_at, price_list
+
+EVIL = "<script>alert(1)<script>.csv"
+
+
+def countersign(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def nobody(claim: Claim) -> bool:
+    raise AssertionError("there are no signatures here")
+
+
+@pytest.fixture(scope="module")
+def dock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dock]:
+    """Two files that were filed, and one that was refused, under a name that would be markup."""
+    with dock_at(tmp_path_factory.mktemp("evidence") / "home") as made:
+        made.leave("a.csv", price_list(2))
+        made.leave("b.csv", price_list(3))
+        made.run()
+        made.leave(EVIL, b"no,price,list\n")
+        made.run()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def whole(dock: Dock, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that nobody has touched."""
+    to = tmp_path_factory.mktemp("bundles") / "whole"
+    told = countersign("evidence", "export", "--partner", "acme", "--with-bytes", "--to", to)
+    assert told.exit_code == 0, told.output + told.stderr
+    assert "journeys: 3, " in told.output and "documents: 3;" in told.output
+    return to
+
+
+@pytest.fixture
+def bundle(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(whole, tmp_path / "bundle"))
+
+
+def key() -> SealKey:
+    return SealKey.open(settings().keys / "seal.pem")
+
+
+def failed(bundle: Path) -> dict[str, str]:
+    """What the verifier names: member -> why."""
+    found = list(verify_evidence(bundle, {key().id: key().public}, nobody))
+    assert found, "there is always something that was looked at"
+    return {check.name: check.words for check in found if not check.passed}
+
+
+def members(bundle: Path) -> list[str]:
+    return sorted(path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file())
+
+
+def extracts(bundle: Path) -> list[Path]:
+    return sorted((bundle / "journeys").iterdir())
+
+
+def manifest_anew(bundle: Path, **changes: object) -> None:
+    """What somebody does who changes a member and knows how manifests are made."""
+    old = Manifest.parse((bundle / MANIFEST).read_text())
+    there = {
+        name: (hashlib.sha256((bundle / name).read_bytes()).hexdigest(), (bundle / name).stat().st_size)
+        for name in members(bundle)
+        if name != MANIFEST
+    }
+    told = {"journeys": old.journeys, "checkpoints": old.checkpoints, "page": old.page, "members": there, **changes}
+    (bundle / MANIFEST).write_text(Manifest(**told).text)  # type: ignore[arg-type]
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_it_holds_what_proves_each_journey_and_verifies_offline(whole: Path, dock: Dock) -> None:
+    public = base64.b64encode(key().public).decode()
+    told = countersign("evidence", "verify", whole, "--key", public)
+    assert told.exit_code == 0 and "whole:" in told.output, told.output
+    assert {name.partition("/")[0] for name in members(whole)} == {
+        "checkpoints", "documents", "journeys", EXPORT, PAGE, MANIFEST,
+    }  # fmt: skip
+    for name in ("a.csv", "b.csv", EVIL):
+        (journey,) = dock.journeys(name)
+        lines = (whole / "journeys" / f"{journey}.jsonl").read_text().splitlines()
+        assert [json.loads(json.loads(line)["record"])["kind"] for line in lines] == dock.kinds(name)
+    contents = {path.read_bytes() for path in (whole / "documents").iterdir()}
+    assert contents == {price_list(2), price_list(3), b"no,price,list\n"}
+    page = (whole / PAGE).read_text()
+    assert "&lt;script&gt;alert(1)" in page and "<script" not in page
+    for fact in ("a.csv", "quarantined", str(dock.home / "kept"), str(dock.codes()[0])):
+        assert fact in page, fact
+    other = countersign("evidence", "verify", whole, "--key", base64.b64encode(bytes(32)).decode())
+    assert other.exit_code == 1 and "none of those given" in other.output
+
+
+def test_one_edited_byte_of_any_member_is_named(bundle: Path) -> None:
+    for name in members(bundle):
+        path = bundle / name
+        for at in {0, path.stat().st_size // 2, path.stat().st_size - 1}:
+            flip(path, at)
+            assert name in failed(bundle), (name, at)
+            flip(path, at)
+    assert failed(bundle) == {}
+
+
+def test_one_edited_byte_is_named_though_the_manifest_was_made_anew(bundle: Path, whole: Path) -> None:
+    for name in members(bundle):
+        path = bundle / name
+        if name == MANIFEST:
+            continue
+        for at in {0, path.stat().st_size // 2, path.stat().st_size - 1}:
+            flip(path, at)
+            manifest_anew(bundle)
+            assert name in failed(bundle), (name, at)
+            flip(path, at)
+        shutil.copyfile(whole / MANIFEST, bundle / MANIFEST)
+    assert failed(bundle) == {}
+
+
+def _cut(bundle: Path) -> str:
+    """The last entry of a journey, as if it had never been."""
+    path = extracts(bundle)[0]
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    return EXPORT
+
+
+def _reorder(bundle: Path) -> str:
+    path = extracts(bundle)[0]
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
+    return f"journeys/{path.name}"
+
+
+def _rewrite(bundle: Path) -> str:
+    """An entry that says something else, with hashes that fit: only the seal knows."""
+    path = extracts(bundle)[0]
+    lines, before = [], None
+    for line in path.read_text().splitlines():
+        told = json.loads(line)
+        facts = json.loads(told["record"]) | {"previous": before}
+        facts["body"] |= {"size": 1} if facts["n"] == 1 else {}
+        record = canonical(facts)
+        before = hashlib.sha256(record.encode()).hexdigest()
+        lines.append(canonical(told | {"record": record, "hash": before}) + "\n")
+    path.write_text("".join(lines))
+    return "seals"
+
+
+def _swap_journeys(bundle: Path) -> str:
+    one, other = extracts(bundle)[:2]
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    return f"journeys/{one.name}"
+
+
+def _swap_documents(bundle: Path) -> str:
+    one, other = sorted((bundle / "documents").iterdir())[:2]
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    return f"documents/{one.name}"
+
+
+def _remove_journey(bundle: Path) -> str:
+    path = extracts(bundle)[0]
+    path.unlink()
+    return f"journeys/{path.name}"
+
+
+def _add_document(bundle: Path) -> str:
+    content = b"never seen"
+    path = bundle / "documents" / hashlib.sha256(content).hexdigest()
+    path.write_bytes(content)
+    return f"documents/{path.name}"
+
+
+def _remove_seal(bundle: Path) -> str:
+    path = sorted((bundle / "checkpoints").iterdir())[-1]
+    path.unlink()
+    return f"checkpoints/{path.name}"
+
+
+def _shorten_hashes(bundle: Path) -> str:
+    path = sorted((bundle / "checkpoints").glob("*.hashes"))[-1]
+    path.write_bytes(path.read_bytes()[:-65])
+    return f"checkpoints/{path.name}"
+
+
+def _other_page(bundle: Path) -> str:
+    path = bundle / PAGE
+    path.write_text(path.read_text().replace("a.csv", "c.csv"))
+    return PAGE
+
+
+CHANGES: list[Callable[[Path], str]] = [
+    _cut, _reorder, _rewrite, _swap_journeys, _swap_documents, _remove_journey, _add_document, _remove_seal, _shorten_hashes,
+    _other_page,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.strip("_"))
+@pytest.mark.parametrize("anew", [False, True], ids=["", "manifest-anew"])
+def test_what_was_done_to_it_is_named(bundle: Path, change: Callable[[Path], str], anew: bool) -> None:
+    before = set(members(bundle))
+    named = change(bundle)
+    changed = before ^ set(members(bundle)) or {named}
+    if anew:
+        manifest_anew(bundle)
+        assert named in failed(bundle), failed(bundle)
+    else:
+        assert changed & failed(bundle).keys() or change in (_cut, _rewrite), failed(bundle)
+        assert failed(bundle)
+
+
+def test_a_journey_left_out_of_everything_is_missed(bundle: Path) -> None:
+    """Also out of the manifest: the export's own sealed entry says how many there were."""
+    path = extracts(bundle)[0]
+    path.unlink()
+    manifest_anew(bundle, journeys=tuple(one.stem for one in extracts(bundle)))
+    assert EXPORT in failed(bundle)
+
+
+def test_a_page_of_another_version_is_not_taken_for_ours(bundle: Path) -> None:
+    (bundle / PAGE).write_text("anything")
+    manifest_anew(bundle, page=bundle_page.VERSION + 1)
+    assert "another version" in failed(bundle)[PAGE]
+
+
+@pytest.mark.parametrize(
+    "line", [b"{}", b"[" * 100_000, b"\xff", b'{"seq":1,"record":"{}","hash":"x"}', b"", b"null", b"1e999"]
+)
+def test_an_extract_that_is_none_is_told(bundle: Path, line: bytes) -> None:
+    path = extracts(bundle)[0]
+    path.write_bytes(line + b"\n")
+    manifest_anew(bundle)
+    assert f"journeys/{path.name}" in failed(bundle)
+    (bundle / MANIFEST).write_bytes(line)
+    assert MANIFEST in failed(bundle)
+
+
+# --------------------------------------------------------------------------------------------- as one file
+
+
+def zipped(bundle: Path, to: Path) -> Path:
+    with zipfile.ZipFile(to, "w") as made:
+        for name in members(bundle):
+            made.write(bundle / name, name)
+    return to
+
+
+def test_one_zip_holds_the_same(dock: Dock, whole: Path, tmp_path: Path) -> None:
+    to = tmp_path / "evidence.zip"
+    (journey,) = dock.journeys("a.csv")
+    assert countersign("evidence", "export", journey, "--to", to).exit_code == 0
+    assert failed(to) == {} and to.stat().st_mode & 0o077 == 0
+    with zipfile.ZipFile(to) as made:
+        assert f"journeys/{journey}.jsonl" in made.namelist() and not [n for n in made.namelist() if n.startswith("documents")]
+    taken = countersign("evidence", "export", journey, "--to", to)
+    assert taken.exit_code == 2 and "nothing is overwritten" in taken.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["evidence.zip"], "nothing unfinished is left"
+    assert failed(zipped(whole, tmp_path / "packed-by-hand.zip")) == {}
+
+
+def test_a_byte_in_a_zip_is_named(whole: Path, tmp_path: Path) -> None:
+    path = zipped(whole, tmp_path / "evidence.zip")
+    with zipfile.ZipFile(path) as made:
+        places = {about.filename: about.header_offset + 30 + len(about.filename) for about in made.infolist()}
+    for name, at in places.items():
+        flip(path, at)
+        words = failed(path)
+        assert name in words, (name, words)
+        flip(path, at)
+    assert failed(path) == {}
+
+
+def test_a_zip_that_was_cut_off_is_told(whole: Path, tmp_path: Path) -> None:
+    content = zipped(whole, tmp_path / "evidence.zip").read_bytes()
+    for length in (0, 10, len(content) // 2, len(content) - 1):
+        (tmp_path / "cut.zip").write_bytes(content[:length])
+        assert "bundle" in failed(tmp_path / "cut.zip"), length
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a/../../b", "a\\b", ".hidden", "a//b", "con\n", "a/b/c/d/e/f", ""])
+def test_a_name_that_no_bundle_has_is_told_and_nothing_is_written(whole: Path, tmp_path: Path, name: str) -> None:
+    path = zipped(whole, tmp_path / "evidence.zip")
+    with zipfile.ZipFile(path, "a") as made:
+        made.writestr(zipfile.ZipInfo(name or "x"), b"x")
+        if not name:
+            made.filelist[-1].orig_filename = made.filelist[-1].filename = ""
+    assert len(failed(path)) == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["evidence.zip"]
+
+
+def test_a_bomb_is_not_unpacked(whole: Path, tmp_path: Path) -> None:
+    path = zipped(whole, tmp_path / "evidence.zip")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as made, made.open("documents/bomb", "w", force_zip64=True) as bomb:
+        for _ in range(64):
+            bomb.write(bytes(1024**2))
+    assert "compressed" in failed(path)["documents/bomb"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_that_is_there_twice_is_told(whole: Path, tmp_path: Path) -> None:
+    path = zipped(whole, tmp_path / "evidence.zip")
+    with zipfile.ZipFile(path, "a") as made:
+        made.writestr(PAGE, b"another page")
+    assert "twice" in failed(path)[PAGE]
+
+
+def test_links_are_not_followed(bundle: Path, tmp_path: Path) -> None:
+    (bundle / PAGE).unlink()
+    (bundle / PAGE).symlink_to(tmp_path / "elsewhere")
+    assert "no plain file" in failed(bundle)[PAGE]
+
+
+# --------------------------------------------------------------------------------------------- exporting
+
+
+def test_bytes_that_nobody_has_are_named_and_all_else_is_there(tmp_path: Path) -> None:
+    with dock_at(tmp_path / "home") as dock:
+        dock.leave("a.csv", price_list(2))
+        dock.run()
+        digest = hashlib.sha256(price_list(2)).hexdigest()
+        shutil.rmtree(dock.home / "kept")
+        (dock.home / "kept").mkdir()
+        from tasks.connections import spool
+
+        spool().path(digest).unlink()
+        told = countersign("evidence", "export", *dock.journeys("a.csv"), "--with-bytes", "--to", tmp_path / "bundle")
+        assert told.exit_code == 1 and digest in told.stderr, told.output
+        assert failed(tmp_path / "bundle") == {}
+        none = countersign("evidence", "export", "nothing", "--to", tmp_path / "none")
+        assert none.exit_code == 1 and not (tmp_path / "none").exists()
+
+
+def test_an_export_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    for name in ("folder", "one.zip"):
+        with pytest.raises(ZeroDivisionError), BundleWriter(tmp_path / name) as bundle:
+            bundle.text("index.html", ["half"])
+            raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigurationError):
+        BundleWriter(tmp_path / "no" / "folder")
