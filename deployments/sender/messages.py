@@ -198,13 +198,14 @@ def _note(message: ServiceMessage, stream: Inbound, terms: NoteTerms, content: P
     lines = [line for one in told.lines if (line := admitted(Line(**one.model_dump()), doctype)) is not None]
     if not lines:
         raise SendRefused(f"{message.shown}: a note without anything to mend; nothing was sent")
-    records = _records(content, stream) if content is not None else iter(())
     note = Note(
         name=message.file.name,
         size=message.file.size,
         digest=message.digest,
         doctype=doctype,
-        lines=tuple(with_values(lines, doctype.table if doctype else None, records, stream.delimiter)),
+        lines=tuple(
+            with_values(lines, doctype.table if doctype else None, lambda: _records(content, stream), stream.delimiter)
+        ),
         more=told.more,
         delimiter=stream.delimiter,
         decimal=stream.decimal,
@@ -222,8 +223,10 @@ def _doctype(slug: str | None, stream: Inbound) -> Doctype | None:
     return known()[slug] if slug in {rule.doctype for rule in stream.classify} and slug in known() else None
 
 
-def _records(content: Path, stream: Inbound) -> Iterator[list[str]]:
+def _records(content: Path | None, stream: Inbound) -> Iterator[list[str]]:
     """The rows of a table, as a spreadsheet counts them, as far as they can be read."""
+    if content is None:
+        return
     encoding = "utf-8-sig" if codecs.lookup(stream.encoding).name == "utf-8" else stream.encoding
     with content.open(encoding=encoding, errors="replace", newline="") as text:
         rows = csv.reader(iter(lambda: text.readline(_LONGEST_LINE), ""), delimiter=stream.delimiter)

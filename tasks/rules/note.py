@@ -14,7 +14,7 @@ import csv
 import html
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -54,6 +54,8 @@ class Told:
     line: Line
     value: str | None = None
     """None where there is no such place."""
+    earlier: int | None = None
+    """The first row with the same key, where it is said to be repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,17 @@ def admitted(line: Line, doctype: Doctype | None) -> Line | None:
 def translated(text: str, catalogue: Catalogue, columns: frozenset[str]) -> str:
     """A phrase in another language, with the same filled in; "" for one that is none."""
     found = _phrase(text, columns)
-    return catalogue.phrases[found[0]].format(**found[1]) if found else ""
+    if found is None:
+        return ""
+    words = catalogue.headings
+    filled = {
+        name: told.replace(",", words.thousands) if _THOUSANDS.fullmatch(told) else told.replace(" and ", words.joined)
+        for name, told in found[1].items()
+    }
+    return catalogue.phrases[found[0]].format(**filled)
+
+
+_THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+")
 
 
 _FILLED_IN: Mapping[str, str] = {
@@ -158,28 +170,43 @@ def _phrase(text: str, columns: frozenset[str]) -> tuple[str, dict[str, str]] | 
 # --------------------------------------------------------------------------------------------- the partner's own values
 
 
-def with_values(lines: Sequence[Line], table: Table | None, records: Iterable[Sequence[str]], delimiter: str) -> list[Told]:
-    """What stands at the place of each line. ``records`` are the file's, from row 1 on; they are read only as far as needed."""
+def with_values(
+    lines: Sequence[Line], table: Table | None, records: Callable[[], Iterable[Sequence[str]]], delimiter: str
+) -> list[Told]:
+    """What stands at the place of each line. ``records`` gives the file's, from row 1 on; they are read only as far as needed."""
     wanted: dict[int, list[int]] = {}
     for number, line in enumerate(lines):
         if line.row is not None and table is not None:
             wanted.setdefault(line.row, []).append(number)
     found = [Told(line) for line in lines]
     last = max(wanted, default=0)
-    for row, record in enumerate(records, 1):
+    repeated: dict[tuple[str, ...], list[int]] = {}
+    for row, record in enumerate(records(), 1):
         for number in wanted.get(row, ()):
-            found[number] = replace(found[number], value=_value(lines[number].column, record, table, delimiter))
+            line = lines[number]
+            cells = _cells(line.column, record, table)
+            found[number] = replace(found[number], value=", ".join(map(told, cells)) if cells else told(delimiter.join(record)))
+            if line.code == _REPEATED and cells:
+                repeated.setdefault(cells, []).append(number)
         if row >= last:
+            break
+    column = next((line.column for line in lines if line.code == _REPEATED), "")
+    for row, record in enumerate(records(), 1) if repeated else ():
+        for number in repeated.pop(_cells(column, record, table), ()):
+            found[number] = replace(found[number], earlier=row)
+        if not repeated:
             break
     return found
 
 
-def _value(column: str, record: Sequence[str], table: Table | None, delimiter: str) -> str:
+_REPEATED = "duplicate-key"
+
+
+def _cells(column: str, record: Sequence[str], table: Table | None) -> tuple[str, ...]:
+    """Those of a column, or of several; none where the row does not have them."""
     names = table.names if table else ()
     places = [names.index(name) for name in column.split("+")] if column else []
-    if not places or max(places) >= len(record):
-        return told(delimiter.join(record))
-    return ", ".join(told(record[place]) for place in places)
+    return tuple(record[place] for place in places) if places and max(places) < len(record) else ()
 
 
 # --------------------------------------------------------------------------------------------- as a file
@@ -258,7 +285,7 @@ def _rows(note: Note, catalogue: Catalogue) -> Iterator[tuple[str, str, str, str
             str(line.row) if line.row is not None else words.whole_file,
             line.column.replace("+", ", "),
             value,
-            reason.what,
+            reason.what + (f" {words.earlier.format(row=one.earlier)}" if one.earlier else ""),
             rule or reason.what,
             translated(line.fix, catalogue, columns) or reason.fix,
         )

@@ -9,6 +9,7 @@ import pyotp
 from playwright.sync_api import FloatRect
 
 from tests.browser import Chromium, Classic
+from tests.demo import supplier
 from tests.demo.releasing import ORDER, start_release, until_asked
 from tests.demo.stage import Stage
 
@@ -18,12 +19,13 @@ LIST: FloatRect = {"x": 255, "y": 590, "width": 1025, "height": 510}
 
 
 def take(here: Stage, folder: Path) -> None:
-    """The intakes: the list of runs, the page of one, its table of files. Then a release: inbox, run, dialog, refused, ticks."""
+    """The intakes: the list of runs, the page of one, its table of files. A release: inbox, run, dialog, refused, ticks. A note."""
     folder.mkdir(parents=True, exist_ok=True)
     with Chromium.running() as chromium, httpx.Client(base_url=f"{here.prefect_url}/api/", timeout=60) as api:
         _intakes(Classic(chromium, here.prefect_url, 1280, HIGH), api, folder)
         run = _release(here, Classic(chromium, here.prefect_url, 1280, 900), api, folder)
         ticks(Classic(chromium, here.prefect_url, 1280, 900), api, run, folder)
+    supplier.take(folder)
 
 
 def _intakes(window: Classic, api: httpx.Client, folder: Path) -> None:

@@ -243,7 +243,7 @@ def test_a_hostile_value_is_shown_and_does_nothing(value: str, language: Languag
         10,
         "0" * 64,
         PRICES,
-        tuple(with_values([Line("wrong-type", 1, "sku")], PRICES.table, [[value]], ",")),
+        tuple(with_values([Line("wrong-type", 1, "sku")], PRICES.table, lambda: [[value]], ",")),
     )
     page = render(note, NoteFormat.HTML, CATALOGUES[language]).decode()
     assert "<script" not in page and "<img" not in page and "\u202e" not in page
@@ -262,8 +262,26 @@ def test_values_are_read_at_their_rows() -> None:
         Line("ragged-row", 3),
         Line("blank-row", 4),
     ]
-    told = with_values([*asked, Line("truncated"), Line("wrong-type", 9, "sku")], PRICES.table, records, ",")
+    told = with_values([*asked, Line("truncated"), Line("wrong-type", 9, "sku")], PRICES.table, lambda: records, ",")
     assert [one.value for one in told] == ["x", "A, EUR", "A,b", "", None, None]
+
+
+def test_a_repeated_row_names_the_row_that_came_first() -> None:
+    records = [
+        ["sku", "description", "currency", "price", "valid_from"],
+        *[[f"A{n % 3}", "", "EUR", "1", ""] for n in range(9)],
+    ]
+    told = with_values([Line("duplicate-key", 9, "sku+currency")], PRICES.table, lambda: records, ",")
+    assert [(one.value, one.earlier) for one in told] == [("A1, EUR", 3)]
+    note = Note(b"a.csv", 1, None, PRICES, tuple(told))
+    assert b"It is row 3." in render(note, NoteFormat.HTML, CATALOGUES[Language.EN])
+
+
+def test_numbers_and_names_are_written_as_in_the_language() -> None:
+    assert german("price: from 0 to 10,000,000", PRICES) == "price: von 0 bis 10.000.000"
+    assert german("sku and currency together occur once per file", PRICES).startswith("sku, currency kommen")
+    rule = "price is a number with ',' before its decimals and no other separators, such as 1250,75"
+    assert german(rule, PRICES).endswith("wie 1250,75"), "an example is as the file must be"
 
 
 def test_a_note_is_named_by_its_file_and_never_too_long() -> None:

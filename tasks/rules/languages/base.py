@@ -88,6 +88,12 @@ class Headings:
     rule: str
     fix: str
     whole_file: str
+    earlier: str
+    """Which row came first with the same key: {row}."""
+    joined: str
+    """Between the names of columns."""
+    thousands: str
+    """Between thousands."""
     counted: str
     """How rows are counted."""
     example: str

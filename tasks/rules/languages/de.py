@@ -25,6 +25,9 @@ CATALOGUE = Catalogue(
         rule="Regel",
         fix="So beheben Sie es",
         whole_file="ganze Datei",
+        earlier="Es ist Zeile {row}.",
+        joined=", ",
+        thousands=".",
         counted="Die Zeilen sind gezählt, wie eine Tabellenkalkulation sie zeigt: Die Kopfzeile ist Zeile 1.",
         example="So sieht eine richtige Datei dieser Art aus ({title}):",
         more="{count} weitere wurden gefunden und sind nicht aufgeführt. Oft haben sie dieselbe Ursache: Beheben Sie zuerst diese.",
@@ -116,7 +119,7 @@ CATALOGUE = Catalogue(
             "Der Text hat eine andere Kodierung als vereinbart.", "Exportieren Sie ihn in der vereinbarten Kodierung."
         ),
         "wrong-format": Reason("Der Wert ist anders geschrieben als vereinbart.", "Berichtigen Sie den Wert."),
-        "wrong-type": Reason("Der Wert ist von anderer Art als die Spalte.", "Berichtigen Sie den Wert."),
+        "wrong-type": Reason("Der Wert passt nicht in diese Spalte.", "Berichtigen Sie den Wert."),
     },
     phrases={
         "{column} has a value in every row": "{column} hat in jeder Zeile einen Wert",

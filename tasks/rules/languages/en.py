@@ -22,6 +22,9 @@ CATALOGUE = Catalogue(
         rule="Rule",
         fix="How to fix it",
         whole_file="whole file",
+        earlier="It is row {row}.",
+        joined=", ",
+        thousands=",",
         counted="Rows are counted as a spreadsheet shows them: the header is row 1.",
         example="A good file of this type looks like this ({title}):",
         more="{count} more were found and are not listed. They often have the same cause: mend these first.",
@@ -89,7 +92,7 @@ CATALOGUE = Catalogue(
         "wrong-delimiter": Reason("The columns are separated by another character than agreed.", "Export it as agreed."),
         "wrong-encoding": Reason("The text is in another encoding than agreed.", "Export it in the agreed encoding."),
         "wrong-format": Reason("The value is not written as agreed.", "Correct the value."),
-        "wrong-type": Reason("The value is of another kind than the column's.", "Correct the value."),
+        "wrong-type": Reason("The value does not fit this column.", "Correct the value."),
     },
     phrases={phrase: phrase for phrase in PHRASES},
     titles={
