@@ -227,7 +227,7 @@ class ExtendedEcmSession(RepositorySession):
         """The repository's own audit trail, filtered."""
         self.nodes = Nodes(wire, names)
         """Documents and folders beyond filing: what only Extended ECM has."""
-        self.workspaces = Workspaces(wire, names)
+        self.workspaces = Workspaces(wire, names, self.nodes)
         """Business workspaces: what only Extended ECM has."""
         self.workflows = Workflows(wire, names, connections)
         """Workflow maps and processes."""

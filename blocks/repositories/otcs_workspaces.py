@@ -8,6 +8,10 @@ call it. ``ensure`` gives the one workspace of an object, however often and from
   no reference yet: it is completed.
 - A name lets only one node be, and the name is made of the reference (the terms see to that). So two that create the same workspace
   at once end at the same one.
+- Two partners' files may name one new object at once, each by a name of its own or below a workspace of its own. The reference is
+  set once: who comes second removes what it has just made, and takes the other one. A half-done workspace below another partner's
+  is not touched; of two that relate it at the same moment, the one with the older workspace keeps it, and the other's file waits for a
+  person.
 
 A workspace of that name that is about something else, or was made from another template, is never touched: ``Unfit``.
 """
@@ -22,6 +26,7 @@ from urllib.parse import quote
 from blocks.errors import DocumentMissing, RepositoryError, RepositoryUnreachable
 from blocks.repositories.once import Once
 from blocks.repositories.otcs_names import Names, Unfit, kept_name, last_page, one_result, properties
+from blocks.repositories.otcs_nodes import Nodes
 from blocks.repositories.otcs_wire import AnswerLost, Json, NameTaken, Refusal, Wire, pauses
 from blocks.values import BusinessObject, InWorkspace
 
@@ -61,8 +66,8 @@ class Role:
 class Workspaces:
     """The business workspaces of one signed-in account."""
 
-    def __init__(self, wire: Wire, names: Names) -> None:
-        self._wire, self._names = wire, names
+    def __init__(self, wire: Wire, names: Names, nodes: Nodes) -> None:
+        self._wire, self._names, self._nodes = wire, names, nodes
         # What another partner's files call by the same reference is a question of its own: is it below theirs?
         self._ensured = Once[tuple[BusinessObject, BusinessObject | None], int]()
         self._types = Once[None, tuple[WorkspaceType, ...]]()
@@ -88,11 +93,24 @@ class Workspaces:
                 raise Unfit(
                     "no-workspace", f"there is no workspace of {about.shown}, and the profile names no template for one"
                 )
+            made: int | None = None
             try:
-                id = self._named(wanted) or self._create(wanted)
+                id = self._named(wanted)
+                if id is None:
+                    id, fresh = self._create(wanted)
+                    made = id if fresh else None
                 self._complete(id, wanted)
             except AnswerLost:
                 continue  # look again: whatever was done is found, and completed
+            except Unfit:
+                other = self.find(about)
+                if other is None or other.id == made:
+                    raise
+                if made is not None:
+                    # Somebody was quicker, under another name. Ours is about nothing and holds nothing.
+                    self._nodes.delete(made)
+                self._belongs(other, wanted)
+                return other.id
             return id
         raise RepositoryUnreachable(
             f"workspace of {about.shown} at {self._wire.url}: no answer tells that it is complete; filing again completes it"
@@ -116,7 +134,8 @@ class Workspaces:
             raise Unfit("no-workspace", f"there is no workspace of {below.shown}, below which others are filed into")
         return above.id
 
-    def _create(self, wanted: InWorkspace) -> int:
+    def _create(self, wanted: InWorkspace) -> tuple[int, bool]:
+        """The workspace's id, and whether it was made here: else somebody was quicker."""
         kind, template = self._template(str(wanted.template))
         self._fits(wanted, template)
         name = kept_name(wanted.name)
@@ -139,16 +158,16 @@ class Workspaces:
                 raise Unfit(
                     "workspace-name-taken", f"{name!r} is taken by something that is no workspace of this type"
                 ) from taken
-            return found_id
+            return found_id, False
         except Refusal as refusal:
             found = self.find(wanted.about)
             if found is None:
                 raise Unfit("workspace-refused", refusal.text) from refusal
             self._belongs(found, wanted)
-            return found.id
+            return found.id, False
         if not isinstance(results.get("id"), int):
             raise AnswerLost(f"{what} at {self._wire.url}: the answer holds no id")
-        return int(results["id"])
+        return int(results["id"]), True
 
     def _fits(self, wanted: InWorkspace, template: int) -> None:
         """Every name means something, so that nothing is made for one that does not. Raises ``Unfit``."""
@@ -176,11 +195,12 @@ class Workspaces:
         return None
 
     def _complete(self, id: int, wanted: InWorkspace) -> None:
-        """Fill the roles, relate it, then set the reference: in that order, because the reference says that all is done."""
-        found = self.get(id)
-        if wanted.about in found.objects:  # somebody has just completed it
-            self._belongs(found, wanted)
+        """Relate it, fill the roles, then set the reference: in that order, because the reference says that all is done."""
+        if wanted.about in self.get(id).objects:  # somebody has just completed it
+            self._belongs(self.get(id), wanted)
             return
+        if wanted.below is not None:
+            self._relate_below(id, wanted, wanted.below)
         roles = {role.name.casefold(): role for role in self.roles(id)} if wanted.roles else {}
         for name, logins in wanted.roles.items():
             role = roles.get(name.casefold())
@@ -190,9 +210,23 @@ class Workspaces:
             for login in logins:
                 if login.casefold() not in held:
                     self.add_member(id, role.id, login)
-        if wanted.below is not None:
-            self.relate(self._above(wanted.below), id)
         self.bind(id, wanted.about)
+
+    def _relate_below(self, id: int, wanted: InWorkspace, below: BusinessObject) -> None:
+        """Make a half-done workspace a child of the partner's own, unless it is another partner's. Raises ``Unfit``."""
+        above = self._above(below)
+        foreign = Unfit(
+            "foreign-workspace",
+            f"the workspace of {wanted.about.shown} is being made below another one than that of {below.shown}",
+        )
+        if any(one.id != above for one in self.related(id, "parent")):
+            raise foreign
+        self.relate(above, id)
+        others = [one.id for one in self.related(id, "parent") if one.id != above]
+        # They came at the same moment. What is complete by now was completed by them.
+        if others and (min(others) < above or wanted.about in self.get(id).objects):
+            self.unrelate(above, id)
+            raise foreign
 
     # ------------------------------------------------------------------------------------------------- looking
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,65 @@ def test_asked_for_by_several_at_once_it_is_made_once(
     with ThreadPoolExecutor(6) as pool:
         ids = set(pool.map(ensure, range(12)))
     assert ids == {stands_once(session, wanted)}
+
+
+BEFORE, AFTER = False, True
+
+
+@pytest.mark.parametrize(
+    ("apart", "moments"),
+    [
+        # Writes: the workspace, two members, its reference.
+        ("names", [(1, BEFORE), (1, AFTER), (2, BEFORE), (4, BEFORE), (4, AFTER)]),
+        # The workspace, its parent, two members, its reference.
+        ("parents", [(1, AFTER), (2, BEFORE), (2, AFTER), (5, BEFORE)]),
+        ("names and parents", [(5, BEFORE)]),
+    ],
+)
+def test_two_partners_who_name_one_new_object_at_once_have_one_workspace(
+    repository: ExtendedEcm,
+    session: ExtendedEcmSession,
+    wanted: InWorkspace,
+    monkeypatch: pytest.MonkeyPatch,
+    apart: str,
+    moments: list[tuple[int, bool]],
+) -> None:
+    """The other one does all of its own around a write of the first; whichever of their own workspaces is the older one."""
+    suppliers = [BusinessObject("ERP", "SUPPLIER", f"{who} of {wanted.about.id}") for who in ("us", "them")]
+    above = [session.workspaces.ensure(InWorkspace(one, one.id, "Supplier")) for one in suppliers]
+    for (at, sent), first in itertools.product(moments, (0, 1) if apart == "parents" else (0,)):
+        about = BusinessObject("ERP", "CONTRACT", f"{wanted.about.id}-{at}-{sent}-{first}")
+        asked = [replace(wanted, about=about, name=f"Contract {about.id}")] * 2
+        if "names" in apart:
+            asked[1] = replace(asked[1], name=f"Vertrag {about.id}")
+        if "parents" in apart:
+            asked = [replace(one, below=below) for one, below in zip(asked, suppliers, strict=True)]
+        got: dict[int, int | str] = {}
+
+        def ensure(which: int, asked: list[InWorkspace] = asked, got: dict[int, int | str] = got) -> None:
+            with repository.session() as own:
+                try:
+                    got[which] = own.workspaces.ensure(asked[which])
+                except Unfit as unfit:
+                    got[which] = unfit.code
+
+        with monkeypatch.context() as patch:
+            count_writes(patch, at, partial(ensure, 1 - first), sent=sent)
+            ensure(first)
+        found = session.workspaces.find(about)
+        assert found is not None, (at, sent, first)
+        assert [one.id for name in {one.name for one in asked} for one in called(session, name)] == [found.id], (
+            at,
+            sent,
+            first,
+        )
+        if "parents" in apart:
+            (parent,) = session.workspaces.related(found.id, "parent")
+            ours = above.index(parent.id)
+            assert got == {ours: found.id, 1 - ours: "foreign-workspace"}, (at, sent, first)
+        else:
+            assert got == {0: found.id, 1: found.id}, (at, sent, first)
+        assert in_roles(session.workspaces, found.id) == {"Team Lead": ("Admin",), "Reader": ("DefaultGroup",)}
 
 
 # --------------------------------------------------------------------------------------------- not ours
