@@ -1,17 +1,42 @@
-"""Resolve: close the cases of documents that came through after all."""
+"""Resolve: close the cases of documents that came through after all, or whose corrected file did."""
 
 from __future__ import annotations
 
+from blocks.ledger import Entry
 from tasks.connections import ledger
-from tasks.consignment import Consignment, Steps
+from tasks.consignment import Consignment, Item, Steps
 from tasks.retrying import task
+from tasks.tell_partner import TOLD
+
+CORRECTED = "corrected"
+"""Kind of the entry about a refused file whose partner was told what to mend, and sent it again under its name."""
 
 
 @task(task_run_name="resolve what came through")
 def resolve(consignment: Consignment) -> Consignment:
-    """A case whose document was filed (or is a duplicate of one that was) needs nobody any more."""
+    """A case whose document was filed (or is a duplicate of one that was) needs nobody any more; nor does one that was corrected."""
     steps = Steps(consignment)
-    for item in consignment.items:
-        if item.recorded("quarantined") and (item.filed or item.duplicate_of):
+    through = [item for item in consignment.items if item.filed or item.duplicate_of]
+    for item in through:
+        if item.recorded("quarantined"):
             steps.add(item, "resolved", {"case": {"state": "resolved"}}, once=f"{item.journey}/resolved/{item.round}")
+    if consignment.agreed.terms.notes is not None:
+        _close_corrected(consignment, [item for item in through if item.filed])
     return steps.write(ledger().append)
+
+
+def _close_corrected(consignment: Consignment, filed: list[Item]) -> None:
+    """Close the cases of earlier files of the same name whose notes asked for this one.
+
+    Elsewhere the same name may mean tomorrow's file, so only a note makes a later one a correction.
+    """
+    agreed, entries = consignment.agreed, []
+    by_name = {item.arrival.file.shown: item for item in filed}
+    cases = ledger().cases(partner=agreed.partner, stream=agreed.stream) if filed else []
+    pairs = [(case.journey, item) for case in cases if (item := by_name.get(case.name or "")) and case.journey < item.journey]
+    histories = ledger().journeys([journey for journey, _ in pairs])
+    for journey, item in pairs:
+        if any(entry.kind == TOLD for entry in histories[journey]):
+            body = {**agreed.about(item.arrival), "by": item.journey, "case": {"state": "resolved"}}
+            entries.append(Entry(journey, CORRECTED, body, once=f"{journey}/{CORRECTED}"))
+    ledger().append(entries)

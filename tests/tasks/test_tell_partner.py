@@ -113,3 +113,27 @@ def test_what_the_partner_cannot_mend_is_not_told(dock: Dock) -> None:
     dock.leave("prices.csv", price_list())
     assert dock.run() == {"prices.csv": "quarantined"}, "and no sender is asked"
     assert "telling" not in dock.kinds("prices.csv")
+
+
+def test_the_corrected_file_closes_the_case_and_only_that(dock: Dock) -> None:
+    dock.leave("prices.csv", BAD)
+    dock.leave("other.csv", BAD.replace(b"one", b"two"))
+    with sender(dock):
+        dock.run()
+        assert len(dock.cases()) == 2
+        dock.leave("prices.csv", price_list())
+        assert dock.run() == {"prices.csv": "filed"}
+    [case] = dock.cases()
+    assert case.name == "other.csv"
+    first, second = dock.journeys("prices.csv")
+    assert dock.ledger.journey(first)[-1].body["by"] == second
+
+
+def test_where_nobody_was_told_the_same_name_is_no_correction(dock: Dock) -> None:
+    dock.agree()
+    dock.leave("prices.csv", BAD)
+    dock.run()
+    dock.agree(notes={"folder": "/in/notes"})
+    dock.leave("prices.csv", price_list())
+    assert dock.run() == {"prices.csv": "filed"}
+    assert [case.name for case in dock.cases()] == ["prices.csv"]

@@ -1,0 +1,68 @@
+"""F8 Onboarding with exceptions: three bad rows of five hundred, and a report on them that the partner can work with.
+
+The report goes where the profile says, by the channel that there is: a folder on the partner's own server. A folder at File 360 is one
+more endpoint of the same kind once that repository is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+import pytest
+
+from blocks.settings import settings
+from tests.sender.thread import sender_thread
+from tests.world import World
+
+HEADER = "shipment,line,sku,quantity,shipped_on"
+NAME = "shipments.csv"
+BAD = {7: "many", 250: "", 499: "-3"}
+"""Row, as a spreadsheet counts it -> the quantity that is none."""
+
+
+def shipments(bad: dict[int, str]) -> bytes:
+    """Five hundred rows and their control line."""
+    rows = [f"S{row},1,A-{row},{bad.get(row, '2')},2026-11-20" for row in range(2, 502)]
+    return "\n".join([HEADER, *rows, "#TRAILER;rows=500;quantity=1000", ""]).encode()
+
+
+def agree(world: World) -> None:
+    world.agree(
+        classify=[{"pattern": r"shipments\.csv", "doctype": "shipment-manifest"}],
+        notes={"folder": f"{world.remote}/notes", "formats": ["csv"]},
+    )
+
+
+@pytest.fixture
+def partner(world: World) -> Iterator[World]:
+    (world.remote / "notes").mkdir()
+    with sender_thread(settings().sender_socket, world.home / "sender", profiles=world.profiles, spool=settings().spool):
+        yield world
+
+
+def reported(world: World) -> list[tuple[str, str, str]]:
+    """Row, column and value of each line of the one report."""
+    [report] = (world.remote / "notes").iterdir()
+    rows = list(csv.reader(io.StringIO(report.read_text("utf-8-sig"), newline="")))
+    report.unlink()  # the partner collects
+    assert all(row[4] and row[5] for row in rows if row[0]), "each with its rule and what to do"
+    return [(row[0], row[1], row[2]) for row in rows[1:] if row[0]]
+
+
+LISTED = [("7", "quantity", "many"), ("250", "quantity", "(empty)"), ("499", "quantity", "'-3")]
+
+
+def test_the_whole_file_is_held_and_the_corrected_one_closes_the_exception(partner: World) -> None:
+    agree(partner)
+    partner.leave(NAME, shipments(BAD))
+    assert partner.run().name == "Nothing filed, 1 quarantined"
+    assert partner.filed() == {}
+    assert reported(partner) == LISTED
+    [case] = partner.ledger.cases()
+    partner.leave(NAME, corrected := shipments({}))
+    assert partner.run().name == "Filed"
+    assert partner.filed() == {NAME: corrected}
+    assert partner.ledger.cases() == [], f"{case.journey} closed itself"
+    assert not list((partner.remote / "notes").iterdir())
