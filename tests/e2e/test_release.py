@@ -359,7 +359,7 @@ def test_case_18_a_quorum_of_two_needs_two_people(release_world: ReleaseWorld) -
     release = release_world.order("pair", prices=PRICES)
     release.start()
     assert release.sign(bea) is None
-    assert "**1 of 2** signed" in release.form and "1 of 2" in release.told.name
+    assert "**1 of 2** signed" in release.form and "waits for 1 of pricing" in release.told.name
     assert f"awaits:{bea}" not in release.told.tags and f"awaits:{ann}" in release.told.tags
     assert release.resume(release.answer(bea, "123456")) == "REJECT"
     release.plant(release.answer(bea, "123456"))
@@ -396,7 +396,7 @@ def test_case_20_a_delegate_signs_for_another_on_dated_days_and_once(release_wor
     release.start()
     assert release.resume(release.answer(f"{bea} for {old}", "123456")) == "REJECT"
     assert release.sign(f"{bea} for {ann}", release_world.code(bea)) is None
-    assert "1 of 2" in release.told.name
+    assert "waits for 1 of pricing" in release.told.name
     assert release.resume(release.answer(ann)) == "REJECT", "ann's vote was cast"
     assert_named(release.sign(old), "Delivered")
 
