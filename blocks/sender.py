@@ -282,6 +282,14 @@ class Sender:
         files = tuple(delivered_of(file) for file in told.get("files", ()))
         return Withdrawn(told["stand"], told["unknown"], left, told["problem"], files)
 
+    def staged(self) -> tuple[str, ...]:
+        """Digests of the packages of whose documents it has copies, for what it sends."""
+        return tuple(str(package) for package in self._post("/staged", {})["packages"])
+
+    def unstage(self, package: str) -> int:
+        """Remove its copies of a package's documents; the bytes that this frees. Harmless at any time: what is sent is copied anew."""
+        return int(self._post("/unstage", {"package": package})["freed"])
+
     def seal(self, purpose: str, text: str) -> bytes:
         """The sender's signature over the canonical text of a ``checkpoint`` or a ``certificate``."""
         return base64.b64decode(self._post("/seal", {"purpose": purpose, "text": text})["signature"])

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks.clean_up import (
+    clear_outbox,
     clear_what_was_held,
     collect_spool,
     purge_quarantine,
@@ -30,6 +31,7 @@ def clean_up(spool_hours: float = 24, quarantine_days: float = 90) -> State:
         swept = [
             tell_holds(),
             collect_spool(timedelta(hours=spool_hours)),
+            clear_outbox(),
             purge_quarantine(timedelta(days=quarantine_days)),
             *remove_what_has_ended(),
             *clear_what_was_held(),

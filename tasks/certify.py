@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 
 from blocks.errors import LeaseLost, RepositoryError
 from blocks.ledger import Entry
-from blocks.outbound import Delivered
+from blocks.outbound import Delivered, sha256
 from blocks.sender import Arrived
 from blocks.settings import settings
 from blocks.values import Filed, Stage
@@ -33,13 +33,15 @@ def certify(order: Order, arrived: Sequence[Arrived]) -> None:
     deliveries = [file for one in arrived for file in one.files]
     text = _sealed(order, deliveries)
     name = certificate_name(order.matter.package)
-    filed = _file(order, [(name, text, "application/json"), (name.removesuffix(".json") + ".html", page(text), "text/html")])
+    to_print = page(text)
+    filed = _file(order, [(name, text, "application/json"), (name.removesuffix(".json") + ".html", to_print, "text/html")])
     facts = {
         "certificate": certificate_hash(text),
         "weakest": weakest(deliveries),
         "repository": order.agreed.evidence.address,
         "repository_id": filed[0].id,
         "page_id": filed[1].id,
+        "page": sha256(to_print),
     }
     order.write("certified", facts, once=f"certified/{order.matter.package.digest}")
 

@@ -20,6 +20,7 @@ from blocks.errors import (
     OutcomeUnknown,
     RepositoryError,
     RepositoryUnreachable,
+    SenderError,
     SignInRefused,
 )
 from blocks.ledger import Entry, Holding, Recorded
@@ -32,6 +33,7 @@ from tasks.clear_source import ON_HOLD, clear_source
 from tasks.connections import ledger, quarantine, repository_session, spool
 from tasks.consignment import Consignment, claimed_item
 from tasks.holds import Gate, configured, holds_here, tell_hold
+from tasks.order import sender
 from tasks.retrying import task
 from tasks.rules.holding import REMOVED, Place, filed_at, same_bytes
 from tasks.rules.literal import literal
@@ -132,6 +134,28 @@ def collect_spool(older_than: timedelta) -> Swept:
 
     freed = spool().collect(ledger().open_digests(), must_stay, older_than=older_than)
     return Swept("spool", freed_bytes=freed, kept=tuple((digest, "a hold, or nobody can tell") for digest in kept))
+
+
+@task(task_run_name="clear the sender's outbox")
+def clear_outbox() -> Swept:
+    """The sender's copies of what it sent, of orders that are over."""
+    gate, gone, freed, kept = Gate(), 0, 0, list[tuple[str, str]]()
+    if not settings().sender_socket.exists():
+        return Swept("outbox")
+    try:
+        with sender() as holder:
+            for digest in holder.staged():
+                package = gate.packages_over.get(digest)
+                if package is None:
+                    continue
+                if gate.kept_digests([file.sha256 for file in package.files]):
+                    kept.append((package.journey, "a hold on one of its documents, or nobody can tell"))
+                    continue
+                freed += holder.unstage(digest)
+                gone += 1
+    except SenderError as error:
+        kept.append(("outbox", str(error)))
+    return Swept("outbox", gone, freed, tuple(kept))
 
 
 @task(task_run_name="purge the quarantine")

@@ -34,6 +34,7 @@ from tasks.rules.holding import (
     in_force,
     nobody_knows,
     same_bytes,
+    texts,
 )
 
 AT_ONCE = 4
@@ -73,18 +74,25 @@ class Gate:
         return found
 
     def kept_digests(self, digests: Sequence[str]) -> set[str]:
-        """The bytes of these that must stay: some journey's that nothing may be deleted of, or a released document's."""
+        """The bytes of these that must stay: some journey's that nothing may be deleted of, or of a release or what tells of it."""
         journeys = {digest: [row.journey for row in ledger().search(digest=digest, limit=MANY)] for digest in digests}
         released = {digest: self._released.get(digest, {}) for digest in digests} if digests else {}
-        self._ask({place for orders in released.values() for place in orders.values()})
+        self._ask({place for orders in released.values() for place in orders.values() if place})
         barred = self.bars(journey for some in (*journeys.values(), *released.values()) for journey in some)
         return {
             digest
             for digest, some in journeys.items()
             if any(journey in barred for journey in (*some, *released[digest]))
             or len(some) >= MANY
-            or any(self._answers[place] for place in released[digest].values())
+            or any(self._answers[place] for place in released[digest].values() if place)
         }
+
+    @cached_property
+    def packages_over(self) -> Mapping[str, Package]:
+        """Digest -> package, of all whose order is over."""
+        over = [history for history in self._orders.values() if any(entry.kind == "closed" for entry in history)]
+        frozen = [Package.parse(str(entry.body["package"])) for told in over for entry in told if entry.kind == "frozen"]
+        return {package.digest: package for package in frozen}
 
     def _bar(self, journey: str, history: Sequence[Recorded]) -> Bar | None:
         if here := self._here.get(journey):
@@ -138,11 +146,18 @@ class Gate:
         return _repositories()
 
     @cached_property
-    def _released(self) -> dict[str, dict[str, Place]]:
-        """Digest -> the orders that released it, and the document that each took it from: those bytes passed through the spool too."""
-        found: dict[str, dict[str, Place]] = {}
-        orders = ledger().begun("ordered", datetime.fromtimestamp(0, UTC))
-        for journey, history in ledger().journeys(orders).items():
+    def _orders(self) -> Mapping[str, Sequence[Recorded]]:
+        return ledger().journeys(ledger().begun("ordered", datetime.fromtimestamp(0, UTC)))
+
+    @cached_property
+    def _released(self) -> dict[str, dict[str, Place | None]]:
+        """Digest -> the orders that released it, and the document that each took it from (None: the order wrote it); and the transfers
+        of others that it tells of. Those bytes passed through the spool too."""
+        found: dict[str, dict[str, Place | None]] = {}
+        transfers = [one for one in ledger().open_intents("recorded", ()) if one not in self._orders]
+        for journey, history in {**self._orders, **ledger().journeys(transfers)}.items():
+            for digest in texts(history):
+                found.setdefault(digest, {})[journey] = None
             for entry in history:
                 if entry.kind == "frozen":
                     package = Package.parse(str(entry.body["package"]))

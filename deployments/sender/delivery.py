@@ -99,9 +99,11 @@ def stage(package: str, files: Iterable[tuple[str, int]], place: Callable[[str],
     return staged
 
 
-def unstage(package: str, outbox: Path) -> None:
-    """Forget the copies of a package that needs no more sending."""
+def unstage(package: str, outbox: Path) -> int:
+    """Remove the copies of a package, and tell the bytes that this frees; what is sent once more is copied anew."""
+    freed = sum(file.stat().st_size for file in (outbox / package).glob("*"))
     shutil.rmtree(outbox / package, ignore_errors=True)
+    return freed
 
 
 def _copy(source: Path, own: Path, digest: str, size: int) -> str:

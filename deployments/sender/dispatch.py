@@ -53,13 +53,19 @@ class Dispatcher:
             files = package.kept(now.left_out)
             ladings = [items(package, files, place.terms) for place in places]
             staged = stage(package.digest, [(file.sha256, file.size) for file in files], self._place, self._outbox)
-            arrived = [
+            return [
                 self._bring(package, number, place, lading, staged)
                 for number, (place, lading) in enumerate(zip(places, ladings, strict=True))
             ]
-            if all(one.complete for one in arrived):
-                unstage(package.digest, self._outbox)
-            return arrived
+
+    def staged(self) -> list[str]:
+        """Packages of whose bytes there are copies here. A worker says when they may go: only workers can ask for legal holds."""
+        return sorted(folder.name for folder in self._outbox.glob("*"))
+
+    def unstage(self, package: str) -> int:
+        """Remove the copies of a package while nobody sends it; bytes freed."""
+        with self._turns.alone(package):
+            return unstage(package, self._outbox)
 
     def settle(self, package: str, destination: str, name: bytes, *, arrived: bool, by: str, comment: str) -> Settled:
         """Take a person's word for a file in doubt, while nobody sends. Raises ``SendRefused`` for one that is in no doubt."""

@@ -165,6 +165,16 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
         files = [delivered_facts(file) for file in told.files]
         return {**asdict(told), "left": [name_b64(name) for name in told.left], "files": files}
 
+    @app.post("/staged")
+    def staged() -> dict[str, Any]:
+        return {"packages": dispatcher.staged()}
+
+    @app.post("/unstage")
+    def unstaged(asked: UnstageRequest) -> dict[str, int]:
+        freed = dispatcher.unstage(asked.package)
+        _log.info("package %s: its copies are removed, %d bytes", asked.package[:8], freed)
+        return {"freed": freed}
+
     @app.post("/seal")
     def sealed(asked: SealRequest) -> dict[str, str]:
         return {"signature": base64.b64encode(seal(asked.purpose, asked.text, store)).decode()}
@@ -308,6 +318,10 @@ class TellRequest(_Asked):
 
 class WithdrawRequest(_Asked):
     package: str
+
+
+class UnstageRequest(_Asked):
+    package: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class SealRequest(_Asked):

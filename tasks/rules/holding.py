@@ -91,6 +91,13 @@ def filed_at(history: Iterable[Entry]) -> tuple[Place, ...]:
     return tuple(found)
 
 
+def texts(history: Iterable[Entry]) -> tuple[str, ...]:
+    """Digests of what we wrote about a release, or a transfer, and filed: certificate, page to print, transmission records."""
+    told = {"sealed": ("certificate",), "certified": ("certificate", "page"), "recorded": ("record",)}
+    found = (entry.body.get(key) for entry in history for key in told.get(entry.kind, ()))
+    return tuple({str(digest): None for digest in found if digest})
+
+
 def same_bytes(history: Iterable[Entry]) -> tuple[str, ...]:
     """Journeys whose document this one's bytes are."""
     return tuple({str(entry.body["duplicate_of"]): None for entry in history if entry.kind == "duplicate"})

@@ -24,6 +24,7 @@ from deployments.cli import app
 from flows.intake import intake
 from flows.reconcile import reconcile
 from tasks import connections, holds
+from tasks.clean_up import clear_outbox
 from tasks.sweep import MIRRORS
 from tests.release_world import ROOT, Release, ReleaseWorld
 
@@ -68,6 +69,12 @@ def filed(world: ReleaseWorld, release: Release) -> dict[str, Kept]:
     with load_repositories(world.profiles)["ecm"].session() as session:
         found = {kept.name: kept for kept in session.look(("Transmissions", "acme", release.id))}
         return {name: session.get(kept.id) for name, kept in found.items()}
+
+
+def written(release: Release) -> set[str]:
+    """SHA-256 of what was written about a release and filed: its certificate, the page to print, its record."""
+    certified = release.last("certified")
+    return {certified["certificate"], certified["page"], release.last("recorded")["record"]}
 
 
 def read(world: ReleaseWorld, id: str) -> bytes:
@@ -226,7 +233,9 @@ def test_what_it_says_of_a_document_names_it_as_the_partner_got_it(world: Releas
     assert release.kinds.count("acknowledged") == 1 and release.last("recorded")["acknowledgements"] == 1
 
 
-def test_a_hold_keeps_the_record_and_its_copies_after_their_period_has_ended(world: ReleaseWorld) -> None:
+def test_a_hold_keeps_the_record_and_its_copies_after_their_period_has_ended(
+    world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     agree(world, record_date="2020-01-01", retention={"period": "P30D"})
     release, outcome = signed(world)
     assert outcome == "Delivered"
@@ -238,9 +247,21 @@ def test_a_hold_keeps_the_record_and_its_copies_after_their_period_has_ended(wor
         done = CliRunner().invoke(app, ["hold", verb, order, "Miller ./. ACME", *options])
         assert done.exit_code == 0, done.output
 
+    copies, texts = world.state / "outbox" / release.package.digest, written(release)
+
+    def all_stays() -> None:
+        spool.collect((), holds.Gate().kept_digests, older_than=timedelta(seconds=-1))
+        assert spool.holds(letter), "the bytes that were sent are on hold too"
+        assert len(texts) == 3 and all(map(spool.holds, texts)), "and what was written about them"
+        assert order in [journey for journey, _ in clear_outbox.fn().kept] and (copies / letter).exists(), (
+            "and the sender's copies"
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(holds, "_repositories", dict)
+        all_stays()  # nobody can tell
     told("apply", "--comment", "letter of counsel")
-    spool.collect((), holds.Gate().kept_digests, older_than=timedelta(seconds=-1))
-    assert spool.holds(letter), "the bytes that were sent are on hold too"
+    all_stays()
     with load_repositories(world.profiles)["ecm"].session() as session:
         assert isinstance(session, ExtendedEcmSession)
         assert len(kept) == 3
@@ -251,6 +272,10 @@ def test_a_hold_keeps_the_record_and_its_copies_after_their_period_has_ended(wor
                 session.remove(id)
             assert read(world, id)
         told("lift", "--comment", "settled")
+        clear_outbox.fn()
+        assert not copies.exists()
+        spool.collect((), holds.Gate().kept_digests, older_than=timedelta(seconds=-1))
+        assert not any(map(spool.holds, [letter, *texts]))
         for document in filed(world, release).values():
             record = session.records.get(int(document.id))
             assert record is not None and record.record_date == date(2020, 1, 1), record
