@@ -26,6 +26,7 @@ from tasks.report import tell
 from tasks.rules.judge import from_facts
 from tasks.rules.naming import text
 from tasks.rules.sets import NO_LIST, Assembled, Member, assemble, listed, set_of, wanted
+from tasks.rules.settle import OVER
 
 _LARGEST_MANIFEST = 1024 * 1024
 _MOST_WAITING = 10_000
@@ -82,7 +83,9 @@ def tell_refused_sets(agreed: Agreed) -> None:
             refused.setdefault(key, []).append(Member(journey, name, arrival.digest, arrival.first_seen, False, reason))
     if not refused:
         return
-    waiting = {set_of(text(one.file.name), terms) for one in _arrived(agreed).values() if one.stage is Stage.JUDGED}
+    known = {member.journey for members in refused.values() for member in members}
+    open_still = (one for journey, one in _arrived(agreed).items() if journey not in known and one.stage not in OVER)
+    waiting = {set_of(text(one.file.name), terms) for one in open_still}
     histories = {key: ledger().journey(_journey(agreed, key)) for key in refused.keys() - waiting}
     for key, history in sorted(histories.items()):
         state = assemble(key, refused[key], None, terms)

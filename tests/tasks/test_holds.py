@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from blocks.errors import ConfigurationError, DocumentMissing
 from blocks.ledger import Entry
 from blocks.profile import load_repositories
+from blocks.values import Stage
 from deployments.cli import app
 from tasks import connections, holds
 from tasks.clean_up import clear_what_was_held, collect_spool, tell_holds
@@ -142,3 +143,21 @@ def test_bytes_that_came_again_while_holds_were_asked_for_stay(dock: Dock, monke
     monkeypatch.setattr(holds.Gate, "kept_digests", slow)
     collect_spool.fn(timedelta(seconds=-60))
     assert connections.spool().holds(digest)
+
+
+def test_what_we_wrote_about_another_program_s_transfer_is_held_with_its_record(dock: Dock) -> None:
+    dock.leave("a.csv", price_list())
+    dock.run()
+    filed = next(entry.body for entry in dock.history("a.csv") if entry.kind == "filed")
+    place = {key: filed[key] for key in ("repository", "repository_id")}
+    with connections.spool().batch() as batch:
+        sink = batch.open()
+        sink.write(b'{"set": "11"}')
+        text = sink.finish().digest
+    dock.ledger.append([Entry("transfers.acme.11", "recorded", {"record": text, **place}, stage=Stage.CLEARED)])
+    with load_repositories(dock.profiles)["kept"].session() as session:
+        session.apply_hold(str(filed["repository_id"]), CASE)
+        assert {digest for digest, _ in collect_spool.fn(timedelta(seconds=-1)).kept} == {text, filed["digest"]}
+        session.lift_hold(str(filed["repository_id"]), CASE)
+    assert collect_spool.fn(timedelta(seconds=-1)).kept == ()
+    assert not connections.spool().holds(text)
