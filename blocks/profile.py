@@ -85,11 +85,11 @@ def _faults(stream: Inbound) -> Iterator[Problem]:
         yield Problem(("disposition", "folder"), "is the folder we look in: what was moved would come in again")
     if not moves and stream.disposition.folder:
         yield Problem(("disposition", "folder"), "nothing is moved: add 'accepted: move' or 'refused: move', or leave this out")
-    if stream.notes is not None:
-        if segments(stream.notes.folder) in {segments(folder) for folder in stream.folders}:
-            yield Problem(("notes", "folder"), "is a folder we look in: our own notes would come in again")
-        if stream.notes.good_name and not _agreed_name(stream.notes.good_name, stream):
-            yield Problem(("notes", "good_name"), "is no name that this stream takes (its 'naming' and 'classify')")
+    for word, told in (("notes", stream.notes), ("receipts", stream.receipts)):
+        if told is not None and segments(told.folder) in {segments(folder) for folder in stream.folders}:
+            yield Problem((word, "folder"), f"is a folder we look in: our own {word} would come in again")
+    if stream.notes is not None and stream.notes.good_name and not _agreed_name(stream.notes.good_name, stream):
+        yield Problem(("notes", "good_name"), "is no name that this stream takes (its 'naming' and 'classify')")
     try:
         codecs.lookup(stream.encoding)
     except LookupError:
@@ -216,8 +216,9 @@ def _lost_endpoints(given: Any) -> Iterator[Problem]:
         places: list[tuple[reviewed.Loc, Any]] = [((), stream)]
         if isinstance(destinations, list | tuple):
             places += [(("destinations", number), destination) for number, destination in enumerate(destinations)]
-        if (notes := _told(stream, "notes")) is not None:
-            places.append((("notes",), notes))
+        for word in ("notes", "receipts"):
+            if (told := _told(stream, word)) is not None:
+                places.append(((word,), told))
         for loc, place in places:
             wanted = _told(place, "endpoint")
             if isinstance(wanted, str) and wanted not in endpoints:

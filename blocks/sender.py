@@ -42,7 +42,7 @@ from blocks.outbound import (
     iso,
     sha256,
 )
-from blocks.values import Personality, Proof, RemoteFile, name_b64
+from blocks.values import Personality, Proof, ReceiptState, RemoteFile, name_b64
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,14 @@ class MessageKind(StrEnum):
     """What partners are told without anybody's signature: fixed schemas, and nothing in them that is not theirs or ours to say."""
 
     NOTE = "note"
+    RECEIVED = "received"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+    @property
+    def receipt(self) -> ReceiptState | None:
+        """What this kind of receipt says of a file; None for what is none."""
+        return None if self is MessageKind.NOTE else ReceiptState(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +150,14 @@ class ServiceMessage:
 
     @property
     def id(self) -> str:
-        """One message of a kind for each file of these bytes: asked for again, it is the same."""
-        about = self.digest or [self.file.size, iso(self.file.modified) if self.file.modified else None]
+        """One message of a kind for each file of these bytes: asked for again, it is the same.
+
+        Receipts are for each time that the partner has left it, as far as its server tells times.
+        """
+        as_listed = [self.file.size, iso(self.file.modified) if self.file.modified else None]
+        about: Any = self.digest or as_listed
+        if self.kind.receipt is not None:
+            about = [self.digest, *as_listed]
         return sha256(canonical(["message", self.kind, self.partner, self.stream, name_b64(self.file.name), about]))
 
     @property

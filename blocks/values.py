@@ -876,6 +876,34 @@ class NoteTerms(Terms):
     )
 
 
+class ReceiptState(StrEnum):
+    """What a partner is told of a file of theirs, in this order."""
+
+    RECEIVED = "received"  # all of its bytes are here
+    ACCEPTED = "accepted"  # filed, or here already
+    REJECTED = "rejected"  # refused; a note says why, where one is agreed
+
+
+class ReceiptFormat(StrEnum):
+    JSON = "json"
+    CSV = "csv"
+
+
+class ReceiptTerms(Terms):
+    """How a partner is told that a file of theirs has come, and what became of it."""
+
+    endpoint: Slug | None = Field(
+        default=None, description="One of the partner's endpoints, that the sender may write to; left out: the stream's own"
+    )
+    folder: str = Field(min_length=1, description="The folder there; it must exist, and be none that we look in")
+    states: tuple[ReceiptState, ...] = Field(
+        default=tuple(ReceiptState), min_length=1, max_length=3, description="Of which: received, accepted, rejected"
+    )
+    formats: tuple[ReceiptFormat, ...] = Field(
+        default=(ReceiptFormat.JSON,), min_length=1, max_length=2, description="json, csv or both"
+    )
+
+
 class TransferTerms(Terms):
     """What this stream brings are transfers that another program has made: files, with the log and perhaps an acknowledgement of each.
 
@@ -952,6 +980,9 @@ class Inbound(Terms):
         default=None,
         description="Where the partner finds a note on each refused file, with what to mend; left out: none is sent",
     )
+    receipts: ReceiptTerms | None = Field(
+        default=None, description="Where the partner finds a receipt for each file; left out: none is sent"
+    )
     transfers: TransferTerms | None = Field(
         default=None, description="Set where another program's transfers are kept as records, by the flow 'collect'"
     )
@@ -969,8 +1000,8 @@ class Inbound(Terms):
     def _transfers_are_sets_already(self) -> Inbound:
         if self.transfers is not None and (self.sets is not None or self.sequence is not Succession.FREE):
             raise ValueError("'transfers' takes files by sets of its own: leave out 'sets' and 'sequence'")
-        if self.transfers is not None and self.notes is not None:
-            raise ValueError("'transfers' are another program's: nobody is sent a note about them, leave out 'notes'")
+        if self.transfers is not None and (self.notes is not None or self.receipts is not None):
+            raise ValueError("'transfers' are another program's: nobody is told about them, leave out 'notes' and 'receipts'")
         return self
 
     @model_validator(mode="after")

@@ -146,7 +146,10 @@ def _shared_accounts(partner: PartnerProfile) -> list[str]:
     inbound = [partner.endpoints[stream.endpoint] for stream in partner.inbound.values()]
     outbound = [partner.endpoints[place.endpoint] for stream in partner.outbound.values() for place in stream.destinations]
     outbound += [
-        partner.endpoints[stream.notes.endpoint or stream.endpoint] for stream in partner.inbound.values() if stream.notes
+        partner.endpoints[told.endpoint or stream.endpoint]
+        for stream in partner.inbound.values()
+        for told in (stream.notes, stream.receipts)
+        if told
     ]
     accounts = {endpoint.address for endpoint in inbound} & {endpoint.address for endpoint in outbound}
     own = [

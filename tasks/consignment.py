@@ -78,7 +78,7 @@ class Item:
     """The document that it is an edited copy of, and the version; on streams of returns."""
     note: str = ""
     untold: str = ""
-    """Why its partner could not yet be told that it was refused: until then its original stays. "" if nothing waits for that."""
+    """Why its partner could not yet be told what became of it: until then its original stays. "" if nothing waits for that."""
 
     @property
     def journey(self) -> str:

@@ -1,4 +1,4 @@
-"""Tell the partner: a note beside each refused file's findings, which the sender makes and places, once."""
+"""Tell the partner: a receipt for each file in each agreed state, a note for each refused one; the sender makes and places them, once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from blocks.errors import ConfigurationError, SenderError, SendRefused
 from blocks.ledger import Entry
 from blocks.sender import MessageKind, Sender, ServiceMessage
 from blocks.settings import settings
-from blocks.values import Stage, shown
+from blocks.values import Inbound, Stage, shown
 from tasks.connections import ledger
 from tasks.consignment import Consignment, Item, Steps
 from tasks.doctypes import find
@@ -17,72 +17,106 @@ from tasks.retrying import task
 from tasks.rules.note import lines, worth_telling
 
 TELLING, TOLD, NOT_TOLD = "telling", "told", "not told"
-"""Kinds of entries: before the sender is asked, and what became of it."""
+"""Kinds of entries about notes: before the sender is asked (also for a receipt), and what became of it."""
+RECEIPT, NO_RECEIPT = "receipt", "no receipt"
+"""The same about receipts; ``state`` says which."""
 _PATIENCE_SECONDS = 300.0
 
 
-@task(task_run_name="tell the partner what to mend")
+@task(task_run_name="tell the partner")
 def tell_partner(consignment: Consignment) -> Consignment:
-    """Have a note sent for each refused file that the partner can mend. Nothing else waits for it.
+    """Have receipts sent as agreed, and a note for each refused file that the partner can mend. Nothing else waits for it.
 
     Only while a file stands at the partner can the sender see that it is theirs. So where it cannot be asked just now, or the partner
     does not take the note, the original is left for the next run, which tries again.
     """
-    if consignment.agreed.terms.notes is None:
-        return consignment
-    due = [item for item in consignment.at(Stage.QUARANTINED) if _due(item)]
+    due = [(item, kind) for item in consignment.items for kind in _due(item, consignment.agreed.terms)]
     if not due:
         return consignment
-    ledger().append([_intent(item, consignment) for item in due], consignment.lease)
-    steps, away = Steps(consignment), ""
+    ledger().append([_intent(item, kind, consignment) for item, kind in due], consignment.lease)
+    steps, away, untold = Steps(consignment), "", dict[str, str]()
     with Sender(settings().sender_socket, sending_seconds=_PATIENCE_SECONDS) as sender:
-        for item in due:
+        for item, kind in due:
             consignment.lease  # noqa: B018 - raises: whoever has these items now tells of them
             if away:
-                steps.changed[item.journey] = replace(item, untold=away)
+                untold[item.journey] = away
             else:
-                away = _tell(item, sender, steps)
-    return steps.write(ledger().append)
+                away = _tell(item, kind, sender, steps, untold)
+    told = steps.write(ledger().append)
+    return told.with_changes(
+        {one.journey: replace(one, untold=untold[one.journey]) for one in told.items if one.journey in untold}
+    )
 
 
-def _due(item: Item) -> bool:
+_ENDS = {
+    Stage.FILED: MessageKind.ACCEPTED,
+    Stage.DUPLICATE: MessageKind.ACCEPTED,
+    Stage.MARKER: MessageKind.ACCEPTED,
+    Stage.QUARANTINED: MessageKind.REJECTED,
+}
+
+
+def _due(item: Item, terms: Inbound) -> list[MessageKind]:
+    """What the partner has not been told yet of this file."""
+    kinds = []
+    if terms.receipts is not None and item.stage in (Stage.FETCHED, Stage.JUDGED, *_ENDS):
+        states = [MessageKind.RECEIVED] if item.arrival.digest is not None else []
+        states += [_ENDS[item.stage]] if item.stage in _ENDS else []
+        known = {entry.body["state"] for entry in item.history if entry.kind in (RECEIPT, NO_RECEIPT)}
+        kinds += [kind for kind in states if kind.receipt in terms.receipts.states and kind.value not in known]
+    if terms.notes is not None and item.stage is Stage.QUARANTINED and _mendable(item):
+        kinds.append(MessageKind.NOTE)
+    return kinds
+
+
+def _mendable(item: Item) -> bool:
     """Refused for what the partner can mend, its original still there, and neither told nor given up."""
     known = item.recorded(TOLD) or item.recorded(NOT_TOLD) or item.gone
     return item.verdict is not None and not known and worth_telling(item.verdict.findings)
 
 
-def _intent(item: Item, consignment: Consignment) -> Entry:
+def _intent(item: Item, kind: MessageKind, consignment: Consignment) -> Entry:
     """By the message's own id: so the sweep knows which messages our flows have asked for."""
     return Entry(
-        item.journey, TELLING, consignment.agreed.about(item.arrival), once=f"{TELLING}/{_message(item, consignment).id}"
+        item.journey, TELLING, consignment.agreed.about(item.arrival), once=f"{TELLING}/{_message(item, kind, consignment).id}"
     )
 
 
-def _tell(item: Item, sender: Sender, steps: Steps) -> str:
-    """Ask for one note, and record what became of it. Answers why asking for others is of no use just now; "" if it may be."""
+def _tell(item: Item, kind: MessageKind, sender: Sender, steps: Steps, untold: dict[str, str]) -> str:
+    """Ask for one message, and record what became of it; ``untold`` gets why it waits.
+
+    Answers why asking for others is of no use just now; "" if it may be.
+    """
     problem, away = "", ""
     try:
-        arrived = sender.tell(_message(item, steps.consignment))
+        arrived = sender.tell(_message(item, kind, steps.consignment))
     except SendRefused as error:
-        return _give_up(item, str(error), steps)
+        return _give_up(item, kind, str(error), steps)
     except (SenderError, ConfigurationError) as error:
         problem, away = str(error), str(error) if error.worth_retrying else ""
     else:
         if arrived.unknown:
-            return _give_up(item, arrived.problem, steps)
+            return _give_up(item, kind, arrived.problem, steps)
         if not arrived.problem:
             names = [shown(file.name) for file in arrived.files]
-            steps.add(item, TOLD, {"notes": names, "proof": sorted({str(file.proof) for file in arrived.files})})
+            proof = sorted({str(file.proof) for file in arrived.files})
+            if kind is MessageKind.NOTE:
+                steps.add(item, TOLD, {"notes": names, "proof": proof})
+            else:
+                steps.add(item, RECEIPT, {"state": kind.value, "receipts": names, "proof": proof})
             return ""
         problem, away = arrived.problem, arrived.problem if arrived.worth_retrying or arrived.full else ""
-    steps.changed[item.journey] = replace(item, untold=problem)
+    untold[item.journey] = problem
     _announce(item, f"{problem}; the next run tries again", steps)
     return away
 
 
-def _give_up(item: Item, problem: str, steps: Steps) -> str:
-    """Nothing that we can do brings this note to the partner: a person tells them."""
-    steps.add(item, NOT_TOLD, {"reason": problem})
+def _give_up(item: Item, kind: MessageKind, problem: str, steps: Steps) -> str:
+    """Nothing that we can do brings this message to the partner: a person tells them."""
+    if kind is MessageKind.NOTE:
+        steps.add(item, NOT_TOLD, {"reason": problem})
+    else:
+        steps.add(item, NO_RECEIPT, {"state": kind.value, "reason": problem})
     _announce(item, problem, steps)
     return ""
 
@@ -92,8 +126,10 @@ def _announce(item: Item, problem: str, steps: Steps) -> None:
     tell(steps.consignment.agreed, "untold", facts)
 
 
-def _message(item: Item, consignment: Consignment) -> ServiceMessage:
+def _message(item: Item, kind: MessageKind, consignment: Consignment) -> ServiceMessage:
     agreed, verdict = consignment.agreed, item.verdict
+    if kind is not MessageKind.NOTE:
+        return ServiceMessage(kind, agreed.partner, agreed.stream, item.arrival.file, item.arrival.digest, {})
     assert verdict is not None  # noqa: S101 - only such are due
     told, more = lines(verdict.findings, find(verdict.doctype) if verdict.doctype else None)
     facts = {"doctype": verdict.doctype, "lines": [asdict(line) for line in told], "more": more}

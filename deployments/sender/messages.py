@@ -22,6 +22,8 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -34,7 +36,7 @@ from blocks.outbound import canonical
 from blocks.profile import load_partner
 from blocks.sender import Arrived, MessageKind, ServiceMessage, destination_of
 from blocks.spool import Spool
-from blocks.values import Fetched, Inbound, NoteTerms, Outgoing
+from blocks.values import Fetched, Inbound, NoteTerms, Outgoing, ReceiptTerms
 from deployments.sender.delivery import Freight, deliver
 from deployments.sender.dispatch import how_far
 from deployments.sender.store import Store
@@ -44,6 +46,7 @@ from tasks.doctypes.base import Doctype
 from tasks.rules.languages import CATALOGUES
 from tasks.rules.naming import illegal
 from tasks.rules.note import MOST_LINES, Line, Note, admitted, note_name, render, with_values
+from tasks.rules.receipt import Receipt, receipt_name, written
 
 _LONGEST_LINE = 1024 * 1024
 _NAMES = "names.json"
@@ -72,20 +75,35 @@ class Messenger:
             stream = profile.inbound.get(message.stream)
             terms = _terms(message.kind, stream) if stream else None
             if stream is None or terms is None:
+                wanted = f"receipt '{message.kind}'" if message.kind.receipt else message.kind
                 raise SendRefused(
-                    f"{message.partner}/{message.stream}: no {message.kind} was agreed for this stream; nothing was sent"
+                    f"{message.partner}/{message.stream}: no {wanted} was agreed for this stream; nothing was sent"
                 )
             folder = self._outbox / message.id
-            if not folder.exists():
+            if not folder.exists() and message.kind.receipt is not None and self._known(message):
+                self._make(message, stream, terms, None, folder)
+            elif not folder.exists():
                 self._build(message, stream, terms, profile.endpoints[stream.endpoint], folder)
             return self._bring(message, profile.endpoints[terms.endpoint or stream.endpoint], terms.folder, folder)
 
     # ---------------------------------------------------------------------------------------- what it says
 
-    def _build(self, message: ServiceMessage, stream: Inbound, terms: NoteTerms, source: Endpoint, folder: Path) -> None:
+    def _build(
+        self, message: ServiceMessage, stream: Inbound, terms: NoteTerms | ReceiptTerms, source: Endpoint, folder: Path
+    ) -> None:
         """Make the message's files, whole or not at all."""
         with self._witnessed(message, stream, source) as content:
-            files = _BUILDERS[message.kind](message, stream, terms, content)
+            self._make(message, stream, terms, content, folder)
+
+    def _known(self, message: ServiceMessage) -> bool:
+        """We have seen this very file at the partner before, when another receipt for it was asked for: it may be gone by now."""
+        others = [replace(message, kind=kind).id for kind in MessageKind if kind.receipt is not None]
+        return any(self._store.parcels(other) or (self._outbox / other).exists() for other in others)
+
+    def _make(
+        self, message: ServiceMessage, stream: Inbound, terms: NoteTerms | ReceiptTerms, content: Path | None, folder: Path
+    ) -> None:
+        files = _BUILDERS[message.kind](message, stream, terms, content)
         self._outbox.mkdir(exist_ok=True, mode=0o700)
         fresh = self._outbox / f".{uuid4().hex}"
         fresh.mkdir(mode=0o700)
@@ -161,9 +179,11 @@ def _not_theirs(message: ServiceMessage, why: str) -> SendRefused:
 # --------------------------------------------------------------------------------------------- each kind
 
 
-def _terms(kind: MessageKind, stream: Inbound) -> NoteTerms | None:
+def _terms(kind: MessageKind, stream: Inbound) -> NoteTerms | ReceiptTerms | None:
     """Where the reviewed profile wants messages of a kind; None if it wants none."""
-    return {MessageKind.NOTE: stream.notes}[kind]
+    if kind.receipt is None:
+        return stream.notes
+    return stream.receipts if stream.receipts and kind.receipt in stream.receipts.states else None
 
 
 class _LineTold(BaseModel):
@@ -236,4 +256,18 @@ def _records(content: Path | None, stream: Inbound) -> Iterator[list[str]]:
             return  # a quote that is never closed, most often: the note says so
 
 
-_BUILDERS: Mapping[MessageKind, Any] = {MessageKind.NOTE: _note}
+def _receipt(message: ServiceMessage, stream: Inbound, terms: ReceiptTerms, content: Path | None) -> dict[bytes, bytes]:
+    """A receipt: name -> bytes. Nothing in it is a worker's to say but which of the three it is."""
+    assert message.kind.receipt is not None  # noqa: S101 - that is how it got here
+    receipt = Receipt(
+        state=message.kind.receipt,
+        partner=message.partner,
+        stream=message.stream,
+        file=message.file,
+        digest=message.digest,
+        at=datetime.now(UTC),
+    )
+    return {receipt_name(receipt, message.id, format): written(receipt, format) for format in dict.fromkeys(terms.formats)}
+
+
+_BUILDERS: Mapping[MessageKind, Any] = {kind: _receipt if kind.receipt else _note for kind in MessageKind}

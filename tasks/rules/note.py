@@ -214,10 +214,15 @@ def _cells(column: str, record: Sequence[str], table: Table | None) -> tuple[str
 
 def note_name(name: bytes, digest: str, format: NoteFormat) -> bytes:
     """What a note is called: by the refused file's own name and digest, so that it is recognised and never another one's."""
+    return shortened_name(name) + f".{digest[:8]}.note.{format}".encode()
+
+
+def shortened_name(name: bytes) -> bytes:
+    """A file's name, as far as something can be put behind it."""
     short = name[:_MOST_NAME_BYTES]
     if len(name) > _MOST_NAME_BYTES:  # no half letter at the end
         short = short.decode("utf-8", "ignore").encode()
-    return short + f".{digest[:8]}.note.{format}".encode()
+    return short
 
 
 def render(note: Note, format: NoteFormat, catalogue: Catalogue) -> bytes:

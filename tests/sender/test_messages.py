@@ -206,3 +206,28 @@ def test_a_folder_that_is_not_there_is_told_and_tried_again(desk: Desk) -> None:
     assert "in/notes" in desk.messenger.tell(message).problem
     desk.notes.mkdir()
     assert desk.messenger.tell(message).complete
+
+
+def test_a_receipt_is_for_a_file_of_theirs_and_says_nothing_else(desk: Desk) -> None:
+    message = replace(desk.leave(), kind=MessageKind.ACCEPTED, facts={"sku": SECRET, "state": SECRET})
+    with pytest.raises(SendRefused, match="no receipt 'accepted' was agreed"):
+        desk.messenger.tell(message)
+    profile = desk.home / "profiles" / "acme.yaml"
+    told = yaml.safe_load(profile.read_text())
+    desk.home.joinpath("partner", "receipts").mkdir()
+    told["partner"]["streams"]["prices"]["receipts"] = {"folder": "/receipts", "states": ["accepted", "rejected"]}
+    profile.write_text(yaml.safe_dump(told))
+    with pytest.raises(SendRefused, match="other bytes stand there"):
+        desk.messenger.tell(replace(message, digest="0" * 64))
+    with pytest.raises(SendRefused, match="it is not there"):
+        desk.messenger.tell(replace(message, file=replace(message.file, name=SECRET.encode())))
+    with pytest.raises(SendRefused, match="no receipt 'received' was agreed"):
+        desk.messenger.tell(replace(message, kind=MessageKind.RECEIVED))
+    assert desk.messenger.tell(message).complete and desk.messenger.tell(message).complete
+    desk.out.joinpath("prices.csv").unlink()
+    assert desk.messenger.tell(replace(message, kind=MessageKind.REJECTED)).complete, "we saw it there before"
+    with pytest.raises(SendRefused, match="it is not there"):
+        desk.messenger.tell(replace(message, kind=MessageKind.REJECTED, digest="0" * 64))
+    receipts = {path.name: path.read_text() for path in (desk.home / "partner" / "receipts").iterdir()}
+    assert {name.rsplit(".", 2)[1] for name in receipts} == {"accepted", "rejected"}
+    assert not any(SECRET in text for text in receipts.values())

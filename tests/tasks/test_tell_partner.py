@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +140,99 @@ def test_where_nobody_was_told_the_same_name_is_no_correction(dock: Dock) -> Non
     dock.leave("prices.csv", price_list())
     assert dock.run() == {"prices.csv": "filed"}
     assert [case.name for case in dock.cases()] == ["prices.csv"]
+
+
+# --------------------------------------------------------------------------------------------- receipts
+
+
+@pytest.fixture
+def receipts(dock: Dock) -> Path:
+    """Where the partner finds them."""
+    dock.agree(receipts={"folder": "/in/receipts"})
+    folder = dock.home / "partner" / "in" / "receipts"
+    folder.mkdir()
+    return folder
+
+
+def told(receipts: Path) -> list[tuple[str, str]]:
+    """File and state of every receipt."""
+    found = [json.loads(path.read_text()) for path in receipts.iterdir()]
+    return sorted((receipt["file"], receipt["state"]) for receipt in found)
+
+
+def test_each_file_gets_one_receipt_in_each_state(dock: Dock, receipts: Path) -> None:
+    dock.leave("good.csv", price_list())
+    dock.leave("same.csv", price_list())
+    dock.leave("bad.csv", BAD)
+    with sender(dock):
+        dock.run()
+        dock.run()
+    expected = [("bad.csv", "received"), ("bad.csv", "rejected"), ("good.csv", "accepted"), ("good.csv", "received")]
+    assert told(receipts) == [*expected, ("same.csv", "accepted"), ("same.csv", "received")]
+    [path] = receipts.glob("good.csv.*.accepted.json")
+    receipt = json.loads(path.read_text())
+    good = price_list()
+    assert (receipt["size"], receipt["sha256"]) == (len(good), hashlib.sha256(good).hexdigest())
+    assert receipt["partner"] == "acme" and receipt["stream"] == "prices" and receipt["at"] > receipt["left"]
+    kinds = dock.kinds("good.csv")
+    assert kinds.count("receipt") == 2 and kinds.index("filed") < kinds.index("receipt") < kinds.index("cleared")
+    assert not list(dock.out.iterdir())
+
+
+def test_what_comes_again_is_receipted_again(dock: Dock, receipts: Path) -> None:
+    with sender(dock):
+        dock.leave("good.csv", price_list())
+        dock.run()
+        os.utime(dock.leave("good.csv", price_list()), (1, 1))
+        dock.run()
+    assert told(receipts).count(("good.csv", "accepted")) == 2
+
+
+def test_while_no_receipt_can_be_left_files_are_filed_and_their_originals_stay(dock: Dock, receipts: Path) -> None:
+    good = dock.leave("good.csv", price_list())
+    assert dock.run() == {"good.csv": "filed"}
+    assert good.exists() and len(dock.events("untold")) == 1
+    with sender(dock):
+        receipts.rmdir()
+        dock.run()
+        assert good.exists()
+        receipts.mkdir()
+        dock.run()
+    assert told(receipts) == [("good.csv", "accepted"), ("good.csv", "received")] and not good.exists()
+    assert dock.kinds("good.csv").count("filed") == 1
+
+
+def test_what_a_person_lets_through_later_is_accepted_though_its_original_is_gone(dock: Dock, receipts: Path) -> None:
+    dock.agree(receipts={"folder": "/in/receipts", "states": ["accepted", "rejected"]}, naming=r"good\.csv")
+    bad = dock.leave("other.csv", price_list())
+    with sender(dock):
+        dock.run()
+        assert told(receipts) == [("other.csv", "rejected")] and not bad.exists()
+        dock.agree(receipts={"folder": "/in/receipts", "states": ["accepted", "rejected"]})
+        dock.retry(dock.journeys("other.csv")[-1])
+    assert told(receipts) == [("other.csv", "accepted"), ("other.csv", "rejected")]
+
+
+def test_receipts_as_tables(dock: Dock, receipts: Path) -> None:
+    dock.agree(receipts={"folder": "/in/receipts", "states": ["accepted"], "formats": ["csv"]})
+    dock.leave("=1+1.csv", price_list())
+    with sender(dock):
+        dock.run()
+    [path] = receipts.iterdir()
+    header, row = path.read_text().splitlines()
+    assert header.startswith("kind,version,state,") and ",accepted,acme,prices,'=1+1.csv," in row
+
+
+def test_a_crash_before_the_ledger_knows_leaves_one_receipt(dock: Dock, receipts: Path) -> None:
+    dock.leave("good.csv", price_list())
+
+    def crash(step: str, _: object) -> None:
+        if step == "resolve":
+            raise KeyboardInterrupt
+
+    with sender(dock):
+        with pytest.raises(KeyboardInterrupt):
+            dock.run(before=crash)
+        dock.ledger.journey(dock.journeys("good.csv")[0])
+        dock.run()
+    assert told(receipts) == [("good.csv", "accepted"), ("good.csv", "received")]
