@@ -181,6 +181,13 @@ class Freshness(StrEnum):
     PINNED = "pinned"  # the approved version still goes
 
 
+class PreviewKind(StrEnum):
+    """What approvers see of the documents themselves."""
+
+    FINDINGS = "findings"  # what the checks found, with the failing rows
+    FULL = "full"  # and first rows, first pages, small pictures: content stands at Prefect while people decide
+
+
 class SignoffProof(StrEnum):
     """How approvers prove that a decision is theirs."""
 
@@ -288,6 +295,10 @@ class Outbound(Terms):
         description="latest: a newer version in the repository voids a waiting package; pinned: the approved version still goes"
     )
     signoff: SignoffPolicy
+    preview: PreviewKind = Field(
+        default=PreviewKind.FINDINGS,
+        description="findings: checks and failing rows; full: also the beginning of each document, kept at Prefect while people decide",
+    )
     evidence: Target = Field(description="Where the certificate is filed; {name} is its own name")
     record: RecordTerms | None = Field(
         default=None, description="Where the transmission record is filed; left out: beside the certificate, without copies"
@@ -307,6 +318,8 @@ class Outbound(Terms):
         agreed = self.model_dump(mode="json")
         if self.record is None:
             del agreed["record"]
+        if self.preview is PreviewKind.FINDINGS:
+            del agreed["preview"]
         for key, later in _CAME_LATER.items():
             for terms in agreed[key] if isinstance(agreed[key], list) else [agreed[key]]:
                 for name in [name for name, default in later.items() if terms[name] == default]:

@@ -12,6 +12,7 @@ from tasks.acknowledge import add_acknowledgements
 from tasks.checkpoint import checkpoint
 from tasks.compare import compare, compare_mirrors
 from tasks.compare_sender import compare_with_sender
+from tasks.previews import delete_previews
 from tasks.side_doors import look_for_side_doors
 from tasks.sweep import begin_again, redrive, report, tell
 
@@ -30,6 +31,7 @@ def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> Stat
     look_back = timedelta(hours=look_back_hours)
     stuck = compare(look_back, patience)
     around = [*compare_mirrors(), *look_for_side_doors(look_back), *compare_with_sender(look_back), *add_acknowledgements()]
+    delete_previews()
     return report([*redrive(stuck, patience), *begin_again(look_back, patience), *tell(around)])
 
 

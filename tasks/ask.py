@@ -19,6 +19,7 @@ from blocks.outbound import Package, Round
 from blocks.sender import Opened
 from tasks.connections import ledger
 from tasks.order import Order, documents, sender
+from tasks.previews import publish_previews
 from tasks.retrying import task
 from tasks.rules import dialog
 from tasks.rules.dialog import AWAITS, listing, package_artifact, package_key, run_name, tags
@@ -46,7 +47,7 @@ def ask(order: Order) -> Asking:
         opened = _open(order, told)
         # A row that is open now was written by this very call, before its answer from the database was lost: nobody was asked yet.
         asked = order.open_round[0] if order.open_round else _fresh(order)
-        form = _dialog(order, asked, opened.body["link"])
+        form = _dialog(order, asked, opened.body["link"], _link(opened.body.get("preview", "")))
         holder.ask(asked, form.shown)
     facts = {"n": asked.n, "key": asked.key, "run": asked.run, "digest": asked.digest, "shown": form.shown}
     order.write("round", facts, once=f"round/{order.journey}/{asked.n}")
@@ -66,18 +67,26 @@ def _open(order: Order, told: Opened) -> Recorded:
     package = order.matter.package
     # Again with each try: a pass may have been killed between the package and its documents.
     ledger().append(documents(package, order.source.address))
-    facts = {"deadline": told.deadline.isoformat(), "link": _publish(order, package)}
+    facts = {
+        "deadline": told.deadline.isoformat(),
+        "link": _publish(order, package),
+        "preview": publish_previews(order),
+    }
     return order.write("opened", facts, once=f"opened/{order.journey}")
 
 
 def _publish(order: Order, package: Package) -> str:
     """The artifact with every document, and a link to it; beside it, what ``countersign sign`` reads."""
     create_markdown_artifact(package_artifact(package), key=package_key(package.digest), description="For countersign sign")
-    id = create_markdown_artifact(listing(package, order.checked, since_last(order)), key=f"release-{order.journey}")
-    return f"{PREFECT_UI_URL.value()}/artifacts/artifact/{id}" if PREFECT_UI_URL.value() else ""
+    listed = listing(package, order.checked, since_last(order))
+    return _link(str(create_markdown_artifact(listed, key=f"release-{order.journey}")))
 
 
-def _dialog(order: Order, asked: Round, link: str) -> dialog.Form:
+def _link(artifact: str) -> str:
+    return f"{PREFECT_UI_URL.value()}/artifacts/artifact/{artifact}" if artifact and PREFECT_UI_URL.value() else ""
+
+
+def _dialog(order: Order, asked: Round, link: str, preview: str) -> dialog.Form:
     agreed = order.agreed
     return dialog.form(
         order.matter,
@@ -88,6 +97,7 @@ def _dialog(order: Order, asked: Round, link: str) -> dialog.Form:
         partner=agreed.profile.title,
         checked=order.checked,
         link=link,
+        preview=preview,
         refused=order.refusal,
         since=since_last(order),
         earlier=decided_before(order),

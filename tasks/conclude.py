@@ -8,13 +8,15 @@ from prefect.states import Completed, Failed
 
 from tasks.ask import announce
 from tasks.order import Order
+from tasks.previews import drop_previews
 
 
 def conclude(order: Order) -> State:
-    """The run's final state, whose name says the outcome. Nobody is awaited any more."""
+    """The run's final state, whose name says the outcome. Nobody is awaited any more, and previews are for nobody."""
     assert order.ending is not None  # noqa: S101 - every path of the story ends an order, or suspends the run
     ending = order.ending
     announce(order, None)
+    drop_previews(order)
     get_run_logger().info("%s: %s", ending.name, ending.message)
     if ending.fault:
         return Failed(name=ending.name, message=ending.message)

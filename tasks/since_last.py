@@ -121,7 +121,7 @@ def _changed(
         return replace(one, note="too large to be compared row by row"), 0
     paths = []
     for file in (before, after):
-        path = _bytes(order, file)
+        path = bytes_of(order, file)
         if isinstance(path, str):
             return replace(one, note=path), 0
         paths.append(path)
@@ -133,7 +133,7 @@ def _changed(
         return replace(one, note=f"one of the two cannot be read as {stream.encoding}"), size
 
 
-def _bytes(order: Order, file: PackageFile) -> Path | str:
+def bytes_of(order: Order, file: PackageFile) -> Path | str:
     """Where a document's bytes are: in the spool, or now brought there; else why they are not to be had."""
     if not spool().holds(file.sha256):
         try:

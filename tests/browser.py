@@ -157,6 +157,13 @@ class Window(ABC):
         return "\n".join(seen)
 
     @in_its_thread
+    def pictures(self, count: int) -> list[tuple[str, int]]:
+        """How the addresses of so many pictures begin, and how wide they were drawn, once all are."""
+        told = "[...document.images].filter(i => i.complete && i.naturalWidth > 100).map(i => [i.src.slice(0, 22), i.naturalWidth])"
+        self.page.wait_for_function(f"{told}.length >= {count}")
+        return [(begins, width) for begins, width in self.page.evaluate(told)]
+
+    @in_its_thread
     def markup(self) -> set[str]:
         """What the page is made of: names of elements, with the attributes that lead somewhere or run something."""
         acts = "one => /^(href|src|srcset|xlink:href|data|action|on.*)$/.test(one.name)"

@@ -86,6 +86,7 @@ class ReleaseWorld:
             "signed": self.terms(signoff={**one, "proof": "signature"}),
             "short": self.terms(signoff={**one, "expires_after": "PT1S"}),
             "listed": self.terms(signoff=one, gather={"repository": "ecm", "from_order": True}),
+            "shown": self.terms(signoff=one, preview="full"),
             "checked": self.terms(signoff=one, classify=[{"pattern": r".*\.csv", "doctype": "price-list"}]),
             "shelf": self.terms(signoff=one, gather=shelf, evidence={"repository": "shelf", "folder": "Evidence/{order}"}),
             **more,

@@ -44,7 +44,10 @@ MOST_LINES = 40
 
 _FILES, _DESTINATIONS, _FINDINGS, _NAMES = 6, 2, 2, 6
 _CHANGES, _FEW, _SHORT = 3, 3, 40
+_LISTED = 500
+"""Findings on the page behind the dialog."""
 
+_ADDRESS = re.compile(r"(https?://|/)[A-Za-z0-9._~:/?#@!$&*+,;=%-]*")
 _PROOFS = {
     SignoffProof.CODE: "The six digits that your phone shows now",
     SignoffProof.SIGNATURE: "The line that 'countersign sign' prints on your own machine",
@@ -134,13 +137,15 @@ def form(
     partner: str,
     checked: Checked,
     link: str = "",
+    preview: str = "",
     refused: Refusal | None = None,
     since: Difference | None = None,
     earlier: Sequence[Decided] = (),
     zone: str = "UTC",
 ) -> Form:
     """The form of one round. ``partner`` is the partner's title; ``since`` what is not as in the stream's last release, ``earlier``
-    how its last orders ended; ``link`` leads to the artifact with everything; ``refused`` says why the round before did not count."""
+    how its last orders ended; ``link`` leads to the artifact with everything, ``preview`` to that with the beginning of the documents;
+    ``refused`` says why the round before did not count."""
     package, choices = matter.package, matter.package.choices
     parts = [
         [f"**Asked again: {refused.first_line}**"] if refused else [],
@@ -148,7 +153,7 @@ def form(
         _where(package, since),
         _since(since, zone) if since else [],
         _files(package, _FILES - 2 if since else _FILES),
-        _digest(package, link),
+        _digest(package, link, preview),
         _checks(checked),
         [*_who(matter, terms, people, now, asked, zone), *([_earlier(earlier, people, zone)] if earlier else [])],
     ]
@@ -200,11 +205,11 @@ def _more(count: int, what: str) -> list[str]:
     return [f"- and {count} more {what}{'' if count == 1 else 's'}, in the full list"] if count > 0 else []
 
 
-def _digest(package: Package, link: str) -> list[str]:
+def _digest(package: Package, link: str, preview: str) -> list[str]:
     lines = [f"Package **`{package.digits}`**: type these eight digits. The whole digest: `{grouped(package.digest)}`"]
-    if re.fullmatch(r"(https?://|/)[A-Za-z0-9._~:/?#@!$&*+,;=%-]*", link):
-        lines += ["", f"[Everything, document by document]({link})"]
-    return lines
+    links = [("Everything, document by document", link), ("Preview of the documents", preview)]
+    plain = [f"[{what}]({where})" for what, where in links if _ADDRESS.fullmatch(where)]
+    return [*lines, "", " · ".join(plain)] if plain else lines
 
 
 def _checks(checked: Checked) -> list[str]:
@@ -349,11 +354,15 @@ def _listing(package: Package, checked: Checked | None, since: Difference | None
         yield f"| {n} | {name} | {file.size:,} | `{file.sha256}` | {kept} | {file.version} |"
     if checked is not None and checked.findings:
         yield ""
-        yield "| | document | row | column | finding | mend |"
-        yield "|---|---|---:|---|---|---|"
-        for finding in checked.findings:
+        yield "| | document | row | column | value | finding | mend |"
+        yield "|---|---|---:|---|---|---|---|"
+        for finding in checked.findings[:_LISTED]:
             where = f"{cell(finding.file, 1000)} | {'' if finding.row is None else finding.row} | {cell(finding.column or '')}"
+            where = f"{where} | {cell(finding.value or '')}"
             yield f"| {finding.severity.value} | {where} | {cell(finding.message, 1000)} | {cell(finding.fix, 1000)} |"
+        if len(checked.findings) > _LISTED:
+            yield ""
+            yield f"and {len(checked.findings) - _LISTED:,} more findings"
     if since is not None:
         yield from _all_since(since)
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from prefect import flow
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
+from blocks.profile import load_repositories
 from blocks.values import shown
 from tasks.consignment import Row
 from tasks.order import load_release
+from tasks.previews import delete_previews
 from tasks.report import publish
 from tasks.rules.dialog import grouped
 from tests.browser import Chromium, Classic, Newer, Window
 from tests.e2e.test_release import assert_named, assert_verifies
 from tests.release_world import Release, ReleaseWorld
+from tests.samples.pages import pdf
 
 PRICES, TERMS = b"sku,price\n1,2.50\n", b"no refunds"
 
@@ -151,18 +155,45 @@ def test_case_05_the_dialog_tells_that_an_approver_is_locked(release_world: Rele
     assert "Asked again: This approver is locked after five wrong proofs." in classic.visible("Asked again")
 
 
-def test_case_17_a_rejection_without_a_comment_is_asked_for_again(release_world: ReleaseWorld, classic: Window) -> None:
+def test_case_17_a_rejection_without_a_comment_is_asked_for_again_and_then_previews_are_gone(
+    release_world: ReleaseWorld, classic: Window
+) -> None:
     bea, ann = release_world.newcomer(), release_world.newcomer()
-    release = release_world.order(prices=PRICES)
+    release = release_world.order("shown", prices=PRICES)
+    sheet = release_world.keep(release.id, "sheet.pdf", pdf(b"1 0 0 rg 10 10 50 50 re f"))
     release.start()
     classic.open_dialog(release.run)
     sign(classic, release, bea, release_world.code, decision="reject")
     assert release.go() is None
     classic.open_dialog(release.run)
-    assert "Asked again: Please say why in the comment" in classic.visible("Asked again")
-    sign(classic, release, ann, release_world.code, decision="reject", comment="last year's prices")
-    assert_named(release.go(), "Rejected")
+    seen = classic.visible("Asked again: Please say why in the comment")
+    assert "Asked again: Please say why in the comment" in seen and "Preview of the documents" in classic.text(), seen
+    preview = release.last("opened")["preview"]
+    page = classic.go(f"/artifacts/artifact/{preview}", "sheet.pdf")
+    assert all(text in page for text in ("prices.csv", "sku", "2.50")), page
+    assert classic.pictures(1) == [("data:image/jpeg;base64", 640)]
+    classic.open_dialog(release.run)
+    with on_hold(release_world, sheet):
+        sign(classic, release, ann, release_world.code, decision="reject", comment="last year's prices")
+        assert_named(release.go(), "Rejected")
+        assert delete_previews.fn() == 0
+        assert release_world.client.read_artifacts(artifact_filter=named(f"preview-{release.package.journey}"))
+    assert delete_previews.fn() == 1
+    assert not release_world.client.read_artifacts(artifact_filter=named(f"preview-{release.package.journey}"))
     assert release.received == {}
+
+
+@contextmanager
+def on_hold(world: ReleaseWorld, id: str) -> Iterator[None]:
+    """A document of the repository is under a legal hold while the block runs."""
+    with load_repositories(world.profiles)["ecm"].session() as session:
+        session.apply_hold(id, "Case 7")
+        yield
+        session.lift_hold(id, "Case 7")
+
+
+def named(key: str) -> ArtifactFilter:
+    return ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
 
 
 def test_case_18_the_dialog_says_who_has_signed_and_who_may(release_world: ReleaseWorld, classic: Window) -> None:
