@@ -19,7 +19,7 @@ from tasks.sweep import begin_again, redrive, report, tell
 
 @flow(name="reconcile", flow_run_name="sweep", validate_parameters=True)
 def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> State:
-    """Find what went around the sign-off, tell it once, and bring what got stuck on its way again; add acknowledgements to records.
+    """Find what went around the sign-off, tell it once, and bring what got stuck on its way again; add acknowledgements, delete previews.
 
     It sends nothing and judges no answer: a run that is woken asks its approvers again.
 
@@ -31,8 +31,9 @@ def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> Stat
     look_back = timedelta(hours=look_back_hours)
     stuck = compare(look_back, patience)
     around = [*compare_mirrors(), *look_for_side_doors(look_back), *compare_with_sender(look_back), *add_acknowledgements()]
+    rows = [*redrive(stuck, patience), *begin_again(look_back, patience), *tell(around)]
     delete_previews()
-    return report([*redrive(stuck, patience), *begin_again(look_back, patience), *tell(around)])
+    return report(rows)
 
 
 @flow(name="checkpoint", flow_run_name="checkpoint", validate_parameters=True)

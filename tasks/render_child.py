@@ -48,7 +48,7 @@ def limit() -> None:
 
 def page() -> Image.Image:
     """The first page of a PDF."""
-    import pypdfium2  # type: ignore[import-untyped]
+    import pypdfium2
 
     document = pypdfium2.PdfDocument(sys.stdin.buffer.read())
     first = document[0]

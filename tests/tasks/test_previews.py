@@ -155,7 +155,7 @@ def test_a_page_that_is_drawn_without_an_end_stops_at_the_limit_of_its_processor
     )
     whole = pdf(b"/F Do").replace(b"/Contents 4 0 R", b"/Contents 4 0 R/Resources<</XObject<</F 5 0 R>>>>")
     whole = whole.replace(b"trailer", forms + b"trailer")
-    lower = CHILD.read_text().replace("CPU_SECONDS = 20", "CPU_SECONDS = 2")
+    lower = CHILD.read_text().replace("CPU_SECONDS = 20", "CPU_SECONDS = 1")
     (tmp_path / "child.py").write_text(lower)
     (tmp_path / "endless.pdf").write_bytes(whole)
     with (tmp_path / "endless.pdf").open("rb") as document:
