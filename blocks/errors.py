@@ -27,6 +27,7 @@
     ├── LedgerError
     │   ├── LedgerUnreachable    ↻    the database did not answer
     │   ├── LeaseLost                 somebody else works on this now: stop, change nothing
+    │   ├── JourneyReduced            only a tombstone is left of that journey: nothing more is recorded about it
     │   └── ChainBroken               the record was altered; names the first broken link
     ├── BundleBroken                  a bundle of evidence that we were given is none, or was altered; names the member
     └── SenderError                   the process that alone sends could not do as asked
@@ -156,6 +157,10 @@ class LedgerUnreachable(LedgerError):
 
 class LeaseLost(LedgerError):
     """Our lease ran out or was taken over; nothing was written."""
+
+
+class JourneyReduced(LedgerError):
+    """Only a tombstone is left of this journey, and nothing follows it; nothing was written."""
 
 
 class ChainBroken(LedgerError):

@@ -3,6 +3,7 @@
 ::
 
     the record      entry ─ entry ─ entry      a hash chain per journey; append-only; ``chain.py`` says what an entry is
+                    entry ─ entry ─ tombstone  a journey that was reduced: its texts are elsewhere (``tombstones.py``)
                     checkpoint ─ checkpoint    signed seals over all entries so far, chained to each other
     its index       journey, quarantine_case   made from the record, and made again by ``reindex``
     what changes    arrival, look              what our looks at the partners found (``sight``, ``sightings``)
@@ -60,11 +61,12 @@ from blocks import chain
 from blocks.canonical import canonical, iso, sha256
 from blocks.chain import CaseState, Index, Link, folded, indexed, once_key
 from blocks.database import Database, Instant, Key, Kind, chunks
-from blocks.errors import ChainBroken, LeaseLost, LedgerError, LedgerUnreachable
+from blocks.errors import ChainBroken, JourneyReduced, LeaseLost, LedgerError, LedgerUnreachable
 from blocks.seals import signed
+from blocks.tombstones import GONE, REDUCED, Exports, Sealed, facts_of, proven, reread
 from blocks.values import Arrival, FileKind, RemoteFile, Sighting, Stage, name_b64, shown
 
-HEAD = "0001"
+HEAD = "0002"
 """The schema revision that this code works with: the newest in ``migrations``."""
 
 __all__ = [
@@ -229,6 +231,10 @@ class Verification:
     """Entries under a checkpoint."""
     signatures: int = 0
     """Checkpoints whose signature was checked."""
+    reduced: int = 0
+    """Journeys of which only a tombstone is left."""
+    reread: int = 0
+    """Those of them whose texts were read in an export."""
 
 
 def new_journey(at: datetime | None = None) -> str:
@@ -416,7 +422,8 @@ class Ledger:
 
         With a lease, its resources must include every entry's journey, and it must be alive by the database's clock, else
         ``LeaseLost``. An entry whose ``once`` key is taken (in the record, or earlier in this batch) is not written; the one
-        that holds the key is the answer. ``ValueError`` for what can never be recorded.
+        that holds the key is the answer. ``ValueError`` for what can never be recorded, ``JourneyReduced`` for a journey that has a
+        tombstone.
         """
         if not entries:
             return []
@@ -424,12 +431,17 @@ class Ledger:
             _check_entry(entry)
         journeys = sorted({entry.journey for entry in entries})
         with self._db.write() as connection:
-            self._lock_streams_of(connection, journeys)
-            self._db.lock(connection, _RECORD)
-            now = self._db.now(connection)
-            if lease is not None:
-                self._check_lease(connection, lease, [JOURNEY + journey for journey in journeys], now)
+            now = self._begin(connection, journeys, lease)
             return self._record(connection, entries, now)
+
+    def _begin(self, connection: Connection, journeys: Sequence[str], lease: Lease | None) -> datetime:
+        """Take the locks for writing about some journeys, and look at the lease; the time from which on this is so."""
+        self._lock_streams_of(connection, journeys)
+        self._db.lock(connection, _RECORD)
+        now = self._db.now(connection)
+        if lease is not None:
+            self._check_lease(connection, lease, [JOURNEY + journey for journey in journeys], now)
+        return now
 
     def _record(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> list[Recorded]:
         """Write entries behind the heads of their journeys. The caller holds the lock of the record."""
@@ -444,7 +456,12 @@ class Ledger:
             if key is not None and key in holders:
                 answers.append(replace(holders[key], fresh=False))
                 continue
-            n, previous = heads.get(entry.journey, (0, None))
+            n, previous, kind = heads.get(entry.journey, (0, None, ""))
+            if kind == REDUCED:
+                raise JourneyReduced(
+                    f"journey {entry.journey}: it was closed long ago and reduced to a tombstone, nothing more can be recorded about it "
+                    f"({entry.kind!r} was not); 'countersign journey show {entry.journey}' says where its record is"
+                )
             link = chain.link(
                 seq + len(links) + 1,
                 entry.journey,
@@ -456,9 +473,9 @@ class Ledger:
                 once=entry.once,
                 stage=entry.stage,
             )
-            heads[entry.journey] = (link.n, link.hash)
+            heads[entry.journey] = (link.n, link.hash, link.kind)
             links.append(link)
-            answers.append(_recorded(link))
+            answers.append(_recorded(link, link.facts))
             facts.setdefault(entry.journey, []).append(link.facts)
             if key is not None:
                 holders[key] = answers[-1]
@@ -469,12 +486,20 @@ class Ledger:
 
     def _holders(self, connection: Connection, keys: list[str]) -> dict[str, Recorded]:
         found = {}
+        reduced: dict[str, str] = {}
         for part in chunks(keys, IN):
             for row in connection.execute(select(_entry).where(_entry.c.once.in_(part))):
-                found[row.once] = _recorded(Link(*row))
+                if row.record == GONE:
+                    reduced[row.once] = row.journey
+                else:
+                    found[row.once] = _recorded(link := Link(*row), link.facts)
+        histories = self._histories(connection, sorted(set(reduced.values())))
+        for key, journey in reduced.items():
+            found[key] = next(entry for entry in histories[journey] if once_key(entry.once) == key)
         return found
 
-    def _heads(self, connection: Connection, journeys: list[str]) -> dict[str, tuple[int, str]]:
+    def _heads(self, connection: Connection, journeys: list[str]) -> dict[str, tuple[int, str, str]]:
+        """Journey -> number, hash and kind of its newest entry."""
         heads = {}
         for part in chunks(journeys, IN):
             newest = (
@@ -484,8 +509,9 @@ class Ledger:
                 .subquery()
             )
             same = (_entry.c.journey == newest.c.journey) & (_entry.c.n == newest.c.n)
-            for row in connection.execute(select(_entry.c.journey, _entry.c.n, _entry.c.hash).join(newest, same)):
-                heads[row.journey] = (row.n, row.hash)
+            wanted = select(_entry.c.journey, _entry.c.n, _entry.c.hash, _entry.c.kind).join(newest, same)
+            for row in connection.execute(wanted):
+                heads[row.journey] = (row.n, row.hash, row.kind)
         return heads
 
     def _index(self, connection: Connection, facts: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -515,13 +541,37 @@ class Ledger:
         return self.journeys([id])[id]
 
     def journeys(self, ids: Sequence[str]) -> dict[str, list[Recorded]]:
-        """All entries of many journeys: an answer for each id, empty for one that has none."""
-        found: dict[str, list[Recorded]] = {id: [] for id in ids}
+        """All entries of many journeys: an answer for each id, empty for one that has none.
+
+        Where the last one is a tombstone (``REDUCED``), of the others' bodies only what was kept is there.
+        """
         with self._db.read() as connection:
-            for part in chunks(found, IN):
-                wanted = select(_entry).where(_entry.c.journey.in_(part)).order_by(_entry.c.journey, _entry.c.n)
-                for row in connection.execute(wanted):
-                    found[row.journey].append(_recorded(Link(*row)))
+            return self._histories(connection, ids)
+
+    def _histories(self, connection: Connection, ids: Sequence[str]) -> dict[str, list[Recorded]]:
+        found = self._links_of(connection, ids)
+        return {
+            id: [_recorded(link, facts) for link, facts in zip(links, facts_of(links), strict=True)]
+            for id, links in found.items()
+        }
+
+    def newest(self, id: str) -> Recorded | None:
+        """The last entry of a journey; None if it has none."""
+        with self._db.read() as connection:
+            row = connection.execute(select(_entry).where(_entry.c.journey == id).order_by(_entry.c.n.desc()).limit(1)).first()
+        return _recorded(link := Link(*row), link.facts) if row else None
+
+    def chains(self, ids: Sequence[str]) -> dict[str, list[Link]]:
+        """All entries of many journeys as they are stored."""
+        with self._db.read() as connection:
+            return self._links_of(connection, ids)
+
+    def _links_of(self, connection: Connection, ids: Sequence[str]) -> dict[str, list[Link]]:
+        found: dict[str, list[Link]] = {id: [] for id in ids}
+        for part in chunks(found, IN):
+            wanted = select(_entry).where(_entry.c.journey.in_(part)).order_by(_entry.c.journey, _entry.c.n)
+            for row in connection.execute(wanted):
+                found[row.journey].append(Link(*row))
         return found
 
     def search(
@@ -667,28 +717,39 @@ class Ledger:
     # ---------------------------------------------------------------------------------------- proof
 
     def verify(
-        self, journey: str | None = None, *, keys: Mapping[str, bytes] | None = None, filed: Checkpoint | None = None
+        self,
+        journey: str | None = None,
+        *,
+        keys: Mapping[str, bytes] | None = None,
+        filed: Checkpoint | None = None,
+        exports: Exports | None = None,
     ) -> Verification:
         """Read the record, of one journey or entire, and raise ``ChainBroken`` at the first thing that is not as it was written.
 
-        ``keys`` (id -> public key): checkpoints must be signed by one of these. ``filed``: a checkpoint that was kept
-        elsewhere; it must still be among ours, so that not even the newest entries can be taken back together with their seal.
+        ``keys`` (id -> public key): checkpoints and tombstones must be signed by one of these. ``filed``: a checkpoint that was
+        kept elsewhere; it must still be among ours, so that not even the newest entries can be taken back together with their seal.
+        ``exports``: where the texts of journeys that were reduced are, as far as they are at hand.
         """
         with self._db.read() as connection:
             if journey is None:
                 self._verify_file(connection)
-            journeys = entries = 0
+            journeys = entries = reduced = again = 0
             for part in chunks(self._chains(connection, journey), 500):
-                self._verify_chains(connection, part)
+                self._verify_chains(connection, part, keys)
                 journeys += len(part)
                 entries += sum(len(links) for _, links in part)
+                tombs = [links for _, links in part if links[-1].kind == REDUCED]
+                self._verify_tombstones(connection, tombs)
+                reduced += len(tombs)
+                again += sum(_reread(links, exports) for links in tombs) if exports else 0
             if journey is not None:
                 self._verify_no_orphans(connection, journey)
-                return Verification(journeys, entries)
+                return Verification(journeys, entries, reduced=reduced, reread=again)
             self._verify_no_orphans(connection)
             checkpoints, sealed = self._verify_checkpoints(connection, keys, filed)
             self._verify_no_gaps(connection)
-            return Verification(journeys, entries, checkpoints, sealed, checkpoints if keys is not None else 0)
+            signatures = checkpoints if keys is not None else 0
+            return Verification(journeys, entries, checkpoints, sealed, signatures, reduced, again)
 
     def _verify_file(self, connection: Connection) -> None:
         """On SQLite, an edited file may make tables and indexes disagree; then what we read is not what there is."""
@@ -712,18 +773,33 @@ class Ledger:
             last = rows[-1]
             rows = connection.execute(page.where(tuple_(_entry.c.journey, _entry.c.n) > tuple_(last.journey, last.n))).all()
 
-    def _verify_chains(self, connection: Connection, chains: list[tuple[str, list[Link]]]) -> None:
+    def _verify_chains(
+        self, connection: Connection, chains: list[tuple[str, list[Link]]], keys: Mapping[str, bytes] | None
+    ) -> None:
         ids = [id for id, _ in chains]
         journeys = {row.journey: tuple(row) for row in connection.execute(select(_journey).where(_journey.c.journey.in_(ids)))}
         cases = {row.journey: tuple(row) for row in connection.execute(select(_case).where(_case.c.journey.in_(ids)))}
         for id, links in chains:
-            facts, before = [], None
-            for link in links:
-                facts.append(chain.proven(link, before))
-                before = link
-            index, case = indexed(id, facts)
+            index, case = indexed(id, proven(links, keys))
             _same_index(_journey, id, _journey_row(index), journeys.get(id))
             _same_index(_case, id, astuple(case) if case else None, cases.get(id))
+
+    def _verify_tombstones(self, connection: Connection, tombs: list[list[Link]]) -> None:
+        """Only what a checkpoint had sealed was reduced, and nothing of it stands open at a partner."""
+        sealed = self._sealed_to(connection)
+        for *rows, last in tombs:
+            if unsealed := next((link for link in rows if link.seq > sealed), None):
+                raise ChainBroken(
+                    f"journey {last.journey}: a tombstone stands over it, and no checkpoint ever sealed its entry {unsealed.n} "
+                    f"({unsealed.kind!r}): somebody planted it"
+                )
+        if standing := sorted(self._arrivals(connection, [links[-1].journey for links in tombs])):
+            raise ChainBroken(f"journey {standing[0]}: a tombstone stands over it, and it was still open: its arrival is there")
+
+    def _sealed_to(self, connection: Connection) -> int:
+        """The number of the last entry under a checkpoint; 0 if there is none."""
+        row = connection.execute(select(_checkpoint).order_by(_checkpoint.c.number.desc()).limit(1)).first()
+        return int(_as_checkpoint(row).facts["last"]) if row else 0
 
     def _verify_no_orphans(self, connection: Connection, journey: str | None = None) -> None:
         for table in (_journey, _case):
@@ -849,7 +925,70 @@ class Ledger:
             for table in (_journey, _case):
                 connection.execute(table.delete())
             for part in chunks(self._chains(connection), 500):
-                self._index(connection, {id: [link.facts for link in links] for id, links in part})
+                self._index(connection, {id: facts_of(links) for id, links in part})
+
+    # ---------------------------------------------------------------------------------------- tombstones
+
+    def closed(
+        self, partner: str, stream: str, before: datetime, after: JourneySummary | None = None, limit: int = 500
+    ) -> list[JourneySummary]:
+        """Files of a stream that were cleared and about which nothing was recorded since that moment, oldest first: the next page
+        behind ``after``, without those that were reduced."""
+        order = (_journey.c.opened, _journey.c.journey)
+        wanted = (
+            select(_journey)
+            .join(_arrival, _arrival.c.journey == _journey.c.journey)
+            .where(_journey.c.partner == partner, _journey.c.stream == stream, _arrival.c.closed.is_not(None))
+            .where(_journey.c.stage == Stage.CLEARED.value, _journey.c.changed < before, _journey.c.kind != REDUCED)
+            .order_by(*order)
+            .limit(limit)
+        )
+        if after is not None:
+            wanted = wanted.where(tuple_(*order) > tuple_(literal(after.opened, Instant()), literal(after.journey, Key)))
+        with self._db.read() as connection:
+            return [_summary(row) for row in connection.execute(wanted)]
+
+    def reduce(
+        self, tombs: Sequence[Sealed], export: Mapping[str, str], policy: Mapping[str, Any], note: Entry, lease: Lease
+    ) -> list[Recorded]:
+        """Leave only tombstones of these journeys, and record ``note`` with it; all or none.
+
+        ``export``: name, digest, repository and id of the file with their texts, which was read back. Raises ``LeaseLost`` if one of
+        them was written to since its tombstone was sealed, is open, or is not under a checkpoint: nothing was changed then.
+        """
+        journeys = sorted(one.tombstone.journey for one in tombs)
+        with self._db.write() as connection:
+            now = self._begin(connection, journeys, lease)
+            self._check_reducible(connection, tombs)
+            entries = [
+                Entry(
+                    one.tombstone.journey,
+                    REDUCED,
+                    {"tombstone": one.facts, "kept": one.tombstone.kept, "export": dict(export), "policy": dict(policy)},
+                    once=f"{one.tombstone.journey}/{REDUCED}",
+                )
+                for one in tombs
+            ]
+            answers = self._record(connection, [*entries, note], now)
+            for part in chunks(journeys, IN):
+                ours = _entry.c.journey.in_(part) & (_entry.c.kind != REDUCED)
+                connection.execute(_entry.update().where(ours).values(record=GONE))
+                connection.execute(_journey.update().where(_journey.c.journey.in_(part)).values(name=None, folded=None))
+                connection.execute(_case.update().where(_case.c.journey.in_(part)).values(reason=None, owner=None, due=None))
+                connection.execute(_arrival.delete().where(_arrival.c.journey.in_(part)))
+            return answers
+
+    def _check_reducible(self, connection: Connection, tombs: Sequence[Sealed]) -> None:
+        journeys = [one.tombstone.journey for one in tombs]
+        heads, sealed = self._heads(connection, journeys), self._sealed_to(connection)
+        arrivals = self._arrivals(connection, journeys)
+        for tomb in (one.tombstone for one in tombs):
+            if heads.get(tomb.journey, (0, "", ""))[:2] != (tomb.entries, tomb.head):
+                raise LeaseLost(f"journey {tomb.journey}: something was recorded about it just now; it stays whole")
+            if tomb.last > sealed:
+                raise LeaseLost(f"journey {tomb.journey}: no checkpoint has sealed all of it yet; it stays whole")
+            if tomb.journey in arrivals and arrivals[tomb.journey].closed is None:
+                raise LeaseLost(f"journey {tomb.journey}: its file still stands at the partner; it stays whole")
 
     # ---------------------------------------------------------------------------------------- leases
 
@@ -1186,6 +1325,8 @@ class Holding:
 
 def _check_entry(entry: Entry) -> None:
     """Raise ``ValueError`` for an entry that could never be recorded."""
+    if entry.kind == REDUCED:
+        raise ValueError(f"journey {entry.journey}: a tombstone is only written by reduce()")
     for what, value, most in (("journey", entry.journey, 200), ("kind", entry.kind, 100)):
         if not value or len(value) > most or not (value.isascii() and value.isprintable()):
             raise ValueError(f"{what} {value!r:.60}: 1 to {most} printable ASCII characters are wanted")
@@ -1193,12 +1334,19 @@ def _check_entry(entry: Entry) -> None:
         raise ValueError(f"once {entry.once!r:.60}: 1 to 1,000 characters are wanted; hash what is longer")
 
 
-def _recorded(link: Link) -> Recorded:
-    facts = link.facts
+def _recorded(link: Link, facts: Mapping[str, Any]) -> Recorded:
     stage = Stage(facts["stage"]) if facts["stage"] else None
     return Recorded(
         link.seq, link.journey, link.n, link.kind, link.at, facts["body"], link.hash, once=facts["once"], stage=stage
     )
+
+
+def _reread(links: list[Link], exports: Exports) -> bool:
+    """Compare a reduced journey with its export; False if that is not at hand."""
+    texts = exports.texts(links[-1])
+    if texts is not None:
+        reread(links, texts)
+    return texts is not None
 
 
 def _journey_row(index: Index) -> tuple[Any, ...]:

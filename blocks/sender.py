@@ -305,7 +305,7 @@ class Sender:
         return int(self._post("/unstage", {"package": package})["freed"])
 
     def seal(self, purpose: str, text: str) -> bytes:
-        """The sender's signature over the canonical text of a ``checkpoint`` or a ``certificate``."""
+        """The sender's signature over the canonical text of a ``checkpoint``, a ``tombstone`` or a ``certificate``."""
         return base64.b64decode(self._post("/seal", {"purpose": purpose, "text": text})["signature"])
 
     def health(self) -> Health:

@@ -987,6 +987,13 @@ class Inbound(Terms):
         default=None, description="Set where another program's transfers are kept as records, by the flow 'collect'"
     )
 
+    reduce_after: timedelta | None = Field(
+        default=None,
+        ge=timedelta(days=30),
+        description="Closed journeys about which nothing was recorded for so long are exported to the repository, and only tombstones "
+        "of them stay here: P730D. Without it they stay whole",
+    )
+
     @property
     def folders(self) -> tuple[str, ...]:
         """Every folder in which this stream's files are left."""
@@ -1011,6 +1018,15 @@ class Inbound(Terms):
             raise ValueError(
                 "'returns' and 'at_end: remove' cannot be agreed for one stream: what returns is a version of a document that was not "
                 "filed by it, and removing one removes all versions; say 'at_end: keep'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_belongs_together_stays_whole(self) -> Inbound:
+        others = {"sets": self.sets, "transfers": self.transfers, "returns": self.returns}
+        if self.reduce_after is not None and (told := [name for name, terms in others.items() if terms is not None]):
+            raise ValueError(
+                f"'reduce_after' is not for streams with '{told[0]}': later files are judged by the journeys of earlier ones"
             )
         return self
 

@@ -17,11 +17,14 @@ from tasks.clean_up import (
     tell_holds,
 )
 from tasks.connections import hang_up
+from tasks.reduce import reduce_closed
 
 
 @flow(name="clean-up", flow_run_name="clean-up", validate_parameters=True)
 def clean_up(spool_hours: float = 24, quarantine_days: float = 90) -> State:
     """Tell the repositories of holds they do not know yet; then let go what need not be kept, and is certainly not on hold.
+
+    Last, closed journeys of streams that say so are exported and reduced to tombstones.
 
     Args:
         spool_hours: Bytes in the spool that no open journey needs go after so long.
@@ -35,6 +38,7 @@ def clean_up(spool_hours: float = 24, quarantine_days: float = 90) -> State:
             purge_quarantine(timedelta(days=quarantine_days)),
             *remove_what_has_ended(),
             *clear_what_was_held(),
+            *reduce_closed(),
         ]
     finally:
         hang_up()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from uuid import NAMESPACE_URL, uuid5
 
-from blocks.errors import ConfigurationError, DocumentMissing, RepositoryError
+from blocks.errors import ChainBroken, ConfigurationError, DocumentMissing, RepositoryError
 from blocks.ledger import Checkpoint
 from blocks.profile import CheckpointTerms, load_checkpoints
 from blocks.repositories.base import Repository
-from blocks.seals import SealKey, key_id
+from blocks.seals import SealKey, key_id, signed
 from blocks.settings import settings
 from blocks.values import Filed, Filing
 from tasks.connections import ledger, repository_session, spool
@@ -68,20 +70,33 @@ def _own() -> SealKey | None:
 
 
 def _sealed(pinned: bytes | None) -> Checkpoint | None:
+    with sealing("checkpoint", pinned) as (sign, key):
+        return ledger().checkpoint(sign, key)
+
+
+@contextmanager
+def sealing(
+    purpose: Literal["checkpoint", "tombstone"], pinned: bytes | None
+) -> Iterator[tuple[Callable[[bytes], bytes], str]]:
+    """What signs a canonical text, and the id of its key: the sender's where there is a sender.
+
+    Raises ``ConfigurationError`` if that has another key than ``pinned``.
+    """
     if not _by_sender(pinned):
-        key = SealKey.open(settings().keys / "seal.pem")
-        return ledger().checkpoint(key.sign, key.id)
-    with sender() as sealing:
-        health = sealing.health()
+        own = SealKey.open(settings().keys / "seal.pem")
+        yield own.sign, own.id
+        return
+    with sender() as asked:
+        health = asked.health()
         if pinned is not None and health.public != pinned:
             raise ConfigurationError(
                 f"the sender's key is {health.key}, and repositories.yaml names {key_id(pinned)} for checkpoints; nothing was sealed"
             )
 
         def sign(text: bytes) -> bytes:
-            return sealing.seal("checkpoint", text.decode("ascii"))
+            return asked.seal(purpose, text.decode("ascii"))
 
-        return ledger().checkpoint(sign, health.key)
+        yield sign, health.key
 
 
 def _by_sender(pinned: bytes | None) -> bool:
@@ -106,9 +121,38 @@ def from_file(path: Path) -> Checkpoint:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
+def sealed_and_filed(terms: CheckpointTerms, repository: Repository) -> int:
+    """The number of the last entry under a checkpoint that the repository has; 0 if it has none of ours.
+
+    It is fetched and compared. Raises ``ChainBroken`` for one that is not the ledger's, and what the repository raises.
+    """
+    ours = {checkpoint_name(made.number): made for made in ledger().checkpoints()}
+    with repository_session(repository) as session:
+        try:
+            there = {kept.name: kept.id for kept in session.look(_folder(terms)) if kept.name in ours}
+        except DocumentMissing:
+            there = {}
+        if not there:
+            return 0
+        newest = max(there)
+        with spool().batch() as batch:
+            content = spool().path(session.fetch(there[newest], None, batch).digest).read_bytes()
+    made = ours[newest]
+    if content != made.text.encode("ascii"):
+        raise ChainBroken(f"{newest}: the one at {repository.address} is not the ledger's; find out who changed either of them")
+    known = keys() or {}
+    if made.facts["key"] not in known or not signed(known[made.facts["key"]], made.record.encode(), made.signature):
+        raise ChainBroken(f"{newest}: is not signed by a key that is known here")
+    return int(made.facts["last"])
+
+
+def _folder(terms: CheckpointTerms) -> tuple[str, ...]:
+    return tuple(terms.folder.strip("/").split("/"))
+
+
 def _file(terms: CheckpointTerms, repository: Repository) -> list[str]:
     """File every checkpoint that is not there: also those that an earlier try could not file."""
-    folder = tuple(terms.folder.strip("/").split("/"))
+    folder = _folder(terms)
     with repository_session(repository) as session:
         try:
             there = {kept.name for kept in session.look(folder)}

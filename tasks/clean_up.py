@@ -27,6 +27,7 @@ from blocks.ledger import Entry, Holding, Recorded
 from blocks.profile import load_partner, partners
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.settings import settings
+from blocks.tombstones import REDUCED
 from blocks.values import AtEnd, Inbound, Stage
 from tasks.agreed import load_inbound
 from tasks.clear_source import ON_HOLD, clear_source
@@ -171,7 +172,7 @@ def purge_quarantine(older_than: timedelta) -> Swept:
     kept = [(journey, bar.reason) for journey, bar in bars.items()]
     for journey in (journey for journey in rested if journey not in bars):
         try:
-            with _alone(journey) as held:
+            with alone(journey) as held:
                 if held is None or not _rests(journey, limit):
                     continue  # somebody has just taken it up again
                 if bar := Gate().bars([journey]).get(journey):  # asking of all took its time
@@ -191,7 +192,7 @@ def _rests(journey: str, limit: datetime) -> bool:
 
 
 @contextmanager
-def _alone(*journeys: str) -> Iterator[Holding | None]:
+def alone(*journeys: str) -> Iterator[Holding | None]:
     """Work on these that nobody else does meanwhile; None where somebody works on one of them."""
     seconds = settings().lease_seconds
     lease = ledger().lease([f"journey:{journey}" for journey in journeys], owner="clean-up", seconds=seconds)
@@ -266,8 +267,8 @@ def _last_day(history: Sequence[Recorded], terms: Inbound) -> date | None:
 
 def _remove(journey: str, repository: Repository, terms: Inbound, today: date) -> str:
     """Remove one journey's document; why not, where it must stay. Raises ``RepositoryError`` where none could be asked for now."""
-    family = _family(journey)
-    with _alone(*family) as held:
+    family = family_of(journey)
+    with alone(*family) as held:
         if held is None:
             return "somebody works on it, or on another one that shares its document"
         history = ledger().journey(journey)
@@ -289,7 +290,7 @@ def _remove(journey: str, repository: Repository, terms: Inbound, today: date) -
                 # From here on nobody relies on the document. Who did just before that is seen now.
                 makers = session.filed_by(place.id)
                 reason = _bars(family, makers, terms, today)
-                if not reason and _family(journey) != family:
+                if not reason and family_of(journey) != family:
                     reason = "the same bytes, or another version, came just now"
                 if not reason:
                     held.lease  # noqa: B018 - raises
@@ -356,8 +357,8 @@ def _wanted_gone(journey: str, today: date) -> bool:
 
 def _look_what_came(journey: str) -> None:
     """Write down whether a removal that broke off had come through; nothing of it stays behind where it had not."""
-    family = _family(journey)
-    with _alone(*family) as held:
+    family = family_of(journey)
+    with alone(*family) as held:
         history = ledger().journey(journey)
         if held is None or not being_removed(history):
             return  # somebody else is at it
@@ -379,7 +380,7 @@ def _refused_lately(history: Sequence[Recorded]) -> str:
     return str(last.body["reason"]) if last is not None and ledger().now() - last.at < AGAIN else ""
 
 
-def _family(journey: str) -> tuple[str, ...]:
+def family_of(journey: str) -> tuple[str, ...]:
     """The journeys whose bytes exist in this one's document alone: it, those of its other versions, and the duplicates of all these."""
     places = filed_at(ledger().journey(journey))[-1:]
     rows = [row.journey for place in places for row in ledger().search(repository_id=place.id, limit=ALL)]
@@ -403,6 +404,8 @@ def _bars(family: Sequence[str], makers: Sequence[str | None], terms: Inbound, t
     if not makers or strangers:
         return f"{len(strangers)} of its {len(makers)} versions are not ours: somebody works with it"
     for other, history in ledger().journeys(family).items():
+        if history and history[-1].kind == REDUCED:
+            return f"it is one document with journey {other}, which was reduced: that one's record cannot take the removal any more"
         if not ended(_last_day(history, terms), today):
             return f"it is one document with journey {other}, which must be kept longer"
     bars = Gate().bars(family)
@@ -427,4 +430,4 @@ def report(swept: Sequence[Swept]) -> State:
             description=f"**Clean-up**: {len(kept)} stay" + (f" (the first {SHOWN} shown)" if len(kept) > SHOWN else ""),
         )
     name = f"Cleaned up, {len(kept)} stay" if kept else "Cleaned up" if gone or freed else "Nothing to clean up"
-    return Completed(name=name, message=f"{gone} removed or cleared, {freed / 1024**2:.1f} MiB freed")
+    return Completed(name=name, message=f"{gone} removed, cleared or reduced, {freed / 1024**2:.1f} MiB freed")

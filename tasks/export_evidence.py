@@ -24,6 +24,7 @@ from blocks.settings import settings
 from blocks.values import Stage
 from tasks.checkpoint import seal
 from tasks.connections import ledger, quarantine, repository_session, spool
+from tasks.reduce import with_texts
 from tasks.rules import bundle_page
 from tasks.rules.bundle import EXPORT, MANIFEST, PAGE, Manifest, Step, Story, checkpoint_names, document_name, extract_name
 from tasks.rules.transmission import Kept
@@ -131,7 +132,7 @@ def _over(story: Story, seals: Sequence[Checkpoint]) -> set[int]:
 
 def _links(id: str, last: int) -> list[Link]:
     """A journey's entries and those of its documents, up to the ledger's entry ``last``."""
-    own = list(ledger().links([id], last))
+    own = with_texts(list(ledger().links([id], last)))
     return own + list(ledger().links(_story(id, own).parts[1:], last))
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from blocks.errors import ConfigurationError, RepositoryError, RepositoryUnreachable
+from blocks.errors import ConfigurationError, JourneyReduced, RepositoryError, RepositoryUnreachable
 from blocks.ledger import Entry, Recorded
 from blocks.outbound import Package
 from blocks.profile import load_partner, load_repositories
@@ -277,7 +277,9 @@ def _known(journey: str) -> None:
 
 
 def _record(kind: str, journey: str, facts: Mapping[str, Any]) -> None:
-    """In the journey's own chain, and in the register, in one transaction."""
-    ledger().append(
-        [Entry(journey, kind, dict(facts)), Entry(REGISTER, kind, {"journey": journey, **facts}, stage=Stage.CLEARED)]
-    )
+    """In the journey's own chain, and in the register, in one transaction; in the register alone where the chain is closed."""
+    registered = Entry(REGISTER, kind, {"journey": journey, **facts}, stage=Stage.CLEARED)
+    try:
+        ledger().append([Entry(journey, kind, dict(facts)), registered])
+    except JourneyReduced:  # its document may be in the repository for long, and can be put on hold like any other
+        ledger().append([registered])

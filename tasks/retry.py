@@ -12,6 +12,7 @@ from typing import Any
 from blocks.errors import ConfigurationError, LeaseLost, SpoolCorrupt
 from blocks.ledger import Entry, Recorded
 from blocks.settings import settings
+from blocks.tombstones import REDUCED
 from blocks.values import Arrival, RemoteFile, Stage
 from tasks.agreed import load_inbound
 from tasks.connections import hang_up, ledger, quarantine, spool
@@ -31,9 +32,7 @@ def reopened(
     ``facts`` are what this person tells about it. ``release``: this person has looked into the document, which we could not. Raises
     ``ConfigurationError`` for a case that nobody may release.
     """
-    history = ledger().journey(journey)
-    if not any(entry.kind == "quarantined" for entry in history):
-        raise ConfigurationError(f"{journey}: no such quarantine case; see 'countersign quarantine list'")
+    history = _history(journey)
     arrived = next(entry for entry in reversed(history) if entry.kind == "arrived").body
     agreed = load_inbound(arrived["partner"], arrived["stream"])
     if agreed.terms.transfers is not None:
@@ -58,15 +57,25 @@ def reopened(
         hang_up()
 
 
+def _history(journey: str) -> list[Recorded]:
+    """What the ledger holds of a case. Raises ``ConfigurationError`` if there is none, or none any more."""
+    history = ledger().journey(journey)
+    if not any(entry.kind == "quarantined" for entry in history):
+        raise ConfigurationError(f"{journey}: no such quarantine case; see 'countersign quarantine list'")
+    if history[-1].kind == REDUCED:
+        raise ConfigurationError(
+            f"{journey}: was resolved, closed and reduced to a tombstone; ask the partner to send the file again"
+        )
+    return history
+
+
 def _last(history: Sequence[Recorded], kind: str) -> Mapping[str, Any]:
     return next(entry for entry in reversed(history) if entry.kind == kind).body
 
 
 def reject(journey: str, comment: str, by: str) -> None:
     """Close a case whose document shall not be filed. Its bytes stay in the quarantine; what waits for it in its sequence goes on."""
-    history = ledger().journey(journey)
-    if not any(entry.kind == "quarantined" for entry in history):
-        raise ConfigurationError(f"{journey}: no such quarantine case; see 'countersign quarantine list'")
+    _history(journey)
     lease = ledger().lease([f"journey:{journey}"], owner=by, seconds=settings().lease_seconds)
     if lease is None:
         raise LeaseLost(f"{journey}: somebody works on this case just now; try again in a minute")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from blocks.errors import ConfigurationError
 from blocks.ledger import Entry
+from blocks.tombstones import REDUCED
 from blocks.values import Stage
 from tasks.agreed import load_stream
 from tasks.connections import ledger
@@ -30,7 +31,8 @@ def rules(partner: str, stream: str) -> list[Taught]:
 def may_tell(journey: str, facts: Mapping[str, str]) -> None:
     """Raises ``ConfigurationError`` if these facts cannot be told of this case."""
     history = ledger().journey(journey)
-    if not any(entry.kind == "quarantined" and entry.body["case"]["code"] == TRIAGE for entry in history):
+    reduced = bool(history) and history[-1].kind == REDUCED
+    if reduced or not any(entry.kind == "quarantined" and entry.body["case"]["code"] == TRIAGE for entry in history):
         raise ConfigurationError(f"{journey}: no such triage case; see 'countersign triage list'")
     arrived = next(entry.body for entry in history if entry.kind == "arrived")
     terms = load_stream(arrived["partner"], arrived["stream"]).terms

@@ -325,7 +325,7 @@ class UnstageRequest(_Asked):
 
 
 class SealRequest(_Asked):
-    purpose: Literal["checkpoint", "certificate"]
+    purpose: Literal["checkpoint", "tombstone", "certificate"]
     text: str
 
 

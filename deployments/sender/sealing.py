@@ -1,7 +1,7 @@
-"""What the sender puts its seal on besides votes: the ledger's checkpoints, and certificates of what it did itself.
+"""What the sender puts its seal on besides votes: the ledger's checkpoints and tombstones, and certificates of what it did itself.
 
-It never signs what it is not able to read. A vote is JSON too, so whatever is not exactly one of these two is refused: nobody
-gets a vote sealed by another name.
+It never signs what it is not able to read. A vote is JSON too, so whatever is not exactly one of these is refused: nobody gets a
+vote sealed by another name.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from deployments.sender.store import Step, Store
 from tasks.rules.certificate import KIND
 
 _CHECKPOINT = {"v", "number", "at", "first", "last", "root", "previous", "key"}
+_TOMBSTONE = {"v", "kind", "journey", "entries", "head", "remains", "key"}
 
 
 def seal(purpose: str, text: str, store: Store) -> bytes:
@@ -30,6 +31,8 @@ def seal(purpose: str, text: str, store: Store) -> bytes:
         raise SendRefused(f"this {purpose} is not in its canonical form; it was not sealed")
     if purpose == "checkpoint":
         _check_checkpoint(facts, store)
+    elif purpose == "tombstone":
+        _check_tombstone(facts, store)
     else:
         _check_certificate(facts, store)
     return store.seal_key.sign(text.encode("ascii"))
@@ -38,6 +41,11 @@ def seal(purpose: str, text: str, store: Store) -> bytes:
 def _check_checkpoint(facts: dict[str, Any], store: Store) -> None:
     if set(facts) != _CHECKPOINT or facts["key"] != store.seal_key.id:
         raise SendRefused("this is no checkpoint of the ledger made for this sender's key; it was not sealed")
+
+
+def _check_tombstone(facts: dict[str, Any], store: Store) -> None:
+    if set(facts) != _TOMBSTONE or facts["kind"] != "tombstone" or facts["key"] != store.seal_key.id:
+        raise SendRefused("this is no tombstone of a journey made for this sender's key; it was not sealed")
 
 
 def _check_certificate(facts: dict[str, Any], store: Store) -> None:

@@ -93,7 +93,9 @@ def tamper(url: str) -> Tamper:
 def _guards_down(url: str) -> list[str]:
     if url.startswith("postgresql"):
         return ["SET LOCAL session_replication_role = replica"]
-    names = [f"{table}_no_{act}" for table in ("entry", "checkpoint") for act in ("update", "delete", "replace")]
+    names = [f"{table}_no_{act}" for table in ("entry", "checkpoint") for act in ("update", "delete", "replace")] + [
+        "entry_not_late"
+    ]
     return [f"DROP TRIGGER IF EXISTS {name}" for name in names]
 
 

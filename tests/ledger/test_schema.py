@@ -14,6 +14,8 @@ import blocks.ledger
 from blocks import migrations
 from blocks.errors import ConfigurationError, LedgerError, LedgerUnreachable
 from blocks.ledger import HEAD, Entry, Ledger
+from blocks.tombstones import Sealed, tombstone
+from blocks.values import Stage
 from tests.ledger.workers import migrate, processes
 
 SECOND = """
@@ -74,6 +76,25 @@ def test_the_record_verifies_after_a_migration_and_old_code_then_refuses(empty: 
         assert ledger.verify().sealed == 2
         with pytest.raises(LedgerError, match="schema 0099 was made by a newer version"):
             ledger.migrate()
+
+
+def test_a_ledger_of_the_first_version_takes_tombstones_after_its_migration(empty: str) -> None:
+    with Ledger(empty) as ledger:
+        if not ledger._db.postgres:
+            ledger._db.file.parent.mkdir()
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.set_main_option("path_separator", "os")
+        with ledger._db.write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0001")
+        ledger.append([Entry("a", "arrived"), Entry("a", "cleared", stage=Stage.CLEARED)])
+        ledger.checkpoint(lambda message: b"s", "k")
+        ledger.migrate()
+        tomb, lease = tombstone(ledger.chains(["a"])["a"], "k"), ledger.lease(["journey:a"], owner="test", seconds=60)
+        assert lease is not None
+        ledger.reduce([Sealed(tomb, b"s")], {}, {}, Entry("exports", "exported"), lease)
+        assert ledger.verify().reduced == 1
 
 
 def test_the_code_knows_the_newest_revision() -> None:
