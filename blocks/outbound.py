@@ -262,14 +262,26 @@ class RecordTerms(Target):
     acknowledged_by: Slug | None = Field(
         default=None,
         description="An inbound stream of this partner that brings acknowledgements. Its name pattern tells of what: a group "
-        "{order}, or {document} for a document's name at the partner",
+        "{order}, or {document} for a document's name at the partner; a rule with the fact 'acknowledged: no' says no",
     )
+    acknowledged_within: timedelta | None = Field(
+        default=None,
+        gt=timedelta(0),
+        description="So long after its delivery an order may be unacknowledged; then a person is told",
+    )
+
+    @model_validator(mode="after")
+    def _somebody_acknowledges(self) -> Self:
+        if self.acknowledged_within is not None and self.acknowledged_by is None:
+            raise ValueError("'acknowledged_within': add 'acknowledged_by', the stream that brings the acknowledgements")
+        return self
 
 
 _CAME_LATER: Mapping[str, Mapping[str, Any]] = {
     "gather": {"review": None, "sensitive": []},
     "classify": {"facts": {}},
     "evidence": {"workspace": None, "record_date": None, "retention": None},
+    "record": {"acknowledged_within": None},
 }
 """Keys with their defaults that came after packages had been frozen without them. Left out they mean what was agreed before they
 were there, so they do not count in its digest then: what waits for its sign-offs survives an upgrade of ours."""
@@ -321,7 +333,8 @@ class Outbound(Terms):
         if self.preview is PreviewKind.FINDINGS:
             del agreed["preview"]
         for key, later in _CAME_LATER.items():
-            for terms in agreed[key] if isinstance(agreed[key], list) else [agreed[key]]:
+            told = agreed.get(key, [])
+            for terms in told if isinstance(told, list) else [told]:
                 for name in [name for name, default in later.items() if terms[name] == default]:
                     del terms[name]
         return agreed

@@ -152,11 +152,13 @@ def _record(order: Order) -> Iterator[str]:
     """Where the transmission record is, and how often it was sent again."""
     from blocks.outbound import Package
     from blocks.values import shown
+    from tasks.await_answer import answered
 
     if (recorded := order.last("recorded")) is not None:
         told = recorded.body
         where = f"{told['folder']}/{told['filed_as']} at {told['repository']}"
         yield _line("record", f"{shown(where)}, id {shown(told['repository_id'])}, version {told['version']}")
+        yield _line("partner", answered(order))
     for entry in order.each("again"):
         package = Package.parse(entry.body["package"])
         if (again := package.redelivery) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from blocks.errors import ConfigurationError, LeaseLost, RepositoryError
@@ -13,6 +13,7 @@ from blocks.outbound import sha256
 from blocks.profile import load_partner, partners
 from blocks.settings import settings
 from blocks.values import Collision, shown
+from tasks.await_answer import acknowledgements, look_for_answers
 from tasks.connections import ledger
 from tasks.evidence import file_evidence
 from tasks.order import Agreed, Order, find_order, in_hand, load_release
@@ -20,13 +21,15 @@ from tasks.record import piece, recorded_text
 from tasks.retrying import task
 from tasks.rules.naming import text
 from tasks.rules.reconcile import Finding
-from tasks.rules.transmission import Acknowledgement, acknowledged
+from tasks.rules.transmission import Acknowledgement, acknowledged, answer
 
 WITHIN = timedelta(days=7)
 """So long after it was first seen an acknowledgement still finds its order by itself, if no sweep ran meanwhile."""
 REACHES_BACK = timedelta(days=90)
 """So long after an order was made an acknowledgement finds it by the name of a document; by the order's id it always does."""
 _PAGE = 500
+NO = frozenset({"no", "false"})
+"""What the fact ``acknowledged`` says where the partner does not take what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def add_acknowledgements() -> list[Finding]:
                 found += _of_stream(load_release(name, stream))
         except ConfigurationError:
             continue  # told where the mirrors are compared
-    return found
+    return found + look_for_answers()
 
 
 def _of_stream(agreed: Agreed) -> Iterator[Finding]:
@@ -87,7 +90,10 @@ def _filed(partner: str, stream: str) -> Iterator[Said]:
         told = Acknowledgement(
             str(body["name"]), str(body["digest"]), filed.at, str(body["repository"]), str(body["repository_id"])
         )
-        yield Said(journey, {key: str(value) for key, value in judged.body["facts"].items()}, told)
+        facts = {key: str(value) for key, value in judged.body["facts"].items()}
+        document = "" if facts.get("order") else facts.get("document", "")
+        told = replace(told, document=document, positive=facts.get("acknowledged", "yes").casefold() not in NO)
+        yield Said(journey, facts, told)
 
 
 def _meant(agreed: Agreed, said: Said) -> Order | None:
@@ -138,7 +144,7 @@ def _add(order: Order, said: Said) -> None:
     order.write("acknowledged", {"said": said.told.facts}, once=_once(said, order))
     if not _behind(order):
         return
-    told = [Acknowledgement.parse(entry.body["said"]) for entry in order.each("acknowledged")]
+    told = acknowledgements(order)
     record = acknowledged(recorded_text(order), told)
     target = order.agreed.terms.recording.model_copy(update={"collision": Collision.NEW_VERSION})
     (filed,) = file_evidence(order, target, order.agreed.recording, [piece(order, record, f"record/{len(told)}")])
@@ -150,5 +156,6 @@ def _add(order: Order, said: Said) -> None:
         "repository_id": filed.id,
         "version": filed.version,
         "acknowledgements": len(told),
+        "state": answer(recorded_text(order), told).value,
     }
     order.write("recorded", facts, once=f"recorded/{order.matter.package.digest}/{len(told)}")

@@ -16,6 +16,7 @@ from blocks.outbound import Delivered, sha256
 from blocks.sender import Arrived
 from blocks.settings import settings
 from blocks.values import Filed, Stage
+from tasks.await_answer import answered, await_answer
 from tasks.connections import ledger
 from tasks.evidence import file_evidence, written
 from tasks.order import Order, parted, sender
@@ -72,7 +73,10 @@ def part(order: Order) -> None:
 def finish(order: Order, arrived: Sequence[Arrived]) -> None:
     """Delivered, proven and certified: the order is done."""
     files = [file for one in arrived for file in one.files]
-    create_markdown_artifact(arrivals(order.matter.package, files), key=f"delivered-{order.journey}")
+    await_answer(order)
+    create_markdown_artifact(
+        f"{arrivals(order.matter.package, files)}\nThe partner: {answered(order)}\n", key=f"delivered-{order.journey}"
+    )
     collected = sum(file.collected for file in files)
     told = sum(file.said is not None for file in files)
     name = "Delivered" + (f", {collected} collected before proof" if collected else "")

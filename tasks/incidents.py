@@ -12,6 +12,8 @@ host-key-changed        the server shows a key or certificate that is trusted: a
 review-not-started      a person has looked at the repository's workflows, and closes it
 set-incomplete          the set is whole; or a person closes it, and what came of it is refused (``in_sets``)
 removed-meanwhile       a person has had the original filed anew, and closes it
+not-acknowledged        the partner has acknowledged what was sent (``await_answer``)
+answered-no             the partner has acknowledged it after all, or it was sent again and is delivered (``await_answer``)
 ======================  ============================================================================================
 
 A person may close any of them before that ("dismissed"), and the same is not told again. What a sequence waits for at the partner, and
@@ -47,7 +49,19 @@ NOT_STARTED = "review-not-started"
 """About a document that is filed, and whose agreed workflow was refused or cannot be told to have begun."""
 SET_INCOMPLETE = "set-incomplete"
 """About files that belong together, of which some have not come."""
-CODES = WAITING | {CHANGED, LATE, OTHER_KEY, TRANSFER_INCOMPLETE, NOT_STARTED, SET_INCOMPLETE, REMOVED_MEANWHILE}
+NOT_ACKNOWLEDGED, ANSWERED_NO = "not-acknowledged", "answered-no"
+"""About an order that was delivered: the partner's acknowledgement has not come in time, or says no."""
+CODES = WAITING | {
+    NOT_ACKNOWLEDGED,
+    ANSWERED_NO,
+    CHANGED,
+    LATE,
+    OTHER_KEY,
+    TRANSFER_INCOMPLETE,
+    NOT_STARTED,
+    SET_INCOMPLETE,
+    REMOVED_MEANWHILE,
+}
 MOST = 100
 """Incidents about waiting files of one stream that are open at once, the oldest: ten thousand lone files are one thing gone wrong."""
 DUE = timedelta(days=2)

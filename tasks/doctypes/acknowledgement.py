@@ -8,7 +8,7 @@ DOCTYPE = Doctype(
     slug="acknowledgement",
     title="Acknowledgement",
     media_types=frozenset({"text/plain", "text/xml", "application/xml", "application/json", "application/pdf"}),
-    extensions=frozenset({"ack", "txt", "xml", "json", "pdf"}),
+    extensions=frozenset({"ack", "nack", "txt", "xml", "json", "pdf"}),
     category="Partner Document",
     retention_years=10,
 )

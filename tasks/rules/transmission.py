@@ -7,10 +7,12 @@ as the sender told it.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from blocks.outbound import Delivered, Matter, Package, PackageFile, PeopleFile, Vote, canonical, iso
@@ -19,6 +21,15 @@ from tasks.rules.certificate import link_words
 
 KIND = "countersign transmission record"
 VERSION = 1
+
+
+class Answer(StrEnum):
+    """How far a partner has acknowledged an order."""
+
+    SENT = "SENT"  # delivered; no acknowledgement is agreed
+    TO_ACK = "TO_ACK"  # not all of it is acknowledged yet
+    ACKED = "ACKED"
+    NACKED = "NACKED"  # of a document of it, or of all, the partner's last word is no
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +41,31 @@ class Acknowledgement:
     received: datetime
     repository: str
     repository_id: str
+    document: str = ""
+    """Of which it speaks, by its name at the partner; "" for all of the order."""
+    positive: bool = True
+    """False: the partner does not take it as it is."""
 
     @property
     def facts(self) -> dict[str, Any]:
+        # What came later stands there only where it says something: records that were filed before stay as they are.
+        more = {"document": self.document} if self.document else {}
         return {
             "name": self.name,
             "sha256": self.digest,
             "received": iso(self.received),
             "repository": self.repository,
             "repository_id": self.repository_id,
+            **more,
+            **({} if self.positive else {"acknowledged": False}),
         }
 
     @classmethod
     def parse(cls, facts: Mapping[str, Any]) -> Acknowledgement:
         """Back from ``facts``; other keys do not count."""
         at = datetime.fromisoformat(facts["received"])
-        return cls(facts["name"], facts["sha256"], at, facts["repository"], facts["repository_id"])
+        document, positive = str(facts.get("document", "")), facts.get("acknowledged", True) is not False
+        return cls(facts["name"], facts["sha256"], at, facts["repository"], facts["repository_id"], document, positive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +92,10 @@ def transmission(
     copies: Mapping[str, Kept],
     certificate: str,
     certificate_at: Kept,
+    awaited: bool,
     made: datetime,
 ) -> str:
-    """The text of the record's file.
+    """The text of the record's file. ``awaited``: the partner is to acknowledge it.
 
     ``source`` is the address of the repository that the documents came from, ``copies`` tells by digest where their bytes were
     filed again; ``certificate`` is the certificate's hash.
@@ -98,6 +119,7 @@ def transmission(
         "documents": [_document(file, source, copies) for file in package.files if file.name in sent],
         "transmissions": [_transmission(delivered, package) for delivered in deliveries],
         "acknowledgements": [],
+        "state": (Answer.TO_ACK if awaited else Answer.SENT).value,
         "made": iso(made),
     }
     return canonical(facts)
@@ -106,7 +128,27 @@ def transmission(
 def acknowledged(text: str, acknowledgements: Sequence[Acknowledgement]) -> str:
     """The record with what the partner has said since: its next version."""
     facts = json.loads(text)
-    return canonical(facts | {"acknowledgements": [*facts["acknowledgements"], *(told.facts for told in acknowledgements)]})
+    told: dict[str, Any] = {"acknowledgements": [*facts["acknowledgements"], *(told.facts for told in acknowledgements)]}
+    if "state" in facts:  # not in records of the version before
+        told["state"] = answer(text, acknowledgements).value
+    return canonical(facts | told)
+
+
+def answer(text: str, acknowledgements: Sequence[Acknowledgement]) -> Answer:
+    """How far the order of a record is acknowledged, by the record's first text and all that has come since.
+
+    The last word counts, of each document, and of all where it speaks of the order.
+    """
+    facts = json.loads(text)
+    names = {shown(base64.b64decode(one["name_b64"])) for one in facts["transmissions"]}
+    said: dict[str, bool] = {}
+    for told in sorted(acknowledgements, key=lambda one: one.received):
+        said |= dict.fromkeys([told.document] if told.document else names, told.positive)
+    if not all(said.values()):
+        return Answer.NACKED
+    if names <= said.keys():
+        return Answer.ACKED
+    return Answer.TO_ACK if said or facts.get("state") != Answer.SENT else Answer.SENT
 
 
 def record_name(package: Package) -> str:

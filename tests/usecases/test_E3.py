@@ -57,7 +57,10 @@ def agree(world: ReleaseWorld, *, name: str = "{name}", says: str = "order", **c
         "endpoint": "drop",
         "folder": str(acks),
         "settle": {"quiet": "PT0S"},
-        "classify": [{"pattern": rf"(?P<{says}>[^@]+)@.*\.ack", "doctype": "acknowledgement"}],
+        "classify": [
+            {"pattern": rf"(?P<{says}>[^@]+)@.*\.ack", "doctype": "acknowledgement"},
+            {"pattern": rf"(?P<{says}>[^@]+)@.*\.nack", "doctype": "acknowledgement", "facts": {"acknowledged": "no"}},
+        ],
         "target": {"repository": "ecm", "folder": f"Transmissions/{{partner}}/{{{says}}}"},
     }
     places = [{"endpoint": "drop", "folder": f"{world.remote}/{{order}}", "name": name}]
@@ -225,12 +228,49 @@ def test_what_the_partner_says_later_becomes_part_of_the_record(world: ReleaseWo
 
 
 def test_what_it_says_of_a_document_names_it_as_the_partner_got_it(world: ReleaseWorld) -> None:
-    agree(world, name="for you {name}", says="document")
+    agree(world, name="for you {name}", says="document", acknowledged_within="PT0.001S")
     release, _ = signed(world)
-    (world.remote / "acks" / "for you letter.csv@2026-11-20.ack").write_bytes(b"received")
+    assert cases(release) == [] and record_of(world, release)["state"] == "TO_ACK"
+    # Nothing has come in time: a person is told, once.
+    for _ in range(2):
+        reconcile(patience_seconds=0)
+    assert cases(release) == [("not-acknowledged", "new")]
+    # It has come, and says no: the case says what to do.
+    said(world, "for you letter.csv@1.nack")
+    (case,) = [case for case in connections.ledger().cases() if case.name == release.id]
+    assert (
+        case.code == "answered-no" and "countersign run resend" in str(case.reason) and "for you letter.csv" in str(case.reason)
+    )
+    assert record_of(world, release)["state"] == "NACKED"
+    shown = CliRunner().invoke(app, ["signoff", "show", release.id])
+    assert "NACKED" in shown.output
+    # It is taken after all: that is over.
+    said(world, "for you letter.csv@2.ack")
+    assert cases(release) == [("answered-no", "resolved")]
+    record = record_of(world, release)
+    assert record["state"] == "ACKED" and [one["document"] for one in record["acknowledgements"]] == ["for you letter.csv"] * 2
+    assert release.kinds.count("acknowledged") == 2 and release.last("recorded")["acknowledgements"] == 2
+    reconcile(patience_seconds=0)
+    assert cases(release) == [("answered-no", "resolved")]
+
+
+def said(world: ReleaseWorld, name: str) -> None:
+    """The partner answers, and the next sweep has seen it."""
+    (world.remote / "acks" / name).write_bytes(name.encode())
     assert intake("acme", "acknowledgements", patience_seconds=5, return_state=True).name == "Filed"
     reconcile(patience_seconds=0)
-    assert release.kinds.count("acknowledged") == 1 and release.last("recorded")["acknowledgements"] == 1
+
+
+def cases(release: Release) -> list[tuple[str | None, str]]:
+    """Those about the order's acknowledgement, open or not."""
+    found = connections.ledger().cases(open_only=False)
+    return [(case.code, case.state.value) for case in found if case.journey == f"acknowledgement.{release.history[0].journey}"]
+
+
+def record_of(world: ReleaseWorld, release: Release) -> Any:
+    """The record as it was filed last."""
+    (record,) = [kept for name, kept in filed(world, release).items() if name.endswith(".transmission.json")]
+    return json.loads(read(world, record.id))
 
 
 def test_a_hold_keeps_the_record_and_its_copies_after_their_period_has_ended(

@@ -1,0 +1,121 @@
+"""Await the partner's answer: what was delivered is acknowledged, in time, or a person is told; so is a person where the answer is no.
+
+::
+
+    delivered ─ awaited ─┬─ acknowledged ────────────────────────────────▶ over
+                         ├─ overdue: case ``not-acknowledged`` ─ acknowledged ─▶ over
+                         └─ no: case ``answered-no`` ─ sent again and delivered, or acknowledged after all ─▶ over
+
+Each order has a journey for that, ``acknowledgement.<the order's>``: its own is closed when all stands at the partner.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from blocks.errors import ConfigurationError
+from blocks.ledger import Entry, Recorded
+from blocks.outbound import Package, iso
+from blocks.values import Stage, shown
+from tasks.connections import ledger
+from tasks.incidents import ANSWERED_NO, DUE, NOT_ACKNOWLEDGED
+from tasks.order import Order, load_release
+from tasks.record import recorded_text
+from tasks.rules.reconcile import Finding
+from tasks.rules.transmission import Acknowledgement, Answer, answer
+
+_AWAITED = "awaited"
+
+
+def acknowledgements(order: Order) -> list[Acknowledgement]:
+    """What has come about an order, and is written down."""
+    return [Acknowledgement.parse(entry.body["said"]) for entry in order.each("acknowledged")]
+
+
+def answered(order: Order) -> Answer:
+    """How far the partner has acknowledged an order that was delivered."""
+    return answer(recorded_text(order), acknowledgements(order))
+
+
+def await_answer(order: Order) -> None:
+    """Begin to wait, where an acknowledgement is agreed."""
+    terms = order.agreed.terms.recording
+    if terms.acknowledged_by is None or "~" in order.id:
+        return  # a remainder or a redelivery goes where its root order went, and is acknowledged with that
+    until = ledger().now() + terms.acknowledged_within if terms.acknowledged_within else None
+    body = {**_about(order), "state": Answer.TO_ACK.value, "until": iso(until) if until else None, "journey": order.journey}
+    ledger().append([Entry(_journey(order.journey), _AWAITED, body, f"{_AWAITED}/{order.journey}")])
+
+
+def look_for_answers() -> list[Finding]:
+    """Open and close the cases of what is awaited; what was opened now."""
+    found = []
+    for history in ledger().journeys(ledger().begun(_AWAITED, ledger().now())).values():
+        first = history[0].body
+        try:
+            agreed = load_release(str(first["partner"]), str(first["stream"]))
+        except ConfigurationError:
+            continue  # told where the mirrors are compared
+        order = Order(agreed, str(first["order"]), str(first["journey"]), "", None)
+        if (told := _look(order, history)) is not None:
+            found.append(told)
+    return found
+
+
+def _look(order: Order, history: list[Recorded]) -> Finding | None:
+    state, journey = answered(order), history[0].journey
+    if state is Answer.ACKED or (state is Answer.NACKED and _sent_again(order)):
+        ledger().append(
+            [Entry(journey, "resolved", {**_about(order), "state": state.value, **_over(history)}, stage=Stage.CLEARED)]
+        )
+        return None
+    until = history[0].body["until"]
+    if state is Answer.NACKED:
+        last = [one for one in acknowledgements(order) if not one.positive][-1]
+        what = f"its document {shown(last.document)}" if last.document else "it"
+        about = f"--partner {order.agreed.partner} --stream {order.agreed.stream} --order {order.id}"
+        reason = (
+            f"the partner does not take {what} as it is ({shown(last.name)}); have it corrected and approved and order it anew, or "
+            f"send the same once more: countersign run resend {about}"
+        )
+        return _open(order, history, ANSWERED_NO, reason, state)
+    if until is not None and iso(ledger().now()) > until:
+        return _open(
+            order, history, NOT_ACKNOWLEDGED, f"it should have been acknowledged by {until[:19]} UTC; ask the partner", state
+        )
+    return None
+
+
+def _open(order: Order, history: list[Recorded], code: str, reason: str, state: Answer) -> Finding | None:
+    """Once for each thing that is wrong."""
+    message = f"order {order.id} on {order.agreed.key}: {reason}"
+    case = {
+        "code": code,
+        "reason": message,
+        "owner": order.agreed.terms.owner,
+        "due": iso(ledger().now() + DUE),
+        "state": "new",
+    }
+    count = sum(not one.positive for one in acknowledgements(order))
+    body = {**_about(order), "state": state.value, "case": case}
+    (entry,) = ledger().append([Entry(history[0].journey, "incident", body, f"{history[0].journey}/{code}/{count}")])
+    return Finding(code, f"{history[0].journey}/{code}/{count}", message) if entry.fresh else None
+
+
+def _over(history: list[Recorded]) -> dict[str, Any]:
+    return {"case": {"state": "resolved"}} if any("case" in entry.body for entry in history) else {}
+
+
+def _sent_again(order: Order) -> bool:
+    """It was sent once more after the partner's last no, and stands at the partner."""
+    said = max(entry.seq for entry in order.each("acknowledged"))
+    orders = [Package.parse(entry.body["package"]).journey for entry in order.each("again") if entry.seq > said]
+    return any(entry.kind == "certified" for history in ledger().journeys(orders).values() for entry in history)
+
+
+def _about(order: Order) -> dict[str, Any]:
+    return {"partner": order.agreed.partner, "stream": order.agreed.stream, "name": order.id, "order": order.id}
+
+
+def _journey(order: str) -> str:
+    return f"acknowledgement.{order}"
