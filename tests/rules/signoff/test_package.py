@@ -19,6 +19,7 @@ from blocks.outbound import (
     PeopleFile,
     Person,
     Policies,
+    PreviewKind,
     SignoffPolicy,
     Vote,
     canonical,
@@ -340,3 +341,10 @@ def test_a_day_is_a_day_where_people_live() -> None:
 def test_the_policy_goes_through_json() -> None:
     policy = terms(expires_after="P3D", veto=["legal"]).signoff
     assert TypeAdapter(SignoffPolicy).validate_json(policy.model_dump_json()) == policy
+
+
+def test_what_waits_survives_the_key_preview_until_a_profile_uses_it() -> None:
+    before = terms(stage("pricing"))
+    assert (
+        "preview" not in before.agreed and before.model_copy(update={"preview": PreviewKind.FULL}).agreed["preview"] == "full"
+    )
