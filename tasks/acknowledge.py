@@ -13,7 +13,7 @@ from blocks.outbound import sha256
 from blocks.profile import load_partner, partners
 from blocks.settings import settings
 from blocks.values import Collision, shown
-from tasks.await_answer import acknowledgements, look_for_answers
+from tasks.await_answer import acknowledgements, await_again, look_for_answers
 from tasks.connections import ledger
 from tasks.evidence import file_evidence
 from tasks.order import Agreed, Order, find_order, in_hand, load_release
@@ -142,6 +142,8 @@ def _add(order: Order, said: Said) -> None:
     """Write it down, then file the record anew with all that was written down: a version more, whoever is killed between."""
     # Below a key of its own: the order's journey is found by its own name, not by that of the last file about it.
     order.write("acknowledged", {"said": said.told.facts}, once=_once(said, order))
+    if not said.told.positive:
+        await_again(order)
     if not _behind(order):
         return
     told = acknowledgements(order)

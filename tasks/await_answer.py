@@ -47,6 +47,15 @@ def await_answer(order: Order) -> None:
     ledger().append([Entry(_journey(order.journey), _AWAITED, body, f"{_AWAITED}/{order.journey}")])
 
 
+def await_again(order: Order) -> None:
+    """A no that comes when it was over already is looked at like any other."""
+    journey, count = _journey(order.journey), sum(not one.positive for one in acknowledgements(order))
+    history = ledger().journey(journey)
+    if count and history and any(entry.stage is Stage.CLEARED for entry in history):
+        body = {**_about(order), "state": answered(order).value}
+        ledger().append([Entry(journey, "awaited again", body, f"{journey}/again/{count}", Stage.CLAIMED)])
+
+
 def look_for_answers() -> list[Finding]:
     """Open and close the cases of what is awaited; what was opened now."""
     found = []
