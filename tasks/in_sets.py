@@ -93,6 +93,31 @@ def tell_refused_sets(agreed: Agreed) -> None:
             _say_incomplete(agreed, key, state)
 
 
+def waiting_for(consignment: Consignment) -> list[dict[str, Any]]:
+    """What a person asked for of files that waited, and whose set this consignment has made whole: no run looks for them by itself.
+
+    Each is what ``flows.review.retry`` takes.
+    """
+    agreed, terms = consignment.agreed, consignment.agreed.terms.sets
+    if terms is None:
+        return []
+    members: set[str] = set()
+    for item in consignment.items:
+        key = set_of(text(item.arrival.file.name), terms)
+        for entry in ledger().journey(_journey(agreed, key)) if key is not None else ():
+            if entry.kind == "complete" and item.history and entry.seq > item.history[-1].seq:
+                members.update(entry.body["members"].values())
+    arrivals, asked = ledger().arrivals(sorted(members)), list[dict[str, Any]]()
+    for journey, history in ledger().journeys([one for one in sorted(members) if arrivals[one].stage is Stage.JUDGED]).items():
+        told = next((entry.body for entry in reversed(history) if entry.kind == "retried"), None)
+        if told is not None:
+            comment = f"{told['comment']} (its set is whole now)"
+            asked.append(
+                {"journey": journey, "comment": comment, "by": told["by"], "release": told["released"], "facts": told["facts"]}
+            )
+    return asked
+
+
 def _again(item: Item, members: Iterable[str]) -> bool:
     """True for the very bytes of a file of the set that came once more: a duplicate, as anywhere else."""
     return any(arrival.digest == item.arrival.digest for arrival in ledger().arrivals(sorted(members)).values())

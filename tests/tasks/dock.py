@@ -130,14 +130,22 @@ class Dock:
                     desk.follow(_Done(consignment))  # type: ignore[arg-type]
             return {row.file: row.outcome for row in desk.rows}
 
-    def retry(self, journey: str, comment: str = "mended", facts: dict[str, str] | None = None) -> list[Row]:
-        """What ``flows.review.retry`` does."""
+    def retry(
+        self,
+        journey: str,
+        comment: str = "mended",
+        by: str = "ann",
+        release: bool = False,
+        facts: dict[str, str] | None = None,
+    ) -> list[Row]:
+        """What ``flows.review.retry`` does, with the rows of what it takes up besides."""
+        from tasks.in_sets import waiting_for
         from tasks.retry import reopened
 
-        with disable_run_logger(), reopened(journey, comment, "ann", facts=facts) as consignment:
+        with disable_run_logger(), reopened(journey, comment, by, release, facts) as consignment:
             for step in STEPS:
                 consignment = step(consignment)
-            return consignment.rows()
+        return [*consignment.rows(), *(row for asked in waiting_for(consignment) for row in self.retry(**asked))]
 
     @property
     def ledger(self) -> Ledger:

@@ -47,10 +47,11 @@ def test_of_several_that_were_refused_the_last_one_completes_the_set(dock: Dock)
     agree(dock)
     (first,) = dock.retry(journey(dock, "11_b.csv"))
     assert (first.outcome, first.reason) == ("waits", "set 11 is incomplete; missing: 11_c.csv")
-    assert [row.outcome for row in dock.retry(journey(dock, "11_c.csv"))] == ["filed"]
+    done = [(row.file, row.outcome) for row in dock.retry(journey(dock, "11_c.csv"))]
+    assert done == [("11_c.csv", "filed"), ("11_b.csv", "filed")], "what waited since it was retried is taken up with it"
+    asked = [entry.body for entry in dock.history("11_b.csv") if entry.kind == "retried"]
+    assert [told["comment"] for told in asked] == ["mended", "mended (its set is whole now)"]
     assert dock.run() == {"11_a.csv": "filed"}
-    assert [case.name for case in dock.cases()] == ["11_b.csv"], "its case stands: nobody takes it up but who retries it"
-    assert [row.outcome for row in dock.retry(journey(dock, "11_b.csv"))] == ["filed"]
     assert dock.codes() == []
     assert sorted(dock.filed()) == NAMES
 
@@ -72,7 +73,7 @@ def test_what_came_of_a_set_that_is_waited_for_no_more_is_for_a_person_to_decide
     assert set(dock.run().values()) == {"quarantined"}
     for name in ("11_a.csv", "11_b.csv"):
         assert [row.outcome for row in dock.retry(dock.journeys(name)[-1])] == ["waits"]
-    assert [row.outcome for row in dock.retry(journey(dock, "11_c.csv"))] == ["filed"], "it came after all"
+    assert [row.outcome for row in dock.retry(journey(dock, "11_c.csv"))] == ["filed"] * 3, "it came after all"
 
 
 def test_a_set_all_of_whose_files_were_refused_is_told_once_its_window_has_closed(dock: Dock) -> None:
