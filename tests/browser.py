@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
@@ -22,14 +22,15 @@ from playwright.sync_api import BrowserContext, FloatRect, Locator, sync_playwri
 from tests.servers import need
 
 CHROMIUM = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
+    *("--no-sandbox", "--disable-gpu", "--disable-3d-apis", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
-"""How Chromium is started here: no sandbox (tests run as root), and no word to the internet."""
+"""How Chromium is started here: no sandbox (tests run as root), no 3D drawn by the processor, and no word to the internet."""
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
-PATIENCE = 90_000
+PATIENCE = 180_000
 """Milliseconds until something must have happened; a busy machine takes its time."""
 
 VISIBLE = """root => {
@@ -111,11 +112,11 @@ class Window(ABC):
         return {one.geturl() for one in told if one.scheme != "data" and one.netloc not in {own, *self.tolerated}}
 
     @in_its_thread
-    def go(self, path: str, sign: str) -> str:
-        """Open an address of this UI and wait until a text is there; all text of the page at that moment: it may draw itself anew."""
+    def go(self, path: str, *signs: str) -> str:
+        """Open an address of this UI and wait until these are there; all text of the page at that moment: it may draw itself anew."""
         self.page.goto(self.origin + self.path(path))
-        whole = "sign => document.body.innerText.includes(sign) && document.body.innerText"
-        return str(self.page.wait_for_function(whole, arg=sign).json_value())
+        whole = "signs => signs.every(sign => document.body.innerText.includes(sign)) && document.body.innerText"
+        return str(self.page.wait_for_function(whole, arg=signs).json_value())
 
     @in_its_thread
     def picture(self, path: Path, clip: FloatRect | None = None) -> None:
@@ -134,21 +135,31 @@ class Window(ABC):
         return time.monotonic() - began
 
     @in_its_thread
-    def visible(self, sign: str) -> str:
-        """What is to be seen of the dialog without scrolling, once ``sign`` is: its form is there before what stands above it."""
-        limit = time.monotonic() + PATIENCE / 1000
-        while sign not in (seen := self._plain(self._dialog.evaluate(VISIBLE))) and time.monotonic() < limit:
-            self.page.wait_for_timeout(200)
-        return seen
+    def visible(self, *signs: str) -> str:
+        """What is to be seen of the dialog without scrolling, once these are: its form is there before what stands above it."""
+        return self._once(signs, lambda: self._plain(self._dialog.evaluate(VISIBLE)))
 
     @in_its_thread
-    def text(self) -> str:
-        """All that is to be seen of the dialog by somebody who scrolls down."""
+    def text(self, *signs: str) -> str:
+        """All that is to be seen of the dialog by somebody who scrolls down, once these are."""
+        return self._once(signs, self._scrolled)
+
+    def _once(self, signs: Sequence[str], look: Callable[[], str]) -> str:
+        """What is seen once all these are among it, or at last."""
+        limit = time.monotonic() + PATIENCE / 1000
+        while True:
+            seen = look()
+            if all(sign in seen for sign in signs) or time.monotonic() > limit:
+                return seen
+            self.page.wait_for_timeout(200)
+
+    def _scrolled(self) -> str:
         box = self._dialog.evaluate_handle(
             "root => [root, ...root.querySelectorAll('*')].find(e => e.scrollHeight > e.clientHeight + 20"
             " && ['auto', 'scroll'].includes(getComputedStyle(e).overflowY) && e.clientHeight > 100) ?? root"
         )
         seen = []
+        box.evaluate("e => { e.scrollTop = 0 }")
         for _ in range(50):
             seen.append(self._plain(self._dialog.evaluate(VISIBLE)))
             before = box.evaluate("e => e.scrollTop")
@@ -160,8 +171,8 @@ class Window(ABC):
     def pictures(self, count: int) -> list[tuple[str, int]]:
         """How the addresses of so many pictures begin, and how wide they were drawn, once all are."""
         told = "[...document.images].filter(i => i.complete && i.naturalWidth > 100).map(i => [i.src.slice(0, 22), i.naturalWidth])"
-        self.page.wait_for_function(f"{told}.length >= {count}")
-        return [(begins, width) for begins, width in self.page.evaluate(told)]
+        drawn = self.page.wait_for_function(f"{told}.length >= {count} && {told}").json_value()
+        return [(begins, width) for begins, width in drawn]
 
     @in_its_thread
     def markup(self) -> set[str]:
@@ -200,9 +211,12 @@ class Window(ABC):
     def submit_refused(self) -> str:
         """Send a form that Prefect does not take; what it says."""
         self._send()
-        said = self._complaints.first
-        said.wait_for()
-        return said.inner_text()
+        said = "all => all.filter(one => one.checkVisibility()).map(one => one.innerText).join(' ')"
+        # Seen and read in one step: a complaint may be gone after some seconds.
+        limit = time.monotonic() + PATIENCE / 1000
+        while not (told := str(self._complaints.evaluate_all(said))) and time.monotonic() < limit:
+            self.page.wait_for_timeout(100)
+        return told
 
     @staticmethod
     def _plain(text: str) -> str:
