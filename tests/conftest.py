@@ -8,6 +8,7 @@ os.environ.setdefault("COUNTERSIGN_RETRY_SECONDS", "0.2")
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.conformance.pyxecm.summary import pytest_terminal_summary
 from tests.servers.openssh import openssh
@@ -15,6 +16,10 @@ from tests.servers.prefect import prefect_server
 from tests.world import ecm, world
 
 __all__ = ["ecm", "openssh", "prefect_server", "pytest_terminal_summary", "world"]
+
+# Examples are the same in every run, and how long one takes says nothing: a busy machine may be several times slower.
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 SLOW_FIRST = ("e2e", "flows", "usecases", "hostile", "cli", "sender", "conformance")
 """Folders whose files take long."""

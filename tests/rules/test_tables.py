@@ -259,7 +259,7 @@ def test_one_pandera_call_for_a_whole_consignment(judge: Judge, monkeypatch: pyt
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.lists(TEXT, min_size=5, max_size=5), min_size=1, max_size=6))
 def test_a_frame_holds_the_texts_exactly_as_they_were_sent(rows: list[list[str]]) -> None:
     table = find("price-list").table
@@ -270,7 +270,7 @@ def test_a_frame_holds_the_texts_exactly_as_they_were_sent(rows: list[list[str]]
     assert tables._texts(data, table, ",").to_numpy().tolist() == rows
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.text(st.sampled_from('a,,,," \n\r\u2028#'), max_size=60))
 def test_a_frame_reads_good_records_as_they_were_counted(tail: str) -> None:
     table = find("price-list").table
