@@ -13,6 +13,8 @@ from tests.world import World, price_list
 
 BAD = b"not,the,header\n1,2,3\n"
 MOST = 60
+LEASE_SECONDS = 8
+"""Of a worker that stalls: not so few that a busy machine makes one lose its lease before."""
 
 
 def good(number: int) -> bytes:
@@ -30,7 +32,7 @@ def test_kill_at_every_boundary_then_a_restart(world: World) -> None:
         target = {"repository": "ecm", "folder": f"Tests/{world.remote.name}", "name": f"s{number} {{name}}"}
         streams[f"s{number}"] = {"folder": str(folder), "target": target}
     world.agree(streams=streams)
-    output, _ = world.run_apart("--walk", COUNTERSIGN_LEASE_SECONDS="5").communicate(timeout=900)
+    output, _ = world.run_apart("--walk", COUNTERSIGN_LEASE_SECONDS="15").communicate(timeout=900)
     walked = re.search(r"walked (\d+) again 0", output)
     assert walked, output[-3000:]
     number = int(walked[1])
@@ -53,13 +55,13 @@ def test_kill_at_every_boundary_then_a_restart(world: World) -> None:
 def test_a_worker_stalled_past_its_lease_wakes_and_changes_nothing(world: World) -> None:
     world.leave("p1.csv", price_list())
     # Stopped before the write of "judged": it holds the lease, has the bytes, and sleeps through the end of its lease.
-    stalled = world.run_apart("--stop-at", "12", COUNTERSIGN_LEASE_SECONDS="3")
+    stalled = world.run_apart("--stop-at", "12", COUNTERSIGN_LEASE_SECONDS=str(LEASE_SECONDS))
     try:
         limit = time.monotonic() + 180
         while "T" not in _state(stalled.pid):
             assert time.monotonic() < limit and stalled.poll() is None
             time.sleep(0.1)
-        time.sleep(3.5)
+        time.sleep(LEASE_SECONDS + 0.5)
         assert world.run().name == "Filed"
         before = world.kinds()
     finally:
@@ -74,13 +76,13 @@ def test_a_worker_stalled_past_its_lease_wakes_and_changes_nothing(world: World)
 @pytest.mark.parametrize("where", ["before file", "before remove"])
 def test_a_worker_that_wakes_before_an_act_that_shows_outside_does_not_act(world: World, where: str) -> None:
     world.leave("p1.csv", price_list(first=1), modified=1_790_000_000)
-    stalled = world.run_apart("--stop-when", where, COUNTERSIGN_LEASE_SECONDS="3")
+    stalled = world.run_apart("--stop-when", where, COUNTERSIGN_LEASE_SECONDS=str(LEASE_SECONDS))
     try:
         limit = time.monotonic() + 180
         while "T" not in _state(stalled.pid):
             assert time.monotonic() < limit and stalled.poll() is None
             time.sleep(0.1)
-        time.sleep(3.5)
+        time.sleep(LEASE_SECONDS + 0.5)
         assert world.run().name == "Filed"
         # Who removed only by name, size and time would now remove this one.
         alike = world.leave("p1.csv", price_list(first=2), modified=1_790_000_000)

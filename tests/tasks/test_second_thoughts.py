@@ -167,7 +167,7 @@ def test_a_case_that_was_overtaken_just_before_a_kill_is_closed_by_the_next_run(
 
 
 def test_who_lost_the_sequence_files_nothing_more(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COUNTERSIGN_LEASE_SECONDS", "2")
+    monkeypatch.setenv("COUNTERSIGN_LEASE_SECONDS", "5")
     settings.cache_clear()
     dock.agree(sequence="ordered")
     dock.leave("1.csv", price_list())
