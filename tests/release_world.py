@@ -98,7 +98,7 @@ class ReleaseWorld:
             "username": self.partner.username,
             "private_key": f"file:{self.partner.private_key}",
             "host_keys": [self.partner.fingerprint],
-            "timeout_seconds": 10,
+            "timeout_seconds": 60,
         }
         places = {"drop": endpoint, **(endpoints or {})}
         partner = {"name": "acme", "title": "ACME", "endpoints": places, "streams": streams}
@@ -106,7 +106,7 @@ class ReleaseWorld:
         ecm = {"kind": "extended-ecm", "url": self.ecm["url"], "username": self.ecm["user"], "password": "env:ECM_PASSWORD"}
         shelf_terms = {"kind": "folder", "path": str(self.home / "shelf")}
         (self.home / "shelf").mkdir(exist_ok=True)
-        repositories = {"ecm": {**ecm, "timeout_seconds": 10}, "shelf": shelf_terms}
+        repositories = {"ecm": {**ecm, "timeout_seconds": 60}, "shelf": shelf_terms}
         (self.profiles / "repositories.yaml").write_text(yaml.safe_dump({"repositories": repositories}))
 
     def terms(self, **changes: Any) -> dict[str, Any]:
@@ -359,7 +359,7 @@ def installed(
         "COUNTERSIGN_SENDER_STATE": str(home / "sender"),
         "COUNTERSIGN_SPOOL_FLOOR_BYTES": "0",
         "COUNTERSIGN_RETRY_SECONDS": "0.1",
-        "COUNTERSIGN_LEASE_SECONDS": "3",
+        "COUNTERSIGN_LEASE_SECONDS": "60",
         "ECM_PASSWORD": str(ecm["password"]),
         **settled,
     }

@@ -29,6 +29,8 @@ from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer, client_of
 
 ROOT = Path(__file__).parents[1]
+ONE_LOOK = -60
+"""Seconds of patience of a run that looks once. With 0 it looks again if the file's time is up, as it is where a look is slow."""
 COLUMNS = "sku,description,currency,price,valid_from"
 
 
@@ -41,7 +43,7 @@ def price_list(rows: int = 3, first: int = 1) -> bytes:
 def over_ftp(host: str, port: int, password: Path) -> dict[str, Any]:
     """An endpoint's terms: the account ``partner`` of an FTP server that protects nothing, its password in a file."""
     agreed = {"protocol": "ftp", "unprotected": "accepted", "host": host, "port": port, "username": "partner"}
-    return agreed | {"password": f"file:{password}", "timeout_seconds": 30}
+    return agreed | {"password": f"file:{password}", "timeout_seconds": 60}
 
 
 @dataclass
@@ -89,7 +91,7 @@ class World:
                     "username": self.server.username,
                     "private_key": f"file:{self.server.private_key}",
                     "host_keys": list(host_keys or [self.server.fingerprint]),
-                    "timeout_seconds": 10,
+                    "timeout_seconds": 60,
                 }
             },
             "streams": {name: self.terms(**changes) for name, changes in streams.items()} if streams else one,
@@ -102,7 +104,7 @@ class World:
             "password": "env:ECM_PASSWORD",
         }
         (self.profiles / "repositories.yaml").write_text(
-            yaml.safe_dump({"repositories": {"ecm": {**ecm, "timeout_seconds": 10}}})
+            yaml.safe_dump({"repositories": {"ecm": {**ecm, "timeout_seconds": 60}}})
         )
 
     def terms(self, **changes: Any) -> dict[str, Any]:
@@ -191,7 +193,7 @@ class World:
         origin = "/".join(self.services["url"].split("/")[:3])
         body = json.dumps({name.replace("_", "-"): value for name, value in faults.items()}).encode()
         request = urllib.request.Request(f"{origin}/_faults", body, {"Content-Type": "application/json"})
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=60).close()
 
 
 @pytest.fixture(scope="session")
@@ -215,7 +217,7 @@ def world(
         "COUNTERSIGN_PROFILES": str(made.profiles),
         "COUNTERSIGN_SPOOL_FLOOR_BYTES": "0",
         "COUNTERSIGN_RETRY_SECONDS": "0.2",
-        "COUNTERSIGN_LEASE_SECONDS": "6",
+        "COUNTERSIGN_LEASE_SECONDS": "60",
         "ECM_PASSWORD": str(ecm["password"]),
     }
     for name, value in made.environment.items():

@@ -93,7 +93,7 @@ class Estate:
             "username": self.partner.username,
             "private_key": f"file:{self.sender.home}/partner_key",
             "host_keys": [self.partner.fingerprint],
-            "timeout_seconds": 10,
+            "timeout_seconds": 60,
         }
         stream = {
             "direction": "outbound",
@@ -146,7 +146,7 @@ class Estate:
             "COUNTERSIGN_SENDER_SOCKET": str(self.socket),
             "COUNTERSIGN_SPOOL_FLOOR_BYTES": "0",
             "COUNTERSIGN_RETRY_SECONDS": "0.2",
-            "COUNTERSIGN_LEASE_SECONDS": "5",
+            "COUNTERSIGN_LEASE_SECONDS": "60",
         }
 
     def worker_environment(self) -> dict[str, str]:

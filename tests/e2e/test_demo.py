@@ -46,18 +46,18 @@ def test_the_demos_prefect_server_is_on_loopback_and_closed_to_other_origins(tmp
             return False
 
     with running(command, log=tmp_path / "server.log", ready=ready, seconds=300, env=environment, cwd=ROOT) as server:
-        stranger = httpx.get(f"{url}/api/health", headers={"Origin": "http://evil.example"})
+        stranger = httpx.get(f"{url}/api/health", headers={"Origin": "http://evil.example"}, timeout=60)
         assert "access-control-allow-origin" not in stranger.headers
-        ours = httpx.get(f"{url}/api/health", headers={"Origin": url})
+        ours = httpx.get(f"{url}/api/health", headers={"Origin": url}, timeout=60)
         assert ours.headers["access-control-allow-origin"] == url
         assert listeners(server.pid, port) == {"127.0.0.1"}
-        settings = httpx.get(f"{url}/api/admin/settings").json()
+        settings = httpx.get(f"{url}/api/admin/settings", timeout=60).json()
         assert settings["server"]["analytics_enabled"] is False
         assert settings["server"]["ui"]["show_promotional_content"] is False
 
 
 def test_an_ordinary_server_would_have_answered_the_stranger(prefect_server: PrefectServer) -> None:
-    stranger = httpx.get(f"{prefect_server.url}/health", headers={"Origin": "http://evil.example"})
+    stranger = httpx.get(f"{prefect_server.url}/health", headers={"Origin": "http://evil.example"}, timeout=60)
     assert stranger.headers["access-control-allow-origin"] == "*"
 
 

@@ -555,7 +555,9 @@ def test_case_10_an_automation_that_resumes_the_run_sends_nothing(release_world:
         while release.told.state is not None and release.told.state.is_paused() and time.monotonic() < give_up:
             nudge = Event(event="countersign.test.nudge", resource=Resource(about))
             # Not emitted: this process sends what it emits in turn, and the events of hundreds of runs are before it.
-            httpx.post(f"{release_world.client.api_url}events", json=[nudge.model_dump(mode="json")]).raise_for_status()
+            httpx.post(
+                f"{release_world.client.api_url}events", json=[nudge.model_dump(mode="json")], timeout=60
+            ).raise_for_status()
             time.sleep(1)
     finally:
         release_world.client.delete_automation(automation)

@@ -34,7 +34,7 @@ def partner(protocol: str, root: Path, place: Path) -> Iterator[tuple[FtpSandbox
             "port": server.port,
             "username": "acme",
             "password": f"file:{place / 'password'}",
-            "timeout_seconds": 20,
+            "timeout_seconds": 60,
         }
         pinned = {"certificates": [server.certificate.fingerprint]} if server.certificate else {"unprotected": "accepted"}
         yield server, agreed | pinned

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.world import World, price_list
+from tests.world import ONE_LOOK, World, price_list
 
 
 def test_a_good_file_is_filed_and_its_original_cleared(world: World) -> None:
@@ -99,7 +99,7 @@ def test_a_half_written_file_is_never_ingested(world: World) -> None:
     path = world.leave("growing.csv", price_list(rows=1))
     with path.open("ab") as growing:
         for number in range(3):
-            assert world.run(patience_seconds=0).name == "Nothing new"
+            assert world.run(patience_seconds=ONE_LOOK).name == "Nothing new"
             growing.write(b"0000009%d,Bolt,EUR,1.00,2026-12-01\n" % number)
             growing.flush()
     whole = path.read_bytes()
@@ -162,9 +162,9 @@ def test_in_an_ordered_stream_nothing_overtakes_what_somebody_else_has_in_hand(w
     world.agree(limits={"consignment_files": 1})
     for number in range(3):
         world.leave(f"p{number}.csv", price_list(first=number * 10 + 1))
-    world.run(patience_seconds=-1)  # a first look only
+    world.run(patience_seconds=ONE_LOOK)
     first = next(iter(world.ledger.sightings("acme", "price-lists")))
-    lease = world.ledger.lease([f"journey:{first.journey}"], owner="somebody else", seconds=60)
+    lease = world.ledger.lease([f"journey:{first.journey}"], owner="somebody else", seconds=3600)
     assert lease is not None
     assert world.run().name == "Nothing new"
     world.ledger.release(lease)
@@ -178,7 +178,7 @@ def test_an_old_done_file_does_not_speak_for_a_new_half_written_file(world: Worl
     world.leave("p1.csv.done", b"")
     assert world.run().name == "Filed"
     world.leave("p1.csv", price_list(rows=2, first=50)[:-20])
-    assert world.run(patience_seconds=0).name == "Nothing new"
+    assert world.run(patience_seconds=ONE_LOOK).name == "Nothing new"
     world.leave("p1.csv", price_list(rows=2, first=50))
     world.leave("p1.csv.done", b"again")
     assert world.run(patience_seconds=0).name == "Filed"

@@ -40,7 +40,7 @@ def point_at(world: World, server: FtpSandbox) -> None:
         "username": "partner",
         "password": "env:PARTNER_PASSWORD",
         "unprotected": "accepted",
-        "timeout_seconds": 10,
+        "timeout_seconds": 60,
     }
     told["partner"]["streams"]["price-lists"] |= {"folder": "/out", "owner": "edi@example.org"}
     path.write_text(yaml.safe_dump(told))

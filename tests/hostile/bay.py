@@ -39,7 +39,7 @@ def agreed_endpoint(server: Server, **fields: Any) -> dict[str, Any]:
         "port": server.port,
         "username": "partner",
         "password": "env:PARTNER_PASSWORD",
-        "timeout_seconds": 10,
+        "timeout_seconds": 60,
     }
     if isinstance(server, SftpSandbox):
         agreed |= {"protocol": "sftp", "host_keys": [server.fingerprint]}
@@ -154,7 +154,7 @@ def bay_at(home: Path, server: Server, prefect: PrefectServer) -> Iterator[Bay]:
         "COUNTERSIGN_HOME": str(home),
         "COUNTERSIGN_PROFILES": str(made.profiles),
         "COUNTERSIGN_SPOOL_FLOOR_BYTES": "0",
-        "COUNTERSIGN_LEASE_SECONDS": "6",
+        "COUNTERSIGN_LEASE_SECONDS": "60",
         "PARTNER_PASSWORD": PASSWORD,
     }
     with pytest.MonkeyPatch.context() as patch:

@@ -64,7 +64,7 @@ from tests.hostile.bay import Bay, Server, bay_at, crate
 from tests.sandbox.ftp import FtpSandbox
 from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer
-from tests.world import World, price_list
+from tests.world import ONE_LOOK, World, price_list
 
 PROTOCOLS = ("sftp", "ftp")
 LONG = b"l" * 251 + b".csv"
@@ -643,12 +643,12 @@ def test_row_17_a_change_between_two_of_our_looks_is_seen_on_a_server_with_a_wro
     bay.agree(settle={"quiet": "PT1S"})
     future = time.time() + 4000 * 86400
     path = bay.leave("growing.csv", price_list(rows=1), modified=future)
-    assert bay.run(patience_seconds=0).name == "Nothing new"
+    assert bay.run(patience_seconds=ONE_LOOK).name == "Nothing new"
     with path.open("ab") as writer:
         writer.write(b"00000091,Bolt,EUR,1.00,2026-12-01\n")
     os.utime(path, (future, future))
     whole = path.read_bytes()
-    assert bay.run(patience_seconds=0).name == "Nothing new", "its size changed, though its time did not"
+    assert bay.run(patience_seconds=ONE_LOOK).name == "Nothing new", "its size changed, though its time did not"
     assert bay.run().name == "Filed"
     assert bay.filed() == {"growing.csv": [whole]}
 
@@ -710,7 +710,7 @@ def test_row_19_each_run_takes_its_slice_oldest_first_and_shows_how_far_it_is(ba
     bay.agree(run_files=6, limits={"consignment_files": 2}, settle={"quiet": "PT0S"})
     for number in range(8):
         leave(bay, b"%d.csv" % number, unlike())
-    bay.run(patience_seconds=-1)  # the first look
+    bay.run(patience_seconds=ONE_LOOK)
     for number in range(3):
         leave(bay, b"0-newer-%d.csv" % number, unlike())
     with overheard() as heard:
@@ -770,9 +770,9 @@ def test_row_21_of_two_workers_at_the_same_file_one_has_it(sftp_bay: Bay) -> Non
 
 def test_row_21_the_loser_backs_off_and_goes_on_when_it_is_free(bay: Bay) -> None:
     content = leave(bay, b"p1.csv", unlike())
-    bay.run(patience_seconds=-1)
+    bay.run(patience_seconds=ONE_LOOK)
     (first,) = bay.ledger.sightings("acme", "prices")
-    held = bay.ledger.lease([f"journey:{first.journey}"], owner="somebody else", seconds=60)
+    held = bay.ledger.lease([f"journey:{first.journey}"], owner="somebody else", seconds=3600)
     assert held is not None
     assert bay.run().name == "Nothing new"
     assert not any("arrived" in kinds for kinds in bay.kinds()), "nothing was begun"
@@ -863,7 +863,7 @@ def test_row_24_a_file_that_became_a_folder_is_a_case_with_a_code(bay: Bay) -> N
     leave(bay, b"p1.csv", b"")
     bay.agree(settle={"quiet": "PT0S"})
     content = leave(bay, b"p2.csv", unlike())
-    bay.run(patience_seconds=-1)
+    bay.run(patience_seconds=ONE_LOOK)
     (bay.out / "p1.csv").unlink()
     (bay.out / "p1.csv").mkdir()
     assert bay.run().name == "Filed"

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from blocks.endpoints.base import Endpoint, EndpointSession
+from blocks.endpoints.base import EndpointSession
 from blocks.endpoints.ftp import Ftps, FtpSession
 from blocks.endpoints.sftp import SftpSession
 from blocks.errors import (
@@ -41,7 +41,7 @@ from tasks import connections
 from tasks.rules.certificate import DELIVERY_WORDS
 from tasks.rules.expected import due, last_due
 from tests.conformance.endpoints.checks import CHECKS, LONG_AGO, MIB, Ground, Meddled
-from tests.conformance.endpoints.rogues import PASSWORD, ROGUES, endpoint, ground_at
+from tests.conformance.endpoints.rogues import PASSWORD, ROGUES, endpoint, ground_at, patiently
 from tests.hostile.bay import Bay, Crate, Server, agreed_endpoint, agreed_with, at, bay_at, crate
 from tests.release_world import ReleaseWorld, installed
 from tests.sandbox.ftp import FtpSandbox
@@ -53,7 +53,7 @@ from tests.servers.ftp import vsftpd_server
 from tests.servers.listener import Listener
 from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer
-from tests.world import price_list
+from tests.world import ONE_LOOK, price_list
 
 PROTOCOLS = ("sftp", "ftps")
 
@@ -96,7 +96,7 @@ def test_row_26_a_half_written_file_waits_for_two_equal_looks(bay: Bay) -> None:
     path = bay.leave("growing.csv", price_list(rows=1))
     with path.open("ab") as growing:
         for number in range(2):
-            assert bay.run(patience_seconds=0).name == "Nothing new"
+            assert bay.run(patience_seconds=ONE_LOOK).name == "Nothing new"
             growing.write(b"0000009%d,Bolt,EUR,1.00,2026-12-01\n" % number)
             growing.flush()
     whole = path.read_bytes()
@@ -139,7 +139,7 @@ def test_row_27_late_growth_is_a_new_version_and_a_person_is_told_once(bay: Bay,
 def test_row_28_a_file_copied_with_an_old_time_is_as_young_as_our_first_sight_of_it(bay: Bay) -> None:
     bay.agree(settle={"quiet": "PT0S", "minimum_age": "PT2S"})
     bay.leave("p1.csv", price_list(), modified=LONG_AGO.timestamp())
-    assert bay.run(patience_seconds=0).name == "Nothing new"
+    assert bay.run(patience_seconds=ONE_LOOK).name == "Nothing new"
     (sighting,) = bay.ledger.sightings("acme", "prices")
     assert (sighting.stage, sighting.file.modified) == (Stage.SIGHTED, LONG_AGO)
     assert bay.run().name == "Filed"
@@ -239,7 +239,7 @@ def test_row_32_after_the_agreed_time_a_person_is_told_once_which_half_is_missin
 ) -> None:
     bay, told = sftp_bay, spied(monkeypatch)
     contents = {"p1.csv": price_list(), "p1.csv.done": b""}
-    bay.agree(settle={"quiet": "PT0S", "done_file": "{name}.done", "done_wait": "PT2S"})
+    bay.agree(settle={"quiet": "PT0S", "done_file": "{name}.done", "done_wait": "PT4S"})
     bay.leave(first, contents[first])
     assert bay.run(patience_seconds=0).name == "Nothing new"
     assert bay.codes() == [], "not at once"
@@ -262,12 +262,12 @@ def test_row_32_a_done_file_that_came_before_its_file_does_not_speak_for_half_of
     bay = sftp_bay
     bay.agree(settle={"quiet": "PT2S", "done_file": "{name}.done"})
     bay.leave("p1.csv.done", b"")
-    assert bay.run(patience_seconds=0).name == "Nothing new"
+    assert bay.run(patience_seconds=ONE_LOOK).name == "Nothing new"
     whole = price_list(rows=2)
     path = bay.leave("p1.csv", whole[:-20])
-    assert bay.run(patience_seconds=0).name == "Nothing new"
+    assert bay.run(patience_seconds=ONE_LOOK).name == "Nothing new"
     path.write_bytes(whole)
-    assert bay.run(patience_seconds=0).name == "Nothing new"
+    assert bay.run(patience_seconds=ONE_LOOK).name == "Nothing new"
     until(lambda: bay.run(patience_seconds=0).name == "Filed")
     assert bay.filed() == {"p1.csv": [whole]}
 
@@ -458,20 +458,10 @@ def test_row_37_every_operation_has_a_deadline_and_gives_its_place_back(server: 
             call(session, batch)
         began = time.monotonic()
         session.close()
-        assert time.monotonic() - began < 30, verb
+        assert time.monotonic() - began < 60, verb
         server.faults.clear()
     patiently(hurried).close()
     assert ground.names() == {b"a.csv"}
-
-
-def patiently(agreed: Endpoint) -> EndpointSession:
-    """A session as soon as the sandbox, which may still be asleep, is there again."""
-    limit = time.monotonic() + 60
-    while True:
-        try:
-            return agreed.session()
-        except EndpointUnreachable:
-            assert time.monotonic() < limit
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -486,7 +476,7 @@ def test_row_37_a_server_that_never_speaks_holds_no_place(protocol: str, servers
 def test_row_37_a_server_that_sends_a_byte_now_and_then_stands_still_all_the_same(server: Server, ground: Ground) -> None:
     ground.write(b"a.csv", os.urandom(4000))
     seen = ground.look()
-    hurried = endpoint(server, timeout_seconds=1)
+    hurried = endpoint(server, timeout_seconds=3)
     server.faults["trickle"] = 1
     began = time.monotonic()
     with (
@@ -495,7 +485,7 @@ def test_row_37_a_server_that_sends_a_byte_now_and_then_stands_still_all_the_sam
         pytest.raises(EndpointUnreachable, match="standing still"),
     ):
         list(session.fetch(seen.values(), batch))
-    assert time.monotonic() - began < 60, "a byte each 50 ms makes 200 s"
+    assert time.monotonic() - began < 120, "a byte each 50 ms makes 200 s"
 
 
 # --------------------------------------------------------------------------------------------- 38 to 44: at the target
@@ -834,7 +824,7 @@ def test_row_45_a_server_that_lets_in_nobody_more_is_asked_again_later_and_seldo
 def test_row_45_all_sessions_share_one_pool_of_connections(server: Server, ground: Ground) -> None:
     for number in range(60):
         ground.write(f"{number}.csv".encode())
-    agreed = endpoint(server, connection_limit=2, timeout_seconds=3)
+    agreed = endpoint(server, connection_limit=2, timeout_seconds=5)
     knocks = server.knocks
     with agreed.session() as first, ground.spool.batch() as batch, agreed.session():
         assert sum(isinstance(answer, Fetched) for answer in first.fetch(list(first.look(ground.folder)), batch)) == 60
@@ -884,7 +874,7 @@ def test_row_46_a_server_that_demands_tls_session_reuse_gets_it_on_every_data_co
                 "username": running.username,
                 "password": "env:VSFTPD_PASSWORD",
                 "ca_file": running.certificate.authority,
-                "timeout_seconds": 20,
+                "timeout_seconds": 60,
             }
         )
         place = running.root / "drop"
@@ -904,7 +894,7 @@ def test_row_46_nothing_is_read_or_sent_in_clear_and_the_message_says_what_is_mi
     fault: str, says: str, servers: dict[str, Server], tmp_path: Path
 ) -> None:
     server = servers["ftps"]
-    ground = ground_at(server, tmp_path / "spool", timeout_seconds=3)
+    ground = ground_at(server, tmp_path / "spool", timeout_seconds=6)
     ground.write(b"a.csv", b"content")
     server.faults[fault] = 1
     try:

@@ -58,7 +58,7 @@ def test_refused_with_a_reason(tmp_path: Path, text: str | bytes, told: str) -> 
         tracemalloc.stop()
     assert told in str(caught.value)
     assert "\x1b" not in str(caught.value) and "\x00" not in str(caught.value)
-    assert time.monotonic() - began < 20 and peak < 100 * 1024**2
+    assert time.monotonic() - began < 60 and peak < 100 * 1024**2
 
 
 @pytest.mark.parametrize(

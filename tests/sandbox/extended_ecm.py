@@ -242,9 +242,9 @@ class ExtendedEcmSandbox:
         return f"http://{self.host}:{self.port}{self.base_path}"
 
     def start(self) -> ExtendedEcmSandbox:
-        """Serve from now on. Raises ``RuntimeError`` if that takes more than 15 seconds."""
+        """Serve from now on. Raises ``RuntimeError`` if that takes more than a minute."""
         self._thread.start()
-        limit = datetime.now(UTC) + timedelta(seconds=15)
+        limit = datetime.now(UTC) + timedelta(seconds=60)
         while not self._server.started:
             if not self._thread.is_alive() or datetime.now(UTC) > limit:
                 raise RuntimeError(f"the Extended ECM sandbox did not start on {self.host}:{self.port}; its log is on stderr")

@@ -77,7 +77,7 @@ class House:
             "username": self.partner.username,
             "private_key": f"file:{self.partner.private_key}",
             "host_keys": [self.partner.fingerprint],
-            "timeout_seconds": 10,
+            "timeout_seconds": 60,
         }
         stream = {
             "direction": "outbound",
@@ -178,7 +178,7 @@ class House:
             yield process
 
     def client(self) -> Sender:
-        return Sender(self.socket, timeout_seconds=20, sending_seconds=60)
+        return Sender(self.socket, timeout_seconds=60, sending_seconds=300)
 
 
 @dataclass

@@ -34,7 +34,7 @@ def answers(socket: Path) -> bool:
     if not socket.exists() or not stat.S_ISSOCK(socket.stat().st_mode):
         return False
     try:
-        with Sender(socket, timeout_seconds=20, sending_seconds=60) as client:
+        with Sender(socket, timeout_seconds=60, sending_seconds=60) as client:
             client.health()
     except Exception:  # noqa: BLE001 - not ready yet, or somebody who is not us
         return False

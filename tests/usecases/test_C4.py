@@ -17,7 +17,7 @@ from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.values import Filed, Filing, NotFiled
 from deployments.quarantine_commands import app
 from flows.review import retry
-from tests.world import World, price_list
+from tests.world import ONE_LOOK, World, price_list
 
 NAMES = ("prices_1.csv", "prices_2.csv", "prices_3.csv")
 BOUND = 3
@@ -128,9 +128,9 @@ def test_one_that_is_written_slowly_is_not_filed_after_a_later_one(world: World,
     agree(world, sequence)
     slow = world.leave(NAMES[0], prices(1)[:-20])
     world.leave(NAMES[2], prices(3))
-    assert world.run(patience_seconds=-1).name == "Nothing new", "a first look tells nothing yet"
+    assert world.run(patience_seconds=ONE_LOOK).name == "Nothing new", "a first look tells nothing yet"
     slow.write_bytes(prices(1))
-    world.run(patience_seconds=-1)
+    world.run(patience_seconds=ONE_LOOK)
     assert history(world) == ([] if sequence == "ordered" else [NAMES[2]])
     world.run()
     assert history(world) == filed

@@ -131,7 +131,7 @@ def signed(world: ReleaseWorld, vault: Vault) -> tuple[Release, State | None]:
     world.agree(backups=world.terms(destinations=[place]))
     reviewed = world.profiles / "acme.yaml"
     profile = yaml.safe_load(reviewed.read_text())
-    profile["partner"]["endpoints"]["vault"] = {**vault.endpoint, "timeout_seconds": 20}
+    profile["partner"]["endpoints"]["vault"] = {**vault.endpoint, "timeout_seconds": 60}
     reviewed.write_text(yaml.safe_dump(profile))
     bea, release = world.newcomer(), world.order("backups")
     for name, content in AGREEMENTS.items():

@@ -48,11 +48,16 @@ def test_records_class_and_access_are_set_in_the_same_step_as_the_filing(world: 
     ticket = httpx.post(
         f"{world.services['url']}/api/v1/auth",
         data={"username": world.services["user"], "password": world.services["password"]},
+        timeout=60,
     ).json()["ticket"]
     headers = {"OTCSTicket": ticket}
-    records = httpx.get(f"{world.services['url']}/api/v1/nodes/{kept.id}/rmclassifications", headers=headers).json()["data"]
+    records = httpx.get(
+        f"{world.services['url']}/api/v1/nodes/{kept.id}/rmclassifications", headers=headers, timeout=60
+    ).json()["data"]
     assert [record["name"] for record in records if record.get("name")] == ["Invoices"] or len(records) == 1
-    grants = httpx.get(f"{world.services['url']}/api/v2/nodes/{kept.id}/permissions", headers=headers).json()["results"]
+    grants = httpx.get(f"{world.services['url']}/api/v2/nodes/{kept.id}/permissions", headers=headers, timeout=60).json()[
+        "results"
+    ]
     kinds = [grant["data"]["permissions"]["type"] for grant in grants if grant["data"]["permissions"]["permissions"]]
     assert "custom" in kinds
     assert "public" not in kinds

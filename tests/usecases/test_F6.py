@@ -56,7 +56,7 @@ def world(release_world: ReleaseWorld, drops: Ftp, tmp_path_factory: pytest.Temp
             "username": auditor,
             "password": f"file:{password}",
             "ca_file": str(drops.certificate.authority),
-            "timeout_seconds": 20,
+            "timeout_seconds": 60,
         }
         for auditor in AUDITORS
     }

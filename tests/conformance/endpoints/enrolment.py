@@ -63,7 +63,7 @@ def _openssh(place: Path, *lines: str, engine: Literal["pipelined", "stock"] = "
             private_key=f"file:{server.private_key}",
             host_keys=(server.fingerprint,),
             engine=engine,
-            timeout_seconds=20,
+            timeout_seconds=60,
         )
         yield Shore(endpoint, server.root, str(server.root))
 
@@ -86,7 +86,7 @@ def _sandbox(
             password="env:CONFORMANCE_SFTP_PASSWORD",
             host_keys=(server.fingerprint,),
             engine=engine,
-            timeout_seconds=20,
+            timeout_seconds=60,
         )
         yield Shore(endpoint, server.root, "/", server)
 
@@ -101,7 +101,7 @@ def _ftp(server: Callable[[Path], AbstractContextManager[Ftp]]) -> Callable[[Pat
                 "port": running.port,
                 "username": running.username,
                 "password": "env:CONFORMANCE_FTP_PASSWORD",
-                "timeout_seconds": 20,
+                "timeout_seconds": 60,
             }
             if running.certificate is None:
                 yield Shore(FtpEndpoint.model_validate(agreed | {"unprotected": "accepted"}), running.root, running.prefix)

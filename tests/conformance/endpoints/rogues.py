@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import overload
 
+from blocks.endpoints.base import Endpoint, EndpointSession
 from blocks.endpoints.ftp import Ftp, Ftps
 from blocks.endpoints.sftp import Sftp
+from blocks.errors import EndpointUnreachable
 from tests.conformance.endpoints.checks import Ground
 from tests.conformance.endpoints.conftest import ground_on
 from tests.conformance.endpoints.enrolment import Shore
@@ -35,7 +38,7 @@ def endpoint(server: SftpSandbox | FtpSandbox, **fields: object) -> Sftp | Ftp |
         "port": server.port,
         "username": "partner",
         "password": "env:PARTNER_PASSWORD",
-        "timeout_seconds": 10,
+        "timeout_seconds": 60,
     }
     if isinstance(server, SftpSandbox):
         return Sftp.model_validate(agreed | {"host_keys": (server.fingerprint,)} | fields)
@@ -43,6 +46,17 @@ def endpoint(server: SftpSandbox | FtpSandbox, **fields: object) -> Sftp | Ftp |
         return Ftp.model_validate(agreed | {"unprotected": "accepted"} | fields)
     trust = {} if "certificates" in fields else {"ca_file": server.certificate.authority}
     return Ftps.model_validate(agreed | trust | fields)
+
+
+def patiently(agreed: Endpoint) -> EndpointSession:
+    """A session as soon as the sandbox, which may still be asleep, is there again, however short the deadline that was agreed."""
+    limit = time.monotonic() + 60
+    while True:
+        try:
+            return agreed.session()
+        except EndpointUnreachable:
+            if time.monotonic() > limit:
+                raise
 
 
 def ground_at(server: SftpSandbox | FtpSandbox, spool: Path, **fields: object) -> Ground:

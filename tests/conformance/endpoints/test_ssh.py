@@ -41,7 +41,7 @@ def endpoint(server: OpenSsh, **fields: object) -> Sftp:
         "username": server.username,
         "private_key": f"file:{server.private_key}",
         "host_keys": (server.fingerprint,),
-        "timeout_seconds": 20,
+        "timeout_seconds": 60,
     }
     return Sftp.model_validate(agreed | fields)
 

@@ -14,7 +14,7 @@ class Wire:
 
     def __init__(self, service: dict[str, Any], user: str | None = "Admin", password: str = "livelink") -> None:
         self.service = service
-        self.http = httpx.Client(base_url=service["url"] + "/api", timeout=20, trust_env=False)
+        self.http = httpx.Client(base_url=service["url"] + "/api", timeout=60, trust_env=False)
         if user:
             self.http.headers["OTCSTicket"] = self.sign_in(user, password)
 

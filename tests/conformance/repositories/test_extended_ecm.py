@@ -46,16 +46,18 @@ class Server:
 
     def faults(self, **faults: float) -> None:
         names = {name.replace("_", "-"): value for name, value in faults.items()}
-        httpx.post(self.service["faults"], json=names).raise_for_status()
+        httpx.post(self.service["faults"], json=names, timeout=60).raise_for_status()
 
     def stats(self) -> dict[str, int]:
-        answer: dict[str, int] = httpx.get(self.service["faults"].replace("_faults", "_stats")).json()
+        answer: dict[str, int] = httpx.get(self.service["faults"].replace("_faults", "_stats"), timeout=60).json()
         return answer
 
     def raw(self, path: str) -> Any:
         """What the interface itself says, past our client."""
-        signed_in = httpx.post(f"{self.service['url']}/api/v1/auth", data={"username": "Admin", "password": "livelink"}).json()
-        return httpx.get(f"{self.service['url']}/api/{path}", headers={"OTCSTicket": signed_in["ticket"]}).json()
+        signed_in = httpx.post(
+            f"{self.service['url']}/api/v1/auth", data={"username": "Admin", "password": "livelink"}, timeout=60
+        ).json()
+        return httpx.get(f"{self.service['url']}/api/{path}", headers={"OTCSTicket": signed_in["ticket"]}, timeout=60).json()
 
     def versions(self, id: str) -> list[dict[str, Any]]:
         return [entry["data"]["versions"] for entry in self.raw(f"v2/nodes/{id}/versions")["results"]]
@@ -139,9 +141,9 @@ def test_an_account_without_privileges_keeps_its_promises(
 ) -> None:
     monkeypatch.setenv("FILER_PASSWORD", "filer")
     url = f"{server.service['url']}/api"
-    ticket = httpx.post(f"{url}/v1/auth", data={"username": "Admin", "password": "livelink"}).json()["ticket"]
+    ticket = httpx.post(f"{url}/v1/auth", data={"username": "Admin", "password": "livelink"}, timeout=60).json()["ticket"]
     member = {"type": 0, "name": "filer", "password": "filer", "group_id": 1001}
-    httpx.post(f"{url}/v2/members", data=member, headers={"OTCSTicket": ticket}).raise_for_status()
+    httpx.post(f"{url}/v2/members", data=member, headers={"OTCSTicket": ticket}, timeout=60).raise_for_status()
     filer = server.repository.model_copy(update={"username": "filer", "password": "env:FILER_PASSWORD"})
     ground = replace(ground, repository=filer)
     filing = ground.filing("all.csv", **{**EVERYTHING, "access": (Grant(who="Admin", right=Right.SEE),)})
@@ -157,10 +159,10 @@ def test_a_folder_that_may_not_be_made_is_an_outcome_and_the_other_filings_flow(
 ) -> None:
     monkeypatch.setenv("WATCHER_PASSWORD", "watcher")
     url = f"{server.service['url']}/api"
-    ticket = httpx.post(f"{url}/v1/auth", data={"username": "Admin", "password": "livelink"}).json()["ticket"]
+    ticket = httpx.post(f"{url}/v1/auth", data={"username": "Admin", "password": "livelink"}, timeout=60).json()["ticket"]
     headers = {"OTCSTicket": ticket}
     member = {"type": 0, "name": "watcher", "password": "watcher", "group_id": 1001}
-    httpx.post(f"{url}/v2/members", data=member, headers=headers).raise_for_status()
+    httpx.post(f"{url}/v2/members", data=member, headers=headers, timeout=60).raise_for_status()
     inside = ground.filing("seed.csv")
     closed = replace(inside, folder=(*inside.folder, "Closed"))
     with ground.repository.session() as session:
@@ -170,7 +172,7 @@ def test_a_folder_that_may_not_be_made_is_an_outcome_and_the_other_filings_flow(
     for whose in ("public", "group"):
         body = json.dumps({"permissions": ["see", "see_contents"]})
         path = f"{url}/v2/nodes/{node.id}/permissions/{whose}"
-        httpx.put(path, data={"body": body}, headers=headers).raise_for_status()
+        httpx.put(path, data={"body": body}, headers=headers, timeout=60).raise_for_status()
     watcher = ground.repository.model_copy(update={"username": "watcher", "password": "env:WATCHER_PASSWORD"})
     refused = replace(ground.filing("a.csv"), folder=(*closed.folder, "Inner"))
     allowed = ground.filing("b.csv")
@@ -444,8 +446,8 @@ def test_a_removed_folder_is_made_again(server: Server, ground: Ground) -> None:
 
 def _delete(server: Server, id: str) -> None:
     url = f"{server.service['url']}/api"
-    ticket = httpx.post(f"{url}/v1/auth", data={"username": "Admin", "password": "livelink"}).json()["ticket"]
-    httpx.delete(f"{url}/v2/nodes/{id}", headers={"OTCSTicket": ticket}).raise_for_status()
+    ticket = httpx.post(f"{url}/v1/auth", data={"username": "Admin", "password": "livelink"}, timeout=60).json()["ticket"]
+    httpx.delete(f"{url}/v2/nodes/{id}", headers={"OTCSTicket": ticket}, timeout=60).raise_for_status()
 
 
 def test_the_root_can_be_a_path_or_a_node(server: Server, ground: Ground) -> None:

@@ -171,7 +171,7 @@ def test_several_processes_lose_no_version(ground: Ground) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
         assert worker.exitcode == 0
     [kept] = ground.look()
     assert kept.version == 90
