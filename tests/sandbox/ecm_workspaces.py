@@ -65,9 +65,23 @@ SEED: Mapping[str, Any] = {
                     ],
                 }
             ],
-        }
+        },
+        {
+            "name": "Compliance",
+            "location": "Compliance",
+            "templates": [
+                {
+                    "name": "Audit",
+                    "folders": ["Evidence"],
+                    "roles": [
+                        {"name": "Officer", "leader": True, "permissions": list(RIGHTS)},
+                        {"name": "Auditor", "permissions": ["see", "see_contents"]},
+                    ],
+                }
+            ],
+        },
     ],
-    "external_systems": [{"name": "ERP", "conn_type": "HTTP", "bo_types": ["SUPPLIER", "CONTRACT", "CASE"]}],
+    "external_systems": [{"name": "ERP", "conn_type": "HTTP", "bo_types": ["SUPPLIER", "CONTRACT", "CASE", "AUDIT"]}],
 }
 """What no REST call creates, as a configuration file may replace it: whole entries."""
 

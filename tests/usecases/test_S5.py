@@ -6,7 +6,14 @@ import hashlib
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from blocks.errors import OnHold
+from blocks.repositories.extended_ecm import ExtendedEcmSession
+from blocks.repositories.otcs_people import Whose
+from blocks.repositories.otcs_workspaces import Workspace
+from blocks.values import BusinessObject
+from deployments.cli import app
 from tests.world import World, price_list
 
 PARTS = ("balance", "exposure", "liquidity")
@@ -158,3 +165,90 @@ def test_what_was_filed_and_cleared_still_belongs_to_its_set(world: World) -> No
     world.run()
     assert set(world.filed()) == {*(f"202611_{part}.csv" for part in PARTS), "202611.sha256"}
     assert set(world.versions().values()) == {1}
+
+
+# --------------------------------------------------------------------------------------------- into the compliance workspace
+
+READER = frozenset({"see", "see_contents"})
+
+
+def agree_workspace(world: World) -> BusinessObject:
+    """Reports of a month belong to its audit, whose auditors may read them; nobody was named to be its officer."""
+    audit = world.remote.name.removeprefix("world-")
+    world.agree(
+        classify=[
+            {"pattern": r"(?P<month>\d{6})_\w+\.csv", "doctype": "price-list", "facts": {"audit": audit}},
+            {"pattern": r"(?P<month>\d{6})\.sha256", "doctype": "checksum-list", "facts": {"audit": audit}},
+        ],
+        sets={
+            "pattern": r"(?P<set>\d{6})[_.].*",
+            "files": [f"{{set}}_{part}.csv" for part in PARTS],
+            "manifest": "{set}.sha256",
+            "window": "PT1H",
+        },
+        target={
+            "repository": "ecm",
+            "workspace": {
+                "system": "ERP",
+                "object": "AUDIT",
+                "reference": "{audit}",
+                "template": "Compliance/Audit",
+                "name": "Audit {audit}",
+                "roles": {"Auditor": ["DefaultGroup"]},
+            },
+            "folder": "Evidence/{month}",
+            "records_class": "Invoices",
+        },
+        owner="compliance@example.com",
+    )
+    return BusinessObject("ERP", "AUDIT", audit)
+
+
+def begun(session: ExtendedEcmSession, name: str) -> int:
+    """The workspace as a run that was killed leaves it: made from the template, about nothing, nobody in its roles."""
+    (kind,) = [kind for kind in session.workspaces.types() if kind.name == "Compliance"]
+    body = {"template_id": str(kind.templates["Audit"]), "wksp_type_id": str(kind.id), "type": "848", "name": name}
+    return int(session._wire.write("a killed run", "POST", "v2/businessworkspaces", body=body)["results"]["id"])
+
+
+def test_a_set_is_filed_into_its_compliance_workspace_and_kept_there(world: World) -> None:
+    about = agree_workspace(world)
+    with world.repository() as session:
+        assert isinstance(session, ExtendedEcmSession)
+        half_done = begun(session, f"Audit {about.id}")
+    for part in PARTS:
+        world.leave(*report(part))
+    assert world.run().name == "Nothing new", "of a set without its manifest nothing is filed"
+    with world.repository() as session:
+        assert isinstance(session, ExtendedEcmSession)
+        assert session.workspaces.find(about) is None
+    world.leave("202611.sha256", manifest())
+    assert world.run().name == "Filed"
+
+    with world.repository() as session:
+        assert isinstance(session, ExtendedEcmSession)
+        workspace: Workspace | None = session.workspaces.find(about)
+        assert workspace is not None and workspace.id == half_done, "begun before, and completed now"
+        filed = list(session.look(("Compliance", workspace.name, "Evidence", "202611")))
+        assert {kept.name for kept in filed} == {
+            "202611_balance.csv",
+            "202611_exposure.csv",
+            "202611_liquidity.csv",
+            "202611.sha256",
+        }
+        roles = {role.name: role for role in session.workspaces.roles(workspace.id)}
+        assert {name: role.members for name, role in roles.items()} == {"Officer": (), "Auditor": ("DefaultGroup",)}
+        officer, auditor = roles["Officer"].id, roles["Auditor"].id
+        for kept in filed:
+            lines = {line.who: line.rights for line in session.people.lines(int(kept.id)) if line.whose is Whose.CUSTOM}
+            assert lines[auditor] == READER and set(lines) == {officer, auditor}, "as the template has it, and nobody else"
+            record = session.records.get(int(kept.id))
+            assert record is not None and record.class_name == "Invoices"
+
+        (journey, *_) = [id for id, entries in world.journeys().items() if entries[0].body["name"] == "202611_balance.csv"]
+        told = CliRunner().invoke(app, ["hold", "apply", journey, "Inquiry 7", "--comment", "the regulator asked"])
+        assert told.exit_code == 0, told.output
+        balance = next(kept for kept in filed if kept.name == "202611_balance.csv")
+        assert [hold.name for hold in session.holds(balance.id)] == ["Inquiry 7"]
+        with pytest.raises(OnHold, match="Inquiry 7"):
+            session.remove(balance.id)

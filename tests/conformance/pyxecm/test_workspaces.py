@@ -44,7 +44,7 @@ def workspace(otcs: Pyxecm, template: tuple[int, int]) -> int:
 
 def test_types(otcs: Pyxecm, template: tuple[int, int]) -> None:
     types = otcs.get_workspace_types(expand_templates=True, expand_workspace_info=True)
-    assert [one["wksp_type_name"] for one in listed(types)] == ["Supplier"]
+    assert [one["wksp_type_name"] for one in listed(types)] == ["Supplier", "Compliance"]
     told = otcs.get_workspace_type(type_id=template[0])
     assert told["workspace_type"]["wksp_type_name"] == "Supplier"
     form = otcs.get_workspace_create_form(template_id=template[1])
