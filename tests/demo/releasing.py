@@ -26,7 +26,7 @@ from blocks.profile import load_partner, load_repositories
 from blocks.settings import settings
 from blocks.spool import Spool
 from tasks.connections import ledger
-from tests.demo.stage import DELIVERY_PASSWORD, Stage
+from tests.demo.stage import DELIVERY_PASSWORD, Stage, jobs_of
 from tests.samples import Sample
 
 ORDER, REQUESTER, STREAM = "autumn-2026", "rita", "catalogue"
@@ -167,7 +167,43 @@ def _faults(here: Stage, samples: list[Sample], api: httpx.Client) -> Iterator[s
     here.countersign("signoff", "show", ORDER)
     yield from _misplaced(here, samples)
     yield from _unproven(here, package)
+    yield from _not_asked_again(here, api, package)
+    yield from _not_collected(here, api)
     ledger().verify()
+
+
+def _run(api: httpx.Client, deployment: str, **parameters: str) -> dict[str, Any]:
+    """The last state of a run of a deployment (``flow/name``) on the worker."""
+    id = api.get(f"deployments/name/{deployment}").raise_for_status().json()["id"]
+    run = str(_post(api, f"deployments/{id}/create_flow_run", {"parameters": parameters})["id"])
+    return _until(api, run, {"COMPLETED", "FAILED", "CRASHED"})
+
+
+def _not_asked_again(here: Stage, api: httpx.Client, package: Package) -> Iterator[str]:
+    """What was delivered is asked for once more, by the deployment for that; nothing is sent before somebody signs it."""
+    before = {path: path.stat().st_ino for path in here.catalogue.iterdir()}
+    state = _run(api, "resend/acme-catalogue-again", order=ORDER, comment="lost in their restore", by=REQUESTER)
+    if state["name"] != "Asked, attempt 2":
+        yield f"the resend ended as {state['name']}, {state['message']}"
+        return
+    (run,) = [entry.body["child_run"] for told in _orders() for entry in told if entry.kind == "parted"]
+    if (state := _until(api, run, {"PAUSED", "COMPLETED", "FAILED", "CRASHED"}))["type"] != "PAUSED":
+        yield f"the redelivery does not wait for a sign-off: {state['name']}, {state['message']}"
+    if before != {path: path.stat().st_ino for path in here.catalogue.iterdir()}:
+        yield "something was sent again before anybody signed that"
+
+
+def _not_collected(here: Stage, api: httpx.Client) -> Iterator[str]:
+    """What another program has sent is recorded by its deployment."""
+    jobs, content = jobs_of(here.state), b"sku,price\nA-1,9.90\n"
+    (jobs / "sent/prices.csv").write_bytes(content)
+    line = f"2026-11-19 23:10:02 sftp.acme.example PUT /in/prices.csv {len(content)} 226 Transfer complete\n"
+    (jobs / "logs/prices.log").write_text(line)
+    state = _run(api, "collect/acme-job-transfers")
+    found = ledger().search(partner="acme", stream="job-transfers", limit=100)
+    kinds = {entry.kind for told in ledger().journeys([one.journey for one in found]).values() for entry in told}
+    if state["type"] != "COMPLETED" or "recorded" not in kinds or list((jobs / "sent").iterdir()):
+        yield f"the job's transfer is not recorded: {state['name']}, {state['message']}; {', '.join(sorted(kinds))}"
 
 
 def _exposed(here: Stage) -> Iterator[str]:

@@ -131,6 +131,7 @@ def write_profiles(folder: Path, services: Mapping[str, Mapping[str, str]]) -> N
         (r"SHA256:[A-Za-z0-9+/]{43}", sftp["host_key"]),
         (r"port: 2121", f"port: {ftps['port']}"),
         (r"SHA256(:[0-9A-F]{2}){32}", ftps["certificate"]),
+        (r"root: /var/spool/acme-jobs", f"root: {jobs_of(folder.parent)}"),
         (r"quiet: PT30S", "quiet: PT2S"),  # a demo need not wait half a minute for quiet
     )
     for usual, here in ours:
@@ -141,6 +142,13 @@ def write_profiles(folder: Path, services: Mapping[str, Mapping[str, str]]) -> N
     repositories = re.sub(r"(?m)^(\s+url:) \S+", rf"\1 {ecm['url']}", repositories)
     (folder / "repositories.yaml").write_text(repositories, encoding="utf-8")
     shutil.copy(ROOT / "deployments/people.yaml", folder)
+
+
+def jobs_of(state: Path) -> Path:
+    """Where another program leaves what it has sent."""
+    for name in ("sent", "logs"):
+        (state / "jobs" / name).mkdir(parents=True, exist_ok=True)
+    return state / "jobs"
 
 
 def enrol(state: Path) -> dict[str, str]:
