@@ -844,6 +844,13 @@ class Reported(Leavings):
     )
 
 
+class RowPolicy(StrEnum):
+    """What becomes of the good rows of a table that has bad ones."""
+
+    WHOLE_FILE = "whole-file"  # they are held with the others
+    GOOD_ROWS = "good-rows"  # they go on, and a corrected file brings only what was missing
+
+
 class Language(StrEnum):
     """In which a partner is written to."""
 
@@ -976,6 +983,10 @@ class Inbound(Terms):
     )
     sets: SetTerms | None = Field(default=None, description="Files that are filed only together")
     owner: str = Field(default="", description="Who is told about quarantined files: a mail address or a team's name")
+    rows: RowPolicy = Field(
+        default=RowPolicy.WHOLE_FILE,
+        description="A table with bad rows: whole-file (held) or good-rows (the others are filed, a corrected file brings the rest)",
+    )
     notes: NoteTerms | None = Field(
         default=None,
         description="Where the partner finds a note on each refused file, with what to mend; left out: none is sent",
@@ -1009,6 +1020,17 @@ class Inbound(Terms):
             raise ValueError("'transfers' takes files by sets of its own: leave out 'sets' and 'sequence'")
         if self.transfers is not None and (self.notes is not None or self.receipts is not None):
             raise ValueError("'transfers' are another program's: nobody is told about them, leave out 'notes' and 'receipts'")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_go_on_one_by_one(self) -> Inbound:
+        if self.rows is RowPolicy.GOOD_ROWS:
+            if self.notes is None:
+                raise ValueError("'rows: good-rows' needs 'notes': the partner must hear which rows are missing")
+            if self.sets or self.returns or self.transfers or self.sequence is not Succession.FREE:
+                raise ValueError("'rows: good-rows' is for streams without 'sets', 'sequence', 'returns' and 'transfers'")
+            if self.target.name != "{name}":
+                raise ValueError("'rows: good-rows' files parts under names of their own: leave out 'name' of the target")
         return self
 
     @model_validator(mode="after")

@@ -19,8 +19,9 @@ from blocks.profile import PartnerFile, PartnerProfile, load_file, load_reposito
 from blocks.repositories.base import Repository
 from blocks.reviewed import Loc, Problem, nearest
 from blocks.sender import destination_of
-from blocks.values import Exists, Inbound
+from blocks.values import Exists, Inbound, RowPolicy
 from deployments.people import load_people
+from tasks.doctypes.base import Doctype
 from tasks.rules.enough import shortfalls, tight
 from tasks.rules.packing import fill
 
@@ -202,6 +203,10 @@ def _look(session: EndpointSession, name: str, stream: Inbound) -> Result:
 _NO_PROCESSES = "the repository keeps no business workspaces and no workflows: only Extended ECM does"
 
 
+def _rows_stand_alone(doctype: Doctype) -> bool:
+    return doctype.table is not None and doctype.table.rows_stand_alone
+
+
 def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Iterator[Problem]:
     """Targets, document types and templates that a stream names, and that are not there."""
     from tasks.doctypes import known
@@ -216,6 +221,9 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
         for number, rule in enumerate(stream.classify):
             if rule.doctype not in known():
                 yield Problem((*loc, "classify", number, "doctype"), f"no such document type; {nearest(rule.doctype, known())}")
+            elif stream.rows is RowPolicy.GOOD_ROWS and not _rows_stand_alone(known()[rule.doctype]):
+                said = "is told only together, or no table: none of it goes on in part; leave out 'rows: good-rows'"
+                yield Problem((*loc, "classify", number, "doctype"), said)
         yield from _templates(check_templates(stream), (*loc, "target"))
         keeps = repositories.get(stream.target.repository)
         for below, wanted in ((("target", "workspace"), stream.target.workspace), (("workflow",), stream.workflow)):

@@ -15,6 +15,7 @@ from tasks.clear_source import clear_source
 from tasks.consignment import Consignment
 from tasks.desk import Desk
 from tasks.file_away import file_away
+from tasks.let_go_on import let_go_on
 from tasks.look import look
 from tasks.pick_up import pick_up
 from tasks.rehearse import rehearse
@@ -51,10 +52,11 @@ def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: f
         for consignment in desk:
             picked = pick_up.submit(consignment)
             checked = check.submit(picked)
-            filed = file_away.submit(checked, wait_for=before)
+            parted = let_go_on.submit(checked, wait_for=before)
+            filed = file_away.submit(parted)
             aside = set_aside.submit(filed)
             told = tell_partner.submit(aside)
             resolved = resolve.submit(told)
-            desk.follow(picked, checked, filed, aside, told, resolved, clear_source.submit(resolved))
+            desk.follow(picked, checked, parted, filed, aside, told, resolved, clear_source.submit(resolved))
             before = [aside] if agreed.terms.ordered else []
     return report(agreed, desk.rows)

@@ -9,6 +9,7 @@ from tasks.check import check
 from tasks.clear_source import clear_source
 from tasks.file_away import file_away
 from tasks.in_sets import waiting_for
+from tasks.let_go_on import let_go_on
 from tasks.pick_up import pick_up
 from tasks.report import report
 from tasks.resolve import resolve
@@ -32,7 +33,7 @@ def retry(
     """
     with reopened(journey, comment, by, release, facts or {}) as consignment:
         checked = check(pick_up(consignment))
-        aside = tell_partner(set_aside(file_away(checked)))
+        aside = tell_partner(set_aside(file_away(let_go_on(checked))))
         cleared = clear_source(resolve(aside))
     for asked in waiting_for(cleared):
         retry(**asked, return_state=True)  # what comes of it is a run of its own

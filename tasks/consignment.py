@@ -77,6 +77,8 @@ class Item:
     origin: PackageFile | None = None
     """The document that it is an edited copy of, and the version; on streams of returns."""
     note: str = ""
+    parted: bool = False
+    """Its good rows were filed as a document of their own."""
     untold: str = ""
     """Why its partner could not yet be told what became of it: until then its original stays. "" if nothing waits for that."""
 
@@ -109,7 +111,7 @@ def claimed_item(arrival: Arrival, history: Sequence[Recorded]) -> Item:
     if arrival.stage is Stage.DUPLICATE and (duplicate := item.recorded("duplicate")):
         return replace(item, duplicate_of=duplicate.body["duplicate_of"])
     if arrival.stage is Stage.QUARANTINED and (quarantined := item.recorded("quarantined")):
-        return replace(item, verdict=from_facts(item.journey, quarantined.body))
+        return replace(item, verdict=from_facts(item.journey, quarantined.body), parted=item.recorded("parted") is not None)
     return item
 
 
@@ -188,7 +190,7 @@ def _row(item: Item) -> Row:
     if item.filed is not None:
         return Row(name, "filed", item.note, item.filed.id, journey)
     if item.duplicate_of is not None:
-        return Row(name, "duplicate", f"same bytes as journey {item.duplicate_of}", "", journey)
+        return Row(name, "duplicate", item.note or f"same bytes as journey {item.duplicate_of}", "", journey)
     if item.verdict is not None and not item.verdict.accepted:
         return Row(name, "quarantined", item.verdict.reason, "", journey)
     if item.arrival.digest is not None and item.stage in (Stage.MARKER, Stage.LEFT, Stage.CLEARED):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from blocks.ledger import Entry
 from tasks.connections import ledger
 from tasks.consignment import Consignment, Item, Steps
+from tasks.let_go_on import PARTED
 from tasks.retrying import task
 from tasks.tell_partner import TOLD
 
@@ -21,22 +22,22 @@ def resolve(consignment: Consignment) -> Consignment:
         if item.recorded("quarantined"):
             steps.add(item, "resolved", {"case": {"state": "resolved"}}, once=f"{item.journey}/resolved/{item.round}")
     if consignment.agreed.terms.notes is not None:
-        _close_corrected(consignment, [item for item in through if item.filed])
+        _close_corrected(consignment, through)
     return steps.write(ledger().append)
 
 
-def _close_corrected(consignment: Consignment, filed: list[Item]) -> None:
+def _close_corrected(consignment: Consignment, through: list[Item]) -> None:
     """Close the cases of earlier files of the same name whose notes asked for this one.
 
     Elsewhere the same name may mean tomorrow's file, so only a note makes a later one a correction.
     """
     agreed, entries = consignment.agreed, []
-    by_name = {item.arrival.file.shown: item for item in filed}
-    cases = ledger().cases(partner=agreed.partner, stream=agreed.stream) if filed else []
+    by_name = {item.arrival.file.shown: item for item in through}
+    cases = ledger().cases(partner=agreed.partner, stream=agreed.stream) if through else []
     pairs = [(case.journey, item) for case in cases if (item := by_name.get(case.name or "")) and case.journey < item.journey]
     histories = ledger().journeys([journey for journey, _ in pairs])
     for journey, item in pairs:
-        if any(entry.kind == TOLD for entry in histories[journey]):
+        if any(entry.kind in (TOLD, PARTED) for entry in histories[journey]):
             body = {**agreed.about(item.arrival), "by": item.journey, "case": {"state": "resolved"}}
             entries.append(Entry(journey, CORRECTED, body, once=f"{journey}/{CORRECTED}"))
     ledger().append(entries)

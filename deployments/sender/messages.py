@@ -36,7 +36,7 @@ from blocks.outbound import canonical
 from blocks.profile import load_partner
 from blocks.sender import Arrived, MessageKind, ServiceMessage, destination_of
 from blocks.spool import Spool
-from blocks.values import Fetched, Inbound, NoteTerms, Outgoing, ReceiptTerms
+from blocks.values import Fetched, Inbound, NoteTerms, Outgoing, ReceiptTerms, RowPolicy
 from deployments.sender.delivery import Freight, deliver
 from deployments.sender.dispatch import how_far
 from deployments.sender.store import Store
@@ -204,6 +204,7 @@ class _NoteTold(BaseModel):
     doctype: str | None
     lines: list[_LineTold] = Field(max_length=MOST_LINES)
     more: int = Field(default=0, ge=0, le=10**9)
+    parted: bool = False
 
 
 def _note(message: ServiceMessage, stream: Inbound, terms: NoteTerms, content: Path | None) -> dict[bytes, bytes]:
@@ -227,6 +228,7 @@ def _note(message: ServiceMessage, stream: Inbound, terms: NoteTerms, content: P
             with_values(lines, doctype.table if doctype else None, lambda: _records(content, stream), stream.delimiter)
         ),
         more=told.more,
+        parted=told.parted and stream.rows is RowPolicy.GOOD_ROWS,
         delimiter=stream.delimiter,
         decimal=stream.decimal,
         good_name=terms.good_name,

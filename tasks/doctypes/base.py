@@ -59,6 +59,8 @@ class Table:
     constants: tuple[str, ...] = ()
     """Columns that hold one value in the whole file; it becomes a fact of the column's name."""
     trailer: Trailer | None = None
+    rows_stand_alone: bool = False
+    """A row means something without the others, so that good ones may go on; the table has a key. A part's control line is its own."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -42,5 +42,6 @@ DOCTYPE = Doctype(
         ),
         schema=schema,
         key=("sku", "currency", "valid_from"),
+        rows_stand_alone=True,
     ),
 )

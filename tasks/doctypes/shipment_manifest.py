@@ -56,6 +56,7 @@ DOCTYPE = Doctype(
         ),
         schema=schema,
         key=("shipment", "line"),
+        rows_stand_alone=True,
         trailer=Trailer("#TRAILER", totals=("quantity",)),
     ),
 )

@@ -70,6 +70,8 @@ class Note:
     lines: tuple[Told, ...]
     more: int = 0
     """Findings that are not listed."""
+    parted: bool = False
+    """Only the listed rows were held; the others were accepted."""
     delimiter: str = ","
     decimal: str = "."
     good_name: str = ""
@@ -253,8 +255,9 @@ def _as_html(note: Note, catalogue: Catalogue) -> bytes:
     words, say = catalogue.headings, html.escape
     heads = (words.row, words.column, words.value, words.problem, words.rule, words.fix)
     title = _title(note, catalogue)
-    refused = say(words.refused).format(file=_code(shown(note.name)), bytes=f"{note.size:,}", title=say(title))
-    body = [f"<h1>{say(words.title)}</h1>", f"<p>{refused}</p>", f"<p><strong>{say(words.how)}</strong></p>"]
+    refused, how = (words.parted, words.how_parted) if note.parted else (words.refused, words.how)
+    refused = say(refused).format(file=_code(shown(note.name)), bytes=f"{note.size:,}", title=say(title))
+    body = [f"<h1>{say(words.title)}</h1>", f"<p>{refused}</p>", f"<p><strong>{say(how)}</strong></p>"]
     body.append("<table><thead><tr>" + "".join(f"<th>{say(head)}</th>" for head in heads) + "</tr></thead><tbody>")
     for cells in _rows(note, catalogue):
         told_cells = [_code(cell) if at in (1, 2) and cell else say(cell) for at, cell in enumerate(cells)]

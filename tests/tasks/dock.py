@@ -25,6 +25,7 @@ from tasks.clear_source import clear_source
 from tasks.consignment import Consignment, Row
 from tasks.desk import Desk
 from tasks.file_away import file_away
+from tasks.let_go_on import let_go_on
 from tasks.look import look
 from tasks.pick_up import pick_up
 from tasks.resolve import resolve
@@ -36,7 +37,7 @@ from tests.world import price_list
 __all__ = ["Dock", "dock_at", "price_list"]
 
 STEPS: tuple[Callable[[Consignment], Consignment], ...] = tuple(
-    step.fn for step in (pick_up, check, file_away, set_aside, tell_partner, resolve, clear_source)
+    step.fn for step in (pick_up, check, let_go_on, file_away, set_aside, tell_partner, resolve, clear_source)
 )
 """Of ``flows/intake.py``, in its order."""
 

@@ -28,8 +28,9 @@ def shipments(bad: dict[int, str]) -> bytes:
     return "\n".join([HEADER, *rows, "#TRAILER;rows=500;quantity=1000", ""]).encode()
 
 
-def agree(world: World) -> None:
+def agree(world: World, rows: str) -> None:
     world.agree(
+        rows=rows,
         classify=[{"pattern": r"shipments\.csv", "doctype": "shipment-manifest"}],
         notes={"folder": f"{world.remote}/notes", "formats": ["csv"]},
     )
@@ -55,7 +56,7 @@ LISTED = [("7", "quantity", "many"), ("250", "quantity", "(empty)"), ("499", "qu
 
 
 def test_the_whole_file_is_held_and_the_corrected_one_closes_the_exception(partner: World) -> None:
-    agree(partner)
+    agree(partner, "whole-file")
     partner.leave(NAME, shipments(BAD))
     assert partner.run().name == "Nothing filed, 1 quarantined"
     assert partner.filed() == {}
@@ -66,3 +67,30 @@ def test_the_whole_file_is_held_and_the_corrected_one_closes_the_exception(partn
     assert partner.filed() == {NAME: corrected}
     assert partner.ledger.cases() == [], f"{case.journey} closed itself"
     assert not list((partner.remote / "notes").iterdir())
+
+
+def test_the_good_rows_go_on_and_the_corrected_file_brings_only_the_three(partner: World) -> None:
+    agree(partner, "good-rows")
+    partner.leave(NAME, shipments(BAD))
+    assert partner.run().name == "Nothing filed, 1 quarantined", "the file itself is not"
+    [(_, first)] = partner.filed().items()
+    assert rows(first) == rows(shipments({})) - {row for row in rows(shipments({})) if row.split(",")[0][1:] in map(str, BAD)}
+    assert first.endswith(b"#TRAILER;rows=497;quantity=994\n"), "its own control line"
+    assert reported(partner) == LISTED
+
+    partner.leave(NAME, shipments({}))
+    partner.run()
+    parts = list(partner.filed().values())
+    assert len(parts) == 2
+    [second] = [part for part in parts if part != first]
+    assert {row.split(",")[0] for row in rows(second)} == {f"S{row}" for row in BAD}
+    assert rows(first) | rows(second) == rows(shipments({})) and not rows(first) & rows(second), (
+        "nothing is missing, nothing twice"
+    )
+    assert partner.ledger.cases() == []
+    assert not list((partner.remote / "notes").iterdir())
+    partner.ledger.verify()
+
+
+def rows(table: bytes) -> set[str]:
+    return {line for line in table.decode().splitlines()[1:] if not line.startswith("#")}

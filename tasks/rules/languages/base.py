@@ -81,6 +81,9 @@ class Headings:
     refused: str
     """Knows {file}, {title} and {bytes}."""
     how: str
+    parted: str
+    """Instead of ``refused``, where only the listed rows were held; the same facts."""
+    how_parted: str
     row: str
     column: str
     value: str

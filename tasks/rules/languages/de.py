@@ -18,6 +18,10 @@ CATALOGUE = Catalogue(
         refused="Ihre Datei {file} ({bytes} Bytes, {title}) wurde nicht angenommen. Nichts daraus wurde verwendet.",
         how="Berichtigen Sie in Ihrer Datei, was unten steht, lassen Sie alles andere, wie es ist, und senden Sie die ganze Datei noch "
         "einmal auf demselben Weg.",
+        parted="Aus Ihrer Datei {file} ({bytes} Bytes, {title}) wurden die Zeilen, die unten stehen, nicht angenommen. "
+        "Alle anderen schon.",
+        how_parted="Berichtigen Sie diese Zeilen in Ihrer Datei, lassen Sie alles andere, wie es ist, und senden Sie die "
+        "ganze Datei unter demselben Namen noch einmal auf demselben Weg. Angenommene Zeilen werden nicht ein zweites Mal verwendet.",
         row="Zeile",
         column="Spalte",
         value="Ihr Wert",
@@ -36,6 +40,10 @@ CATALOGUE = Catalogue(
         quoted="Wo eine Tabellenkalkulation einen Wert als Formel ausführen würde, steht hier ein ' davor.",
     ),
     reasons={
+        "already-filed": Reason(
+            "Die Zeile ändert eine, die schon angenommen wurde.",
+            "Lassen Sie angenommene Zeilen, wie sie waren; senden Sie Änderungen daran in einer eigenen Datei.",
+        ),
         "after-trailer": Reason(
             "Nach der Kontrollzeile folgen weitere Zeilen.", "Senden Sie eine Tabelle je Datei, die Kontrollzeile am Ende."
         ),

@@ -15,6 +15,9 @@ CATALOGUE = Catalogue(
         title="This file was not accepted",
         refused="Your file {file} ({bytes} bytes, {title}) was not accepted. Nothing of it was used.",
         how="Correct what is listed below in your file, keep everything else as it is, and send the whole file again the same way.",
+        parted="Of your file {file} ({bytes} bytes, {title}) the rows listed below were not accepted. All others were.",
+        how_parted="Correct these rows in your file, keep everything else as it is, and send the whole file again under the "
+        "same name, the same way. Rows that were accepted are not used a second time.",
         row="Row",
         column="Column",
         value="Your value",
@@ -33,6 +36,10 @@ CATALOGUE = Catalogue(
         quoted="Where a value would be run as a formula by a spreadsheet, a ' was put before it here.",
     ),
     reasons={
+        "already-filed": Reason(
+            "The row changes one that was accepted before.",
+            "Leave accepted rows as they were; send changes to them in a file of their own.",
+        ),
         "after-trailer": Reason("Rows come after the control line.", "Send one table per file, its control line at the end."),
         "ambiguous-date": Reason("The date can be read as more than one day.", "Write the year first: YYYY-MM-DD."),
         "appended-archive": Reason("An archive is appended to the document.", "Send the document without the archive."),

@@ -1,0 +1,207 @@
+"""Let good rows go on: of a table with bad rows the others are filed as a document of their own, of a corrected one what was missing.
+
+::
+
+    shipments.csv, 3 of 500 bad ─▶ shipments.rows-1a2b3c4d.csv (497 rows), journey <its>.rows0   filed
+                                └▶ itself, in the quarantine, its case open until ...
+    shipments.csv, corrected    ─▶ shipments.rows-5e6f7a8b.csv (3 rows)                          filed, and the case closes
+
+A part has a journey of its own, which names the one that it came from; that one names the part. What was filed is known by the whole
+row, so that nothing is filed twice, whatever else stands in a later file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blocks.errors import LeaseLost
+from blocks.ledger import Entry
+from blocks.settings import settings
+from blocks.values import Document, Finding, RowPolicy, Stage, Verdict
+from tasks import tables
+from tasks.connections import ledger, quarantine, spool
+from tasks.consignment import Agreed, Consignment, Item, Steps, claimed_item
+from tasks.doctypes import find
+from tasks.doctypes.base import Table
+from tasks.file_away import file_away
+from tasks.retrying import task
+from tasks.rules.rows import Parted, Record, as_file, part, part_name, separable
+
+LARGEST_BYTES = 32 * 1024 * 1024
+"""A larger table is held as a whole: its rows would not all be in memory."""
+PARTED = "parted"
+"""Kind of the entry about a file of which a part went on: ``held`` are the rows that did not, ``parts`` the parts' journeys."""
+
+
+@task(task_run_name="let good rows go on")
+def let_go_on(consignment: Consignment) -> Consignment:
+    """File the good rows of tables that are refused, and what was missing of corrected ones. All else is left to the tasks behind."""
+    if consignment.agreed.terms.rows is not RowPolicy.GOOD_ROWS:
+        return consignment
+    for item in consignment.at(Stage.JUDGED):
+        table = _table(item)
+        if table is not None and item.verdict is not None and separable(item.verdict.findings):
+            earlier = _earlier(consignment.agreed, item)
+            if earlier is None:
+                consignment = consignment.with_changes({item.journey: _unknown(item)})
+            elif not item.verdict.accepted or earlier:
+                consignment = _part(consignment, item, table, earlier)
+    return consignment
+
+
+def _table(item: Item) -> Table | None:
+    """The table that a document is, if its rows mean something without each other."""
+    if item.document is None or item.verdict is None or item.verdict.doctype is None or item.document.size > LARGEST_BYTES:
+        return None
+    table = find(item.verdict.doctype).table
+    return table if table is not None and table.rows_stand_alone and table.key else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """An earlier file of the same name, parts of which were filed, and whose case is open."""
+
+    content: Path
+    held: frozenset[int]
+    parts: tuple[str, ...]
+
+
+def _earlier(agreed: Agreed, item: Item) -> list[_Before] | None:
+    """What went on before of files of this name, and of this one itself, if a person has it tried again. None if nobody can tell."""
+    cases = ledger().cases(partner=agreed.partner, stream=agreed.stream)
+    named = [case.journey for case in cases if case.name == item.arrival.file.shown and case.journey <= item.journey]
+    histories = ledger().journeys([journey for journey in named if journey != item.journey])
+    histories[item.journey] = list(item.history)
+    found = []
+    for journey, history in sorted(histories.items()):
+        parted = next((entry for entry in reversed(history) if entry.kind == PARTED), None)
+        if parted is None or (journey == item.journey and parted.body["round"] == item.round):
+            continue
+        content = item.document.path if journey == item.journey and item.document else quarantine().content(journey)
+        if content is None:
+            return None
+        found.append(_Before(content, frozenset(parted.body["held"]), tuple(parted.body["parts"])))
+    return found
+
+
+def _unknown(item: Item) -> Item:
+    """Nothing of a file goes on while nobody can tell what of it did already."""
+    finding = Finding(
+        code="parts-unknown",
+        message="Rows of an earlier file of this name were filed, and its bytes are not in the quarantine: which rows, nobody can tell",
+        file=item.arrival.file.shown,
+        rule="No row is filed twice",
+        fix="Compare with the parts in the repository, reject the earlier file's case, then 'countersign quarantine retry'",
+    )
+    return replace(item, verdict=Verdict(item.journey, item.verdict.doctype if item.verdict else None, (finding,)))
+
+
+def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[_Before]) -> Consignment:
+    agreed, document, verdict = consignment.agreed, item.document, item.verdict
+    assert document is not None and verdict is not None  # noqa: S101 - it is a table
+    filed: set[Record] = set()
+    for before in earlier:
+        filed |= {record for row, record in _records(before.content, table, agreed).items() if row not in before.held}
+    parted = part(_records(document.path, table, agreed), table, verdict.findings, filed)
+    parts = [one for before in earlier for one in before.parts]
+    if parted.fresh:
+        made = _file(consignment, item, parted, table)
+        if made.verdict is not None and not made.verdict.accepted:  # then all of it waits for a person, and says why
+            told = replace(verdict, findings=(*verdict.findings, *made.verdict.findings))
+            return consignment.with_changes({item.journey: replace(item, verdict=told)})
+        parts.append(made.journey)
+    if not parts:
+        return consignment  # no good row at all
+    facts = {
+        "digest": item.arrival.digest,
+        "round": item.round,
+        "fresh": len(parted.fresh),
+        "before": parted.before,
+        "held": list(parted.held),
+        "parts": list(dict.fromkeys(parts)),
+    }
+    steps = Steps(consignment)
+    if parted.held:
+        note = f"{len(parted.fresh)} rows were filed, {len(parted.held)} are held"
+        told = Verdict(item.journey, verdict.doctype, (*parted.changed, *verdict.findings), verdict.facts)
+        steps.add(item, PARTED, facts, once=f"{item.journey}/{PARTED}/{item.round}", verdict=told, note=note, parted=True)
+    else:
+        part_of = parts[-1]
+        note = f"{len(parted.fresh)} rows were missing and are filed, as journey {part_of}"
+        steps.add(
+            item,
+            "duplicate",
+            {**facts, "duplicate_of": part_of},
+            once=f"{item.journey}/duplicate",
+            stage=Stage.DUPLICATE,
+            duplicate_of=part_of,
+            note=note,
+        )
+    return steps.write(ledger().append)
+
+
+# --------------------------------------------------------------------------------------------- the part
+
+
+def _file(consignment: Consignment, item: Item, parted: Parted, table: Table) -> Item:
+    """File rows as a document of their own; what became of it."""
+    agreed, journey = consignment.agreed, f"{item.journey}.rows{item.round}"
+    document, verdict = _judged(
+        agreed, item, journey, as_file(parted.fresh, table, agreed.terms.delimiter, agreed.terms.encoding)
+    )
+    if not verdict.accepted:
+        return replace(item, verdict=verdict)
+    seconds = settings().lease_seconds
+    lease = ledger().lease([f"journey:{journey}"], owner=f"{socket.gethostname()}/{os.getpid()}", seconds=seconds)
+    if lease is None:
+        raise LeaseLost(f"{item.arrival.file.shown}: somebody files its good rows just now; the next run goes on")
+    with ledger().holding(lease, seconds) as held:
+        file = replace(item.arrival.file, name=part_name(item.arrival.file.name, document.digest), size=document.size)
+        arrival = replace(item.arrival, journey=journey, file=file, digest=document.digest, stage=Stage.JUDGED)
+        about = {"from": item.journey, "digest": document.digest, "rows": len(parted.fresh), "profile": agreed.digest}
+        begun = Entry(journey, "derived", {**agreed.about(arrival), **about}, once=f"{journey}/derived/{document.digest}")
+        ledger().append([begun], held.lease)
+        history = ledger().journey(journey)
+        through = any(entry.kind == "filed" for entry in history)
+        made = claimed_item(replace(arrival, stage=Stage.FILED) if through else arrival, history)
+        made = replace(made, document=replace(document, name=file.name), verdict=verdict)
+        if not through:
+            [made] = file_away.fn(Consignment(agreed, held, [made])).items
+        if made.filed is None and made.duplicate_of is None:
+            if made.verdict is None or made.verdict.accepted:
+                raise LeaseLost(f"{item.arrival.file.shown}: its good rows wait ({made.note}); the next run goes on")
+            return made
+        closed = Entry(journey, "closed", agreed.about(arrival), once=f"{journey}/closed", stage=Stage.CLEARED)
+        ledger().append([closed], held.lease)
+        return made
+
+
+def _judged(agreed: Agreed, item: Item, journey: str, content: bytes) -> tuple[Document, Verdict]:
+    """A part in the spool, and what the checks say of it under the name of the file that it came from."""
+    assert item.document is not None and item.verdict is not None  # noqa: S101 - it is a table
+    with spool().batch() as batch:
+        sink = batch.open()
+        sink.write(content)
+        done = sink.finish()
+    document = Document(journey, item.document.name, done.size, done.digest, spool().path(done.digest))
+    [(sniffed, verdict)] = tables.judge([document], agreed.terms)
+    by_people = {fact: value for fact, value in item.verdict.facts.items() if fact not in verdict.facts}
+    return sniffed, replace(verdict, facts={**by_people, **verdict.facts})
+
+
+def _records(content: Path, table: Table, agreed: Agreed) -> dict[int, Record]:
+    """The data rows of a table that its checks could read, by their number."""
+    encoding = "utf-8-sig" if codecs.lookup(agreed.terms.encoding).name == "utf-8" else agreed.terms.encoding
+    found: dict[int, Record] = {}
+    with content.open(encoding=encoding, newline="") as text:
+        for row, record in enumerate(csv.reader(text, delimiter=agreed.terms.delimiter), 1):
+            ends = table.trailer is not None and bool(record) and record[0].startswith(table.trailer.start)
+            if row > 1 and record and not ends:
+                found[row] = tuple(record)
+    return found

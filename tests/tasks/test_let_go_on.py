@@ -1,0 +1,162 @@
+"""Good rows go on, once, whatever breaks off and in how many steps a file is corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from blocks.errors import ConfigurationError
+from blocks.profile import load_partner
+from blocks.settings import settings
+from deployments.checking import sound_file
+from tasks import let_go_on
+from tests.sender.thread import sender_thread
+from tests.tasks.dock import Dock
+
+HEADER = "sku,description,currency,price,valid_from"
+
+
+def prices(*told: str) -> bytes:
+    """Articles A0, A1, ... at these prices."""
+    rows = [f"A{number},,EUR,{price},2026-12-01" for number, price in enumerate(told)]
+    return "\n".join([HEADER, *rows, ""]).encode()
+
+
+@pytest.fixture
+def dock(dock: Dock) -> Iterator[Dock]:
+    (dock.home / "partner" / "in" / "notes").mkdir(parents=True)
+    dock.agree(rows="good-rows", notes={"folder": "/in/notes", "formats": ["html"]})
+    with sender_thread(settings().sender_socket, dock.home / "state", profiles=dock.profiles, spool=settings().spool):
+        yield dock
+
+
+def filed(dock: Dock) -> list[str]:
+    """Every row that the repository holds, in all documents."""
+    return sorted(row for content in dock.filed().values() for row in content.decode().splitlines() if row != HEADER)
+
+
+def good(*told: str) -> list[str]:
+    return sorted(prices(*told).decode().splitlines()[1:])
+
+
+def test_a_file_that_is_corrected_in_two_steps_is_filed_row_by_row(dock: Dock) -> None:
+    dock.leave("p.csv", prices("1.00", "x", "y", "4.00"))
+    assert dock.run() == {"p.csv": "quarantined"}
+    assert filed(dock) == [row for row in good("1.00", "2", "3", "4.00") if row[1] in "03"]
+    [page] = (dock.home / "partner" / "in" / "notes").iterdir()
+    assert "All others were." in page.read_text()
+    dock.leave("p.csv", prices("1.00", "2.00", "z", "4.00"))
+    assert dock.run() == {"p.csv": "quarantined"}
+    assert len(dock.cases()) == 2
+    dock.leave("p.csv", prices("1.00", "2.00", "3.00", "4.00"))
+    assert dock.run() == {"p.csv": "duplicate"}
+    assert filed(dock) == good("1.00", "2.00", "3.00", "4.00")
+    assert dock.cases() == []
+
+
+def test_a_correction_that_brings_the_missing_rows_alone_is_one_too(dock: Dock) -> None:
+    dock.leave("p.csv", prices("1.00", "x"))
+    dock.run()
+    dock.leave("p.csv", f"{HEADER}\nA1,,EUR,2.00,2026-12-01\n".encode())
+    dock.run()
+    assert filed(dock) == good("1.00", "2.00")
+    assert dock.cases() == []
+
+
+def test_a_row_that_changes_what_was_filed_is_held_and_the_others_go_on(dock: Dock) -> None:
+    dock.leave("p.csv", prices("1.00", "x"))
+    dock.run()
+    dock.leave("p.csv", prices("9.00", "2.00"))
+    assert dock.run() == {"p.csv": "quarantined"}
+    assert filed(dock) == good("1.00", "2.00")
+    assert "already-filed" in dock.codes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(prices("1.00", "x") + b"A0,,EUR,1.00,2026-12-01\n", id="a row that is there twice"),
+        pytest.param(prices("1.00", "x") + b"A9,,EUR\n", id="a row without all its fields"),
+        pytest.param(prices("x", "y"), id="no good row at all"),
+        pytest.param(prices("1.00", *["x"] * 101), id="so many bad rows that not all are known"),
+    ],
+)
+def test_what_is_more_than_single_bad_rows_is_held_as_a_whole(dock: Dock, content: bytes) -> None:
+    dock.leave("p.csv", content)
+    assert dock.run() == {"p.csv": "quarantined"}
+    assert not list((dock.home / "kept").rglob("*.csv"))
+    [page] = (dock.home / "partner" / "in" / "notes").iterdir()
+    assert "Nothing of it was used." in page.read_text()
+
+
+@pytest.mark.parametrize("corrected", [False, True], ids=["of the first file", "of the corrected one"])
+def test_a_crash_at_any_moment_files_nothing_twice(dock: Dock, corrected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One crash behind the other: before the part is written down, and before each step behind."""
+
+    def crash(at: str, name: str, _: Any) -> None:
+        if name == at:
+            raise KeyboardInterrupt
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    dock.leave("p.csv", prices("1.00", "x"))
+    if corrected:
+        dock.run()
+        dock.leave("p.csv", prices("1.00", "2.00"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(let_go_on, "Steps", killed)
+        dock.run()
+    for step in ("file_away", "set_aside", "resolve", "clear_source"):
+        with pytest.raises(KeyboardInterrupt):
+            dock.run(before=partial(crash, step))
+    dock.run()
+    assert filed(dock) == (good("1.00", "2.00") if corrected else good("1.00"))
+    assert len(dock.cases()) == (0 if corrected else 1)
+
+
+def test_a_person_who_has_the_file_tried_again_brings_what_was_missing(dock: Dock) -> None:
+    """The rule was wrong, not the file."""
+    dock.leave("p.csv", prices("1.00", "2,00").replace(b"2,00", b'"2,00"'))
+    dock.run()
+    assert filed(dock) == good("1.00")
+    [case] = dock.cases()
+    dock.retry(case.journey)
+    assert filed(dock) == good("1.00"), "still wrong: nothing new, nothing twice"
+    assert len(dock.cases()) == 1
+
+
+def test_without_a_bad_row_a_file_is_filed_as_it_is(dock: Dock) -> None:
+    dock.leave("p.csv", prices("1.00"))
+    assert dock.run() == {"p.csv": "filed"}
+    assert dock.filed() == {"p.csv": prices("1.00")}
+
+
+def test_while_nobody_can_tell_what_was_filed_nothing_goes_on(dock: Dock) -> None:
+    dock.leave("p.csv", prices("1.00", "x"))
+    dock.run()
+    (settings().quarantine / dock.journeys("p.csv")[0] / "content").unlink()
+    dock.leave("p.csv", prices("1.00", "2.00"))
+    assert dock.run() == {"p.csv": "quarantined"}
+    assert filed(dock) == good("1.00")
+    assert "parts-unknown" in dock.codes()
+
+
+ONE_NAME = {"repository": "kept", "folder": "P", "name": "p.csv"}
+
+
+@pytest.mark.parametrize("terms", [{"notes": None}, {"sequence": "latest"}, {"target": ONE_NAME}])
+def test_good_rows_go_on_only_where_what_is_missing_can_come_and_be_kept(dock: Dock, terms: dict[str, Any]) -> None:
+    dock.agree(**{"rows": "good-rows", "notes": {"folder": "/in/notes"}, **terms})
+    with pytest.raises(ConfigurationError, match="good-rows"):
+        load_partner("acme", dock.profiles)
+
+
+def test_a_document_type_whose_rows_mean_nothing_alone_is_told_before_it_is_used(dock: Dock) -> None:
+    rows = {"rows": "good-rows", "notes": {"folder": "/in/notes"}}
+    dock.agree(**rows, classify=[{"pattern": ".*", "doctype": "statement"}])
+    with pytest.raises(ConfigurationError, match="told only together"):
+        sound_file("acme", dock.profiles)
