@@ -208,6 +208,13 @@ class _Content:
             self._large.cancel(self._key)
 
 
+def _fits(held: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """True if a category has the wanted values; None for a category that is not there."""
+    return (
+        held is not None and all(same(held.get(key), value) for key, value in wanted.items()) and not surplus_rows(held, wanted)
+    )
+
+
 _Place: TypeAlias = tuple[BusinessObject | None, tuple[str, ...], str]
 """Where a filing goes: its workspace's object, its folder and its name, as the server compares them."""
 
@@ -409,13 +416,9 @@ class ExtendedEcmSession(RepositorySession):
         """The number of the version that a journey filed."""
         if node.type != DOCUMENT:
             return None
-        versions = raw_versions(self._wire, node.id)
-        for version in reversed(versions):
-            if self._identity(version) == journey:
+        for version in reversed(raw_versions(self._wire, node.id)):
+            if self._version_identity(version, node.properties) == journey:
                 return int(version["version_number"])
-        # Whether a document's first version repeats the document's identity is not documented.
-        if self._identity(node.properties) == journey and versions and not self._identity(versions[0]):
-            return int(versions[0]["version_number"])
         return None
 
     def _add_version(self, node: Node, wanted: _Wanted) -> Filed:
@@ -444,7 +447,8 @@ class ExtendedEcmSession(RepositorySession):
             if content.in_parts and self._announced(node.id, number) != wanted.filing.size:
                 self._take_back(node, number, (), "its parts were put together wrongly")
                 raise RepositoryError(f"{what} at {self._wire.url}: its parts were put together wrongly; it was taken back")
-            self._finish(node, number, wanted, fresh=False)
+            if not self._continued(node.id, number):
+                self._finish(node, number, wanted, fresh=False)
             return self._filed(node, number, wanted)
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was added; it is safe to try again")
 
@@ -465,6 +469,10 @@ class ExtendedEcmSession(RepositorySession):
             f"version of {node.name!r} (node {node.id}) at {self._wire.url}: the answer was lost and looking does not tell whether "
             f"the server still adds it; look at its versions, then file journey {wanted.journey} again or close it by hand"
         ) from lost
+
+    def _continued(self, id: int, number: int) -> bool:
+        """True if somebody has added a version since: then what is said about the document is theirs to say."""
+        return int(raw_versions(self._wire, id)[-1]["version_number"]) > number
 
     def _resume(self, node: Node, wanted: _Wanted) -> Filed:
         """Complete what an earlier call or a lost answer left; nothing is done to a document that somebody else has continued."""
@@ -495,7 +503,7 @@ class ExtendedEcmSession(RepositorySession):
         undo: list[Callable[[], None]] = []
         try:
             if not fresh:
-                self._set_values(node.id, wanted.values, undo)
+                self._set_values(node.id, number, wanted.values, undo)
             if wanted.class_id is not None:
                 filing = wanted.filing
                 self.records.classify(
@@ -534,50 +542,87 @@ class ExtendedEcmSession(RepositorySession):
                 f"{where}: {why}; it stands, because taking it back was refused as well ({refusal.text}): a person decides"
             ) from refusal
 
-    def _set_values(self, id: int, wanted: Mapping[int, Mapping[str, Any]], undo: list[Callable[[], None]]) -> None:
-        """Set category values where they differ. Repeating this changes nothing, so a lost answer is settled by comparing again."""
+    def _set_values(
+        self, id: int, number: int, wanted: Mapping[int, Mapping[str, Any]], undo: list[Callable[[], None]]
+    ) -> None:
+        """Set category values where they differ. Repeating this changes nothing, so a lost answer is settled by comparing again.
+
+        What was there when we looked first is replaced; what somebody changes after that is not.
+        """
         if not wanted:
             return
+        first = held = self.categories.held(id)
         for _ in pauses():
-            held = self.categories.held(id)
-            different = {
-                category: values
-                for category, values in wanted.items()
-                if category not in held
-                or any(not same(held[category].get(key), value) for key, value in values.items())
-                or surplus_rows(held[category], values)
-            }
             try:
-                for category, values in different.items():
-                    path = f"v2/nodes/{id}/categories"
-                    if category in held:
-                        surplus = surplus_rows(held[category], values)
-                        old = {key: held[category].get(key) for key in values}
-                        old |= {key: value for key, value in held[category].items() if key.rpartition("_")[0] in surplus}
-                        undo.append(partial(self._put_back, id, category, old))
-                        fields = plain({**values, **surplus})
-                        self._wire.write(f"values of node {id}", "PUT", f"{path}/{category}", fields=fields)
-                    else:
-                        undo.append(partial(self._put_back, id, category, None))
-                        self._wire.write(
-                            f"category of node {id}", "POST", path, fields={"category_id": category} | plain(values)
-                        )
+                for category, values in wanted.items():
+                    if not _fits(held.get(category), values):
+                        self._set_category(id, category, values, first.get(category, {}), undo, new=category not in held)
             except (AnswerLost, NameTaken):
-                continue
-            return
+                held = self.categories.held(id)
+            except EditConflict:
+                if self._continued(id, number):
+                    return
+                held = self.categories.held(id)
+            else:
+                return
         raise RepositoryUnreachable(f"values of node {id} at {self._wire.url}: could not be set; filing it again completes it")
 
-    def _put_back(self, id: int, category: int, values: Mapping[str, Any] | None) -> None:
-        path = f"v2/nodes/{id}/categories/{category}"
+    def _set_category(
+        self,
+        id: int,
+        category: int,
+        values: Mapping[str, Any],
+        first: Mapping[str, Any],
+        undo: list[Callable[[], None]],
+        *,
+        new: bool,
+    ) -> None:
+        what, path = f"values of node {id}", f"v2/nodes/{id}/categories"
+        if new:
+            undo.append(partial(self._put_back, id, category, None, values))
+            self._wire.write(what, "POST", path, fields={"category_id": category} | plain(values))
+            return
+        # The token is older than the values that we compare: whoever changes them after that makes it stale.
+        token, held = self.categories.edit_token(id, category), self.categories.held(id).get(category)
+        if held is None:
+            raise EditConflict(f"{what} at {self._wire.url}: somebody has just taken the category off")
+        surplus = surplus_rows(held, values)
+        theirs = [
+            key for key, value in values.items() if not (same(held.get(key), first.get(key)) or same(held.get(key), value))
+        ]
+        if theirs or not surplus.keys() <= surplus_rows(first, values).keys():
+            raise OutcomeUnknown(
+                f"{what} at {self._wire.url}: somebody has changed the same ones while they were set; theirs stand, and those of the "
+                "filing are not there: a person decides"
+            )
+        old = {key: held.get(key) for key in values}
+        old |= {key: value for key, value in held.items() if key.rpartition("_")[0] in surplus}
+        undo.append(partial(self._put_back, id, category, old, values))
+        fields = plain({**values, **surplus}) | {"metadata_token": token}
+        self._wire.write(what, "PUT", f"{path}/{category}", fields=fields)
+
+    def _put_back(self, id: int, category: int, old: Mapping[str, Any] | None, wrote: Mapping[str, Any]) -> None:
+        """What we ``wrote`` becomes what was there before; no category at all where ``old`` is None.
+
+        Raises ``Refusal`` where somebody has changed it since: theirs stands.
+        """
+        what, path = f"values of node {id}", f"v2/nodes/{id}/categories/{category}"
         for _ in pauses():
             if category not in self.categories.held(id):
                 return
+            token, held = self.categories.edit_token(id, category), self.categories.held(id).get(category, {})
+            if old is not None and all(same(held.get(key), value) for key, value in old.items()):
+                return
+            others = [] if old is not None else [value for key, value in held.items() if key not in wrote]
+            if any(others) or not all(same(held.get(key), wrote.get(key)) for key in old or wrote):
+                text = "somebody has changed its values since"
+                raise Refusal(f"{what} at {self._wire.url}: {text}", text)
             try:
-                if values is None:
+                if old is None:
                     self._wire.write(f"category of node {id}", "DELETE", path)
                 else:
-                    self._wire.write(f"values of node {id}", "PUT", path, fields=plain(values))
-            except AnswerLost:
+                    self._wire.write(what, "PUT", path, fields=plain(old) | {"metadata_token": token})
+            except (AnswerLost, EditConflict):
                 continue
             return
         raise RepositoryUnreachable(

@@ -15,7 +15,7 @@ from typing import Any
 
 from blocks.errors import EditConflict, OutcomeUnknown, RepositoryError, RepositoryUnreachable
 from blocks.repositories.otcs_names import Category, Names, Unfit, definition_key
-from blocks.repositories.otcs_wire import AnswerLost, Fields, Json, NameTaken, Wire, pauses
+from blocks.repositories.otcs_wire import AnswerLost, Fields, Json, NameTaken, Refusal, Wire, pauses
 
 
 class Categories:
@@ -63,8 +63,8 @@ class Categories:
                 break
         return found
 
-    def _token(self, id: int, category: int) -> str:
-        """What proves that a node was not changed since."""
+    def edit_token(self, id: int, category: int) -> str:
+        """What proves that a node, which has this category, was not changed since."""
         what = f"edit token of node {id}"
         query = {"id": id, "category_id": category}
         forms = self._wire.ask(what, "GET", "v1/forms/nodes/categories/update", query=query).get("forms")
@@ -100,7 +100,7 @@ class Categories:
             self._wire.write(what, "POST", path, fields={"category_id": category} | plain(wanted))
             return
         # The token is older than the values that we compare: whoever changes them after that makes it stale.
-        token, held = self._token(id, category), self.held(id).get(category, {})
+        token, held = self.edit_token(id, category), self.held(id).get(category, {})
         different = {key: value for key, value in wanted.items() if not same(held.get(key), value)}
         if different:
             fields = plain(different) | {"metadata_token": token}
@@ -109,12 +109,20 @@ class Categories:
     def drop(self, id: int, name: str) -> None:
         """Take a category off a node, with its values; none to take off is well too. Raises ``Unfit``."""
         category, what = self._names.category(name), f"category {name!r} of node {id}"
+        lost = False
         for _ in pauses():
             if category.id not in self.held(id):
                 return
             try:
                 self._wire.write(what, "DELETE", f"v2/nodes/{id}/categories/{category.id}")
             except AnswerLost:
+                lost = True
+                continue
+            except Refusal:
+                # Refused because the call before, whose answer was lost, came to its end only now?
+                if not lost:
+                    raise
+                lost = False
                 continue
             return
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it is gone; it is safe to try again")
@@ -124,7 +132,7 @@ class Categories:
         category = self._names.category(name)
         set_key = self._set_key(category, set_name)
         what = f"row {row} of {set_name!r} of node {id}"
-        token, before = self._token(id, category.id), self._rows(id, category.id, set_key)
+        token, before = self.edit_token(id, category.id), self._rows(id, category.id, set_key)
         if not 1 <= row <= len(before):
             raise Unfit("bad-value", f"{set_name!r} of node {id} has {len(before)} rows, and no row {row}")
         wanted = [*before[: row - 1], *before[row:]]
@@ -146,7 +154,10 @@ class Categories:
                         "row out again"
                     ) from None
             return
-        raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer; look at the set before it is tried again")
+        # The token would prove nothing in a call of its own: by then one row less may be what there is to see.
+        raise OutcomeUnknown(
+            f"{what} at {self._wire.url}: no answer tells that it is out; look at the set before it is tried again"
+        )
 
     def _set_key(self, category: Category, set_name: str) -> str:
         beginning = f"{set_name}:".casefold()
@@ -225,7 +236,7 @@ def dig(value: Any, *keys: str) -> Json:
 def same(held: Any, wanted: Any) -> bool:
     """True if a value that we read is the one that we wrote."""
     if isinstance(held, list) or isinstance(wanted, list):
-        both = [value if isinstance(value, list) else [value] for value in (held, wanted)]
+        both = [value if isinstance(value, list) else [] if value is None else [value] for value in (held, wanted)]
         return [_text(value) for value in both[0] if value is not None] == [_text(value) for value in both[1]]
     # A date is written as a day and read as its midnight.
     return _text(held).removesuffix("T00:00:00") == _text(wanted).removesuffix("T00:00:00")

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from blocks.errors import DocumentMissing, EditConflict, OutcomeUnknown, RepositoryError, RepositoryUnreachable
 from blocks.repositories.otcs_names import PAGE, Names, Node, kept_name, last_page, node_of, one_result, properties
-from blocks.repositories.otcs_wire import AnswerLost, Json, NameTaken, Query, Refusal, Wire, moment, pauses
+from blocks.repositories.otcs_wire import AnswerLost, Json, NameTaken, Query, Refusal, Wire, moment, pauses, settling
 
 MANY = 200
 """Ids in one call about several nodes."""
@@ -428,7 +428,8 @@ class Nodes:
                 fields = {"description": description} if description else {}
                 answer = self._wire.write(what, "POST", f"v2/nodes/{id}/versions/{number}/promote", fields=fields)
             except AnswerLost as lost:
-                made = self._promoted(id, before, before[number].size, lost)
+                with settling(what):
+                    made = self._promoted(id, before, before[number].size, lost)
                 if len(made) == 1:
                     return made[0]
                 if made or lost.running:

@@ -242,7 +242,9 @@ class People:
                 # Refused because an earlier call, whose answer was lost, has removed it? Then it is gone below too.
                 if not attempt or self._holds(node, whose, who):
                     raise
-                if any(self._holds(properties(entry, what)["id"], whose, who) for entry in self._names.children(node)):
+                if reach is not Reach.ITEM and any(
+                    self._holds(properties(entry, what)["id"], whose, who) for entry in self._names.children(node)
+                ):
                     raise OutcomeUnknown(
                         f"{what} at {self._wire.url}: the answer was lost; the line is gone here and not below. Look at what is in it"
                     ) from None

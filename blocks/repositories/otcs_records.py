@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 from blocks.errors import DocumentMissing, EditConflict, OutcomeUnknown, RepositoryError, RepositoryUnreachable
 from blocks.repositories.otcs_names import PAGE, Names, Unfit, last_page
-from blocks.repositories.otcs_wire import AnswerLost, Fields, Json, NameTaken, Refusal, Wire, moment, pauses
+from blocks.repositories.otcs_wire import AnswerLost, Fields, Json, NameTaken, Refusal, Wire, moment, pauses, settling
 
 MANY = 100
 """Items in one call that changes several."""
@@ -285,7 +285,8 @@ class Records:
                 return _made(answer, what, "results", "id")
             except AnswerLost as lost:
                 # Nothing at the server keeps a stage from being added twice.
-                newer = [one for one in self._stages(schedule) if one.id not in before]
+                with settling(what):
+                    newer = [one for one in self._stages(schedule) if one.id not in before]
                 if len(newer) == 1 and newer[0].name == stage.name:
                     return newer[0].id
                 if newer or lost.running:

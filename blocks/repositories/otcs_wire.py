@@ -37,6 +37,7 @@ import httpx
 from blocks.errors import (
     DocumentMissing,
     EditConflict,
+    OutcomeUnknown,
     RepositoryError,
     RepositoryUnreachable,
     SignInRefused,
@@ -412,6 +413,17 @@ def _trust(url: str, ca: Path | None) -> ssl.SSLContext:
 
 def _form(body: Json | None, fields: Fields | None) -> Fields:
     return dict(fields or {}) if body is None else {**(fields or {}), "body": json.dumps(body)}
+
+
+@contextmanager
+def settling(what: str) -> Iterator[None]:
+    """While we look what became of a call that may not be made twice: where the look fails too, ``OutcomeUnknown``."""
+    try:
+        yield
+    except RepositoryUnreachable as error:
+        raise OutcomeUnknown(
+            f"{what}: its answer was lost, and looking for what came of it failed too ({error}); look there before it is done again"
+        ) from error
 
 
 def moment(text: Any) -> datetime | None:

@@ -22,6 +22,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,7 +30,7 @@ from typing import Any
 from blocks.errors import OutcomeUnknown, RepositoryError, RepositoryUnreachable
 from blocks.repositories.once import Once
 from blocks.repositories.otcs_names import Names, Unfit, one_result
-from blocks.repositories.otcs_wire import AnswerLost, Json, Refusal, Wire, moment, pauses
+from blocks.repositories.otcs_wire import AnswerLost, Json, Refusal, Wire, moment, pauses, settling
 
 RUNNING, SUSPENDED, STOPPED, COMPLETED = "ontime", "suspended", "stopped", "completed"
 LATE = "workflowlate"
@@ -165,7 +166,8 @@ class Workflows:
             try:
                 answer = self._wire.write(what, "POST", "v2/draftprocesses/startwf", body=body)
             except AnswerLost as lost:
-                found = self._new(title, documents, before, since, lost, what)
+                with settling(what):
+                    found = self._new(title, documents, before, since, lost, what)
                 if found is not None:
                     return found
                 continue
@@ -198,7 +200,7 @@ class Workflows:
 
     def _by_draft(self, title: str, body: Json, what: str) -> int:
         """Through a draft, whose number makes the title unlike any other: so the process can be found again."""
-        draft, lost = None, False
+        draft, lost, initiated = None, False, False
         for _ in pauses():
             try:
                 if draft is None:
@@ -209,9 +211,12 @@ class Workflows:
                     draft = int(one_result(made, what)["draftprocess_id"])
                 path, name = f"v2/draftprocesses/{draft}", f"{title} ({draft})"
                 form: Json = {"action": "formUpdate", "values": {"WorkflowForm_Title": name}}
-                if lost and (found := self._titled(name)) is not None:
+                with settling(what) if initiated else nullcontext():
+                    found = self._titled(name) if lost else None
+                if found is not None:
                     return found
                 self._wire.write(f"title of {what}", "PUT", path, body=form)
+                initiated = True
                 return self._process_id(self._wire.write(what, "PUT", path, body={"action": "Initiate"}), what)
             except AnswerLost:
                 lost = True
@@ -403,28 +408,61 @@ class Workflows:
     def set(self, process: int, order: str) -> None:
         """``suspend``, ``resume``, ``stop`` or ``archive`` a process; nothing happens to one that is so already."""
         what = f"{order} of process {process}"
+        lost = False
         for _ in pauses():
             if self.status(process).status in _AFTER[order]:
                 return
             try:
                 self._wire.write(what, "PUT", f"v2/processes/{process}/status", body={"status": order})
             except AnswerLost:
+                lost = True
                 continue
             except Refusal as refusal:
+                if lost:  # by the call before, whose answer was lost, and which came to its end only now?
+                    lost = False
+                    continue
                 raise Unfit("process-refused", refusal.text) from refusal
             return
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was done; it is safe to try again")
 
     def assign(self, node: int, subject: str, instruction: str, who: Sequence[str]) -> None:
-        """Put a task about a node into people's inboxes. Nobody sees others' inboxes: a lost answer is ``OutcomeUnknown``."""
-        told = {"subject": subject, "instruction": instruction, "assignees": [self._names.member(one) for one in who]}
+        """Put a task about a node into people's inboxes.
+
+        After a lost answer we look into our own inbox, if it is one of them. Nobody sees others': then it is ``OutcomeUnknown``.
+        """
+        assignees = [self._names.member(one) for one in who]
+        told = {"subject": subject, "instruction": instruction, "assignees": assignees}
         what = f"assignment of node {node}"
-        try:
-            self._wire.write(what, "POST", f"v2/nodes/{node}/xgovassignments", fields={"add_assignment": json.dumps(told)})
-        except AnswerLost as lost:
-            raise OutcomeUnknown(
-                f"{what} at {self._wire.url}: the answer was lost, and nobody but {', '.join(who)} can tell whether it is there; ask them"
-            ) from lost
+        ours = self._names.myself() in assignees
+        before = self._tasks(subject) if ours else 0
+        for _ in pauses():
+            try:
+                self._wire.write(what, "POST", f"v2/nodes/{node}/xgovassignments", fields={"add_assignment": json.dumps(told)})
+            except AnswerLost as lost:
+                with settling(what):
+                    there = ours and self._assigned(subject, before, lost)
+                if there:
+                    return
+                if ours and not lost.running:
+                    continue
+                raise OutcomeUnknown(
+                    f"{what} at {self._wire.url}: the answer was lost, and nobody but {', '.join(who)} can tell whether it is there; ask "
+                    "them"
+                ) from lost
+            return
+        raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was made; it is safe to try again")
+
+    def _assigned(self, subject: str, before: int, lost: AnswerLost) -> bool:
+        """True if a task has come into our inbox. A server that may still be at it is given a while."""
+        for _ in pauses():
+            if self._tasks(subject) > before:
+                return True
+            if not lost.running:
+                break
+        return False
+
+    def _tasks(self, subject: str) -> int:
+        return sum(one.step is None and one.name == subject for one in self.assignments())
 
 
 def _entitled(process: Process, title: str) -> bool:

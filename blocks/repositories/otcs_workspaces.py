@@ -333,6 +333,7 @@ class Workspaces:
 
     def _changed(self, id: int, about: BusinessObject, wanted: bool) -> None:
         what = f"reference of workspace {id} to {about.shown}"
+        lost = False
         for _ in pauses():
             if (about in self.get(id).objects) is wanted:
                 return
@@ -344,8 +345,12 @@ class Workspaces:
                     fields=_reference(about),
                 )
             except AnswerLost:
+                lost = True
                 continue
             except Refusal as refusal:
+                if lost:  # by the call before, whose answer was lost, and which came to its end only now?
+                    lost = False
+                    continue
                 raise Unfit("reference-refused", refusal.text) from refusal
             return
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells whether it was set; it is safe to try again")
@@ -378,6 +383,7 @@ class Workspaces:
 
     def _set_member(self, id: int, role: int, member: int, what: str, wanted: bool) -> None:
         path = f"v2/businessworkspaces/{id}/roles/{role}/members"
+        lost = False
         for _ in pauses():
             if (member in {one.get("id") for one in self._members(id, role)}) is wanted:
                 return
@@ -387,8 +393,12 @@ class Workspaces:
                 else:
                     self._wire.write(what, "DELETE", f"{path}/{member}")
             except (AnswerLost, NameTaken):
+                lost = True
                 continue
             except Refusal as refusal:
+                if lost:  # by the call before, whose answer was lost, and which came to its end only now?
+                    lost = False
+                    continue
                 raise Unfit("role-refused", refusal.text) from refusal
             return
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells whether it was done; it is safe to try again")
@@ -411,6 +421,7 @@ class Workspaces:
     def _set_relation(self, id: int, other: int, kind: str, wanted: bool) -> None:
         what, path = f"relation of workspaces {id} and {other}", f"v2/businessworkspaces/{id}/relateditems"
         child, parent = (other, id) if kind == "child" else (id, other)
+        lost = False
         for _ in pauses():
             if self._is_below(child, parent) is wanted:
                 return
@@ -420,6 +431,12 @@ class Workspaces:
                 else:
                     self._wire.write(what, "DELETE", f"{path}/{other}?rel_type={quote(kind)}")
             except (AnswerLost, NameTaken):
+                lost = True
+                continue
+            except (Refusal, DocumentMissing):
+                if not lost:
+                    raise
+                lost = False  # by the call before, whose answer was lost, and which came to its end only now?
                 continue
             return
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells whether it was done; it is safe to try again")

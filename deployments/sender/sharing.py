@@ -105,13 +105,19 @@ class Shares:
 
     def stop(self, node: int) -> None:
         """Show a document to nobody outside any more; one that is not shared stays so."""
-        what = f"share of node {node}"
+        what, lost = f"share of node {node}", False
         for _ in pauses():
             if not self.shared(node):
                 return
             try:
                 self._wire.write(what, "DELETE", f"v2/shares/{node}")
             except AnswerLost:
+                lost = True
+                continue
+            except Refusal:
+                if not lost:
+                    raise
+                lost = False  # by the call before, whose answer was lost, and which came to its end only now?
                 continue
             return
         raise RepositoryUnreachable(

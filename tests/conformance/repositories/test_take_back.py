@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -149,3 +150,116 @@ def test_bytes_that_an_earlier_call_has_used_are_not_sent_again_unlooked(bench: 
         list(bench.session.file([bench.filing("large.bin", folder, bytes(1_500_000))]))
     assert sum(one.startswith("large upload of") for one in sent) == 1
     assert sizes(bench, first.id) == [5]
+
+
+CATEGORY = "Partner Document"
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, path: str, act: Callable[[], object], *, after: bool = False) -> None:
+    """Somebody else acts once, right before (or after) our first writing call to a path that ends so."""
+    original, calls = Wire.write, list[str]()
+
+    def write(wire: Wire, what: str, method: str, where: str, **more: Any) -> Any:
+        first = where.endswith(path) and not calls
+        calls.extend([where] if first else [])
+        if first and not after:
+            act()
+        answer = original(wire, what, method, where, **more)
+        if first and after:
+            act()
+        return answer
+
+    monkeypatch.setattr(Wire, "write", write)
+
+
+def valued(bench: Bench) -> tuple[Filing, int, str]:
+    """A document with values and another filing for it; with it its node, and the end of the path of its category."""
+    folder, named = bench.unique("Valued"), {"Partner ID": "1", "Tags": ("a",)}
+    id = filings.file(bench.session, bench.filing("one.txt", folder, b"first", categories={CATEGORY: named})).id
+    category = bench.session._names.category(CATEGORY).id
+    return bench.filing("one.txt", folder, categories={CATEGORY: {"Partner ID": "2"}}), int(id), f"{id}/categories/{category}"
+
+
+def by_a_person(bench: Bench, path: str, name: str, value: str) -> Callable[[], object]:
+    key = bench.session._names.category(CATEGORY).attributes[name.casefold()].key
+    return lambda: bench.tell("PUT", f"v2/nodes/{path}", **{key: value})
+
+
+def test_a_value_that_somebody_changes_while_we_set_ours_is_never_overwritten(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filing, id, path = valued(bench)
+    meanwhile(monkeypatch, path, by_a_person(bench, path, "Partner ID", "by a person"))
+    with pytest.raises(OutcomeUnknown, match=f"values of node {id}.*somebody has changed the same ones.*a person decides"):
+        list(bench.session.file([filing]))
+    assert bench.session.categories.values(id)[CATEGORY]["Partner ID"] == "by a person"
+
+
+def test_another_value_that_somebody_changes_while_we_set_ours_stands_beside_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filing, id, path = valued(bench)
+    meanwhile(monkeypatch, path, by_a_person(bench, path, "Tags", "by a person"))
+    filings.file(bench.session, filing)
+    values = bench.session.categories.values(id)[CATEGORY]
+    assert (values["Partner ID"], values["Tags"]) == ("2", ["by a person"])
+
+
+@pytest.mark.parametrize("name", ["Partner ID", "Tags"])
+def test_values_that_somebody_has_changed_since_are_not_put_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The same one: a person decides. Another one: it stands, and ours is put back."""
+    filing, id, path = valued(bench)
+    meanwhile(monkeypatch, f"{id}/rmclassifications", by_a_person(bench, path, name, "by a person"))
+    refused = replace(filing, records_class=NO_CLASS)
+    if name == "Partner ID":
+        with pytest.raises(OutcomeUnknown, match=r"it stands.*somebody has changed its values since.*a person decides"):
+            list(bench.session.file([refused]))
+        assert sizes(bench, str(id)) == [5, 5]
+    else:
+        [answer] = bench.session.file([refused])
+        assert isinstance(answer, NotFiled)
+        assert bench.session.categories.values(id)[CATEGORY]["Partner ID"] == "1"
+        assert sizes(bench, str(id)) == [5]
+    assert "by a person" in bench.session.categories.values(id)[CATEGORY][name]
+
+
+def test_a_category_of_ours_that_somebody_has_filled_in_since_is_not_taken_off(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bench.unique("Filled in")
+    id = int(filings.file(bench.session, bench.filing("one.txt", folder, b"first")).id)
+    path = f"{id}/categories/{bench.session._names.category(CATEGORY).id}"
+    meanwhile(monkeypatch, f"{id}/rmclassifications", by_a_person(bench, path, "Tags", "by a person"))
+    filing = bench.filing("one.txt", folder, categories={CATEGORY: {"Partner ID": "2"}}, records_class=NO_CLASS)
+    with pytest.raises(OutcomeUnknown, match="somebody has changed its values since"):
+        list(bench.session.file([filing]))
+    assert bench.session.categories.values(id)[CATEGORY]["Tags"] == ["by a person"]
+
+
+def test_nothing_is_said_about_a_document_that_somebody_has_continued_since(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filing, id, _ = valued(bench)
+
+    def add_version() -> None:
+        answer = bench.wire.http.post(f"/v2/nodes/{id}/versions", files={"file": ("one.txt", b"by a person")})
+        assert answer.status_code == 200, answer.text
+
+    meanwhile(monkeypatch, f"{id}/versions", add_version, after=True)
+    filed = filings.file(bench.session, replace(filing, records_class="Contracts"))
+    assert filed.version == 2
+    assert bench.session.categories.values(id)[CATEGORY]["Partner ID"] == "1"
+    assert bench.session.records.get(id) is None
+    assert sizes(bench, str(id)) == [5, 5, 11]
+
+
+def test_a_version_of_somebody_else_is_not_ours_because_ours_before_it_is_gone(bench: Bench) -> None:
+    filing = bench.filing("one.txt", bench.unique("Purged"), b"ours")
+    filed = filings.file(bench.session, filing)
+    answer = bench.wire.http.post(f"/v2/nodes/{filed.id}/versions", files={"file": ("one.txt", b"them")})
+    assert answer.status_code == 200, answer.text
+    bench.session.nodes.drop_version(int(filed.id), 1)
+    assert filings.file(bench.session, filing).version == 3
+    assert bench.session.filed_by(filed.id) == (None, filing.journey)
