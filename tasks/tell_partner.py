@@ -131,6 +131,6 @@ def _message(item: Item, kind: MessageKind, consignment: Consignment) -> Service
     if kind is not MessageKind.NOTE:
         return ServiceMessage(kind, agreed.partner, agreed.stream, item.arrival.file, item.arrival.digest, {})
     assert verdict is not None  # noqa: S101 - only such are due
-    told, more = lines(verdict.findings, find(verdict.doctype) if verdict.doctype else None)
+    told, more = lines(verdict.findings, find(verdict.doctype) if verdict.doctype else None, agreed.terms)
     facts = {"doctype": verdict.doctype, "lines": [asdict(line) for line in told], "more": more, "parted": item.parted}
     return ServiceMessage(MessageKind.NOTE, agreed.partner, agreed.stream, item.arrival.file, item.arrival.digest, facts)

@@ -45,7 +45,7 @@ from tasks.doctypes import known
 from tasks.doctypes.base import Doctype
 from tasks.rules.languages import CATALOGUES
 from tasks.rules.naming import illegal
-from tasks.rules.note import MOST_LINES, Line, Note, admitted, note_name, render, with_values
+from tasks.rules.note import MOST_LINES, Line, Note, admitted, note_name, render, sayings, with_values
 from tasks.rules.receipt import Receipt, receipt_name, written
 
 _LONGEST_LINE = 1024 * 1024
@@ -216,7 +216,8 @@ def _note(message: ServiceMessage, stream: Inbound, terms: NoteTerms, content: P
             f"{message.shown}: what it should say is no note ({error.error_count()} faults); nothing was sent"
         ) from error
     doctype = _doctype(told.doctype, stream)
-    lines = [line for one in told.lines if (line := admitted(Line(**one.model_dump()), doctype)) is not None]
+    says = sayings(doctype, stream)
+    lines = [line for one in told.lines if (line := admitted(Line(**one.model_dump()), doctype, says)) is not None]
     if not lines:
         raise SendRefused(f"{message.shown}: a note without anything to mend; nothing was sent")
     note = Note(
@@ -232,6 +233,7 @@ def _note(message: ServiceMessage, stream: Inbound, terms: NoteTerms, content: P
         delimiter=stream.delimiter,
         decimal=stream.decimal,
         good_name=terms.good_name,
+        says=says,
     )
     catalogue = CATALOGUES[terms.language]
     return {

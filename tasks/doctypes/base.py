@@ -46,6 +46,11 @@ class Trailer:
     start: str
     totals: tuple[str, ...] = ()
 
+    @property
+    def told(self) -> str:
+        """How it is written, in words."""
+        return f"{self.start};rows=<number of rows>" + "".join(f"[;{name}=<sum>]" for name in self.totals)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

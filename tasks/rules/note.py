@@ -4,8 +4,9 @@
 
     findings ─ lines ─▶ Lines: code, row, column, rule, fix ─ (the sender reads the values itself) ─▶ Note ─ render ─▶ CSV, HTML
 
-No word of a line is free: its code and phrases are of the reviewed catalogues, its columns of the document type. So a line can be
-taken from somebody who is not trusted (``admitted``), and what it says is still ours.
+No word of a line is free: its code is of the reviewed catalogues, its column of the document type, its rule and fix are texts that are
+made here from both and the stream's terms (``sayings``). So a line can be taken from somebody who is not trusted (``admitted``), and what
+it says is still ours.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import html
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from itertools import product
 
-from blocks.values import Finding, Language, NoteFormat, Severity, shown
+from blocks.values import Finding, Inbound, Language, NoteFormat, Severity, shown
 from tasks.doctypes.base import Doctype, Kind, Table
 from tasks.rules.languages import CATALOGUES
-from tasks.rules.languages.base import PHRASES, Catalogue
+from tasks.rules.languages.base import LENGTHS, PHRASES, RANGES, Catalogue
 from tasks.rules.tabular import told
 
 MOST_LINES = 100
@@ -76,6 +77,8 @@ class Note:
     decimal: str = "."
     good_name: str = ""
     """A name as agreed, for files whose name is what is wrong."""
+    says: Sayings = field(default_factory=dict)
+    """What its lines' rules and fixes may be."""
 
 
 # --------------------------------------------------------------------------------------------- from findings
@@ -87,10 +90,11 @@ def worth_telling(findings: Iterable[Finding]) -> bool:
     return bool(errors) and errors[0].code in _CODES
 
 
-def lines(findings: Iterable[Finding], doctype: Doctype | None) -> tuple[list[Line], int]:
+def lines(findings: Iterable[Finding], doctype: Doctype | None, stream: Inbound) -> tuple[list[Line], int]:
     """One line for each thing to mend, by row; and how many were found besides."""
     found: list[Line] = []
     more = 0
+    says = sayings(doctype, stream)
     for finding in findings:
         if finding.severity is not Severity.ERROR:
             continue
@@ -99,74 +103,75 @@ def lines(findings: Iterable[Finding], doctype: Doctype | None) -> tuple[list[Li
             more += int(counted[0]) if counted else 0
             continue
         line = Line(finding.code, finding.row, finding.column or "", finding.rule, finding.fix)
-        if (ours := admitted(line, doctype)) is not None:
+        if (ours := admitted(line, doctype, says)) is not None:
             found.append(ours)
     found = list(dict.fromkeys(found))
     return found[:MOST_LINES], more + max(0, len(found) - MOST_LINES)
 
 
-def admitted(line: Line, doctype: Doctype | None) -> Line | None:
+def admitted(line: Line, doctype: Doctype | None, says: Sayings) -> Line | None:
     """The line with only what a note may say; None for one of an unknown code. What is none of ours is left out of it."""
     if line.code not in _CODES or (line.row is not None and not 1 <= line.row <= MOST_ROWS):
         return None
-    columns = frozenset(doctype.table.names) if doctype and doctype.table else frozenset()
-    column = line.column if line.column and set(line.column.split("+")) <= columns else ""
-    rule, fix = (text if _phrase(text, columns) else "" for text in (line.rule, line.fix))
+    table = doctype.table if doctype else None
+    column = line.column if table and line.column in (*table.names, "+".join(table.key)) else ""
+    rule, fix = (text if text in says else "" for text in (line.rule, line.fix))
     return replace(line, column=column, rule=rule, fix=fix)
 
 
-def translated(text: str, catalogue: Catalogue, columns: frozenset[str]) -> str:
-    """A phrase in another language, with the same filled in; "" for one that is none."""
-    found = _phrase(text, columns)
-    if found is None:
+Sayings = Mapping[str, tuple[str, Mapping[str, str]]]
+"""Every text that a rule or a fix may be, by itself: its phrase, and what is filled in."""
+
+
+def sayings(doctype: Doctype | None, stream: Inbound) -> Sayings:
+    """What can be said of a file of this type in this stream: made from the reviewed files alone, so it has nobody's words."""
+    table, limits = doctype.table if doctype else None, stream.limits
+    filled: dict[tuple[str, ...], list[tuple[str, ...]]] = {
+        ("mark", "sample"): [(f"'{stream.decimal}'", f"1250{stream.decimal}75")],
+        ("encoding",): [(stream.encoding,)],
+        ("rows",): [(f"{limits.rows:,}",)],
+        ("field_characters",): [(f"{limits.field_characters:,}",)],
+        ("largest_bytes",): [(f"{limits.largest_bytes:,}",)],
+        ("smallest_bytes",): [(f"{limits.smallest_bytes:,}",)],
+    }
+    if table is not None:
+        filled[("column",)] = [(name,) for name in table.names]
+        filled[("columns",)] = [(" and ".join(table.key),)] if table.key else []
+        filled[("header",)] = [(stream.delimiter.join(table.names),)]
+        filled[("width",)] = [(str(len(table.names)),)]
+        filled[("length",)] = [(length,) for length in LENGTHS]
+        filled[("lowest", "highest")] = list(RANGES)
+        if table.trailer is not None:
+            filled[("trailer",)] = [(table.trailer.told,)]
+    found = {}
+    for phrase in PHRASES:
+        blanks = set(re.findall(r"\{([a-z_]+)\}", phrase))
+        wanted = [names for names in filled if blanks & set(names)]
+        if blanks <= {name for names in wanted for name in names}:
+            for choice in product(*(filled[names] for names in wanted)):
+                told = {
+                    name: text
+                    for names, texts in zip(wanted, choice, strict=True)
+                    for name, text in zip(names, texts, strict=True)
+                }
+                found[phrase.format(**told)] = (phrase, told)
+    return found
+
+
+def translated(text: str, catalogue: Catalogue, says: Sayings) -> str:
+    """A text in another language, with the same filled in; "" for one that may not be said."""
+    if text not in says:
         return ""
+    phrase, filled = says[text]
     words = catalogue.headings
     filled = {
         name: told.replace(",", words.thousands) if _THOUSANDS.fullmatch(told) else told.replace(" and ", words.joined)
-        for name, told in found[1].items()
+        for name, told in filled.items()
     }
-    return catalogue.phrases[found[0]].format(**filled)
+    return catalogue.phrases[phrase].format(**filled)
 
 
 _THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+")
-
-
-_FILLED_IN: Mapping[str, str] = {
-    "column": r"[a-z][a-z0-9_]*",
-    "columns": r"[a-z][a-z0-9_]*(?: and [a-z][a-z0-9_]*)*",
-    "header": r"[a-z][a-z0-9_]*(?:[,;|\t][a-z][a-z0-9_]*)*",
-    "trailer": r"#[A-Z]{1,12};rows=<number of rows>(?:\[;[a-z][a-z0-9_]*=<sum>\])*",
-    "mark": r"'[.,]'",
-    "number": r"[0-9][0-9.,]{0,20}",
-    "lowest": r"-?[0-9][0-9.,]{0,20}",
-    "highest": r"-?[0-9][0-9.,]{0,20}",
-    "encoding": r"(?:utf-8|utf-8-sig|utf-16|ascii|latin-1|cp125[0-8]|cp437|cp850|iso-?8859-[0-9]{1,2})",
-}
-"""What may stand in a phrase. Names must besides be columns of the document type."""
-_NAMES = ("column", "columns", "header")
-
-
-@lru_cache
-def _expressions() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    found = []
-    for phrase in PHRASES:
-        parts = re.split(r"\{([a-z]+)\}", phrase)
-        pattern = "".join(
-            f"(?P<{part}>{_FILLED_IN[part]})" if number % 2 else re.escape(part) for number, part in enumerate(parts)
-        )
-        found.append((phrase, re.compile(pattern)))
-    return tuple(found)
-
-
-def _phrase(text: str, columns: frozenset[str]) -> tuple[str, dict[str, str]] | None:
-    """The phrase that a text is, and what is filled in."""
-    for phrase, expression in _expressions():
-        match = expression.fullmatch(text)
-        if match is not None:
-            filled = match.groupdict()
-            named = [name for key in _NAMES if key in filled for name in re.split(r" and |[,;|\t]", filled[key])]
-            return (phrase, filled) if columns.issuperset(named) else None
-    return None
 
 
 # --------------------------------------------------------------------------------------------- the partner's own values
@@ -282,11 +287,10 @@ def _code(text: str) -> str:
 
 def _rows(note: Note, catalogue: Catalogue) -> Iterator[tuple[str, str, str, str, str, str]]:
     words = catalogue.headings
-    columns = frozenset(note.doctype.table.names) if note.doctype and note.doctype.table else frozenset()
     for one in note.lines:
         line, reason = one.line, catalogue.reasons[one.line.code]
         value = "" if one.value is None else one.value or words.empty
-        rule = translated(line.rule, catalogue, columns)
+        rule = translated(line.rule, catalogue, note.says)
         if not rule and note.good_name and line.code in _ABOUT_NAMES:
             rule = note.good_name
         yield (
@@ -295,7 +299,7 @@ def _rows(note: Note, catalogue: Catalogue) -> Iterator[tuple[str, str, str, str
             value,
             reason.what + (f" {words.earlier.format(row=one.earlier)}" if one.earlier else ""),
             rule or reason.what,
-            translated(line.fix, catalogue, columns) or reason.fix,
+            translated(line.fix, catalogue, note.says) or reason.fix,
         )
 
 

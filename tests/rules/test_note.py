@@ -15,7 +15,7 @@ from blocks.values import Document, Finding, Inbound, Language, NoteFormat, Seve
 from tasks.doctypes import find, known
 from tasks.doctypes.base import Doctype
 from tasks.rules.languages import CATALOGUES
-from tasks.rules.languages.base import PHRASES
+from tasks.rules.languages.base import LENGTHS, PHRASES, RANGES
 from tasks.rules.note import (
     MOST_LINES,
     Line,
@@ -26,6 +26,7 @@ from tasks.rules.note import (
     lines,
     note_name,
     render,
+    sayings,
     translated,
     with_values,
     worth_telling,
@@ -90,18 +91,33 @@ def test_every_rule_of_a_column_is_a_phrase() -> None:
                 assert german(f"{name}: {check.error}", doctype), f"{doctype.slug}: {check.error} is in no catalogue"
 
 
-def german(text: str, doctype: Doctype) -> str:
-    assert doctype.table
-    return translated(text, CATALOGUES[Language.DE], frozenset(doctype.table.names))
+def test_every_number_in_a_rule_of_a_column_is_known_without_its_schema() -> None:
+    """The sender makes every rule that there may be, and loads no schema for it."""
+    rules = [
+        str(check.error)
+        for doctype in known().values()
+        for column in (doctype.table.schema().columns.values() if doctype.table else ())
+        for check in column.checks
+    ]
+    ranges = {match.groups() for rule in rules if (match := re.fullmatch(r"from (-?[0-9,]+) to ([0-9,]+)", rule))}
+    lengths = {match[1] for rule in rules if (match := re.fullmatch(r"at most ([0-9,]+) characters", rule))}
+    assert (ranges, lengths) == (set(RANGES), set(LENGTHS))
+
+
+def agreed(slug: str = "price-list", **terms: object) -> Inbound:
+    told = {"classify": [{"pattern": ".*", "doctype": slug}], "target": {"repository": "kept", "folder": "Prices"}}
+    return Inbound.model_validate({"endpoint": "drop", "folder": "/out", **told, **terms})
+
+
+def german(text: str, doctype: Doctype, **terms: object) -> str:
+    return translated(text, CATALOGUES[Language.DE], sayings(doctype, agreed(**terms)))
 
 
 def judged(tmp_path: Path, content: bytes, slug: str = "price-list", **terms: object) -> Verdict:
     """What a check finds in a file of these bytes."""
     path = tmp_path / "content"
     path.write_bytes(content)
-    told = {"classify": [{"pattern": ".*", "doctype": slug}], "target": {"repository": "kept", "folder": "Prices"}}
-    stream = Inbound.model_validate({"endpoint": "drop", "folder": "/out", **told, **terms})
-    [(_, verdict)] = judge([Document("j", b"a.csv", len(content), "0" * 64, path)], stream)
+    [(_, verdict)] = judge([Document("j", b"a.csv", len(content), "0" * 64, path)], agreed(slug, **terms))
     return verdict
 
 
@@ -125,7 +141,7 @@ def test_what_is_found_in_a_row_is_told_in_german_with_its_rule_and_what_to_do(c
     verdict = judged(tmp_path, HEADER + ROWS[code])
     found = [finding for finding in verdict.findings if finding.code == code]
     assert found, verdict.findings
-    told, more = lines(verdict.findings, PRICES)
+    told, more = lines(verdict.findings, PRICES, agreed())
     assert more == 0
     line = next(line for line in told if line.code == code)
     assert german(line.rule, PRICES) and german(line.fix, PRICES), (found[0].rule, found[0].fix)
@@ -145,9 +161,9 @@ def test_what_is_found_in_a_row_is_told_in_german_with_its_rule_and_what_to_do(c
 def test_what_is_wrong_with_a_table_is_told_with_its_rule(
     content: bytes, terms: dict[str, object], code: str, tmp_path: Path
 ) -> None:
-    told, _ = lines(judged(tmp_path, content, **terms).findings, PRICES)
+    told, _ = lines(judged(tmp_path, content, **terms).findings, PRICES, agreed(**terms))
     line = next(line for line in told if line.code == code)
-    assert german(line.rule, PRICES), line
+    assert german(line.rule, PRICES, **terms), line
 
 
 def test_a_control_line_is_told_with_its_rule(tmp_path: Path) -> None:
@@ -157,7 +173,7 @@ def test_a_control_line_is_told_with_its_rule(tmp_path: Path) -> None:
         (b"#TRAILER;rows=2\n", "trailer-mismatch"),
         (b"#TRAILER;x\n", "trailer-unreadable"),
     ):
-        told, _ = lines(judged(tmp_path, content + trailer, "shipment-manifest").findings, SHIPMENTS)
+        told, _ = lines(judged(tmp_path, content + trailer, "shipment-manifest").findings, SHIPMENTS, agreed())
         assert [line.code for line in told] == [code]
         assert german(told[0].rule, SHIPMENTS) and german(told[0].fix, SHIPMENTS)
 
@@ -192,17 +208,55 @@ SECRET = "the merger is on 4 December"
         pytest.param(Line("wrong-type", 2, "price", rule="merger has a value in every row"), id="as a column that is none"),
         pytest.param(Line("wrong-type", 2, "price", rule="The header is exactly: sku,merger"), id="in the header"),
         pytest.param(Line("wrong-type", 2, "price", rule="The text is merger"), id="as an encoding"),
+        pytest.param(
+            Line("wrong-type", 2, "price", rule="The last line is #MERGER;rows=<number of rows>"), id="in a control line"
+        ),
+        pytest.param(
+            Line("wrong-type", 2, "price", rule="The last line is #TRAILER;rows=<number of rows>[;merger=<sum>]"),
+            id="in its totals",
+        ),
     ],
 )
 def test_no_word_of_anybody_gets_into_a_line(line: Line) -> None:
-    told = admitted(line, PRICES)
+    told = admitted(line, PRICES, sayings(PRICES, agreed()))
     assert told is not None
-    assert "merger" not in "".join([told.code, told.column, told.rule, told.fix])
+    assert "merger" not in "".join([told.code, told.column, told.rule, told.fix]).lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "At most 123456789012345678901 bytes",
+        "At least 4 bytes",
+        "At most 4,12 rows",
+        "At most 4 characters in a field",
+        "Every row has 4 fields",
+        "price: at most 412 characters",
+        "price: from 4 to 12",
+        "price is a number with ',' before its decimals and no other separators, such as 1250,75",
+        "price is a number with '.' before its decimals and no other separators, such as 4.12",
+        "The text is cp1252",
+        "The header is exactly: sku,sku,price",
+        "sku and sku and price together occur once per file",
+        "The last line is #TRAILER;rows=<number of rows>",
+    ],
+)
+def test_no_number_of_anybody_gets_into_a_line(text: str) -> None:
+    """Not even as a rule that another type or another stream has."""
+    told = admitted(Line("wrong-type", 2, "price", rule=text, fix=text), PRICES, sayings(PRICES, agreed()))
+    assert told == Line("wrong-type", 2, "price")
+
+
+def test_a_column_is_one_or_the_key() -> None:
+    told = [
+        admitted(Line("wrong-type", 2, column), PRICES, {}) for column in ("sku+price", "sku+sku", "sku+currency+valid_from")
+    ]
+    assert [line and line.column for line in told] == ["", "", "sku+currency+valid_from"]
 
 
 @pytest.mark.parametrize("line", [Line(SECRET), Line("wrong-type", 0), Line("wrong-type", 10**10), Line("more-findings")])
 def test_a_line_that_is_none_is_left_out(line: Line) -> None:
-    assert admitted(line, PRICES) is None
+    assert admitted(line, PRICES, {}) is None
 
 
 def test_what_only_concerns_us_is_not_told() -> None:
@@ -213,7 +267,7 @@ def test_what_only_concerns_us_is_not_told() -> None:
 
 def test_of_very_many_lines_a_hundred_are_told_and_the_rest_is_counted(tmp_path: Path) -> None:
     rows = b"".join(b"A%d,,EUR,x,2026-12-01\n" % number for number in range(250))
-    told, more = lines(judged(tmp_path, HEADER + rows).findings, PRICES)
+    told, more = lines(judged(tmp_path, HEADER + rows).findings, PRICES, agreed())
     assert (len(told), more) == (MOST_LINES, 150)
     page = render(Note(b"a.csv", 1, None, PRICES, tuple(map(Told, told)), more), NoteFormat.HTML, CATALOGUES[Language.DE])
     assert b"150 weitere wurden gefunden" in page
@@ -279,9 +333,9 @@ def test_a_repeated_row_names_the_row_that_came_first() -> None:
 
 def test_numbers_and_names_are_written_as_in_the_language() -> None:
     assert german("price: from 0 to 10,000,000", PRICES) == "price: von 0 bis 10.000.000"
-    assert german("sku and currency together occur once per file", PRICES).startswith("sku, currency kommen")
+    assert german("sku and currency and valid_from together occur once per file", PRICES).startswith("sku, currency, valid")
     rule = "price is a number with ',' before its decimals and no other separators, such as 1250,75"
-    assert german(rule, PRICES).endswith("wie 1250,75"), "an example is as the file must be"
+    assert german(rule, PRICES, decimal=",").endswith("wie 1250,75"), "an example is as the file must be"
 
 
 def test_a_note_is_named_by_its_file_and_never_too_long() -> None:

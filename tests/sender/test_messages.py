@@ -159,6 +159,15 @@ def test_words_of_a_worker_do_not_get_into_a_note(desk: Desk) -> None:
     assert all(SECRET.encode() not in content for content in desk.received().values())
 
 
+def test_words_and_numbers_of_a_worker_do_not_get_into_a_rule(desk: Desk) -> None:
+    """The attack: what is filled into our sentences, in the shape that it has there."""
+    rule = "The last line is #PAY;rows=<number of rows>[;the_merger_is_on_4_december=<sum>]"
+    lines = [{"code": "wrong-type", "row": 3, "column": "price", "rule": rule, "fix": "At most 123456789012345678901 bytes"}]
+    assert desk.messenger.tell(desk.leave(facts={"doctype": "price-list", "lines": lines, "more": 0})).complete
+    received = b"".join(desk.received().values())
+    assert received and not any(word in received for word in (b"PAY", b"merger", b"123456789012"))
+
+
 def test_nothing_is_sent_that_was_not_agreed(desk: Desk) -> None:
     for message in (desk.leave(stream="quiet"), desk.leave(stream=SECRET)):
         with pytest.raises(SendRefused, match="no note was agreed"):

@@ -1,7 +1,7 @@
 """What a catalogue holds, and which texts there are to translate.
 
-A finding's rule and fix are English sentences, some with something filled in. ``PHRASES`` lists them; what is filled in is of a kind
-that holds no text of anybody's: a number, a column of the document type. So whoever knows only this file can tell what a note may say.
+A finding's rule and fix are English sentences, some with something filled in. ``PHRASES`` lists them; what is filled in is the document
+type's and the stream's own, and nothing else (``tasks.rules.note.sayings``).
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ PHRASES = (
     "{column} has a value in every row",
     "{column} is a date of ISO 8601, YYYY-MM-DD, such as 2026-11-20",
     "{column} is a whole number of up to 15 digits, without separators",
-    "{column} is a number with {mark} before its decimals and no other separators, such as {number}",
+    "{column} is a number with {mark} before its decimals and no other separators, such as {sample}",
     "{column}: an article number of up to 40 letters, digits and . _ / - without blanks",
     "{column}: a currency code of ISO 4217, such as EUR",
     "{column}: a shipment number of up to 30 capital letters, digits and -",
     "{column}: a reference of up to 35 letters, digits, / and -",
-    "{column}: at most {number} characters",
+    "{column}: at most {length} characters",
     "{column}: a day from 2000 to 2099",
     "{column}: from {lowest} to {highest}",
     # rules of rows and tables
     "{columns} together occur once per file",
     "{column} is the same in the whole file",
-    "Every row has {number} fields",
+    "Every row has {width} fields",
     "No blank rows between rows",
     'A quoted field is "…", and a double quote inside it is written twice',
-    "At most {number} characters in a field",
-    "At most {number} rows",
-    "At most {number} bytes",
-    "At least {number} bytes",
+    "At most {field_characters} characters in a field",
+    "At most {rows} rows",
+    "At most {largest_bytes} bytes",
+    "At least {smallest_bytes} bytes",
     "The header is exactly: {header}",
     "The last line is {trailer}",
     "The text is {encoding}",
@@ -62,6 +62,10 @@ PHRASES = (
     "Send the file with its header as the first row.",
     "The file was cut; send it again completely.",
 )
+
+LENGTHS = ("500",)
+RANGES = (("0", "10,000,000"), ("1", "999,999"), ("1", "1,000,000"), ("-1,000,000,000,000", "1,000,000,000,000"))
+"""The numbers in rules of document types' columns: told here too, so that the sender knows them without their schemas."""
 
 
 @dataclass(frozen=True, slots=True)

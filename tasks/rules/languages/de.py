@@ -137,8 +137,8 @@ CATALOGUE = Catalogue(
         "{column} is a whole number of up to 15 digits, without separators": (
             "{column} ist eine ganze Zahl mit bis zu 15 Ziffern, ohne Trennzeichen"
         ),
-        "{column} is a number with {mark} before its decimals and no other separators, such as {number}": (
-            "{column} ist eine Zahl mit {mark} vor den Nachkommastellen und ohne weitere Trennzeichen, wie {number}"
+        "{column} is a number with {mark} before its decimals and no other separators, such as {sample}": (
+            "{column} ist eine Zahl mit {mark} vor den Nachkommastellen und ohne weitere Trennzeichen, wie {sample}"
         ),
         "{column}: an article number of up to 40 letters, digits and . _ / - without blanks": (
             "{column}: eine Artikelnummer aus bis zu 40 Buchstaben, Ziffern und . _ / - ohne Leerzeichen"
@@ -150,20 +150,20 @@ CATALOGUE = Catalogue(
         "{column}: a reference of up to 35 letters, digits, / and -": (
             "{column}: eine Referenz aus bis zu 35 Buchstaben, Ziffern, / und -"
         ),
-        "{column}: at most {number} characters": "{column}: höchstens {number} Zeichen",
+        "{column}: at most {length} characters": "{column}: höchstens {length} Zeichen",
         "{column}: a day from 2000 to 2099": "{column}: ein Tag von 2000 bis 2099",
         "{column}: from {lowest} to {highest}": "{column}: von {lowest} bis {highest}",
         "{columns} together occur once per file": "{columns} kommen zusammen nur einmal in der Datei vor",
         "{column} is the same in the whole file": "{column} ist in der ganzen Datei gleich",
-        "Every row has {number} fields": "Jede Zeile hat {number} Felder",
+        "Every row has {width} fields": "Jede Zeile hat {width} Felder",
         "No blank rows between rows": "Keine leeren Zeilen zwischen Zeilen",
         'A quoted field is "…", and a double quote inside it is written twice': (
             'Ein Feld in Anführungszeichen ist "…", und ein Anführungszeichen darin wird doppelt geschrieben'
         ),
-        "At most {number} characters in a field": "Höchstens {number} Zeichen in einem Feld",
-        "At most {number} rows": "Höchstens {number} Zeilen",
-        "At most {number} bytes": "Höchstens {number} Bytes",
-        "At least {number} bytes": "Mindestens {number} Bytes",
+        "At most {field_characters} characters in a field": "Höchstens {field_characters} Zeichen in einem Feld",
+        "At most {rows} rows": "Höchstens {rows} Zeilen",
+        "At most {largest_bytes} bytes": "Höchstens {largest_bytes} Bytes",
+        "At least {smallest_bytes} bytes": "Mindestens {smallest_bytes} Bytes",
         "The header is exactly: {header}": "Die Kopfzeile lautet genau: {header}",
         "The last line is {trailer}": "Die letzte Zeile ist {trailer}",
         "The text is {encoding}": "Der Text ist {encoding}",
