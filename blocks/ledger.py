@@ -726,9 +726,10 @@ class Ledger:
     ) -> Verification:
         """Read the record, of one journey or entire, and raise ``ChainBroken`` at the first thing that is not as it was written.
 
-        ``keys`` (id -> public key): checkpoints and tombstones must be signed by one of these. ``filed``: a checkpoint that was
-        kept elsewhere; it must still be among ours, so that not even the newest entries can be taken back together with their seal.
-        ``exports``: where the texts of journeys that were reduced are, as far as they are at hand.
+        ``keys`` (id -> public key): checkpoints and tombstones must be signed by one of these; without any, checkpoints are read
+        unproven, and no tombstone is believed. ``filed``: a checkpoint that was kept elsewhere; it must still be among ours, so that
+        not even the newest entries can be taken back together with their seal. ``exports``: where the texts of journeys that were
+        reduced are, as far as they are at hand.
         """
         with self._db.read() as connection:
             if journey is None:

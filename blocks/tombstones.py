@@ -81,8 +81,8 @@ def tombstone(links: Sequence[Link], key: str) -> Tombstone:
 
     Raises ``ChainBroken`` if its chain does not hold, ``ValueError`` if it is not over.
     """
-    told, head = proven(links), links[-1]
-    if head.kind == REDUCED or not over(told):
+    head = links[-1]
+    if head.kind == REDUCED or not over(told := proven(links)):
         raise ValueError(f"journey {head.journey} is not whole, or not over: no tombstone is made for it")
     kept = _kept(told)
     facts = {
@@ -118,7 +118,7 @@ def facts_of(links: Sequence[Link]) -> list[dict[str, Any]]:
 def proven(links: Sequence[Link], keys: Mapping[str, bytes] | None = None) -> list[dict[str, Any]]:
     """The facts of a journey's entries, once its chain is shown to hold; where it was reduced, its tombstone to be sealed.
 
-    ``keys`` (id -> public key): by one of these. Raises ``ChainBroken`` that says what differs.
+    ``keys`` (id -> public key): by one of these; without any, no tombstone holds. Raises ``ChainBroken`` that says what differs.
     """
     *rows, last = links
     if last.kind != REDUCED:
@@ -187,7 +187,9 @@ def _check_seal(told: Mapping[str, Any], rows: Sequence[Link], keys: Mapping[str
         remains, left = facts["remains"], _remains(rows, kept)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ChainBroken(f"{where} is not whole ({type(error).__name__}): somebody planted it") from error
-    if keys is not None and (key not in keys or not signed(keys[key], record.encode("utf-8", "surrogatepass"), signature)):
+    if keys is None:
+        raise ChainBroken(f"{where}: no key is known that could have sealed it (it says {key}); give the sender's: --key")
+    if key not in keys or not signed(keys[key], record.encode("utf-8", "surrogatepass"), signature):
         raise ChainBroken(f"{where} is not sealed by any of the keys given (it says {key}): somebody planted it")
     if about != ("tombstone", told["journey"], len(rows), rows[-1].hash if rows else None):
         raise ChainBroken(f"{where} was sealed for another journey, or for other entries")

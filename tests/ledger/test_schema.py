@@ -14,6 +14,7 @@ import blocks.ledger
 from blocks import migrations
 from blocks.errors import ConfigurationError, LedgerError, LedgerUnreachable
 from blocks.ledger import HEAD, Entry, Ledger
+from blocks.seals import SealKey
 from blocks.tombstones import Sealed, tombstone
 from blocks.values import Stage
 from tests.ledger.workers import migrate, processes
@@ -78,7 +79,8 @@ def test_the_record_verifies_after_a_migration_and_old_code_then_refuses(empty: 
             ledger.migrate()
 
 
-def test_a_ledger_of_the_first_version_takes_tombstones_after_its_migration(empty: str) -> None:
+def test_a_ledger_of_the_first_version_takes_tombstones_after_its_migration(empty: str, tmp_path: Path) -> None:
+    key = SealKey.open(tmp_path / "seal.pem")
     with Ledger(empty) as ledger:
         if not ledger._db.postgres:
             ledger._db.file.parent.mkdir()
@@ -89,12 +91,12 @@ def test_a_ledger_of_the_first_version_takes_tombstones_after_its_migration(empt
             config.attributes["connection"] = connection
             command.upgrade(config, "0001")
         ledger.append([Entry("a", "arrived"), Entry("a", "cleared", stage=Stage.CLEARED)])
-        ledger.checkpoint(lambda message: b"s", "k")
+        ledger.checkpoint(key.sign, key.id)
         ledger.migrate()
-        tomb, lease = tombstone(ledger.chains(["a"])["a"], "k"), ledger.lease(["journey:a"], owner="test", seconds=60)
+        tomb, lease = tombstone(ledger.chains(["a"])["a"], key.id), ledger.lease(["journey:a"], owner="test", seconds=60)
         assert lease is not None
-        ledger.reduce([Sealed(tomb, b"s")], {}, {}, Entry("exports", "exported"), lease)
-        assert ledger.verify().reduced == 1
+        ledger.reduce([Sealed(tomb, key.sign(tomb.record.encode()))], {}, {}, Entry("exports", "exported"), lease)
+        assert ledger.verify(keys={key.id: key.public}).reduced == 1
 
 
 def test_the_code_knows_the_newest_revision() -> None:

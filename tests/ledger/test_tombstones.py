@@ -105,7 +105,7 @@ def test_what_is_left_answers_as_before(ledger: Ledger, key: SealKey, exports: P
     assert (case.code, case.state, case.reason, case.owner, case.name) == ("empty", "resolved", None, None, None)
     found = ledger.verify(keys={key.id: key.public}, exports=Exports(exports))
     assert found == Verification(5, 13 + 3, 1, 13, 1, reduced=2, reread=2)
-    assert ledger.verify("j2").reduced == 1
+    assert ledger.verify("j2", keys={key.id: key.public}).reduced == 1
     summaries = ledger.search(limit=9)
     ledger.reindex()
     assert ledger.search(limit=9) == summaries
@@ -148,10 +148,10 @@ def test_nothing_follows_a_tombstone(ledger: Ledger, url: str, buried: str) -> N
         pytest.param("DELETE FROM entry WHERE journey = 'j2' AND n = 4", id="the tombstone deleted"),
     ],
 )
-def test_the_database_lets_go_of_nothing_else(ledger: Ledger, buried: str, statement: str) -> None:
+def test_the_database_lets_go_of_nothing_else(ledger: Ledger, key: SealKey, buried: str, statement: str) -> None:
     with pytest.raises(DBAPIError, match="append-only"), ledger._db.write() as connection:
         connection.exec_driver_sql(statement)
-    ledger.verify()
+    ledger.verify(keys={key.id: key.public})
 
 
 def test_a_tombstone_that_names_another_head_frees_no_text(ledger: Ledger) -> None:
@@ -204,7 +204,7 @@ def test_closed_journeys_come_page_by_page_without_those_that_were_reduced(ledge
     assert [row.journey for row in ledger.closed("acme", "prices", until)] == found[4:]
     assert list(ledger.arrivals(found)) == [found[0], found[4]]
     assert ledger.sight("acme", "prices", []).seen == 0
-    ledger.verify(exports=Exports(exports))
+    ledger.verify(keys={key.id: key.public}, exports=Exports(exports))
 
 
 @on_sqlite
@@ -241,20 +241,33 @@ TAMPERED = {
 
 @on_sqlite
 @pytest.mark.parametrize(("statement", "told"), TAMPERED.values(), ids=TAMPERED.keys())
-def test_what_was_changed_is_named(ledger: Ledger, tamper: Tamper, buried: str, statement: str, told: str) -> None:
-    ledger.verify()
+def test_what_was_changed_is_named(
+    ledger: Ledger, key: SealKey, tamper: Tamper, buried: str, statement: str, told: str
+) -> None:
+    ledger.verify(keys={key.id: key.public})
     tamper(*statement.split(";"))
     with pytest.raises(ChainBroken, match=told):
-        ledger.verify()
+        ledger.verify(keys={key.id: key.public})
 
 
-def plant(ledger: Ledger, key: SealKey, tamper: Tamper, journey: str, forge: Callable[[str], str] = str) -> None:
-    """What an intruder with all rights on the database does: a tombstone that is chained as it should be, and the texts gone."""
+def plant(
+    ledger: Ledger,
+    key: SealKey,
+    tamper: Tamper,
+    journey: str,
+    forge: Callable[[str], str] = str,
+    sealed: Callable[[str], str] = str,
+) -> None:
+    """What an intruder with all rights on the database does: a tombstone that is chained as it should be, and the texts gone.
+
+    ``forge``: its text, as he puts it there; ``sealed``: as the key signed it.
+    """
     links = ledger.chains([journey])[journey]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("blocks.tombstones.over", lambda facts: True)
         tomb = tombstone(links, key.id)
-    body = {"tombstone": {"record": forge(tomb.record), "signature": key.sign(tomb.record.encode()).hex()}, "kept": tomb.kept}
+    seal = key.sign(sealed(tomb.record).encode()).hex()
+    body = {"tombstone": {"record": forge(tomb.record), "signature": seal}, "kept": tomb.kept}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("blocks.ledger.REDUCED", "")  # our own refusal is out of his way as well
         ledger.append([Entry(journey, REDUCED, {**body, "export": {"name": "x", "digest": "x"}})])
@@ -273,14 +286,31 @@ def test_a_planted_tombstone_is_named(ledger: Ledger, key: SealKey, tamper: Tamp
 
 
 @on_sqlite
-def test_a_planted_tombstone_with_the_seal_of_another_is_named(
-    ledger: Ledger, key: SealKey, tamper: Tamper, buried: str
+def test_no_tombstone_is_believed_where_no_key_is_known(ledger: Ledger, buried: str) -> None:
+    for one in (None, "j1"):
+        with pytest.raises(ChainBroken, match=r"j1: its tombstone: no key is known that could have sealed it .*--key"):
+            ledger.verify(one, keys=None)
+    assert ledger.verify("j0", keys=None).entries == 3
+
+
+def of_another(record: str) -> str:
+    return record.replace('"j0"', '"j5"')
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("sealed", "told"),
+    [
+        pytest.param(str, "not sealed by any of the keys", id="its text changed"),
+        pytest.param(of_another, "j0: its tombstone was sealed for another journey", id="with its seal"),
+    ],
+)
+def test_a_planted_tombstone_of_another_is_named(
+    ledger: Ledger, key: SealKey, tamper: Tamper, buried: str, sealed: Callable[[str], str], told: str
 ) -> None:
-    plant(ledger, key, tamper, "j0", lambda record: record.replace('"j0"', '"j5"'))
-    with pytest.raises(ChainBroken, match="not sealed by any of the keys"):
+    plant(ledger, key, tamper, "j0", of_another, sealed)
+    with pytest.raises(ChainBroken, match=told):
         ledger.verify(keys={key.id: key.public})
-    with pytest.raises(ChainBroken, match="j0: its tombstone was sealed for another journey"):
-        ledger.verify()
 
 
 @on_sqlite
@@ -301,16 +331,16 @@ def test_a_tombstone_over_what_no_checkpoint_sealed_is_named(ledger: Ledger, key
 
 
 @on_sqlite
-def test_an_edited_export_is_named(ledger: Ledger, exports: Path, buried: str) -> None:
-    path = exports / buried
+def test_an_edited_export_is_named(ledger: Ledger, key: SealKey, exports: Path, buried: str) -> None:
+    path, known = exports / buried, {key.id: key.public}
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"Ann", b"Bob", 1))
     with pytest.raises(ChainBroken, match=f"{buried}: it was edited"):
-        ledger.verify(exports=Exports(exports))
+        ledger.verify(keys=known, exports=Exports(exports))
     path.write_bytes(whole)
-    assert ledger.verify(exports=Exports(exports)).reread == 2
+    assert ledger.verify(keys=known, exports=Exports(exports)).reread == 2
     path.unlink()
-    assert ledger.verify(exports=Exports(exports)).reread == 0, "what is not here is not claimed to be whole"
+    assert ledger.verify(keys=known, exports=Exports(exports)).reread == 0, "what is not here is not claimed to be whole"
 
 
 @on_sqlite
@@ -325,7 +355,7 @@ def test_an_edited_export_is_named(ledger: Ledger, exports: Path, buried: str) -
     ],
 )
 def test_an_export_edited_with_its_digest_in_the_tombstone_is_named(
-    ledger: Ledger, tamper: Tamper, exports: Path, buried: str, edit: Callable[[list[str]], list[str]], told: str
+    ledger: Ledger, key: SealKey, tamper: Tamper, exports: Path, buried: str, edit: Callable[[list[str]], list[str]], told: str
 ) -> None:
     """As somebody would who can write to the repository and to the database, before a checkpoint covers the tombstone."""
     path = exports / buried
@@ -337,4 +367,4 @@ def test_an_export_edited_with_its_digest_in_the_tombstone_is_named(
         forged = tomb.record.replace(sha256(before), sha256(after))
         tamper(f"UPDATE entry SET record = '{forged}', hash = '{sha256(forged)}' WHERE seq = {tomb.seq}")
     with pytest.raises(ChainBroken, match=told):
-        ledger.verify(exports=Exports(exports))
+        ledger.verify(keys={key.id: key.public}, exports=Exports(exports))
