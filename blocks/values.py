@@ -1050,6 +1050,8 @@ class Inbound(Terms):
             raise ValueError(
                 f"'reduce_after' is not for streams with '{told[0]}': later files are judged by the journeys of earlier ones"
             )
+        if self.reduce_after is not None and self.rows is RowPolicy.GOOD_ROWS:
+            raise ValueError("'reduce_after' is not for streams with 'rows: good-rows': their parts would stay, names and all")
         return self
 
     @model_validator(mode="after")

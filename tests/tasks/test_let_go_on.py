@@ -148,7 +148,7 @@ def test_while_nobody_can_tell_what_was_filed_nothing_goes_on(dock: Dock) -> Non
 ONE_NAME = {"repository": "kept", "folder": "P", "name": "p.csv"}
 
 
-@pytest.mark.parametrize("terms", [{"notes": None}, {"sequence": "latest"}, {"target": ONE_NAME}])
+@pytest.mark.parametrize("terms", [{"notes": None}, {"sequence": "latest"}, {"target": ONE_NAME}, {"reduce_after": "P730D"}])
 def test_good_rows_go_on_only_where_what_is_missing_can_come_and_be_kept(dock: Dock, terms: dict[str, Any]) -> None:
     dock.agree(**{"rows": "good-rows", "notes": {"folder": "/in/notes"}, **terms})
     with pytest.raises(ConfigurationError, match="good-rows"):
