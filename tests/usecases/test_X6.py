@@ -4,10 +4,9 @@ and a value or version that changes while people sign voids what they signed."""
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from prefect.logging import disable_run_logger
@@ -17,6 +16,7 @@ from blocks.repositories.extended_ecm import ExtendedEcm, ExtendedEcmSession
 from flows.reconcile import reconcile
 from tasks.compare import compare
 from tests.release_world import Release, ReleaseWorld
+from tests.reviews import answer, begin
 
 MAP = "Process Library/Document Approval"
 NAME = "prices.csv"
@@ -52,18 +52,9 @@ def repository(world: ReleaseWorld) -> Iterator[ExtendedEcmSession]:
 def decide(world: ReleaseWorld, document: str, action: str) -> int:
     """Somebody starts the workflow with the document as it is, and somebody answers it; the process."""
     with repository(world) as session:
-        after(session.nodes.versions(int(document))[-1].created)
-        process = session.workflows.start(MAP, [int(document)])
-        after(datetime.now(UTC).replace(microsecond=0))
-        session.workflows.complete(session.workflows.status(process).current[0], action)
+        process = begin(session, MAP, int(document))
+        answer(session, process, action)
         return process
-
-
-def after(moment: datetime | None) -> None:
-    """Dates there are whole seconds: within one, nobody can tell which of two things came first."""
-    assert moment is not None
-    while datetime.now(UTC).replace(microsecond=0) <= moment:
-        time.sleep(0.05)
 
 
 def ordered(world: ReleaseWorld, stream: str) -> tuple[Release, str]:

@@ -17,6 +17,8 @@ from blocks.repositories.otcs_workflows import COMPLETED, RUNNING, SUSPENDED, At
 from blocks.spool import Spool
 from tests.conformance.repositories.checks import Ground
 from tests.conformance.repositories.enrolment import block
+from tests.reviews import after, answer, begin
+from tests.sandbox.ecm_store import Store
 from tests.sandbox.ecm_workflows import SEED
 from tests.sandbox.extended_ecm import ExtendedEcmSandbox
 
@@ -115,20 +117,10 @@ def test_a_plain_name_means_a_map_even_where_a_document_has_it(session: Extended
         session.nodes.delete(document)
 
 
-def after(moment: datetime | None) -> None:
-    """Wait until dates, which are whole seconds, tell now from this one."""
-    assert moment is not None
-    while datetime.now(UTC).replace(microsecond=0) <= moment:
-        time.sleep(0.02)
-
-
 def approve(session: ExtendedEcmSession, name: str, *documents: int) -> int:
-    """A process with these documents, each attached after its newest version, and let through some time after that."""
-    for document in documents:
-        after(session.nodes.versions(document)[-1].created)
-    process = session.workflows.start(name, documents)
-    after(datetime.now(UTC).replace(microsecond=0))
-    session.workflows.complete(session.workflows.status(process).current[0], "Accept")
+    """A process with these documents, each attached after its newest version, and let through provably after that."""
+    process = begin(session, name, *documents)
+    answer(session, process, "Accept")
     return process
 
 
@@ -149,6 +141,23 @@ def test_an_approval_by_another_map_counts_for_nothing(
     assert (lacking == {}) is counts, lacking
     assert session.unreviewed({str(document): 1}, started, "Accepted") == {}
     assert "no completed workflow" in session.unreviewed({str(document): 1}, started, "Refused")[str(document)]
+
+
+def test_a_server_that_is_slow_to_attach_withholds_nothing(
+    session: ExtendedEcmSession, document: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Store.create
+
+    def slowly(store: Store, *arguments: Any, **more: Any) -> int:
+        time.sleep(0.7)
+        return create(store, *arguments, **more)
+
+    folder = session.nodes.get(document).properties["parent_id"]
+    other = session.nodes.copy(document, folder, name="other.txt").id
+    with monkeypatch.context() as slow:
+        slow.setattr(Store, "create", slowly)
+        approve(session, REVIEW, document, other)
+    assert session.unreviewed({str(document): 1, str(other): 1}, REVIEW, "Accepted") == {}
 
 
 def test_what_was_attached_or_added_after_the_approval_was_not_approved(
