@@ -8,9 +8,10 @@ What the interface does not tell, and how it is known here:
 - Which documents it is about: shortcuts in its folder of attachments. When these were made tells which version was looked at.
 - What stood there when it was let through (``stood_there``). No date of completion is told, but when each completed step began
   (``task_start_date``); the step that comes after an approval begins with it. Steps are dated by the server's own clock, without a
-  zone, and nodes in UTC. So moments are never compared across both, only how long something took, each by one clock: from the
-  process's beginning to the step, and from the making of its folder, which comes first, to the attachment. What was attached, or
-  whose next version was added, later than that counts for nothing, and neither does anything where a date is not told.
+  zone, and nodes in UTC. So of attachments only how long something took is compared, each by one clock: from the process's
+  beginning to the step, and from the making of its folder, which comes first, to the attachment. That is no bound for a next version,
+  because a folder is made with a draft, which may wait for days until it begins: it must have come so long after the step that it came
+  later in any zone. What was attached later or followed sooner counts for nothing, and neither does anything where a date is not told.
 
 A process that was asked for and never answered is looked for among ours. A draft can be initiated only once; without a draft, what is
 new since we asked and has our documents is ours.
@@ -37,6 +38,8 @@ LATE = "workflowlate"
 _ANY_ZONE = timedelta(days=2)
 _PUT_FORWARD = timedelta(hours=1)
 """By so much a clock without a zone may count too long: it is put forward once a year."""
+_WESTMOST = timedelta(hours=12)
+"""No clock of any zone, summer or winter, is farther behind UTC."""
 _AFTER = {"suspend": (SUSPENDED,), "resume": (RUNNING, LATE), "stop": (STOPPED,), "archive": ("archived",)}
 
 
@@ -101,8 +104,10 @@ def stood_there(one: Attached, made: datetime, process: Process, step: str, foll
     ``made``: when the process's folder of attachments was. It comes before the process: so whatever took less time from there on than
     the step from the process's beginning was there before the step. Dates are whole seconds; what is equal is not less.
     """
-    took = process.until(step)
-    if took is None or one.at < made or (following is not None and following - made <= took):
+    took, began = process.until(step), moment(process.began.get(step))
+    if took is None or began is None or one.at < made:
+        return False
+    if following is not None and following <= began + _WESTMOST:
         return False
     return one.changed - made < (took if took < _PUT_FORWARD else took - _PUT_FORWARD)
 

@@ -175,7 +175,8 @@ def test_what_was_attached_or_added_after_the_approval_was_not_approved(
     ground.filed(ground.filing("a.txt", b"another"))
     after(session.nodes.versions(first)[-1].created)
     attach(session, process, first)
-    assert session.unreviewed({str(first): 1}, REVIEW, "Accepted") == {}, "the version that was approved still is"
+    lacking = session.unreviewed({str(first): 1}, REVIEW, "Accepted")
+    assert "newer version" in lacking[str(first)], "replaced so soon that nobody can tell"
     with repository.session() as fresh:
         assert "start" in fresh.unreviewed({str(first): 2}, REVIEW, "Accepted")[str(first)]
 
@@ -205,7 +206,10 @@ MADE = datetime(2026, 3, 27, 12, tzinfo=UTC)
         pytest.param("2026-03-27T05:00:10", 3, 12, None, False, id="brought there later"),
         pytest.param("2026-03-27T05:00:10", -5, -5, None, False, id="made elsewhere, before there was such a folder"),
         pytest.param("2026-03-27T05:00:10", 3, 3, 10, False, id="a newer version at that moment"),
-        pytest.param("2026-03-27T05:00:10", 3, 3, 11, True, id="a newer version afterwards"),
+        pytest.param(
+            "2026-03-27T05:00:10", 3, 3, 5 * 3600 + 10, False, id="a newer version that may have come before, in some zone"
+        ),
+        pytest.param("2026-03-27T05:00:10", 3, 3, 5 * 3600 + 11, True, id="a newer version afterwards in any zone"),
         pytest.param(
             "2026-03-30T06:00:00", 72 * 3600 + 1, 72 * 3600 + 1, None, False, id="the clock was put forward meanwhile"
         ),
@@ -220,6 +224,38 @@ def test_what_stood_there_is_told_by_how_long_things_took(
     one = Attached(7, MADE + timedelta(seconds=at), MADE + timedelta(seconds=changed))
     newer = None if following is None else MADE + timedelta(seconds=following)
     assert stood_there(one, MADE, process, "Accepted", newer) is stood
+
+
+@pytest.mark.parametrize(("minutes", "stood"), [(40, False), (80, False), (15 * 60, True)])
+def test_a_clock_that_was_put_back_meanwhile_lets_no_version_through_that_was_replaced(minutes: int, stood: bool) -> None:
+    """In Berlin on the last Sunday of October: 20 minutes by the clock are 80."""
+    made = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    process = Process(
+        1, "", COMPLETED, ("Accepted",), initiated="2026-10-25T02:30:00", began={"Accepted": "2026-10-25T02:50:00"}
+    )
+    attached = made + timedelta(seconds=3)
+    newer = made + timedelta(minutes=minutes)
+    assert stood_there(Attached(7, attached, attached), made, process, "Accepted", newer) is stood
+
+
+def test_a_version_that_came_while_the_draft_waited_was_not_approved_nor_the_one_before(
+    session: ExtendedEcmSession, repository: ExtendedEcm, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    ground = Ground(repository, ("Draft", tmp_path.name), tmp_path / "files", Spool(tmp_path / "spool", floor_bytes=0))
+    (filed,) = ground.filed(ground.filing("a.txt"))
+    after(session.nodes.versions(int(filed.id))[-1].created)
+    wire, body = session._wire, {"workflow_id": session.workflows.definition(APPROVAL).id, "doc_ids": filed.id}
+    made = wire.write("a person", "POST", "v2/draftprocesses", body={**body, "AttachDocuments": "true"})
+    draft = f"v2/draftprocesses/{made['results']['draftprocess_id']}"
+    drafted = datetime.now(UTC)
+    after(drafted + timedelta(seconds=2))
+    ground.filed(ground.filing("a.txt", b"another"))
+    process = int(wire.write("a person", "PUT", draft, body={"action": "Initiate"})["results"]["process_id"])
+    after(datetime.now(UTC) + timedelta(seconds=1))
+    answer(session, process, "Approve")
+    assert sorted(session.unreviewed({filed.id: 1}, APPROVAL, "Approved")) == [filed.id]
+    assert sorted(session.unreviewed({filed.id: 2}, APPROVAL, "Approved")) == [filed.id]
 
 
 def test_many_documents_cost_the_list_of_processes_once(
