@@ -901,14 +901,45 @@ class Ledger:
             }
         )
         made = Checkpoint(before.number + 1 if before else 1, record, sha256(record), sign(record.encode("ascii")))
+        self._keep(made)
+        return made
+
+    def take(self, record: str, sign: Callable[[bytes], bytes]) -> Checkpoint | None:
+        """Write down a checkpoint that was signed when its maker was stopped; None if it is written down.
+
+        Raises ``ChainBroken`` if it is not over the very entries that are here.
+        """
+        with self._db.read() as connection:
+            before = [
+                _as_checkpoint(row) for row in connection.execute(select(_checkpoint).order_by(_checkpoint.c.number)).all()
+            ]
+            made = Checkpoint(json.loads(record)["number"], record, sha256(record), b"")
+            where = f"checkpoint {made.number}"
+            if made.number <= len(before):
+                if before[made.number - 1].hash != made.hash:
+                    raise ChainBroken(f"{where}: another one of that number was sealed than the ledger's; find out who made it")
+                return None
+            _proven_checkpoint(made, before[-1] if before else None, None)
+            first, last = made.facts["first"], made.facts["last"]
+            if self._root(connection, first, last) != (made.facts["root"], last - first + 1):
+                raise ChainBroken(
+                    f"{where}: one was sealed over other entries than the ledger's {first} to {last}; find out who made it"
+                )
+        made = replace(made, signature=sign(record.encode("ascii")))
+        self._keep(made)
+        return made
+
+    def _keep(self, made: Checkpoint) -> None:
         with self._db.write() as connection:
             self._db.lock(connection, _RECORD)
+            same = select(_checkpoint.c.number).where(_checkpoint.c.number == made.number, _checkpoint.c.hash == made.hash)
+            if connection.execute(same).first() is not None:
+                return  # somebody else took it meanwhile
             newest = connection.execute(select(func.coalesce(func.max(_checkpoint.c.number), 0))).scalar_one()
             if newest != made.number - 1:
                 raise LedgerUnreachable(f"{self._db.name}: another checkpoint was made at the same moment; this is tried again")
-            values = {"number": made.number, "record": record, "hash": made.hash, "signature": made.signature.hex()}
+            values = {"number": made.number, "record": made.record, "hash": made.hash, "signature": made.signature.hex()}
             connection.execute(_checkpoint.insert().values(values))
-        return made
 
     def checkpoints(self) -> list[Checkpoint]:
         """All seals, in order."""

@@ -173,6 +173,8 @@ class Health:
     """Id of its seal key."""
     public: bytes
     """Its public key, 32 bytes: what a verifier keeps."""
+    checkpoint: str = ""
+    """The text of the last checkpoint that it sealed; "" if it remembers none."""
 
 
 class Sender:
@@ -305,12 +307,15 @@ class Sender:
         return int(self._post("/unstage", {"package": package})["freed"])
 
     def seal(self, purpose: str, text: str) -> bytes:
-        """The sender's signature over the canonical text of a ``checkpoint``, a ``tombstone`` or a ``certificate``."""
+        """The sender's signature over the canonical text of a ``checkpoint``, a ``tombstone`` or a ``certificate``.
+
+        A checkpoint must follow the last one that was sealed (``Health.checkpoint``), or be that one.
+        """
         return base64.b64decode(self._post("/seal", {"purpose": purpose, "text": text})["signature"])
 
     def health(self) -> Health:
         told = self._ask("GET", "/health")
-        return Health(told["key"], base64.b64decode(told["public"]))
+        return Health(told["key"], base64.b64decode(told["public"]), told.get("checkpoint", ""))
 
     def record(self, since: datetime) -> Record:
         """What was judged and refused since then, whoever asked: what the ledger does not know of it went around our flows."""

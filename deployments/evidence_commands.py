@@ -70,6 +70,14 @@ def verify(
     key: Annotated[
         list[str], typer.Option(help="The sender's public key, base64, from a source other than the bundle; several.")
     ],
+    filed: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="A checkpoint, fetched from where they are filed: the bundle's must go with it; several.",
+        ),
+    ] = None,
     all_checks: Annotated[bool, typer.Option("--all", help="Tell every check, not only what fails.")] = False,
 ) -> None:
     """Check a bundle of evidence: every byte of every member, every entry, seal and certificate. Exit code 0 only if all holds.
@@ -78,14 +86,23 @@ def verify(
 
     Example: countersign evidence verify autumn-2026.zip --key 6tB0...=
     """
+    from blocks.errors import ChainBroken, ConfigurationError
+    from blocks.ledger import Checkpoint
     from blocks.seals import key_id
     from deployments.sender.proofs import signature_holds
     from deployments.verify_commands import public_key
     from tasks.verify_evidence import verify_evidence
 
     keys = {key_id(public): public for public in map(public_key, key)}
+    kept = []
+    for path in filed or []:
+        try:
+            kept.append(Checkpoint.parse(path.read_text(encoding="ascii")))
+            kept[-1].prove(keys)
+        except (ValueError, ChainBroken) as error:
+            raise ConfigurationError(f"{path}: {error}") from error
     passed = failed = 0
-    for check in verify_evidence(bundle, keys, signature_holds):
+    for check in verify_evidence(bundle, keys, signature_holds, kept):
         passed, failed = passed + check.passed, failed + (not check.passed)
         if all_checks or not check.passed or "/" not in check.name:
             typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.words}")

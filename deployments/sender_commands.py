@@ -36,6 +36,13 @@ def sender(
     ] = None,
     ops_uid: Annotated[list[int] | None, typer.Option(help="User id that may unlock approvers. Default: your own.")] = None,
     group: Annotated[int | None, typer.Option(help="Group id of the socket, if workers run as another user.")] = None,
+    forget_checkpoint: Annotated[
+        bool,
+        typer.Option(
+            "--forget-checkpoint",
+            help="Once, after ledger or sender was restored from a backup: seal the next one as it comes.",
+        ),
+    ] = False,
 ) -> None:
     """Run the process that judges proofs, sends and seals. It alone needs the outbound credentials; end it with SIGTERM.
 
@@ -64,6 +71,7 @@ def sender(
         ops=operators,
         group=group,
         floor_bytes=ours.spool_floor_bytes,
+        forget_checkpoint=forget_checkpoint,
     )
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal
 from uuid import NAMESPACE_URL, uuid5
 
-from blocks.errors import ChainBroken, ConfigurationError, DocumentMissing, RepositoryError
+from blocks.errors import ChainBroken, ConfigurationError, DocumentMissing, LedgerUnreachable, RepositoryError, SendRefused
 from blocks.ledger import Checkpoint
 from blocks.profile import CheckpointTerms, load_checkpoints
 from blocks.repositories.base import Repository
 from blocks.seals import SealKey, key_id, signed
+from blocks.sender import Health, Sender
 from blocks.settings import settings
 from blocks.values import Filed, Filing
 from tasks.connections import ledger, repository_session, spool
@@ -70,8 +71,22 @@ def _own() -> SealKey | None:
 
 
 def _sealed(pinned: bytes | None) -> Checkpoint | None:
-    with sealing("checkpoint", pinned) as (sign, key):
-        return ledger().checkpoint(sign, key)
+    if not _by_sender(pinned):
+        own = SealKey.open(settings().keys / "seal.pem")
+        return ledger().checkpoint(own.sign, own.id)
+    with _sender(pinned) as (asked, health):
+
+        def sign(text: bytes) -> bytes:
+            try:
+                return asked.seal("checkpoint", text.decode("ascii"))
+            except SendRefused as error:
+                if asked.health().checkpoint == health.checkpoint:
+                    raise
+                raise LedgerUnreachable("another checkpoint was sealed at the same moment; this is tried again") from error
+
+        # The sender seals no second one of a number: what it sealed when somebody was stopped is the ledger's next.
+        taken = ledger().take(health.checkpoint, sign) if health.checkpoint else None
+        return ledger().checkpoint(sign, health.key) or taken
 
 
 @contextmanager
@@ -86,17 +101,24 @@ def sealing(
         own = SealKey.open(settings().keys / "seal.pem")
         yield own.sign, own.id
         return
+    with _sender(pinned) as (asked, health):
+
+        def sign(text: bytes) -> bytes:
+            return asked.seal(purpose, text.decode("ascii"))
+
+        yield sign, health.key
+
+
+@contextmanager
+def _sender(pinned: bytes | None) -> Iterator[tuple[Sender, Health]]:
+    """The sender, once it has the key that was agreed."""
     with sender() as asked:
         health = asked.health()
         if pinned is not None and health.public != pinned:
             raise ConfigurationError(
                 f"the sender's key is {health.key}, and repositories.yaml names {key_id(pinned)} for checkpoints; nothing was sealed"
             )
-
-        def sign(text: bytes) -> bytes:
-            return asked.seal(purpose, text.decode("ascii"))
-
-        yield sign, health.key
+        yield asked, health
 
 
 def _by_sender(pinned: bytes | None) -> bool:

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from blocks.bundle import Bundle, open_bundle
@@ -40,19 +40,24 @@ MALFORMED = (KeyError, TypeError, AttributeError, IndexError, ValueError, Recurs
 """What reading entries raises that no ledger of ours holds, whoever sealed them."""
 
 
-def verify_evidence(path: Path, keys: Mapping[str, bytes], signed: Callable[[Claim], bool]) -> Iterator[Check]:
+def verify_evidence(
+    path: Path, keys: Mapping[str, bytes], signed: Callable[[Claim], bool], filed: Sequence[Checkpoint] = ()
+) -> Iterator[Check]:
     """Every check of a bundle, in words that name the member; never raises for what the bundle holds.
 
-    ``keys`` (id -> public key) are whose seals count, from a source other than the bundle; ``signed`` verifies approvers' signatures.
+    ``keys`` (id -> public key) are whose seals count, from a source other than the bundle; ``signed`` verifies approvers' signatures;
+    ``filed`` are checkpoints from where they are filed: the bundle's must be among them, or next to them.
     """
     try:
         with open_bundle(path) as bundle:
-            yield from _checks(bundle, keys, signed)
+            yield from _checks(bundle, keys, signed, filed)
     except BundleBroken as error:
         yield Check(error.member, False, error.reason)
 
 
-def _checks(bundle: Bundle, keys: Mapping[str, bytes], signed: Callable[[Claim], bool]) -> Iterator[Check]:
+def _checks(
+    bundle: Bundle, keys: Mapping[str, bytes], signed: Callable[[Claim], bool], filed: Sequence[Checkpoint]
+) -> Iterator[Check]:
     if MANIFEST not in bundle.sizes:
         yield Check(MANIFEST, False, "it is missing: this is no bundle of evidence, or not all of it")
         return
@@ -66,7 +71,7 @@ def _checks(bundle: Bundle, keys: Mapping[str, bytes], signed: Callable[[Claim],
     if whole:
         return  # what differs from the manifest has been named; the rest would only say so again
     yield Check("members", True, f"{len(manifest.members)} files, each with the SHA-256 that the manifest tells")
-    yield from _content(bundle, manifest, keys, signed)
+    yield from _content(bundle, manifest, keys, signed, filed)
 
 
 def _members(bundle: Bundle, manifest: Manifest) -> Iterator[Check]:
@@ -106,7 +111,9 @@ class _Found:
         self.page, self.heads = hashlib.sha256(), hashlib.sha256()
 
 
-def _content(bundle: Bundle, manifest: Manifest, keys: Mapping[str, bytes], signed: Callable[[Claim], bool]) -> Iterator[Check]:
+def _content(
+    bundle: Bundle, manifest: Manifest, keys: Mapping[str, bytes], signed: Callable[[Claim], bool], filed: Sequence[Checkpoint]
+) -> Iterator[Check]:
     """Whether the members agree with each other, whoever may have written the manifest anew."""
     here = {name.removeprefix(_DOCUMENTS) for name in manifest.members if name.startswith(_DOCUMENTS)}
     found = _Found()
@@ -129,7 +136,7 @@ def _content(bundle: Bundle, manifest: Manifest, keys: Mapping[str, bytes], sign
             else ("a journey is missing, or has lost its last entries: the ledger held others when this was exported")
         )
         yield Check(EXPORT, whole, words)
-    yield from _seals(bundle, manifest, found, keys)
+    yield from _seals(bundle, manifest, found, keys, filed)
     missing, strange = differing(
         manifest.expected(found.texts), {name for name in manifest.members if not name.startswith(_DOCUMENTS)}
     )
@@ -233,9 +240,12 @@ def _key(text: str) -> bytes:
 # --------------------------------------------------------------------------------------------- seals and page
 
 
-def _seals(bundle: Bundle, manifest: Manifest, found: _Found, keys: Mapping[str, bytes]) -> Iterator[Check]:
-    """Every entry stands at its place under a seal of the sender."""
+def _seals(
+    bundle: Bundle, manifest: Manifest, found: _Found, keys: Mapping[str, bytes], filed: Sequence[Checkpoint]
+) -> Iterator[Check]:
+    """Every entry stands at its place under a seal of the sender, and the seals are of one line."""
     open_still = dict(found.hashes)
+    line: list[Checkpoint] = []
     for number in manifest.checkpoints:
         names = checkpoint_names(number)
         if any(name not in bundle.sizes for name in names):
@@ -245,17 +255,68 @@ def _seals(bundle: Bundle, manifest: Manifest, found: _Found, keys: Mapping[str,
             if made.text != bundle.text(names[0], _LARGEST_TEXT) or made.number != number:
                 raise ValueError("it is not in its canonical form, or another's")
             made.prove(keys)
-            first, last, root = int(made.facts["first"]), int(made.facts["last"]), str(made.facts["root"])
+            first, last, root = made.facts["first"], made.facts["last"], str(made.facts["root"])
+            if type(first) is not int or type(last) is not int:
+                raise ValueError("it is over no entries")
         except (ChainBroken, *MALFORMED) as error:
             yield Check(names[0], False, shown(str(error))[:300])
             continue
+        line.append(made)
         yield _under(bundle, names[1], first, last, root, open_still)
+    yield from _line(line, filed)
     for seq in sorted(open_still)[:3]:
         yield Check(
             "seals", False, f"the ledger's entry {seq} is under none of the seals in this bundle, or not as it was sealed"
         )
     if not open_still:
         yield Check("seals", True, f"{len(found.hashes)} entries, all as the sender sealed them")
+
+
+def _line(seals: Sequence[Checkpoint], filed: Sequence[Checkpoint]) -> Iterator[Check]:
+    """The seals follow each other, as far as neighbours are here, and are those that were filed."""
+    before: Checkpoint | None = None
+    for made in sorted(seals, key=lambda one: one.number):
+        if before is not None and not _before(before, made):
+            yield Check(
+                checkpoint_names(made.number)[0], False, f"it does not follow checkpoint {before.number}: one of them is forged"
+            )
+        before = made
+    here = {made.number: made for made in seals}
+    held: set[int] = set()
+    for kept in filed:
+        name, near = checkpoint_names(kept.number)[0], {kept.number - 1, kept.number, kept.number + 1} & set(here)
+        ours = here.get(kept.number)
+        if ours is not None and ours.hash != kept.hash:
+            yield Check(name, False, "it is not the one that was filed")
+        elif (kept.number - 1 in here and not _before(here[kept.number - 1], kept)) or (
+            kept.number + 1 in here and not _before(kept, here[kept.number + 1])
+        ):
+            yield Check(name, False, "the one that was filed does not go with the checkpoint next to it in the bundle")
+        elif not near:
+            yield Check(
+                name,
+                False,
+                f"it was filed, and is next to none in the bundle ({', '.join(map(str, sorted(here)))}): fetch those",
+            )
+        else:
+            # The hash of the one before stands in each: what was filed holds itself and the one before, not the one behind.
+            held |= near - {kept.number + 1}
+            yield Check(
+                name, True, "it is as it was filed" if ours else "what was filed goes with the checkpoint next to it here"
+            )
+    if filed and (rest := sorted(set(here) - held)):
+        yield Check(
+            "seals",
+            True,
+            f"held by the sender's signature alone: checkpoint {', '.join(map(str, rest))}; fetch it once it is filed",
+        )
+
+
+def _before(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether one can stand before the other; told for certain only of neighbours."""
+    if other.number == one.number + 1:
+        return bool(other.facts["previous"] == one.hash and other.facts["first"] == one.facts["last"] + 1)
+    return bool(other.number > one.number and other.facts["first"] > one.facts["last"])
 
 
 def _under(bundle: Bundle, name: str, first: int, last: int, root: str, open_still: dict[int, bytes]) -> Check:

@@ -55,8 +55,11 @@ def run(
     ops: Iterable[int],
     group: int | None = None,
     floor_bytes: int = 1024**3,
+    forget_checkpoint: bool = False,
 ) -> None:
     """Serve until told to end. ``allowed`` and ``ops`` are user ids of callers; ``group`` owns the socket.
+
+    ``forget_checkpoint``: the next checkpoint is sealed as it comes, whatever was sealed before.
 
     Raises ``ConfigurationError`` if it cannot begin.
     """
@@ -68,6 +71,9 @@ def run(
     store = Store(state)
     try:
         with store.alone(), listening(socket, group) as server:
+            if forget_checkpoint:
+                store.forget_checkpoint()
+                _log.warning("the last checkpoint is forgotten: the next one is sealed as it comes")
             application = service(store, profiles, spool, operators, floor_bytes=floor_bytes)
 
             def cut_off(peer: Peer) -> None:
@@ -89,7 +95,8 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
 
     @app.get("/health")
     def health() -> dict[str, str]:
-        return {"key": store.seal_key.id, "public": base64.b64encode(store.seal_key.public).decode()}
+        public = base64.b64encode(store.seal_key.public).decode()
+        return {"key": store.seal_key.id, "public": public, "checkpoint": store.checkpoint() or ""}
 
     @app.post("/request")
     def request(asked: RequestRequest) -> dict[str, Any]:

@@ -1,20 +1,24 @@
 """What the sender puts its seal on besides votes: the ledger's checkpoints and tombstones, and certificates of what it did itself.
 
 It never signs what it is not able to read. A vote is JSON too, so whatever is not exactly one of these is refused: nobody gets a
-vote sealed by another name.
+vote sealed by another name. Of checkpoints there is one line: each that is sealed follows the last one that was, so that who makes
+the workers' requests cannot have a second past sealed beside the ledger's.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import logging
 from typing import Any
 
 from blocks.errors import SendRefused
-from blocks.outbound import Package, Said, Vote, canonical
+from blocks.outbound import Package, Said, Vote, canonical, sha256
 from deployments.sender.judging import check_vote, known
 from deployments.sender.store import Step, Store
 from tasks.rules.certificate import KIND
+
+_log = logging.getLogger("countersign.sender")
 
 _CHECKPOINT = {"v", "number", "at", "first", "last", "root", "previous", "key"}
 _TOMBSTONE = {"v", "kind", "journey", "entries", "head", "remains", "key"}
@@ -41,6 +45,28 @@ def seal(purpose: str, text: str, store: Store) -> bytes:
 def _check_checkpoint(facts: dict[str, Any], store: Store) -> None:
     if set(facts) != _CHECKPOINT or facts["key"] != store.seal_key.id:
         raise SendRefused("this is no checkpoint of the ledger made for this sender's key; it was not sealed")
+    numbers = [facts[name] for name in ("number", "first", "last")]
+    if any(type(number) is not int for number in numbers) or not 1 <= facts["first"] <= facts["last"]:
+        raise SendRefused("this checkpoint is over no entries; it was not sealed")
+    store.follow(canonical(facts), lambda last: _astray(facts, last))
+
+
+def _astray(facts: dict[str, Any], last: str | None) -> str:
+    """Why a checkpoint does not follow the last one that was sealed; "" if it does, or is that one."""
+    if last is None:
+        # A new sender beside an old ledger, or one that was told to forget: it has nothing to hold it against.
+        _log.warning("checkpoint %d is the first one seen here: it is sealed as it came", facts["number"])
+        return ""
+    if canonical(facts) == last:
+        return ""
+    before = json.loads(last)
+    if (facts["number"], facts["previous"], facts["first"]) == (before["number"] + 1, sha256(last), before["last"] + 1):
+        return ""
+    return (
+        f"checkpoint {facts['number']} does not follow checkpoint {before['number']}, the last one that was sealed here "
+        f"(hash {sha256(last)[:16]}…); it was not sealed. Find out who has sealed or removed one; if the ledger or the sender was "
+        "restored from a backup, start 'countersign sender' once with --forget-checkpoint"
+    )
 
 
 def _check_tombstone(facts: dict[str, Any], store: Store) -> None:

@@ -1,4 +1,4 @@
-"""What the sender must not forget: seeds, spent and burnt codes, attempts, judgements, and how far every delivery has come.
+"""What the sender must not forget: seeds, spent and burnt codes, attempts, judgements, the last checkpoint, how far deliveries have come.
 
 One SQLite file in the sender's own folder (0700), with the key that its seeds are encrypted under beside it (0600). Every
 verb is one transaction that is on the disk before it returns; writers wait for each other, so two judgements of one code
@@ -14,7 +14,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -169,6 +169,12 @@ _settled = Table(
     Column("by", String, nullable=False),
     Column("comment", String, nullable=False),
     Column("at", Instant, nullable=False),
+)
+
+_checkpoint = Table(
+    "checkpoint",
+    _metadata,
+    Column("record", String, nullable=False),  # one row at most: the last one that was sealed
 )
 
 
@@ -341,6 +347,26 @@ class Store:
         """The proven request for an order; None if there is none."""
         with self._reading() as connection:
             return _requested(connection, partner, stream, order)
+
+    # ---------------------------------------------------------------------------------------- the ledger's checkpoints
+
+    def checkpoint(self) -> str | None:
+        """The text of the last checkpoint that was sealed; None if none was, as far as we remember."""
+        with self._reading() as connection:
+            return connection.execute(select(_checkpoint.c.record)).scalar()
+
+    def follow(self, record: str, problem: Callable[[str | None], str]) -> None:
+        """Take a checkpoint's text for the last one. Raises ``SendRefused`` with the ``problem`` that it has behind the last."""
+        with self._writing() as connection:
+            if told := problem(connection.execute(select(_checkpoint.c.record)).scalar()):
+                raise SendRefused(told)
+            connection.execute(delete(_checkpoint))
+            connection.execute(insert(_checkpoint).values(record=record))
+
+    def forget_checkpoint(self) -> None:
+        """Take whatever checkpoint comes next."""
+        with self._writing() as connection:
+            connection.execute(delete(_checkpoint))
 
     # ---------------------------------------------------------------------------------------- what was tried here
 

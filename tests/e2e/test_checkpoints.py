@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import yaml
 from blocks.errors import ChainBroken
 from blocks.ledger import Entry
 from blocks.profile import load_repositories
-from blocks.seals import SealKey
+from blocks.seals import SealKey, key_id
+from blocks.sender import Sender
 from blocks.settings import settings
 from blocks.spool import Spool
 from tasks import connections
@@ -53,7 +55,15 @@ def test_the_sender_seals_and_the_seals_are_filed(quiet_release_world: ReleaseWo
         assert "nothing to seal" in nowhere.output and "filed nowhere" in nowhere.output
         agree(world, key=key)
         ledger.append([Entry("second", "arrived")])
-        told = countersign("ledger", "checkpoint").output
+
+        def stopped(text: bytes) -> bytes:
+            with Sender(settings().sender_socket) as asked:
+                asked.seal("checkpoint", text.decode())
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            ledger.checkpoint(stopped, key_id(base64.b64decode(key)))
+        told = countersign("ledger", "checkpoint").output  # the sender seals no other of that number: it is taken
         assert told.startswith("checkpoint 2: ") and "filed checkpoint-000001.json" in told, "the old one is filed as well"
         ledger.append([Entry("third", "arrived")])
         state = seal(return_state=True)

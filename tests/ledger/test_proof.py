@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from blocks.errors import ChainBroken, ConfigurationError
+from blocks.canonical import canonical
+from blocks.errors import ChainBroken, ConfigurationError, SendRefused
 from blocks.ledger import Entry, Ledger
 from blocks.seals import SealKey, signed
 from blocks.values import Stage
@@ -310,3 +311,66 @@ def test_one_byte_edited_in_a_copy_of_the_file_is_named(sqlite_file: Path, tmp_p
     file.write_bytes(content.replace(needle, needle.replace(b"fetched", b"fetchee")))
     with Ledger(f"sqlite:///{file}") as ledger, pytest.raises(ChainBroken, match=r"journey j2, entry 2 .*its text was edited"):
         ledger.verify()
+
+
+# --------------------------------------------------------------------------------------------- the sender's line of checkpoints
+
+
+def test_the_sender_seals_one_line_of_checkpoints_and_no_second_past(ledger: Ledger, tmp_path: Path) -> None:
+    with Store(tmp_path / "state") as store:
+
+        def sign(text: bytes) -> bytes:
+            return seal("checkpoint", text.decode(), store)
+
+        fill(ledger)
+        first = ledger.checkpoint(sign, store.seal_key.id)
+        assert first is not None and store.checkpoint() == first.record
+        assert sign(first.record.encode()) == first.signature, "asked for the same again, it is the same"
+        behind = {**first.facts, "number": 2, "first": first.facts["last"] + 1, "last": 99, "previous": first.hash}
+        for forged in (
+            {**behind, "number": 12},
+            {**behind, "previous": "f" * 64},
+            {**behind, "first": 1},
+            {**behind, "last": 1},
+            {**behind, "last": "99"},
+            {**first.facts, "root": "f" * 64},
+        ):
+            with pytest.raises(SendRefused, match="was not sealed"):
+                sign(canonical(forged).encode())
+        ledger.append([Entry("later", "arrived")])
+        second = ledger.checkpoint(sign, store.seal_key.id)
+        assert second is not None and second.number == 2
+        with pytest.raises(SendRefused, match="does not follow checkpoint 2"):
+            sign(first.record.encode())
+        store.forget_checkpoint()
+        assert sign(first.record.encode()), "by operations alone, where ledger or sender came back from a backup"
+
+
+def test_what_was_sealed_when_somebody_was_stopped_is_the_ledgers_next(ledger: Ledger, tmp_path: Path) -> None:
+    with Store(tmp_path / "state") as store:
+
+        def sign(text: bytes) -> bytes:
+            return seal("checkpoint", text.decode(), store)
+
+        def stopped(text: bytes) -> bytes:
+            sign(text)
+            raise KeyboardInterrupt
+
+        fill(ledger)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.checkpoint(stopped, store.seal_key.id)
+        ledger.append([Entry("later", "arrived")])
+        record = store.checkpoint()
+        assert record is not None and ledger.checkpoints() == []
+        taken = ledger.take(record, sign)
+        assert taken is not None and ledger.take(record, sign) is None, "once"
+        second = ledger.checkpoint(sign, store.seal_key.id)
+        assert second is not None and second.number == 2
+        assert ledger.verify(keys={store.seal_key.id: store.seal_key.public}).checkpoints == 2
+        ledger.append([Entry("last", "arrived")])
+        forged = {**second.facts, "number": 3, "first": second.facts["last"] + 1, "last": second.facts["last"] + 1}
+        sign(canonical({**forged, "previous": second.hash}).encode())
+        with pytest.raises(ChainBroken, match="checkpoint 3: one was sealed over other entries"):
+            ledger.take(store.checkpoint() or "", sign)
+        with pytest.raises(ChainBroken, match="checkpoint 2: another one of that number"):
+            ledger.take(canonical({**second.facts, "at": "2020-01-01T00:00:00.000000Z"}), sign)

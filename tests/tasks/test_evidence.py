@@ -14,11 +14,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from blocks.bundle import BundleWriter
-from blocks.canonical import canonical
+from blocks.canonical import canonical, sha256
 from blocks.errors import ConfigurationError
+from blocks.ledger import Checkpoint
 from blocks.seals import SealKey
 from blocks.settings import settings
 from deployments.cli import app
+from tasks.checkpoint import seal
 from tasks.rules import bundle_page
 from tasks.rules.bundle import EXPORT, MANIFEST, PAGE, Manifest
 from tasks.rules.certificate import Claim
@@ -371,3 +373,48 @@ def test_an_export_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigurationError):
         BundleWriter(tmp_path / "no" / "folder")
+
+
+# --------------------------------------------------------------------------------------------- the line of seals
+
+
+def resealed(bundle: Path, **changes: object) -> str:
+    """The newest seal, made anew by somebody who has the sender's key sign it; its name."""
+    path = sorted((bundle / "checkpoints").glob("*.json"))[-1]
+    told = Checkpoint.parse(path.read_text())
+    record = canonical({**told.facts, **changes})
+    path.write_text(Checkpoint(told.number, record, sha256(record), key().sign(record.encode())).text)
+    manifest_anew(bundle)
+    return f"checkpoints/{path.name}"
+
+
+def test_seals_must_be_those_that_were_filed(bundle: Path, whole: Path, tmp_path: Path) -> None:
+    public = base64.b64encode(key().public).decode()
+    kept = sorted((whole / "checkpoints").glob("*.json"))[-1]
+    good = countersign("evidence", "verify", bundle, "--key", public, "--filed", kept)
+    assert good.exit_code == 0, good.output
+    name = resealed(bundle, previous="f" * 64)
+    assert failed(bundle) == {}, "by itself the bundle cannot tell"
+    told = countersign("evidence", "verify", bundle, "--key", public, "--filed", kept)
+    assert told.exit_code == 1 and f"FAIL  {name}: it is not the one that was filed" in told.output, told.output
+    record = canonical({**Checkpoint.parse(kept.read_text()).facts, "number": 77})
+    far = tmp_path / "far.json"
+    far.write_text(Checkpoint(77, record, sha256(record), key().sign(record.encode())).text)
+    told = countersign("evidence", "verify", whole, "--key", public, "--filed", far)
+    assert told.exit_code == 1 and "next to none in the bundle" in told.output, "it says nothing about this one"
+    far.write_text(Checkpoint(77, record, sha256(record), bytes(64)).text)
+    assert countersign("evidence", "verify", whole, "--key", public, "--filed", far).exit_code == 2
+
+
+def test_seals_that_do_not_follow_each_other_are_named(tmp_path: Path) -> None:
+    with dock_at(tmp_path / "home") as dock:
+        for name, rows in (("a.csv", 2), ("b.csv", 3)):
+            dock.leave(name, price_list(rows))
+            dock.run()
+            seal()
+        bundle = tmp_path / "bundle"
+        assert countersign("evidence", "export", "--partner", "acme", "--to", bundle).exit_code == 0
+        assert failed(bundle) == {}
+        assert len(list((bundle / "checkpoints").glob("*.json"))) == 3
+        name = resealed(bundle, previous="f" * 64)
+        assert "does not follow checkpoint 2" in failed(bundle)[name]
