@@ -541,10 +541,12 @@ class Api:
                     return html_page(500, "Error Processing Request")
                 if alone:
                     self._busy.add(alone)
+                self.stats["in hand"] += 1
                 try:
                     return await self._answer(request, endpoint, anyone=anyone, writes=writes)
                 finally:
                     self._busy.discard(alone)
+                    self.stats["in hand"] -= 1
 
             name = f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__qualname__}".replace(".<locals>", "")
             self.router.add_api_route(path, answer, methods=[method], name=name, response_model=None)

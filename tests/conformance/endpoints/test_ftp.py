@@ -234,12 +234,12 @@ def test_421_is_busy_and_no_more_connections_are_opened_than_let_in(sandbox: Ftp
 def test_our_own_limit_of_connections_holds_over_all_sessions(sandbox: FtpSandbox, ground: Ground) -> None:
     for number in range(60):
         ground.write(f"{number}.csv".encode())
-    agreed = endpoint(sandbox, connection_limit=3, timeout_seconds=5)
+    agreed = endpoint(sandbox, connection_limit=3)
     with agreed.session() as first, ground.spool.batch() as batch, agreed.session():
         assert sum(isinstance(answer, Fetched) for answer in first.fetch(list(first.look(ground.folder)), batch)) == 60
         assert sandbox.logins == 3
         with pytest.raises(EndpointBusy, match="connection_limit"):
-            agreed.session()
+            endpoint(sandbox, connection_limit=3, timeout_seconds=1).session()
     with agreed.session(), agreed.session(), agreed.session():
         pass
 

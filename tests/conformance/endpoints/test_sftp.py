@@ -142,10 +142,10 @@ def test_a_server_that_closes_before_its_greeting_is_busy() -> None:
 
 
 def test_our_own_limit_of_connections(sandbox: SftpSandbox) -> None:
-    agreed = endpoint(sandbox, connection_limit=2, timeout_seconds=4)
+    agreed = endpoint(sandbox, connection_limit=2)
     with agreed.session(), agreed.session() as second:
-        with pytest.raises(EndpointBusy) as caught:
-            agreed.session()
+        with pytest.raises(EndpointBusy, match="connection_limit") as caught:
+            endpoint(sandbox, connection_limit=2, timeout_seconds=1).session()
         assert caught.value.worth_retrying
         second.close()
         agreed.session().close()

@@ -265,7 +265,7 @@ def test_28_the_dialog_stays_short_for_any_package(count: int) -> None:
         zone="Europe/Berlin",
     )
     listing(about.package, findings(count), since(LONG, count))
-    assert time.thread_time() - started < 1.5
+    assert time.thread_time() - started < 15
     assert len(one.description.splitlines()) < MOST_LINES
     assert len(one.description) < 8000
     if count > 4:
