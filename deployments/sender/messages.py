@@ -25,12 +25,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from blocks.endpoints.base import Endpoint
+from blocks.endpoints.base import Endpoint, EndpointSession
 from blocks.errors import ConfigurationError, EndpointError, EndpointFull, SendRefused, SpoolError
 from blocks.outbound import canonical
 from blocks.profile import load_partner
@@ -50,6 +51,8 @@ from tasks.rules.receipt import Receipt, receipt_name, written
 
 _LONGEST_LINE = 1024 * 1024
 _NAMES = "names.json"
+_LISTINGS = 8
+"""Folders of which the last listing is kept."""
 
 
 class Messenger:
@@ -61,6 +64,8 @@ class Messenger:
         self._scratch = Spool(store.folder / "scratch", floor_bytes=floor_bytes)
         self._floor = floor_bytes
         self._turns = Turns()
+        self._listings: dict[tuple[str, str, str], frozenset[tuple[bytes, int, datetime | None]]] = {}
+        self._listing = Lock()
 
     def tell(self, message: ServiceMessage) -> Arrived:
         """Bring a message as far as it can be brought now; asked again, it goes on, and what was built first is what is sent.
@@ -114,31 +119,47 @@ class Messenger:
 
     @contextmanager
     def _witnessed(self, message: ServiceMessage, stream: Inbound, source: Endpoint) -> Iterator[Path | None]:
-        """The partner's file as it stands there now; None for one that nobody has fetched and that stands there as it is told.
+        """The partner's file as it stands there now; None for one that nobody can or may fetch, and that stands there as it is told.
 
         Raises ``SendRefused`` if it does not: then nobody here can tell that it ever was the partner's.
         """
         file = message.file
         if file.folder not in stream.folders or illegal(file.name) is not None:
             raise SendRefused(f"{message.shown}: cannot be a file of this stream; nothing was sent")
-        if message.digest is None:
-            with source.session() as session:
-                if file not in session.look(file.folder):
-                    raise _not_theirs(message, "it is not there as it is told")
-            yield None
-            return
-        if file.size > stream.limits.largest_bytes:
+        unfetched, too_large = message.digest is None, file.size > stream.limits.largest_bytes
+        if too_large and not unfetched:
             raise SendRefused(f"{message.shown}: is larger than was agreed, so it was not fetched; nothing was sent")
         spool = Spool(self._scratch.folder / f"message-{message.id[:16]}", floor_bytes=self._floor)
         try:
             with source.session() as session, spool.batch() as batch:
-                answers = list(session.fetch([file], batch))
+                if not self._stands(message, stream, session):
+                    raise _not_theirs(message, "it is not there as it is told")
+                answers = [] if too_large else list(session.fetch([file], batch))
             fetched = next((answer for answer in answers if isinstance(answer, Fetched)), None)
-            if fetched is None or fetched.digest != message.digest:
+            if unfetched and fetched is not None:
+                raise SendRefused(f"{message.shown}: it can be fetched, so its digest must be told; nothing was sent")
+            if not unfetched and (fetched is None or fetched.digest != message.digest):
                 raise _not_theirs(message, "other bytes stand there" if fetched else "it is not there, or has changed")
-            yield spool.path(message.digest)
+            yield None if fetched is None else spool.path(fetched.digest)
         finally:
             shutil.rmtree(spool.folder, ignore_errors=True)
+
+    def _stands(self, message: ServiceMessage, stream: Inbound, session: EndpointSession) -> bool:
+        """The partner's server lists this file with the very size and time that are told: a message's id is made of them.
+
+        An earlier listing serves as well where the bytes are compared besides: a folder of many files is not read for each of them.
+        """
+        file = message.file
+        place, wanted = (message.partner, stream.endpoint, file.folder), (file.name, file.size, file.modified)
+        if message.digest is not None and wanted in self._listings.get(place, ()):
+            return True
+        listed = frozenset((one.name, one.size, one.modified) for one in session.look(file.folder))
+        with self._listing:
+            self._listings.pop(place, None)
+            self._listings[place] = listed
+            if len(self._listings) > _LISTINGS:
+                self._listings.pop(next(iter(self._listings)))
+        return wanted in listed
 
     # ---------------------------------------------------------------------------------------- on its way
 

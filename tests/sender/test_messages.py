@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,51 @@ def test_a_receipt_is_for_a_file_of_theirs_and_says_nothing_else(desk: Desk) -> 
     receipts = {path.name: path.read_text() for path in (desk.home / "partner" / "receipts").iterdir()}
     assert {name.rsplit(".", 2)[1] for name in receipts} == {"accepted", "rejected"}
     assert not any(SECRET in text for text in receipts.values())
+
+
+def with_receipts(desk: Desk) -> Path:
+    """Receipts are agreed for every state; where they are left."""
+    profile, folder = desk.home / "profiles" / "acme.yaml", desk.home / "partner" / "receipts"
+    told = yaml.safe_load(profile.read_text())
+    told["partner"]["streams"]["prices"]["receipts"] = {"folder": "/receipts"}
+    profile.write_text(yaml.safe_dump(told))
+    folder.mkdir()
+    return folder
+
+
+def test_one_file_in_one_state_has_one_receipt_whatever_time_is_told(desk: Desk) -> None:
+    """The attack: the same file once more under another time, or without a time, or without its digest."""
+    receipts = with_receipts(desk)
+    message = replace(desk.leave(), kind=MessageKind.ACCEPTED, facts={})
+    assert desk.messenger.tell(message).complete
+    assert message.file.modified is not None
+    for modified in (None, message.file.modified + timedelta(microseconds=1)):
+        with pytest.raises(SendRefused, match="not there as it is told"):
+            desk.messenger.tell(replace(message, file=replace(message.file, modified=modified)))
+    with pytest.raises(SendRefused, match="its digest must be told"):
+        desk.messenger.tell(replace(message, digest=None))
+    with pytest.raises(SendRefused, match="its digest must be told"):
+        desk.messenger.tell(desk.leave(digest=None))
+    assert len(list(receipts.iterdir())) == 1 and desk.received() == {}
+
+
+def test_where_the_server_tells_no_times_no_time_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    receipts = with_receipts(desk)
+    monkeypatch.setattr("blocks.endpoints.folder._modified", lambda _: None)
+    message = replace(desk.leave(), kind=MessageKind.ACCEPTED, facts={})
+    assert message.file.modified is None
+    with pytest.raises(SendRefused, match="not there as it is told"):
+        desk.messenger.tell(replace(message, file=replace(message.file, modified=datetime.now(UTC))))
+    assert desk.messenger.tell(message).complete
+    assert len(list(receipts.iterdir())) == 1
+
+
+def test_a_file_that_nobody_may_fetch_is_told_of_without_its_digest(desk: Desk) -> None:
+    receipts = with_receipts(desk)
+    profile = desk.home / "profiles" / "acme.yaml"
+    told = yaml.safe_load(profile.read_text())
+    told["partner"]["streams"]["prices"]["limits"] = {"largest_bytes": 10}
+    profile.write_text(yaml.safe_dump(told))
+    message = replace(desk.leave(), kind=MessageKind.REJECTED, facts={}, digest=None)
+    assert desk.messenger.tell(message).complete
+    assert len(list(receipts.iterdir())) == 1
