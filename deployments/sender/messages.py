@@ -37,7 +37,7 @@ from blocks.outbound import canonical
 from blocks.profile import load_partner
 from blocks.sender import Arrived, MessageKind, ServiceMessage, destination_of
 from blocks.spool import Spool
-from blocks.values import Fetched, Inbound, NoteTerms, Outgoing, ReceiptTerms, RowPolicy
+from blocks.values import Fetched, Inbound, Missed, NoteTerms, Outcome, Outgoing, ReceiptTerms, RowPolicy
 from deployments.sender.delivery import Freight, deliver
 from deployments.sender.dispatch import how_far
 from deployments.sender.store import Store
@@ -70,7 +70,8 @@ class Messenger:
     def tell(self, message: ServiceMessage) -> Arrived:
         """Bring a message as far as it can be brought now; asked again, it goes on, and what was built first is what is sent.
 
-        Raises ``SendRefused`` for a message that nothing was agreed about, or about a file that does not stand at the partner.
+        Raises ``SendRefused`` for a message that nothing was agreed about, or about a file that does not stand at the partner, and
+        ``EndpointError`` if that could not be seen just now.
         """
         with self._turns.alone(message.id, "message"):
             parcels = self._store.parcels(message.id)
@@ -135,6 +136,9 @@ class Messenger:
                 if not self._stands(message, stream, session):
                     raise _not_theirs(message, "it is not there as it is told")
                 answers = [] if too_large else list(session.fetch([file], batch))
+                missed = next((answer for answer in answers if isinstance(answer, Missed)), None)
+                if missed is not None and not unfetched and not self._gone(missed, session):
+                    raise EndpointError(f"{message.shown}: the server did not let us fetch it just now: {missed.reason}")
             fetched = next((answer for answer in answers if isinstance(answer, Fetched)), None)
             if unfetched and fetched is not None:
                 raise SendRefused(f"{message.shown}: it can be fetched, so its digest must be told; nothing was sent")
@@ -143,6 +147,12 @@ class Messenger:
             yield None if fetched is None else spool.path(fetched.digest)
         finally:
             shutil.rmtree(spool.folder, ignore_errors=True)
+
+    def _gone(self, missed: Missed, session: EndpointSession) -> bool:
+        """It cannot become this file again: only then is it given up. A busy server also says that there is no such file."""
+        if missed.outcome is Outcome.VANISHED:
+            return missed.file.name not in {one.name for one in session.look(missed.file.folder)}
+        return missed.outcome in (Outcome.CHANGED, Outcome.NOT_A_FILE, Outcome.ILLEGAL_NAME)
 
     def _stands(self, message: ServiceMessage, stream: Inbound, session: EndpointSession) -> bool:
         """The partner's server lists this file with the very size and time that are told: a message's id is made of them.

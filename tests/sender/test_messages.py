@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from blocks.errors import SendRefused
+from blocks.endpoints.folder import FolderSession
+from blocks.errors import EndpointError, SendRefused
 from blocks.profile import load_partner
 from blocks.sender import MessageKind, ServiceMessage
-from blocks.spool import place_in
-from blocks.values import Proof
+from blocks.spool import Batch, place_in
+from blocks.values import Fetched, Missed, Outcome, Proof, RemoteFile
 from deployments.sender.messages import Messenger
 from deployments.sender.store import Step, Store
 
@@ -216,6 +217,35 @@ def test_a_folder_that_is_not_there_is_told_and_tried_again(desk: Desk) -> None:
     assert "in/notes" in desk.messenger.tell(message).problem
     desk.notes.mkdir()
     assert desk.messenger.tell(message).complete
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.VANISHED, Outcome.UNKNOWN])
+def test_while_the_server_does_not_let_us_fetch_a_file_nothing_is_given_up(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    """As a crowded FTP server says 450 or 451: that is no word about the file."""
+    message, busy = desk.leave(), "451 local error in processing, try again later"
+
+    def missed(_: object, files: Iterable[RemoteFile], __: object) -> Iterator[Missed]:
+        return (Missed(file, outcome, busy) for file in files)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderSession, "fetch", missed)
+        with pytest.raises(EndpointError, match=busy):
+            desk.messenger.tell(message)
+    assert desk.messenger.tell(message).complete
+
+
+def test_a_file_that_goes_while_it_is_fetched_is_not_written_about(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    message, fetch = desk.leave(), FolderSession.fetch
+
+    def collected(self: FolderSession, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
+        desk.out.joinpath("prices.csv").unlink()
+        return fetch(self, files, into)
+
+    monkeypatch.setattr(FolderSession, "fetch", collected)
+    with pytest.raises(SendRefused, match="it is not there"):
+        desk.messenger.tell(message)
 
 
 def test_a_receipt_is_for_a_file_of_theirs_and_says_nothing_else(desk: Desk) -> None:
