@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -49,6 +49,7 @@ from blocks.errors import (
     RepositoryUnreachable,
 )
 from blocks.repositories.base import Repository, RepositorySession
+from blocks.repositories.once import Once
 from blocks.repositories.otcs_audit import AuditTrail
 from blocks.repositories.otcs_categories import Categories, dig, plain, same, surplus_rows
 from blocks.repositories.otcs_large import LargeFiles, session_ended
@@ -240,6 +241,8 @@ class ExtendedEcmSession(RepositorySession):
         """Workflow maps and processes."""
         self.records = Records(wire, names)
         """Records management: records, schedules, legal holds."""
+        self._version_events = Once[None, frozenset[int]]()
+        """Kinds of events that are about versions, in whatever language of Europe the server speaks."""
 
     def close(self) -> None:
         self._wire.close()
@@ -846,13 +849,18 @@ class ExtendedEcmSession(RepositorySession):
         for process, attached in ended:
             for one in attached if process.status == COMPLETED and step in process.completed else ():
                 about[one.document].append((process, one))
-        found = {
-            id: self._unreviewed(made[id], version, about[self._number(id)], workflow, step) for id, version in versions.items()
-        }
+
+        def look(id: str, version: int) -> str | None:
+            number = self._number(id)
+            return self._unreviewed(number, made[id], version, about[number], workflow, step)
+
+        with ThreadPoolExecutor(self._connections, thread_name_prefix="reviews") as pool:
+            found = dict(zip(versions, pool.map(look, versions, versions.values()), strict=True))
         return {id: why for id, why in found.items() if why is not None}
 
     def _unreviewed(
         self,
+        id: int,
         made: Mapping[int, datetime | None],
         version: int,
         about: Sequence[tuple[Process, Attached]],
@@ -863,6 +871,8 @@ class ExtendedEcmSession(RepositorySession):
         since, again = made.get(version), f"start {workflow} with version {version}"
         if since is None:
             return f"the repository tells no date of version {version}"
+        if not set(range(version, max(made))) <= made.keys():
+            return f"a version newer than {version} was removed, and nobody can tell any more when it was the newest; {again} again"
         # A newer version without a date may have been there all the time.
         following = min((at or since for other, at in made.items() if other > version), default=None)
         why = f"no completed workflow {workflow} with step {step} was started with version {version}"
@@ -874,13 +884,34 @@ class ExtendedEcmSession(RepositorySession):
             if process.until(step) is None or folder is None:
                 why = f"the repository does not tell when workflow process {process.id} came to step {step}: nothing can count by it"
             elif stood_there(one, folder, process, step, following):
-                return None
+                return None if version != max(made) else self._newest_removed(id, version, since)
             else:
                 why = (
                     f"version {version} did not provably stand in workflow process {process.id} when it came to step {step}: it was "
                     f"attached, or replaced by a newer version, about then or later; {again} again"
                 )
         return why
+
+    def _newest_removed(self, id: int, version: int, since: datetime) -> str | None:
+        """Why the newest version, made at ``since``, may not always have been the newest; None if it certainly was.
+
+        The audit trail tells it: each later version was added. What to call that in the server's language is told by the version's own
+        addition; the first one has none, so for it whatever is about versions counts.
+        """
+        untold = f"the audit trail does not tell whether a version newer than {version} was there and removed"
+        try:
+            about = self._version_events.get(
+                None, lambda: frozenset(kind for kind, name in self.audit.kinds(id).items() if "vers" in name.casefold())
+            )
+            trail = list(self.audit.events(id, since=since.date() - timedelta(days=1), oldest_first=True))
+        except (Refusal, DocumentMissing):
+            return untold
+        # A second before, because a version and its line in the trail are dated one after the other.
+        kinds = [event.kind for event in trail if event.kind in about and event.at >= since - timedelta(seconds=1)]
+        if not about or not trail or (version > 1 and not kinds):
+            return untold
+        later = kinds if version == 1 else [kind for kind in kinds[1:] if kind == kinds[0]]
+        return f"a version newer than {version} was removed since" if later else None
 
     def _versions_made(self, id: str) -> dict[int, datetime | None]:
         """Of each version, when it was made; None where that is not told."""
