@@ -149,14 +149,14 @@ def test_a_child_that_never_ends_is_killed(
 
 
 def test_a_page_that_is_drawn_without_an_end_stops_at_the_limit_of_its_processor_time(tmp_path: Path) -> None:
-    """Forms that draw each other ten times, ten deep: a few hundred bytes, ten thousand million rectangles."""
-    forms = b"".join(
-        b"%d 0 obj<</Type/XObject/Subtype/Form/BBox[0 0 200 100]/Resources<</XObject<</F %d 0 R>>>>/Length %d>>"
-        b"stream\n%s\nendstream endobj\n" % (5 + n, 6 + n, len(body), body)
-        for n, body in enumerate([b"/F Do " * 10] * 10 + [b"0 0 200 100 re f"])
-    )
-    whole = pdf(b"/F Do").replace(b"/Contents 4 0 R", b"/Contents 4 0 R/Resources<</XObject<</F 5 0 R>>>>")
-    whole = whole.replace(b"trailer", forms + b"trailer")
+    """A thousand fills, each with a formula of a hundred steps for every point: little memory, and hours of work."""
+    formula = b"{add " + b"sin cos " * 50 + b"}"
+    shading = (
+        b"5 0 obj<</ShadingType 1/ColorSpace/DeviceGray/Domain[0 1 0 1]/Matrix[200 0 0 100 0 0]/Function 6 0 R>>endobj\n"
+        b"6 0 obj<</FunctionType 4/Domain[0 1 0 1]/Range[0 1]/Length %d>>stream\n%s\nendstream endobj\n"
+    ) % (len(formula), formula)
+    whole = pdf(b"/S sh " * 1000).replace(b"/Contents 4 0 R", b"/Contents 4 0 R/Resources<</Shading<</S 5 0 R>>>>")
+    whole = whole.replace(b"trailer", shading + b"trailer")
     lower = re.sub(r"(?m)^CPU_SECONDS = \d+$", "CPU_SECONDS = 5", CHILD.read_text())
     assert lower != CHILD.read_text()
     (tmp_path / "child.py").write_text(lower)
