@@ -1,7 +1,7 @@
 """A bundle: files that are handed on together, as a folder or as one zip, with a manifest of every member.
 
-Names in it are ours, never a partner's. In a zip all members are stored as they are, uncompressed: unpacked it is no larger than it
-is packed, whoever made it, and nothing in it can be read twice under two names.
+Names in it are ours, never a partner's. In a zip all members are stored as they are, uncompressed, one behind the other from its first
+byte to its directory: unpacked it is no larger than it is packed, whoever made it, and every program finds the same in it that we do.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -225,6 +226,8 @@ class _Zip(Bundle):
             self._zip = zipfile.ZipFile(path)
         try:
             self._members = self._listed(path.stat().st_size)
+            with _readable("bundle"), path.open("rb") as file:
+                self._nothing_else(file, path.stat().st_size)
             self._sizes = {name: member.file_size for name, member in self._members.items()}
         except BaseException:
             self._zip.close()
@@ -246,7 +249,33 @@ class _Zip(Bundle):
             most -= member.file_size
             if most < 0 or len(found) > _MOST:
                 raise BundleBroken(name, "the zip says that more is in it than can be")
+            if member.comment or not _only_sizes(member.extra):
+                raise BundleBroken(name, "the zip says more about it than its name and size, which could give it another name")
         return found
+
+    def _nothing_else(self, file: IO[bytes], size: int) -> None:
+        """Members stand one behind the other from the first byte on, then the directory, then its end: what we read is all there is.
+
+        Programs differ in which of a zip's places they believe (local headers, directory, end), so all must say the same.
+        Raises ``BundleBroken``.
+        """
+        at = 0
+        for member in sorted(self._members.values(), key=lambda one: one.header_offset):
+            if member.header_offset != at:
+                raise BundleBroken(
+                    member.filename, "something stands before it in the zip that the zip's directory does not tell"
+                )
+            file.seek(at)
+            _, *told, crc, packed, plain, named, more = _LOCAL.unpack(file.read(_LOCAL.size))
+            name, extra = file.read(named), file.read(more)
+            sizes = _ZIP64.unpack(extra)[2:] if len(extra) == _ZIP64.size and _MOST_32 in (packed, plain) else (plain, packed)
+            same = name == member.orig_filename.encode() and crc == member.CRC and set(sizes) == {member.file_size}
+            if not (same and _only_sizes(extra) and told[1] == member.flag_bits and told[1] & ~_UTF8 == 0 and told[2] == 0):
+                raise BundleBroken(member.filename, "its own header says something else than the zip's directory")
+            at += _LOCAL.size + named + more + member.file_size
+        count, length, start, end = _directory(file, size)
+        if (count, start, start + length) != (len(self._members), at, end) or self._zip.start_dir != at:
+            raise BundleBroken("bundle", "something stands in the zip beside its members and its directory")
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -259,8 +288,48 @@ class _Zip(Bundle):
         self._zip.close()
 
 
+_LOCAL = struct.Struct("<4s5HIIIHH")
+_END = struct.Struct("<4s4HIIH")
+_END64 = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR = struct.Struct("<4sIQI")
+_ZIP64 = struct.Struct("<2H2Q")
+"""Of PKWARE's APPNOTE.TXT 4.3.7, 4.3.16, 4.3.14, 4.3.15 and 4.5.3 (in a local header: both sizes)."""
+_MOST_32, _UTF8 = 0xFFFFFFFF, 0x800
+
+
+def _directory(file: IO[bytes], size: int) -> tuple[int, int, int, int]:
+    """What the end of a zip says of its directory (members, bytes, place), and where the directory must end."""
+    file.seek(max(0, size - _END.size))
+    sign, *disks, here, count, length, start, comment = _END.unpack(file.read(_END.size))
+    end = size - _END.size
+    if sign != b"PK\5\6" or any(disks) or here != count or comment:
+        raise BundleBroken("bundle", "its end is not that of a zip of ours: it has a comment, or is one of several")
+    place = end - _LOCATOR.size
+    file.seek(max(0, place))
+    locator = file.read(_LOCATOR.size)
+    if not locator.startswith(b"PK\6\7"):
+        return count, length, start, end
+    _, disk, at, whole = _LOCATOR.unpack(locator)
+    file.seek(max(0, place - _END64.size))
+    sign, rest, _, _, *both, here64, count64, length64, start64 = _END64.unpack(file.read(_END64.size))
+    wide = (count64, length64, start64)
+    agree = all(
+        one in (other, most)
+        for one, other, most in zip((count, length, start), wide, (0xFFFF, _MOST_32, _MOST_32), strict=True)
+    )
+    if (sign, rest, disk, at, whole, here64) != (b"PK\6\6", 44, 0, place - _END64.size, 1, count64) or any(both) or not agree:
+        raise BundleBroken("bundle", "its two ends do not say the same")
+    return *wide, at
+
+
+def _only_sizes(extra: bytes) -> bool:
+    """True if what a zip adds to a member is nothing, or large sizes (zip64)."""
+    return not extra or (len(extra) >= 4 and struct.unpack("<2H", extra[:4]) == (1, len(extra) - 4))
+
+
 _UNREADABLE: tuple[type[Exception], ...] = (
     zipfile.BadZipFile, zipfile.LargeZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, OverflowError,
+    struct.error,
 )  # fmt: skip
 """What ``zipfile`` raises for files that are none, or damaged ones."""
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from blocks.bundle import BundleWriter
+from blocks.bundle import BundleWriter, open_bundle
 from blocks.canonical import canonical, sha256
-from blocks.errors import ConfigurationError
+from blocks.errors import BundleBroken, ConfigurationError
 from blocks.ledger import Checkpoint
 from blocks.seals import SealKey
 from blocks.settings import settings
@@ -337,6 +340,57 @@ def test_a_member_that_is_there_twice_is_told(whole: Path, tmp_path: Path) -> No
     with zipfile.ZipFile(path, "a") as made:
         made.writestr(PAGE, b"another page")
     assert "twice" in failed(path)[PAGE]
+
+
+def lone(name: str, content: bytes) -> bytes:
+    """A member as it stands in a zip, without any directory."""
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w") as made:
+            made.writestr(name, content)
+        return file.getvalue()[: file.getvalue().rfind(b"PK\1\2")]
+
+
+def test_a_zip_holds_nothing_that_another_program_could_find_in_it(whole: Path, tmp_path: Path) -> None:
+    raw = zipped(whole, tmp_path / "evidence.zip").read_bytes()
+    end = raw.rfind(b"PK\5\6")
+    (start,) = struct.unpack("<I", raw[end + 16 : end + 20])
+    other, path = lone(PAGE, b"another page"), tmp_path / "forged.zip"
+    behind = struct.pack("<I", start + len(other))
+    forged = {
+        "before": other + raw,
+        "between": raw[:start] + other + raw[start : end + 16] + behind + raw[end + 20 :],
+        "before the end": raw[:end] + other + raw[end:],
+        "behind": raw + other,
+        "comment": raw[: end + 20] + struct.pack("<H", 4) + b"more",
+        "fewer": raw[: end + 8] + struct.pack("<HH", 1, 1) + raw[end + 12 :],
+        "its own name": raw.replace(PAGE.encode(), b"index.htmX", 1),
+    }
+    for how, content in forged.items():
+        path.write_bytes(content)
+        assert failed(path), how
+    path.unlink()
+    unicode_path = struct.pack("<BI", 1, zlib.crc32(MANIFEST.encode())) + PAGE.encode()
+    for extra in (struct.pack("<HH", 0x7075, len(unicode_path)) + unicode_path, struct.pack("<HH4s", 0x5455, 4, b"time")):
+        with zipfile.ZipFile(path, "w") as made:
+            for name in members(whole):
+                about = zipfile.ZipInfo(name)
+                about.extra = extra if name == MANIFEST else b""
+                made.writestr(about, (whole / name).read_bytes())
+        assert "another name" in failed(path)[MANIFEST]
+        path.unlink()
+
+
+def test_a_bundle_with_the_long_form_of_a_zip_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
+    with BundleWriter(tmp_path / "one.zip") as writer:
+        for name in ("a", "b", "c"):
+            writer.text(name, [name])
+    with open_bundle(tmp_path / "one.zip") as bundle:
+        assert bundle.sizes == dict.fromkeys("abc", 1)
+    raw = (tmp_path / "one.zip").read_bytes()
+    (tmp_path / "one.zip").write_bytes(raw.replace(b"PK\6\7\0", b"PK\6\7\1"))
+    with pytest.raises(BundleBroken), open_bundle(tmp_path / "one.zip"):
+        pass
 
 
 def test_links_are_not_followed(bundle: Path, tmp_path: Path) -> None:
