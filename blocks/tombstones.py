@@ -40,8 +40,8 @@ REDUCED = "reduced"
 GONE = ""
 """Stands for the text of an entry that was reduced."""
 KEPT = (
-    "digest", "duplicate_of", "keep_until", "page_id", "partner", "record_date", "records_class", "repository", "repository_id",
-    "round", "schedule", "size", "stream", "version",
+    "digest", "duplicate_of", "from", "keep_until", "page_id", "partner", "parts", "record_date", "records_class", "repository",
+    "repository_id", "round", "schedule", "size", "stream", "version",
 )  # fmt: skip
 """Facts on which decisions about later documents, holds and retention rest. What is not among them goes: names, findings, comments,
 who did it."""

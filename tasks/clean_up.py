@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -33,10 +33,10 @@ from tasks.agreed import load_inbound
 from tasks.clear_source import ON_HOLD, clear_source
 from tasks.connections import ledger, quarantine, repository_session, spool
 from tasks.consignment import Consignment, claimed_item
-from tasks.holds import Gate, configured, holds_here, tell_hold
+from tasks.holds import Gate, configured, holds_here, tell_hold, with_same_bytes
 from tasks.order import sender
 from tasks.retrying import task
-from tasks.rules.holding import REMOVED, Place, filed_at, same_bytes
+from tasks.rules.holding import REMOVED, Place, filed_at, same_bytes, wholes_of
 from tasks.rules.literal import literal
 from tasks.rules.removal import NOT_REMOVED, REMOVING, being_removed, was_removed
 from tasks.rules.retention import ended, last_day
@@ -381,18 +381,30 @@ def _refused_lately(history: Sequence[Recorded]) -> str:
 
 
 def family_of(journey: str) -> tuple[str, ...]:
-    """The journeys whose bytes exist in this one's document alone: it, those of its other versions, and the duplicates of all these."""
+    """The journeys whose bytes exist in this one's document alone: it, those of its other versions, and the duplicates of all these;
+    also whole tables of which it is a part. Of one that has no document of its own, those that share the documents of its bytes."""
     places = filed_at(ledger().journey(journey))[-1:]
+    places = places or tuple(place for history in with_same_bytes([journey]).values() for place in filed_at(history))
     rows = [row.journey for place in places for row in ledger().search(repository_id=place.id, limit=ALL)]
-    versions = {one: history for one, history in ledger().journeys(rows).items() if set(places) & set(filed_at(history))}
-    digests = {str(entry.body["digest"]) for history in versions.values() for entry in history if entry.kind == "filed"}
-    alike = [row.journey for digest in digests for row in ledger().search(digest=digest, limit=ALL)]
-    same = {
-        one
-        for one, history in ledger().journeys(alike).items()
-        if set(same_bytes(history)) & versions.keys() and not was_removed(history)
-    }
-    return tuple(sorted({journey, *versions, *same}))
+    fresh = {one: history for one, history in ledger().journeys(rows).items() if set(places) & set(filed_at(history))}
+    found, looked = dict(fresh), set[str]()
+    while fresh:
+        told = [entry for history in fresh.values() for entry in history if entry.kind in ("filed", "duplicate")]
+        digests = {str(entry.body["digest"]) for entry in told} - looked
+        looked |= digests
+        near = {row.journey for digest in digests for row in ledger().search(digest=digest, limit=ALL)}
+        near |= {one for history in fresh.values() for one in wholes_of(history)}
+        fresh = {
+            one: history for one, history in ledger().journeys(sorted(near - found.keys())).items() if _relies(history, found)
+        }
+        found |= fresh
+    return tuple(sorted({journey, *found}))
+
+
+def _relies(history: Sequence[Recorded], family: Collection[str]) -> bool:
+    """True if a journey's bytes are kept in the documents of these alone. A table of which good rows went on is in the quarantine."""
+    through = any(entry.kind == "duplicate" for entry in history) and not was_removed(history)
+    return through and any(one in family for one in same_bytes(history))
 
 
 def _bars(family: Sequence[str], makers: Sequence[str | None], terms: Inbound, today: date) -> str:

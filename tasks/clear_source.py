@@ -11,7 +11,7 @@ from blocks.ledger import Entry, Recorded
 from blocks.values import DispositionKind, Fetched, Inbound, Move, Moved, Outcome, RemoteFile, Stage
 from tasks.connections import endpoint_session, ledger, spool
 from tasks.consignment import Consignment, Item, Steps
-from tasks.holds import Gate
+from tasks.holds import Gate, sharers, with_same_bytes
 from tasks.incidents import CHANGED, REMOVED_MEANWHILE, case
 from tasks.report import tell
 from tasks.retrying import task
@@ -70,7 +70,7 @@ def _relied_on(waiting: dict[DispositionKind, list[Item]], steps: Steps) -> dict
     sees the other.
     """
     going = [item for kind in (DispositionKind.REMOVE, DispositionKind.MOVE) for item in waiting[kind]]
-    others = {item.journey: found for item in going if (found := _sharers(item))}
+    others = _sharers(going)
     histories = ledger().journeys(sorted({one for some in others.values() for one in (*some, *others)})) if others else {}
     for item in (item for item in going if item.journey in others):
         shared = [histories[one] for one in others[item.journey]]
@@ -82,14 +82,16 @@ def _relied_on(waiting: dict[DispositionKind, list[Item]], steps: Steps) -> dict
     return {kind: [item for item in items if item.journey not in steps.changed] for kind, items in waiting.items()}
 
 
-def _sharers(item: Item) -> list[str]:
-    """Other journeys with which this one shares its document: as the same bytes, or as another version."""
-    if item.stage is Stage.DUPLICATE and item.duplicate_of:
-        return [item.duplicate_of]
-    if item.stage is Stage.FILED and item.filed and item.filed.version > 1:
-        found = ledger().search(repository_id=item.filed.id, limit=MOST)
-        return [row.journey for row in found if row.journey != item.journey]
-    return []
+def _sharers(items: Sequence[Item]) -> dict[str, list[str]]:
+    """Other journeys with which these share their documents: as the same bytes, as parts of them, or as another version."""
+    duplicates = [item.journey for item in items if item.stage is Stage.DUPLICATE]
+    histories = with_same_bytes(duplicates)
+    found = {journey: list(sharers(journey, histories)) for journey in duplicates}
+    for item in items:
+        if item.stage is Stage.FILED and item.filed and item.filed.version > 1:
+            rows = ledger().search(repository_id=item.filed.id, limit=MOST)
+            found[item.journey] = [row.journey for row in rows if row.journey != item.journey]
+    return {journey: others for journey, others in found.items() if others}
 
 
 def _gone_since(history: Sequence[Recorded], other: Sequence[Recorded]) -> bool:

@@ -61,13 +61,11 @@ class Gate:
     def bars(self, journeys: Iterable[str]) -> dict[str, Bar]:
         """The journeys of these that nothing may be deleted of, and why."""
         wanted = list(dict.fromkeys(journeys))
-        histories = ledger().journeys(wanted)
-        others = {journey: same_bytes(history) for journey, history in histories.items()}
-        histories |= ledger().journeys(sorted({one for some in others.values() for one in some} - histories.keys()))
+        histories = with_same_bytes(wanted)
         self._ask({place for history in histories.values() for place in filed_at(history)})
         found = {}
         for journey in wanted:
-            for one in (journey, *others[journey]):
+            for one in (journey, *sharers(journey, histories)):
                 if bar := self._bar(one, histories[one]):
                     found[journey] = bar
                     break
@@ -136,8 +134,9 @@ class Gate:
     def _here(self) -> Mapping[str, Mapping[str, HoldHere]]:
         held = in_force(ledger().journey(REGISTER))
         found: dict[str, dict[str, HoldHere]] = {journey: dict(holds) for journey, holds in held.items()}
-        for journey, history in ledger().journeys(sorted(held)).items():
-            for one in same_bytes(history):  # its document is that one's
+        histories = with_same_bytes(sorted(held))
+        for journey in held:
+            for one in sharers(journey, histories):  # its document is that one's
                 found[one] = {**held[journey], **found.get(one, {})}
         return found
 
@@ -165,6 +164,28 @@ class Gate:
                     for file in package.files:
                         found.setdefault(file.sha256, {})[journey] = Place(address, file.repository_id)
         return found
+
+
+def with_same_bytes(journeys: Sequence[str]) -> dict[str, list[Recorded]]:
+    """The histories of journeys, and of all whose documents hold their bytes, however many steps away: a part of a table may be the
+    same bytes as an earlier document."""
+    found: dict[str, list[Recorded]] = {}
+    wanted = set(journeys)
+    while wanted:
+        read = ledger().journeys(sorted(wanted))
+        found |= {one: read.get(one, []) for one in wanted}
+        wanted = {other for one in wanted for other in same_bytes(found[one])} - found.keys()
+    return found
+
+
+def sharers(journey: str, histories: Mapping[str, Sequence[Recorded]]) -> tuple[str, ...]:
+    """Other journeys whose documents hold a journey's bytes, of what ``with_same_bytes`` found."""
+    found = {journey: None}
+    for one in (waiting := [journey]):
+        fresh = [other for other in same_bytes(histories[one]) if other not in found]
+        found |= dict.fromkeys(fresh)
+        waiting += fresh
+    return tuple(found)[1:]
 
 
 def _repositories() -> dict[str, Repository]:
@@ -257,10 +278,9 @@ def holds_there(journey: str) -> dict[Place, tuple[Hold, ...]]:
 
 
 def _places(journey: str) -> tuple[Place, ...]:
-    """Where a journey's document is kept; a duplicate's is the one that its bytes were filed as."""
-    history = ledger().journey(journey)
-    others = ledger().journeys(same_bytes(history)).values()
-    return tuple({place: None for one in (history, *others) for place in filed_at(one)})
+    """Where a journey's document is kept; a duplicate's is the one that its bytes were filed as, a parted table's are its parts'."""
+    histories = with_same_bytes([journey])
+    return tuple({place: None for one in (journey, *sharers(journey, histories)) for place in filed_at(histories[one])})
 
 
 def configured(address: str) -> Repository:

@@ -16,11 +16,13 @@ import codecs
 import csv
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from blocks.errors import LeaseLost
+from blocks.errors import JourneyReduced, LeaseLost
 from blocks.ledger import Entry
 from blocks.settings import settings
 from blocks.values import Document, Finding, RowPolicy, Stage, Verdict
@@ -31,6 +33,7 @@ from tasks.doctypes import find
 from tasks.doctypes.base import Table
 from tasks.file_away import file_away
 from tasks.retrying import task
+from tasks.rules.holding import RELIED_ON
 from tasks.rules.rows import Parted, Record, as_file, part, part_name, separable
 
 LARGEST_BYTES = 32 * 1024 * 1024
@@ -134,6 +137,8 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
     else:
         part_of = parts[-1]
         note = f"{len(parted.fresh)} rows were missing and are filed, as journey {part_of}"
+        facts |= _keeping(part_of)
+        _rely_on(dict.fromkeys(parts), item.journey)
         steps.add(
             item,
             "duplicate",
@@ -144,6 +149,19 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
             note=note,
         )
     return steps.write(ledger().append)
+
+
+def _keeping(part: str) -> dict[str, Any]:
+    """How long rows must be kept, as it was agreed for the part that was filed last."""
+    told = next((entry.body for entry in reversed(ledger().journey(part)) if entry.kind in ("filed", "duplicate")), {})
+    return {name: told[name] for name in ("records_class", "record_date", "keep_until", "schedule") if name in told}
+
+
+def _rely_on(parts: Iterable[str], whole: str) -> None:
+    """Tell parts that a whole file's rows are kept in them, before that is so: a removal looks there who relies on the document."""
+    for journey in parts:
+        with suppress(JourneyReduced):  # then we do not remove its document any more
+            ledger().append([Entry(journey, RELIED_ON, {"from": whole}, once=f"{journey}/{RELIED_ON}/{whole}")])
 
 
 # --------------------------------------------------------------------------------------------- the part

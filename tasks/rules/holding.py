@@ -15,6 +15,8 @@ REGISTER = "holds"
 APPLIED, TOLD, LIFTING, LIFTED = "hold-applied", "hold-told", "hold-lifting", "hold-lifted"
 UNKNOWN = "unknown"
 REMOVED = "removed"
+RELIED_ON = "relied-on"
+"""Kind of the entry about a part on which a later whole file relies (``from``), of which it did not come itself."""
 
 
 class Entry(Protocol):
@@ -99,8 +101,19 @@ def texts(history: Iterable[Entry]) -> tuple[str, ...]:
 
 
 def same_bytes(history: Iterable[Entry]) -> tuple[str, ...]:
-    """Journeys whose document this one's bytes are."""
-    return tuple({str(entry.body["duplicate_of"]): None for entry in history if entry.kind == "duplicate"})
+    """Journeys whose documents hold this one's bytes: the one that they were filed as, or those of its good rows."""
+    found: dict[str, None] = {}
+    for entry in history:
+        if entry.kind == "duplicate":
+            found[str(entry.body["duplicate_of"])] = None
+        if entry.kind in ("duplicate", "parted"):
+            found |= dict.fromkeys(str(part) for part in entry.body.get("parts", ()))
+    return tuple(found)
+
+
+def wholes_of(history: Iterable[Entry]) -> tuple[str, ...]:
+    """Journeys of the whole files of which this one's document is a part."""
+    return tuple({str(entry.body["from"]): None for entry in history if entry.kind in ("derived", RELIED_ON)})
 
 
 def nobody_knows(history: Iterable[Entry]) -> bool:

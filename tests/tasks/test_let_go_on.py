@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 
 from blocks.errors import ConfigurationError
+from blocks.ledger import Entry
 from blocks.profile import load_partner
 from blocks.settings import settings
+from blocks.values import Stage
 from deployments.checking import sound_file
-from tasks import let_go_on
+from tasks import connections, let_go_on
+from tasks.clean_up import family_of, remove_what_has_ended, tell_holds
+from tasks.consignment import Consignment
+from tasks.holds import Gate, apply_hold, holds_there, lift_hold
 from tests.sender.thread import sender_thread
 from tests.tasks.dock import Dock
 
@@ -127,6 +132,86 @@ def test_a_person_who_has_the_file_tried_again_brings_what_was_missing(dock: Doc
     dock.retry(case.journey)
     assert filed(dock) == good("1.00"), "still wrong: nothing new, nothing twice"
     assert len(dock.cases()) == 1
+
+
+# --------------------------------------------------------------------------------------------- how long the parts are kept
+
+
+ENDED = {"record_date": "2001-01-01", "retention": {"period": "P1Y", "at_end": "remove"}}
+NOTES = {"folder": "/in/notes", "formats": ["html"]}
+
+
+def agree(dock: Dock, **target: Any) -> None:
+    dock.agree(rows="good-rows", notes=NOTES, target={"repository": "kept", "folder": "Prices", **ENDED, **target})
+
+
+def in_two_parts(dock: Dock) -> tuple[str, str]:
+    """A table with a bad row, and the corrected one."""
+    for told in (("1.00", "x", "3.00"), ("1.00", "2.00", "3.00")):
+        dock.leave("p.csv", prices(*told))
+        dock.run()
+    first, corrected = dock.journeys("p.csv")
+    return first, corrected
+
+
+@pytest.mark.parametrize("which", [0, 1, "the same bytes as the corrected one"])
+def test_a_hold_on_a_table_keeps_the_parts_in_which_its_rows_are(
+    dock: Dock, which: int | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agree(dock)
+    journeys = in_two_parts(dock)
+    first, corrected = journeys
+    held = journeys[which] if isinstance(which, int) else "again"
+    if held == "again":
+        about = {"partner": "acme", "stream": "prices", "duplicate_of": corrected}
+        dock.ledger.append([Entry(held, "duplicate", about, stage=Stage.CLEARED)])
+    with monkeypatch.context() as patch:  # in force here at once, before the repository is told
+        patch.setattr("tasks.holds.tell_hold", lambda hold: [])
+        apply_hold(held, "Miller", "letter", "ann")
+    assert Gate().bars([held, f"{first}.rows0"]).keys() == {held, f"{first}.rows0"}
+    remove_what_has_ended.fn()
+    assert len(dock.filed()) == 2
+    assert tell_holds.fn().kept == ()
+    told = holds_there(held)
+    assert (len(told), all(told.values())) == (1 if which == 0 else 2, True)
+    lift_hold(held, "miller", "settled", "ann")
+    remove_what_has_ended.fn()
+    assert dock.filed() == {}
+    dock.ledger.verify()
+
+
+def test_a_part_is_kept_as_long_as_the_corrected_table_must_be(dock: Dock) -> None:
+    agree(dock)
+    dock.leave("p.csv", prices("1.00", "x"))
+    dock.run()
+    [first] = dock.journeys("p.csv")
+    agree(dock, record_date="2900-01-01")
+    dock.leave("p.csv", prices("1.00", "2.00"))
+    dock.run()
+    agree(dock)
+    corrected = dock.journeys("p.csv")[-1]
+    assert corrected in family_of(f"{first}.rows0")
+    [(journey, reason)] = [one for swept in remove_what_has_ended.fn() for one in swept.kept]
+    assert (journey, corrected in reason, "must be kept longer" in reason) == (f"{first}.rows0", True, True)
+    assert filed(dock) == good("1.00", "2.00")
+
+
+def test_the_corrected_original_stays_while_an_earlier_part_is_being_removed(dock: Dock) -> None:
+    agree(dock)
+    dock.leave("p.csv", prices("1.00", "x"))
+    dock.run()
+    part = f"{dock.journeys('p.csv')[0]}.rows0"
+    original = dock.leave("p.csv", prices("1.00", "2.00"))
+
+    def begun(step: str, _: Consignment) -> None:
+        if step == "clear_source":
+            connections.ledger().append([Entry(part, "removing")])
+
+    dock.run(before=begun)
+    assert original.exists()
+    dock.ledger.append([Entry(part, "not-removed")])
+    dock.run()
+    assert not original.exists()
 
 
 def test_without_a_bad_row_a_file_is_filed_as_it_is(dock: Dock) -> None:
