@@ -22,11 +22,11 @@ from playwright.sync_api import BrowserContext, FloatRect, Locator, sync_playwri
 from tests.servers import need
 
 CHROMIUM = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--no-sandbox", "--disable-gpu", "--disable-3d-apis", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
-"""How Chromium is started here: no sandbox (tests run as root), and no word to the internet."""
+"""How Chromium is started here: no sandbox (tests run as root), no 3D drawn by the processor, and no word to the internet."""
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -171,8 +171,8 @@ class Window(ABC):
     def pictures(self, count: int) -> list[tuple[str, int]]:
         """How the addresses of so many pictures begin, and how wide they were drawn, once all are."""
         told = "[...document.images].filter(i => i.complete && i.naturalWidth > 100).map(i => [i.src.slice(0, 22), i.naturalWidth])"
-        self.page.wait_for_function(f"{told}.length >= {count}")
-        return [(begins, width) for begins, width in self.page.evaluate(told)]
+        drawn = self.page.wait_for_function(f"{told}.length >= {count} && {told}").json_value()
+        return [(begins, width) for begins, width in drawn]
 
     @in_its_thread
     def markup(self) -> set[str]:
