@@ -10,8 +10,8 @@ call it. ``ensure`` gives the one workspace of an object, however often and from
   at once end at the same one.
 - Two partners' files may name one new object at once, each by a name of its own or below a workspace of its own. The reference is
   set once: who comes second removes what it has just made, and takes the other one. A half-done workspace below another partner's
-  is not touched; of two that relate it at the same moment, the one with the older workspace keeps it, and the other's file waits for a
-  person.
+  is not touched; of two that relate it at the same moment, the one with the older workspace keeps it and takes the other's relation
+  off, and the other's file waits for a person.
 
 A workspace of that name that is about something else, or was made from another template, is never touched: ``Unfit``.
 """
@@ -199,8 +199,7 @@ class Workspaces:
         if wanted.about in self.get(id).objects:  # somebody has just completed it
             self._belongs(self.get(id), wanted)
             return
-        if wanted.below is not None:
-            self._relate_below(id, wanted, wanted.below)
+        above = None if wanted.below is None else self._relate_below(id, wanted, wanted.below)
         roles = {role.name.casefold(): role for role in self.roles(id)} if wanted.roles else {}
         for name, logins in wanted.roles.items():
             role = roles.get(name.casefold())
@@ -210,23 +209,47 @@ class Workspaces:
             for login in logins:
                 if login.casefold() not in held:
                     self.add_member(id, role.id, login)
+        if above is not None:
+            self._keep(id, wanted, above)
         self.bind(id, wanted.about)
+        if above is not None:
+            self._belongs(self.get(id), wanted)  # not taken off by another who saw it before it was bound
+            for other in self._parents(id) - {above}:  # it came too late, and may not live to see that itself
+                self.unrelate(other, id)
 
-    def _relate_below(self, id: int, wanted: InWorkspace, below: BusinessObject) -> None:
-        """Make a half-done workspace a child of the partner's own, unless it is another partner's. Raises ``Unfit``."""
+    def _relate_below(self, id: int, wanted: InWorkspace, below: BusinessObject) -> int:
+        """Make a half-done workspace a child of the partner's own, unless it is another partner's; its own. Raises ``Unfit``."""
         above = self._above(below)
-        foreign = Unfit(
-            "foreign-workspace",
-            f"the workspace of {wanted.about.shown} is being made below another one than that of {below.shown}",
-        )
-        if any(one.id != above for one in self.related(id, "parent")):
-            raise foreign
+        if self._parents(id) - {above}:
+            raise _foreign(wanted)
         self.relate(above, id)
-        others = [one.id for one in self.related(id, "parent") if one.id != above]
-        # They came at the same moment. What is complete by now was completed by them.
-        if others and (min(others) < above or wanted.about in self.get(id).objects):
-            self.unrelate(above, id)
-            raise foreign
+        self._keep(id, wanted, above)
+        return above
+
+    def _keep(self, id: int, wanted: InWorkspace, above: int) -> None:
+        """Of several who related a half-done workspace at the same moment, one keeps it. Raises ``Unfit`` for the others.
+
+        It takes their relations off: they may not live to do it, and what is left would let them in once it is complete.
+        """
+        parents = self._parents(id)
+        if above not in parents:
+            raise _foreign(wanted)
+        others = parents - {above}
+        if not others:
+            return
+        if min(others) > above and wanted.about not in self.get(id).objects:
+            for other in others:
+                self.unrelate(other, id)
+            if wanted.about not in self.get(id).objects:
+                return
+            for other in others:
+                self.relate(other, id)
+        # What is complete by now was completed by them.
+        self.unrelate(above, id)
+        raise _foreign(wanted)
+
+    def _parents(self, id: int) -> set[int]:
+        return {one.id for one in self.related(id, "parent")}
 
     # ------------------------------------------------------------------------------------------------- looking
 
@@ -448,6 +471,13 @@ class Workspaces:
         what = "external systems"
         answer = self._wire.ask(what, "GET", "v2/externalsystems")
         return [str(entry.get("external_system_name") or entry.get("id_extsystem")) for entry in _results(answer, what)]
+
+
+def _foreign(wanted: InWorkspace) -> Unfit:
+    below = wanted.below.shown if wanted.below else ""
+    return Unfit(
+        "foreign-workspace", f"the workspace of {wanted.about.shown} is being made below another one than that of {below}"
+    )
 
 
 def _reference(about: BusinessObject) -> dict[str, str]:

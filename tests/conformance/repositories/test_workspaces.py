@@ -253,6 +253,31 @@ def test_two_partners_who_name_one_new_object_at_once_have_one_workspace(
         assert in_roles(session.workspaces, found.id) == {"Team Lead": ("Admin",), "Reader": ("DefaultGroup",)}
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["while it is made", "just when it is complete"])
+def test_a_partner_who_came_second_and_is_killed_before_it_can_go_away_is_not_let_in(
+    repository: ExtendedEcm, session: ExtendedEcmSession, wanted: InWorkspace, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    suppliers = [BusinessObject("ERP", "SUPPLIER", f"{who} of {wanted.about.id}") for who in ("us", "them")]
+    above = [session.workspaces.ensure(InWorkspace(one, one.id, "Supplier")) for one in suppliers]
+    mine, theirs = (replace(wanted, below=below) for below in suppliers)
+    relate, bind = Workspaces.relate, Workspaces.bind
+
+    def related(made: Workspaces, id: int, other: int, kind: str = "child") -> None:
+        relate(made, id, other, kind)
+        relate(made, above[1], other)  # theirs, which saw nobody either; and it is heard of no more
+
+    def bound(made: Workspaces, id: int, about: BusinessObject) -> None:
+        bind(made, id, about)
+        relate(made, above[1], id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workspaces, *(("bind", bound) if late else ("relate", related)))
+        made = session.workspaces.ensure(mine)
+    assert [one.id for one in session.workspaces.related(made, "parent")] == [above[0]]
+    with repository.session() as again, pytest.raises(Unfit, match="no child"):
+        again.workspaces.ensure(theirs)
+
+
 # --------------------------------------------------------------------------------------------- not ours
 
 
