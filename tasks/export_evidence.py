@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -44,6 +44,8 @@ class Exported:
     documents: int = 0
     lacking: list[str] = field(default_factory=list)
     """Documents whose bytes were wanted and could not be had, with the reason."""
+    without: set[str] = field(default_factory=set)
+    """Their SHA-256."""
 
 
 def meant(what: str, partner: str | None = None) -> list[str]:
@@ -78,56 +80,50 @@ def export(journeys: Sequence[str], to: Path, *, with_bytes: bool, by: str) -> E
 
     Raises ``ConfigurationError`` for a place that is taken, and what sealing the ledger raises.
     """
+    own = f"evidence.{new_journey()}"
     with BundleWriter(to) as bundle:
-        mark = _mark(journeys, with_bytes, by)
-        seal()
-        seals = ledger().checkpoints()
-        told, needed = Exported(len(journeys)), set[int]()
-        for story in _stories(journeys, mark, bundle):
+        asked = {"journeys": len(journeys), "with_bytes": with_bytes, "by": by}
+        (begun,) = ledger().append([Entry(own, "exporting", asked)])
+        told, heads, entries = Exported(len(journeys)), hashlib.sha256(), list[int]()
+        for story in _stories(journeys, begun.seq, bundle):
             told.entries += len(story.steps)
+            heads.update(story.heads.encode())
+            entries += [step.seq for step in story.steps]
             for name, text in story.texts().items():
                 bundle.text(name, [text])
             if with_bytes:
                 _documents(story, bundle, told)
-            needed |= _over(story, seals)
+        # How far every journey has come and which bytes are not there, before it is sealed: nobody can leave out any unseen afterwards.
+        found = {"heads": heads.hexdigest(), **({"lacking": sorted(told.without)} if with_bytes else {})}
+        ledger().append([Entry(own, "exported", found, stage=Stage.CLEARED)])
+        mark = list(ledger().links([own]))
         bundle.text(EXPORT, (f"{link.line}\n" for link in mark))
-        needed |= _over(_story(mark[0].journey, mark), seals)
-        for made in seals:
-            if made.number in needed:
-                names = checkpoint_names(made.number)
-                bundle.text(names[0], [made.text])
-                facts = made.facts
-                bundle.text(names[1], (f"{digest}\n" for digest in ledger().hashes(facts["first"], facts["last"])))
+        seal()
+        needed = []
+        for made in _over([*entries, *(link.seq for link in mark)]):
+            names, facts = checkpoint_names(made.number), made.facts
+            bundle.text(names[0], [made.text])
+            bundle.text(names[1], (f"{digest}\n" for digest in ledger().hashes(facts["first"], facts["last"])))
+            needed.append(made.number)
         bundle.text(PAGE, _page(journeys, mark, bundle))
-        manifest = Manifest(tuple(journeys), tuple(sorted(needed)), bundle_page.VERSION, dict(bundle.members))
+        manifest = Manifest(tuple(journeys), tuple(needed), bundle_page.VERSION, dict(bundle.members))
         bundle.text(MANIFEST, [manifest.text])
     return told
 
 
-def _mark(journeys: Sequence[str], with_bytes: bool, by: str) -> list[Link]:
-    """Write into the ledger how far every journey has come, before it is sealed: nobody can cut off an end unseen afterwards."""
-    own = f"evidence.{new_journey()}"
-    asked = {"journeys": len(journeys), "with_bytes": with_bytes, "by": by}
-    (begun,) = ledger().append([Entry(own, "exporting", asked)])
-    heads = hashlib.sha256()
-    for id in journeys:
-        heads.update(_story(id, _links(id, begun.seq)).heads.encode())
-    ledger().append([Entry(own, "exported", {"heads": heads.hexdigest()}, stage=Stage.CLEARED)])
-    return list(ledger().links([own]))
-
-
-def _stories(journeys: Sequence[str], mark: Sequence[Link], bundle: BundleWriter) -> Iterator[Story]:
+def _stories(journeys: Sequence[str], last: int, bundle: BundleWriter) -> Iterator[Story]:
     """One journey after the other, as it stood when the export began; its entries are written into the bundle."""
     for id in journeys:
-        links = _links(id, mark[0].seq)
+        links = _links(id, last)
         bundle.text(extract_name(id), (f"{link.line}\n" for link in links))
         yield _story(id, links)
 
 
-def _over(story: Story, seals: Sequence[Checkpoint]) -> set[int]:
-    """The seals that a journey's entries are under."""
+def _over(entries: Iterable[int]) -> list[Checkpoint]:
+    """The seals that entries are under, by their numbers in the ledger; in order."""
+    seals = ledger().checkpoints()
     ends = [made.facts["last"] for made in seals]
-    return {seals[bisect.bisect_left(ends, step.seq)].number for step in story.steps}
+    return [seals[place] for place in sorted({bisect.bisect_left(ends, seq) for seq in entries})]
 
 
 def _links(id: str, last: int) -> list[Link]:
@@ -159,6 +155,7 @@ def _documents(story: Story, bundle: BundleWriter, told: Exported) -> None:
         path = _kept_here(story.id, digest) or _fetched(digest, places)
         if isinstance(path, str):
             told.lacking.append(f"{digest} of journey {story.id}: {path}")
+            told.without.add(digest)
             continue
         if bundle.copy(name, path) != digest:
             raise SpoolError(f"{path}: other bytes stand there than {digest[:16]}…; nothing was exported, run it again")

@@ -145,6 +145,8 @@ def _content(
         yield Check(shown(name), False, "it is missing: a journey in the bundle calls for it")
     for name in strange:
         yield Check(name, False, "nothing in the bundle calls for it")
+    for digest in sorted(_called_for(export, found.documents) - here) if export is not None else []:
+        yield Check(document_name(digest), False, "it is missing: this was exported with bytes, and these could be had")
     for digest in sorted(here):
         if manifest.members[document_name(digest)][0] != digest:
             yield Check(document_name(digest), False, "its bytes are others than those whose SHA-256 it is named by")
@@ -168,7 +170,16 @@ def _export(bundle: Bundle, journeys: int, found: _Found) -> Story:
         raise ValueError("it is no export's")
     if story.steps[0].body["journeys"] != journeys:
         raise ValueError(f"it tells of {story.steps[0].body['journeys']} journeys, the manifest lists {journeys}")
+    begun, done = (step.body for step in story.steps)
+    if type(begun["with_bytes"]) is not bool or not all(isinstance(digest, str) for digest in done.get("lacking", [])):
+        raise ValueError("it does not tell which bytes were wanted, and not had")
     return story
+
+
+def _called_for(export: Story, documents: set[str]) -> set[str]:
+    """Of the documents that the journeys tell, those whose bytes must be there: none, or all but those that could not be had."""
+    begun, done = export.steps
+    return documents - set(done.body.get("lacking", [])) if begun.body["with_bytes"] else set()
 
 
 def _journey(

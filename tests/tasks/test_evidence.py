@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from blocks.bundle import BundleWriter, open_bundle
 from blocks.canonical import canonical, sha256
+from blocks.chain import Link
 from blocks.errors import BundleBroken, ConfigurationError
 from blocks.ledger import Checkpoint
 from blocks.seals import SealKey
@@ -25,7 +26,7 @@ from blocks.settings import settings
 from deployments.cli import app
 from tasks.checkpoint import seal
 from tasks.rules import bundle_page
-from tasks.rules.bundle import EXPORT, MANIFEST, PAGE, Manifest
+from tasks.rules.bundle import EXPORT, MANIFEST, PAGE, Manifest, Step, Story, extract_name
 from tasks.rules.certificate import Claim
 from tasks.verify_evidence import verify_evidence
 from tests.tasks.dock import Dock, dock_at, price_list
@@ -253,6 +254,31 @@ def test_a_journey_left_out_of_everything_is_missed(bundle: Path) -> None:
     path.unlink()
     manifest_anew(bundle, journeys=tuple(one.stem for one in extracts(bundle)))
     assert EXPORT in failed(bundle)
+
+
+def page_anew(bundle: Path) -> None:
+    """The page that the entries call for with the documents that are there."""
+    journeys = Manifest.parse((bundle / MANIFEST).read_text()).journeys
+    here = {path.name for path in (bundle / "documents").iterdir()}
+
+    def story(name: str) -> Story:
+        links = [Link.parse(line) for line in (bundle / name).read_text().splitlines()]
+        return Story(links[0].journey, [Step.parse(link.facts, link.hash, link.seq) for link in links])
+
+    sections = [bundle_page.section(story(extract_name(id)), here) for id in journeys]
+    (bundle / PAGE).write_text(bundle_page.begin(story(EXPORT), len(here)) + "".join(sections) + bundle_page.END)
+
+
+def test_a_document_left_out_of_everything_is_missed(bundle: Path) -> None:
+    """Also out of page and manifest: the export's own sealed entry says that bytes were wanted, and which could not be had."""
+    page = (bundle / PAGE).read_text()
+    page_anew(bundle)
+    assert (bundle / PAGE).read_text() == page
+    path = sorted((bundle / "documents").iterdir())[0]
+    path.unlink()
+    page_anew(bundle)
+    manifest_anew(bundle)
+    assert set(failed(bundle)) == {f"documents/{path.name}"}
 
 
 def test_a_page_of_another_version_is_not_taken_for_ours(bundle: Path) -> None:
