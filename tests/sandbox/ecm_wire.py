@@ -56,28 +56,30 @@ class Faults:
     """What misbehaves now. Counted faults burn down; the others stay until they are set to 0.
 
     ``html500`` and ``burst503`` meet any call. The others meet calls that change something, once ``spare-writes`` of these went
-    through: ``write-401`` (the ticket ends in mid-upload), ``write-500`` and ``write-503`` (a page, nothing done), ``lost-answer``,
-    ``write-500-after`` and ``write-cut`` (done; no answer, a page, half an answer), ``write-stall`` (done once the client hung up),
-    ``write-late`` (no answer, and done ``LATE_SECONDS`` after that).
+    through: ``write-401`` (the ticket ends in mid-upload), ``write-500`` and ``write-503`` (a page, nothing done), ``write-drop`` (the
+    connection ends in mid-upload, nothing done), ``lost-answer``, ``write-500-after``, ``write-503-after`` and ``write-cut`` (done; no
+    answer, a page, a gateway's page, half an answer), ``write-stall`` (done once the client hung up), ``write-late`` (no answer, and
+    done only when ``late-calls`` other calls were answered and one more comes).
     ``read-401`` to ``read-cut`` are the same for calls that change nothing, once ``spare-reads`` of these went through.
     ``clock-ahead`` is by how many seconds the clock is ahead by which tickets are issued and read: they run out without a wait.
+    While ``away-after`` is set, the server is away for everything once a call was struck.
     """
 
-    LATE_SECONDS: ClassVar = 0.5
-    BEFORE: ClassVar = ("401", "500", "503", "stall", "late")
+    BEFORE: ClassVar = ("401", "500", "503", "drop", "stall", "late")
     """Each with ``write-`` or ``read-`` before it; struck before anything is done."""
-    AFTER_WRITES: ClassVar = ("lost-answer", "write-500-after", "write-cut")
+    AFTER_WRITES: ClassVar = ("lost-answer", "write-500-after", "write-503-after", "write-cut")
     AFTER_READS: ClassVar = ("read-cut",)
     COUNTED: ClassVar = (
         "html500",
         "burst503",
-        *("write-401", "write-500", "write-503", "write-stall", "write-late", "read-401", "read-500", "read-503", "read-stall"),
+        *("write-401", "write-500", "write-503", "write-drop", "write-stall", "write-late"),
+        *("read-401", "read-500", "read-503", "read-drop", "read-stall"),
         *AFTER_WRITES,
         *AFTER_READS,
         "spare-writes",
         "spare-reads",
     )
-    LASTING: ClassVar = ("clock-ahead", "upload-life", "search-lag", "slow", "max-body")
+    LASTING: ClassVar = ("clock-ahead", "upload-life", "search-lag", "slow", "max-body", "late-calls", "away-after")
 
     def __init__(self, initial: Mapping[str, float | str] | None = None) -> None:
         self._values: dict[str, float] = {}
@@ -479,7 +481,7 @@ class NoAnswer(Response):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self._cut:
-            body = bytes(self._cut.body)
+            body = Path(self._cut.path).read_bytes() if isinstance(self._cut, FileResponse) else bytes(self._cut.body)
             await send({"type": "http.response.start", "status": self._cut.status_code, "headers": self._cut.raw_headers})
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         self.hang_up(scope)
@@ -507,6 +509,9 @@ class Api:
         self.writes: list[str] = []
         """Calls that change something."""
         self._busy: set[str] = set()
+        self._away = False
+        self._late: list[tuple[float, Callable[[], None]]] = []
+        """Calls that are carried out later: after how many others, and how."""
 
     def get(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
         return self._route("GET", path, **options)
@@ -557,6 +562,10 @@ class Api:
     async def _answer(self, request: Request, endpoint: Endpoint, *, anyone: bool, writes: bool) -> Response:
         if self.faults["slow"]:
             await asyncio.sleep(self.faults["slow"])
+        self._catch_up()
+        self._away = self._away and self.faults["away-after"] > 0
+        if self._away:
+            return html_page(503, "Service Unavailable")
         for fault, status, title in (("html500", 500, "Error Processing Request"), ("burst503", 503, "Service Unavailable")):
             if self.faults.spend(fault):
                 self.stats[fault] += 1
@@ -573,6 +582,7 @@ class Api:
         kind = "write" if writes else "read"
         harmed = not anyone and not self.faults.spend(f"spare-{kind}s")
         struck = self._struck(tuple(f"{kind}-{fault}" for fault in Faults.BEFORE)) if harmed else ""
+        stalled = struck.endswith("-stall")
         try:
             known = self._who(request, anyone=anyone)
             if struck.endswith("-401"):
@@ -581,24 +591,30 @@ class Api:
                 return as_json(401, {"error": SIGN_IN_REQUIRED})
             if struck.endswith(("-500", "-503")):
                 return html_page(int(struck[-3:]), "Please come back later")
+            if struck.endswith("-drop"):
+                async for _ in request.stream():
+                    break
+                return NoAnswer()
             if request.method != "GET":
                 body = await read_body(request, self.incoming, self.faults["max-body"])
-            if struck.endswith("-stall"):
+            if stalled:
                 async with asyncio.timeout(60):
                     while not await request.is_disconnected():
                         await asyncio.sleep(0.01)
-            if struck.endswith("-late"):
-                NoAnswer.hang_up(request.scope)
-                await asyncio.sleep(self.faults.LATE_SECONDS)
             user, session = known or (0, "")
-            result = endpoint(Call(request, user, session, body), **request.path_params)
+            call = Call(request, user, session, body)
+            if struck.endswith("-late"):
+                self._later(call, endpoint)
+                body = Body()
+                return NoAnswer()
+            result = endpoint(call, **request.path_params)
             response = result if isinstance(result, Response) else as_json(200, result, quiet=quiet)
             if harmed:
                 struck = self._struck(Faults.AFTER_WRITES if writes else Faults.AFTER_READS)
             if struck == "lost-answer":
                 return NoAnswer()
-            if struck == "write-500-after":
-                return html_page(500, "Error Processing Request")
+            if struck.endswith("-after"):
+                return html_page(int(struck[-9:-6]), "Error Processing Request")
             if struck.endswith("-cut"):
                 return NoAnswer(response)
         except Refusal as refusal:
@@ -610,6 +626,8 @@ class Api:
             return NoAnswer()
         finally:
             body.discard()
+            if stalled:
+                self.stats["went on"] += 1
         if known and "OTCSTicket" not in response.headers and response.status_code != 401:
             response.headers["OTCSTicket"] = self.tickets.issue(known[0], session=known[1])
         return response
@@ -619,7 +637,26 @@ class Api:
         struck = next((fault for fault in faults if self.faults.spend(fault)), "")
         if struck:
             self.stats[struck] += 1
+            self._away = True
         return struck
+
+    def _later(self, call: Call, endpoint: Endpoint) -> None:
+        """Keep a call whose client has gone."""
+
+        def carry_out() -> None:
+            self.stats["came late"] += 1
+            with suppress(Refusal):
+                endpoint(call, **call.request.path_params)
+            call.body.discard()
+
+        self._late.append((self.faults["late-calls"], carry_out))
+
+    def _catch_up(self) -> None:
+        """Carry out what comes late, if enough other calls came in between."""
+        due = [carry_out for others, carry_out in self._late if others < 1]
+        self._late = [(others - 1, carry_out) for others, carry_out in self._late if others >= 1]
+        for carry_out in due:
+            carry_out()
 
     def _who(self, request: Request, *, anyone: bool) -> tuple[int, str] | None:
         """User and session of the first credential that is offered, if it is good."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,6 +73,7 @@ def build(store: Store, faults: Faults, base_path: str) -> FastAPI:
         domain.register(store, faults, api)
     session_routes(store, api)
     app = FastAPI(title="Extended ECM sandbox", version=VERSION, redirect_slashes=False)
+    app.state.stats = api.stats
     app.include_router(api.router, prefix=f"{base_path}/api")
     one_sign_on(app, store, tickets)
 
@@ -219,8 +221,10 @@ class ExtendedEcmSandbox:
         # asyncio does this only for sockets made with an explicit protocol; without it each small answer waits 40 ms.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.host, self.port = self._socket.getsockname()[:2]
+        app = build(self._store, self.faults, self.base_path)
+        self.stats: Counter[str] = app.state.stats
         config = uvicorn.Config(
-            build(self._store, self.faults, self.base_path),
+            app,
             http=WireProtocol,
             loop="asyncio",
             ws="none",

@@ -38,12 +38,13 @@ what stands in the line; and for a route of the sandbox that no line names.
 _FAULTS = """\
 ## Faults
 
-Each of these writes meets, on each of its calls that change something: a lost answer, a server that is slow and goes on after we have
-hung up; on the first and the last of these calls: a 401 in mid-upload, a page with 500, a burst of 503, a page with 500 after it was
-done, half an answer (`repositories/test_faults.py`). It comes through, or says that it is worth retrying and comes through then;
-nothing is lost and nothing doubled. Filings, a started workflow and a promoted version also meet a connection that ends before the
-server is done, and are made once. Each question meets, on its first and its last call: a 401, a page with 500, a burst of 503, half
-an answer, and, but for downloads, a server that is silent; it is answered as if nothing had been.
+Each of these writes meets faults on each of its calls that change something (`repositories/test_faults.py`). Before the server does
+anything: a 401 in mid-upload, a page with 500, a burst of 503, a connection that ends. While it does: a server that is slow and goes on
+after we have hung up, one that does it only after we have looked. After it did: no answer, a page with 500, a gateway's 503, half an
+answer, no answer and then no server at all. Rows whose calls other rows make too meet one of each kind. The write comes through, or says
+that it is worth retrying and comes through then; nothing is lost and nothing doubled. Each of its looks meets a burst of 503. Each
+question meets, call by call, a 401, a page with 500, a burst of 503, a connection that ends, a server that is silent, half an answer. All
+of them are answered as if nothing had been. `repositories/test_fault_rows.py` fails for a verb, and for a call in it, that no row makes.
 """
 
 _LEFT_OUT = """\
@@ -68,7 +69,10 @@ def page() -> str:
 
 def _doubts(unknown: Mapping[str, str]) -> str:
     """After which faults a person has to look."""
-    return "".join(f". After '{fault}' a person looks: {reason}" for fault, reason in unknown.items())
+    told: dict[str, list[str]] = {}
+    for fault, reason in unknown.items():
+        told.setdefault(reason, []).append(f"'{fault}'")
+    return "".join(f". After {', '.join(faults)} a person looks: {reason}" for reason, faults in told.items())
 
 
 def _cells(row: Row, answered: Mapping[str, str]) -> tuple[str, ...]:

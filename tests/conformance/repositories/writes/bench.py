@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -26,6 +27,32 @@ _numbers = itertools.count(1)
 
 LARGE_UPLOAD = {"min_size": 1024**2, "max_size": 2 * 1024**2, "part_size": 700_000}
 """For the seed: what is filed in parts. ``filing`` calls something larger large, which goes in one piece."""
+
+
+AWAY, HUNG_UP = "lost answer, and then away", "hung up in mid-upload"
+FAULTS: Mapping[str, Mapping[str, float]] = {
+    "401 in mid-upload": {"write-401": 1},
+    "500 with a page": {"write-500": 1},
+    "a burst of 503": {"write-503": 3},
+    HUNG_UP: {"write-drop": 1},
+    "slow, and goes on": {"write-stall": 1},
+    "comes late, after one look": {"write-late": 1, "late-calls": 1},
+    "lost answer": {"lost-answer": 1},
+    "500 after it was done": {"write-500-after": 1},
+    "503 after it was done": {"write-503-after": 1},
+    "half an answer": {"write-cut": 1},
+    AWAY: {"lost-answer": 1, "away-after": 1},
+}
+ONE_OF_A_KIND = ("a burst of 503", "comes late, after one look", "lost answer", "500 after it was done", AWAY)
+"""Of the faults that look alike to us, one each: for rows that cost much and whose calls other rows make too."""
+READ_FAULTS: Mapping[str, Mapping[str, float]] = {
+    "401": {"read-401": 1},
+    "500 with a page": {"read-500": 1},
+    "a burst of 503": {"read-503": 3},
+    "hung up": {"read-drop": 1},
+    "slow, and goes on": {"read-stall": 1},
+    "half an answer": {"read-cut": 1},
+}
 
 
 @dataclass(eq=False)
@@ -77,46 +104,76 @@ class Bench:
 
     def count(self, kind: str) -> int:
         """How many calls that change something (``writes``) or nothing (``reads``) there were."""
-        return self.wire.stats().get(kind, 0)
+        return self.sandbox.stats[kind]
 
     @contextmanager
     def fault(self, faults: Mapping[str, float], spared: int) -> Iterator[None]:
-        """Misbehave at our session's call after so many of its kind. One that stalls is given up after a short time."""
-        kind, verb = ("reads", "ask") if any(name.startswith("read-") for name in faults) else ("writes", "write")
+        """Misbehave at our session's call after so many of its kind. One that stalls is given up after a short time.
+
+        At the end everything that the server was to do late is done.
+        """
+        kind = "reads" if any(name.startswith("read-") for name in faults) else "writes"
         patched = pytest.MonkeyPatch()
         if stall := next((name for name in faults if name.endswith("-stall")), ""):
-            self._be_impatient(patched, verb, lambda: self.sandbox.faults[stall] >= 1 > self.sandbox.faults[f"spare-{kind}"])
+            self._be_impatient(patched, stall, lambda: self.sandbox.faults[stall] >= 1 > self.sandbox.faults[f"spare-{kind}"])
         self.sandbox.faults.set({**faults, f"spare-{kind}": spared})
         try:
             yield
         finally:
             patched.undo()
-            self.left = {name: value for name, value in self.sandbox.faults.as_dict().items() if value}
-            self.sandbox.faults.set(dict.fromkeys(self.sandbox.faults.as_dict(), 0))
+            now = self.sandbox.faults
+            self.left = {name: now[name] for name in now.COUNTED if now[name]}
+            now.set(dict.fromkeys(now.as_dict(), 0))
+            while self.count("write-late") > self.count("came late"):
+                self.ask("v1/serverinfo")
 
-    def _be_impatient(self, patched: pytest.MonkeyPatch, verb: str, struck: Callable[[], bool]) -> None:
-        """Give up after a short time the one call that the server will not answer, and no other: a busy machine is slow too."""
+    def _be_impatient(self, patched: pytest.MonkeyPatch, stall: str, struck: Callable[[], bool]) -> None:
+        """Give up after a short time the one call that the server will not answer, and no other: a busy machine is slow too.
+
+        The server is done with it before we go on.
+        """
         ours = ContextVar("ours", default=False)
-        original, send = getattr(otcs_wire.Wire, verb), otcs_wire.Wire._send
+        send = httpx.Client.send
 
-        def marked(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
+        def marked(verb: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*arguments: Any, **more: Any) -> Any:
+                token = ours.set(True)
+                try:
+                    return verb(*arguments, **more)
+                finally:
+                    ours.reset(token)
+
+            return called
+
+        @contextmanager
+        def download(*arguments: Any, **more: Any) -> Iterator[httpx.Response]:
             token = ours.set(True)
             try:
-                return original(wire, *arguments, **more)
+                with original(*arguments, **more) as response:
+                    yield response
             finally:
                 ours.reset(token)
 
-        def impatient(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
-            patience = wire._client.timeout
-            if ours.get() and struck():
-                wire._client.timeout = httpx.Timeout(patience.connect, read=0.2)
+        def impatient(client: httpx.Client, request: httpx.Request, **more: Any) -> httpx.Response:
+            if not ours.get() or not struck():
+                return send(client, request, **more)
+            request.extensions["timeout"]["read"] = 0.05
+            before = self.count("went on")
             try:
-                return send(wire, *arguments, **more)
-            finally:
-                wire._client.timeout = patience
+                return send(client, request, **more)
+            except httpx.ReadTimeout:
+                until = time.monotonic() + 60
+                while self.count("went on") == before and time.monotonic() < until:
+                    time.sleep(0.002)
+                raise
 
-        patched.setattr(otcs_wire.Wire, verb, marked)
-        patched.setattr(otcs_wire.Wire, "_send", impatient)
+        original = otcs_wire.Wire.download
+        if stall == "read-stall":
+            patched.setattr(otcs_wire.Wire, "ask", marked(otcs_wire.Wire.ask))
+            patched.setattr(otcs_wire.Wire, "download", download)
+        else:
+            patched.setattr(otcs_wire.Wire, "write", marked(otcs_wire.Wire.write))
+        patched.setattr(httpx.Client, "send", impatient)
 
     left: dict[str, float] = field(default_factory=dict)
     """Faults of the last ``fault`` that met nothing."""
@@ -134,6 +191,10 @@ class Write:
     """What stands at the server, told without ids and dates, so that two turns compare and doubles show."""
     unknown: Mapping[str, str] = field(default_factory=dict)
     """Name of a fault -> why looking cannot tell after it, so that ``OutcomeUnknown`` is the right answer."""
+    faults: Collection[str] = tuple(FAULTS)
+    """The names of those it meets, each on each of its calls that change something."""
+    half: Callable[[Bench, Any], object] = lambda *_: False
+    """True for what may stand half-done where a person is left to look. Nothing is doubled then either."""
 
 
 @contextmanager
@@ -156,5 +217,3 @@ class Read:
     prepare: Callable[[Bench], Any]
     tell: Callable[[ExtendedEcmSession, Any], object]
     """Told so that two answers to the same question compare."""
-    streams: bool = False
-    """A download has no deadline of its own as a whole, so a server that is silent for good is not tried."""

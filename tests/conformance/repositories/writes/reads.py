@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -73,13 +74,58 @@ def attached(session: ExtendedEcmSession, given: workflows.Running) -> object:
     return session.workflows.attached(session.workflows.status(given.step.process))
 
 
+REVIEW = "Process Library/Quality Review"
+
+
+def filed_twice(bench: Bench) -> str:
+    folder = bench.unique("Filed")
+    filing.file(bench.session, bench.filing("one.txt", folder, b"first"))
+    return filing.file(bench.session, bench.filing("one.txt", folder, b"second")).id
+
+
+def named_alike(session: ExtendedEcmSession, given: tuple[str, str, str]) -> object:
+    return [kept.id for kept in session.search(name=given[1])]
+
+
+def under_review(bench: Bench) -> str:
+    document = str(bench.document())
+    bench.session.review(document, 1, REVIEW, resumed=False)
+    return document
+
+
+def reviewed(bench: Bench) -> str:
+    document = under_review(bench)
+    [step] = bench.session.workflows.status(int(bench.session.review(document, 1, REVIEW, resumed=True))).current
+    bench.session.workflows.complete(step, "Accept")
+    return document
+
+
+def processes_about(session: ExtendedEcmSession, id: str) -> object:
+    return [process.id for process, _ in session.workflows.about(int(id), REVIEW, datetime(2020, 1, 1, tzinfo=UTC))]
+
+
+def offered(session: ExtendedEcmSession, document: int) -> object:
+    return session.workflows.offered(document, int(session.nodes.get(document).properties["parent_id"]))
+
+
+def alike(bench: Bench) -> tuple[str]:
+    """A folder in which more than a page of documents have a name in theirs, and the last of all has it."""
+    folder = bench.unique("Alike")
+    filed = filing.file(bench.session, bench.filing("a x 00.txt", folder))
+    parent = bench.wire.properties(int(filed.id))["parent_id"]
+    for number in range(101):
+        bench.wire.document(f"{number:03} x 00.txt", b"x", parent)
+    bench.wire.document("x 00.txt", b"x", parent)
+    return (folder,)
+
+
 _READS: tuple[Read, ...] = (
     Read("find a document", filled, lambda session, given: session.find((given[0],), given[1])),
     Read("list a folder", filled, lambda session, given: list(session.look((given[0],)))),
     Read("get a document with its values", filled, lambda session, given: session.get(given[2])),
     Read("list classifications", categories.classified, lambda session, id: session.categories.classifications(id)),
     Read("prove what was seen", Bench.document, lambda session, id: session.nodes.edit_token(id)),
-    Read("fetch a document", filled, fetched, streams=True),
+    Read("fetch a document", filled, fetched),
     Read("search", filled, found),
     Read("count facets", filled, lambda session, given: session.index.facets(of_type(144))),
     Read("read the audit trail", looked_at, audited),
@@ -121,6 +167,21 @@ _READS: tuple[Read, ...] = (
     Read("list what a process is about", workflows.running, attached),
     Read("list assignments", workflows.running, lambda session, _: session.workflows.assignments()),
     Read("list a step's actions", workflows.running, lambda session, given: session.workflows.actions(given.step)),
+    Read("tell who filed each version", filed_twice, lambda session, id: session.filed_by(id)),
+    Read("tell a document's history", looked_at, lambda session, node: list(session.history(str(node)))),
+    Read("find documents by their name", filled, named_alike),
+    Read(
+        "tell whether a workflow let a version pass",
+        reviewed,
+        lambda session, id: session.reviewed(id, 1, REVIEW, "Accept") or [id],
+    ),
+    Read("find the workflow of a version", under_review, lambda session, id: session.review(id, 1, REVIEW, resumed=True)),
+    Read("list the workflows of a document", under_review, processes_about),
+    Read("list workflows that may be started", Bench.document, offered),
+    Read("get an account", people.user, lambda session, id: session.people.get(id)),
+    Read("list users", people.fresh_user, lambda session, name: list(session.people.users(name))),
+    Read("list groups", crowd, lambda session, _: [one.id for one in session.people.groups()]),
+    Read("tell a name among many alike", alike, lambda session, given: session.find(given, "x 00.txt")),
     Read("tell visible nodes", people.granted, lambda session, held: session.people.visible([held[0]], held[1])),
 )
 READS: Mapping[str, Read] = {read.name: read for read in _READS}

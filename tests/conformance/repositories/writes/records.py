@@ -6,7 +6,7 @@ from datetime import date
 
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.repositories.otcs_records import Record, Stage
-from tests.conformance.repositories.writes.bench import Bench, Write
+from tests.conformance.repositories.writes.bench import AWAY, HUNG_UP, Bench, Write
 
 FOLDED = "a stage has no name of its own: nothing at the server keeps one from being added twice"
 
@@ -96,6 +96,12 @@ def put_on_hold(session: ExtendedEcmSession, given: tuple[int, str]) -> None:
     session.apply_hold(str(given[0]), given[1])
 
 
+def named_hold(bench: Bench) -> tuple[int, str]:
+    given = bench.document(), name(bench)
+    put_on_hold(bench.session, given)
+    return given
+
+
 WRITES = (
     Write(
         "declare a record",
@@ -133,7 +139,7 @@ WRITES = (
         schedule,
         lambda session, made: session.records.add_stage(made, Stage(0, "FINAL", years=6)),
         schedules_stand,
-        unknown={"slow, and goes on": FOLDED},
+        unknown=dict.fromkeys((HUNG_UP, "comes late, after one look", AWAY), FOLDED),
     ),
     Write(
         "approve a stage",
@@ -171,6 +177,12 @@ WRITES = (
         "put a document on a hold that is made for it",
         lambda bench: (bench.document(), name(bench)),
         put_on_hold,
+        holds_and_name,
+    ),
+    Write(
+        "take a document out of a hold by its name",
+        named_hold,
+        lambda session, given: session.lift_hold(str(given[0]), given[1]),
         holds_and_name,
     ),
     Write("remove a document", document, lambda session, node: session.remove(str(node), session.filed_by(str(node))), there),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.values import BusinessObject, Filed, Filing, InWorkspace
-from tests.conformance.repositories.writes.bench import Bench, Write
+from tests.conformance.repositories.writes.bench import ONE_OF_A_KIND, Bench, Write
 
 
 def wanted(bench: Bench) -> InWorkspace:
@@ -16,6 +16,13 @@ def wanted(bench: Bench) -> InWorkspace:
 
 def filing(bench: Bench) -> Filing:
     return bench.filing("one.txt", "Drafts", workspace=wanted(bench))
+
+
+def below(bench: Bench) -> Filing:
+    """Into a workspace that is made below another one."""
+    above = wanted(bench)
+    bench.session.workspaces.ensure(above)
+    return bench.filing("one.txt", "Drafts", workspace=replace(wanted(bench), below=above.about))
 
 
 def file(session: ExtendedEcmSession, given: Filing) -> None:
@@ -28,10 +35,11 @@ def what_is_filed(bench: Bench, given: Filing) -> object:
     asked = bench.ask("v2/businessworkspaces", where_name=f"startswith_{given.workspace.name}")["results"]
     ids = [entry["data"]["properties"]["id"] for entry in asked]
     roles = [[role.members for role in bench.session.workspaces.roles(id)] for id in ids]
+    above = [len(list(bench.session.workspaces.related(id, "parent"))) for id in ids]
     about = [len(bench.session.workspaces.get(id).objects) for id in ids]
-    below = [bench.names_in(id) for id in ids]
+    held = [bench.names_in(id) for id in ids]
     drafts = bench.session.find(("Suppliers", given.workspace.name), "Drafts")
-    return roles, about, below, bench.names_in(int(drafts.id)) if drafts else None
+    return roles, about, above, held, bench.names_in(int(drafts.id)) if drafts else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ def state(bench: Bench, given: Two) -> object:
 
 WRITES = (
     Write("file into a workspace that is made", filing, file, what_is_filed),
+    Write("file into a workspace that is made below another", below, file, what_is_filed, faults=ONE_OF_A_KIND),
     Write("bind a workspace", two, lambda s, two: s.workspaces.bind(two.first, two.also), state),
     Write("unbind a workspace", bound, lambda s, two: s.workspaces.unbind(two.first, two.also), state),
     Write("add a member to a role", two, lambda s, two: s.workspaces.add_member(two.first, two.role, "Admin"), state),
