@@ -44,7 +44,8 @@ after we have hung up, one that does it only after we have looked. After it did:
 answer, no answer and then no server at all. Rows whose calls other rows make too meet one of each kind. The write comes through, or says
 that it is worth retrying and comes through then; nothing is lost and nothing doubled. Each of its looks meets a burst of 503. Each
 question meets, call by call, a 401, a page with 500, a burst of 503, a connection that ends, a server that is silent, half an answer. All
-of them are answered as if nothing had been. `repositories/test_fault_rows.py` fails for a verb, and for a call in it, that no row makes.
+of them are answered as if nothing had been (`repositories/test_faults_of_questions.py`). `repositories/test_fault_rows.py` fails for a
+verb, and for a call in it, that no row makes.
 """
 
 _LEFT_OUT = """\

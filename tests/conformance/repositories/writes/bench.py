@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import httpx
@@ -155,18 +156,22 @@ class Bench:
                 ours.reset(token)
 
         def impatient(client: httpx.Client, request: httpx.Request, **more: Any) -> httpx.Response:
-            if not ours.get() or not struck():
+            if not ours.get():
                 return send(client, request, **more)
-            request.extensions["timeout"]["read"] = 0.05
-            before = self.count("went on")
-            try:
-                return send(client, request, **more)
-            except httpx.ReadTimeout:
-                until = time.monotonic() + 60
-                while self.count("went on") == before and time.monotonic() < until:
-                    time.sleep(0.002)
-                raise
+            with alone:
+                if not struck():
+                    return send(client, request, **more)
+                request.extensions["timeout"]["read"] = 0.05
+                before = self.count("went on")
+                try:
+                    return send(client, request, **more)
+                except httpx.ReadTimeout:
+                    until = time.monotonic() + 60
+                    while self.count("went on") == before and time.monotonic() < until:
+                        time.sleep(0.002)
+                    raise
 
+        alone = Lock()  # of several threads of ours one calls at a time: so it is known which call is struck
         original = otcs_wire.Wire.download
         if stall == "read-stall":
             patched.setattr(otcs_wire.Wire, "ask", marked(otcs_wire.Wire.ask))
@@ -195,6 +200,26 @@ class Write:
     """The names of those it meets, each on each of its calls that change something."""
     half: Callable[[Bench, Any], object] = lambda *_: False
     """True for what may stand half-done where a person is left to look. Nothing is doubled then either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undisturbed:
+    """What stands before and after a write that met no fault, and how many calls of it change something and nothing."""
+
+    before: object
+    stands: object
+    writes: int
+    reads: int
+
+
+def measured(bench: Bench, write: Write) -> Undisturbed:
+    """Makes a write that meets no fault."""
+    given = write.prepare(bench)
+    before = write.stands(bench, given)
+    calls = bench.count("writes"), bench.count("reads")
+    write.act(bench.session, given)
+    writes, reads = bench.count("writes") - calls[0], bench.count("reads") - calls[1]
+    return Undisturbed(before, write.stands(bench, given), writes, reads)
 
 
 @contextmanager

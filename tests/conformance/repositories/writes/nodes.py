@@ -7,7 +7,7 @@ from typing import Any
 
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from tests.conformance.repositories.writes import filing
-from tests.conformance.repositories.writes.bench import AWAY, HUNG_UP, Bench, Write
+from tests.conformance.repositories.writes.bench import AWAY, HUNG_UP, ONE_OF_A_KIND, Bench, Write
 
 IN_PARTS = bytes(1_500_000)
 """Three of them: see ``bench.LARGE_UPLOAD``."""
@@ -144,6 +144,13 @@ WRITES = (
     Write("purge", binned, lambda session, given: session.nodes.purge(given[:1]), in_bin),
     Write("reserve", lambda bench: bench.document(), on("reserve"), shown("reserved", "reserved_user_id")),
     Write("unreserve", reserved, on("unreserve"), shown("reserved", "reserved_user_id")),
+    Write(
+        "let a document stand that we meant to remove",
+        reserved,
+        lambda session, id: session.let_stand(str(id)),
+        shown("reserved", "reserved_user_id"),
+        faults=ONE_OF_A_KIND,
+    ),
     Write("queue for a reserved document", reserved, on("queue"), requested),
     Write("leave the queue", queued, on("leave_queue"), requested),
     Write("describe a version", three, on("describe_version", 2, "second"), versions),

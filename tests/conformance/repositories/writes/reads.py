@@ -10,6 +10,7 @@ from pathlib import Path
 
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.repositories.otcs_search import below, of_type
+from blocks.repositories.otcs_workflows import Workflows
 from blocks.spool import Spool
 from tests.conformance.repositories.writes import categories, filing, nodes, people, records, workflows, workspaces
 from tests.conformance.repositories.writes.bench import Bench, Read
@@ -72,6 +73,11 @@ def many(bench: Bench) -> int:
 
 def attached(session: ExtendedEcmSession, given: workflows.Running) -> object:
     return session.workflows.attached(session.workflows.status(given.step.process))
+
+
+def folder_made(session: ExtendedEcmSession, given: workflows.Running) -> object:
+    """Asked anew: a session asks it once."""
+    return Workflows(session._wire, session._names, 1).folder_made(session.workflows.status(given.step.process))
 
 
 REVIEW = "Process Library/Quality Review"
@@ -158,6 +164,7 @@ _READS: tuple[Read, ...] = (
     Read("list processes", workflows.running, lambda session, _: [one.id for one in session.workflows.look()]),
     Read("follow a process", workflows.running, lambda session, given: session.workflows.status(given.step.process)),
     Read("list what a process is about", workflows.running, attached),
+    Read("tell since when documents could be attached", workflows.running, folder_made),
     Read("list assignments", workflows.running, lambda session, _: session.workflows.assignments()),
     Read("list a step's actions", workflows.running, lambda session, given: session.workflows.actions(given.step)),
     Read("tell who filed each version", filed_twice, lambda session, id: session.filed_by(id)),
