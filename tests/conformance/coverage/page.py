@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.conformance.coverage import metadata, nodes, people, records, workflows, workspaces
 from tests.conformance.coverage.row import Row
+from tests.conformance.repositories.writes.bench import Write
 from tests.conformance.repositories.writes.table import WRITES
 from tests.sandbox.routes import routes, shape
 
@@ -41,11 +42,11 @@ _FAULTS = """\
 Each of these writes meets faults on each of its calls that change something (`repositories/test_faults.py`). Before the server does
 anything: a 401 in mid-upload, a page with 500, a burst of 503, a connection that ends. While it does: a server that is slow and goes on
 after we have hung up, one that does it only after we have looked. After it did: no answer, a page with 500, a gateway's 503, half an
-answer, no answer and then no server at all. Rows whose calls other rows make too meet one of each kind. The write comes through, or says
-that it is worth retrying and comes through then; nothing is lost and nothing doubled. Each of its looks meets a burst of 503. Each
-question meets, call by call, a 401, a page with 500, a burst of 503, a connection that ends, a server that is silent, half an answer. All
-of them are answered as if nothing had been (`repositories/test_faults_of_questions.py`). `repositories/test_fault_rows.py` fails for a
-verb, and for a call in it, that no row makes.
+answer, no answer and then no server at all. Rows that cost much and whose calls other rows make too meet fewer of them: a burst of 503
+before, no answer and a page with 500 after at the least. The write comes through, or says that it is worth retrying and comes through
+then; nothing is lost and nothing doubled. Each of its looks meets a burst of 503. Each question meets, call by call, a 401, a page with
+500, a burst of 503, a connection that ends, a server that is silent, half an answer. All of them are answered as if nothing had been
+(`repositories/test_faults_of_questions.py`). `repositories/test_fault_rows.py` fails for a verb, and for a call in it, that no row makes.
 """
 
 _LEFT_OUT = """\
@@ -64,15 +65,16 @@ def page() -> str:
         parts += [_line(("contract", "client", "sandbox", "pyxecm", "tests")), _line(("---",) * 5)]
         parts += [_line(_cells(row, answered)) for row in rows]
         parts += [""]
-    parts += [_FAULTS, *(f"- {name}{_doubts(WRITES[name].unknown)}" for name in WRITES), "", _LEFT_OUT]
+    parts += [_FAULTS, *(f"- {name}{_doubts(write)}" for name, write in WRITES.items()), "", _LEFT_OUT]
     return "\n".join(parts)
 
 
-def _doubts(unknown: Mapping[str, str]) -> str:
-    """After which faults a person has to look."""
+def _doubts(write: Write) -> str:
+    """After which of the faults that it meets a person has to look."""
     told: dict[str, list[str]] = {}
-    for fault, reason in unknown.items():
-        told.setdefault(reason, []).append(f"'{fault}'")
+    for fault, reason in write.unknown.items():
+        if fault in write.faults:
+            told.setdefault(reason, []).append(f"'{fault}'")
     return "".join(f". After {', '.join(faults)} a person looks: {reason}" for reason, faults in told.items())
 
 

@@ -1,9 +1,9 @@
 """Every verb that changes something meets every fault: nothing is lost, nothing doubled, and errors say what to do.
 
 The rows are data in ``writes``; ``test_faults_of_questions.py`` is about what is asked. A write meets each fault at each of its calls:
-before the server does anything, while it does, or after it did. Rows that cost much and whose calls other rows make too meet one fault of
-each kind. The write must come through; or raise an error that is worth retrying, and come through when it is made again; or, only where
-its row says why, leave a person to look.
+before the server does anything, while it does, or after it did. Rows that cost much and whose calls other rows make too meet fewer of
+them. The write must come through; or raise an error that is worth retrying, and come through when it is made again; or, only where its
+row says why, leave a person to look.
 """
 
 from __future__ import annotations

@@ -169,5 +169,7 @@ WRITES = (
     Write("remove a version", three, on("drop_version", 2), versions),
     Write("purge versions", locked, on("purge_versions", keep=1), versions),
     Write("file a document in parts", document_in_parts, filing.file, filing.stands),
-    Write("file a version in parts", version_in_parts, filing.file, filing.stands, filing.MAYBE),
+    Write(
+        "file a version in parts", version_in_parts, filing.file, filing.stands, filing.MAYBE, faults=(*ONE_OF_A_KIND, HUNG_UP)
+    ),
 )
