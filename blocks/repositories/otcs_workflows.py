@@ -226,9 +226,16 @@ class Workflows:
             except AnswerLost:
                 lost = True
             except Refusal as refusal:
-                if draft is not None and (found := self._titled(name)) is not None:
+                with settling(what) if initiated else nullcontext():
+                    found = None if draft is None else self._titled(name)
+                if found is not None:
                     return found
                 raise Unfit("workflow-refused", refusal.text) from refusal
+        if initiated:  # the answer to the last one was lost too
+            with settling(what):
+                found = self._titled(name)
+            if found is not None:
+                return found
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was started; it is safe to try again")
 
     def _titled(self, title: str) -> int | None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import pytest
 
 from blocks.errors import DocumentMissing, EditConflict, OutcomeUnknown, RepositoryError, SendRefused
+from blocks.repositories import otcs_wire
 from blocks.repositories.otcs_wire import Refusal
+from tests.conformance.repositories.writes import workflows
 from tests.conformance.repositories.writes.bench import AWAY, FAULTS, Bench, Undisturbed, Write, measured
 from tests.conformance.repositories.writes.table import WRITES
 
@@ -65,3 +67,12 @@ def strike(bench: Bench, write: Write, wanted: Undisturbed, fault: str, spared: 
             unknown = True
     stands = write.stands(bench, given)
     assert stands == wanted.stands or (unknown and (stands == wanted.before or write.half(bench, given))), where
+
+
+def test_a_process_is_looked_for_when_the_last_answer_is_lost_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otcs_wire, "ATTEMPTS", 1)
+    given = workflows.document(bench)
+    with bench.fault({"lost-answer": 1}, 3):  # refused without a draft, a draft, its title
+        workflows.start_by_draft(bench.session, given)
+    assert not bench.left
+    assert len(workflows.started(bench, given)) == 1
