@@ -34,12 +34,14 @@ from tasks.doctypes.base import Table
 from tasks.file_away import file_away
 from tasks.retrying import task
 from tasks.rules.holding import RELIED_ON
-from tasks.rules.rows import Parted, Record, as_file, part, part_name, separable
+from tasks.rules.rows import Parted, Record, as_file, keys, part, part_name, separable
 
 LARGEST_BYTES = 32 * 1024 * 1024
 """A larger table is held as a whole: its rows would not all be in memory."""
 PARTED = "parted"
 """Kind of the entry about a file of which a part went on: ``held`` are the rows that did not, ``parts`` the parts' journeys."""
+CORRECTS = "corrects"
+"""What the entry about a corrected file calls the journeys whose held rows have all come: tomorrow's file may have the same name."""
 
 
 @task(task_run_name="let good rows go on")
@@ -70,6 +72,7 @@ def _table(item: Item) -> Table | None:
 class _Before:
     """An earlier file of the same name, parts of which were filed, and whose case is open."""
 
+    journey: str
     content: Path
     held: frozenset[int]
     parts: tuple[str, ...]
@@ -89,7 +92,7 @@ def _earlier(agreed: Agreed, item: Item) -> list[_Before] | None:
         content = item.document.path if journey == item.journey and item.document else quarantine().content(journey)
         if content is None:
             return None
-        found.append(_Before(content, frozenset(parted.body["held"]), tuple(parted.body["parts"])))
+        found.append(_Before(journey, content, frozenset(parted.body["held"]), tuple(parted.body["parts"])))
     return found
 
 
@@ -109,8 +112,11 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
     agreed, document, verdict = consignment.agreed, item.document, item.verdict
     assert document is not None and verdict is not None  # noqa: S101 - it is a table
     filed: set[Record] = set()
+    held: dict[str, set[Record]] = {}
     for before in earlier:
-        filed |= {record for row, record in _records(before.content, table, agreed).items() if row not in before.held}
+        records = _records(before.content, table, agreed)
+        filed |= {record for row, record in records.items() if row not in before.held}
+        held[before.journey] = {record for row, record in records.items() if row in before.held}
     parted = part(_records(document.path, table, agreed), table, verdict.findings, filed)
     parts = [one for before in earlier for one in before.parts]
     if parted.fresh:
@@ -136,6 +142,8 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
         steps.add(item, PARTED, facts, once=f"{item.journey}/{PARTED}/{item.round}", verdict=told, note=note, parted=True)
     else:
         part_of = parts[-1]
+        came = keys({*filed, *parted.fresh}, table)
+        facts |= {CORRECTS: [journey for journey, records in held.items() if keys(records, table) <= came]}
         note = f"{len(parted.fresh)} rows were missing and are filed, as journey {part_of}"
         facts |= _keeping(part_of)
         _rely_on(dict.fromkeys(parts), item.journey)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from blocks.ledger import Entry
 from tasks.connections import ledger
 from tasks.consignment import Consignment, Item, Steps
-from tasks.let_go_on import PARTED
+from tasks.let_go_on import CORRECTS, PARTED
 from tasks.retrying import task
 from tasks.tell_partner import TOLD
 
@@ -35,9 +35,11 @@ def _close_corrected(consignment: Consignment, through: list[Item]) -> None:
     by_name = {item.arrival.file.shown: item for item in through}
     cases = ledger().cases(partner=agreed.partner, stream=agreed.stream) if through else []
     pairs = [(case.journey, item) for case in cases if (item := by_name.get(case.name or "")) and case.journey < item.journey]
-    histories = ledger().journeys([journey for journey, _ in pairs])
+    histories = ledger().journeys(list(dict.fromkeys([one for journey, item in pairs for one in (journey, item.journey)])))
     for journey, item in pairs:
-        if any(entry.kind in (TOLD, PARTED) for entry in histories[journey]):
+        # A duplicate brings nothing of what was asked for, unless it is one because all of its rows are filed.
+        corrects = [one for entry in histories[item.journey] for one in entry.body.get(CORRECTS, ())]
+        if (item.filed or journey in corrects) and any(entry.kind in (TOLD, PARTED) for entry in histories[journey]):
             body = {**agreed.about(item.arrival), "by": item.journey, "case": {"state": "resolved"}}
             entries.append(Entry(journey, CORRECTED, body, once=f"{journey}/{CORRECTED}"))
     ledger().append(entries)

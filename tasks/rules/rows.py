@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from blocks.values import Finding, Severity
@@ -41,19 +41,25 @@ def separable(findings: Iterable[Finding]) -> bool:
 
 def part(records: Mapping[int, Record], table: Table, findings: Iterable[Finding], filed: Collection[Record]) -> Parted:
     """Part the rows of a file. ``records`` are its data rows by number, ``filed`` those that went on from earlier files."""
-    places = [table.names.index(name) for name in table.key]
-
-    def key(record: Record) -> Record:
-        return tuple(record[place] for place in places)
-
+    key = _key(table)
     bad = {finding.row for finding in findings if finding.severity is Severity.ERROR and finding.row is not None}
-    known = {key(record) for record in filed}
+    known = keys(filed, table)
     good = {row: record for row, record in records.items() if row not in bad}
     changed = {row for row, record in good.items() if record not in filed and key(record) in known}
     fresh = tuple(record for row, record in good.items() if record not in filed and row not in changed)
     held = tuple(sorted(bad | changed))
     told = tuple(_changed(row, records[row], table) for row in sorted(changed))
     return Parted(fresh, held, len(good) - len(fresh) - len(changed), told)
+
+
+def keys(records: Iterable[Record], table: Table) -> set[Record]:
+    """What names these rows."""
+    return set(map(_key(table), records))
+
+
+def _key(table: Table) -> Callable[[Record], Record]:
+    places = [table.names.index(name) for name in table.key]
+    return lambda record: tuple(record[place] for place in places)
 
 
 def _changed(row: int, record: Record, table: Table) -> Finding:

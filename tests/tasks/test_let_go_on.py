@@ -71,6 +71,22 @@ def test_a_correction_that_brings_the_missing_rows_alone_is_one_too(dock: Dock) 
     assert dock.cases() == []
 
 
+@pytest.mark.parametrize(
+    ("bad", "next_day"),
+    [
+        pytest.param(b"A1,,EUR,x,2026-12-01", "B7,,EUR,7.00,2026-12-01", id="tomorrow's file has the same name"),
+        pytest.param(b"A1,,EUR,2.00,soon", "A1,,EUR,2.00,2026-12-01", id="what names the row was wrong itself"),
+    ],
+)
+def test_a_case_stays_open_until_all_rows_that_were_held_have_come(dock: Dock, bad: bytes, next_day: str) -> None:
+    dock.leave("p.csv", prices("1.00") + bad + b"\n")
+    assert dock.run() == {"p.csv": "quarantined"}
+    dock.leave("p.csv", f"{HEADER}\n{next_day}\n".encode())
+    assert dock.run() == {"p.csv": "duplicate"}
+    assert filed(dock) == sorted([*good("1.00"), next_day])
+    assert [case.journey for case in dock.cases()] == dock.journeys("p.csv")[:1]
+
+
 def test_a_row_that_changes_what_was_filed_is_held_and_the_others_go_on(dock: Dock) -> None:
     dock.leave("p.csv", prices("1.00", "x"))
     dock.run()

@@ -132,6 +132,17 @@ def test_the_corrected_file_closes_the_case_and_only_that(dock: Dock) -> None:
     assert dock.ledger.journey(first)[-1].body["by"] == second
 
 
+def test_the_same_bytes_as_long_ago_correct_nothing(dock: Dock) -> None:
+    dock.leave("prices.csv", price_list())
+    with sender(dock):
+        assert dock.run() == {"prices.csv": "filed"}
+        dock.leave("prices.csv", BAD)
+        assert dock.run() == {"prices.csv": "quarantined"}
+        dock.leave("prices.csv", price_list())
+        assert dock.run() == {"prices.csv": "duplicate"}
+    assert [case.journey for case in dock.cases()] == dock.journeys("prices.csv")[1:2], "nothing of it was filed"
+
+
 def test_where_nobody_was_told_the_same_name_is_no_correction(dock: Dock) -> None:
     dock.agree()
     dock.leave("prices.csv", BAD)
