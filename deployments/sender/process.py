@@ -37,11 +37,12 @@ from deployments.sender.peers import Peer, listening, serve
 from deployments.sender.register import Register
 from deployments.sender.sealing import seal
 from deployments.sender.store import Store
+from deployments.sender.turns import Lanes
 
 SENDS_AT_ONCE = 8
 """More packages than these wait for their turn, so that partners who answer slowly never keep anybody from signing."""
 MESSAGES_AT_ONCE = 2
-"""So that partners who send bad files never keep a release from leaving."""
+"""To each partner: so that one who answers slowly holds up no other, and none of them a release."""
 _log = logging.getLogger("countersign.sender")
 
 
@@ -90,7 +91,7 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
     judge, register = Judge(store, profiles), Register(store, profiles)
     dispatcher = Dispatcher(store, judge, profiles, lambda digest: place_in(spool, digest), floor_bytes=floor_bytes)
     messenger = Messenger(store, profiles, floor_bytes=floor_bytes)
-    sends, messages = CapacityLimiter(SENDS_AT_ONCE), CapacityLimiter(MESSAGES_AT_ONCE)
+    sends, messages = CapacityLimiter(SENDS_AT_ONCE), Lanes(MESSAGES_AT_ONCE)
     _tell_errors(app, store)
 
     @app.get("/health")
@@ -157,7 +158,7 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
     async def told_partner(asked: TellRequest, request: Request) -> dict[str, Any]:
         message = asked.parsed()
         request.state.about = message.id
-        arrived = await run_sync(messenger.tell, message, limiter=messages)
+        arrived = await messages.run(message.partner, lambda: messenger.tell(message), request.is_disconnected)
         _log.info("%s: %s", message.shown, arrived.problem or "complete")
         return _arrived_facts(arrived)
 
