@@ -251,8 +251,17 @@ def _as_csv(note: Note, catalogue: Catalogue) -> bytes:
 
 
 def harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: what could begin one gets a quote before it (OWASP, CSV injection)."""
-    return f"'{cell}" if cell.lstrip().startswith(tuple("=+-@＝＋－＠")) or cell.startswith(("\t", "\r", "\n")) else cell
+    """A cell that no spreadsheet takes for a formula: what could begin one gets a quote before it (OWASP, CSV injection).
+
+    Also inside of it: a spreadsheet that is set to another separator begins a cell behind each of those, whatever is quoted.
+    """
+    safe = _BEHIND_A_SEPARATOR.sub(r"\g<0>'", cell)
+    return f"'{safe}" if cell.lstrip().startswith(tuple(_BEGINS)) or cell.startswith(("\t", "\r", "\n")) else safe
+
+
+_BEGINS = "=+-@＝＋－＠"
+"""A formula."""
+_BEHIND_A_SEPARATOR = re.compile(rf"[,;|\t\r\n][\s\"]*(?=[{re.escape(_BEGINS)}])")
 
 
 def _as_html(note: Note, catalogue: Catalogue) -> bytes:

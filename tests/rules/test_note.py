@@ -308,6 +308,18 @@ def test_a_hostile_value_is_shown_and_does_nothing(value: str, language: Languag
         assert any(value in row for row in rows) or "\u202e" in value
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("value", ["x,=HYPERLINK(A1)", "x; +1", 'x,"=1"', "x|@SUM(A1),-2", 'a";=1', "=1;=2,=3"])
+def test_no_value_is_a_formula_whatever_separator_a_spreadsheet_is_set_to(value: str, delimiter: str) -> None:
+    told = with_values([Line("wrong-type", 1, "sku")], PRICES.table, lambda: [[value]], delimiter)
+    note = Note(b"a.csv", 10, "0" * 64, PRICES, tuple(told), delimiter=delimiter)
+    table = render(note, NoteFormat.CSV, CATALOGUES[Language.EN]).decode("utf-8-sig")
+    for other in (",", ";", "\t", "|"):
+        rows = list(csv.reader(io.StringIO(table, newline=""), delimiter=other))
+        cells = [cell for row in rows for cell in row]
+        assert not [cell for cell in cells if cell.lstrip(' "').startswith(tuple("=+-@＝"))], other
+
+
 def test_values_are_read_at_their_rows() -> None:
     records = [["sku", "description", "currency", "price", "valid_from"], ["A", "", "EUR", "x", "2026-12-01"], ["A", "b"], []]
     asked = [
