@@ -32,7 +32,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -626,11 +626,13 @@ class Ledger:
         with self._db.read() as connection:
             return [row.journey for row in connection.execute(wanted)]
 
-    def open_intents(self, kind: str, ends: Sequence[str]) -> list[str]:
-        """Journeys with an entry of this kind after which none of those came that would end it; oldest first."""
+    def open_intents(self, kind: str, ends: Sequence[str], *, behind: int = 0) -> list[str]:
+        """Journeys with an entry of this kind after which none of those came that would end it; oldest first. ``behind``: only
+        entries with a higher number in the ledger, which is quick."""
         end = _entry.alias()
         ended = select(end.c.seq).where(end.c.journey == _entry.c.journey, end.c.kind.in_(ends), end.c.n > _entry.c.n)
-        wanted = select(_entry.c.journey).where(_entry.c.kind == kind, ~ended.exists()).order_by(_entry.c.seq)
+        intent = (_entry.c.kind == kind) & (_entry.c.seq > behind)
+        wanted = select(_entry.c.journey).where(intent, ~ended.exists()).order_by(_entry.c.seq)
         with self._db.read() as connection:
             return list(dict.fromkeys(connection.execute(wanted).scalars()))
 
@@ -962,10 +964,20 @@ class Ledger:
     # ---------------------------------------------------------------------------------------- tombstones
 
     def closed(
-        self, partner: str, stream: str, before: datetime, after: JourneySummary | None = None, limit: int = 500
+        self,
+        partner: str,
+        stream: str,
+        before: datetime,
+        after: JourneySummary | None = None,
+        limit: int = 500,
+        *,
+        awaiting: tuple[Collection[str], str] | None = None,
     ) -> list[JourneySummary]:
         """Files of a stream that were cleared and about which nothing was recorded since that moment, oldest first: the next page
-        behind ``after``, without those that were reduced."""
+        behind ``after``, without those that were reduced.
+
+        ``awaiting``: without those, too, that have an entry of the first kinds and none of the second.
+        """
         order = (_journey.c.opened, _journey.c.journey)
         wanted = (
             select(_journey)
@@ -977,6 +989,10 @@ class Ledger:
         )
         if after is not None:
             wanted = wanted.where(tuple_(*order) > tuple_(literal(after.opened, Instant()), literal(after.journey, Key)))
+        if awaiting is not None:
+            of_it = select(_entry.c.seq).where(_entry.c.journey == _journey.c.journey)
+            begun, came = of_it.where(_entry.c.kind.in_(awaiting[0])), of_it.where(_entry.c.kind == awaiting[1])
+            wanted = wanted.where(~begun.exists() | came.exists())
         with self._db.read() as connection:
             return [_summary(row) for row in connection.execute(wanted)]
 

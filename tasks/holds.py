@@ -52,11 +52,14 @@ class Bar:
 
 
 class Gate:
-    """What one clean-up may delete. Every document is asked about once; make a new gate for the next clean-up."""
+    """What one clean-up may delete. Every document is asked about once; make a new gate for the next clean-up.
 
-    def __init__(self) -> None:
+    ``away``: repositories that did not answer (address -> bar); given to several gates, one that is away is not tried by each.
+    """
+
+    def __init__(self, away: dict[str, Bar] | None = None) -> None:
         self._answers: dict[Place, Bar | None] = {}
-        self._away: dict[str, Bar] = {}
+        self._away = {} if away is None else away
 
     def bars(self, journeys: Iterable[str]) -> dict[str, Bar]:
         """The journeys of these that nothing may be deleted of, and why."""

@@ -16,7 +16,6 @@ from uuid import NAMESPACE_URL, uuid5
 
 from blocks.canonical import sha256
 from blocks.chain import Link
-from blocks.database import chunks
 from blocks.errors import (
     ChainBroken,
     ConfigurationError,
@@ -35,10 +34,10 @@ from blocks.values import AtEnd, Filed, Filing, Inbound, Stage
 from tasks.checkpoint import sealed_and_filed, sealing
 from tasks.clean_up import Swept, alone, family_of
 from tasks.connections import ledger, quarantine, repository_session, spool
-from tasks.holds import Gate, configured
+from tasks.holds import Bar, Gate, configured
 from tasks.retrying import task
-from tasks.rules.holding import filed_at, same_bytes
-from tasks.rules.removal import being_removed
+from tasks.rules.holding import REMOVED
+from tasks.rules.removal import NOT_REMOVED, REMOVING
 
 REGISTER = "exports"
 """The journey under which all exports stand."""
@@ -47,8 +46,10 @@ FOLDER = "Journeys"
 """Below the folder of the checkpoints."""
 BATCH = 200
 """Journeys in one export."""
-MOST = 20_000
-"""Journeys of one stream that one clean-up reduces; the next goes on."""
+MOST, LOOKED_AT = 20_000, 100_000
+"""Journeys of one stream that one clean-up reduces, and looks at; the next goes on."""
+DOCUMENTED = frozenset({"filed", "duplicate"})
+"""Entries after which a document has a journey's bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class _Place:
     terms: CheckpointTerms
     repository: Repository
     sealed: int
+    removing: frozenset[str]
+    """Journeys that share a document of which nobody knew, when this began, what came of its removal."""
 
 
 @dataclass
@@ -82,6 +85,8 @@ class _Tally:
     reduced: list[str] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
     """Journey -> why it stays whole."""
+    away: dict[str, Bar] = field(default_factory=dict)
+    """Repositories that did not answer: they are not tried again."""
 
 
 @task(task_run_name="reduce closed journeys")
@@ -133,7 +138,13 @@ def _place() -> _Place:
             "no 'checkpoints' in repositories.yaml: nothing is reduced before its seals and exports are kept elsewhere"
         )
     terms, repository = agreed
-    return _Place(terms, repository, sealed_and_filed(terms, repository))
+    return _Place(terms, repository, sealed_and_filed(terms, repository), _being_removed())
+
+
+def _being_removed(behind: int = 0) -> frozenset[str]:
+    """Journeys that share a document whose removal was begun behind that entry of the ledger, and nobody knows what came of it."""
+    begun = ledger().open_intents(REMOVING, (REMOVED, NOT_REMOVED), behind=behind)
+    return frozenset(one for journey in begun for one in family_of(journey))
 
 
 def _go_on(due: Sequence[_Due], place: _Place, tallies: dict[str, _Tally]) -> None:
@@ -149,14 +160,26 @@ def _go_on(due: Sequence[_Due], place: _Place, tallies: dict[str, _Tally]) -> No
 
 
 def _reduce_stream(one: _Due, place: _Place, tally: _Tally, rehearse: bool) -> None:
-    page = ledger().closed(one.partner, one.stream, one.before)
-    while page and len(tally.reduced) < MOST:
-        for journeys in chunks((row.journey for row in page), BATCH):
-            if rehearse:
-                tally.reduced += _sift(one, journeys, place, tally)
-            else:
-                _reduce(one, journeys, place, tally)
-        page = ledger().closed(one.partner, one.stream, one.before, after=page[-1])
+    # what is to be removed first is not even looked at: it stays for years
+    awaiting = (DOCUMENTED, REMOVED) if _removes(one.terms) else None
+    rows, looked_at = ledger().closed(one.partner, one.stream, one.before, None, BATCH, awaiting=awaiting), 0
+    while rows and len(tally.reduced) < MOST:
+        if looked_at >= LOOKED_AT:
+            tally.kept[one.name] = f"so many have to stay whole that only the oldest {looked_at} were looked at"
+            return
+        journeys = [row.journey for row in rows]
+        if rehearse:
+            tally.reduced += _sift(one, journeys, place, tally)
+        else:
+            _reduce(one, journeys, place, tally)
+        looked_at += len(rows)
+        rows = ledger().closed(one.partner, one.stream, one.before, rows[-1], BATCH, awaiting=awaiting)
+
+
+def _removes(terms: Inbound) -> bool:
+    """True if documents of the stream are ours to remove when their retention ends."""
+    retention = terms.target.retention
+    return retention is not None and retention.at_end is AtEnd.REMOVE
 
 
 # --------------------------------------------------------------------------------------------- which may be reduced
@@ -164,10 +187,14 @@ def _reduce_stream(one: _Due, place: _Place, tally: _Tally, rehearse: bool) -> N
 
 def _sift(one: _Due, journeys: Sequence[str], place: _Place, tally: _Tally) -> list[str]:
     """Those of these that may be reduced; the others are noted with the reason."""
-    links = ledger().chains(journeys)
+    links, removing = ledger().chains(journeys), place.removing | _being_removed(place.sealed)
     kept = {journey: reason for journey in journeys if (reason := _stays(one, journey, links[journey], place))}
+    kept |= dict.fromkeys(
+        (journey for journey in journeys if journey in removing),
+        "its document is being removed, and nobody knows yet what came of that",
+    )
     asked = [journey for journey in journeys if journey not in kept]
-    kept |= {journey: bar.reason for journey, bar in Gate().bars(asked).items()}
+    kept |= {journey: bar.reason for journey, bar in Gate(tally.away).bars(asked).items()}
     tally.kept |= kept
     return [journey for journey in journeys if journey not in kept]
 
@@ -184,14 +211,9 @@ def _stays(one: _Due, journey: str, links: Sequence[Link], place: _Place) -> str
         return "no checkpoint that is filed has sealed all of it yet"
     if quarantine().about(journey) is not None:
         return "its bytes are still in the quarantine"
-    history = ledger().journey(journey)
-    if filed_at(history) or same_bytes(history):
-        family = ledger().journeys(family_of(journey)).values()
-        if any(being_removed(each) for each in family):
-            return "its document is being removed, and nobody knows yet what came of that"
-        retention = one.terms.target.retention
-        if retention is not None and retention.at_end is AtEnd.REMOVE and any(filed_at(each) for each in family):
-            return "its document is to be removed by us when its retention ends: that is recorded first"
+    kinds = {link.kind for link in links}
+    if _removes(one.terms) and kinds & DOCUMENTED and REMOVED not in kinds:
+        return "its document is to be removed by us when its retention ends: that is recorded first"
     return ""
 
 
@@ -222,7 +244,7 @@ def _reduce(one: _Due, journeys: list[str], place: _Place, tally: _Tally, begun:
             about = {"of": one.name, "export": facts, "journeys": free}
             begun = ledger().append([Entry(REGISTER, EXPORTING, about, stage=Stage.CLEARED)])[0]
         facts["id"] = _file(place, facts["name"], text, digest)
-        if bars := Gate().bars(free):  # filing took its time
+        if bars := Gate(tally.away).bars(free):  # filing took its time
             tally.kept |= {journey: bar.reason for journey, bar in bars.items()}
             _give_up(begun, f"{len(bars)} of its {len(free)} journeys were put on hold meanwhile, or nobody can tell")
             return

@@ -199,6 +199,11 @@ def test_closed_journeys_come_page_by_page_without_those_that_were_reduced(ledge
     rest = ledger.closed("acme", "prices", until, after=first[-1], limit=3)
     assert [row.journey for row in (*first, *rest)] == found[1:]
     assert ledger.closed("acme", "prices", first[0].changed) == []
+    ledger.append(
+        [Entry(found[n], kind, ABOUT) for n, kind in ((2, "filed"), (3, "duplicate"), (3, "removed"), (4, "removed"))]
+    )
+    awaiting = (("filed", "duplicate"), "removed")
+    assert [row.journey for row in ledger.closed("acme", "prices", until, awaiting=awaiting)] == [found[1], *found[3:]]
     ledger.checkpoint(key.sign, key.id)
     reduced(ledger, key, exports, *found[1:4])
     assert [row.journey for row in ledger.closed("acme", "prices", until)] == found[4:]

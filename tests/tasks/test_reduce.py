@@ -24,6 +24,8 @@ from tasks.clean_up import Swept, collect_spool, remove_what_has_ended, tell_hol
 from tasks.export_evidence import export
 from tasks.reduce import reduce_closed
 from tasks.retry import reject, reopened
+from tasks.rules.holding import same_bytes
+from tasks.rules.removal import NOT_REMOVED, REMOVING
 from tasks.verify_evidence import verify_evidence
 from tests.tasks.dock import Dock, price_list
 
@@ -136,15 +138,21 @@ def test_a_hold_that_is_set_while_the_repository_is_away_keeps_a_journey_whole(
 ) -> None:
     held = journeys(old)[1]
 
+    asked = []
+
     def away(session: FolderSession, *_: Any, **__: Any) -> Any:
+        asked.append(1)
         raise RepositoryUnreachable("kept: is away")
 
     with monkeypatch.context() as patch:
+        patch.setattr(reduce, "BATCH", 1)
         for verb in ("holds", "apply_hold"):
             patch.setattr(FolderSession, verb, away)
         assert holds.apply_hold(held, HOLD, "letter of counsel", "ann") == ["kept: is away"]
+        asked.clear()
         swept = sweep()
         assert swept.gone == 0 and len(swept.kept) == 3
+        assert len(asked) == 1, "it is not tried again for each batch"
         assert sorted(reason for _, reason in swept.kept)[0].startswith("cannot be asked for holds")
     monkeypatch.setattr(Ledger, "now", lambda ledger, now=Ledger.now: now(ledger) + YEARS)  # so the hold was long ago
     checkpoint.checkpoint.fn()
@@ -224,23 +232,66 @@ def test_an_open_case_keeps_a_journey_whole_and_a_resolved_one_does_not(old: Doc
     assert verify(old)[0] == 4
 
 
-def test_what_we_are_to_remove_is_removed_first(old: Dock) -> None:
-    naming = r"(?P<date>\d)\.csv"
-    kept = {"record_date": "2001-01-0{date}", "retention": {"period": "P1Y", "at_end": "remove"}}
-    agree(old, naming=naming, target={"repository": "kept", "folder": "Prices", **kept})
-    old.leave("5.csv", price_list(first=60))
-    old.run()
+def test_what_we_are_to_remove_is_removed_first_and_its_duplicates_wait_for_that(
+    old: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are one document: the record of each takes its removal."""
+    sweep()
+    kept = {"record_date": "2026-01-01", "retention": {"period": "P100Y", "at_end": "remove"}}
+    agree(old, naming=r".*\.csv", target={"repository": "kept", "folder": "Prices", **kept})
+    for name in ("5.csv", "again.csv"):
+        old.leave(name, price_list(first=60))
+        old.run()
     checkpoint.checkpoint.fn()
-    assert set(dict(sweep().kept).values()) == {
-        "its document is to be removed by us when its retention ends: that is recorded first"
-    }
+    monkeypatch.setattr(Ledger, "now", lambda ledger, now=Ledger.now: now(ledger) + YEARS)
+    assert (reduce_closed.fn(), len(whole(old))) == ([], 2)
+    [due], place = reduce._due()[0], reduce._place()
+    told = reduce._Tally()
+    assert reduce._sift(due, whole(old), place, told) == [], "nor if an export with them was begun"
+    assert set(told.kept.values()) == {"its document is to be removed by us when its retention ends: that is recorded first"}
+    monkeypatch.setattr(Ledger, "now", lambda ledger, now=Ledger.now: now(ledger) + 50 * YEARS)
     [swept] = remove_what_has_ended.fn()
-    assert swept.gone == 1
+    assert (swept.gone, swept.kept) == (1, ())
     checkpoint.checkpoint.fn()
-    assert sweep().gone == 1
+    assert (sweep().gone, whole(old)) == (2, [])
     old.leave("6.csv", price_list(first=60))
     assert old.run() == {"6.csv": "filed"}, "it was removed, so the same bytes are filed anew"
     assert "6.csv" in old.filed()
+
+
+def test_a_journey_stays_whole_while_nobody_knows_what_came_of_the_removal_of_a_document_that_it_shares(
+    old: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old.leave("again.csv", price_list(first=0))
+    old.run()
+    [again] = old.journeys("again.csv")
+    checkpoint.checkpoint.fn()
+    [first] = same_bytes(old.ledger.journey(again))
+    filed = next(entry.body for entry in old.ledger.journey(first) if entry.kind == "filed")
+    place = {name: filed[name] for name in ("repository", "repository_id")}
+    old.ledger.append([Entry(first, REMOVING, place)])
+    told = dict.fromkeys([first, again], "its document is being removed, and nobody knows yet what came of that")
+    assert dict(reduce_closed.fn(rehearse=True)[0].kept) == told
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            reduce, "_being_removed", lambda behind=0, ask=reduce._being_removed: ask(behind) if behind else frozenset()
+        )
+        assert dict(reduce_closed.fn(rehearse=True)[0].kept) == told, "it was begun after this clean-up"
+    checkpoint.checkpoint.fn()
+    assert dict(sweep().kept) == told
+    old.ledger.append([Entry(first, NOT_REMOVED, place)])
+    assert sweep().gone == 1
+    assert whole(old) == [first]
+
+
+def test_one_clean_up_looks_at_so_many_and_says_so(old: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in (("BATCH", 1), ("LOOKED_AT", 2)):
+        monkeypatch.setattr(reduce, name, number)
+    for journey in journeys(old):
+        holds.apply_hold(journey, HOLD, "letter", "ann")
+    swept = sweep()
+    assert (swept.gone, len(swept.kept)) == (0, 3)
+    assert dict(swept.kept)["acme/prices"] == "so many have to stay whole that only the oldest 2 were looked at"
 
 
 def test_a_reduced_journey_keeps_the_document_that_it_shares(old: Dock) -> None:
