@@ -450,8 +450,7 @@ class ExtendedEcmSession(RepositorySession):
             if content.in_parts and self._announced(node.id, number) != wanted.filing.size:
                 self._take_back(node, number, (), "its parts were put together wrongly")
                 raise RepositoryError(f"{what} at {self._wire.url}: its parts were put together wrongly; it was taken back")
-            if not self._continued(node.id, number):
-                self._finish(node, number, wanted, fresh=False)
+            self._finish(node, number, wanted, fresh=False)
             return self._filed(node, number, wanted)
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was added; it is safe to try again")
 
@@ -474,7 +473,7 @@ class ExtendedEcmSession(RepositorySession):
         ) from lost
 
     def _continued(self, id: int, number: int) -> bool:
-        """True if somebody has added a version since: then what is said about the document is theirs to say."""
+        """True if somebody has added a version since: then the values of the document are theirs to say."""
         return int(raw_versions(self._wire, id)[-1]["version_number"]) > number
 
     def _resume(self, node: Node, wanted: _Wanted) -> Filed:
@@ -550,7 +549,8 @@ class ExtendedEcmSession(RepositorySession):
     ) -> None:
         """Set category values where they differ. Repeating this changes nothing, so a lost answer is settled by comparing again.
 
-        What was there when we looked first is replaced; what somebody changes after that is not.
+        What was there when we looked first is replaced; what somebody changes after that is not, and nothing once there is a version
+        after ``number``.
         """
         if not wanted:
             return
@@ -559,12 +559,11 @@ class ExtendedEcmSession(RepositorySession):
             try:
                 for category, values in wanted.items():
                     if not _fits(held.get(category), values):
-                        self._set_category(id, category, values, first.get(category, {}), undo, new=category not in held)
+                        new = category not in held
+                        self._set_category(id, number, category, values, first.get(category, {}), undo, new=new)
             except (AnswerLost, NameTaken):
                 held = self.categories.held(id)
             except EditConflict:
-                if self._continued(id, number):
-                    return
                 held = self.categories.held(id)
             else:
                 return
@@ -573,6 +572,7 @@ class ExtendedEcmSession(RepositorySession):
     def _set_category(
         self,
         id: int,
+        number: int,
         category: int,
         values: Mapping[str, Any],
         first: Mapping[str, Any],
@@ -581,12 +581,15 @@ class ExtendedEcmSession(RepositorySession):
         new: bool,
     ) -> None:
         what, path = f"values of node {id}", f"v2/nodes/{id}/categories"
+        # The token is older than all that we look at: whoever changes it after that makes it stale.
+        token = "" if new else self.categories.edit_token(id, category)
+        if self._continued(id, number):
+            return
         if new:
             undo.append(partial(self._put_back, id, category, None, values))
             self._wire.write(what, "POST", path, fields={"category_id": category} | plain(values))
             return
-        # The token is older than the values that we compare: whoever changes them after that makes it stale.
-        token, held = self.categories.edit_token(id, category), self.categories.held(id).get(category)
+        held = self.categories.held(id).get(category)
         if held is None:
             raise EditConflict(f"{what} at {self._wire.url}: somebody has just taken the category off")
         surplus = surplus_rows(held, values)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from blocks.errors import OutcomeUnknown
+from blocks.repositories.otcs_categories import Categories
 from blocks.repositories.otcs_wire import AnswerLost, Wire
 from blocks.values import Filed, Filing, Grant, NotFiled, Right
 from tests.conformance.repositories.writes import filing as filings
@@ -238,7 +239,25 @@ def test_a_category_of_ours_that_somebody_has_filled_in_since_is_not_taken_off(
     assert bench.session.categories.values(id)[CATEGORY]["Tags"] == ["by a person"]
 
 
-def test_nothing_is_said_about_a_document_that_somebody_has_continued_since(
+def test_of_two_filings_of_one_name_at_once_the_later_version_says_the_values(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, id, _ = valued(bench)
+    third = replace(bench.filing("one.txt", second.folder[0], b"third"), categories={CATEGORY: {"Partner ID": "3"}})
+    edit_token, versions = Categories.edit_token, list[int]()
+
+    def token(categories: Categories, *node: int) -> str:
+        if not versions:
+            versions.append(0)
+            versions[0] = filings.file(bench.session, third).version
+        return edit_token(categories, *node)
+
+    monkeypatch.setattr(Categories, "edit_token", token)
+    assert (filings.file(bench.session, second).version, versions) == (2, [3])
+    assert bench.session.categories.values(id)[CATEGORY]["Partner ID"] == "3"
+
+
+def test_the_values_of_a_document_that_somebody_has_continued_since_are_theirs_and_its_class_is_set(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filing, id, _ = valued(bench)
@@ -251,7 +270,8 @@ def test_nothing_is_said_about_a_document_that_somebody_has_continued_since(
     filed = filings.file(bench.session, replace(filing, records_class="Contracts"))
     assert filed.version == 2
     assert bench.session.categories.values(id)[CATEGORY]["Partner ID"] == "1"
-    assert bench.session.records.get(id) is None
+    record = bench.session.records.get(id)
+    assert record is not None and record.class_name == "Contracts", "as the filing says"
     assert sizes(bench, str(id)) == [5, 5, 11]
 
 
