@@ -23,6 +23,8 @@ from tasks.rules.removal import being_removed, was_removed
 from tasks.rules.sequence import UNKNOWN
 from tasks.start_reviews import start_reviews
 
+IN_PARTS = "kept-in-parts"
+"""Kind of the entry with which a table takes its bytes' key whose rows were filed as parts."""
 _DECIDED = ("quarantined", "duplicate", "retried", "rejected")
 
 
@@ -71,6 +73,22 @@ def _content_key(consignment: Consignment, item: Item) -> str:
     return f"{key}/{item.journey}" if agreed.terms.duplicates is Duplicates.FILE else key
 
 
+def in_parts(consignment: Consignment, item: Item) -> Entry:
+    """The entry that makes bytes this journey's, although only parts of them were filed: later ones are duplicates of it."""
+    facts = {**consignment.agreed.about(item.arrival), "digest": item.arrival.digest, "round": item.round}
+    return Entry(item.journey, IN_PARTS, facts, once=_content_key(consignment, item))
+
+
+def stand_behind(consignment: Consignment, claim: Entry) -> None:
+    """Make bytes kept in parts this journey's also where another one meant to file them, and did not: who tries next is told of it."""
+    key = claim.once
+    while True:
+        [holder] = ledger().append([claim], consignment.lease)
+        if holder.fresh or _fate(ledger().journey(holder.journey)) == "filed":
+            return
+        claim = replace(claim, once=f"{key}/after/{holder.journey}/{holder.body['round']}")
+
+
 def _plans(consignment: Consignment, items: Sequence[Item]) -> dict[str, Filing]:
     """What the repository is to be asked, by journey."""
     agreed, plans = consignment.agreed, dict[str, Filing]()
@@ -105,7 +123,11 @@ def _intend(consignment: Consignment, items: Sequence[Item], keys: Mapping[str, 
 
 def _is_ours(item: Item, holder: Recorded) -> bool:
     """True if these bytes are this journey's to file. What it meant to file before it was refused may be another's by now."""
-    return holder.journey == item.journey and (holder.body["round"] == item.round or item.recorded("filed") is not None)
+    return (
+        holder.kind == "filing"
+        and holder.journey == item.journey
+        and (holder.body["round"] == item.round or item.recorded("filed") is not None)
+    )
 
 
 def _file(consignment: Consignment, items: Sequence[Item], holders: Mapping[str, Recorded]) -> Consignment:
@@ -258,7 +280,7 @@ def _compare(
 
 
 def _fate(history: Sequence[Recorded]) -> str:
-    """What became of the journey that meant to file the same bytes: filed, refused, or "" while that is open.
+    """What became of the journey that meant to file the same bytes: filed (as a whole or in parts), refused, or "" while that is open.
 
     What was filed and removed when its retention had ended is not there to be the same as: the bytes are filed anew.
     """
@@ -266,7 +288,7 @@ def _fate(history: Sequence[Recorded]) -> str:
         return ""
     if was_removed(history):
         return "refused"
-    if any(entry.kind == "filed" for entry in history):
+    if any(entry.kind == "filed" or (entry.kind == "duplicate" and entry.body.get("parts")) for entry in history):
         return "filed"
     newest = next((entry for entry in reversed(history) if entry.kind in _DECIDED), None)
     if newest is None or newest.kind == "retried" or (newest.kind == "quarantined" and newest.body["case"]["code"] == UNKNOWN):

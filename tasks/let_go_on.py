@@ -31,7 +31,7 @@ from tasks.connections import ledger, quarantine, spool
 from tasks.consignment import Agreed, Consignment, Item, Steps, claimed_item
 from tasks.doctypes import find
 from tasks.doctypes.base import Table
-from tasks.file_away import file_away
+from tasks.file_away import file_away, in_parts, stand_behind
 from tasks.retrying import task
 from tasks.rules.holding import RELIED_ON
 from tasks.rules.rows import Parted, Record, as_file, keys, part, part_name, separable
@@ -156,6 +156,11 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
             duplicate_of=part_of,
             note=note,
         )
+        claim = in_parts(consignment, item)
+        steps.entries.append(claim)
+        consignment = steps.write(ledger().append)
+        stand_behind(consignment, claim)
+        return consignment
     return steps.write(ledger().append)
 
 

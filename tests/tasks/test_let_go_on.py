@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -148,6 +149,21 @@ def test_a_person_who_has_the_file_tried_again_brings_what_was_missing(dock: Doc
     dock.retry(case.journey)
     assert filed(dock) == good("1.00"), "still wrong: nothing new, nothing twice"
     assert len(dock.cases()) == 1
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["first", "after another file that was refused"])
+def test_the_corrected_bytes_once_more_are_a_duplicate_when_the_case_is_closed(dock: Dock, refused: bool) -> None:
+    corrected = prices("1.00", "2.00", "3.00")
+    if refused:
+        case = {"case": {"code": "access", "state": "new"}}
+        key = f"content/acme/prices/kept/{sha256(corrected).hexdigest()}"
+        dock.ledger.append([Entry("0", "filing", {"round": 0}, once=key), Entry("0", "quarantined", case)])
+    _, through = in_two_parts(dock)
+    assert [case.journey for case in dock.cases()] == (["0"] if refused else [])
+    dock.leave("p.csv", corrected)
+    assert dock.run() == {"p.csv": "duplicate"}
+    assert filed(dock) == good("1.00", "2.00", "3.00")
+    assert [entry.body["duplicate_of"] for entry in dock.history("p.csv") if entry.kind == "duplicate"] == [through]
 
 
 # --------------------------------------------------------------------------------------------- how long the parts are kept
