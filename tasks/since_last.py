@@ -57,20 +57,27 @@ def since_last(order: Order) -> Difference | None:
 
 
 def last_released(order: Order) -> Released | None:
-    """What the stream sent last. What was left out of a package is compared with the release before that one."""
-    package = order.matter.package
+    """What the stream sent last: an order with its remainders. What was only sent again tells nothing of what is new, and what was
+    left out of a package is compared with the release before that one."""
+    package, found = order.matter.package, None
     for link in reversed(ledger().journey(certificates(order))):
         entries = ledger().journey(link.body["release"])
         frozen = next((entry for entry in reversed(entries) if entry.kind == "frozen"), None)
         if frozen is None:
             continue
         then = Package.parse(frozen.body["package"])
-        if then.root_order == package.root_order and package.redelivery is None:
+        if then.redelivery is not None or (then.root_order == package.root_order and package.redelivery is None):
             continue
         sent = {file["source"] for entry in entries if entry.kind == "delivered" for file in entry.body["files"]}
         files = tuple(file for file in then.files if name_b64(file.name) in sent)
-        return Released(then.order, then.digest, link.at, then.destinations, files)
-    return None
+        if found is None:
+            root, found = then.root_order, Released(then.order, then.digest, link.at, then.destinations, files)
+        elif then.root_order == root:
+            names = {file.name for file in found.files}
+            found = replace(found, files=(*found.files, *(file for file in files if file.name not in names)))
+        if then.order == root:
+            break  # remainders come after what they were left out of
+    return found
 
 
 def decided_before(order: Order) -> list[Decided]:

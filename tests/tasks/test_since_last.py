@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from blocks.ledger import Entry, new_journey
-from blocks.outbound import Decision, Destination, Meaning, Package, PackageFile, SignoffProof, Vote
+from blocks.outbound import Decision, Destination, Meaning, Package, PackageFile, Redelivery, SignoffProof, Vote
 from blocks.profile import load_repositories
 from blocks.values import Filing, name_b64
 from tasks import connections, since_last
@@ -64,10 +64,10 @@ class Stream:
             (filed,) = session.file([filing])
         return PackageFile(name.encode(), done.size, done.digest, filed.id, filed.version)  # type: ignore[union-attr]
 
-    def freeze(self, id: str, *files: PackageFile) -> Package:
+    def freeze(self, id: str, *files: PackageFile, redelivery: Redelivery | None = None) -> Package:
         """An order whose package waits."""
         agreed, journey = load_release("acme", "specs"), new_journey()
-        package = Package(journey, id, "acme", "specs", agreed.policies.digest, (PLACE,), files)
+        package = Package(journey, id, "acme", "specs", agreed.policies.digest, (PLACE,), files, redelivery=redelivery)
         about = {"partner": "acme", "stream": "specs", "name": id, "order": id}
         ordered = {**about, "requester": "", "ids": [], "run": "r"}
         frozen = {**about, "package": package.text, "policies": agreed.policies.facts, "editors": []}
@@ -152,6 +152,29 @@ def test_bytes_that_nobody_has_any_more_are_told_honestly(stream: Stream) -> Non
         "b.csv": "the repository has other bytes than were released",
     }
     assert all(one.rows is None for one in found.documents)
+
+
+def test_a_remainder_belongs_to_the_release_that_it_was_left_out_of(stream: Stream) -> None:
+    files = [stream.file(name, table(2)) for name in ("a.csv", "b.csv", "c.csv")]
+    stream.end(first := stream.freeze("o-1", *files), without="c.csv")
+    stream.end(stream.freeze("o-1~5e6f7a8b9c0d", files[2]))
+    assert first.root_order == "o-1"
+    stream.freeze("o-2", stream.file("a.csv", table(2, A0001="115.00")), *files[1:])
+    found = stream.since("o-2")
+    assert found is not None and (found.added, found.changed, found.same) == (0, 1, 2)
+    (one,) = found.documents
+    assert one.name == "a.csv" and one.rows is not None and one.rows.biggest[0].after == "115.00"
+
+
+def test_what_is_only_sent_again_is_no_release_to_compare_with(stream: Stream) -> None:
+    old, new = stream.file("a.csv", table(2)), stream.file("a.csv", table(3))
+    stream.end(first := stream.freeze("o-1", old))
+    stream.end(stream.freeze("o-2", new))
+    why = Redelivery("o-1", first.digest, 2, "lost", "ann")
+    stream.end(stream.freeze("o-1~5e6f7a8b9c0d", old, redelivery=why))
+    stream.freeze("o-3", new)
+    found = stream.since("o-3")
+    assert found is not None and (found.order, found.changed, found.same) == ("o-2", 0, 1)
 
 
 def test_what_was_left_out_was_not_released(stream: Stream) -> None:
