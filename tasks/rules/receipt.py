@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from blocks.outbound import iso
-from blocks.values import ReceiptFormat, ReceiptState, RemoteFile, name_b64
+from blocks.values import ReceiptFormat, ReceiptState, RemoteFile
 from tasks.rules.note import harmless, shortened_name
 
 KIND = "countersign receipt"
@@ -40,7 +40,7 @@ class Receipt:
             "partner": self.partner,
             "stream": self.stream,
             "file": self.file.shown,
-            "file_b64": name_b64(self.file.name),
+            "file_hex": self.file.name.hex(),
             "size": self.file.size,
             "sha256": self.digest,
             "left": iso(self.file.modified) if self.file.modified else None,

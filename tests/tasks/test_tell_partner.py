@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 from contextlib import AbstractContextManager
@@ -13,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from blocks.settings import settings
+from blocks.values import ReceiptFormat, ReceiptState, RemoteFile
 from deployments.sender.store import Store
 from tasks.compare_sender import _telling
+from tasks.rules.receipt import Receipt, written
 from tests.sender.thread import sender_thread
 from tests.tasks.dock import Dock, price_list
 
@@ -232,6 +236,14 @@ def test_receipts_as_tables(dock: Dock, receipts: Path) -> None:
     [path] = receipts.iterdir()
     header, row = path.read_text().splitlines()
     assert header.startswith("kind,version,state,") and ",accepted,acme,prices,'=1+1.csv," in row
+
+
+def test_the_exact_name_in_a_receipt_has_no_quote_before_it() -> None:
+    """In base 64 these bytes begin with a plus."""
+    name = b"\xfb\xe0.csv"
+    receipt = Receipt(ReceiptState.ACCEPTED, "acme", "prices", RemoteFile("/out", name, 1, None), None, datetime.now(UTC))
+    [row] = csv.DictReader(io.StringIO(written(receipt, ReceiptFormat.CSV).decode(), newline=""))
+    assert bytes.fromhex(row["file_hex"]) == name
 
 
 def test_a_crash_before_the_ledger_knows_leaves_one_receipt(dock: Dock, receipts: Path) -> None:
