@@ -61,7 +61,8 @@ def _due(item: Item, terms: Inbound) -> list[MessageKind]:
     kinds = []
     if terms.receipts is not None and item.stage in (Stage.FETCHED, Stage.JUDGED, *_ENDS):
         states = [MessageKind.RECEIVED] if item.arrival.digest is not None else []
-        states += [_ENDS[item.stage]] if item.stage in _ENDS else []
+        # A file of which good rows were filed is neither: its note tells of the others, and the corrected file has its own receipt.
+        states += [_ENDS[item.stage]] if item.stage in _ENDS and not (item.parted and item.stage is Stage.QUARANTINED) else []
         known = {entry.body["state"] for entry in item.history if entry.kind in (RECEIPT, NO_RECEIPT)}
         kinds += [kind for kind in states if kind.receipt in terms.receipts.states and kind.value not in known]
     if terms.notes is not None and item.stage is Stage.QUARANTINED and _mendable(item):

@@ -63,6 +63,18 @@ def test_a_file_that_is_corrected_in_two_steps_is_filed_row_by_row(dock: Dock) -
     assert dock.cases() == []
 
 
+def test_a_file_whose_good_rows_were_filed_has_no_receipt_that_says_it_was_rejected(dock: Dock) -> None:
+    receipts = dock.home / "partner" / "in" / "receipts"
+    receipts.mkdir()
+    dock.agree(rows="good-rows", notes={"folder": "/in/notes"}, receipts={"folder": "/in/receipts"})
+    dock.leave("p.csv", prices("1.00", "x"))
+    assert dock.run() == {"p.csv": "quarantined"}
+    assert [path.name.rsplit(".", 2)[1] for path in receipts.iterdir()] == ["received"]
+    dock.leave("p.csv", prices("1.00", "2.00"))
+    dock.run()
+    assert sorted(path.name.rsplit(".", 2)[1] for path in receipts.iterdir()) == ["accepted", "received", "received"]
+
+
 def test_a_correction_that_brings_the_missing_rows_alone_is_one_too(dock: Dock) -> None:
     dock.leave("p.csv", prices("1.00", "x"))
     dock.run()
