@@ -175,7 +175,11 @@ def _compared(before: Path, after: Path, table: Table | None, stream: Inbound, s
         except _NoTable:
             pass  # then line by line
     columns = difference.columns_of_lines(stream.decimal)
-    return _in_parts(lambda: _lines(before, stream), lambda: _lines(after, stream), columns, size)
+    found = _in_parts(lambda: _lines(before, stream), lambda: _lines(after, stream), columns, size)
+    if found.added or found.removed or found.changed:
+        return found
+    both = zip(_lines(before, stream), _lines(after, stream), strict=True)
+    return replace(found, reordered=any(one != other for one, other in both))
 
 
 def _records(path: Path, table: Table, stream: Inbound) -> Iterator[Row]:

@@ -256,11 +256,8 @@ def _document(one: Changed) -> str:
     ]
     columns = sorted(rows.columns.items(), key=lambda pair: (pair[1], pair[0]))[:_FEW]
     where = f" ({', '.join(f'{code(name, _SHORT)} {count:,}' for name, count in columns)})" if columns else ""
-    told = (
-        f"of {rows.after:,} rows {', '.join(counts)}{where}"
-        if counts
-        else f"the same {rows.after:,} rows, written in another way"
-    )
+    same = f"the same {rows.after:,} {'lines in **another order**' if rows.reordered else 'rows, written in another way'}"
+    told = f"of {rows.after:,} rows {', '.join(counts)}{where}" if counts else same
     return "; ".join([renamed + told, *_examples(rows)[:1]])
 
 

@@ -113,6 +113,8 @@ class RowChanges:
     first_added: str = ""
     first_removed: str = ""
     """An example of each."""
+    reordered: bool = False
+    """True if they are the same lines, but not in the same order. In tables whose type is known the order means nothing."""
 
     def __add__(self, other: RowChanges) -> RowChanges:
         columns = Counter(self.columns) + Counter(other.columns)

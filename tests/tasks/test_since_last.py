@@ -18,6 +18,7 @@ from blocks.profile import load_repositories
 from blocks.values import Filing, name_b64
 from tasks import connections, since_last
 from tasks.order import Order, find_order, in_hand, load_release, order_key
+from tasks.rules.dialog import _document
 from tasks.rules.difference import CellChange, Difference
 from tests.tasks.dock import Dock
 from tests.world import COLUMNS
@@ -208,6 +209,26 @@ def test_a_first_field_that_names_nothing_is_no_key_and_fills_no_memory(
     found = stream.since("o-2")
     assert found is not None and (rows := found.documents[0].rows) is not None
     assert (rows.changed, rows.added, rows.removed, rows.first_added) == (0, 1, 1, "x, 1999, 5")
+
+
+@pytest.mark.parametrize(
+    ("lines", "reordered"),
+    [
+        pytest.param(["<a>", "<price>20</price>", "</a>", "<a>", "<price>10</price>", "</a>"], True, id="two exchanged"),
+        pytest.param(["<a>", "<price>10</price>\r", "</a>", "<a>", "<price>20</price>", "</a>"], False, id="another line end"),
+    ],
+)
+def test_the_order_of_lines_is_told_where_nobody_knows_what_they_mean(
+    stream: Stream, lines: list[str], reordered: bool
+) -> None:
+    stream.agree(classify=None)
+    old = ["<a>", "<price>10</price>", "</a>", "<a>", "<price>20</price>", "</a>"]
+    stream.end(stream.freeze("o-1", stream.file("a.xml", "\n".join(["<?xml version='1.0'?>", *old]).encode())))
+    stream.freeze("o-2", stream.file("a.xml", "\n".join(["<?xml version='1.0'?>", *lines]).encode()))
+    found = stream.since("o-2")
+    assert found is not None and (rows := found.documents[0].rows) is not None
+    assert (rows.changed, rows.added, rows.removed, rows.reordered) == (0, 0, 0, reordered)
+    assert ("in **another order**" in _document(found.documents[0])) == reordered
 
 
 def test_other_documents_are_told_by_their_sizes(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
