@@ -22,6 +22,7 @@ from blocks.repositories.base import Repository, RepositorySession
 from blocks.settings import settings
 from blocks.values import Hold, Stage
 from tasks.connections import ledger, repository_session
+from tasks.order import document_journey
 from tasks.rules.holding import (
     APPLIED,
     LIFTED,
@@ -163,7 +164,7 @@ class Gate:
             for entry in history:
                 if entry.kind == "frozen":
                     package = Package.parse(str(entry.body["package"]))
-                    address = _taken_from(package.partner, package.stream, bool(entry.body.get("from_record")))
+                    address = _taken_from(package, bool(entry.body.get("from_record")))
                     for file in package.files:
                         found.setdefault(file.sha256, {})[journey] = Place(address, file.repository_id)
         return found
@@ -196,9 +197,13 @@ def _repositories() -> dict[str, Repository]:
     return {repository.address: repository for repository in load_repositories(settings().profiles).values()}
 
 
-def _taken_from(partner: str, stream: str, from_record: bool) -> str:
-    """The address of the repository that a stream's releases come from, or their records are filed in; one that nobody can ask where
-    that is not known any more."""
+def _taken_from(package: Package, from_record: bool) -> str:
+    """The address of the repository that a package was taken from: as it was written down with its documents. Of one that was never
+    asked about, by what is agreed now; and one that nobody can ask where that is not known any more."""
+    partner, stream = package.partner, package.stream
+    written = (entry for entry in ledger().journey(document_journey(package, 1)) if entry.kind == "packaged")
+    if packaged := next(written, None):
+        return str(packaged.body["repository"])
     try:
         terms = load_partner(partner, settings().profiles).outbound.get(stream)
         name = (terms.recording.repository if from_record else terms.gather.repository) if terms else ""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from hashlib import sha256
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from blocks.errors import ConfigurationError, DocumentMissing
 from blocks.ledger import Entry
+from blocks.outbound import PackageFile
 from blocks.profile import load_repositories
 from blocks.values import Stage
 from deployments.cli import app
 from tasks import connections, holds
 from tasks.clean_up import clear_what_was_held, collect_spool, tell_holds
+from tasks.order import documents
+from tests.rules.signoff.world import package
 from tests.tasks.dock import Dock, price_list
 
 CASE = "Miller ./. ACME"
@@ -143,6 +148,38 @@ def test_bytes_that_came_again_while_holds_were_asked_for_stay(dock: Dock, monke
     monkeypatch.setattr(holds.Gate, "kept_digests", slow)
     collect_spool.fn(timedelta(seconds=-60))
     assert connections.spool().holds(digest)
+
+
+def test_a_released_document_is_asked_for_where_it_was_taken_from(dock: Dock) -> None:
+    """The stream takes its releases from another repository by now, where the same id means another document."""
+    catalogue = {
+        "direction": "outbound",
+        "gather": {"repository": "now", "folder": "Out"},
+        "destinations": [{"endpoint": "drop", "folder": "/in"}],
+        "freshness": "pinned",
+        "signoff": {"stages": [{"name": "release", "groups": ["pricing"]}], "proof": "code"},
+        "evidence": {"repository": "now", "folder": "Evidence"},
+    }
+    dock.agree(more={"catalogue": catalogue})
+    places = {name: {"kind": "folder", "path": str(dock.home / name)} for name in ("kept", "then", "now")}
+    for name in places:
+        (dock.home / name / "Out").mkdir(parents=True)
+        (dock.home / name / "Out" / "a.csv").write_bytes(b"signed")
+    (dock.profiles / "repositories.yaml").write_text(yaml.safe_dump({"repositories": places}))
+    repositories = load_repositories(dock.profiles)
+    with repositories["then"].session() as session:
+        session.apply_hold("Out/a.csv", CASE)
+    digest = sha256(b"signed").hexdigest()
+    released = package(PackageFile(b"a.csv", 6, digest, "Out/a.csv", 1))
+    dock.ledger.append(
+        [
+            Entry(released.journey, "ordered", {"partner": "acme", "stream": "catalogue", "order": released.order}),
+            Entry(released.journey, "frozen", {"package": released.text}),
+            Entry(released.journey, "closed", stage=Stage.CLEARED),
+            *documents(released, repositories["then"].address),
+        ]
+    )
+    assert holds.Gate().kept_digests([digest]) == {digest}
 
 
 def test_what_we_wrote_about_another_program_s_transfer_is_held_with_its_record(dock: Dock) -> None:
