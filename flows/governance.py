@@ -11,6 +11,7 @@ from tasks.clean_up import (
     clear_outbox,
     clear_what_was_held,
     collect_spool,
+    each,
     purge_quarantine,
     remove_what_has_ended,
     report,
@@ -24,22 +25,28 @@ from tasks.reduce import reduce_closed
 def clean_up(spool_hours: float = 24, quarantine_days: float = 90) -> State:
     """Tell the repositories of holds they do not know yet; then let go what need not be kept, and is certainly not on hold.
 
-    Last, closed journeys of streams that say so are exported and reduced to tombstones.
+    Last, closed journeys of streams that say so are exported and reduced to tombstones. A step that breaks off hinders none behind it;
+    what the others did is reported, and then this one fails.
 
     Args:
         spool_hours: Bytes in the spool that no open journey needs go after so long.
         quarantine_days: Bytes of resolved cases go after so long; what was found and decided stays in the ledger.
     """
     try:
-        swept = [
-            tell_holds(),
-            collect_spool(timedelta(hours=spool_hours)),
-            clear_outbox(),
-            purge_quarantine(timedelta(days=quarantine_days)),
-            *remove_what_has_ended(),
-            *clear_what_was_held(),
-            *reduce_closed(),
-        ]
+        swept, broken = each(
+            {
+                "holds told": tell_holds,
+                "spool": lambda: collect_spool(timedelta(hours=spool_hours)),
+                "outbox": clear_outbox,
+                "quarantine": lambda: purge_quarantine(timedelta(days=quarantine_days)),
+                "documents": remove_what_has_ended,
+                "originals": clear_what_was_held,
+                "journeys": reduce_closed,
+            }
+        )
     finally:
         hang_up()
-    return report(swept)
+    state = report(swept)
+    if broken:
+        raise broken[0]
+    return state

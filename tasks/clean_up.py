@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -14,6 +14,7 @@ from prefect.states import Completed
 
 from blocks.errors import (
     ConfigurationError,
+    CountersignError,
     DocumentMissing,
     EndpointError,
     LeaseLost,
@@ -22,6 +23,7 @@ from blocks.errors import (
     RepositoryUnreachable,
     SenderError,
     SignInRefused,
+    SpoolError,
 )
 from blocks.ledger import Entry, Holding, Recorded
 from blocks.profile import load_partner, partners
@@ -85,8 +87,9 @@ def clear_what_was_held() -> list[Swept]:
             ConfigurationError,
             EndpointError,
             RepositoryError,
+            SpoolError,
             LeaseLost,
-        ) as error:  # what was agreed is not known any more; or the partner is away
+        ) as error:  # what was agreed is not known any more; the partner is away; or the disk is full
             gone, kept = 0, (*kept, *((journey, str(error)) for journey in free))
         swept.append(Swept(f"originals of {partner}/{stream}", gone, kept=kept))
     return swept
@@ -427,6 +430,19 @@ def _bars(family: Sequence[str], makers: Sequence[str | None], terms: Inbound, t
 
 
 # --------------------------------------------------------------------------------------------- telling
+
+
+def each(steps: Mapping[str, Callable[[], Swept | list[Swept]]]) -> tuple[list[Swept], list[CountersignError]]:
+    """What some steps came to, and why some broke off: that hinders none behind them, and stands in the table too."""
+    swept, broken = list[Swept](), list[CountersignError]()
+    for what, step in steps.items():
+        try:
+            done = step()
+        except CountersignError as error:
+            broken.append(error)
+            done = Swept(what, kept=((what, f"it broke off: {error}"),))
+        swept += [done] if isinstance(done, Swept) else done
+    return swept, broken
 
 
 def report(swept: Sequence[Swept]) -> State:

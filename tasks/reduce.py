@@ -24,6 +24,7 @@ from blocks.errors import (
     LeaseLost,
     RepositoryError,
     SenderError,
+    SpoolError,
 )
 from blocks.ledger import Entry, Recorded
 from blocks.profile import CheckpointTerms, load_checkpoints, load_partner, partners
@@ -108,6 +109,7 @@ def reduce_closed(rehearse: bool = False) -> list[Swept]:
         ConfigurationError,
         RepositoryError,
         SenderError,
+        SpoolError,
         ChainBroken,
     ) as error:  # no export can be filed now: the next night goes on
         tallies[name].kept[name] = str(error)

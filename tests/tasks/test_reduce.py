@@ -12,14 +12,23 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from blocks.errors import ChainBroken, ConfigurationError, DocumentChanged, JourneyReduced, RepositoryUnreachable
+from blocks.errors import (
+    ChainBroken,
+    ConfigurationError,
+    DocumentChanged,
+    JourneyReduced,
+    LedgerUnreachable,
+    RepositoryUnreachable,
+    SpoolFull,
+)
 from blocks.ledger import Entry, Ledger
 from blocks.repositories.folder import FolderSession
 from blocks.seals import key_id
 from blocks.tombstones import REDUCED, Exports
 from deployments.cli import app
 from deployments.sender.proofs import signature_holds
-from tasks import checkpoint, connections, holds, reduce
+from flows import governance
+from tasks import checkpoint, clean_up, connections, holds, reduce
 from tasks.clean_up import Swept, collect_spool, remove_what_has_ended, tell_holds
 from tasks.export_evidence import export
 from tasks.reduce import reduce_closed
@@ -468,6 +477,45 @@ def test_an_altered_journey_is_told_and_hinders_no_other(old: Dock) -> None:
     [(journey, reason)] = sweep().kept
     assert journey == altered and "its text was edited" in reason
     assert whole(old) == [altered]
+
+
+def test_a_full_disk_reduces_nothing_and_is_told(old: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise SpoolFull("the spool's disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reduce, "_file", full)
+        assert sweep() == Swept("journeys of acme/prices", kept=(("acme/prices", "the spool's disk is full"),))
+    assert sweep().gone == 3
+
+
+def test_a_step_that_breaks_off_hinders_none_behind_it_and_the_table_tells_of_all(
+    old: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables: list[dict[str, Any]] = []
+    for name in (
+        "tell_holds",
+        "clear_outbox",
+        "purge_quarantine",
+        "remove_what_has_ended",
+        "clear_what_was_held",
+        "reduce_closed",
+    ):
+        monkeypatch.setattr(governance, name, getattr(governance, name).fn)  # as steps of no run of Prefect
+    monkeypatch.setattr(clean_up, "create_table_artifact", lambda **table: tables.append(table))
+
+    def away(*_: Any) -> Any:
+        raise LedgerUnreachable("the ledger's database is away")
+
+    monkeypatch.setattr(governance, "collect_spool", away)
+    held = journeys(old)[1]
+    holds.apply_hold(held, HOLD, "letter", "ann")
+    with pytest.raises(LedgerUnreachable):
+        governance.clean_up.fn()
+    [table] = tables
+    assert [(row["of"], row["journey"]) for row in table["table"]] == [("spool", "spool"), ("journeys of acme/prices", held)]
+    assert "database is away" in table["table"][0]["stays because"]
+    assert whole(old) == [held]
 
 
 # --------------------------------------------------------------------------------------------- by hand
