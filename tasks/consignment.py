@@ -38,6 +38,8 @@ class Agreed:
         self.endpoint, self.repository = endpoint, repository
         self.digest = digest
         """Of the reviewed profile, for the ledger."""
+        self.away = ""
+        """Why this run asks for no further messages to the partner; "" while it does. Its consignments share it."""
 
     @property
     def key(self) -> str:

@@ -20,28 +20,29 @@ TELLING, TOLD, NOT_TOLD = "telling", "told", "not told"
 """Kinds of entries about notes: before the sender is asked (also for a receipt), and what became of it."""
 RECEIPT, NO_RECEIPT = "receipt", "no receipt"
 """The same about receipts; ``state`` says which."""
-_PATIENCE_SECONDS = 300.0
+_PATIENCE_SECONDS = 120.0
+"""For one message. A sender that takes longer goes on with it, and the next run hears that it is done."""
 
 
 @task(task_run_name="tell the partner")
 def tell_partner(consignment: Consignment) -> Consignment:
-    """Have receipts sent as agreed, and a note for each refused file that the partner can mend. Nothing else waits for it.
+    """Have receipts sent as agreed, and a note for each refused file that the partner can mend. No filing waits for it.
 
     Only while a file stands at the partner can the sender see that it is theirs. So where it cannot be asked just now, or the partner
-    does not take the note, the original is left for the next run, which tries again.
+    does not take the note, the original is left for the next run, which tries again; this one asks for no more, so that it can end.
     """
     due = [(item, kind) for item in consignment.items for kind in _due(item, consignment.agreed.terms)]
     if not due:
         return consignment
     ledger().append([_intent(item, kind, consignment) for item, kind in due], consignment.lease)
-    steps, away, untold = Steps(consignment), "", dict[str, str]()
+    steps, agreed, untold = Steps(consignment), consignment.agreed, dict[str, str]()
     with Sender(settings().sender_socket, sending_seconds=_PATIENCE_SECONDS) as sender:
         for item, kind in due:
             consignment.lease  # noqa: B018 - raises: whoever has these items now tells of them
-            if away:
-                untold[item.journey] = away
+            if agreed.away:
+                untold[item.journey] = agreed.away
             else:
-                away = _tell(item, kind, sender, steps, untold)
+                agreed.away = _tell(item, kind, sender, steps, untold) or agreed.away
     told = steps.write(ledger().append)
     return told.with_changes(
         {one.journey: replace(one, untold=untold[one.journey]) for one in told.items if one.journey in untold}

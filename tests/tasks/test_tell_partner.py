@@ -68,6 +68,17 @@ def test_while_the_sender_is_away_the_intake_goes_on_and_the_original_stays(dock
     assert [len(dock.ledger.cases()), dock.kinds("prices.csv").count("quarantined")] == [2, 1]
 
 
+def test_whoever_is_away_is_asked_once_in_a_run_and_again_in_the_next(dock: Dock) -> None:
+    dock.agree(notes={"folder": "/in/notes", "formats": ["html"]}, limits={"consignment_files": 1})
+    dock.leave("prices.csv", BAD)
+    dock.leave("other.csv", BAD.replace(b"one", b"two"))
+    dock.run()
+    assert len(dock.events("untold")) == 1, "and each file came in a consignment of its own"
+    with sender(dock):
+        dock.run()
+    assert len(notes(dock)) == 2 and not list(dock.out.iterdir())
+
+
 def test_while_the_partner_does_not_take_notes_the_original_stays(dock: Dock) -> None:
     folder = dock.home / "partner" / "in" / "notes"
     folder.rmdir()
