@@ -31,7 +31,7 @@ from tasks.rules.transmission import Kept
 
 _JOURNEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,199}")
 """An order's or a file's journey; the ledger's own books (``personality.acme.drop``) and the journeys of an order's documents
-have dots."""
+and of a file's good rows have dots."""
 _PAGE = 500
 
 
@@ -51,7 +51,7 @@ class Exported:
 def meant(what: str, partner: str | None = None) -> list[str]:
     """The journeys that an id means: a journey's own, an order's on each stream where there is one; empty if there is none."""
     if "." in what and ledger().journey(what):
-        what = what.partition(".")[0]  # a document's journey is part of its order's
+        what = what.partition(".")[0]  # a document's journey is part of its order's, that of good rows of their file's
     if _JOURNEY.fullmatch(what) and (own := ledger().journey(what)):
         return [what] if partner in (None, own[0].body.get("partner")) else []
     found = ledger().search(name=what, partner=partner, limit=1000)
@@ -127,9 +127,10 @@ def _over(entries: Iterable[int]) -> list[Checkpoint]:
 
 
 def _links(id: str, last: int) -> list[Link]:
-    """A journey's entries and those of its documents, up to the ledger's entry ``last``."""
+    """A journey's entries and those of its parts, up to the ledger's entry ``last``."""
     own = with_texts(list(ledger().links([id], last)))
-    return own + list(ledger().links(_story(id, own).parts[1:], last))
+    parts = ledger().links(_story(id, own).parts[1:], last)
+    return [*own, *(link for _, links in groupby(parts, lambda link: link.journey) for link in with_texts(list(links)))]
 
 
 def _story(id: str, links: Sequence[Link]) -> Story:

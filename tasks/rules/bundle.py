@@ -51,14 +51,15 @@ class Step:
 
 
 class Story:
-    """One journey with all that belongs to it: an order with the journeys of its documents, or a file that came."""
+    """One journey with all that belongs to it: an order with the journeys of its documents, or a file that came with those of its rows
+    that went on without the others."""
 
     def __init__(self, id: str, steps: Iterable[Step]) -> None:
         self.id, self.steps = id, tuple(steps)
 
     @cached_property
     def own(self) -> tuple[Step, ...]:
-        """Without its documents' journeys."""
+        """Without the journeys of its parts."""
         return tuple(step for step in self.steps if step.journey == self.id)
 
     def last(self, *kinds: str) -> Step | None:
@@ -79,7 +80,13 @@ class Story:
 
     @property
     def parts(self) -> list[str]:
-        """Its own journey and those of its documents, which begin together once somebody is asked for a sign-off."""
+        """Its own journey and those of an order's documents, which begin together once somebody is asked for a sign-off, or of a
+        file's good rows (``tasks.let_go_on``). Rows of an earlier file are that one's."""
+        if not self.ordered:
+            named = (
+                str(part) for step in self.own if step.kind in ("parted", "duplicate") for part in step.body.get("parts", [])
+            )
+            return list(dict.fromkeys([self.id, *(part for part in named if part.startswith(f"{self.id}.rows"))]))
         count = len(self.package.files) if self.package else 0
         return [self.id, *(f"{self.id}.{n}" for n in range(1, count + 1))]
 
@@ -139,7 +146,8 @@ class Story:
     def faults(self) -> Iterator[str]:
         """What does not agree within it, in words."""
         there = list(dict.fromkeys(step.journey for step in self.steps))
-        if there != self.parts and (there != [self.id] or self.last("opened", "delivered") is not None):
+        begun = not self.ordered or self.last("opened", "delivered") is not None
+        if there != self.parts and (there != [self.id] or begun):
             lost = sorted(set(self.parts) - set(there)) or sorted(set(there) - set(self.parts))
             yield f"its entries should be those of {len(self.parts)} journeys in their order; see {', '.join(lost[:3]) or there[0]}"
         if self.package is not None and self.package.journey != self.id:

@@ -96,7 +96,11 @@ def _transmission(one: Mapping[str, Any]) -> str:
 
 def _file(story: Story) -> list[str]:
     name = next((step.body["name"] for step in story.own if step.body.get("name")), story.id)
-    return [f"<h1>File {code(name)}</h1>", table([(_step(step), _facts(step.body)) for step in story.own])]
+    parts = [f"<h1>File {code(name)}</h1>", table([(_step(step), _facts(step.body)) for step in story.own])]
+    for part in story.parts[1:]:
+        rows = [(_step(step), _facts(step.body)) for step in story.steps if step.journey == part]
+        parts += [f"<h2>Rows that went on, journey {code(part)}</h2>", table(rows)]
+    return parts
 
 
 def _step(step: Step) -> str:
@@ -131,7 +135,8 @@ def _documents(story: Story, here: Collection[str]) -> Iterable[str]:
 
 def _ledger(story: Story) -> list[str]:
     """Every entry by its hash; what it says stands in the extract."""
-    rows = [(str(step.n), f"{literally(step.kind)}, {when(step.at)}, {code(step.hash)}") for step in story.own]
+    told = story.own if story.ordered else story.steps
+    rows = [(str(step.n), f"{literally(step.kind)}, {when(step.at)}, {code(step.hash)}") for step in told]
     return [
         "<h2>In the ledger</h2>",
         table([("Journey", f'<a href="{extract_name(story.id)}">{code(story.id)}</a>'), *rows]),

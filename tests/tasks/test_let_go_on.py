@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from blocks.chain import Link
 from blocks.errors import ConfigurationError
 from blocks.ledger import Entry
 from blocks.profile import load_partner
+from blocks.seals import SealKey
 from blocks.settings import settings
 from blocks.values import Stage
 from deployments.checking import sound_file
 from tasks import connections, let_go_on
 from tasks.clean_up import family_of, remove_what_has_ended, tell_holds
 from tasks.consignment import Consignment
+from tasks.export_evidence import chosen, export, meant
 from tasks.holds import Gate, apply_hold, holds_there, lift_hold
+from tasks.rules.bundle import Step, Story
+from tasks.verify_evidence import verify_evidence
 from tests.sender.thread import sender_thread
 from tests.tasks.dock import Dock
 
@@ -289,3 +295,33 @@ def test_a_document_type_whose_rows_mean_nothing_alone_is_told_before_it_is_used
     dock.agree(**rows, classify=[{"pattern": ".*", "doctype": "statement"}])
     with pytest.raises(ConfigurationError, match="told only together"):
         sound_file("acme", dock.profiles)
+
+
+def test_evidence_holds_the_rows_that_went_on(dock: Dock, tmp_path: Path) -> None:
+    first = prices("1.00", "x", "3.00")
+    dock.leave("p.csv", first)
+    dock.run()
+    dock.leave("p.csv", prices("1.00", "2.00", "3.00"))
+    dock.run()
+    one, other = dock.journeys("p.csv")
+    key = SealKey.open(dock.home / "state" / "seal.pem")  # there is a sender
+    ledger = connections.ledger()
+    assert meant(f"{one}.rows0") == [one] and meant(f"{other}.rows0") == [other]
+
+    def checks(bundle: Path) -> list[str]:
+        return [check.name for check in verify_evidence(bundle, {key.id: key.public}, lambda claim: False) if not check.passed]
+
+    for number, journeys in enumerate(([one], chosen("acme")), 1):
+        bundle = tmp_path / str(number)
+        assert export(journeys, bundle, with_bytes=True, by="anna").lacking == []
+        assert checks(bundle) == []
+        rows = ledger.journey(f"{one}.rows0")
+        lines = (bundle / "journeys" / f"{one}.jsonl").read_text()
+        assert all(entry.hash in lines for entry in rows) and f"{one}.rows0" in (bundle / "index.html").read_text()
+        contents = {path.read_bytes() for path in (bundle / "documents").iterdir()}
+        assert {first, *(list(dock.filed().values()) if number == 2 else [])} <= contents
+        assert len(contents) == 2 * number
+    links = [Link.parse(line) for line in lines.splitlines()]
+    steps = [Step.parse(link.facts, link.hash, link.seq) for link in links]
+    assert list(Story(one, steps).faults()) == []
+    assert f"see {one}.rows0" in next(Story(one, [step for step in steps if step.journey == one]).faults())
