@@ -89,7 +89,7 @@ def verify(
     from blocks.errors import ChainBroken, ConfigurationError
     from blocks.ledger import Checkpoint
     from blocks.seals import key_id
-    from deployments.sender.proofs import signature_holds
+    from deployments.ssh_signatures import signature_holds
     from deployments.verify_commands import public_key
     from tasks.verify_evidence import verify_evidence
 
@@ -105,6 +105,6 @@ def verify(
     for check in verify_evidence(bundle, keys, signature_holds, kept):
         passed, failed = passed + check.passed, failed + (not check.passed)
         if all_checks or not check.passed or "/" not in check.name:
-            typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.words}")
+            typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.told}")
     typer.echo(f"{passed} checks passed, {failed} failed" if failed else f"whole: {passed} checks passed")
     raise typer.Exit(1 if failed or not passed else 0)

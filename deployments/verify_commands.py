@@ -33,7 +33,7 @@ def verify_signoff(
 
     from blocks.seals import signed as sealed
     from deployments.people import load_people
-    from deployments.sender.proofs import signature_holds
+    from deployments.ssh_signatures import signature_holds
     from tasks.rules.certificate import verified, verify
 
     def digest(path: Path) -> str:
@@ -52,7 +52,7 @@ def verify_signoff(
     if export is not None:
         _export(certificate.read_text(encoding="ascii"), export)
     for check in checks:
-        typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.words}")
+        typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.told}")
     raise typer.Exit(0 if verified(checks) else 1)
 
 

@@ -38,8 +38,9 @@ from blocks.seals import SealKey, signed
 from blocks.sender import Opened
 from blocks.values import shown as plainly
 from deployments.people import load_people
-from deployments.sender.proofs import Claim, Held, kind_of, signature_holds
+from deployments.sender.proofs import Claim, Held, kind_of
 from deployments.sender.store import Asked, Bench, Opening, Store
+from deployments.ssh_signatures import signature_holds
 from tasks.rules.certificate import Claim as SignatureClaim
 from tasks.rules.policy import Attempt, admissible, deadline, eligible, four_eyes, locked, reads
 from tasks.rules.signing import PROOF_REFUSED, answer_hash, codes_seen, parse_answer, statement

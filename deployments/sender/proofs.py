@@ -6,24 +6,19 @@ Any proof that does not hold is refused in the same words, so that whoever tries
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 import pyotp
 
-from blocks.errors import ConfigurationError
 from blocks.outbound import NAMESPACE, PeopleFile, Person, PublicKey, SignoffProof
 from deployments.sender.store import Bench
-from tasks.rules.certificate import Claim as SignatureClaim
+from deployments.ssh_signatures import verifies
 from tasks.rules.signing import timely, unpasted
 
 STEP_SECONDS = 30
@@ -151,20 +146,9 @@ def signer(
     so no parser of ours reads what a stranger sends.
     """
     for key in person.keys:
-        if _verifies(person.id, allowed_signer(person.id, key, people, namespace), text, signature, at, namespace):
+        if verifies(person.id, allowed_signer(person.id, key, people, namespace), text, signature, at, namespace):
             return " ".join(key.key.split(" ")[:2])
     return None
-
-
-def signature_holds(claim: SignatureClaim) -> bool:
-    """True if this very key made this signature; whose key it is, and when, is for the people file to say."""
-    try:
-        key = PublicKey(key=claim.key)
-    except ValueError:
-        return False
-    options = f'namespaces="{claim.namespace}"'
-    allowed = f"{claim.approver} {options} {key.key}"
-    return _verifies(claim.approver, allowed, claim.text, claim.signature, claim.at, claim.namespace)
 
 
 def allowed_signer(id: str, key: PublicKey, people: PeopleFile, namespace: str = NAMESPACE) -> str:
@@ -180,28 +164,3 @@ def allowed_signer(id: str, key: PublicKey, people: PeopleFile, namespace: str =
 def _midnight(day: date, people: PeopleFile) -> datetime:
     """When a day begins where these people live."""
     return datetime.combine(day, time(), ZoneInfo(people.timezone)).astimezone(UTC)
-
-
-def _verifies(id: str, allowed: str, text: str, signature: str, at: datetime, namespace: str) -> bool:
-    lines = [signature[place : place + 70] for place in range(0, len(signature), 70)]
-    armour = "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""])
-    with tempfile.TemporaryDirectory(prefix="countersign-") as folder:
-        signers, signed = Path(folder) / "allowed_signers", Path(folder) / "signature"
-        signers.write_text(f"{allowed}\n", encoding="ascii")
-        signed.write_text(armour, encoding="ascii")
-        command = ["ssh-keygen", "-Y", "verify", "-n", namespace, "-I", id, "-f", str(signers), "-s", str(signed)]
-        try:
-            done = subprocess.run(
-                [*command, "-O", f"verify-time={at.astimezone(UTC):%Y%m%d%H%M%S}"],
-                input=text.encode("ascii"),
-                capture_output=True,
-                timeout=20,
-                check=False,
-                # Its times are local times unless told otherwise, and older versions cannot be told: so local is UTC.
-                env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TZ": "UTC", "LC_ALL": "C"},
-            )
-        except FileNotFoundError as error:
-            raise ConfigurationError("ssh-keygen is missing: install Debian's package openssh-client for signatures") from error
-        except subprocess.TimeoutExpired:
-            return False
-    return done.returncode == 0

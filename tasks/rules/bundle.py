@@ -215,6 +215,7 @@ class Manifest:
             members = {one["name"]: (one["sha256"], one["size"]) for one in told["members"]}
             found = cls(tuple(told["journeys"]), tuple(told["checkpoints"]), told["page"], members)
             shapes = [isinstance(id, str) for id in found.journeys] + [type(number) is int for number in found.checkpoints]
+            shapes += [type(found.page) is int]
             shapes += [isinstance(told[0], str) and type(told[1]) is int for told in members.values()]
             if not all(shapes) or found.text != text:
                 raise ValueError("it is not as it was written")

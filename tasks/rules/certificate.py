@@ -237,6 +237,12 @@ class Check:
     passed: bool
     words: str
 
+    @property
+    def told(self) -> str:
+        """Name and words for a terminal: what was looked at may be hostile, and no control character of it gets there."""
+        text = f"{self.name}: {self.words}"
+        return text if text.isprintable() else shown(text)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

@@ -13,8 +13,8 @@ import pytest
 
 from blocks.errors import ConfigurationError
 from blocks.outbound import NAMESPACE
-from deployments.sender.proofs import signature_holds
 from deployments.signing import ssh_sign
+from deployments.ssh_signatures import signature_holds
 from tasks.rules.certificate import Claim
 from tasks.rules.signing import unpasted
 from tests.sender.keys import SshKey, ssh_key

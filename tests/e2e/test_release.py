@@ -22,8 +22,8 @@ from prefect.states import Cancelled, Completed, Running, Scheduled
 from blocks.ledger import Entry, Ledger
 from blocks.seals import signed
 from blocks.sender import Sender
-from deployments.sender.proofs import signature_holds
 from deployments.sender.store import Step, Store
+from deployments.ssh_signatures import signature_holds
 from tasks import connections
 from tasks.rules.certificate import COLLECTED_WORDS, verified, verify
 from tasks.rules.dialog import grouped

@@ -13,8 +13,9 @@ import pytest
 
 from blocks.errors import ConfigurationError, SenderError
 from blocks.outbound import Decision, Meaning, PeopleFile, Person, PublicKey, SignoffProof, Statement
-from deployments.sender.proofs import Claim, Held, Signature, kind_of, matching_step, new_seed, signature_holds, typed_code
+from deployments.sender.proofs import Claim, Held, Signature, kind_of, matching_step, new_seed, typed_code
 from deployments.sender.store import Store
+from deployments.ssh_signatures import signature_holds
 from tasks.rules.certificate import Claim as SignatureClaim
 from tasks.rules.policy import Attempt, locked
 from tasks.rules.signing import pasted

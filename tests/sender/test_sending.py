@@ -31,8 +31,8 @@ from blocks.spool import Spool, place_in
 from blocks.values import Proof
 from deployments.people import load_people
 from deployments.sender.delivery import Freight, deliver
-from deployments.sender.proofs import signature_holds
 from deployments.sender.store import Step, Store
+from deployments.ssh_signatures import signature_holds
 from tests.sender.conftest import ROOT, House, Outgoing
 from tests.sender.driver import die_at
 from tests.servers.users import need_root

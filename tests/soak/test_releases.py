@@ -17,7 +17,7 @@ import pytest
 
 from blocks.seals import signed as sealed
 from blocks.sender import Sender
-from deployments.sender.proofs import signature_holds
+from deployments.ssh_signatures import signature_holds
 from tasks.rules.certificate import verified, verify
 from tests.servers.openssh import OpenSsh
 from tests.soak.installation import ONE, PAIR, PARTNER, Installation, installation

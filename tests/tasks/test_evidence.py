@@ -8,6 +8,8 @@ import io
 import json
 import shutil
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -285,6 +287,36 @@ def test_a_page_of_another_version_is_not_taken_for_ours(bundle: Path) -> None:
     (bundle / PAGE).write_text("anything")
     manifest_anew(bundle, page=bundle_page.VERSION + 1)
     assert "another version" in failed(bundle)[PAGE]
+
+
+def test_no_control_character_of_a_bundle_reaches_a_terminal(bundle: Path) -> None:
+    """Asked as a terminal is told: ``CliRunner`` itself takes escape sequences away."""
+    path = extracts(bundle)[0]
+    lines = path.read_text().splitlines()
+    told = json.loads(lines[1])
+    record = canonical(json.loads(told["record"]) | {"journey": "\x1b[2Jwhole: 9 checks passed", "n": 7})
+    lines[1] = canonical(told | {"record": record})
+    path.write_text("".join(f"{line}\n" for line in lines))
+    manifest_anew(bundle)
+    found = list(verify_evidence(bundle, {key().id: key().public}, nobody))
+    assert any("\\u001b[2Jwhole" in check.told or "\\x1b[2Jwhole" in check.told for check in found)
+    assert all(check.told.isprintable() for check in found)
+    manifest_anew(bundle, page="\x1b[2Jwhole: 9 checks passed")
+    assert failed(bundle) == {MANIFEST: "it was changed: it is not as it was written"}
+
+
+def test_a_verifier_needs_nothing_of_prefect(whole: Path) -> None:
+    words = ["evidence", "verify", str(whole), "--key", base64.b64encode(key().public).decode()]
+    code = f"""
+import sys
+from deployments.cli import app
+try:
+    app({words!r})
+except SystemExit as end:
+    print(end.code, "prefect" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False", done.stdout
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from blocks.repositories.folder import FolderSession
 from blocks.seals import key_id
 from blocks.tombstones import REDUCED, Exports
 from deployments.cli import app
-from deployments.sender.proofs import signature_holds
+from deployments.ssh_signatures import signature_holds
 from flows import governance
 from tasks import checkpoint, clean_up, connections, holds, reduce
 from tasks.clean_up import Swept, collect_spool, remove_what_has_ended, tell_holds
