@@ -33,7 +33,10 @@ PART_BYTES = 4 * 1024 * 1024
 MOST_PARTS = 64
 MOST_BYTES = MOST_PARTS * PART_BYTES
 """Of both documents together: for more, only their sizes are told."""
-MOST_IN_ALL = 2 * MOST_BYTES
+MOST_IN_ALL = MOST_BYTES
+"""Of all documents of a package: an approver waits for them."""
+MOST_FIELDS = 500
+"""In a row. Where there are more, each change would cost as much as a row: only the sizes are told."""
 _LINE = 64 * 1024
 DECISIONS = 3
 """Earlier decisions that are told."""
@@ -136,6 +139,8 @@ def _changed(
         return one, 0
     try:
         return replace(one, rows=_compared(paths[0], paths[1], table, stream, size)), size
+    except _TooWide:
+        return replace(one, note="too wide to be compared row by row"), size
     except UnicodeError:
         return replace(one, note=f"one of the two cannot be read as {stream.encoding}"), size
 
@@ -161,6 +166,10 @@ def _is_text(path: Path) -> bool:
     with path.open("rb") as file:
         media_type = sniff(file.read(HEAD_BYTES))
     return media_type.startswith("text/") or media_type == "application/xml"
+
+
+class _TooWide(Exception):
+    """A row has more than ``MOST_FIELDS``."""
 
 
 class _NoTable(Exception):
@@ -195,7 +204,10 @@ def _records(path: Path, table: Table, stream: Inbound) -> Iterator[Row]:
 def _lines(path: Path, stream: Inbound) -> Iterator[Row]:
     with path.open(encoding=stream.encoding, errors="surrogateescape") as file:
         while line := file.readline(_LINE):  # a line without an end is taken in pieces
-            yield tuple(line.rstrip("\n").split(stream.delimiter))
+            row = tuple(line.rstrip("\n").split(stream.delimiter))
+            if len(row) > MOST_FIELDS:
+                raise _TooWide
+            yield row
 
 
 def _in_parts(

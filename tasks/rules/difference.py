@@ -28,6 +28,8 @@ MOST_LISTED = 50
 """Documents whose changes are written out."""
 _MOST_CHARACTERS = 80
 _FROM_ZERO = 10**9
+_MOST_HELD = 100
+"""Changed cells in memory before all but the biggest are let go."""
 
 # --------------------------------------------------------------------------------------------- rows
 
@@ -141,8 +143,18 @@ def compare(before: Iterable[Row], after: Iterable[Row], columns: Columns) -> Ro
         found = list(pair(gone, fresh, partial(_cells, key)))
         pairs += found
         gone, fresh = _without(gone, (one for one, _ in found)), _without(fresh, (one for _, one in found))
-    cells = [cell for pair in pairs for cell in _changed(*pair, columns)]
-    counts = Counter(cell.column for cell in cells)
+    counts: Counter[str] = Counter()
+    numbers: list[CellChange] = []
+    texts: dict[str, CellChange] = {}
+    for both in pairs:
+        for cell in _changed(*both, columns):
+            counts[cell.column] += 1
+            if cell.by:
+                numbers.append(cell)
+            else:
+                texts.setdefault(cell.column, cell)
+        if len(numbers) > _MOST_HELD:
+            numbers = list(_biggest(numbers))
     return RowChanges(
         old.total(),
         new.total(),
@@ -150,8 +162,8 @@ def compare(before: Iterable[Row], after: Iterable[Row], columns: Columns) -> Ro
         len(gone),
         len(pairs),
         counts,
-        _biggest(cell for cell in cells if cell.by),
-        _rarest((cell for cell in cells if not cell.by), counts),
+        _biggest(numbers),
+        _rarest(texts.values(), counts),
         _row(fresh[0]) if fresh else "",
         _row(gone[0]) if gone else "",
     )

@@ -231,6 +231,16 @@ def test_the_order_of_lines_is_told_where_nobody_knows_what_they_mean(
     assert ("in **another order**" in _document(found.documents[0])) == reordered
 
 
+@pytest.mark.parametrize(("more", "note"), [(0, ""), (1, "too wide to be compared row by row")])
+def test_a_document_of_very_many_fields_is_told_by_its_size(stream: Stream, more: int, note: str) -> None:
+    stream.agree(classify=None)
+    row = ",".join(map(str, range(since_last.MOST_FIELDS + more)))
+    stream.end(stream.freeze("o-1", stream.file("a.csv", row.encode())))
+    stream.freeze("o-2", stream.file("a.csv", row.replace(",7,", ",8,").encode()))
+    found = stream.since("o-2")
+    assert found is not None and (found.documents[0].rows is None, found.documents[0].note) == (bool(note), note)
+
+
 def test_other_documents_are_told_by_their_sizes(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     stream.agree(classify=None)
     stream.end(stream.freeze("o-1", stream.file("a.pdf", b"%PDF-1.4 one"), stream.file("b.csv", table(50))))
