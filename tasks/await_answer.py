@@ -6,11 +6,13 @@
                          ├─ overdue: case ``not-acknowledged`` ─ acknowledged ─▶ over
                          └─ no: case ``answered-no`` ─ sent again and delivered, or acknowledged after all ─▶ over
 
-Each order has a journey for that, ``acknowledgement.<the order's>``: its own is closed when all stands at the partner.
+Each order and each remainder has a journey for that, ``acknowledgement.<the order's>``: its own is closed when all stands at the partner.
 """
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from typing import Any
 
 from blocks.errors import ConfigurationError
@@ -19,7 +21,7 @@ from blocks.outbound import Package, iso
 from blocks.values import Stage, shown
 from tasks.connections import ledger
 from tasks.incidents import ANSWERED_NO, DUE, NOT_ACKNOWLEDGED
-from tasks.order import Order, load_release
+from tasks.order import Order, find_order, load_release
 from tasks.record import recorded_text
 from tasks.rules.reconcile import Finding
 from tasks.rules.transmission import Acknowledgement, Answer, answer
@@ -33,15 +35,24 @@ def acknowledgements(order: Order) -> list[Acknowledgement]:
 
 
 def answered(order: Order) -> Answer:
-    """How far the partner has acknowledged an order that was delivered."""
-    return answer(recorded_text(order), acknowledgements(order))
+    """How far the partner has acknowledged an order that was delivered.
+
+    What it says of a whole order by its id, it says of the remainders as well that had been recorded by then.
+    """
+    text, root = recorded_text(order), find_order(order.agreed, order.id.partition("~")[0]) if "~" in order.id else []
+    told = acknowledgements(order)
+    if root:
+        made = datetime.fromisoformat(json.loads(text)["made"])
+        whole = acknowledgements(Order(order.agreed, root[0].body["order"], root[0].journey, "", None))
+        told += [one for one in whole if one.positive and not one.document and one.received >= made]
+    return answer(text, told)
 
 
 def await_answer(order: Order) -> None:
     """Begin to wait, where an acknowledgement is agreed."""
     terms = order.agreed.terms.recording
-    if terms.acknowledged_by is None or "~" in order.id:
-        return  # a remainder or a redelivery goes where its root order went, and is acknowledged with that
+    if terms.acknowledged_by is None or order.ordered.body.get("again"):
+        return  # a redelivery is the same once more: its order is awaited
     until = ledger().now() + terms.acknowledged_within if terms.acknowledged_within else None
     body = {**_about(order), "state": Answer.TO_ACK.value, "until": iso(until) if until else None, "journey": order.journey}
     ledger().append([Entry(_journey(order.journey), _AWAITED, body, f"{_AWAITED}/{order.journey}")])

@@ -106,3 +106,32 @@ def test_without_a_time_only_a_no_is_told(dock: Dock) -> None:
     assert look_for_answers() == []
     said(dock, 1, positive=False)
     assert [found.code for found in look_for_answers()] == ["answered-no"]
+
+
+def test_a_remainder_is_awaited_too_and_acknowledged_with_its_order_or_by_itself(dock: Dock, order: Order) -> None:
+    rest, late = ("0193e2a4-0000-7000-8000-00000000000" + n for n in "45")
+    made = {rest: "2026-11-20T12:00:05Z", late: "2026-11-20T12:00:08Z"}
+    record = {"transmissions": [{"name_b64": name_b64(b"rest.csv")}], "acknowledgements": [], "state": "TO_ACK"}
+    once = "order/acme/letters/o-1"
+    dock.ledger.append([Entry(ORDER, "ordered", {"partner": "acme", "stream": "letters", "order": "o-1"}, once=once)])
+    for journey, id in ((rest, "o-1~0123456789ab"), (late, "o-1~0123456789cd")):
+        write(dock, "ordered", journey, order=id, requester="")
+        write(dock, "recording", journey, text=json.dumps(record | {"made": made[journey]}))
+        await_answer(Order(order.agreed, id, journey, "", None))
+    assert len(look_for_answers()) == 3
+    said(dock, 1, positive=True)
+    assert look_for_answers() == [] and len(dock.ledger.begun("awaited", dock.ledger.now())) == 2, "there was no remainder yet"
+    said(dock, 6, positive=True)
+    look_for_answers()
+    assert list(dock.ledger.journeys(dock.ledger.begun("awaited", dock.ledger.now()))) == [f"acknowledgement.{late}"]
+    told = {"name": "7.ack", "sha256": "d", "received": "2026-11-20T12:00:09Z", "repository": "r", "repository_id": "1"}
+    write(dock, "acknowledged", late, said=told)
+    look_for_answers()
+    assert dock.ledger.begun("awaited", dock.ledger.now()) == []
+
+
+def test_a_redelivery_is_awaited_with_its_order(dock: Dock, order: Order) -> None:
+    again = "0193e2a4-0000-7000-8000-000000000006"
+    write(dock, "ordered", again, order="o-1~0123456789ef", requester="", again=True)
+    await_answer(Order(order.agreed, "o-1~0123456789ef", again, "", None))
+    assert len(dock.ledger.begun("awaited", dock.ledger.now())) == 1
