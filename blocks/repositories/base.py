@@ -109,6 +109,7 @@ class RepositorySession(ABC):
 
         ``made_by``: whose its versions are, as ``filed_by`` told; no other one goes with it. Raises ``EditConflict`` where there is
         another one by then, ``OnHold`` where a legal hold forbids it: nothing was removed. ``DocumentMissing`` where it is not there.
+        Where one account files and removes at the same moment, a repository may not tell these apart: keep them from doing so.
         """
 
     @abstractmethod

@@ -721,7 +721,8 @@ class ExtendedEcmSession(RepositorySession):
     def remove(self, id: str, made_by: Sequence[str | None] | None = None) -> None:
         """Into the recycle bin, where records management has the last word.
 
-        The server removes what stands there by then. It is reserved first, so that nobody can add to what we have looked at.
+        The server removes what stands there by then. It is reserved first, so that no other account can add to what we have looked at;
+        our own still can, so that is looked at again before each time that the server is asked.
         """
         number = self._number(id)
         self._node(number)
@@ -729,9 +730,8 @@ class ExtendedEcmSession(RepositorySession):
         if made_by is not None:
             self.nodes.reserve(number)
         try:
-            if made_by is not None:
-                self._refuse_if_continued(id, made_by)
-            self._delete(number)
+            with suppress(DocumentMissing):
+                self.nodes.delete(number, partial(self._refuse_if_continued, id, made_by))
         except (Refusal, EditConflict):
             if made_by is not None:
                 self.let_stand(id)
@@ -743,8 +743,8 @@ class ExtendedEcmSession(RepositorySession):
         if self._node(number).properties.get("reserved_user_id") == self._names.myself():
             self.nodes.unreserve(number)
 
-    def _refuse_if_continued(self, id: str, made_by: Sequence[str | None]) -> None:
-        if self.filed_by(id) != tuple(made_by):
+    def _refuse_if_continued(self, id: str, made_by: Sequence[str | None] | None) -> None:
+        if made_by is not None and self.filed_by(id) != tuple(made_by):
             raise EditConflict(f"node {id} at {self._wire.url}: another version has come meanwhile; nothing was removed")
 
     def _refuse_if_held(self, id: int) -> None:

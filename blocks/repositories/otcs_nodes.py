@@ -210,11 +210,15 @@ class Nodes:
             "before copying again"
         )
 
-    def delete(self, id: int) -> None:
-        """Into the recycle bin, with everything in it. Raises ``DocumentMissing`` if it was not there to begin with."""
+    def delete(self, id: int, look: Callable[[], None] = lambda: None) -> None:
+        """Into the recycle bin, with everything in it. Raises ``DocumentMissing`` if it was not there to begin with.
+
+        ``look`` comes before each time that the server is asked, and says by what it raises that it is not to be removed.
+        """
         what, lost = f"removal of node {id}", False
         for _ in pauses():
             try:
+                look()
                 self._wire.write(what, "DELETE", f"v2/nodes/{id}")
             except AnswerLost:
                 lost = True

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import OutcomeUnknown
+from blocks.errors import EditConflict, OutcomeUnknown
 from blocks.repositories.otcs_categories import Categories
 from blocks.repositories.otcs_wire import AnswerLost, Wire
 from blocks.values import Filed, Filing, Grant, NotFiled, Right
@@ -283,3 +283,26 @@ def test_a_version_of_somebody_else_is_not_ours_because_ours_before_it_is_gone(b
     bench.session.nodes.drop_version(int(filed.id), 1)
     assert filings.file(bench.session, filing).version == 3
     assert bench.session.filed_by(filed.id) == (None, filing.journey)
+
+
+def test_a_removal_that_is_asked_for_again_looks_again_at_what_stands_there(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reservation keeps others from adding a version, not another worker of our own account."""
+    filing = bench.filing("one.txt", bench.unique("Removed"), b"first")
+    id = filings.file(bench.session, filing).id
+    seen, write, asked = bench.session.filed_by(id), Wire.write, list[str]()
+
+    def lost(wire: Wire, what: str, method: str, path: str, **more: Any) -> Any:
+        if method == "DELETE" and not asked:
+            asked.append(path)
+            filings.file(bench.session, bench.filing("one.txt", filing.folder[0], b"second"))
+            raise AnswerLost("no answer")
+        return write(wire, what, method, path, **more)
+
+    monkeypatch.setattr(Wire, "write", lost)
+    with pytest.raises(EditConflict, match="another version has come meanwhile"):
+        bench.session.remove(id, seen)
+    assert sizes(bench, id) == [5, 6]
+    filings.file(bench.session, bench.filing("one.txt", filing.folder[0], b"a third"))
+    assert bench.session.get(id).version == 3
