@@ -115,7 +115,7 @@ def drop_previews(order: Order) -> None:
 
 @task(task_run_name="delete previews")
 def delete_previews() -> int:
-    """Delete what is left of the previews of orders that have ended, or that were never asked about; how many orders' that were."""
+    """Delete what is left of the previews of orders that have ended; how many orders' that were."""
     deleted = 0
     with get_client(sync_client=True) as client:
         by_journey: dict[str, list[Artifact]] = {}

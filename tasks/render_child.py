@@ -1,7 +1,10 @@
 """One picture of one document, made in a process of its own: the document on standard input, a JPEG on standard output.
 
-Run as a script and isolated (``python -I``), by :mod:`tasks.previews`; nothing of ours is imported. It has no environment, hence no
-credentials, and takes limits upon itself before the first byte is read: whatever a document does to it, it ends, and nothing else does.
+Run as a script and isolated (``python -I``), by :mod:`tasks.previews`; nothing of ours is imported. It has no environment, and takes
+limits upon itself before the first byte is read: however much a document asks of it, it ends, and nothing else does.
+
+It is no jail: it runs as the worker's own user. A document that takes over the drawing library could read what that user may read,
+the worker's environment with its credentials among it, and open connections. Only the sender's keys, of another user, are out of reach.
 """
 
 from __future__ import annotations
