@@ -228,12 +228,12 @@ def remove_what_has_ended() -> list[Swept]:
 
 
 def _remove_ended(partner: str, stream: str, terms: Inbound, today: date) -> Swept:
-    kept, gone = list[tuple[str, str]](), 0
+    kept, gone, staying = list[tuple[str, str]](), 0, dict[Place, str]()
     try:
         repository = load_inbound(partner, stream).repository
         for journey in _over(partner, stream, terms, today):
             try:
-                reason = _remove(journey, repository, terms, today)
+                reason = _remove(journey, repository, terms, today, staying)
             except (RepositoryUnreachable, SignInRefused):
                 raise
             except (RepositoryError, LeaseLost) as error:
@@ -268,8 +268,14 @@ def _last_day(history: Sequence[Recorded], terms: Inbound) -> date | None:
         return date.max
 
 
-def _remove(journey: str, repository: Repository, terms: Inbound, today: date) -> str:
-    """Remove one journey's document; why not, where it must stay. Raises ``RepositoryError`` where none could be asked for now."""
+def _remove(journey: str, repository: Repository, terms: Inbound, today: date, staying: dict[Place, str]) -> str:
+    """Remove one journey's document; why not, where it must stay. Raises ``RepositoryError`` where none could be asked for now.
+
+    ``staying``: documents of which this clean-up knows why they stay; it is not asked again for each of their versions.
+    """
+    history = ledger().journey(journey)
+    if not being_removed(history) and (known := [staying[place] for place in filed_at(history)[-1:] if place in staying]):
+        return known[0]
     family = family_of(journey)
     with alone(*family) as held:
         if held is None:
@@ -288,6 +294,7 @@ def _remove(journey: str, repository: Repository, terms: Inbound, today: date) -
             with repository_session(repository) as session:
                 if not begun:
                     if reason := _bars(family, session.filed_by(place.id), terms, today):
+                        staying[place] = reason
                         return reason
                     ledger().append([Entry(journey, REMOVING, _facts(place))], held.lease)
                 # From here on nobody relies on the document. Who did just before that is seen now.

@@ -107,6 +107,23 @@ def test_a_version_that_is_not_ours_keeps_the_document(ending: Dock) -> None:
     assert ending.filed() == {"prices.csv": price_list()}
 
 
+def test_what_keeps_a_document_is_asked_once_and_not_for_each_of_its_versions(
+    ending: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agree(ending, name="one.csv", collision="new version")
+    for n, name in enumerate((OLDER, OLD, LONG)):
+        ending.leave(name, price_list(first=10 * n))
+        ending.run()
+    asked: list[str] = []
+    monkeypatch.setattr(clean_up, "family_of", lambda one, ask=clean_up.family_of: asked.append(one) or ask(one))
+    swept, [last] = sweep(), ending.journeys(LONG)
+    reason = f"it is one document with journey {last}, which must be kept longer"
+    assert (swept.gone, dict(swept.kept)) == (0, dict.fromkeys(ending.journeys(OLDER) + ending.journeys(OLD), reason))
+    assert len(asked) == 1
+    assert sweep() == swept, "the next clean-up asks again"
+    assert len(asked) == 2
+
+
 @pytest.mark.parametrize("shared", ["as the same bytes", "as versions"])
 def test_a_hold_on_one_journey_keeps_the_document_that_it_shares(ending: Dock, shared: str) -> None:
     agree(ending, name="prices.csv")
