@@ -75,6 +75,7 @@ def listening(path: Path, group: int | None = None) -> Iterator[socket.socket]:
     try:
         if group is not None:
             os.chown(path, -1, group)
+        server.listen()  # from now on the kernel keeps callers waiting until somebody answers
         yield server
     finally:
         server.close()
