@@ -38,7 +38,7 @@ from tasks.consignment import Consignment, claimed_item
 from tasks.holds import Gate, configured, holds_here, tell_hold, with_same_bytes
 from tasks.order import sender
 from tasks.retrying import task
-from tasks.rules.holding import REMOVED, Place, filed_at, same_bytes, wholes_of
+from tasks.rules.holding import NOT_THERE, REMOVED, Place, filed_at, same_bytes, wholes_of
 from tasks.rules.literal import literal
 from tasks.rules.removal import NOT_REMOVED, REMOVING, being_removed, was_removed
 from tasks.rules.retention import ended, last_day
@@ -310,7 +310,7 @@ def _remove(journey: str, repository: Repository, terms: Inbound, today: date, s
         except DocumentMissing as error:
             if not (begun or being_removed(ledger().journey(journey))):
                 return f"cannot be asked for: {error}"
-            outcome, reason = "was not there any more", ""
+            outcome, reason = NOT_THERE, ""
         if reason:
             ledger().append([Entry(journey, NOT_REMOVED, {**_facts(place), "reason": reason})], held.lease)
             return reason
@@ -378,7 +378,7 @@ def _look_what_came(journey: str) -> None:
             try:
                 session.let_stand(place.id)
             except DocumentMissing:
-                ledger().append(_gone(family, journey, place, "was not there any more"), held.lease)
+                ledger().append(_gone(family, journey, place, NOT_THERE), held.lease)
                 return
         reason = "it is kept longer, by what is agreed now"
         ledger().append([Entry(journey, NOT_REMOVED, {**_facts(place), "reason": reason})], held.lease)

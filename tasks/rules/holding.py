@@ -15,6 +15,8 @@ REGISTER = "holds"
 APPLIED, TOLD, LIFTING, LIFTED = "hold-applied", "hold-told", "hold-lifting", "hold-lifted"
 UNKNOWN = "unknown"
 REMOVED = "removed"
+NOT_THERE = "was not there any more"
+"""Outcome of a removal of which nobody knows that it was ours: a document that is not shown to us may be hidden, and on hold."""
 RELIED_ON = "relied-on"
 """Kind of the entry about a part on which a later whole file relies (``from``), of which it did not come itself."""
 
@@ -79,7 +81,8 @@ def in_force(register: Iterable[Entry]) -> dict[str, dict[str, HoldHere]]:
 
 
 def filed_at(history: Iterable[Entry]) -> tuple[Place, ...]:
-    """Where a journey's document was filed and was not removed since; the evidence of a release, and the copies filed with it."""
+    """Where a journey's document was filed and, as far as is known, was not removed since; the evidence of a release, and the copies
+    filed with it."""
     found: dict[Place, None] = {}
     for entry in history:
         if entry.kind == "copied":
@@ -88,7 +91,7 @@ def filed_at(history: Iterable[Entry]) -> tuple[Place, ...]:
         for key in ("repository_id", "page_id"):
             if entry.kind in ("filed", "certified", "recorded") and entry.body.get(key) and entry.body.get("repository"):
                 found[Place(str(entry.body["repository"]), str(entry.body[key]))] = None
-        if entry.kind == REMOVED:
+        if entry.kind == REMOVED and entry.body.get("outcome") != NOT_THERE:
             found.pop(Place(str(entry.body["repository"]), str(entry.body["repository_id"])), None)
     return tuple(found)
 

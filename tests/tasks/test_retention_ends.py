@@ -10,7 +10,7 @@ from hashlib import sha256
 import pytest
 import yaml
 
-from blocks.errors import RepositoryError, RepositoryUnreachable
+from blocks.errors import DocumentMissing, RepositoryError, RepositoryUnreachable
 from blocks.ledger import Entry
 from blocks.repositories.folder import FolderSession
 from blocks.values import Filed, Filing, NotFiled
@@ -323,6 +323,27 @@ def test_a_removal_that_broke_off_and_is_wanted_no_more_ends(
     entries = len(ending.history(OLD))
     remove_what_has_ended.fn()
     assert len(ending.history(OLD)) == entries, "it has ended"
+
+
+def test_bytes_of_a_document_that_is_not_shown_after_its_removal_broke_off_stay(
+    ending: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may stand there still, hidden from us and on hold."""
+    ending.leave(OLD, price_list())
+    ending.run()
+    broken_off(ending, monkeypatch, done=False)
+    [journey] = ending.journeys(OLD)
+
+    def hidden(*_: object) -> None:
+        raise DocumentMissing("not visible")
+
+    with monkeypatch.context() as patch:
+        for look in ("filed_by", "holds", "let_stand"):
+            patch.setattr(FolderSession, look, hidden)
+        sweep()
+        assert "cannot be asked for holds" in Gate().bars([journey])[journey].reason
+        digest = sha256(price_list()).hexdigest()
+        assert Gate().kept_digests([digest]) == {digest}
 
 
 def test_a_removal_that_broke_off_is_not_judged_by_a_profile_that_cannot_be_read(
