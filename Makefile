@@ -28,8 +28,8 @@ demo-check: $(READY) ## The same unattended: exits 0 only if every file is where
 test: $(READY) servers ## Everything that fits in 25 minutes on two cores; what CI runs
 	$(PYTEST) -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-soak: $(READY) servers ## The long campaigns: files of 2 GiB, 100 kills over releases, 500 releases that wait, 20,000 documents in a folder
-	$(PYTEST) -m soak tests/soak --timeout=3600 $(ARGS)
+soak: $(READY) servers ## The long campaigns: files of 2 GiB, 100 kills over releases, 500 releases that wait, 20,000 documents in a folder, the rarer faults
+	$(PYTEST) -m soak --timeout=3600 $(ARGS)
 
 check: $(READY) ## Style and types
 	$(BIN)/ruff check .

@@ -359,7 +359,7 @@ def installed(
         "COUNTERSIGN_SENDER_STATE": str(home / "sender"),
         "COUNTERSIGN_SPOOL_FLOOR_BYTES": "0",
         "COUNTERSIGN_RETRY_SECONDS": "0.1",
-        "COUNTERSIGN_LEASE_SECONDS": "60",
+        "COUNTERSIGN_LEASE_SECONDS": "6",
         "ECM_PASSWORD": str(ecm["password"]),
         **settled,
     }

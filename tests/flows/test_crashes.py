@@ -32,7 +32,7 @@ def test_kill_at_every_boundary_then_a_restart(world: World) -> None:
         target = {"repository": "ecm", "folder": f"Tests/{world.remote.name}", "name": f"s{number} {{name}}"}
         streams[f"s{number}"] = {"folder": str(folder), "target": target}
     world.agree(streams=streams)
-    output, _ = world.run_apart("--walk", COUNTERSIGN_LEASE_SECONDS="15").communicate(timeout=900)
+    output, _ = world.run_apart("--walk", COUNTERSIGN_LEASE_SECONDS="5").communicate(timeout=900)
     walked = re.search(r"walked (\d+) again 0", output)
     assert walked, output[-3000:]
     number = int(walked[1])

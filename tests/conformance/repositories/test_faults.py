@@ -2,8 +2,8 @@
 
 The rows are data in ``writes``; ``test_faults_of_questions.py`` is about what is asked. A write meets each fault at each of its calls:
 before the server does anything, while it does, or after it did. Rows that cost much and whose calls other rows make too meet fewer of
-them. The write must come through; or raise an error that is worth retrying, and come through when it is made again; or, only where its
-row says why, leave a person to look.
+them, and five faults that mostly look like one of the others are met by ``make soak``. The write must come through; or raise an error
+that is worth retrying, and come through when it is made again; or, only where its row says why, leave a person to look.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from blocks.errors import DocumentMissing, EditConflict, OutcomeUnknown, Reposit
 from blocks.repositories import otcs_wire
 from blocks.repositories.otcs_wire import Refusal
 from tests.conformance.repositories.writes import workflows
-from tests.conformance.repositories.writes.bench import AWAY, FAULTS, Bench, Undisturbed, Write, measured
+from tests.conformance.repositories.writes.bench import AWAY, FAULTS, LONG_CAMPAIGN, Bench, Undisturbed, Write, measured
 from tests.conformance.repositories.writes.table import WRITES
 
 
@@ -29,7 +29,14 @@ def undisturbed(bench: Bench) -> dict[str, Undisturbed]:
     return {}
 
 
-@pytest.mark.parametrize(("name", "fault"), [(name, fault) for name, write in WRITES.items() for fault in write.faults])
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        pytest.param(name, fault, marks=[pytest.mark.soak] if fault in LONG_CAMPAIGN else [])
+        for name, write in WRITES.items()
+        for fault in write.faults
+    ],
+)
 def test_nothing_is_lost_and_nothing_doubled(bench: Bench, undisturbed: dict[str, Undisturbed], name: str, fault: str) -> None:
     write = WRITES[name]
     if name not in undisturbed:

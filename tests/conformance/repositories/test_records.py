@@ -237,7 +237,7 @@ def test_no_version_that_comes_at_the_last_moment_goes_with_its_document(
 
     verb = "reserve" if moment == "before it is looked at" else "delete"
     act = getattr(nodes, verb)
-    monkeypatch.setattr(nodes, verb, lambda id: (add(), act(id)))
+    monkeypatch.setattr(nodes, verb, lambda *given: (add(), act(*given)))
     seen = bench.session.filed_by(str(node))
     if verb == "delete":
         bench.session.remove(str(node), seen)

@@ -46,6 +46,8 @@ FAULTS: Mapping[str, Mapping[str, float]] = {
 }
 ONE_OF_A_KIND = ("a burst of 503", "comes late, after one look", "lost answer", "500 after it was done", AWAY)
 """Of the faults that look alike to us, one each: for rows that cost much and whose calls other rows make too."""
+LONG_CAMPAIGN = frozenset({HUNG_UP, "comes late, after one look", "500 after it was done", "503 after it was done", AWAY})
+"""Faults that look to us like one of the others most of the time: they are met in the long campaigns (``make soak``)."""
 READ_FAULTS: Mapping[str, Mapping[str, float]] = {
     "401": {"read-401": 1},
     "500 with a page": {"read-500": 1},
