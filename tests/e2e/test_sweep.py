@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from prefect.blocks.core import Block
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
 
@@ -243,11 +245,18 @@ def test_a_second_sweep_tells_nothing_again(release_world: ReleaseWorld) -> None
     assert not any(release.received for release in releases)
 
 
-def test_a_mirror_edited_in_prefect_is_told_once(release_world: ReleaseWorld) -> None:
+@pytest.fixture
+def shown(release_world: ReleaseWorld) -> Iterator[Mapping[str, Block]]:
+    """The mirrors of the world's partner, in Prefect while the test runs: the server is everybody's, whose "acme" is another."""
     profile = load_partner("acme", release_world.profiles)
-    shown = dict(mirrors({"acme": profile}, load_repositories(release_world.profiles)))
-    shown["acme"].save("acme", overwrite=True)
-    shown["acme-drop"].save("acme-drop", overwrite=True)
+    made = dict(mirrors({"acme": profile}, load_repositories(release_world.profiles)))
+    kept = {name: block.save(name, overwrite=True) for name, block in made.items()}
+    yield made
+    for document in kept.values():
+        release_world.client.delete_block_document(document)
+
+
+def test_a_mirror_edited_in_prefect_is_told_once(shown: Mapping[str, Block]) -> None:
     sweep()
     assert sweep() == "All in order"
     edited = shown["acme-drop"].model_copy(update={"host": "elsewhere.example"})
