@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
 
 SHOWN_CHARACTERS = 200
+TRUNCATED = "truncated"
+"""Code of a table that has fewer rows than its control line tells, or that ends inside of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,16 @@ def check_trailer(trailer: Trailer, line: str | None, rows: int, totals: Mapping
             fix="Write the control line as agreed.",
         )
         return
+    if (expected := int(given["rows"])) > rows:
+        yield Finding(
+            code=TRUNCATED,
+            message=f"The control line tells of {expected:,} rows, and the file has {rows:,}: {expected - rows:,} are missing.",
+            row=rows + 2,
+            value=given["rows"],
+            rule=rule,
+            fix="Rows are missing or were added on the way: send the complete file again.",
+        )
+        return  # sums over rows that are not there say nothing
     for name, value in given.items():
         found = rows if name == "rows" else totals.get(name)
         if found is not None and int(value) != found:

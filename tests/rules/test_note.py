@@ -170,7 +170,8 @@ def test_a_control_line_is_told_with_its_rule(tmp_path: Path) -> None:
     content = b"shipment,line,sku,quantity,shipped_on\nS1,1,A,2,2026-11-20\n"
     for trailer, code in (
         (b"", "trailer-missing"),
-        (b"#TRAILER;rows=2\n", "trailer-mismatch"),
+        (b"#TRAILER;rows=2\n", "truncated"),
+        (b"#TRAILER;rows=0\n", "trailer-mismatch"),
         (b"#TRAILER;x\n", "trailer-unreadable"),
     ):
         told, _ = lines(judged(tmp_path, content + trailer, "shipment-manifest").findings, SHIPMENTS, agreed())

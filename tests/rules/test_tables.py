@@ -169,7 +169,17 @@ MANIFEST = b"shipment;line;sku;quantity;shipped_on\nS1;1;A;2;2026-11-20\nS1;2;B;
     [
         pytest.param(b"#TRAILER;rows=2\n", [], id="the right number of rows"),
         pytest.param(b"#TRAILER;rows=2;quantity=5\n", [], id="and the right sum"),
-        pytest.param(b"#TRAILER;rows=3\n", ["trailer-mismatch"], id="a row is missing"),
+        pytest.param(b"#TRAILER;rows=3\n", ["truncated"], id="a row is missing"),
+        pytest.param(b"#TRAILER;quantity=6;rows=3\n", ["truncated"], id="and nothing is said of sums over rows that are not there"),
+        pytest.param(b"#TRAILER;rows=1\n", ["trailer-mismatch"], id="more rows than told"),
+        pytest.param(b"#TRAILER;rows=-2\n", ["trailer-mismatch"], id="fewer than none"),
+        pytest.param(b"#TRAILER;rows=2.0\n", ["trailer-unreadable"], id="no whole number"),
+        pytest.param("#TRAILER;rows=\u0662\n".encode(), ["trailer-unreadable"], id="digits of another script"),
+        pytest.param(b"#TRAILER;rows=2\r\n", ["mixed-newlines"], id="another line end"),
+        pytest.param(b"#TRAILER;rows=2\r\n\x1a", ["after-trailer", "mixed-newlines"], id="an end mark of old systems"),
+        pytest.param(b'"#TRAILER;rows=2"\n', ["trailer-unreadable"], id="a control line in quotes"),
+        pytest.param(b'"#TRAILER;rows=2\n', ["unclosed-quote"], id="a control line behind a quote that never closes"),
+        pytest.param(b"S1;3;C;1;2026-11-20;x\n#TRAILER;rows=1000\n", ["ragged-row", "truncated"], id="a long row is still a row"),
         pytest.param(b"#TRAILER;rows=2;quantity=6\n", ["trailer-mismatch"], id="a sum that does not add up"),
         pytest.param(b"", ["trailer-missing"], id="cut at the end of a row"),
         pytest.param(b"#TRAILER\n", ["trailer-unreadable"], id="a control line that says nothing"),
@@ -185,6 +195,25 @@ MANIFEST = b"shipment;line;sku;quantity;shipped_on\nS1;1;A;2;2026-11-20\nS1;2;B;
 def test_a_manifest_ends_in_its_control_line(judge: Judge, end: bytes, codes: list[str]) -> None:
     [verdict] = judge(MANIFESTS, MANIFEST + end)
     assert [finding.code for finding in verdict.findings] == codes
+
+
+def test_a_cut_table_is_told_with_both_numbers(judge: Judge) -> None:
+    rows = b"".join(b"S1;%d;A;2;2026-11-20\n" % line for line in range(1, 813))
+    [verdict] = judge(MANIFESTS, MANIFEST.splitlines(keepends=True)[0] + rows + b"#TRAILER;rows=1000;quantity=2000\n")
+    assert verdict.reason.startswith("truncated: The control line tells of 1,000 rows, and the file has 812: 188 are missing.")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte order mark"])
+@pytest.mark.parametrize(("rows", "code"), [(2, None), (3, "truncated")])
+def test_a_control_line_is_read_whatever_the_line_ends(judge: Judge, mark: bytes, rows: int, code: str | None) -> None:
+    [verdict] = judge(MANIFESTS, mark + (MANIFEST + b"#TRAILER;rows=%d\n" % rows).replace(b"\n", b"\r\n"))
+    assert (verdict.reason.partition(":")[0] or None) == code
+
+
+def test_a_control_line_inside_a_quoted_text_is_no_control_line(judge: Judge) -> None:
+    [verdict] = judge(MANIFESTS, MANIFEST + b'S1;3;"C\n#TRAILER;rows=3";1;2026-11-20\n')
+    assert verdict.reason.startswith("wrong-format:")
+    assert "trailer-missing" in [finding.code for finding in verdict.findings]
 
 
 STATEMENT = b"reference,booked_on,text,amount,currency\nR-1,2026-11-20,x,-1.5,EUR\n"

@@ -135,7 +135,7 @@ def _manifests(chance: random.Random) -> Made:
         name = f"manifest_ACME-{number}_2026-11-{number - 99:02d}.csv".encode()
         yield Sample("manifests", name, "filed", shows=f"{count} lines and a control line"), manifest(number, count)
     cut = Sample(
-        "manifests", b"manifest_ACME-106_2026-11-07.csv", "quarantined", "trailer-mismatch", "the control line says more rows"
+        "manifests", b"manifest_ACME-106_2026-11-07.csv", "quarantined", "truncated", "the control line tells of more rows"
     )
     yield cut, manifest(106, 30, said=31)
     lost = Sample("manifests", b"manifest_ACME-107_2026-11-08.csv", "quarantined", "trailer-missing", "cut at the end of a row")
