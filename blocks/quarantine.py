@@ -1,12 +1,12 @@
-"""The quarantine: refused arrivals with their bytes, their findings and where they came from.
+"""The quarantine: refused arrivals with their bytes, their findings and where they came from; and files that were filed in parts.
 
 ::
 
     <quarantine>/<journey>/content      the exact bytes (absent when the file was refused before it was fetched)
     <quarantine>/<journey>/case.json    origin, findings, reason code: enough to understand it without the ledger
 
-The ledger says which cases are open; this is where the bytes are. Nothing here is ever overwritten or removed by an intake; what
-a clean-up of resolved cases removes has passed the gate for legal holds (``tasks.holds``).
+The ledger says which cases are open (a file that was filed in parts has none); this is where the bytes are. Nothing here is ever
+overwritten or removed by an intake; what a clean-up of resolved cases removes has passed the gate for legal holds (``tasks.holds``).
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ class Quarantine:
         _write(place / "case.json", about)
         _sync(self.folder)
         return place
+
+    def journeys(self) -> list[str]:
+        """All that are kept here."""
+        return sorted(place.parent.name for place in self.folder.glob("[!.]*/case.json"))
 
     def content(self, journey: str) -> Path | None:
         """Where the bytes of a journey are; None where it was refused before it was fetched."""

@@ -25,7 +25,7 @@ from blocks.errors import (
     SignInRefused,
     SpoolError,
 )
-from blocks.ledger import Entry, Holding, Recorded
+from blocks.ledger import CaseState, Entry, Holding, Recorded
 from blocks.profile import load_partner, partners
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.settings import settings
@@ -36,6 +36,7 @@ from tasks.clear_source import ON_HOLD, clear_source
 from tasks.connections import ledger, quarantine, repository_session, spool
 from tasks.consignment import Consignment, claimed_item
 from tasks.holds import Gate, configured, holds_here, tell_hold, with_same_bytes
+from tasks.let_go_on import CORRECTS
 from tasks.order import sender
 from tasks.retrying import task
 from tasks.rules.holding import NOT_THERE, REMOVED, Place, filed_at, same_bytes, wholes_of
@@ -164,13 +165,10 @@ def clear_outbox() -> Swept:
 
 @task(task_run_name="purge the quarantine")
 def purge_quarantine(older_than: timedelta) -> Swept:
-    """The bytes of cases that were resolved so long ago. The ledger keeps what was found and decided."""
+    """The bytes of cases that were resolved so long ago, and of files filed in parts so long ago. The ledger keeps what was decided."""
     limit = ledger().now() - older_than
-    rested = [
-        case.journey
-        for case in ledger().cases(state="resolved")
-        if case.changed < limit and quarantine().about(case.journey) is not None
-    ]
+    waiting = {case.journey for case in ledger().cases()}
+    rested = [journey for journey in quarantine().journeys() if journey not in waiting and _rests(journey, limit)]
     bars, gone, freed = Gate().bars(rested), 0, 0
     kept = [(journey, bar.reason) for journey, bar in bars.items()]
     for journey in (journey for journey in rested if journey not in bars):
@@ -190,8 +188,19 @@ def purge_quarantine(older_than: timedelta) -> Swept:
 
 
 def _rests(journey: str, limit: datetime) -> bool:
-    """True if its case is resolved, and was before that moment."""
-    return any(case.changed < limit for case in ledger().cases(state="resolved", journey=journey))
+    """True if its case is resolved, and was before that moment; where it never had one, if it was filed in parts before."""
+    if cases := ledger().cases(journey=journey, open_only=False):
+        return all(case.state is CaseState.RESOLVED and case.changed < limit for case in cases)
+    history = ledger().journey(journey)
+    came = next((entry for entry in history if entry.kind == "duplicate" and CORRECTS in entry.body), None)
+    return came is not None and came.at < limit and not _compared_with(came)
+
+
+def _compared_with(came: Recorded) -> bool:
+    """True if what is missing of an earlier file is told by what stood in this one, too: that case is open."""
+    parts = ledger().journeys([str(part) for part in came.body["parts"]])
+    wholes = sorted({whole for history in parts.values() for whole in wholes_of(history)})
+    return any(ledger().cases(journey=whole) for whole in wholes)
 
 
 @contextmanager

@@ -81,6 +81,8 @@ class Item:
     note: str = ""
     parted: bool = False
     """Its good rows were filed as a document of their own."""
+    rows_filed: int = 0
+    """How many of its rows were, by this try."""
     untold: str = ""
     """Why its partner could not yet be told what became of it: until then its original stays. "" if nothing waits for that."""
 
@@ -111,9 +113,11 @@ def claimed_item(arrival: Arrival, history: Sequence[Recorded]) -> Item:
         folder = tuple(body["folder"].split("/"))
         return replace(item, filed=Filed(item.journey, body["repository_id"], body["version"], body["filed_as"], folder))
     if arrival.stage is Stage.DUPLICATE and (duplicate := item.recorded("duplicate")):
-        return replace(item, duplicate_of=duplicate.body["duplicate_of"])
+        return replace(item, duplicate_of=duplicate.body["duplicate_of"], rows_filed=duplicate.body.get("fresh", 0))
     if arrival.stage is Stage.QUARANTINED and (quarantined := item.recorded("quarantined")):
-        return replace(item, verdict=from_facts(item.journey, quarantined.body), parted=item.recorded("parted") is not None)
+        parted = item.recorded("parted")
+        rows = parted.body["fresh"] if parted is not None and parted.body["round"] == item.round else 0
+        return replace(item, verdict=from_facts(item.journey, quarantined.body), parted=parted is not None, rows_filed=rows)
     return item
 
 
@@ -126,6 +130,8 @@ class Row:
     reason: str = ""
     repository_id: str = ""
     journey: str = ""
+    rows_filed: int = 0
+    """Of a table whose good rows went on as a document of their own."""
 
 
 class Consignment:
@@ -192,9 +198,9 @@ def _row(item: Item) -> Row:
     if item.filed is not None:
         return Row(name, "filed", item.note, item.filed.id, journey)
     if item.duplicate_of is not None:
-        return Row(name, "duplicate", item.note or f"same bytes as journey {item.duplicate_of}", "", journey)
+        return Row(name, "duplicate", item.note or f"same bytes as journey {item.duplicate_of}", "", journey, item.rows_filed)
     if item.verdict is not None and not item.verdict.accepted:
-        return Row(name, "quarantined", item.verdict.reason, "", journey)
+        return Row(name, "quarantined", item.verdict.reason, "", journey, item.rows_filed)
     if item.arrival.digest is not None and item.stage in (Stage.MARKER, Stage.LEFT, Stage.CLEARED):
         return Row(name, "marker", "an empty file, which as agreed only says something", "", journey)
     if item.stage is Stage.CLEARED:

@@ -153,7 +153,9 @@ def _documents(story: Story, bundle: BundleWriter, told: Exported) -> None:
         name = document_name(digest)
         if name in bundle.members:
             continue
-        path = _kept_here(story.id, digest) or _fetched(digest, places)
+        duplicate = story.last("duplicate")
+        alike = [story.id] if duplicate is None else [story.id, str(duplicate.body["duplicate_of"])]
+        path = _kept_here(alike, digest) or _fetched(digest, places)
         if isinstance(path, str):
             told.lacking.append(f"{digest} of journey {story.id}: {path}")
             told.without.add(digest)
@@ -163,17 +165,17 @@ def _documents(story: Story, bundle: BundleWriter, told: Exported) -> None:
         told.documents += 1
 
 
-def _kept_here(journey: str, digest: str) -> Path | None:
-    """Where we have the bytes ourselves."""
+def _kept_here(journeys: Sequence[str], digest: str) -> Path | None:
+    """Where we have the bytes ourselves: in the spool, or in the quarantine under one of these journeys."""
     if spool().holds(digest):
         try:
             return spool().verify(digest)
         except SpoolError:
             return None  # set aside by now: the repository has them
-    refused = quarantine().content(journey)
-    if refused is not None:
-        with refused.open("rb") as file:
-            return refused if hashlib.file_digest(file, "sha256").hexdigest() == digest else None
+    for kept in filter(None, map(quarantine().content, journeys)):
+        with kept.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                return kept
     return None
 
 

@@ -5,6 +5,7 @@
     shipments.csv, 3 of 500 bad ─▶ shipments.rows-1a2b3c4d.csv (497 rows), journey <its>.rows0   filed
                                 └▶ itself, in the quarantine, its case open until ...
     shipments.csv, corrected    ─▶ shipments.rows-5e6f7a8b.csv (3 rows)                          filed, and the case closes
+                                └▶ itself, in the quarantine too, with no case
 
 A part has a journey of its own, which names the one that it came from; that one names the part. What was filed is known by the whole
 row, so that nothing is filed twice, whatever else stands in a later file.
@@ -33,7 +34,7 @@ from tasks.doctypes import find
 from tasks.doctypes.base import Table
 from tasks.file_away import file_away, in_parts, stand_behind
 from tasks.retrying import task
-from tasks.rules.holding import RELIED_ON
+from tasks.rules.holding import RELIED_ON, wholes_of
 from tasks.rules.rows import Parted, Record, as_file, keys, part, part_name, separable
 
 LARGEST_BYTES = 32 * 1024 * 1024
@@ -42,6 +43,8 @@ PARTED = "parted"
 """Kind of the entry about a file of which a part went on: ``held`` are the rows that did not, ``parts`` the parts' journeys."""
 CORRECTS = "corrects"
 """What the entry about a corrected file calls the journeys whose held rows have all come: tomorrow's file may have the same name."""
+KEPT = "kept"
+"""What that entry calls the folder of the quarantine in which the corrected file's own bytes are: the repository has them in parts."""
 
 
 @task(task_run_name="let good rows go on")
@@ -70,7 +73,7 @@ def _table(item: Item) -> Table | None:
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """An earlier file of the same name, parts of which were filed, and whose case is open."""
+    """An earlier file, parts of which were filed: of the same name with an open case, or one that came whole after it."""
 
     journey: str
     content: Path
@@ -93,6 +96,22 @@ def _earlier(agreed: Agreed, item: Item) -> list[_Before] | None:
         if content is None:
             return None
         found.append(_Before(journey, content, frozenset(parted.body["held"]), tuple(parted.body["parts"])))
+    return _with_later(found, item.journey)
+
+
+def _with_later(found: list[_Before], journey: str) -> list[_Before] | None:
+    """With the files that came whole after these, while their cases stayed open. None if nobody can tell what was in them."""
+    parts = ledger().journeys(list(dict.fromkeys(one for before in found for one in before.parts)))
+    wholes = {whole for history in parts.values() for whole in wholes_of(history)}
+    later = ledger().journeys(sorted(wholes - {journey, *(before.journey for before in found)}))
+    for whole, history in later.items():
+        came = next((entry.body for entry in history if entry.kind == "duplicate" and CORRECTS in entry.body), None)
+        if came is None:
+            continue
+        content = quarantine().content(whole)
+        if content is None:
+            return None
+        found.append(_Before(whole, content, frozenset(), tuple(came["parts"])))
     return found
 
 
@@ -116,7 +135,8 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
     for before in earlier:
         records = _records(before.content, table, agreed)
         filed |= {record for row, record in records.items() if row not in before.held}
-        held[before.journey] = {record for row, record in records.items() if row in before.held}
+        if before.held:
+            held[before.journey] = {record for row, record in records.items() if row in before.held}
     parted = part(_records(document.path, table, agreed), table, verdict.findings, filed)
     parts = [one for before in earlier for one in before.parts]
     if parted.fresh:
@@ -139,13 +159,16 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
     if parted.held:
         note = f"{len(parted.fresh)} rows were filed, {len(parted.held)} are held"
         told = Verdict(item.journey, verdict.doctype, (*parted.changed, *verdict.findings), verdict.facts)
-        steps.add(item, PARTED, facts, once=f"{item.journey}/{PARTED}/{item.round}", verdict=told, note=note, parted=True)
+        once = f"{item.journey}/{PARTED}/{item.round}"
+        steps.add(item, PARTED, facts, once=once, verdict=told, note=note, parted=True, rows_filed=len(parted.fresh))
     else:
         part_of = parts[-1]
         came = keys({*filed, *parted.fresh}, table)
         facts |= {CORRECTS: [journey for journey, records in held.items() if keys(records, table) <= came]}
         note = f"{len(parted.fresh)} rows were missing and are filed, as journey {part_of}"
         facts |= _keeping(part_of)
+        about = {"origin": agreed.origin(item.arrival), "digest": item.arrival.digest, "corrects": facts[CORRECTS]}
+        facts |= {KEPT: quarantine().keep(item.journey, document.path, about).name}
         _rely_on(dict.fromkeys(parts), item.journey)
         steps.add(
             item,
@@ -155,6 +178,7 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
             stage=Stage.DUPLICATE,
             duplicate_of=part_of,
             note=note,
+            rows_filed=len(parted.fresh),
         )
         claim = in_parts(consignment, item)
         steps.entries.append(claim)

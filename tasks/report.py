@@ -26,7 +26,7 @@ def report(agreed: Agreed, rows: Sequence[Row], *, dry_run: bool = False) -> Sta
     if rows:
         publish(agreed, rows)
     get_run_logger().info("%s: %s", agreed.key, summary(outcomes))
-    name = state_name(outcomes)
+    name = state_name(outcomes, sum(row.rows_filed for row in rows))
     return Completed(name=f"Dry run: {name}" if dry_run else name, message=summary(outcomes))
 
 

@@ -6,16 +6,21 @@ from collections import Counter
 from collections.abc import Iterable
 
 
-def state_name(outcomes: Iterable[str]) -> str:
-    """The name of a finished run's state, from what became of each file.
+def state_name(outcomes: Iterable[str], rows: int = 0) -> str:
+    """The name of a finished run's state, from what became of each file; ``rows`` were filed of tables that were not filed whole.
 
     >>> state_name([]), state_name(["filed"]), state_name(["filed", "quarantined", "quarantined"])
     ('Nothing new', 'Filed', 'Filed, 2 quarantined')
     >>> state_name(["duplicate"]), state_name(["quarantined"]), state_name(["waits"])
     ('Nothing new, 1 duplicate', 'Nothing filed, 1 quarantined', 'Nothing new')
+    >>> state_name(["quarantined"], 497), state_name(["filed", "duplicate"], 1)
+    ('497 rows filed, 1 quarantined', 'Filed, 1 row filed, 1 duplicate')
     """
     count = Counter(outcomes)
-    name = "Filed" if count["filed"] else "Nothing filed" if count["quarantined"] else "Nothing new"
+    told = f"{rows} row{'s' if rows > 1 else ''} filed"
+    name = "Filed" if count["filed"] else told if rows else "Nothing filed" if count["quarantined"] else "Nothing new"
+    if rows and count["filed"]:
+        name += f", {told}"
     if count["quarantined"]:
         name += f", {count['quarantined']} quarantined"
     if count["duplicate"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +20,7 @@ from blocks.settings import settings
 from blocks.values import Stage
 from deployments.checking import sound_file
 from tasks import connections, let_go_on
-from tasks.clean_up import family_of, remove_what_has_ended, tell_holds
+from tasks.clean_up import family_of, purge_quarantine, remove_what_has_ended, tell_holds
 from tasks.consignment import Consignment
 from tasks.export_evidence import chosen, export, meant
 from tasks.holds import Gate, apply_hold, holds_there, lift_hold
@@ -104,6 +105,19 @@ def test_a_case_stays_open_until_all_rows_that_were_held_have_come(dock: Dock, b
     assert dock.run() == {"p.csv": "duplicate"}
     assert filed(dock) == sorted([*good("1.00"), next_day])
     assert [case.journey for case in dock.cases()] == dock.journeys("p.csv")[:1]
+
+
+def test_what_came_in_tomorrow_s_file_is_not_filed_twice_while_the_case_is_open(dock: Dock) -> None:
+    dock.leave("p.csv", prices("1.00", "x"))
+    dock.run()
+    dock.leave("p.csv", f"{HEADER}\nB7,,EUR,7.00,2026-12-01\n".encode())
+    dock.run()
+    assert purge_quarantine.fn(timedelta(seconds=-1)).gone == 0, "the open case needs to know what was in it"
+    dock.leave("p.csv", prices("1.00", "2.00") + b"B7,,EUR,7.00,2026-12-01\n")
+    assert dock.run() == {"p.csv": "duplicate"}
+    assert filed(dock) == [*good("1.00", "2.00"), "B7,,EUR,7.00,2026-12-01"]
+    assert dock.cases() == []
+    assert purge_quarantine.fn(timedelta(seconds=-1)).gone == 3
 
 
 def test_a_row_that_changes_what_was_filed_is_held_and_the_others_go_on(dock: Dock) -> None:
@@ -227,6 +241,27 @@ def test_a_hold_on_a_table_keeps_the_parts_in_which_its_rows_are(
     lift_hold(held, "miller", "settled", "ann")
     remove_what_has_ended.fn()
     assert dock.filed() == {}
+    dock.ledger.verify()
+
+
+def test_the_corrected_file_s_own_bytes_are_kept_until_retention_and_holds_let_them_go(dock: Dock, tmp_path: Path) -> None:
+    through = in_two_parts(dock)[1]
+    dock.leave("p.csv", prices("1.00", "2.00", "3.00"))
+    dock.run()
+    again = dock.journeys("p.csv")[-1]
+    bytes_kept = connections.quarantine().content
+    kept = bytes_kept(through)
+    assert kept is not None
+    assert kept.read_bytes() == prices("1.00", "2.00", "3.00")
+    connections.spool().path(sha256(kept.read_bytes()).hexdigest()).unlink()  # as each night's clean-up does
+    for number, journey in enumerate((through, again)):
+        assert export([journey], tmp_path / str(number), with_bytes=True, by="anna").lacking == []
+    apply_hold(through, "Miller", "letter", "ann")
+    assert purge_quarantine.fn(timedelta(days=1)).gone == 0, "too early"
+    assert through in dict(purge_quarantine.fn(timedelta(seconds=-1)).kept)
+    lift_hold(through, "Miller", "settled", "ann")
+    purge_quarantine.fn(timedelta(seconds=-1))
+    assert bytes_kept(through) is None
     dock.ledger.verify()
 
 

@@ -72,14 +72,14 @@ def test_the_whole_file_is_held_and_the_corrected_one_closes_the_exception(partn
 def test_the_good_rows_go_on_and_the_corrected_file_brings_only_the_three(partner: World) -> None:
     agree(partner, "good-rows")
     partner.leave(NAME, shipments(BAD))
-    assert partner.run().name == "Nothing filed, 1 quarantined", "the file itself is not"
+    assert partner.run().name == "497 rows filed, 1 quarantined"
     [(_, first)] = partner.filed().items()
     assert rows(first) == rows(shipments({})) - {row for row in rows(shipments({})) if row.split(",")[0][1:] in map(str, BAD)}
     assert first.endswith(b"#TRAILER;rows=497;quantity=994\n"), "its own control line"
     assert reported(partner) == LISTED
 
     partner.leave(NAME, shipments({}))
-    partner.run()
+    assert partner.run().name == "3 rows filed, 1 duplicate"
     parts = list(partner.filed().values())
     assert len(parts) == 2
     [second] = [part for part in parts if part != first]
