@@ -30,6 +30,10 @@
     │   ├── JourneyReduced            only a tombstone is left of that journey: nothing more is recorded about it
     │   └── ChainBroken               the record was altered; names the first broken link
     ├── BundleBroken                  a bundle of evidence that we were given is none, or was altered; names the member
+    ├── NoticeError                   a person or team could not be told of what waits for them
+    │   ├── NoticeDelayed        ↻    nobody took it: unreachable, or not now
+    │   ├── NoticeRefused             nobody took it, and trying again will not help
+    │   └── NoticeUnknown             the answer was lost: they may have been told
     └── SenderError                   the process that alone sends could not do as asked
         ├── SenderUnreachable    ↻    it does not answer, or is busy with this very package
         └── SendRefused               it will not send this: seals, signatures, policy or bytes do not hold
@@ -173,6 +177,24 @@ class BundleBroken(CountersignError):
     def __init__(self, member: str, reason: str) -> None:
         super().__init__(f"{member}: {reason}")
         self.member, self.reason = member, reason
+
+
+class NoticeError(CountersignError):
+    """A person or team could not be told of what waits for them."""
+
+
+class NoticeDelayed(NoticeError):
+    """Surely nobody took the message: there was no server, or it said "later"."""
+
+    worth_retrying = True
+
+
+class NoticeRefused(NoticeError):
+    """Surely nobody took the message, and nobody will: no such mailbox, wrong credentials, no such block."""
+
+
+class NoticeUnknown(NoticeError):
+    """The message was on its way when its answer was lost: it is not sent again."""
 
 
 class SenderError(CountersignError):

@@ -46,7 +46,7 @@ FACTS = frozenset({"partner", "stream", "name", "stem", "extension", "digest", "
 
 _endpoint, _repository = Chosen("protocol", ENDPOINTS), Chosen("kind", REPOSITORIES)
 
-NOT_PARTNERS = frozenset({"repositories", "people", "calendars"})
+NOT_PARTNERS = frozenset({"repositories", "people", "notify", "calendars"})
 """Other reviewed files in the same folder."""
 
 # --------------------------------------------------------------------------------------------- the profile

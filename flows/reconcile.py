@@ -12,6 +12,7 @@ from tasks.acknowledge import add_acknowledgements
 from tasks.checkpoint import checkpoint
 from tasks.compare import compare, compare_mirrors
 from tasks.compare_sender import compare_with_sender
+from tasks.notify import notify_again
 from tasks.previews import delete_previews
 from tasks.side_doors import look_for_side_doors
 from tasks.sweep import begin_again, redrive, report, tell
@@ -20,6 +21,8 @@ from tasks.sweep import begin_again, redrive, report, tell
 @flow(name="reconcile", flow_run_name="sweep", validate_parameters=True)
 def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> State:
     """Find what went around the sign-off, tell it once, and bring what got stuck on its way again; add acknowledgements, delete previews.
+
+    Messages to people that nobody took are sent again.
 
     It sends nothing and judges no answer: a run that is woken asks its approvers again.
 
@@ -31,6 +34,7 @@ def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> Stat
     look_back = timedelta(hours=look_back_hours)
     stuck = compare(look_back, patience)
     around = [*compare_mirrors(), *look_for_side_doors(look_back), *compare_with_sender(look_back), *add_acknowledgements()]
+    around += notify_again(look_back)
     rows = [*redrive(stuck, patience), *begin_again(look_back, patience), *tell(around)]
     delete_previews()
     return report(rows)

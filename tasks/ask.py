@@ -18,11 +18,13 @@ from blocks.ledger import Recorded
 from blocks.outbound import Package, Round
 from blocks.sender import Opened
 from tasks.connections import ledger
+from tasks.notify import notify
 from tasks.order import Order, documents, sender
 from tasks.previews import publish_previews
 from tasks.retrying import task
 from tasks.rules import dialog
 from tasks.rules.dialog import AWAITS, listing, package_artifact, package_key, run_name, tags
+from tasks.rules.notification import Notification
 from tasks.rules.policy import Standing
 from tasks.rules.signing import MOST_CHARACTERS, round_key
 from tasks.since_last import decided_before, since_last
@@ -51,13 +53,33 @@ def ask(order: Order) -> Asking:
         holder.ask(asked, form.shown)
     facts = {"n": asked.n, "key": asked.key, "run": asked.run, "digest": asked.digest, "shown": form.shown}
     order.write("round", facts, once=f"round/{order.journey}/{asked.n}")
-    announce(order, order.standing())
+    now = order.standing()
+    announce(order, now)
+    _notify(order, now)
     return Asking(_form(form), asked.key)
 
 
 def _fresh(order: Order) -> Round:
     digest, number = order.matter.package.digest, len(order.each("round")) + 1
     return Round(number, round_key(number, digest, secrets.token_hex(4)), order.run, digest)
+
+
+def _notify(order: Order, now: Standing) -> None:
+    """Tell whoever may sign now, each once for this package: who is asked again because of a wrong code knows of it already."""
+    package, asked_by = order.matter.package, order.matter.requester
+    what = Notification(
+        thing=f"asked/{package.digest}",
+        about=order.journey,
+        subject=f"{package.partner}/{package.stream} {package.order} waits for your sign-off",
+        facts={
+            "To": order.agreed.profile.title,
+            "Documents": f"{len(package.files)}, {package.size} bytes",
+            "Asked for by": f"{asked_by.id} ({asked_by.in_words})" if asked_by else "a schedule or an event",
+        },
+        due=order.matter.deadline,
+        run=order.run,
+    )
+    notify((seat.approver for seat in now.may_sign), what)
 
 
 def _open(order: Order, told: Opened) -> Recorded:

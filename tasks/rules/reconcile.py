@@ -51,7 +51,8 @@ class Finding:
 
     code: str
     """As in the event: bypass, planted, edited, terms, changed, deleted, diverted, stuck, partner-full, record-not-filed, expired,
-    crashed, failed, cancelled; and of no order: mirror, deployment, overridden, automation, work-pool."""
+    crashed, failed, cancelled; and of no order: mirror, deployment, overridden, automation, work-pool, not-notified,
+    notice-unknown."""
     key: str
     """What makes it one: the same thing is told once."""
     message: str
