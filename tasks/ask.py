@@ -49,7 +49,7 @@ def ask(order: Order) -> Asking:
         opened = _open(order, told)
         # A row that is open now was written by this very call, before its answer from the database was lost: nobody was asked yet.
         asked = order.open_round[0] if order.open_round else _fresh(order)
-        form = _dialog(order, asked, opened.body["link"], _link(opened.body.get("preview", "")))
+        form = _dialog(order, asked, _everything(order, opened), _link(opened.body.get("preview", "")))
         holder.ask(asked, form.shown)
     facts = {"n": asked.n, "key": asked.key, "run": asked.run, "digest": asked.digest, "shown": form.shown}
     order.write("round", facts, once=f"round/{order.journey}/{asked.n}")
@@ -92,6 +92,7 @@ def _open(order: Order, told: Opened) -> Recorded:
     facts = {
         "deadline": told.deadline.isoformat(),
         "link": _publish(order, package),
+        "beside": _beside(order),
         "preview": publish_previews(order),
     }
     return order.write("opened", facts, once=f"opened/{order.journey}")
@@ -100,8 +101,30 @@ def _open(order: Order, told: Opened) -> Recorded:
 def _publish(order: Order, package: Package) -> str:
     """The artifact with every document, and a link to it; beside it, what ``countersign sign`` reads."""
     create_markdown_artifact(package_artifact(package), key=package_key(package.digest), description="For countersign sign")
+    return _list(order, package)
+
+
+def _list(order: Order, package: Package) -> str:
     listed = listing(package, order.checked, since_last(order))
     return _link(str(create_markdown_artifact(listed, key=f"release-{order.journey}")))
+
+
+def _everything(order: Order, opened: Recorded) -> str:
+    """The link to the artifact with every document: another one once the stream has released something since the first asking."""
+    beside = _beside(order)
+    if beside == opened.body.get("beside", beside):
+        return str(opened.body["link"])
+    again = next((entry for entry in order.each("listed again") if entry.body["beside"] == beside), None)
+    if again is None:
+        facts = {"beside": beside, "link": _list(order, order.matter.package)}
+        again = order.write("listed again", facts, once=f"listed/{order.journey}/{beside}")
+    return str(again.body["link"])
+
+
+def _beside(order: Order) -> str:
+    """Digest of the package that the documents are compared with."""
+    since = since_last(order)
+    return since.package if since else ""
 
 
 def _link(artifact: str) -> str:

@@ -56,11 +56,13 @@ class Gate:
     """What one clean-up may delete. Every document is asked about once; make a new gate for the next clean-up.
 
     ``away``: repositories that did not answer (address -> bar); given to several gates, one that is away is not tried by each.
+    ``orders``: the only ones whose releases can matter (their journeys); None: all that were ever made.
     """
 
-    def __init__(self, away: dict[str, Bar] | None = None) -> None:
+    def __init__(self, away: dict[str, Bar] | None = None, orders: Iterable[str] | None = None) -> None:
         self._answers: dict[Place, Bar | None] = {}
         self._away = {} if away is None else away
+        self._only = None if orders is None else sorted(orders)
 
     def bars(self, journeys: Iterable[str]) -> dict[str, Bar]:
         """The journeys of these that nothing may be deleted of, and why."""
@@ -150,14 +152,17 @@ class Gate:
 
     @cached_property
     def _orders(self) -> Mapping[str, Sequence[Recorded]]:
-        return ledger().journeys(ledger().begun("ordered", datetime.fromtimestamp(0, UTC)))
+        return ledger().journeys(
+            ledger().begun("ordered", datetime.fromtimestamp(0, UTC)) if self._only is None else self._only
+        )
 
     @cached_property
     def _released(self) -> dict[str, dict[str, Place | None]]:
         """Digest -> the orders that released it, and the document that each took it from (None: the order wrote it); and the transfers
         of others that it tells of. Those bytes passed through the spool too."""
         found: dict[str, dict[str, Place | None]] = {}
-        transfers = [one for one in ledger().open_intents("recorded", ()) if one not in self._orders]
+        recorded = ledger().open_intents("recorded", ()) if self._only is None else ()
+        transfers = [one for one in recorded if one not in self._orders]
         for journey, history in {**self._orders, **ledger().journeys(transfers)}.items():
             for digest in texts(history):
                 found.setdefault(digest, {})[journey] = None

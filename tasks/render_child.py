@@ -72,8 +72,18 @@ def image() -> Image.Image:
     if opened.width * opened.height > MOST_PIXELS:
         sys.exit("the image is too large")
     opened.draft("RGB", (WIDEST, HIGHEST))
-    opened.thumbnail((WIDEST, HIGHEST))
-    return ImageOps.exif_transpose(opened)
+    opened.thumbnail((WIDEST, HIGHEST), reducing_gap=None)  # Pillow's shortcut knows no grey of sixteen bits
+    return ImageOps.exif_transpose(in_eight_bits(opened))
+
+
+def in_eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey of more than eight bits made darker, as whatever is above 255 would be shown white; of any range, by what is in it."""
+    if picture.mode != "F" and not picture.mode.startswith("I"):
+        return picture
+    grey = picture.convert("F")
+    low, high = (0, 65535) if picture.mode.startswith("I;16") else grey.getextrema()
+    scale = 255 / (high - low or 1)  # type: ignore[operator]
+    return grey.point(lambda value: value * scale - low * scale).convert("L")  # type: ignore[operator]
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from blocks.outbound import (
 )
 from blocks.values import Finding, Severity, shown
 from tasks.rules.certificate import link_words, ticks, weakest
-from tasks.rules.difference import CellChange, Changed, Decided, Difference, RowChanges
+from tasks.rules.difference import MOST_IN_CELL, CellChange, Changed, Decided, Difference, RowChanges
 from tasks.rules.literal import cell, code, words
 from tasks.rules.policy import Standing
 from tasks.rules.signing import DIGITS_PATTERN, PROOF_PATTERNS
@@ -272,7 +272,8 @@ def _examples(rows: RowChanges | None) -> list[str]:
 
 def _cell(one: CellChange) -> str:
     percent = f" ({one.percent})" if one.percent else ""
-    return f"{code(one.row, _SHORT)}: {code(one.column, _SHORT)} {code(one.before, _SHORT)} → **{code(one.after, _SHORT)}**{percent}"
+    before, after = (code(text, MOST_IN_CELL) for text in (one.before, one.after))
+    return f"{code(one.row, _SHORT)}: {code(one.column, _SHORT)} {before} → **{after}**{percent}"
 
 
 def _earlier(earlier: Sequence[Decided], people: PeopleFile, zone: str) -> str:
@@ -294,9 +295,8 @@ def _who(matter: Matter, terms: Outbound, people: PeopleFile, now: Standing, ask
         asker = f"{_name(people, matter.requester.id)} ({matter.requester.in_words})"
     lines = [f"- Asked for by {asker}; round {asked.n}; **{now.progress}** signed"]
     signed = [_signature(people, vote) for vote in now.votes]
-    lines.append(f"- Signed: {_listed(signed) or 'nobody yet'}")
-    if now.left_out:
-        lines.append(f"- Left out by those who signed: {_listed([code(label) for label in now.left_out])}")
+    left_out = f"; **left out by them**: {_listed([code(label) for label in now.left_out])}" if now.left_out else ""
+    lines.append(f"- Signed: {_listed(signed) or 'nobody yet'}{left_out}")
     lines.append(f"- May sign now: {_listed([_seat(people, seat) for seat in now.may_sign]) or 'nobody: tell operations'}")
     if now.may_veto:
         lines.append(f"- May reject: {_listed([_seat(people, seat) for seat in now.may_veto])}")

@@ -27,6 +27,10 @@ MOST_CHANGES = 3
 MOST_LISTED = 50
 """Documents whose changes are written out."""
 _MOST_CHARACTERS = 80
+MOST_IN_CELL = 40
+"""Characters of a changed cell that are told."""
+_ALIKE = 10
+"""Of these, so many of what is the same in front of the first difference."""
 _FROM_ZERO = 10**9
 _MOST_HELD = 100
 """Changed cells in memory before all but the biggest are let go."""
@@ -183,7 +187,30 @@ def _changed(before: Row, after: Row, columns: Columns) -> Iterator[CellChange]:
     for place in range(max(len(before), len(after))):
         was, now = (row[place] if place < len(row) else "" for row in (before, after))
         if was != now:
-            yield CellChange(label, columns.name(place), _text(was), _text(now), _by(place, was, now, columns))
+            yield CellChange(label, columns.name(place), *_apart(was, now), _by(place, was, now, columns))
+
+
+def _apart(was: str, now: str) -> tuple[str, str]:
+    """Two texts that are not the same, made short so that this is seen."""
+    cut = 0
+    if max(len(was), len(now)) > _MOST_CHARACTERS:
+        cut = _same(was, now)
+    first, then = (shown(text[cut : cut + _MOST_CHARACTERS]) for text in (was, now))
+    begin = _same(first, then) if max(len(first), len(then)) > MOST_IN_CELL else 0
+    return _around(first, begin, cut > 0), _around(then, begin, cut > 0)
+
+
+def _same(was: str, now: str) -> int:
+    """Where to begin, so that the first difference is seen with what stands in front of it."""
+    alike = next(
+        (place for place, (one, other) in enumerate(zip(was, now, strict=False)) if one != other), min(len(was), len(now))
+    )
+    return max(0, alike - _ALIKE)
+
+
+def _around(text: str, begin: int, cut: bool) -> str:
+    text = ("…" if cut or begin else "") + text[begin:]
+    return text if len(text) <= MOST_IN_CELL else text[: MOST_IN_CELL - 1] + "…"
 
 
 def _by(place: int, was: str, now: str, columns: Columns) -> int:

@@ -37,7 +37,8 @@ class Preview:
 def first_rows(head: bytes, encoding: str, delimiter: str, *, whole: bool) -> tuple[tuple[str, ...], ...]:
     """The first rows of a delimited text, of which ``head`` is the beginning, or all of it."""
     text = head.decode(encoding, "replace")
-    lines = io.StringIO(text if whole else text.rpartition("\n")[0], newline="")
+    last = max(text.rfind("\n"), text.rfind("\r"))
+    lines = io.StringIO(text if whole else text[: last + 1], newline="")
     rows: list[tuple[str, ...]] = []
     try:
         for row in csv.reader(lines, delimiter=delimiter):

@@ -72,6 +72,20 @@ def test_a_picture(kept: Callable[[bytes], Path], content: bytes, media_type: st
     assert isinstance(red, tuple) and red[0] > 150 and red[1] < 80
 
 
+@pytest.mark.parametrize(("mode", "form", "packed"), [("I;16", "PNG", "<H"), ("I", "TIFF", "<i"), ("F", "TIFF", "<f")])
+def test_a_grey_picture_of_more_than_eight_bits_is_grey(
+    kept: Callable[[bytes], Path], mode: str, form: str, packed: str
+) -> None:
+    line = b"".join(struct.pack(packed, grey) * 1000 for grey in (0, 32768, 65535))
+    written = io.BytesIO()
+    Image.frombytes(mode, (3000, 100), line * 100).save(written, form)
+    picture = picture_of(kept(written.getvalue()), "image/" + form.lower())
+    assert isinstance(picture, bytes), picture
+    with Image.open(io.BytesIO(picture)) as made:
+        thirds = [made.convert("L").getpixel((x, 10)) for x in (100, 320, 540)]
+    assert thirds == pytest.approx([0, 128, 255], abs=8)
+
+
 @pytest.mark.parametrize(
     ("content", "media_type"),
     [
@@ -184,6 +198,7 @@ def test_first_rows_of_a_table() -> None:
     assert first_rows(text, "utf-8", ",", whole=True)[:2] == (("A0", "0.50"), ("A1", "1.50"))
     assert len(first_rows(text, "utf-8", ",", whole=True)) == 11
     assert first_rows(b"a,b\nc,d\ne", "utf-8", ",", whole=False) == (("a", "b"), ("c", "d")), "a row that was cut is not shown"
+    assert first_rows(b"a,b\rc,d\re", "utf-8", ",", whole=False) == (("a", "b"), ("c", "d")), "lines may end as on old Macs"
     assert first_rows(b"x;" * 100, "utf-8", ";", whole=True)[0][-1] == "…"
     assert first_rows(b"\xff\xfe", "utf-8", ",", whole=True) == (("\ufffd\ufffd",),)
 

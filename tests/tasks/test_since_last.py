@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
@@ -12,12 +13,13 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from blocks.ledger import Entry, new_journey
+from blocks.ledger import Entry, Ledger, Recorded, new_journey
 from blocks.outbound import Decision, Destination, Meaning, Package, PackageFile, Redelivery, SignoffProof, Vote
 from blocks.profile import load_repositories
 from blocks.values import Filing, name_b64
-from tasks import connections, since_last
-from tasks.order import Order, find_order, in_hand, load_release, order_key
+from tasks import ask, connections, previews, since_last
+from tasks.holds import apply_hold
+from tasks.order import Order, documents, find_order, in_hand, load_release, order_key
 from tasks.rules.dialog import _document
 from tasks.rules.difference import CellChange, Difference
 from tests.tasks.dock import Dock
@@ -71,7 +73,8 @@ class Stream:
         package = Package(journey, id, "acme", "specs", agreed.policies.digest, (PLACE,), files, redelivery=redelivery)
         about = {"partner": "acme", "stream": "specs", "name": id, "order": id}
         ordered = {**about, "requester": "", "ids": [], "run": "r"}
-        frozen = {**about, "package": package.text, "policies": agreed.policies.facts, "editors": []}
+        checked = {"documents": len(files), "findings": []}
+        frozen = {**about, "package": package.text, "policies": agreed.policies.facts, "editors": [], "checked": checked}
         self.dock.ledger.append(
             [Entry(journey, "ordered", ordered, order_key("acme", "specs", id)), Entry(journey, "frozen", frozen)]
         )
@@ -279,3 +282,49 @@ def test_how_the_last_orders_ended(stream: Stream) -> None:
     with stream.waiting("o-5") as order:
         told = [(one.order, one.state, one.by, one.comment) for one in since_last.decided_before(order)]
     assert told == [("o-4", "Delivered", ("p4",), ""), ("o-3", "Rejected", ("p3",), "no"), ("o-2", "Delivered", ("p2",), "")]
+
+
+def test_the_list_behind_the_dialog_follows_what_was_released_meanwhile(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect would keep what is published: here it is only looked at."""
+    published: list[str] = []
+
+    def publish(markdown: str, key: str, **_: str) -> str:
+        published.append(markdown)
+        return f"{key}-{len(published)}"
+
+    monkeypatch.setattr(ask, "create_markdown_artifact", publish)
+    monkeypatch.setattr(ask, "_link", lambda artifact: artifact)
+    stream.end(stream.freeze("o-1", stream.file("a.csv", table())))
+    stream.freeze("o-2", stream.file("a.csv", table(A0612="825.00")))
+    other = stream.freeze("o-3", stream.file("a.csv", table(A0612="825.00", A0613="9.00")))
+    with stream.waiting("o-2") as order:
+        first = ask._list(order, order.matter.package)
+        opened = order.write("opened", {"deadline": "2100-01-01T00:00:00+00:00", "link": first, "beside": ask._beside(order)})
+        assert ask._everything(order, opened) == first
+    stream.end(other)
+    with stream.waiting("o-2") as order:
+        again = ask._everything(order, opened)
+        assert (again != first, ask._everything(order, opened)) == (True, again)
+    assert ["order `o-1`" in page for page in published] == [True, False] and "order `o-3`" in published[1]
+
+
+def test_whether_a_preview_may_go_asks_about_its_own_documents_alone(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = stream.file("a.csv", table()), stream.file("b.csv", table(A0001="1.00"))
+    mine, alike, strange = stream.freeze("o-1", one), stream.freeze("o-2", one), stream.freeze("o-3", other)
+    for package in (mine, alike, strange):
+        stream.dock.ledger.append(documents(package, load_release("acme", "specs").repository.address))
+    asked: list[str] = []
+
+    def journeys(ledger: Ledger, some: Sequence[str]) -> dict[str, list[Recorded]]:
+        asked.extend(some)
+        return read(ledger, some)
+
+    read = Ledger.journeys
+    monkeypatch.setattr(Ledger, "journeys", journeys)
+    assert previews._may_go(mine.journey, [one.sha256])
+    assert mine.journey in asked and alike.journey in asked and not [id for id in asked if id.startswith(strange.journey)]
+    apply_hold(alike.journey, "Miller", "letter", "ann")
+    assert not previews._may_go(mine.journey, [one.sha256])
+    assert previews._may_go(strange.journey, [other.sha256])

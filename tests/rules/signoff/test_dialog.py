@@ -207,6 +207,27 @@ def test_one_planted_change_among_a_thousand_rows_is_told() -> None:
     assert line in listing(package(), CHECKED, told).splitlines()
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "cells"),
+    [
+        pytest.param("blue", "red", "`blue` → **`red`**", id="short texts stand whole"),
+        pytest.param(
+            "a" * 60 + "1" + "z" * 60,
+            "a" * 60 + "2" + "z" * 60,
+            f"`…{'a' * 10}1{'z' * 27}…` → **`…{'a' * 10}2{'z' * 27}…`**",
+            id="a difference in the middle",
+        ),
+        pytest.param("a" * 500 + "1", "a" * 500, f"`…{'a' * 10}1` → **`…{'a' * 10}`**", id="the end of a long one"),
+        pytest.param("\u202e" * 30 + "1", "\u202e" * 30, "\\u202e1` → **`", id="what is written out takes more room"),
+    ],
+)
+def test_texts_that_differ_are_seen_to_differ(before: str, after: str, cells: str) -> None:
+    columns = Columns(("sku", "colour"), ((0,),))
+    rows = compare([("A-1", before)], [("A-1", after)], columns)
+    told = Difference("o-1", "0" * 64, NOON, 0, 1, 0, 0, (Changed("b.csv", "b.csv", 1, 1, rows),))
+    assert cells in shown_form(since=told).description
+
+
 def test_what_else_changed_since_the_last_release() -> None:
     text = shown_form(since=since()).description
     assert "**the destinations are not the same**" in text
@@ -249,12 +270,13 @@ def test_28_the_dialog_stays_short_for_any_package(count: int) -> None:
         editors=("x",) * 9,
     )
     under = terms(*TWO, stage("legal"), veto=["legal", "content"], proof="signature")
+    signed = replace(stands(about, under), left_out=about.package.choices[:9])
     started = time.thread_time()
     one = form(
         about,
         under,
         people(),
-        stands(about, under),
+        signed,
         asked(about, 99),
         partner=LONG * 3,
         checked=findings(count),
