@@ -1,17 +1,22 @@
-"""``countersign triage``: files of which a fact is missing that only a person can tell."""
+"""``countersign triage``: files of which a fact is missing that only a person can tell, and the rules that come of what people told."""
 
 from __future__ import annotations
 
 import getpass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from tasks.rules.triage import Taught
+
 app = typer.Typer(
-    no_args_is_help=True, help="Files that lack a fact (such as the project): a person tells it, once for all of the kind."
+    no_args_is_help=True,
+    help="Files that lack a fact (such as the project): a person tells it, and once a second one agrees, for all of the kind.",
 )
+Rule = Annotated[str, typer.Argument(help="The rule, as 'triage rules' shows it: acme/certificates/1", metavar="RULE")]
 
 
 @app.command("list")
@@ -36,23 +41,26 @@ def assign(
     journey: Annotated[str, typer.Argument(help="The case's journey.")],
     fact: Annotated[list[str], typer.Option(help="What is missing: project=P-4711. May be given several times.")],
     comment: Annotated[str, typer.Option(help="How you know; recorded.")],
-    once: Annotated[
-        bool, typer.Option("--once", help="Only for this file; the next of its kind comes to triage again.")
-    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="Only for this file; nothing is proposed for later ones.")] = False,
 ) -> None:
-    """Tell what is missing; the file goes on, and later ones of the same pattern need nobody.
+    """Tell what is missing: this file goes on, and for later ones of its kind a rule is proposed, to which another person agrees.
 
     Example: countersign triage assign 0193e2a4-... --fact project=P-4711 --comment "their certificate for the bridge"
     """
     from flows.review import retry as again
-    from tasks.triage import may_tell, remember
+    from tasks.rules.triage import RuleState
+    from tasks.triage import may_tell, propose
 
     facts = {name: value for name, _, value in (one.partition("=") for one in fact)}
-    may_tell(journey, facts)
+    may_tell(journey, facts, once=once)
     by = getpass.getuser()
     if not once:
-        rule = remember(journey, facts, by, comment)
-        typer.echo(f"from now on for every file {rule.pattern}")
+        rule, rehearsal = propose(journey, facts, by, comment)
+        if rule.state is RuleState.LIVE:
+            typer.echo(f"rule {rule.id} says so of all files {rule.pattern} already")
+        else:
+            typer.echo(f"proposed for all files {rule.pattern}, as rule {rule.id}: {rehearsal.in_words()}")
+            typer.echo(_next(rule))
     state = again(journey, comment, by=by, facts=facts, return_state=True)
     typer.echo(f"{state.name}: {state.message}")
     raise typer.Exit(0 if state.is_completed() and "quarantined" not in str(state.name) else 1)
@@ -60,30 +68,70 @@ def assign(
 
 @app.command("rules")
 def list_rules(
-    partner: Annotated[str, typer.Argument(help="The partner.")],
-    stream: Annotated[str, typer.Argument(help="One of its streams.")],
+    partner: Annotated[str | None, typer.Argument(help="Only this partner's.")] = None,
+    stream: Annotated[str | None, typer.Argument(help="Only this stream's.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Those that were refused or retracted, too.")] = False,
 ) -> None:
-    """What was told, and by whom. Example: countersign triage rules acme certificates"""
+    """What people told, who agreed, and what each proposal would have done so far. Example: countersign triage rules acme"""
     from blocks.values import shown
-    from tasks.triage import rules
+    from tasks.rules.triage import RuleState
+    from tasks.triage import rehearse, rules_of
 
-    table = Table("names", "facts", "told by")
-    for rule in rules(partner, stream):
-        table.add_row(
-            shown(rule.pattern), ", ".join(f"{name}={shown(value)}" for name, value in rule.facts.items()), shown(rule.by)
-        )
-    Console(markup=False, highlight=False).print(table)
+    for rule in rules_of(partner, stream):
+        proposed = rule.state is RuleState.PROPOSED
+        if not everything and not proposed and rule.state is not RuleState.LIVE:
+            continue
+        typer.echo(f"{rule.id}  {rule.state}")
+        typer.echo(f"  names    {shown(rule.pattern)}")
+        typer.echo(f"  facts    {rule.told}")
+        typer.echo(f"  told     by {shown(rule.by)}: {shown(rule.comment)}")
+        if proposed:
+            typer.echo(f"  so far   {rehearse(rule).in_words()}")
+            typer.echo(f"  next     {_next(rule)}")
+        else:
+            verb = "agreed" if rule.state is RuleState.LIVE else rule.state.value
+            typer.echo(f"  {verb:<8} by {shown(rule.decided_by)}: {shown(rule.why)}")
+
+
+def _next(rule: Taught) -> str:
+    from blocks.values import shown
+
+    return f"somebody else than {shown(rule.by)} says 'countersign triage agree {rule.id} --comment ...', or 'refuse'"
 
 
 @app.command()
-def forget(
-    partner: Annotated[str, typer.Argument(help="The partner.")],
-    stream: Annotated[str, typer.Argument(help="One of its streams.")],
-    pattern: Annotated[str, typer.Argument(help="The names, as 'triage rules' shows them.")],
-    comment: Annotated[str, typer.Option(help="Why; recorded.")],
-) -> None:
-    """Such files come to triage again. Example: countersign triage forget acme forms 'ISO_\\d+\\.pdf' --comment "now P-78" """
+def agree(rule: Rule, comment: Annotated[str, typer.Option(help="How you know, too; recorded.")]) -> None:
+    """The proposal is live: from now on such files need nobody. Its proposer cannot do that.
+
+    Example: countersign triage agree acme/certificates/1 --comment "asked ACME's quality manager"
+    """
     from tasks import triage
 
-    triage.forget(partner, stream, pattern, getpass.getuser(), comment)
-    typer.echo(f"{pattern}: forgotten")
+    live, rehearsal = triage.agree(rule, getpass.getuser(), comment)
+    typer.echo(f"{rule}: live; every file {live.pattern} gets {live.told}. Before it, {rehearsal.in_words()}")
+    for journey in triage.waiting(live):
+        typer.echo(f"waits, and has all it needs now: countersign quarantine retry {journey} --comment ...")
+
+
+@app.command()
+def refuse(rule: Rule, comment: Annotated[str, typer.Option(help="Why; recorded.")]) -> None:
+    """The proposal never becomes live; such files come to triage, as before.
+
+    Example: countersign triage refuse acme/certificates/1 --comment "their names do not tell the project"
+    """
+    from tasks import triage
+
+    triage.refuse(rule, getpass.getuser(), comment)
+    typer.echo(f"{rule}: refused")
+
+
+@app.command()
+def retract(rule: Rule, comment: Annotated[str, typer.Option(help="Why; recorded.")]) -> None:
+    """A live rule ends: such files come to triage again; what it told before stays. One person suffices.
+
+    Example: countersign triage retract acme/certificates/1 --comment "now P-78"
+    """
+    from tasks import triage
+
+    triage.retract(rule, getpass.getuser(), comment)
+    typer.echo(f"{rule}: retracted")

@@ -53,7 +53,7 @@ def check(consignment: Consignment) -> Consignment:
 
 
 def _told(consignment: Consignment, items: list[Item]) -> dict[str, tables.Told]:
-    """What people said of these documents: of one in its own case, or of all of its pattern."""
+    """What people said of these documents: of one in its own case, or, two of them, of all of its pattern."""
     agreed = consignment.agreed
     if not agreed.terms.triage or not items:
         return {}

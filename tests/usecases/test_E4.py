@@ -1,4 +1,5 @@
-"""E4 Certificates and forms to review: a person tells the project once; the quality review begins; the next of its kind needs nobody."""
+"""E4 Certificates and forms to review: a person tells the project once; the quality review begins; and once a second person agrees, the
+next of its kind needs nobody."""
 
 from __future__ import annotations
 
@@ -37,9 +38,9 @@ def supplier(world: World) -> World:
     return world
 
 
-def command(*words: str) -> str:
-    ran = CliRunner().invoke(app, list(words))
-    assert ran.exit_code == 0, ran.output
+def command(*words: str, by: str = "ann", fails: bool = False) -> str:
+    ran = CliRunner().invoke(app, list(words), env={"LOGNAME": by})
+    assert (ran.exit_code != 0) == fails, ran.output
     return ran.output
 
 
@@ -64,9 +65,19 @@ def test_the_project_is_told_once_and_the_quality_review_begins(supplier: World)
     assert case.journey[:8] in command("triage", "list", "--partner", "acme")
 
     told = command("triage", "assign", case.journey, "--fact", "project=P-77", "--comment", "their plant in Ulm")
-    assert r"ISO_[0-9]+_[0-9]+\.pdf" in told
+    assert r"ISO_[0-9]+_[0-9]+\.pdf, as rule acme/price-lists/1: of 0 past files 0 fit its names" in told
     assert supplier.ledger.cases() == []
     assert reviews(supplier) == {"P-77 ISO_9001_2026.pdf": [["Quality review"]]}
+
+    seen = command("triage", "rules", by="ben")
+    assert seen.startswith("acme/price-lists/1  proposed")
+    assert all(
+        part in seen for part in ("project=P-77", "by ann: their plant in Ulm", "of 1 past files 1 fit", "1 had the same")
+    )
+    agreeing = ("triage", "agree", "acme/price-lists/1", "--comment", "their quality manager says so")
+    assert "another person has to agree" in command(*agreeing, fails=True)
+    assert "live" in command(*agreeing, by="ben")
+    assert "agreed   by ben: their quality manager says so" in command("triage", "rules", "acme")
 
     supplier.leave("ISO_9001_2027.pdf", certificate(2027))
     assert supplier.run().name == "Filed"
@@ -75,12 +86,15 @@ def test_the_project_is_told_once_and_the_quality_review_begins(supplier: World)
     assert all(one == [["Quality review"]] for one in reviews(supplier).values()), "one each"
     last = next(entries for entries in supplier.journeys().values() if entries[0].body["name"] == "ISO_9001_2027.pdf")
     judged = next(entry for entry in last if entry.kind == "judged")
-    assert [finding["code"] for finding in judged.body["findings"]] == ["told-before"], "and the record says why"
+    (note,) = judged.body["findings"]
+    assert note["message"] == "Its project is P-77, as ann told of such a file, and ben agreed (rule acme/price-lists/1).", (
+        "on record"
+    )
     assert supplier.run().name == "Nothing new"
     assert len(reviews(supplier)) == 2
 
 
-def test_another_pattern_and_a_forgotten_one_come_to_triage_again(supplier: World) -> None:
+def test_another_pattern_and_a_retracted_one_come_to_triage_again(supplier: World) -> None:
     supplier.leave("ISO_9001_2026.pdf", certificate(2026))
     supplier.run()
     (case,) = supplier.ledger.cases()
@@ -91,8 +105,11 @@ def test_another_pattern_and_a_forgotten_one_come_to_triage_again(supplier: Worl
     assert [case.code for case in supplier.ledger.cases()] == ["needs-triage"]
     assert "P-12 P-12_ISO_9001.pdf" in reviews(supplier), "what the name tells counts"
 
+    command("triage", "agree", "acme/price-lists/1", "--comment", "so it is", by="ben")
     assert "P-77" in command("triage", "rules", "acme", "price-lists")
-    command("triage", "forget", "acme", "price-lists", r"ISO_[0-9]+_[0-9]+\.pdf", "--comment", "another project now")
+    command("triage", "retract", "acme/price-lists/1", "--comment", "another project now")
+    assert "P-77" not in command("triage", "rules", "acme", "price-lists")
+    assert "retracted by ann: another project now" in command("triage", "rules", "acme", "--all")
     supplier.leave("ISO_9001_2028.pdf", certificate(2028))
     supplier.run()
     assert len(supplier.ledger.cases()) == 2
