@@ -29,6 +29,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
+from blocks.calendars import Period
+
 # Given on: whoever reads a package or a vote writes its text in the same way.
 from blocks.canonical import canonical as canonical
 from blocks.canonical import iso as iso
@@ -210,6 +212,15 @@ class StageTerms(Terms):
     quorum: int = Field(default=1, ge=1, le=20, description="How many of them must approve")
 
 
+class WiderCircle(Terms):
+    """Who may sign too once a sign-off has waited for so long; quorums stay what they are."""
+
+    after: Period = Field(description="From the first asking: P3D, '8 business hours', '2 business days'")
+    groups: tuple[Slug, ...] = Field(
+        min_length=1, description="Whose members may then sign in every stage; groups of people.yaml"
+    )
+
+
 class SignoffPolicy(Terms):
     """Who must agree, how they prove it, and until when."""
 
@@ -222,11 +233,15 @@ class SignoffPolicy(Terms):
     veto: tuple[Slug, ...] = Field(
         default=(), description="Groups that may reject or ask for changes also when it is not their turn"
     )
-    expires_after: timedelta = Field(
-        default=timedelta(days=14), gt=timedelta(0), description="From the first asking; then the release ends, unsent"
+    expires_after: Period = Field(
+        default=timedelta(days=14),
+        description="From the first asking; then the release ends, unsent: P7D, '8 business hours', '2 business days'",
     )
-    calendar: Slug | None = Field(default=None, description="Not there yet: only time on its business days counts")
-    remind_after: timedelta | None = Field(default=None, gt=timedelta(0), description="Not there yet: from the first asking")
+    calendar: Slug | None = Field(default=None, description="One of calendars.yaml: which time is business time")
+    remind_after: Period | None = Field(
+        default=None, description="From the first asking: whoever may still sign is reminded, once"
+    )
+    wider: WiderCircle | None = Field(default=None, description="Who may sign too, once it has waited for long")
 
     @model_validator(mode="after")
     def _stages_differ(self) -> Self:
@@ -236,15 +251,26 @@ class SignoffPolicy(Terms):
         return self
 
     @model_validator(mode="after")
-    def _nothing_is_promised(self) -> Self:
-        if self.calendar is not None or self.remind_after is not None:
-            raise ValueError("business days and reminders are not there yet: leave out 'calendar' and 'remind_after'")
+    def _times_are_told(self) -> Self:
+        earlier = {"remind_after": self.remind_after, "wider": self.wider.after if self.wider else None}
+        business = [period for period in (self.expires_after, *earlier.values()) if isinstance(period, str)]
+        if business and self.calendar is None:
+            raise ValueError(f"{business[0]!r} is business time: add 'calendar', one of calendars.yaml")
+        if self.calendar is not None and not business:
+            raise ValueError("'calendar' counts for business time only, and no period here is any: '2 business days'")
+        for name, period in earlier.items():
+            if isinstance(period, timedelta) and isinstance(self.expires_after, timedelta) and period >= self.expires_after:
+                raise ValueError(f"'{name}' comes after 'expires_after', when nobody can sign any more")
         return self
+
+    def signers(self, stage: StageTerms, *, widened: bool) -> frozenset[str]:
+        """Groups whose members may sign in a stage, before the circle is widened or after."""
+        return frozenset(stage.groups).union(self.wider.groups if widened and self.wider else ())
 
     @property
     def groups(self) -> frozenset[str]:
         """Everybody's who may answer at all."""
-        return frozenset(self.veto).union(*(stage.groups for stage in self.stages))
+        return frozenset(self.veto).union(*(self.signers(stage, widened=True) for stage in self.stages))
 
 
 class RecordTerms(Target):
@@ -280,6 +306,7 @@ class RecordTerms(Target):
 _CAME_LATER: Mapping[str, Mapping[str, Any]] = {
     "gather": {"review": None, "sensitive": []},
     "classify": {"facts": {}},
+    "signoff": {"wider": None},
     "evidence": {"workspace": None, "record_date": None, "retention": None},
     "record": {"acknowledged_within": None},
 }
@@ -867,6 +894,12 @@ class Matter:
     """Who edited each document last: ids, or logins as the repository names them."""
     deadline: datetime | None = None
     """After it nobody may sign any more."""
+    widens: datetime | None = None
+    """From then on the wider circle may sign too."""
+
+    def widened(self, at: datetime) -> bool:
+        """True if the wider circle may sign at that moment."""
+        return self.widens is not None and at >= self.widens
 
 
 @dataclass(frozen=True, slots=True)

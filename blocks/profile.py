@@ -26,11 +26,11 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, TypeAdapter, WrapValidator, model_validator
 
 from blocks import reviewed
+from blocks.calendars import Calendar, CalendarsFile, known_timezone
 from blocks.catalog import ENDPOINTS, REPOSITORIES
 from blocks.chosen import Chosen
 from blocks.endpoints.base import Endpoint
@@ -118,14 +118,6 @@ def _names_its_file(pattern: str) -> bool:
     return bool(used) and used <= {"name", "stem"}
 
 
-def _timezone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, LookupError) as error:
-        raise ValueError("is no time zone of the IANA database (Europe/Berlin, UTC, …)") from error
-    return name
-
-
 _inbound = TypeAdapter[Inbound](Annotated[Inbound, AfterValidator(_sound)])
 
 
@@ -154,7 +146,7 @@ class PartnerProfile(Terms):
     title: str = Field(description="As people call the partner: ACME Corporation")
     owner: str = Field(default="", description="Who of us answers for this partner: a mail address or a team's name")
     contacts: tuple[Contact, ...] = Field(default=(), description="Whom to ask at the partner")
-    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+    timezone: Annotated[str, AfterValidator(known_timezone)] = Field(
         default="UTC", description="The partner's IANA time zone: Europe/Berlin"
     )
     endpoints: Mapping[Slug, Annotated[Endpoint, _endpoint]] = Field(
@@ -402,6 +394,12 @@ def load_partner(name: str, folder: Path) -> PartnerProfile:
 def load_repositories(folder: Path) -> dict[str, Repository]:
     """The repositories of ``<folder>/repositories.yaml`` by name. Raises ``ConfigurationError``."""
     return dict(reviewed.load(folder / "repositories.yaml", RepositoriesFile).repositories)
+
+
+def load_calendars(folder: Path) -> dict[str, Calendar]:
+    """The business calendars of ``<folder>/calendars.yaml`` by name; none without that file. Raises ``ConfigurationError``."""
+    path = folder / "calendars.yaml"
+    return dict(reviewed.load(path, CalendarsFile).calendars) if path.exists() else {}
 
 
 def load_checkpoints(folder: Path) -> tuple[CheckpointTerms, Repository] | None:

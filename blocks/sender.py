@@ -101,7 +101,11 @@ class Opened:
 
     requester: Requester | None
     deadline: datetime
-    """Counted by the sender's clock from the moment when it was opened first."""
+    """Counted by the sender's clock from the moment when it was opened first, as are the others."""
+    remind: datetime | None = None
+    """When whoever may still sign is reminded."""
+    widens: datetime | None = None
+    """From when on the wider circle may sign too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +212,8 @@ class Sender:
         )
         known = told["requester"]
         requester = Requester(known["id"], SignoffProof(known["proof"]) if known["proof"] else None) if known else None
-        return Opened(requester, datetime.fromisoformat(told["deadline"]))
+        remind, widens = (datetime.fromisoformat(told[name]) if told.get(name) else None for name in ("remind", "widens"))
+        return Opened(requester, datetime.fromisoformat(told["deadline"]), remind, widens)
 
     def requested(self, partner: str, stream: str, order: str) -> Requested | None:
         """Who has proven that they asked for this order; None if nobody has."""

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks import reviewed
+from blocks.calendars import Calendar
 from blocks.credentials import read as read_credential
 from blocks.endpoints.base import Endpoint, EndpointSession
 from blocks.errors import ConfigurationError, CountersignError
 from blocks.outbound import Destination
-from blocks.profile import PartnerFile, PartnerProfile, load_file, load_repositories, partner_path
+from blocks.profile import PartnerFile, PartnerProfile, load_calendars, load_file, load_repositories, partner_path
 from blocks.repositories.base import Repository
 from blocks.reviewed import Loc, Problem, nearest
 from blocks.sender import destination_of
@@ -37,7 +38,7 @@ class Result:
 def sound_file(name: str, folder: Path) -> tuple[PartnerFile, dict[str, Repository]]:
     """A partner's file that fits everything it names. Raises ``ConfigurationError`` with all problems and their lines."""
     file, repositories = load_file(name, folder), load_repositories(folder)
-    problems = [*_streams(file, repositories), *_deployments(file)]
+    problems = [*_streams(file, repositories), *_calendars(file, load_calendars(folder)), *_deployments(file)]
     if problems:
         raise reviewed.read(partner_path(name, folder)).refuse(problems)
     return file, repositories
@@ -257,6 +258,15 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
             yield from _templates(check_evidence(leaving.record, leaving), (*loc, "record"))
             yield from _acknowledged(file.partner, leaving.record.acknowledged_by, (*loc, "record", "acknowledged_by"))
         yield from _twice(file.partner, name, (*loc, "destinations"))
+
+
+def _calendars(file: PartnerFile, calendars: Mapping[str, Calendar]) -> Iterator[Problem]:
+    """Business calendars that a sign-off counts its time by, and that are not there."""
+    for name, stream in file.partner.outbound.items():
+        wanted = stream.signoff.calendar
+        if wanted is not None and wanted not in calendars:
+            loc = ("partner", "streams", name, "signoff", "calendar")
+            yield Problem(loc, f"not in calendars.yaml; {nearest(wanted, calendars)}")
 
 
 def _acknowledged(partner: PartnerProfile, stream: str | None, loc: Loc) -> Iterator[Problem]:

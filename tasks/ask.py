@@ -91,6 +91,8 @@ def _open(order: Order, told: Opened) -> Recorded:
     ledger().append(documents(package, order.source.address))
     facts = {
         "deadline": told.deadline.isoformat(),
+        "remind": told.remind.isoformat() if told.remind else None,
+        "widens": told.widens.isoformat() if told.widens else None,
         "link": _publish(order, package),
         "beside": _beside(order),
         "preview": publish_previews(order),

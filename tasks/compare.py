@@ -35,7 +35,7 @@ from blocks.settings import settings
 from blocks.values import shown
 from tasks.connections import hang_up, ledger, repository_session
 from tasks.gather import still_there
-from tasks.order import SETTLES, Agreed, leads, load_release, waits_for
+from tasks.order import SETTLES, Agreed, Order, leads, load_release, waits_for
 from tasks.retrying import task
 from tasks.rules import reconcile
 from tasks.rules.packing import AtRepository, Voided, admitted, changed_values, freshness, sensitive
@@ -167,6 +167,7 @@ def told(order: Watched, in_force: InForce) -> Told:
     settled = {entry.body["key"]: entry for entry in order.history if entry.kind in SETTLES}
     ours = {key for key, asked in rounds.items() if asked.run == order.run}
     opened = _last(order, "opened")
+    moments = {key: _moment(opened, key) for key in ("deadline", "remind", "widens")}
     open_key = next((key for key in reversed(rounds) if key not in settled and key in ours), None)
     last = next((entry for entry in reversed(order.history) if entry.kind not in SWEPT), order.history[0])
     return Told(
@@ -176,7 +177,9 @@ def told(order: Watched, in_force: InForce) -> Told:
         answered={key: entry.body["answer"] for key, entry in settled.items() if entry.kind == "answered" and key in ours},
         settled={key: entry.kind for key, entry in settled.items() if key in ours},
         elsewhere=frozenset(rounds) - ours,
-        deadline=datetime.fromisoformat(opened.body["deadline"]) if opened else None,
+        **moments,
+        asked=next((entry.at for entry in order.history if entry.kind == "round" and entry.body["key"] == open_key), None),
+        awaits=_awaits(order, in_force) if open_key is not None and _reminds(order, moments["remind"]) else (),
         closed=_last(order, "closed") is not None,
         waits_for=waits_for(order.history),
         paused=last.kind in ("refused", "in-doubt"),
@@ -184,6 +187,28 @@ def told(order: Watched, in_force: InForce) -> Told:
         other_terms=_other_terms(order, in_force),
         changed=_changed(order, in_force) if open_key is not None else "",  # nobody is asked to sign it else
     )
+
+
+def _moment(opened: Recorded | None, key: str) -> datetime | None:
+    return datetime.fromisoformat(opened.body[key]) if opened and opened.body.get(key) else None
+
+
+def _reminds(order: Watched, remind: datetime | None) -> bool:
+    """False where nobody is reminded any more, nor yet."""
+    if remind is None or ledger().now() < remind:
+        return False
+    return not any(entry.once == f"found/{reconcile.REMINDER}/{order.journey}" for entry in order.history)
+
+
+def _awaits(order: Watched, in_force: InForce) -> tuple[str, ...]:
+    """Who may sign at this moment."""
+    told = order.ordered
+    try:
+        agreed = in_force.agreed(told["partner"], told["stream"])
+    except ConfigurationError:
+        return ()  # told where the mirrors are compared
+    now = Order(agreed, told["order"], order.journey, order.run, None).standing()
+    return tuple(sorted({seat.approver for seat in now.may_sign}))
 
 
 def _round(entry: Recorded) -> Round:

@@ -208,8 +208,9 @@ class Order:
     def matter(self) -> Matter:
         """What is to be decided. The deadline counts from the first asking."""
         body, opened = self.frozen.body, self.last("opened")
-        deadline = datetime.fromisoformat(opened.body["deadline"]) if opened else None
-        return Matter(Package.parse(body["package"]), self.run, self.requester, frozenset(body["editors"]), deadline)
+        told = opened.body if opened else {}
+        deadline, widens = (datetime.fromisoformat(told[key]) if told.get(key) else None for key in ("deadline", "widens"))
+        return Matter(Package.parse(body["package"]), self.run, self.requester, frozenset(body["editors"]), deadline, widens)
 
     @property
     def requester(self) -> Requester | None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -176,13 +176,15 @@ def _redriven(order: Watched, finding: Finding, lease: Lease, facts: dict[str, A
 
 
 def _tell(finding: Finding, about: Any, journey: str, run: str, lease: Lease | None) -> Recorded:
-    """One entry in the ledger and one event for programs; nothing if both are there."""
+    """One event for programs and one entry in the ledger; nothing if both are there.
+
+    The event comes first: whoever is killed between the two tells it again, and about an order that is the same event once more.
+    """
     facts = {**_about(about), "code": finding.code, "reason": finding.message, "remedy": finding.remedy.value, "run": run}
     stage = Stage.CLEARED if journey in (MIRRORS, RUNS) else None
-    recorded = ledger().append([Entry(journey, "found", facts, once=found_key(finding), stage=stage)], lease)[0]
-    if recorded.fresh and not finding.told:
+    if not finding.told and ledger().holder(found_key(finding)) is None:
         _emit(finding, about, journey, run)
-    return recorded
+    return ledger().append([Entry(journey, "found", facts, once=found_key(finding), stage=stage)], lease)[0]
 
 
 def _about(about: Any) -> dict[str, Any]:
@@ -192,6 +194,7 @@ def _about(about: Any) -> dict[str, Any]:
 def _emit(finding: Finding, about: Any, journey: str, run: str) -> None:
     place = f"stream.{about['partner']}.{about['stream']}" if about else "installation"
     emit_event(
+        id=uuid5(NAMESPACE_URL, f"{journey}/{finding.key}") if about else uuid4(),
         event=f"countersign.signoff.{finding.code}",
         resource={"prefect.resource.id": f"countersign.{place}", "prefect.resource.name": place.removeprefix("stream.")},
         related=[{"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.role": "flow-run"}] if run else [],

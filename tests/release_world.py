@@ -85,6 +85,7 @@ class ReleaseWorld:
             "proven": self.terms(signoff={**one, "four_eyes": "proven"}),
             "signed": self.terms(signoff={**one, "proof": "signature"}),
             "short": self.terms(signoff={**one, "expires_after": "PT1S"}),
+            "slow": self.terms(signoff={**one, "remind_after": "PT1S", "wider": {"after": "PT1S", "groups": ["heads"]}}),
             "listed": self.terms(signoff=one, gather={"repository": "ecm", "from_order": True}),
             "shown": self.terms(signoff=one, preview="full"),
             "checked": self.terms(signoff=one, classify=[{"pattern": r".*\.csv", "doctype": "price-list"}]),

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from blocks.errors import CountersignError, SendRefused
+from blocks.errors import ConfigurationError, CountersignError, SendRefused
 from blocks.outbound import (
     Answer,
     Matter,
@@ -33,7 +33,7 @@ from blocks.outbound import (
     Vote,
     canonical,
 )
-from blocks.profile import PartnerProfile, load_partner, policies_of
+from blocks.profile import PartnerProfile, load_calendars, load_partner, policies_of
 from blocks.seals import SealKey, signed
 from blocks.sender import Opened
 from blocks.values import shown as plainly
@@ -42,7 +42,7 @@ from deployments.sender.proofs import Claim, Held, kind_of
 from deployments.sender.store import Asked, Bench, Opening, Store
 from deployments.ssh_signatures import signature_holds
 from tasks.rules.certificate import Claim as SignatureClaim
-from tasks.rules.policy import Attempt, admissible, deadline, eligible, four_eyes, locked, reads
+from tasks.rules.policy import Attempt, Moments, admissible, eligible, four_eyes, locked, moments, reads
 from tasks.rules.signing import PROOF_REFUSED, answer_hash, codes_seen, parse_answer, statement
 
 OLDEST_ANSWER = timedelta(hours=1)
@@ -108,7 +108,7 @@ class Judge:
         """
         agreed, now = reviewed(package, policies, self._profiles), datetime.now(UTC)
         check_redelivery(package, self._store)
-        told = Opening(requester.id if requester else None, editors, deadline(now, agreed.terms.signoff))
+        told = Opening(requester.id if requester else None, editors, self._moments(now, agreed))
         with self._store.bench() as bench:
             asked = _request(package, bench)
             others = {file.repository_id for file in package.files} - set(asked.ids if asked else ())
@@ -124,7 +124,14 @@ class Judge:
             raise SendRefused(
                 f"package {package.digits}: it was opened with another requester or other editors than are told now; nobody is asked"
             )
-        return Opened(_matter(package, opening, asked).requester, opening.deadline)
+        until = opening.moments
+        return Opened(_matter(package, opening, asked).requester, until.deadline, until.remind, until.widens)
+
+    def _moments(self, now: datetime, agreed: Reviewed) -> Moments:
+        try:
+            return moments(now, agreed.terms.signoff, load_calendars(self._profiles))
+        except ValueError as error:
+            raise ConfigurationError(f"{agreed.profile.name}: {error}; nobody is asked") from error
 
     def ask(self, asked: Round, shown: str) -> datetime:
         """Hold a round before anybody can answer it; when it was told first. Raises ``SendRefused`` if it was told otherwise."""
@@ -197,7 +204,8 @@ class Judge:
         refused = (
             four_eyes(matter, policy, people)
             or locked(answer.seat.approver, bench.attempts(answer.seat.approver), now)
-            or eligible(answer.seat, matter, policy, people, at)
+            # When it was answered is told to us: nobody is in the wider circle before our own clock says so.
+            or eligible(answer.seat, matter, policy, people, min(at, now))
             or reads(answer, matter.package)
         )
         if refused is not None:
@@ -265,7 +273,7 @@ def _matter(package: Package, opening: Opening, asked: Requested | None, run: st
     """What is to be decided. Who proved that they asked is the requester, whatever a worker says; a vote depends on no run."""
     stated = Requester(opening.requester) if opening.requester else None
     requester = Requester(asked.requester, asked.proof) if asked else stated
-    return Matter(package, run, requester, opening.editors, opening.deadline)
+    return Matter(package, run, requester, opening.editors, opening.moments.deadline, opening.moments.widens)
 
 
 def _sealed(vote: Vote, key: SealKey) -> Vote:

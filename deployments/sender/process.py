@@ -120,7 +120,8 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
         request.state.about = package.digest
         stated = Requester(asked.requester) if asked.requester else None
         known = judge.open(package, policies, stated, frozenset(asked.editors))
-        return {"requester": _requester(known.requester), "deadline": iso(known.deadline)}
+        moments = {"deadline": known.deadline, "remind": known.remind, "widens": known.widens}
+        return {"requester": _requester(known.requester), **{name: iso(at) if at else None for name, at in moments.items()}}
 
     @app.post("/ask")
     def told(asked: AskRequest, request: Request) -> dict[str, str]:

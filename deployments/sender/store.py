@@ -50,7 +50,7 @@ from blocks.outbound import Judged, Package, Record, Refusal, Refused, Requested
 from blocks.seals import SealKey
 from blocks.sender import Settled
 from blocks.values import Proof, shown
-from tasks.rules.policy import Attempt
+from tasks.rules.policy import Attempt, Moments
 
 BURNT_FOR = timedelta(hours=3)
 """How long a code that was seen is refused to everybody. Longer than an answer may be old plus a phone's clock wrong."""
@@ -99,6 +99,14 @@ _opening = Table(
     Column("editors", String, nullable=False),
     Column("deadline", Instant, nullable=False),
     Column("at", Instant, nullable=False),
+)
+_moments = Table(
+    "moments",
+    _metadata,
+    # What else happens to a sign-off by itself. Beside its opening, which older senders made too.
+    Column("package", String, primary_key=True),
+    Column("remind", Instant),
+    Column("widens", Instant),
 )
 _request = Table(
     "request",
@@ -185,7 +193,8 @@ class Opening:
     requester: str | None
     """As stated."""
     editors: frozenset[str]
-    deadline: datetime
+    moments: Moments
+    """By our own clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,10 +521,12 @@ class Bench:
             "order": package.root_order,
             "requester": told.requester,
             "editors": canonical(sorted(told.editors)),
-            "deadline": told.deadline,
+            "deadline": told.moments.deadline,
             "at": now,
         }
-        self._connection.execute(upsert(_opening).values(row).on_conflict_do_nothing())
+        if self._connection.execute(upsert(_opening).values(row).on_conflict_do_nothing()).rowcount:
+            more = {"package": package.digest, "remind": told.moments.remind, "widens": told.moments.widens}
+            self._connection.execute(insert(_moments).values(more))
         return self.opening(package.digest) or told
 
     def opening(self, package: str) -> Opening | None:
@@ -616,8 +627,11 @@ class Bench:
 
 
 def _opened(connection: Connection, package: str) -> Opening | None:
-    row = connection.execute(select(_opening).where(_opening.c.package == package)).first()
-    return Opening(row.requester, frozenset(json.loads(row.editors)), row.deadline) if row else None
+    both = select(_opening, _moments.c.remind, _moments.c.widens).outerjoin(_moments, _moments.c.package == _opening.c.package)
+    row = connection.execute(both.where(_opening.c.package == package)).first()
+    if row is None:
+        return None
+    return Opening(row.requester, frozenset(json.loads(row.editors)), Moments(row.deadline, row.remind, row.widens))
 
 
 def _requested(connection: Connection, partner: str, stream: str, order: str) -> Requested | None:

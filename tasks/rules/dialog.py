@@ -301,10 +301,15 @@ def _who(matter: Matter, terms: Outbound, people: PeopleFile, now: Standing, ask
     if now.may_veto:
         lines.append(f"- May reject: {_listed([_seat(people, seat) for seat in now.may_veto])}")
     if matter.deadline is not None:
-        lines.append(f"- Until {moment(matter.deadline, zone)}; then it expires, unsent")
+        wider = f"; from {moment(matter.widens, zone)} on {_groups(terms)} may sign too" if matter.widens else ""
+        lines.append(f"- Until {moment(matter.deadline, zone)}; then it expires, unsent{wider}")
     if terms.signoff.proof is SignoffProof.SIGNATURE:
         lines.append(f"- Proof: run {code(f'countersign sign {matter.run}')} on your own machine and paste its line")
     return lines
+
+
+def _groups(terms: Outbound) -> str:
+    return " and ".join(code(group) for group in terms.signoff.wider.groups) if terms.signoff.wider else ""
 
 
 def _name(people: PeopleFile, id: str) -> str:
@@ -446,7 +451,9 @@ def run_name(matter: Matter, terms: Outbound, now: Standing, at: datetime, zone:
         parts.append(now.status.value)
     else:
         stage = terms.signoff.stages[now.stage]
-        parts.append(f"waits for {stage.quorum - len(now.open.approvals)} of {' or '.join(stage.groups)}")
+        wider = terms.signoff.wider.groups if terms.signoff.wider and matter.widened(at) else ()
+        groups = " or ".join(dict.fromkeys((*stage.groups, *wider)))
+        parts.append(f"waits for {stage.quorum - len(now.open.approvals)} of {groups}")
     return f"release {package.partner}/{package.stream} {package.order}: {', '.join(parts)}"
 
 

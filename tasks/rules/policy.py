@@ -10,12 +10,12 @@ asked for the day of the vote: who leaves tomorrow has signed today.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime
 from enum import StrEnum
-from zoneinfo import ZoneInfo
 
+from blocks.calendars import Calendar
 from blocks.outbound import (
     Answer,
     Decision,
@@ -34,6 +34,7 @@ from blocks.outbound import (
     Vote,
     on,
 )
+from tasks.rules.business import after
 
 MOST_WRONG = 5
 """Wrong proofs in a row, over all runs, that lock an approver."""
@@ -88,9 +89,15 @@ def eligible(seat: Seat, matter: Matter, policy: SignoffPolicy, people: PeopleFi
             return Refusal(
                 "editor", "Whoever last edited one of these documents does not sign them, nor does anybody for them."
             )
-    if policy.groups.isdisjoint(principal.groups):
-        return Refusal("not-in-group", "This approver is in none of the groups that sign on this stream.")
+    if _may_answer(policy, widened=matter.widened(at)).isdisjoint(principal.groups):
+        if policy.groups.isdisjoint(principal.groups):
+            return Refusal("not-in-group", "This approver is in none of the groups that sign on this stream.")
+        return Refusal("not-yet", "This approver may sign only once this release has waited for longer.")
     return None
+
+
+def _may_answer(policy: SignoffPolicy, *, widened: bool) -> frozenset[str]:
+    return frozenset(policy.veto).union(*(policy.signers(stage, widened=widened) for stage in policy.stages))
 
 
 def _delegated(principal: Person, approver: Person, day: date) -> bool:
@@ -253,8 +260,11 @@ def _reason_lost(vote: Vote, matter: Matter, policy: SignoffPolicy, people: Peop
     principal, approver = people.get(vote.seat.principal), people.get(vote.approver)
     if principal is None or approver is None:
         return Refusal("unknown-approver", "This approver is not, or no longer, among the people who may sign.")
-    groups = policy.veto if vote.stage is None else policy.stages[vote.stage].groups if _there(policy, vote.stage) else ()
-    if set(groups).isdisjoint(principal.groups):
+    groups = frozenset(policy.veto)
+    if vote.stage is not None:
+        stage = policy.stages[vote.stage] if _there(policy, vote.stage) else None
+        groups = policy.signers(stage, widened=matter.widened(vote.at)) if stage else frozenset()
+    if groups.isdisjoint(principal.groups):
         return Refusal("not-in-group", "This approver is not, or no longer, in a group that signs in this stage.")
     if vote.proof is SignoffProof.CODE and policy.proof is SignoffProof.SIGNATURE:
         return Refusal("proof-too-weak", "This stream asks for a signature.")
@@ -310,7 +320,7 @@ def _free_seats(
         principal = people.get(seat.principal)
         if principal is None or voted & {seat.approver, seat.principal}:
             continue
-        if not set(stage.groups).isdisjoint(principal.groups):
+        if not policy.signers(stage, widened=matter.widened(now)).isdisjoint(principal.groups):
             may_sign.append(seat)
         elif not set(policy.veto).isdisjoint(principal.groups):
             may_veto.append(seat)
@@ -415,23 +425,28 @@ def _list(answer: Answer, package: Package, now: Standing) -> tuple[str, ...] | 
 # --------------------------------------------------------------------------------------------- until when
 
 
-def deadline(
-    opened: datetime, policy: SignoffPolicy, *, zone: str = "UTC", closed: Callable[[date], bool] | None = None
-) -> datetime:
-    """When a sign-off that was first asked for at ``opened`` expires. Days that are ``closed`` in that zone do not count.
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When something happens to a sign-off by itself. Counted once, from its first asking, whatever calendars say later."""
 
-    Raises ``ValueError`` for a calendar that has not enough business days in ten years.
+    deadline: datetime
+    remind: datetime | None = None
+    widens: datetime | None = None
+
+
+def moments(opened: datetime, policy: SignoffPolicy, calendars: Mapping[str, Calendar]) -> Moments:
+    """The moments of a sign-off that was first asked for at ``opened``; a reminder after the deadline is none, nor is a wider circle.
+
+    Raises ``ValueError`` for a calendar that is not there, or has not enough working days.
     """
-    if closed is None:
-        return opened + policy.expires_after
-    left, moment, place = policy.expires_after, opened, ZoneInfo(zone)
-    for _ in range(3660):
-        today = moment.astimezone(place).date()
-        # Midnight is local, so a day may have 23 or 25 hours.
-        midnight = datetime.combine(today + timedelta(days=1), time(), place).astimezone(opened.tzinfo)
-        if not closed(today):
-            if moment + left <= midnight:
-                return moment + left
-            left -= midnight - moment
-        moment = midnight
-    raise ValueError("the calendar has too few business days for this deadline; check its holidays")
+    if policy.calendar is not None and policy.calendar not in calendars:
+        raise ValueError(f"calendars.yaml has no calendar '{policy.calendar}', by which this sign-off counts its time")
+    calendar = calendars[policy.calendar] if policy.calendar else None
+    deadline = after(opened, policy.expires_after, calendar)
+    periods = (policy.remind_after, policy.wider.after if policy.wider else None)
+    remind, widens = (after(opened, period, calendar) if period is not None else None for period in periods)
+    return Moments(
+        deadline,
+        remind if remind is not None and remind < deadline else None,
+        widens if widens is not None and widens < deadline else None,
+    )

@@ -24,6 +24,8 @@ PARTNER_FULL = "partner-full"
 """The partner's disk or quota is full: code of the case and of the finding, name of the event."""
 RECORD_WAITS = "record-not-filed"
 """All was delivered, and the repository does not take the record of it yet: likewise."""
+REMINDER = "reminder"
+"""Whoever may still sign is reminded: likewise."""
 WAITS = {
     PARTNER_FULL: "the partner had no room for all of it; it is tried again",
     RECORD_WAITS: "it was delivered, and the repository did not take the transmission record; that is tried again",
@@ -50,8 +52,8 @@ class Finding:
     """One thing that is not as it should be."""
 
     code: str
-    """As in the event: bypass, planted, edited, terms, changed, deleted, diverted, stuck, partner-full, record-not-filed, expired,
-    crashed, failed, cancelled; and of no order: mirror, deployment, overridden, automation, work-pool, not-notified,
+    """As in the event: bypass, planted, edited, terms, changed, deleted, diverted, stuck, partner-full, record-not-filed, reminder,
+    widened, expired, crashed, failed, cancelled; and of no order: mirror, deployment, overridden, automation, work-pool, not-notified,
     notice-unknown."""
     key: str
     """What makes it one: the same thing is told once."""
@@ -107,6 +109,14 @@ class Told:
     elsewhere: frozenset[str] = frozenset()
     """Keys of rounds that another run asked."""
     deadline: datetime | None = None
+    remind: datetime | None = None
+    """When whoever may still sign is reminded."""
+    widens: datetime | None = None
+    """From when on the wider circle may sign too."""
+    asked: datetime | None = None
+    """When the open round was asked."""
+    awaits: tuple[str, ...] = ()
+    """Who may sign now, where somebody is to be reminded."""
     closed: bool = False
     waits_for: str = ""
     """One of ``WAITS``, if that is what it waits for. Others have to mend it, and a case says so."""
@@ -128,7 +138,7 @@ def compare(told: Told, run: Run | None, now: datetime, patience: timedelta) -> 
     if run is None:
         # History may be purged at any time; only an order that is not finished needs its run.
         return [] if told.closed else [_deleted(told)]
-    found = [*_answers(told, run), *_bypasses(told), *_terms(told)]
+    found = [*_answers(told, run), *_bypasses(told), *_terms(told), *_reminder(told, now)]
     if run.diverted and not told.closed:
         return [*found, _diverted(told)]
     if stopped := _stopped(told, run, now, patience):
@@ -200,6 +210,15 @@ def _terms(told: Told) -> Iterator[Finding]:
         )
 
 
+def _reminder(told: Told, now: datetime) -> Iterator[Finding]:
+    """People are asked, and some of them are not heard of."""
+    if told.remind is None or told.deadline is None or not told.remind <= now < told.deadline:
+        return
+    if told.open_key is not None and told.awaits and not told.closed:
+        message = f"it expires at {told.deadline:%Y-%m-%d %H:%M} UTC, and waits for {' or '.join(told.awaits)}"
+        yield Finding(REMINDER, f"{REMINDER}/{told.journey}", message)
+
+
 def _round(key: str) -> str:
     """'round 2' for 'signoff-2-...'."""
     parts = key.split("-")
@@ -260,6 +279,10 @@ def _waits(told: Told, run: Run, now: datetime, patience: timedelta) -> Finding 
     if told.changed:
         message = f"{told.changed}: nobody shall sign that any more"
         return Finding("changed", f"changed/{told.journey}/{told.open_key}", message, Remedy.ASK)
+    # An answer that is there goes first: whoever gave it has used up a code.
+    if told.widens is not None and told.asked is not None and told.asked < told.widens <= now and posted is None:
+        message = f"not signed off until {told.widens:%Y-%m-%d %H:%M} UTC: now the wider circle is asked too"
+        return Finding("widened", f"widened/{told.journey}", message, Remedy.ASK)
     return None
 
 

@@ -214,6 +214,23 @@ def test_case_24_after_the_deadline_the_run_ends_as_expired(release_world: Relea
     assert state is not None and state.name == "Expired" and release.received == {}
 
 
+def test_case_24_whoever_may_sign_is_reminded_once_and_then_the_wider_circle_is_asked_too(release_world: ReleaseWorld) -> None:
+    anna, head = release_world.newcomer(), release_world.newcomer("heads")
+    release = release_world.order("slow", prices=PRICES)
+    assert release.start() is None
+    late = max(datetime.fromisoformat(release.last("opened")[moment]) for moment in ("remind", "widens"))
+    time.sleep(max(0.0, (late - datetime.now(UTC)).total_seconds()) + 0.1)
+    assert_told(release, "reminder", "widened")
+    reminder = next(entry.body["reason"] for entry in release.history if entry.body.get("code") == "reminder")
+    assert anna in reminder and "it expires at" in reminder
+    assert release.go() is None
+    assert release.last("round")["n"] == 2
+    assert {f"awaits:{anna}", f"awaits:{head}"} <= set(release.told.tags) and "of pricing or heads" in release.told.name
+    assert_told(release, "reminder", "widened")
+    state = release.sign(head)
+    assert state is not None and state.name == "Delivered" and release.received == {"prices.csv": PRICES}
+
+
 def test_what_has_just_begun_is_given_time(started: tuple[Release, str]) -> None:
     release, _ = started
     release.world.client.set_flow_run_state(release.told.id, Running(), force=True)

@@ -23,7 +23,7 @@ from blocks.sender import Seen, Sender, destination_of
 from blocks.spool import Spool
 from deployments.people import load_people
 from deployments.sender.proofs import new_seed
-from deployments.sender.store import Store, _round
+from deployments.sender.store import Store, _moments, _round
 from tasks.rules.signing import parse_answer, pasted, round_key, statement
 from tests.sender.keys import SshKey, ssh_key
 from tests.sender.process import sender_process
@@ -35,7 +35,7 @@ SHOWN = hashlib.sha256(b"the dialog").hexdigest()
 
 @dataclass
 class House:
-    """Our installation with its partner ``acme``: streams ``prices`` (code) and ``contracts`` (signature)."""
+    """Our installation with its partner ``acme``: streams ``prices``, ``patient`` (by code) and ``contracts`` (by signature)."""
 
     home: Path
     partner: OpenSsh
@@ -44,6 +44,8 @@ class House:
     socket: Path
     seeds: dict[str, str] = field(default_factory=dict)
     keys: dict[str, SshKey] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    """Of those who are not of pricing."""
 
     @property
     def profiles(self) -> Path:
@@ -87,8 +89,10 @@ class House:
             "evidence": {"repository": "ecm", "folder": "Evidence"},
         }
         policy = {"stages": [{"name": "release", "groups": ["pricing"], "quorum": quorum}], "four_eyes": four_eyes}
+        wider = {"wider": {"after": "P1D", "groups": ["heads"]}}
         streams = {
             "prices": {**stream, "signoff": {"proof": "code", **policy}},
+            "patient": {**stream, "signoff": {"proof": "code", **policy, **wider}},
             "contracts": {**stream, "signoff": {"proof": "signature", **policy}},
         }
         partner = {"name": "acme", "title": "ACME", "endpoints": {"drop": endpoint}, "streams": streams}
@@ -101,7 +105,7 @@ class House:
                 "id": name,
                 "name": name.title(),
                 "mail": f"{name}@example.com",
-                "groups": ["pricing"],
+                "groups": [self.groups.get(name, "pricing")],
                 "keys": [{"key": key.public, **keys.get(name, {})}],
             }
             for name, key in self.keys.items()
@@ -110,9 +114,10 @@ class House:
         requester = {"id": "rita", "name": "Rita", "mail": "rita@example.com", "groups": ["pricing"]}
         (self.profiles / "people.yaml").write_text(yaml.safe_dump({"people": [*told, requester]}))
 
-    def newcomer(self) -> str:
+    def newcomer(self, group: str = "pricing") -> str:
         """Somebody whom nothing is known about yet, enrolled with code and key."""
         name = f"p{uuid4().hex[:8]}"
+        self.groups[name] = group
         self.seeds[name], self.keys[name] = new_seed(), ssh_key(self.home, name)
         self.people()
         with Store(self.state) as store:
@@ -167,6 +172,12 @@ class House:
         with Store(self.state) as store, store._writing() as connection:
             at = datetime.now(UTC) - ago
             connection.execute(update(_round).where(_round.c.round == asked.key).values(at=at))
+
+    def widens(self, package: Package, at: datetime) -> None:
+        """As if the sender had counted another moment for the wider circle of a package that was opened: likewise."""
+        with Store(self.state) as store, store._writing() as connection:
+            done = connection.execute(update(_moments).where(_moments.c.package == package.digest).values(widens=at))
+            assert done.rowcount == 1
 
     # ---------------------------------------------------------------------------------------- the process
 

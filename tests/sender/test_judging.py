@@ -186,6 +186,23 @@ def test_when_an_answer_was_given(house: House, asked_before: timedelta, answere
 # --------------------------------------------------------------------------------------------- signatures
 
 
+def test_24_the_wider_circle_signs_only_once_the_senders_own_clock_says_so(house: House) -> None:
+    """A worker tells when an answer was given, and may tell the near future; its say does not bring the moment nearer."""
+    first, second = house.newcomer("heads"), house.newcomer("heads")
+    release = house.outgoing(house.package(b"a", stream="patient"))
+    asked, now = release.next_round(), datetime.now(UTC)
+    with house.client() as client:
+        opened = client.open(release.matter, release.policies)
+    assert opened.widens is not None and now + timedelta(hours=23) < opened.widens < opened.deadline and opened.remind is None
+    house.widens(release.matter_package, now + timedelta(seconds=100))
+    answer = release.answer(first, house.code(first))
+    assert refused(release.judge(answer, asked, at=now + timedelta(seconds=119)), "not-yet")
+    house.widens(release.matter_package, now - timedelta(seconds=1))
+    release.approve(second)
+    (arrived,) = release.send()
+    assert not arrived.problem and house.received(release.matter_package) == {"1.csv": b"a"}
+
+
 def test_a_signature_is_a_vote_and_covers_the_decision(house: House) -> None:
     anna = house.newcomer()
     release = house.outgoing(house.package(b"a", b"b", stream="contracts"))

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from _pytest.mark import ParameterSet
 
+from blocks.calendars import Calendar
 from blocks.outbound import Answer, Decision, Matter, Outbound, PeopleFile, ProposedVote, Refusal, Requester, SignoffProof, Vote
-from tasks.rules.policy import Attempt, admissible, deadline, four_eyes, locked
+from tasks.rules.policy import Attempt, Moments, admissible, four_eyes, locked, moments
 from tests.rules.signoff.world import (
     DEADLINE,
     NOON,
@@ -25,6 +26,7 @@ from tests.rules.signoff.world import (
     package,
     people,
     stage,
+    stands,
     terms,
 )
 
@@ -308,39 +310,57 @@ def test_locked(attempts: list[Attempt], expected: bool) -> None:
     assert locked("ann", attempts, NOON - timedelta(hours=1)) is None
 
 
-def weekend(day: date) -> bool:
-    return day.weekday() >= 5
+OFFICE = Calendar(timezone="Europe/Berlin", opens="09:00", closes="17:00")
 
 
 @pytest.mark.parametrize(
-    ("opened", "hours", "expected"),
+    ("signoff", "expected"),
     [
+        pytest.param({"expires_after": "P2D"}, Moments(NOON + timedelta(days=2)), id="plain time"),
         pytest.param(
-            datetime(2026, 11, 19, 12, 0, tzinfo=UTC), 20, datetime(2026, 11, 20, 8, 0, tzinfo=UTC), id="within the week"
+            # Noon is a Friday's, one o'clock in Berlin.
+            {"expires_after": "2 business days", "remind_after": "2 business hours", "calendar": "office"},
+            Moments(NOON + timedelta(days=4), remind=NOON + timedelta(hours=2)),
+            id="24 business time is the calendar's",
         ),
         pytest.param(
-            datetime(2026, 11, 20, 12, 0, tzinfo=UTC), 24, datetime(2026, 11, 23, 12, 0, tzinfo=UTC), id="over a weekend"
+            {"expires_after": "2 business days", "wider": {"after": "P3D", "groups": ["heads"]}, "calendar": "office"},
+            Moments(NOON + timedelta(days=4), widens=NOON + timedelta(days=3)),
+            id="both kinds of time",
         ),
         pytest.param(
-            datetime(2026, 11, 21, 12, 0, tzinfo=UTC),
-            2,
-            datetime(2026, 11, 23, 1, 0, tzinfo=UTC),
-            id="from a Saturday, in Berlin",
-        ),
-        pytest.param(
-            datetime(2026, 3, 27, 12, 0, tzinfo=UTC),
-            24,
-            datetime(2026, 3, 30, 11, 0, tzinfo=UTC),
-            id="over a weekend that loses an hour",
+            {"expires_after": "P1D", "wider": {"after": "1 business day", "groups": ["heads"]}, "calendar": "office"},
+            Moments(NOON + timedelta(days=1)),
+            id="what comes after the deadline never comes",
         ),
     ],
 )
-def test_24_the_deadline_counts_business_days_only(opened: datetime, hours: int, expected: datetime) -> None:
-    policy = terms(expires_after=timedelta(hours=hours)).signoff
-    assert deadline(opened, policy, zone="Europe/Berlin", closed=weekend) == expected
-    assert deadline(opened, policy) == opened + timedelta(hours=hours)
+def test_24_when_something_happens_by_itself(signoff: dict[str, Any], expected: Moments) -> None:
+    assert moments(NOON, terms(**signoff).signoff, {"office": OFFICE}) == expected
 
 
-def test_a_calendar_without_business_days_is_told() -> None:
-    with pytest.raises(ValueError, match="business days"):
-        deadline(NOON, ONE.signoff, closed=lambda day: True)
+def test_a_calendar_that_is_not_there_is_told() -> None:
+    policy = terms(expires_after="2 business days", calendar="office").signoff
+    with pytest.raises(ValueError, match="no calendar 'office'"):
+        moments(NOON, policy, {})
+
+
+WIDER = terms(stage("pricing", 2), wider={"after": "PT1H", "groups": ["legal"]})
+
+
+def test_24_the_wider_circle_may_sign_from_its_moment_on() -> None:
+    """eve is of legal alone. Her vote counts towards the same quorum, and neither requester nor editor comes in by it."""
+    waiting = matter(widens=NOON)
+    early = judge(answer("eve", waiting), waiting, WIDER, at=NOON - timedelta(seconds=1))
+    assert isinstance(early, Refusal) and early.code == "not-yet"
+    ann = cast(answer("ann", waiting), waiting, WIDER)
+    assert {seat.approver for seat in stands(waiting, WIDER, (ann,)).may_sign} == {"bea", "cem", "eve"}
+    eve = cast(answer("eve", waiting), waiting, WIDER, (ann,))
+    assert stands(waiting, WIDER, (ann, eve)).approved
+    for other in (
+        replace(waiting, requester=Requester("eve")),
+        replace(waiting, editors=frozenset({"eve"})),
+        replace(waiting, widens=None),
+        replace(waiting, widens=eve.at + timedelta(seconds=1)),
+    ):
+        assert not stands(other, WIDER, (ann, eve)).approved

@@ -184,6 +184,9 @@ def test_a_vote_comes_back_from_its_facts_and_nothing_else_does() -> None:
 # ------------------------------------------------------------------------------------------ terms
 
 
+ONE: dict[str, Any] = {"proof": "code", "stages": [stage("a")]}
+
+
 def outbound(**changed: Any) -> dict[str, Any]:
     return {**terms().model_dump(mode="json"), **changed}
 
@@ -223,15 +226,20 @@ def outbound(**changed: Any) -> dict[str, Any]:
         ),
         pytest.param({"signoff": {"stages": [stage("a")]}}, "required", id="no word about the proof"),
         pytest.param(
-            {"signoff": {"proof": "code", "stages": [stage("a")], "calendar": "berlin"}},
-            "business days .* are not there yet",
-            id="a calendar that nobody would look into",
+            {"signoff": {**ONE, "calendar": "office"}}, "no period here is any", id="a calendar that nobody would look into"
         ),
         pytest.param(
-            {"signoff": {"proof": "code", "stages": [stage("a")], "remind_after": "P1D"}},
-            "reminders are not there yet",
-            id="a reminder that nobody would send",
+            {"signoff": {**ONE, "expires_after": "2 business days"}}, "add 'calendar'", id="business time of no calendar"
         ),
+        pytest.param({"signoff": {**ONE, "expires_after": "2 business weeks"}}, "match pattern", id="a business week"),
+        pytest.param({"signoff": {**ONE, "expires_after": "P0D"}}, "greater than 0", id="no time at all"),
+        pytest.param({"signoff": {**ONE, "remind_after": "P14D"}}, "comes after 'expires_after'", id="a reminder too late"),
+        pytest.param(
+            {"signoff": {**ONE, "wider": {"after": "P30D", "groups": ["b"]}}},
+            "comes after 'expires_after'",
+            id="a circle too late",
+        ),
+        pytest.param({"signoff": {**ONE, "wider": {"after": "P1D", "groups": []}}}, "at least 1", id="a circle of nobody"),
         pytest.param({"typo": 1}, "Extra inputs", id="a typo"),
     ],
 )

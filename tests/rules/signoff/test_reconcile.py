@@ -38,9 +38,19 @@ def left(state: str, name: str = "", seconds: float = 600, *, answer: bool = Fal
     return Run("r", state, name or state.title(), ago(seconds), waited=frozenset({OLD, KEY}), posted=answers)
 
 
+REMINDS = replace(ASKS, remind=NOW, awaits=("ann", "bea"))
+WIDENS = replace(ASKS, widens=NOW, asked=ago(600))
+
+
 @pytest.mark.parametrize(
     ("told", "run"),
     [
+        pytest.param(replace(REMINDS, remind=NOW + timedelta(seconds=1)), WAITS, id="nobody is reminded yet"),
+        pytest.param(replace(REMINDS, awaits=()), WAITS, id="there is nobody to remind"),
+        pytest.param(replace(REMINDS, open_key=None, closed=True), left("COMPLETED", "Delivered"), id="nor any more"),
+        pytest.param(replace(WIDENS, widens=NOW + timedelta(seconds=1)), WAITS, id="the circle is as it was"),
+        pytest.param(replace(WIDENS, asked=NOW), WAITS, id="the wider circle was asked"),
+        pytest.param(WIDENS, replace(WAITS, posted={KEY: posted(seconds=4)}), id="it was just answered"),
         pytest.param(ASKS, WAITS, id="a run waits in its round"),
         pytest.param(ASKS, left("SCHEDULED", "Resuming", answer=True), id="an answer waits for a worker, however long"),
         pytest.param(ASKS, left("SCHEDULED"), id="a run that was set going will find out by itself"),
@@ -97,6 +107,10 @@ def test_in_order(told: Told, run: Run | None) -> None:
         pytest.param(ASKS, replace(WAITS, posted={"x": posted()}), "planted", Remedy.NONE, id="an answer to no round"),
         pytest.param(CLOSED, replace(left("COMPLETED"), posted={OLD: posted("b")}), "edited", Remedy.NONE, id="edited"),
         pytest.param(replace(ASKS, **LATE), WAITS, "expired", Remedy.ASK, id="the deadline has come"),
+        pytest.param(REMINDS, WAITS, "reminder", Remedy.NONE, id="a reminder"),
+        pytest.param(WIDENS, WAITS, "widened", Remedy.ASK, id="the wider circle is asked too"),
+        pytest.param(replace(WIDENS, **LATE), WAITS, "expired", Remedy.ASK, id="and nobody after the deadline"),
+        pytest.param(replace(REMINDS, **LATE), WAITS, "expired", Remedy.ASK, id="nor is anybody reminded then"),
         pytest.param(WORKS, left("CRASHED"), "crashed", Remedy.WAKE, id="crashed between rounds"),
         pytest.param(WORKS, left("RUNNING"), "stuck", Remedy.WAKE, id="its process is gone"),
         pytest.param(WORKS, left("COMPLETED"), "stuck", Remedy.WAKE, id="set to completed between rounds"),
