@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks import reviewed
-from blocks.calendars import Calendar
 from blocks.credentials import read as read_credential
 from blocks.endpoints.base import Endpoint, EndpointSession
 from blocks.errors import ConfigurationError, CountersignError
@@ -38,7 +37,7 @@ class Result:
 def sound_file(name: str, folder: Path) -> tuple[PartnerFile, dict[str, Repository]]:
     """A partner's file that fits everything it names. Raises ``ConfigurationError`` with all problems and their lines."""
     file, repositories = load_file(name, folder), load_repositories(folder)
-    problems = [*_streams(file, repositories), *_calendars(file, load_calendars(folder)), *_deployments(file)]
+    problems = [*_streams(file, repositories), *_calendars(file, folder), *_deployments(file)]
     if problems:
         raise reviewed.read(partner_path(name, folder)).refuse(problems)
     return file, repositories
@@ -260,13 +259,14 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
         yield from _twice(file.partner, name, (*loc, "destinations"))
 
 
-def _calendars(file: PartnerFile, calendars: Mapping[str, Calendar]) -> Iterator[Problem]:
+def _calendars(file: PartnerFile, folder: Path) -> Iterator[Problem]:
     """Business calendars that a sign-off counts its time by, and that are not there."""
-    for name, stream in file.partner.outbound.items():
-        wanted = stream.signoff.calendar
-        if wanted is not None and wanted not in calendars:
+    wanted = {name: stream.signoff.calendar for name, stream in file.partner.outbound.items() if stream.signoff.calendar}
+    calendars = load_calendars(folder) if wanted else {}
+    for name, calendar in wanted.items():
+        if calendar not in calendars:
             loc = ("partner", "streams", name, "signoff", "calendar")
-            yield Problem(loc, f"not in calendars.yaml; {nearest(wanted, calendars)}")
+            yield Problem(loc, f"not in calendars.yaml; {nearest(calendar, calendars)}")
 
 
 def _acknowledged(partner: PartnerProfile, stream: str | None, loc: Loc) -> Iterator[Problem]:

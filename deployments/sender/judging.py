@@ -128,8 +128,9 @@ class Judge:
         return Opened(_matter(package, opening, asked).requester, until.deadline, until.remind, until.widens)
 
     def _moments(self, now: datetime, agreed: Reviewed) -> Moments:
+        policy = agreed.terms.signoff
         try:
-            return moments(now, agreed.terms.signoff, load_calendars(self._profiles))
+            return moments(now, policy, load_calendars(self._profiles) if policy.calendar else {})
         except ValueError as error:
             raise ConfigurationError(f"{agreed.profile.name}: {error}; nobody is asked") from error
 
