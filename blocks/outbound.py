@@ -68,7 +68,7 @@ def _template(*facts: str) -> AfterValidator:
     return AfterValidator(checked)
 
 
-Folder = Annotated[str, StringConstraints(min_length=1), _template("partner", "stream", "order", "ordered")]
+Folder = Annotated[str, StringConstraints(min_length=1), _template("partner", "stream", "order", "ordered", "kit")]
 Name = Annotated[
     str,
     StringConstraints(min_length=1),
@@ -147,6 +147,36 @@ class Gather(Terms):
         if (self.version is Which.APPROVED) != (self.approved_in is not None):
             raise ValueError("'version: approved' needs 'approved_in', and only it does")
         return self
+
+
+class Slot(Terms):
+    """A place in a kit for one document, which is known by its name, by a value in the repository, or by both."""
+
+    pattern: str | None = Field(default=None, min_length=1, description="The document's name, a shell pattern: 'terms-*.pdf'")
+    value: Admission | None = Field(default=None, description="A value of a category that the document has")
+    required: bool = Field(default=True, description="true: without a document here the kit does not go")
+
+    @model_validator(mode="after")
+    def _known_by_something(self) -> Self:
+        if self.pattern is None and self.value is None:
+            raise ValueError("say which document belongs there: by 'pattern', by 'value', or by both")
+        return self
+
+    @property
+    def wants(self) -> str:
+        """What would fill it, for people."""
+        named = f"named '{self.pattern}'" if self.pattern is not None else ""
+        held = f"with {self.value.category} / {self.value.attribute} = {' or '.join(self.value.values)}" if self.value else ""
+        return " ".join(["a document", *filter(None, (named, held))])
+
+
+class Kit(Terms):
+    """What one customer, region or occasion gets as a whole."""
+
+    like: Slug | None = Field(
+        default=None, description="Another kit of this stream whose slots it has too, but for those that it names itself"
+    )
+    slots: Mapping[Slug, Slot] = Field(default={}, description="What belongs into it, by the slots' names")
 
 
 class DestinationTerms(Terms):
@@ -327,6 +357,10 @@ class Outbound(Terms):
     encoding: str = Field(default="utf-8", description="Of tables")
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     decimal: Literal[".", ","] = "."
+    kits: Mapping[Slug, Kit] = Field(
+        default={},
+        description="Per customer, region or occasion, what belongs together; then each order names one and is void as a whole",
+    )
     destinations: tuple[DestinationTerms, ...] = Field(
         min_length=1, max_length=20, description="Each gets all of a package or nothing of it"
     )
@@ -346,6 +380,25 @@ class Outbound(Terms):
         default="", description="Who hears of rejections, changes asked for and expiry: a mail address or a team"
     )
 
+    @model_validator(mode="after")
+    def _kits_are_whole(self) -> Self:
+        for name, kit in self.kits.items():
+            if kit.like is not None and (kit.like not in self.kits or self.kits[kit.like].like is not None):
+                raise ValueError(f"kit '{name}': 'like' names a kit of this stream that is not itself like another one")
+            if not any(slot.required for slot in self.slots(name).values()):
+                raise ValueError(f"kit '{name}': no slot of it is required, so nothing would have to be in it")
+        folders = [self.gather.folder or "", *(place.folder for place in self.destinations)]
+        if not self.kits and any("{kit}" in folder for folder in folders):
+            raise ValueError("{kit} is a fact only where the stream has 'kits'")
+        return self
+
+    def slots(self, kit: str) -> Mapping[str, Slot]:
+        """What belongs into a kit; nothing for a name that is none."""
+        found = self.kits.get(kit)
+        if found is None:
+            return {}
+        return {**(self.slots(found.like) if found.like else {}), **found.slots}
+
     @property
     def recording(self) -> RecordTerms:
         """Where the transmission record is filed."""
@@ -359,6 +412,8 @@ class Outbound(Terms):
             del agreed["record"]
         if self.preview is PreviewKind.FINDINGS:
             del agreed["preview"]
+        if not self.kits:
+            del agreed["kits"]
         for key, later in _CAME_LATER.items():
             told = agreed.get(key, [])
             for terms in told if isinstance(told, list) else [told]:
@@ -555,6 +610,10 @@ class PackageFile:
     sha256: str
     repository_id: str
     version: int
+    slot: str = ""
+    """Its place in the kit; "" where the package is no kit."""
+    optional: bool = False
+    """The kit may go without it."""
 
     @property
     def shown(self) -> str:
@@ -562,7 +621,8 @@ class PackageFile:
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {
+        place = {"slot": self.slot, "optional": self.optional} if self.slot else {}
+        return place | {
             "name": self.shown,
             "name_b64": name_b64(self.name),
             "size": self.size,
@@ -631,6 +691,8 @@ class Package:
     version: int = 1
     redelivery: Redelivery | None = None
     """Set where it sends documents of another package once more."""
+    kit: str = ""
+    """Which of the stream's kits it is; "" where the stream has none."""
 
     def __post_init__(self) -> None:
         if type(self.version) is not int or self.version != 1:
@@ -649,7 +711,14 @@ class Package:
             said = all(type(text) is str and text for text in (again.order, again.reason))
             if not said or not _HEX.fullmatch(again.package) or type(again.attempt) is not int or again.attempt < 2:
                 raise ValueError("a redelivery says of which order and package, why, and under which attempt from 2 on")
+        slots = [file.slot for file in self.files]
+        if type(self.kit) is not str or (slots != [""] * len(slots) if not self.kit else "" in slots):
+            raise ValueError("the documents of a kit have a slot each, and no others have")
+        if self.kit and len(set(slots)) != len(slots):
+            raise ValueError("two documents are in one slot of the kit")
         for file in self.files:
+            if type(file.slot) is not str or type(file.optional) is not bool:
+                raise ValueError(f"{file.shown}: its slot in the kit cannot be")
             counts = all(type(number) is int and number >= 0 for number in (file.size, file.version))
             if not file.name or not counts or not _HEX.fullmatch(file.sha256):
                 raise ValueError(f"{file.shown or 'a document without a name'}: size, version or digest cannot be")
@@ -658,16 +727,21 @@ class Package:
     def facts(self) -> dict[str, Any]:
         """As JSON values. Not to be changed."""
         again = {"redelivery": self.redelivery.facts} if self.redelivery else {}
-        return again | {
-            "version": self.version,
-            "journey": self.journey,
-            "order": self.order,
-            "partner": self.partner,
-            "stream": self.stream,
-            "policy": self.policy,
-            "destinations": [destination.facts for destination in self.destinations],
-            "files": [file.facts for file in self.files],
-        }
+        kit = {"kit": self.kit} if self.kit else {}
+        return (
+            again
+            | kit
+            | {
+                "version": self.version,
+                "journey": self.journey,
+                "order": self.order,
+                "partner": self.partner,
+                "stream": self.stream,
+                "policy": self.policy,
+                "destinations": [destination.facts for destination in self.destinations],
+                "files": [file.facts for file in self.files],
+            }
+        )
 
     @cached_property
     def text(self) -> str:
@@ -696,8 +770,10 @@ class Package:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """Labels that may be left out; none where there are too many to choose from, or only one."""
-        return self.labels if 1 < len(self.files) <= MOST_CHOICES else ()
+        """Labels that may be left out; none where there are too many to choose from, or only one. A kit needs most of its own."""
+        if not 1 < len(self.files) <= MOST_CHOICES:
+            return ()
+        return tuple(label for label, file in zip(self.labels, self.files, strict=True) if file.optional or not self.kit)
 
     def labelled(self, labels: Iterable[str]) -> tuple[PackageFile, ...]:
         """The documents of these labels, in the package's order. Raises ``ValueError`` for a label that is not of this package."""
@@ -710,6 +786,10 @@ class Package:
         """What goes if these are left out."""
         out = self.labelled(left_out)
         return tuple(file for file in self.files if file not in out)
+
+    def remainder(self, left_out: Collection[str]) -> Package | None:
+        """The package of what was left out, if that is to be asked about: what is left out of a kit is no kit, and stays here."""
+        return self.child(left_out) if left_out and not self.kit else None
 
     def child(self, left_out: Iterable[str]) -> Package:
         """The package of what was left out of this one, to be asked about anew.
@@ -756,6 +836,7 @@ class Package:
                 destinations=tuple(Destination(**told) for told in facts["destinations"]),
                 files=tuple(_file(told) for told in facts["files"]),
                 redelivery=Redelivery(**facts["redelivery"]) if "redelivery" in facts else None,
+                kit=facts.get("kit", ""),
             )
             same = package.text == text
         except (KeyError, TypeError, AttributeError, RecursionError, binascii.Error, ValueError) as error:
@@ -767,7 +848,8 @@ class Package:
 
 def _file(told: Mapping[str, Any]) -> PackageFile:
     name = base64.b64decode(told["name_b64"], validate=True)
-    return PackageFile(name, told["size"], told["sha256"], told["repository_id"], told["version"])
+    place = (told.get("slot", ""), told.get("optional", False))
+    return PackageFile(name, told["size"], told["sha256"], told["repository_id"], told["version"], *place)
 
 
 def shortened(text: str, most: int) -> str:
@@ -810,6 +892,8 @@ class Request:
     ids: tuple[str, ...]
     """The documents, where the stream takes them from the order."""
     requester: str
+    kit: str = ""
+    """Which of the stream's kits, where it has any."""
 
     def __post_init__(self) -> None:
         if not _ORDER.fullmatch(self.order) or "~" in self.order:
@@ -826,7 +910,7 @@ class Request:
             "requester": self.requester,
             "time": iso(time.replace(microsecond=0)),
         }
-        return canonical(facts)
+        return canonical(facts | ({"kit": self.kit} if self.kit else {}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -846,18 +930,22 @@ class Requested:
     signature: str = ""
     """Over ``Request.statement``: the body of its armour in one line; "" for a code."""
     signed_at: datetime | None = None
+    kit: str = ""
+    """Which of the stream's kits, where it has any."""
     seal: str = ""
     """The sender's signature over ``text``, in base64; "" until sealed."""
 
     @property
     def asked(self) -> Request:
-        return Request(self.partner, self.stream, self.order, self.ids, self.requester)
+        return Request(self.partner, self.stream, self.order, self.ids, self.requester, self.kit)
 
     @property
     def facts(self) -> dict[str, Any]:
         """As JSON values, the seal included."""
         told: dict[str, Any] = {name.name: getattr(self, name.name) for name in fields(self)}
         told |= {"at": iso(self.at), "signed_at": iso(self.signed_at) if self.signed_at else None}
+        if not self.kit:
+            del told["kit"]  # as it was sealed before there were kits
         return told | {"kind": "countersign request", "ids": list(self.ids), "proof": self.proof.value}
 
     @property

@@ -339,6 +339,7 @@ class Sender:
         same person for the same documents, with another proof, it is the same request.
         """
         facts = {"partner": asked.partner, "stream": asked.stream, "order": asked.order, "ids": list(asked.ids)}
+        facts |= {"kit": asked.kit} if asked.kit else {}
         told = self._post("/request", {**facts, "requester": asked.requester, "proof": proof})
         if refusal := told.get("refusal"):
             return Refusal(refusal["code"], refusal["first_line"])

@@ -296,6 +296,7 @@ def _templates(found: Iterable[str], loc: Loc) -> Iterator[Problem]:
 def _twice(partner: PartnerProfile, stream: str, loc: Loc) -> Iterator[Problem]:
     """Destinations whose templates fill to one and the same place: no package could be made."""
     facts: dict[str, str | datetime] = {"partner": partner.name, "stream": stream, "order": "o", "ordered": datetime.now(UTC)}
+    facts["kit"] = next(iter(partner.outbound[stream].kits), "")
     seen: set[Destination] = set()
     for number, place in enumerate(partner.outbound[stream].destinations):
         destination = destination_of(partner.endpoints[place.endpoint], fill(place.folder, facts))

@@ -22,6 +22,7 @@ def request(
     id: Annotated[
         list[str] | None, typer.Option(help="A document's id in the repository, where the order lists them; several times.")
     ] = None,
+    kit: Annotated[str, typer.Option(help="Which of the stream's kits, where it has any.")] = "",
     key: Annotated[
         Path | None,
         typer.Option(help="Prove it by an SSH signature with this key (.pub: held by an ssh-agent), not by a code."),
@@ -45,17 +46,17 @@ def request(
     from deployments.people import find_person
     from deployments.run_commands import release
 
-    asked = _asked(what, find_person(requester, settings().profiles).id, order, id or [])
+    asked = _asked(what, find_person(requester, settings().profiles).id, order, id or [], kit)
     with Sender(socket or settings().sender_socket) as sender:
         outcome = sender.request(asked, _signed(asked, key) if key else _typed())
     if isinstance(outcome, Refusal):
         typer.echo(f"countersign: {outcome.first_line}", err=True)
         raise typer.Exit(1)
     typer.echo(f"order {asked.order} on {what}: asked for by {outcome.requester}, proven by {outcome.proof.value}")
-    release(asked.partner, asked.stream, asked.order, asked.requester, list(asked.ids), local)
+    release(asked.partner, asked.stream, asked.order, asked.requester, list(asked.ids), asked.kit, local)
 
 
-def _asked(what: str, requester: str, order: str | None, ids: list[str]) -> Request:
+def _asked(what: str, requester: str, order: str | None, ids: list[str], kit: str) -> Request:
     from datetime import UTC, datetime
 
     from blocks.errors import ConfigurationError
@@ -63,7 +64,7 @@ def _asked(what: str, requester: str, order: str | None, ids: list[str]) -> Requ
 
     partner, _, stream = what.partition("/")
     try:
-        return Request(partner, stream, order or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", tuple(ids), requester)
+        return Request(partner, stream, order or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", tuple(ids), requester, kit)
     except ValueError as error:
         raise ConfigurationError(f"--order: {error}") from error
 

@@ -81,6 +81,7 @@ def release(
     id: Annotated[
         list[str] | None, typer.Option(help="A document's id in the repository, where the order lists them; several times.")
     ] = None,
+    kit: Annotated[str, typer.Option(help="Which of the stream's kits, where it has any.")] = "",
     local: Annotated[
         bool, typer.Option("--local", help="The way to the sign-off in this process; after it a worker goes on.")
     ] = False,
@@ -93,6 +94,7 @@ def release(
     Example: countersign run release --partner acme --stream catalogue --order autumn-2026 --requester rita
     """
     parameters: dict[str, object] = {"partner": partner, "stream": stream, "order": order, "requester": requester, "ids": id}
+    parameters |= {"kit": kit} if kit else {}
     name, deployment = f"release {partner}/{stream}", f"release/{partner}-{stream}"
     raise typer.Exit(_follow(name, deployment, parameters, begin=_first_pass if local else None, outcome=_released))
 

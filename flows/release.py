@@ -17,7 +17,9 @@ from tasks.settle_round import settle_round, waiting
 
 
 @flow(name="release", flow_run_name="release {partner}/{stream}", validate_parameters=True)
-def release(partner: str, stream: str, order: str | None = None, requester: str = "", ids: list[str] | None = None) -> State:
+def release(
+    partner: str, stream: str, order: str | None = None, requester: str = "", ids: list[str] | None = None, kit: str = ""
+) -> State:
     """Send a partner what was ordered, once the people who must agree have signed exactly these bytes.
 
     While they are asked no process waits: the run is suspended, and begins anew at the top with each answer. Run it again at
@@ -29,9 +31,10 @@ def release(partner: str, stream: str, order: str | None = None, requester: str 
         order: What is asked for, under an id: letters, digits, '.', '_', '-'. Empty: derived from the scheduled time.
         requester: Id of who asks for it; they never sign it themselves. Empty: a schedule or an event asks.
         ids: The documents, where the stream takes them from the order.
+        kit: Which of the stream's kits, where it has any.
     """
     agreed = load_release(partner, stream)
-    with take(agreed, order, requester, ids or []) as work:
+    with take(agreed, order, requester, ids or [], kit) as work:
         if work.open and work.package is None:
             freeze(check_outbound(gather(work)))
         if work.open:

@@ -51,9 +51,9 @@ def certify(order: Order, arrived: Sequence[Arrived]) -> None:
 def part(order: Order) -> None:
     """What was left out becomes a package of its own, with a run of its own that asks for it. Asked twice, it is the same run."""
     package, now = order.matter.package, order.standing()
-    if not now.left_out:
+    child = package.remainder(now.left_out)
+    if child is None:
         return
-    child = package.child(now.left_out)
     parted(order, child)
     with get_client(sync_client=True) as client:
         ours = client.read_flow_run(UUID(order.run))

@@ -29,6 +29,7 @@ from tasks.gather import still_there
 from tasks.order import NOT_DELIVERED, Order, sender
 from tasks.personality import Place, remember
 from tasks.retrying import task
+from tasks.rules.kits import fits
 from tasks.rules.packing import AtRepository, Voided, admitted, changed_values, freshness, sensitive
 from tasks.rules.reconcile import PARTNER_FULL
 
@@ -145,7 +146,8 @@ def _seen(order: Order, session: RepositorySession, file: PackageFile, into: typ
             # The document stands there, but the version that was approved does not.
             return _Looked(Seen(file.repository_id, None))
     today = order.agreed.people.day(datetime.now(UTC))
-    may = isinstance(admitted(kept, gather, order.agreed.terms.freshness, today), int)
+    slot = order.agreed.terms.slots(order.kit).get(file.slot)
+    may = isinstance(admitted(kept, gather, order.agreed.terms.freshness, today), int) and (slot is None or fits(kept, slot))
     frozen = order.frozen.body.get("sensitive", {}).get(file.repository_id, {})
     return _Looked(Seen(file.repository_id, kept.version, may, digest), changed_values(frozen, sensitive(kept, gather)))
 
@@ -171,7 +173,7 @@ def _voided(order: Order, package: Package, looked: Sequence[_Looked]) -> Voided
         one.seen.repository_id: AtRepository(one.seen.newest, one.seen.admitted, one.seen.sha256, one.changed) for one in looked
     }
     # A child package goes where its parent would have gone: the moment of the root order counts.
-    destinations = agreed.destinations(package.root_order, order.due)
+    destinations = agreed.destinations(package.root_order, order.due, package.kit)
     found = freshness(package, told, agreed.terms, destinations=destinations, frozen=order.policies, policies=agreed.policies)
     return found if isinstance(found, Voided) else None
 

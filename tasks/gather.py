@@ -18,6 +18,7 @@ from tasks.retrying import task
 from tasks.rules.bounds import too_large, too_small
 from tasks.rules.filing import not_told_alike
 from tasks.rules.judge import as_facts, verdict
+from tasks.rules.kits import fill_slots
 from tasks.rules.naming import legality, naming
 from tasks.rules.packing import Withheld, admitted, fill, layout, not_reviewed, sensitive
 from tasks.rules.policy import four_eyes
@@ -70,13 +71,25 @@ def gather(order: Order) -> Gathered:
             return Gathered(
                 order, (), withheld, f"{len(chosen)} documents, and the stream lets {terms.gather.most_files} go at once"
             )
+        in_kit = fill_slots(order.kit, terms, [kept for kept, _ in chosen], withheld)
+        withheld += in_kit.outside
+        if in_kit.problem:
+            return Gathered(order, (), withheld, in_kit.problem)
+        chosen = [one for one in chosen if one[0].id in in_kit.slots] if terms.kits or order.kit else chosen
         chosen.sort(key=lambda pair: (pair[0].name, pair[0].id))
         with spool().batch() as batch:
             fetched = [session.fetch(kept.id, version, batch) for kept, version in chosen]
         editors = [_editor(session, kept.id) for kept, _ in chosen]
     taken = [
         Taken(
-            PackageFile(kept.name.encode("utf-8", "surrogateescape"), done.size, done.digest, kept.id, version),
+            PackageFile(
+                kept.name.encode("utf-8", "surrogateescape"),
+                done.size,
+                done.digest,
+                kept.id,
+                version,
+                *in_kit.place(kept.id),
+            ),
             editor,
             sensitive(kept, terms.gather),
         )
@@ -94,6 +107,7 @@ def _found(session: RepositorySession, order: Order) -> Iterator[Kept]:
             "stream": order.agreed.stream,
             "order": order.id,
             "ordered": about.at,
+            "kit": order.kit,
         }
         listed: Iterable[str] = [
             kept.id for kept in session.look(tuple(fill(asked.folder, facts).strip("/").split("/"))) if not kept.container
@@ -185,14 +199,16 @@ def _refuse(order: Order, reason: str, documents: int) -> None:
 
 def _freeze(gathered: Gathered) -> None:
     order, agreed = gathered.order, gathered.order.agreed
-    destinations = agreed.destinations(order.id, order.ordered.at)
+    destinations = agreed.destinations(order.id, order.ordered.at, order.kit)
     files = tuple(one.file for one in gathered.taken)
     if untold := not_told_alike([file.name for file in files], agreed.terms):
         facts = ", ".join(untold)
         _refuse(order, f"Its documents do not tell {facts} alike, by which what is sent is recorded: order them apart.", 0)
         return
     try:
-        package = Package(order.journey, order.id, agreed.partner, agreed.stream, agreed.policies.digest, destinations, files)
+        package = Package(
+            order.journey, order.id, agreed.partner, agreed.stream, agreed.policies.digest, destinations, files, kit=order.kit
+        )
     except ValueError as error:
         _refuse(order, f"{error}.", 0)
         return

@@ -81,9 +81,10 @@ class Agreed:
     def policies(self) -> Policies:
         return policies_of(self.profile, self.stream, self.people)
 
-    def destinations(self, order: str, ordered: datetime) -> tuple[Destination, ...]:
+    def destinations(self, order: str, ordered: datetime, kit: str = "") -> tuple[Destination, ...]:
         """Where a package of this order goes, by the terms of today."""
         facts: dict[str, str | datetime] = {"partner": self.partner, "stream": self.stream, "order": order, "ordered": ordered}
+        facts["kit"] = kit
         return tuple(
             destination_of(self.profile.endpoints[terms.endpoint], fill(terms.folder, facts))
             for terms in self.terms.destinations
@@ -230,6 +231,11 @@ class Order:
     def ids(self) -> Sequence[str]:
         """The documents, where the stream takes them from the order."""
         return self.requested.ids if self.requested else list(self.ordered.body["ids"])
+
+    @property
+    def kit(self) -> str:
+        """Which of the stream's kits was asked for; "" where it has none."""
+        return self.requested.kit if self.requested else self.ordered.body.get("kit", "")
 
     def learn(self, holder: Sender) -> None:
         """Ask the sender who proved that they asked for this order, and write it down. Nobody proves it of a redelivery."""
@@ -380,7 +386,7 @@ def document_journey(package: Package, n: int) -> str:
 
 
 @contextmanager
-def take(partner_stream: Agreed, order: str | None, requester: str, ids: Sequence[str]) -> Iterator[Order]:
+def take(partner_stream: Agreed, order: str | None, requester: str, ids: Sequence[str], kit: str = "") -> Iterator[Order]:
     """The order of this run, to be worked on by nobody else while the block runs.
 
     Without an id it is derived from the time for which the run was first scheduled. Raises ``ConfigurationError`` for what can
@@ -390,7 +396,7 @@ def take(partner_stream: Agreed, order: str | None, requester: str, ids: Sequenc
     id = order if order is not None else _scheduled_order(run)
     if not _ORDER.fullmatch(id):
         raise ConfigurationError(f"order {id[:80]!r}: letters, digits, '.', '_' and '-' are wanted, at most 100")
-    journey = _journey_of(agreed, id, requester, ids, run)
+    journey = _journey_of(agreed, id, requester, ids, kit, run)
     lease = _wait_for_lease(journey, run)
     if lease is None:
         elsewhere = Order(agreed, id, journey, run, None)
@@ -413,7 +419,7 @@ def in_hand(order: Order) -> Iterator[Order]:
         yield Order(order.agreed, order.id, order.journey, order.run, holding)
 
 
-def _journey_of(agreed: Agreed, id: str, requester: str, ids: Sequence[str], run: str) -> str:
+def _journey_of(agreed: Agreed, id: str, requester: str, ids: Sequence[str], kit: str, run: str) -> str:
     """The journey of an order: a new one, or the one that it has."""
     body = {
         "partner": agreed.partner,
@@ -423,6 +429,7 @@ def _journey_of(agreed: Agreed, id: str, requester: str, ids: Sequence[str], run
         "requester": requester.strip(),
         "ids": list(ids),
         "run": run,
+        **({"kit": kit} if kit else {}),
     }
     key = order_key(agreed.partner, agreed.stream, id)
     if "~" in id:
@@ -430,6 +437,12 @@ def _journey_of(agreed: Agreed, id: str, requester: str, ids: Sequence[str], run
         if found := find_order(agreed, id):
             return found[0].journey
         raise ConfigurationError(f"order {id}: there is no such remainder or redelivery; '~' is kept for those")
+    if (kit or agreed.terms.kits) and (before := find_order(agreed, id)):
+        if kit not in ("", before[0].body.get("kit", "")):
+            raise ConfigurationError(f"order {id}: it was made for another kit; give this one an id of its own")
+    elif kit not in (agreed.terms.kits or {""}):
+        kits = f"it releases kits, so name one: {', '.join(agreed.terms.kits)}" if agreed.terms.kits else "it has no kits"
+        raise ConfigurationError(f"{agreed.key}: there is no kit {shown(kit[:80])!r}; {kits}")
     return ledger().append([Entry(new_journey(), "ordered", body, once=key)])[0].journey
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -109,7 +109,7 @@ def _names(work: Order) -> str:
 
 
 def _repeat(work: Order, file: PackageFile, copy: dict[str, Any] | None) -> Repeat:
-    packed = PackageFile(file.name, file.size, file.sha256, copy["id"], copy["version"]) if copy else file
+    packed = replace(file, repository_id=copy["id"], version=copy["version"]) if copy else file
     with repository_session(work.agreed.recording if copy else work.agreed.repository) as session:
         try:
             with spool().batch() as batch:
@@ -141,7 +141,7 @@ def _unproven(work: Order) -> str:
 def _elsewhere(work: Order) -> str:
     """Why what is sent today would not go where it went then."""
     package = work.matter.package
-    today = work.agreed.destinations(package.root_order, work.due)
+    today = work.agreed.destinations(package.root_order, work.due, package.kit)
     if today == package.destinations:
         return ""
     places = ", ".join(place.shown for place in today)

@@ -227,7 +227,7 @@ class Release:
         self.world.client.set_flow_run_state(told.id, Pending(), force=True)
         told = self.told
         try:
-            parameters = {"order": None, "requester": "", "ids": None, **told.parameters}
+            parameters = {"order": None, "requester": "", "ids": None, "kit": "", **told.parameters}
             return run_flow(release, flow_run=told, parameters=parameters, return_type="state")  # type: ignore[return-value]
         except Pause:
             return None

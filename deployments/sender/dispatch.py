@@ -16,7 +16,7 @@ from blocks.sender import Arrived, Seen, Settled, Withdrawn
 from blocks.spool import Spool
 from blocks.values import Outgoing, Personality, Proof, shown
 from deployments.sender.delivery import Freight, deliver, stage, unstage, withdraw
-from deployments.sender.judging import Judge, Reviewed, check_redelivery, reviewed
+from deployments.sender.judging import Judge, Reviewed, check_kit, check_redelivery, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
 from deployments.sender.store import Parcel, Step, Store
 from deployments.sender.turns import Turns
@@ -51,6 +51,7 @@ class Dispatcher:
             ]
             self._must_be_fresh(package, agreed, policies, seen)
             files = package.kept(now.left_out)
+            check_kit(package, files, agreed.terms)
             ladings = [items(package, files, place.terms) for place in places]
             staged = stage(package.digest, [(file.sha256, file.size) for file in files], self._place, self._outbox)
             return [

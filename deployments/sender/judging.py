@@ -12,7 +12,7 @@ of it afterwards.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from blocks.outbound import (
     Matter,
     Outbound,
     Package,
+    PackageFile,
     PeopleFile,
     Policies,
     Refusal,
@@ -42,6 +43,7 @@ from deployments.sender.proofs import Claim, Held, kind_of
 from deployments.sender.store import Asked, Bench, Opening, Store
 from deployments.ssh_signatures import signature_holds
 from tasks.rules.certificate import Claim as SignatureClaim
+from tasks.rules.kits import not_the_kit
 from tasks.rules.policy import Attempt, Moments, admissible, eligible, four_eyes, locked, moments, reads
 from tasks.rules.signing import PROOF_REFUSED, answer_hash, codes_seen, parse_answer, statement
 
@@ -108,9 +110,12 @@ class Judge:
         """
         agreed, now = reviewed(package, policies, self._profiles), datetime.now(UTC)
         check_redelivery(package, self._store)
+        check_kit(package, package.files, agreed.terms)
         told = Opening(requester.id if requester else None, editors, self._moments(now, agreed))
         with self._store.bench() as bench:
             asked = _request(package, bench)
+            if asked and asked.kit != package.kit and package.redelivery is None:
+                raise SendRefused(f"package {package.digits}: {asked.requester} asked for another kit; nobody is asked")
             others = {file.repository_id for file in package.files} - set(asked.ids if asked else ())
             # A redelivery may take the same bytes from the archive; that they are, was asked above.
             if asked and asked.ids and others and package.redelivery is None:
@@ -297,6 +302,12 @@ def check_redelivery(package: Package, store: Store) -> None:
                 f"package {package.digits}: it says that it sends again what order {again.order} sent, but {strange[0].shown} did not "
                 f"go to {destination.shown} then, or with other bytes; nobody is asked and nothing is sent"
             )
+
+
+def check_kit(package: Package, files: Sequence[PackageFile], terms: Outbound) -> None:
+    """Raise ``SendRefused`` unless these documents are the whole kit, as the reviewed profile has it."""
+    if problem := not_the_kit(package, files, terms):
+        raise SendRefused(f"package {package.digits}: {problem}; nobody is asked and nothing is sent")
 
 
 def check_vote(vote: Vote, package: Package, key: SealKey) -> None:

@@ -79,6 +79,7 @@ def _fits(template: str, folder: str, package: Package) -> bool:
     facts = {
         "partner": re.escape(package.partner),
         "stream": re.escape(package.stream),
+        "kit": re.escape(package.kit),
         "order": f"(?:{re.escape(package.order)}|{re.escape(package.root_order)})",
     }
     pattern, formats = "", []

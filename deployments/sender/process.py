@@ -258,10 +258,11 @@ class RequestRequest(RequestedRequest):
     ids: list[str] = Field(max_length=10_000)
     requester: str
     proof: str = Field(max_length=8192)
+    kit: str = Field(default="", max_length=100)
 
     def parsed(self) -> outbound.Request:
         try:
-            return outbound.Request(self.partner, self.stream, self.order, tuple(self.ids), self.requester)
+            return outbound.Request(self.partner, self.stream, self.order, tuple(self.ids), self.requester, self.kit)
         except ValueError as error:
             raise SendRefused(f"{error}; nothing was asked for") from error
 

@@ -23,6 +23,8 @@ UNKNOWN = Refusal("unknown-requester", "This person is not among those in the pe
 TAKEN = Refusal("order-taken", "This order was asked for already, by somebody else or with other documents. Choose another id.")
 UNDER_WAY = Refusal("order-under-way", "This order is under way already, without a proven request. Choose another id.")
 IDS_WANTED = Refusal("ids-wanted", "This stream takes its documents from the order: name each by its id in the repository.")
+KIT_WANTED = Refusal("kit-wanted", "This stream releases kits: name one of those that its profile has.")
+KIT_UNWANTED = Refusal("kit-unwanted", "This stream has no kits: name none.")
 IDS_UNWANTED = Refusal("ids-unwanted", "This stream does not take its documents from the order: name none.")
 
 
@@ -68,6 +70,8 @@ class Register:
             return UNDER_WAY
         if bool(asked.ids) is not terms.gather.from_order:
             return IDS_WANTED if terms.gather.from_order else IDS_UNWANTED
+        if asked.kit not in (terms.kits or {""}):
+            return KIT_WANTED if terms.kits else KIT_UNWANTED
         proven = Requested(
             partner=asked.partner,
             stream=asked.stream,
@@ -79,6 +83,7 @@ class Register:
             key=held.key,
             signature=held.signature,
             signed_at=held.signed_at,
+            kit=asked.kit,
         )
         seal = self._store.seal_key.sign(proven.text.encode("ascii"))
         proven = replace(proven, seal=base64.b64encode(seal).decode())

@@ -149,7 +149,7 @@ def certificate(
         "requester": _requester(matter, people),
         "votes": [_vote(vote, people, zone) for vote in now.votes],
         "left_out": list(now.left_out),
-        "child": package.child(now.left_out).digest if now.left_out else None,
+        "child": _child(package, now.left_out),
         "deliveries": [_delivery(delivered, zone) for delivered in deliveries],
         "weakest": weakest(deliveries),
         "issued": iso(issued),
@@ -382,7 +382,7 @@ def _checks(
         ),
         _check(
             "left out",
-            tuple(facts["left_out"]) == read.left_out and facts["child"] == _child(read),
+            tuple(facts["left_out"]) == read.left_out and facts["child"] == _child(package, read.left_out),
             "what was left out is what the votes left out",
             "what is said to be left out is not what the votes left out",
         ),
@@ -426,8 +426,9 @@ def _bytes(text: object) -> bytes:
         return b""
 
 
-def _child(read: _Read) -> str | None:
-    return read.package.child(read.left_out).digest if read.left_out else None
+def _child(package: Package, left_out: tuple[str, ...]) -> str | None:
+    child = package.remainder(left_out)
+    return child.digest if child else None
 
 
 def _vote_checks(
@@ -593,6 +594,7 @@ def _sections(facts: Mapping[str, Any], package: Package, hash: str) -> list[str
         table(
             [
                 ("Partner, stream", f"{code(package.partner)}, {code(package.stream)}"),
+                *([("Kit", code(package.kit))] if package.kit else []),
                 ("Order, journey, run", f"{code(package.order)}, {code(package.journey)}, {code(facts['run'])}"),
                 ("Asked for by", asked),
                 *(_again(package.redelivery) if package.redelivery else []),
@@ -662,7 +664,8 @@ def _signature(told: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _file(file: PackageFile) -> str:
-    return f"{file.size:,} bytes, version {file.version} of {code(file.repository_id)}<br>SHA-256 {code(file.sha256)}"
+    place = f"slot {code(file.slot)}, " if file.slot else ""
+    return f"{place}{file.size:,} bytes, version {file.version} of {code(file.repository_id)}<br>SHA-256 {code(file.sha256)}"
 
 
 def _arrival(one: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from blocks.outbound import (
     Meaning,
     Outbound,
     Package,
+    PackageFile,
     PeopleFile,
     Refusal,
     Round,
@@ -173,6 +174,7 @@ def form(
 def _what(package: Package, partner: str) -> list[str]:
     count = f"{len(package.files)} document{'' if len(package.files) == 1 else 's'}"
     part = " (what was left out of an earlier package)" if package.order != package.root_order else ""
+    whole = f"kit {code(package.kit)}, " if package.kit else ""
     again, lines = package.redelivery, []
     if again is not None:
         part = ""
@@ -180,7 +182,7 @@ def _what(package: Package, partner: str) -> list[str]:
         lines = [f"**Redelivery of order {code(again.order)}**, attempt {again.attempt}, the same bytes: {why}", ""]
     return [
         *lines,
-        f"Send **{count}**, {size(package.size)}, to **{words(partner)}**"
+        f"Send {whole}**{count}**, {size(package.size)}, to **{words(partner)}**"
         f" · stream {code(package.stream)} · order {code(package.order)}{part}",
     ]
 
@@ -196,9 +198,13 @@ def _where(package: Package, since: Difference | None) -> list[str]:
 
 
 def _files(package: Package, most: int) -> list[str]:
-    lines = [f"{n}. {code(file.shown)} · {size(file.size)}" for n, file in enumerate(package.files[:most], 1)]
+    lines = [f"{n}. {code(file.shown)} · {size(file.size)}{_slot(file)}" for n, file in enumerate(package.files[:most], 1)]
     more = len(package.files) - most
     return [*lines, *(["", f"and {more} more, in the full list"] if more > 0 else [])]
+
+
+def _slot(file: PackageFile) -> str:
+    return f" · slot {code(file.slot)}{' (may be left out)' if file.optional else ''}" if file.slot else ""
 
 
 def _more(count: int, what: str) -> list[str]:
@@ -344,16 +350,19 @@ def _listing(package: Package, checked: Checked | None, since: Difference | None
     yield ""
     yield f"- Digest: `{package.digest}`"
     yield f"- Partner, stream, order: {code(package.partner)}, {code(package.stream)}, {code(package.order)}"
+    if package.kit:
+        yield f"- Kit: {code(package.kit)}"
     yield f"- Journey: {code(package.journey)}"
     yield f"- Digest of the policy: `{package.policy}`"
     for place in package.destinations:
         yield f"- To {code(place.shown, 1000, 1000)}, key {code(place.key_fingerprint, 1000, 1000)}"
     yield ""
-    yield "| | name | bytes | SHA-256 | in the repository | version |"
-    yield "|---:|---|---:|---|---|---:|"
+    yield f"| | name | bytes | SHA-256 | in the repository | version |{' slot |' if package.kit else ''}"
+    yield f"|---:|---|---:|---|---|---:|{'---|' if package.kit else ''}"
     for n, file in enumerate(package.files, 1):
         name, kept = cell(file.shown, 2000), cell(file.repository_id)
-        yield f"| {n} | {name} | {file.size:,} | `{file.sha256}` | {kept} | {file.version} |"
+        slot = f" {cell(file.slot)} |" if file.slot else ""
+        yield f"| {n} | {name} | {file.size:,} | `{file.sha256}` | {kept} | {file.version} |{slot}"
     if checked is not None and checked.findings:
         yield ""
         yield "| | document | row | column | value | finding | mend |"

@@ -45,14 +45,14 @@ def admitted(kept: Kept, gather: Gather, freshness: Freshness, today: date) -> i
     if not any(fnmatchcase(kept.name, pattern) for pattern in gather.patterns):
         return _withheld(kept, "other-name", "its name does not belong to this stream")
     for admission in gather.admits:
-        if admission.values and not set(admission.values) & _values(kept, admission):
+        if admission.values and not set(admission.values) & values(kept, admission):
             wanted = " or ".join(admission.values)
             return _withheld(kept, "not-admitted", f"{admission.category} / {admission.attribute} is not {wanted}")
     if gather.valid_until is not None and (expired := _expired(kept, gather.valid_until, today)):
         return _withheld(kept, "approval-expired", expired)
     if gather.version is Which.NEWEST or gather.approved_in is None:
         return kept.version
-    numbers = _values(kept, gather.approved_in)
+    numbers = values(kept, gather.approved_in)
     number = next(iter(numbers)) if len(numbers) == 1 else ""
     if not (number.isascii() and number.isdecimal() and 0 < len(number) < 10 and 1 <= int(number) <= kept.version):
         place = f"{gather.approved_in.category} / {gather.approved_in.attribute}"
@@ -68,7 +68,7 @@ def not_reviewed(kept: Kept, why: str) -> Withheld:
 
 def sensitive(kept: Kept, gather: Gather) -> dict[str, list[str]]:
     """The values of a document whose change voids a waiting package, as JSON values."""
-    return {f"{one.category} / {one.attribute}": sorted(_values(kept, one)) for one in gather.sensitive}
+    return {f"{one.category} / {one.attribute}": sorted(values(kept, one)) for one in gather.sensitive}
 
 
 def changed_values(frozen: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> str:
@@ -80,7 +80,8 @@ def _withheld(kept: Kept, code: str, reason: str) -> Withheld:
     return Withheld(kept.id, shown(kept.name), code, shown(reason))
 
 
-def _values(kept: Kept, attribute: Attribute) -> set[str]:
+def values(kept: Kept, attribute: Attribute) -> set[str]:
+    """What a document has in an attribute, as texts."""
     held = kept.categories.get(attribute.category, {}).get(attribute.attribute)
     if held is None or held == "":
         return set()
@@ -90,7 +91,7 @@ def _values(kept: Kept, attribute: Attribute) -> set[str]:
 def _expired(kept: Kept, attribute: Attribute, today: date) -> str | None:
     """Why a document may no longer leave. No date: no end. A date that is none: it may not."""
     try:
-        days = [date.fromisoformat(value[:10]) for value in _values(kept, attribute)]
+        days = [date.fromisoformat(value[:10]) for value in values(kept, attribute)]
     except ValueError:
         return f"{attribute.category} / {attribute.attribute} holds no date"
     return f"its approval ended on {min(days)}" if days and min(days) < today else None
@@ -238,6 +239,10 @@ def sidecar(file: PackageFile, name: bytes) -> bytes:
 
 
 def manifest(package: Package, documents: Sequence[tuple[PackageFile, bytes]]) -> bytes:
-    """The list that goes with the documents: their names at the partner, sizes and SHA-256."""
-    listed = [{"name": shown(name), "size": file.size, "sha256": file.sha256} for file, name in documents]
-    return (canonical({"order": package.order, "package": package.digest, "files": listed}) + "\n").encode()
+    """The list that goes with the documents: their names at the partner, sizes and SHA-256; in a kit their slots."""
+    listed = [
+        {"name": shown(name), "size": file.size, "sha256": file.sha256} | ({"slot": file.slot} if file.slot else {})
+        for file, name in documents
+    ]
+    kit = {"kit": package.kit} if package.kit else {}
+    return (canonical(kit | {"order": package.order, "package": package.digest, "files": listed}) + "\n").encode()

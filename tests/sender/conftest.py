@@ -69,8 +69,9 @@ class House:
         freshness: str = "pinned",
         gather: Mapping[str, Any] | None = None,
         destinations: Sequence[Mapping[str, Any]] = (),
+        more: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """Write the partner's reviewed file."""
+        """Write the partner's reviewed file; ``more`` streams by name, by what they have otherwise than ``prices``."""
         self.profiles.mkdir(exist_ok=True)
         endpoint = {
             "protocol": "sftp",
@@ -95,6 +96,8 @@ class House:
             "patient": {**stream, "signoff": {"proof": "code", **policy, **wider}},
             "contracts": {**stream, "signoff": {"proof": "signature", **policy}},
         }
+        for name, changed in (more or {}).items():
+            streams[name] = {**streams["prices"], **changed}
         partner = {"name": "acme", "title": "ACME", "endpoints": {"drop": endpoint}, "streams": streams}
         (self.profiles / "acme.yaml").write_text(yaml.safe_dump({"partner": partner}))
 

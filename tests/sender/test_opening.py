@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from blocks.errors import SenderError, SendRefused
-from blocks.outbound import Package, Refusal, Requester, Vote, iso
+from blocks.outbound import Package, PackageFile, Refusal, Requester, Vote, iso
 from deployments.sender.store import Store
 from tests.sender.conftest import SHOWN, House, Outgoing
 
@@ -43,6 +43,40 @@ def test_a_round_is_told_of_once_and_asked_again_it_is_the_same(house: House) ->
                 client.ask(lie, shown)
         with pytest.raises(SendRefused, match="never opened"):
             client.ask(replace(asked, key="k", digest="0" * 64), SHOWN)
+
+
+def test_a_kit_is_opened_and_sent_whole_or_not_at_all_whatever_a_worker_packs(house: House) -> None:
+    """The kit's definition is in the reviewed files that the sender reads itself; all that a worker can do is to pack less."""
+    slots = {"offer": {"pattern": "1.*"}, "terms": {"pattern": "2.*"}, "leaflet": {"pattern": "3.*", "required": False}}
+    house.agree(more={"kits": {"kits": {"standard": {"slots": slots}}}})
+    plain = house.package(b"offer", b"terms", b"leaflet", stream="kits")
+    whole = replace(plain, kit="standard", files=tuple(map(_placed, plain.files, slots, (False, False, True))))
+    offer, terms, leaflet = whole.files
+    attempts = {
+        "has no kit ''": plain,
+        "slot 'terms' is empty": replace(whole, files=(offer, leaflet)),
+        "kit standard is not whole": replace(whole, order=f"{whole.order}~0123456789ab", files=(leaflet,)),
+        "told as optional": replace(whole, files=(offer, replace(terms, optional=True))),
+        "does not belong into slot 'terms'": replace(whole, files=(offer, replace(leaflet, slot="terms", optional=False))),
+        "has no kit 'mine'": replace(whole, kit="mine"),
+    }
+    for problem, package in attempts.items():
+        release = house.outgoing(package)
+        with house.client() as client, pytest.raises(SendRefused, match=problem):
+            client.open(release.matter, release.policies)
+        with pytest.raises(SendRefused, match="never opened"):
+            release.send()
+    release = house.outgoing(whole)
+    less = {"decision": "approve all but the listed", "comment": "less"}
+    refused = release.judge(release.answer(anna := house.newcomer(), house.code(anna), left_out=[whole.labels[1]], **less))
+    assert isinstance(refused, Refusal) and refused.code == "list-foreign"
+    release.approve(house.newcomer(), left_out=[whole.labels[2]], **less)
+    assert release.send()[0].complete
+    assert set(house.received(whole)) == {"1.csv", "2.csv"}
+
+
+def _placed(file: PackageFile, slot: str, optional: bool) -> PackageFile:
+    return replace(file, slot=slot, optional=optional)
 
 
 def _opened(house: House) -> Package:
