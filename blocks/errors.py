@@ -27,6 +27,7 @@
     ├── LedgerError
     │   ├── LedgerUnreachable    ↻    the database did not answer
     │   ├── LeaseLost                 somebody else works on this now: stop, change nothing
+    │   ├── JourneyMoved         ↻    something was recorded about that journey meanwhile: read it anew, decide anew
     │   ├── JourneyReduced            only a tombstone is left of that journey: nothing more is recorded about it
     │   └── ChainBroken               the record was altered; names the first broken link
     ├── BundleBroken                  a bundle of evidence that we were given is none, or was altered; names the member
@@ -161,6 +162,12 @@ class LedgerUnreachable(LedgerError):
 
 class LeaseLost(LedgerError):
     """Our lease ran out or was taken over; nothing was written."""
+
+
+class JourneyMoved(LedgerError):
+    """Something was recorded about this journey since it was read; nothing was written."""
+
+    worth_retrying = True
 
 
 class JourneyReduced(LedgerError):

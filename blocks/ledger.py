@@ -48,6 +48,8 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Row,
+    ScalarSelect,
+    Select,
     String,
     Table,
     func,
@@ -61,7 +63,7 @@ from blocks import chain
 from blocks.canonical import canonical, iso, sha256
 from blocks.chain import CaseState, Index, Link, folded, indexed, once_key
 from blocks.database import Database, Instant, Key, Kind, chunks
-from blocks.errors import ChainBroken, JourneyReduced, LeaseLost, LedgerError, LedgerUnreachable
+from blocks.errors import ChainBroken, JourneyMoved, JourneyReduced, LeaseLost, LedgerError, LedgerUnreachable
 from blocks.seals import signed
 from blocks.tombstones import GONE, REDUCED, Exports, Sealed, facts_of, proven, reread
 from blocks.values import Arrival, FileKind, RemoteFile, Sighting, Stage, name_b64, shown
@@ -417,13 +419,13 @@ class Ledger:
 
     # ---------------------------------------------------------------------------------------- the record
 
-    def append(self, entries: Sequence[Entry], lease: Lease | None = None) -> list[Recorded]:
+    def append(self, entries: Sequence[Entry], lease: Lease | None = None, *, behind: int | None = None) -> list[Recorded]:
         """Record entries, all or none; answered in the order given. A thousand are a dozen statements.
 
         With a lease, its resources must include every entry's journey, and it must be alive by the database's clock, else
         ``LeaseLost``. An entry whose ``once`` key is taken (in the record, or earlier in this batch) is not written; the one
         that holds the key is the answer. ``ValueError`` for what can never be recorded, ``JourneyReduced`` for a journey that has a
-        tombstone.
+        tombstone. With ``behind`` the journeys must have so many entries, else ``JourneyMoved``: for what was decided from them.
         """
         if not entries:
             return []
@@ -432,6 +434,9 @@ class Ledger:
         journeys = sorted({entry.journey for entry in entries})
         with self._db.write() as connection:
             now = self._begin(connection, journeys, lease)
+            heads = self._heads(connection, journeys) if behind is not None else {}
+            if moved := [journey for journey, (n, *_) in heads.items() if n != behind]:
+                raise JourneyMoved(f"journey {moved[0]}: something was recorded about it meanwhile; read it anew")
             return self._record(connection, entries, now)
 
     def _begin(self, connection: Connection, journeys: Sequence[str], lease: Lease | None) -> datetime:
@@ -684,11 +689,7 @@ class Ledger:
     ) -> list[Case]:
         """Quarantine cases, oldest first; without the resolved ones unless asked for."""
         standing = func.coalesce(_case.c.state, CaseState.NEW.value)
-        wanted = (
-            select(_case, _journey.c.partner, _journey.c.stream, _journey.c.name)
-            .join(_journey, _journey.c.journey == _case.c.journey)
-            .order_by(_case.c.opened, _case.c.journey)
-        )
+        wanted = _with_journey()
         if journey is not None:
             wanted = wanted.where(_case.c.journey == journey)
         if partner is not None:
@@ -699,10 +700,34 @@ class Ledger:
             wanted = wanted.where(standing == CaseState(state).value)
         elif open_only:
             wanted = wanted.where(standing != CaseState.RESOLVED.value)
+        return self._found_cases(wanted)
+
+    def _found_cases(self, wanted: Select[Any]) -> list[Case]:
         with self._db.read() as connection:
             return [
                 Case(**{**row._mapping, "state": CaseState(row.state or CaseState.NEW)}) for row in connection.execute(wanted)
             ]
+
+    def cases_without(self, kind: str, *, since: str, partner: str | None = None, stream: str | None = None) -> list[Case]:
+        """Open cases, oldest first, without an entry of this kind; one from before the newest of the kind ``since`` does not count."""
+        newest = _newest(kind)
+        wanted = _with_journey().where(
+            func.coalesce(_case.c.state, CaseState.NEW.value) != CaseState.RESOLVED.value,
+            newest.is_(None) | (func.coalesce(_newest(since), 0) > newest),
+        )
+        if partner is not None:
+            wanted = wanted.where(_journey.c.partner == partner)
+        if stream is not None:
+            wanted = wanted.where(_journey.c.stream == stream)
+        return self._found_cases(wanted)
+
+    def cases_left(self, begun: str, ended: str) -> list[str]:
+        """Journeys of resolved cases whose newest entry of the kind ``begun`` has none of the kind ``ended`` behind it."""
+        left = select(_case.c.journey).where(
+            _case.c.state == CaseState.RESOLVED.value, _newest(begun) > func.coalesce(_newest(ended), 0)
+        )
+        with self._db.read() as connection:
+            return list(connection.execute(left.order_by(_case.c.opened, _case.c.journey)).scalars())
 
     def open_digests(self) -> set[str]:
         """Digests whose bytes an open journey, or a case that is not resolved, still needs: for ``Spool.collect``."""
@@ -1369,6 +1394,21 @@ class Holding:
 
 
 # --------------------------------------------------------------------------------------------- between rows and values
+
+
+def _with_journey() -> Select[Any]:
+    """Every case, oldest first, with what its journey is about."""
+    return (
+        select(_case, _journey.c.partner, _journey.c.stream, _journey.c.name)
+        .join(_journey, _journey.c.journey == _case.c.journey)
+        .order_by(_case.c.opened, _case.c.journey)
+    )
+
+
+def _newest(kind: str) -> ScalarSelect[Any]:
+    """Number of the newest entry of a kind in the journey of a case; null if there is none."""
+    there = (_entry.c.journey == _case.c.journey) & (_entry.c.kind == kind)
+    return select(func.max(_entry.c.seq)).where(there).correlate(_case).scalar_subquery()
 
 
 def _check_entry(entry: Entry) -> None:

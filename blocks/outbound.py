@@ -35,7 +35,7 @@ from blocks.calendars import Period
 from blocks.canonical import canonical as canonical
 from blocks.canonical import iso as iso
 from blocks.canonical import sha256 as sha256
-from blocks.values import Classification, Exists, Limits, Proof, Slug, Target, Terms, name_b64, shown
+from blocks.values import DUE_WITHIN, Classification, Exists, Limits, Proof, Slug, Target, Terms, name_b64, shown
 
 NAMESPACE = "release@countersign"
 """Of our SSH signatures (``ssh-keygen -Y sign -n``): one made for a commit or a mail is never an approval."""
@@ -377,7 +377,12 @@ class Outbound(Terms):
         default=None, description="Where the transmission record is filed; left out: beside the certificate, without copies"
     )
     owner: str = Field(
-        default="", description="Who hears of rejections, changes asked for and expiry: a mail address or a team"
+        default="",
+        description="Whose the cases are, and who hears of rejections, changes asked for and expiry: a person's id or a group of "
+        "people.yaml, a team's name, a mail address; left out: the partner's owner, else ops",
+    )
+    resolve_within: timedelta = Field(
+        default=DUE_WITHIN, gt=timedelta(0), description="By when a case is to be resolved, from its opening: PT4H, P2D"
     )
 
     @model_validator(mode="after")
@@ -414,6 +419,8 @@ class Outbound(Terms):
             del agreed["preview"]
         if not self.kits:
             del agreed["kits"]
+        if self.resolve_within == DUE_WITHIN:
+            del agreed["resolve_within"]
         for key, later in _CAME_LATER.items():
             told = agreed.get(key, [])
             for terms in told if isinstance(told, list) else [told]:

@@ -938,6 +938,10 @@ class TransferTerms(Terms):
     )
 
 
+DUE_WITHIN = timedelta(days=2)
+"""By when a case is to be resolved, where nothing else is agreed."""
+
+
 class Inbound(Terms):
     """One named kind of exchange that comes in."""
 
@@ -982,7 +986,14 @@ class Inbound(Terms):
         default=None, description="Workflow map that is started with each filed document: Process Library/Quality Review"
     )
     sets: SetTerms | None = Field(default=None, description="Files that are filed only together")
-    owner: str = Field(default="", description="Who is told about quarantined files: a mail address or a team's name")
+    owner: str = Field(
+        default="",
+        description="Whose the cases are: a person's id or a group of people.yaml, a team's name, a mail address; "
+        "left out: the partner's owner, else ops",
+    )
+    resolve_within: timedelta = Field(
+        default=DUE_WITHIN, gt=timedelta(0), description="By when a case is to be resolved, from its opening: PT4H, P2D"
+    )
     rows: RowPolicy = Field(
         default=RowPolicy.WHOLE_FILE,
         description="A table with bad rows: whole-file (held) or good-rows (the others are filed, a corrected file brings the rest)",

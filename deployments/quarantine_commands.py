@@ -19,7 +19,10 @@ def list_cases(
     stream: Annotated[str | None, typer.Option(help="Only this stream's.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
 ) -> None:
-    """Open cases, oldest first. Example: countersign quarantine list --partner acme"""
+    """Open cases of every kind, oldest first: refused documents, incidents, what is overdue or stuck, bypasses.
+
+    Example: countersign quarantine list --partner acme
+    """
     from blocks.values import shown
     from tasks.connections import ledger
 
@@ -33,15 +36,57 @@ def list_cases(
 
 @app.command()
 def show(journey: Annotated[str, typer.Argument(help="The case's journey.")]) -> None:
-    """Where it came from, every finding, and where its bytes are. Example: countersign quarantine show 0193e2a4-..."""
-    from tasks.connections import quarantine
+    """Whose it is, by when, what was done about it; of a document also its origin, every finding, and where its bytes are.
 
-    about = quarantine().about(journey)
-    if about is None:
-        typer.echo(f"countersign: {journey}: not in the quarantine; see 'countersign quarantine list'", err=True)
-        raise typer.Exit(1)
-    kept = quarantine().content(journey)
-    typer.echo(json.dumps({**about, "bytes": str(kept) if kept else "left at the source, never fetched"}, indent=2))
+    Example: countersign quarantine show 0193e2a4-...
+    """
+    from tasks.cases import find_case, moments
+    from tasks.connections import ledger, quarantine
+
+    case, about = find_case(journey), quarantine().about(journey)
+    told = {
+        "case": {
+            "code": case.code,
+            "reason": case.reason,
+            "state": case.state.value,
+            "owner": case.owner,
+            "due": case.due.isoformat() if case.due else None,
+            "opened": case.opened.isoformat(),
+        },
+        "history": [
+            {"at": one.at.isoformat(), "what": one.what, "state": one.state, "by": one.by, "said": one.said}
+            for one in moments(ledger().journey(journey))
+        ],
+    }
+    if about is not None:
+        kept = quarantine().content(journey)
+        told |= {**about, "bytes": str(kept) if kept else "left at the source, never fetched"}
+    typer.echo(json.dumps(told, indent=2))
+
+
+@app.command()
+def assign(
+    journey: Annotated[str, typer.Argument(help="The case's journey.")],
+    to: Annotated[str, typer.Option(help="A person's id, or a group, of people.yaml.")],
+    comment: Annotated[str, typer.Option(help="What they should know; recorded.")] = "",
+) -> None:
+    """Give a case to a person or a group. Example: countersign quarantine assign 0193e2a4-... --to anna"""
+    from tasks import cases
+
+    cases.assign(journey, to, comment, by=getpass.getuser())
+    typer.echo(f"{journey}: assigned to {to}")
+
+
+@app.command()
+def comment(
+    journey: Annotated[str, typer.Argument(help="The case's journey.")],
+    text: Annotated[str, typer.Argument(help="What is to be remembered; recorded.")],
+) -> None:
+    """Add a remark to a case. Example: countersign quarantine comment 0193e2a4-... "called them, they look into it" """
+    from tasks import cases
+
+    cases.remark(journey, text, by=getpass.getuser())
+    typer.echo(f"{journey}: recorded")
 
 
 @app.command()

@@ -50,4 +50,5 @@ def _load(partner: str, stream: str) -> Agreed:
         raise ConfigurationError(
             f"{partner}/{stream}: no repository '{terms.target.repository}'; repositories.yaml has {', '.join(sorted(repositories))}"
         )
+    terms = terms.model_copy(update={"owner": terms.owner or profile.owner})
     return Agreed(partner, stream, terms, profile.endpoints[terms.endpoint], repository, profile.digest, profile.timezone)

@@ -20,7 +20,7 @@ from blocks.ledger import Entry, Recorded
 from blocks.outbound import Package, iso
 from blocks.values import Stage, shown
 from tasks.connections import ledger
-from tasks.incidents import ANSWERED_NO, DUE, NOT_ACKNOWLEDGED
+from tasks.incidents import ANSWERED_NO, NOT_ACKNOWLEDGED
 from tasks.order import Order, find_order, load_release
 from tasks.record import recorded_text
 from tasks.rules.reconcile import Finding
@@ -109,13 +109,7 @@ def _look(order: Order, history: list[Recorded]) -> Finding | None:
 def _open(order: Order, history: list[Recorded], code: str, reason: str, state: Answer) -> Finding | None:
     """Once for each thing that is wrong."""
     message = f"order {order.id} on {order.agreed.key}: {reason}"
-    case = {
-        "code": code,
-        "reason": message,
-        "owner": order.agreed.terms.owner,
-        "due": iso(ledger().now() + DUE),
-        "state": "new",
-    }
+    case = order.case(code, message)
     count = sum(not one.positive for one in acknowledgements(order))
     body = {**_about(order), "state": state.value, "case": case}
     (entry,) = ledger().append([Entry(history[0].journey, "incident", body, f"{history[0].journey}/{code}/{count}")])

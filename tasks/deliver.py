@@ -250,6 +250,6 @@ def _ask_a_person(order: Order, code: str, reason: str, **facts: Any) -> None:
     asked = order.last("in-doubt", "resolved", "settled")
     if asked is not None and asked.kind == "in-doubt" and asked.body["case"]["code"] == code and not facts:
         return
-    case = {"code": code, "reason": reason, "owner": order.agreed.terms.owner, "state": "new"}
+    case = order.case(code, reason)
     order.write("in-doubt", {"reason": reason, "case": case, **facts})
     order.tell(code, reason=reason)

@@ -190,7 +190,7 @@ def freeze(gathered: Gathered) -> None:
 
 
 def _refuse(order: Order, reason: str, documents: int) -> None:
-    case = {"code": "outbound-check", "reason": reason, "owner": order.agreed.terms.owner, "state": "new"}
+    case = order.case("outbound-check", reason)
     order.write("refused", {"reason": reason, "case": case})
     order.tell("refused-by-checks", reason=reason)
     name = f"Stopped by checks, {documents} wrong" if documents else "Stopped by checks"

@@ -22,6 +22,7 @@ from blocks.values import Arrival, Finding, SetTerms, Sighting, Stage, Verdict, 
 from tasks.connections import ledger, spool
 from tasks.consignment import Agreed, Consignment, Item
 from tasks.incidents import SET_INCOMPLETE
+from tasks.incidents import case as case_of
 from tasks.report import tell
 from tasks.rules.judge import from_facts
 from tasks.rules.naming import text
@@ -238,7 +239,7 @@ def _say_incomplete(agreed: Agreed, key: str, state: Assembled) -> None:
     """One case for each set whose window has closed; one more entry when something else is missing than was said."""
     journey, missing = _journey(agreed, key), ", ".join(state.missing)
     reason = f"Set {key} is incomplete: missing {missing}"
-    case = {"code": SET_INCOMPLETE, "reason": reason, "owner": agreed.terms.owner, "state": "new"}
+    case = case_of(agreed, SET_INCOMPLETE, reason)
     body = {**_about(agreed, key), "missing": list(state.missing), "members": dict(state.members), "case": case}
     recorded = ledger().append(
         [Entry(journey, "incomplete", body, once=f"{journey}/incomplete/{sha256(missing)}", stage=Stage.CLEARED)]

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from prefect import get_run_logger
@@ -32,6 +31,7 @@ from prefect import get_run_logger
 from blocks.errors import ConfigurationError, HostKeyChanged
 from blocks.ledger import Case, Entry, Recorded, first_sight
 from blocks.values import Sighting, Stage
+from tasks.cases import opened
 from tasks.connections import ledger
 from tasks.consignment import Agreed
 from tasks.report import tell
@@ -64,7 +64,6 @@ CODES = WAITING | {
 }
 MOST = 100
 """Incidents about waiting files of one stream that are open at once, the oldest: ten thousand lone files are one thing gone wrong."""
-DUE = timedelta(days=2)
 _THROUGH = frozenset({"filed", "duplicate", "marker", "rejected", "superseded"})
 
 
@@ -80,13 +79,7 @@ class _Incident:
 
 def case(agreed: Agreed, code: str, reason: str) -> dict[str, Any]:
     """A case for the stream's owner, for the body of an entry."""
-    return {
-        "code": code,
-        "reason": reason,
-        "owner": agreed.terms.owner,
-        "due": (ledger().now() + DUE).isoformat(),
-        "state": "new",
-    }
+    return opened(code, reason, agreed.terms.owner, agreed.terms.resolve_within)
 
 
 def after_look(agreed: Agreed, readiness: Readiness) -> None:

@@ -47,6 +47,7 @@ from blocks.repositories.base import Repository
 from blocks.sender import Arrived, Sender, Withdrawn, delivered_facts, delivered_of, destination_of
 from blocks.settings import settings
 from blocks.values import Stage, shown
+from tasks.cases import opened
 from tasks.connections import ledger
 from tasks.rules.dialog import Checked
 from tasks.rules.judge import from_facts
@@ -158,6 +159,11 @@ class Order:
     def last(self, *kinds: str) -> Recorded | None:
         """The newest entry of these kinds."""
         return next((entry for entry in reversed(self.history) if entry.kind in kinds), None)
+
+    def case(self, code: str, reason: str) -> dict[str, Any]:
+        """A case about this order for the body of an entry."""
+        terms = self.agreed.terms
+        return opened(code, reason, terms.owner or self.agreed.profile.owner, terms.resolve_within)
 
     def each(self, kind: str) -> list[Recorded]:
         return [entry for entry in self.history if entry.kind == kind]

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,10 +19,10 @@ from blocks.endpoints.probing import clear, probe
 from blocks.errors import EndpointError
 from blocks.ledger import Case, Entry, Recorded
 from blocks.values import Personality, Stage
+from tasks.cases import opened
 from tasks.connections import ledger
 from tasks.rules.personality import Change, changes, merged
 
-DUE = timedelta(days=2)
 MOST_A_DAY = 10
 """Changes of one server that are told in one day."""
 STEM = TEMPORARY + b"probe-"
@@ -87,13 +87,8 @@ def remember(place: Place, seen: Personality) -> tuple[Change, ...]:
         return ()
     facts = {**place.about, "personality": now.facts, "changes": [change.text for change in changed]}
     if changed:
-        facts["case"] = {
-            "code": "server-changed",
-            "reason": f"{place.name}: {'; '.join(facts['changes'])}. See 'countersign endpoint show {place.partner} {place.name}'",
-            "owner": place.owner,
-            "due": (at + DUE).isoformat(),
-            "state": "new",
-        }
+        reason = f"{place.name}: {'; '.join(facts['changes'])}. See 'countersign endpoint show {place.partner} {place.name}'"
+        facts["case"] = opened("server-changed", reason, place.owner)
     # The number in the key: of two that see the same at the same moment, one tells it.
     once = f"{place.journey}/{len(history) + 1}"
     kind = "changed" if changed else "learned"

@@ -51,7 +51,7 @@ def _wait(order: Order, error: RepositoryError) -> None:
     """Delivered is delivered: one case until the record is filed, and nothing is sent again."""
     before = order.last("in-doubt", "recorded")
     if before is None or before.kind == "recorded" or before.body["case"]["code"] != RECORD_WAITS:
-        case = {"code": RECORD_WAITS, "reason": str(error), "owner": order.agreed.terms.owner, "state": "new"}
+        case = order.case(RECORD_WAITS, str(error))
         order.write("in-doubt", {"reason": str(error), "case": case})
         order.tell(RECORD_WAITS, reason=str(error))
     order.end("Delivered, record waits", f"{error} All was delivered; filing its record is tried again by itself")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from typing import Any
 
-from blocks.ledger import Entry
+from blocks.ledger import CaseState, Entry
 from blocks.values import Stage
+from tasks.cases import opened, state_of
 from tasks.connections import ledger, quarantine
-from tasks.consignment import Consignment, Item, Steps
+from tasks.consignment import Agreed, Consignment, Item, Steps
 from tasks.in_sequence import overtaken
 from tasks.retrying import task
 from tasks.rules.filing import case_of
 from tasks.rules.judge import as_facts
 
-DUE = timedelta(days=2)
 ILLEGAL = "illegal-name"
 
 
@@ -22,7 +22,7 @@ ILLEGAL = "illegal-name"
 def set_aside(consignment: Consignment) -> Consignment:
     """Move refused documents to the quarantine. Each becomes a case with a reason code, an owner and a date."""
     consignment = _told_before(consignment)
-    steps, due = Steps(consignment), ledger().now() + DUE
+    steps = Steps(consignment)
     for item in consignment.at(Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED):
         if item.verdict is None or item.verdict.accepted:
             continue
@@ -36,16 +36,20 @@ def set_aside(consignment: Consignment) -> Consignment:
             item.document.path if item.document else None,
             {"origin": consignment.agreed.origin(item.arrival), "digest": item.arrival.digest, **verdict},
         )
-        case = {
-            "code": _code(item),
-            "reason": item.verdict.reason,
-            "owner": consignment.agreed.terms.owner,
-            "due": due.isoformat(),
-            "state": "resolved" if overtaken(consignment.agreed, item.journey, _code(item)) else "new",
-        }
+        case = _case(item, agreed)
         facts = {"digest": item.arrival.digest, "case": case, "kept": item.document is not None, "place": place.name, **verdict}
         steps.add(item, "quarantined", facts, once=f"{item.journey}/quarantined/{item.round}", stage=Stage.QUARANTINED)
     return steps.write(ledger().append)
+
+
+def _case(item: Item, agreed: Agreed) -> dict[str, Any]:
+    """A new case; what a person had tried again, and is refused again, stays with whom it was given to, and due when it was."""
+    assert item.verdict is not None  # noqa: S101 - it was refused
+    told = {"code": _code(item), "reason": item.verdict.reason}
+    if state_of(item.history) in (None, CaseState.RESOLVED):
+        told = opened(told["code"], told["reason"], agreed.terms.owner, agreed.terms.resolve_within)
+    over = overtaken(agreed, item.journey, told["code"])
+    return told | ({"state": CaseState.RESOLVED.value} if over else {})
 
 
 def _told_before(consignment: Consignment) -> Consignment:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from blocks.errors import ConfigurationError, SenderError, SendRefused
-from blocks.ledger import Entry
+from blocks.ledger import CaseState, Entry
 from blocks.sender import MessageKind, Sender, ServiceMessage
 from blocks.settings import settings
 from blocks.values import Inbound, Stage, shown
+from tasks.cases import state_of
 from tasks.connections import ledger
 from tasks.consignment import Consignment, Item, Steps
 from tasks.doctypes import find
@@ -103,7 +104,9 @@ def _tell(item: Item, kind: MessageKind, sender: Sender, steps: Steps, untold: d
             names = [shown(file.name) for file in arrived.files]
             proof = sorted({str(file.proof) for file in arrived.files})
             if kind is MessageKind.NOTE:
-                steps.add(item, TOLD, {"notes": names, "proof": proof})
+                # What a person has closed meanwhile stays so.
+                waits = {} if state_of(item.history) is CaseState.RESOLVED else {"case": {"state": CaseState.WAITING.value}}
+                steps.add(item, TOLD, {"notes": names, "proof": proof, **waits})
             else:
                 steps.add(item, RECEIPT, {"state": kind.value, "receipts": names, "proof": proof})
             return ""

@@ -1,0 +1,124 @@
+"""A case has an owner, a due time, a state and a history, and all of it is what the ledger tells."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from blocks.errors import ConfigurationError, JourneyMoved
+from blocks.ledger import CaseState, Entry
+from deployments.cli import app
+from tasks import cases, retry
+from tests.tasks.dock import Dock, price_list
+
+BAD = price_list().replace(b"1.50", b"one")
+
+
+@pytest.fixture
+def dock(dock: Dock) -> Dock:
+    people = [
+        {"id": "anna", "name": "Anna Berg", "mail": "anna@example.com", "groups": ["pricing"]},
+        {"id": "ben", "name": "Ben Ortiz", "mail": "ben@example.com", "groups": ["pricing", "ops"]},
+    ]
+    (dock.profiles / "people.yaml").write_text(yaml.safe_dump({"people": people}))
+    dock.agree(owner="pricing", resolve_within="PT4H")
+    return dock
+
+
+def refused(dock: Dock) -> str:
+    """A case."""
+    dock.leave("prices.csv", BAD)
+    assert dock.run() == {"prices.csv": "quarantined"}
+    return dock.cases()[0].journey
+
+
+def test_a_case_is_its_streams_due_when_agreed_and_lives_in_the_ledger(dock: Dock) -> None:
+    journey = refused(dock)
+    case = cases.find_case(journey)
+    assert (case.owner, case.state) == ("pricing", CaseState.NEW)
+    assert case.due is not None and timedelta(hours=3) < case.due - case.opened <= timedelta(hours=4)
+    cases.remark(journey, "called them", "anna")
+    cases.assign(journey, "ben", "knows them", "anna")
+    assert (cases.find_case(journey).owner, cases.find_case(journey).state) == ("ben", CaseState.ASSIGNED)
+    cases.wait_for_partner(journey, "", "ben")
+    assert cases.find_case(journey).state is CaseState.WAITING
+    retry.reject(journey, "given up", "ben")
+    told = [(one.what, one.state, one.by, one.said) for one in cases.moments(dock.ledger.journey(journey))]
+    assert told[0][:3] == ("quarantined", "new", "") and told[0][3]
+    assert told[1:] == [
+        ("commented", "", "anna", "called them"),
+        ("assigned", "assigned", "anna", "to ben: knows them"),
+        ("returned", "waiting for partner", "ben", ""),
+        ("rejected", "resolved", "ben", "given up"),
+    ]
+    dock.ledger.verify()
+
+
+def test_who_is_not_in_people_yaml_gets_no_case_and_a_case_that_is_over_takes_no_more(dock: Dock) -> None:
+    journey = refused(dock)
+    before = dock.ledger.journey(journey)
+    for wrong in (
+        lambda: cases.assign(journey, "nobody", "", "anna"),
+        lambda: cases.remark(journey, "  ", "anna"),
+        lambda: cases.remark(journey, "x" * 2001, "anna"),
+        lambda: cases.remark("no-such", "hello", "anna"),
+    ):
+        with pytest.raises(ConfigurationError):
+            wrong()
+    assert dock.ledger.journey(journey) == before
+    retry.reject(journey, "given up", "ben")
+    with pytest.raises(ConfigurationError, match="resolved already"):
+        cases.assign(journey, "anna", "", "ben")
+    assert cases.find_case(journey).state is CaseState.RESOLVED
+
+
+def test_what_was_decided_from_a_history_that_has_grown_is_not_written(dock: Dock) -> None:
+    journey = refused(dock)
+    read = dock.ledger.journey(journey)
+    dock.ledger.append([Entry(journey, "commented")])
+    with pytest.raises(JourneyMoved):
+        dock.ledger.append([Entry(journey, "assigned")], behind=len(read))
+    assert dock.ledger.append([Entry(journey, "assigned")], behind=len(read) + 1)[0].fresh
+
+
+def test_another_try_that_fails_leaves_the_case_with_whom_it_was_given_to(dock: Dock) -> None:
+    journey = refused(dock)
+    due = cases.find_case(journey).due
+    cases.assign(journey, "anna", "", "ben")
+    dock.retry(journey)
+    case = cases.find_case(journey)
+    assert (case.owner, case.state, case.due) == ("anna", CaseState.ASSIGNED, due)
+    retry.reject(journey, "no", "anna")
+    dock.retry(journey, "after all")
+    case = cases.find_case(journey)
+    assert (case.owner, case.state) == ("pricing", CaseState.NEW), "opened anew"
+
+
+def test_the_command_line_tells_whose_a_case_is_and_what_was_done(dock: Dock) -> None:
+    journey = refused(dock)
+
+    def command(*words: str) -> str:
+        ran = CliRunner(env={"COLUMNS": "250"}).invoke(app, ["quarantine", *words])
+        assert ran.exit_code == 0, ran.output
+        return ran.output
+
+    command("comment", journey, "called them")
+    command("assign", journey, "--to", "ben")
+    assert "ben" in command("list") and "assigned" in command("list")
+    told = json.loads(command("show", journey))
+    assert (told["case"]["owner"], told["case"]["state"]) == ("ben", "assigned")
+    assert [one["what"] for one in told["history"]] == ["quarantined", "commented", "assigned"]
+    assert told["findings"] and told["bytes"]
+
+
+@pytest.mark.parametrize(("stream", "partner", "owner"), [("", "", "ops"), ("", "edi", "edi"), ("pricing", "edi", "pricing")])
+def test_who_has_a_case_that_nobody_was_named_for(dock: Dock, stream: str, partner: str, owner: str) -> None:
+    dock.agree(owner=stream)
+    profile = yaml.safe_load((dock.profiles / "acme.yaml").read_text())
+    profile["partner"]["owner"] = partner
+    (dock.profiles / "acme.yaml").write_text(yaml.safe_dump(profile))
+    assert cases.find_case(refused(dock)).owner == owner
