@@ -19,6 +19,7 @@ from tasks.record_transfers import record_transfers
 from tasks.report import report
 from tasks.rules.transfers import in_sets
 from tasks.set_aside import set_aside
+from tasks.tell_cases import tell_cases
 
 
 @flow(
@@ -47,4 +48,5 @@ def collect(partner: str, stream: str, patience_seconds: float = 60) -> State:
             kept = record_transfers.submit(filed)
             aside = set_aside.submit(kept)
             desk.follow(picked, matched, filed, kept, aside, clear_source.submit(aside))
+    tell_cases(partner, stream)
     return report(agreed, desk.rows)

@@ -22,6 +22,7 @@ from tasks.rehearse import rehearse
 from tasks.report import report
 from tasks.resolve import resolve
 from tasks.set_aside import set_aside
+from tasks.tell_cases import tell_cases
 from tasks.tell_partner import tell_partner
 
 
@@ -59,4 +60,5 @@ def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: f
             resolved = resolve.submit(told)
             desk.follow(picked, checked, parted, filed, aside, told, resolved, clear_source.submit(resolved))
             before = [aside] if agreed.terms.ordered else []
+    tell_cases(partner, stream)
     return report(agreed, desk.rows)

@@ -16,6 +16,7 @@ from tasks.notify import notify_again
 from tasks.previews import delete_previews
 from tasks.side_doors import look_for_side_doors
 from tasks.sweep import begin_again, redrive, report, tell
+from tasks.tell_cases import tell_cases
 
 
 @flow(name="reconcile", flow_run_name="sweep", validate_parameters=True)
@@ -36,6 +37,7 @@ def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> Stat
     around = [*compare_mirrors(), *look_for_side_doors(look_back), *compare_with_sender(look_back), *add_acknowledgements()]
     around += notify_again(look_back)
     rows = [*redrive(stuck, patience), *begin_again(look_back, patience), *tell(around)]
+    tell_cases()
     delete_previews()
     return report(rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -11,6 +12,7 @@ from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.states import Completed
 
+from blocks.ledger import Case
 from blocks.values import Notice
 from tasks.consignment import Agreed, Consignment, Row
 from tasks.rules.literal import literal
@@ -69,6 +71,30 @@ def announce_notices(agreed: Agreed, notices: Sequence[Notice]) -> None:
     """Events: one for each thing that a look left alone and that a person should know of."""
     for notice in notices:
         tell(agreed, "noticed", {"file": notice.file, "code": notice.code, "reason": notice.message})
+
+
+def tell_of_case(case: Case, id: UUID) -> None:
+    """The one event about a case, for notifications and programs: ``countersign.case.opened``. Its owner is a related resource.
+
+    ``id``: two events of one id are one to Prefect.
+    """
+    key = "/".join(filter(None, (case.partner, case.stream)))
+    emit_event(
+        event="countersign.case.opened",
+        resource={"prefect.resource.id": f"countersign.case.{case.journey}", "prefect.resource.name": f"{case.code}: {key}"},
+        related=[{"prefect.resource.id": f"countersign.owner.{case.owner}", "prefect.resource.role": "owner"}],
+        payload={
+            "journey": case.journey,
+            "partner": case.partner,
+            "stream": case.stream,
+            "file": case.name,
+            "code": case.code,
+            "reason": case.reason,
+            "owner": case.owner,
+            "due": case.due.isoformat() if case.due else None,
+        },
+        id=id,
+    )
 
 
 def tell(agreed: Agreed, what: str, payload: dict[str, object]) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from blocks.errors import ConfigurationError, JourneyMoved
-from blocks.ledger import CaseState, Entry
+from blocks.ledger import Case, CaseState, Entry
 from deployments.cli import app
 from tasks import cases, retry
+from tasks.tell_cases import tell_cases
 from tests.tasks.dock import Dock, price_list
 
 BAD = price_list().replace(b"1.50", b"one")
@@ -122,3 +124,45 @@ def test_who_has_a_case_that_nobody_was_named_for(dock: Dock, stream: str, partn
     profile["partner"]["owner"] = partner
     (dock.profiles / "acme.yaml").write_text(yaml.safe_dump(profile))
     assert cases.find_case(refused(dock)).owner == owner
+
+
+def opened_events(dock: Dock) -> list[tuple[str, str]]:
+    return [(one["journey"], one["owner"]) for one in dock.told if one["event"] == "countersign.case.opened"]
+
+
+def test_a_case_is_told_once_whoever_runs_and_however_often(dock: Dock) -> None:
+    journey = refused(dock)
+    assert tell_cases.fn("acme", "prices") == 1
+    cases.assign(journey, "anna", "", "ben")
+    dock.retry(journey)
+    assert tell_cases.fn() == 0 and dock.run() == {} and tell_cases.fn("acme", "prices") == 0
+    assert opened_events(dock) == [(journey, "pricing")]
+
+
+def test_who_is_killed_between_telling_and_writing_so_down_tells_it_under_the_same_id(
+    dock: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journey = refused(dock)
+    ids: list[UUID] = []
+
+    def dies(case: Case, id: UUID) -> None:
+        ids.append(id)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasks.tell_cases.tell_of_case", dies)
+    with pytest.raises(KeyboardInterrupt):
+        tell_cases.fn()
+    monkeypatch.setattr("tasks.tell_cases.tell_of_case", lambda case, id: ids.append(id))
+    assert tell_cases.fn() == 1 and tell_cases.fn() == 0
+    assert ids[0] == ids[1], "Prefect takes two events of one id as one"
+    dock.ledger.append([Entry(journey, "resolved", {"case": {"state": "resolved"}})])
+    dock.ledger.append([Entry(journey, "incident", {"case": {"code": "late", "state": "new"}})])
+    assert tell_cases.fn() == 1 and ids[2] != ids[0], "opened anew, it is another"
+
+
+def test_while_somebody_else_tells_nobody_does_it_twice(dock: Dock) -> None:
+    refused(dock)
+    lease = dock.ledger.lease(["cases"], owner="another", seconds=60)
+    assert lease is not None and tell_cases.fn() == 0
+    dock.ledger.release(lease)
+    assert tell_cases.fn() == 1

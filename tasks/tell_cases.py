@@ -1,0 +1,123 @@
+"""Tell of cases: each once, to whoever it belongs to; each gets a run in which a person decides it, and that run ends with it.
+
+::
+
+    (opened) ─ case told ─ review begun ─ ... ─ (resolved) ─ review ended
+
+An intake tells of what it opened, and the sweep of all else, and of what was left by a run that was killed in between. The event has the
+case's own id, by which Prefect takes it once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
+from prefect.states import Completed
+
+from blocks.ledger import Case, Entry, Lease, Recorded
+from blocks.settings import settings
+from tasks.connections import ledger
+from tasks.report import tell_of_case
+from tasks.retrying import task
+from tasks.side_doors import as_reviewed
+
+CASE_TOLD, REVIEW_BEGUN, REVIEW_ENDED = "case told", "review begun", "review ended"
+"""Kinds of entries: its owner was told; a run asks a person; that run is over."""
+ANEW = "incident"
+"""Kind of the entry that opens a case of a journey once more, after it was over."""
+MOST = 100
+"""Cases of which one pass tells, the oldest; the next one goes on."""
+
+
+@task(task_run_name="tell of cases")
+def tell_cases(partner: str | None = None, stream: str | None = None) -> int:
+    """Tell of open cases that nobody was told of, and begin their reviews; end the reviews of cases that are over. How many were told."""
+    with _alone() as lease:
+        if lease is None:
+            return 0  # somebody else does it just now; what came in meanwhile is told by the sweep
+        told = _tell(ledger().cases_without(CASE_TOLD, since=ANEW, partner=partner, stream=stream)[:MOST])
+        unasked = ledger().cases_without(REVIEW_BEGUN, since=ANEW, partner=partner, stream=stream)[:MOST]
+        over = ledger().cases_left(REVIEW_BEGUN, REVIEW_ENDED)
+        # On a command line without a Prefect server nobody can be asked there.
+        if (unasked or over) and get_current_settings().api.url:
+            with get_client(sync_client=True) as client:
+                _begin(client, unasked)
+                for journey in over:
+                    _end(client, journey)
+    return told
+
+
+@contextmanager
+def _alone() -> Iterator[Lease | None]:
+    """One at a time, so that nothing is told twice."""
+    seconds = settings().lease_seconds
+    lease = ledger().lease(["cases"], owner=f"{socket.gethostname()}/{os.getpid()}", seconds=seconds)
+    if lease is None:
+        yield None
+        return
+    with ledger().holding(lease, seconds):
+        yield lease
+
+
+def _tell(cases: Sequence[Case]) -> int:
+    for case in cases:
+        # First told, then written: whoever is killed in between has it told again, under the same id.
+        key = f"{CASE_TOLD}/{case.journey}/{_opened(case.journey)}"
+        tell_of_case(case, uuid5(NAMESPACE_URL, key))
+        ledger().append([Entry(case.journey, CASE_TOLD, {"owner": case.owner, "code": case.code}, once=key)])
+    return len(cases)
+
+
+def _opened(journey: str) -> int:
+    """How often a case of this journey was opened anew."""
+    return sum(entry.kind == ANEW for entry in ledger().journey(journey))
+
+
+# --------------------------------------------------------------------------------------------- the run that asks
+
+
+def _begin(client: SyncPrefectClient, cases: Sequence[Case]) -> None:
+    deployment = review_deployment(client) if cases else None
+    if deployment is None:
+        return  # nothing was deployed: the command line decides cases
+    for case in cases:
+        key = f"{REVIEW_BEGUN}/{case.journey}/{_opened(case.journey)}"
+        # Asked twice, it is the same run.
+        run = client.create_flow_run_from_deployment(
+            deployment.id, parameters={"journey": case.journey}, idempotency_key=key, tags=[f"case:{case.code}"]
+        )
+        ledger().append([Entry(case.journey, REVIEW_BEGUN, {"run": str(run.id)}, once=key)])
+
+
+def review_deployment(client: SyncPrefectClient) -> DeploymentResponse | None:
+    """The deployment of the flow that asks people about cases, as it was reviewed; None if there is none."""
+    found = as_reviewed(client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=["review"])), limit=200))
+    return next(iter(found), None)
+
+
+def _end(client: SyncPrefectClient, journey: str) -> None:
+    """Nobody shall answer any more: the case is over."""
+    history = ledger().journey(journey)
+    begun = next(entry for entry in reversed(history) if entry.kind == REVIEW_BEGUN)
+    with suppress(ObjectNotFound):
+        run = client.read_flow_run(UUID(str(begun.body["run"])))
+        if run.state is None or not run.state.is_final():
+            over: State[Any] = Completed(name="Resolved", message="the case is over, and not by an answer here")
+            client.set_flow_run_state(run.id, over, force=True)
+    review_ended(journey, begun)
+
+
+def review_ended(journey: str, begun: Recorded) -> None:
+    """Write down that a run asks nobody any more."""
+    ledger().append([Entry(journey, REVIEW_ENDED, {"run": begun.body["run"]}, once=f"{REVIEW_ENDED}/{begun.body['run']}")])
