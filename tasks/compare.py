@@ -39,6 +39,7 @@ from tasks.order import SETTLES, Agreed, Order, leads, load_release, waits_for
 from tasks.retrying import task
 from tasks.rules import reconcile
 from tasks.rules.packing import AtRepository, Voided, admitted, changed_values, freshness, sensitive
+from tasks.rules.policy import standing
 from tasks.rules.reconcile import Finding, Posted, Run, Told
 from tasks.rules.signing import answer_hash
 from tasks.side_doors import as_reviewed
@@ -69,6 +70,11 @@ class Watched:
     @property
     def ordered(self) -> Mapping[str, Any]:
         return self.history[0].body
+
+    @property
+    def due(self) -> datetime | None:
+        """When its sign-off expires; None before it was asked for."""
+        return _moment(_last(self, "opened"), "deadline")
 
     @property
     def name(self) -> str:
@@ -169,6 +175,7 @@ def told(order: Watched, in_force: InForce) -> Told:
     opened = _last(order, "opened")
     moments = {key: _moment(opened, key) for key in ("deadline", "remind", "widens")}
     open_key = next((key for key in reversed(rounds) if key not in settled and key in ours), None)
+    asked = next((entry.at for entry in order.history if entry.kind == "round" and entry.body["key"] == open_key), None)
     last = next((entry for entry in reversed(order.history) if entry.kind not in SWEPT), order.history[0])
     return Told(
         journey=order.journey,
@@ -178,8 +185,8 @@ def told(order: Watched, in_force: InForce) -> Told:
         settled={key: entry.kind for key, entry in settled.items() if key in ours},
         elsewhere=frozenset(rounds) - ours,
         **moments,
-        asked=next((entry.at for entry in order.history if entry.kind == "round" and entry.body["key"] == open_key), None),
-        awaits=_awaits(order, in_force) if open_key is not None and _reminds(order, moments["remind"]) else (),
+        asked=asked,
+        awaits=_awaits(order, in_force, asked) if asked is not None and _reminds(order, moments["remind"]) else (),
         closed=_last(order, "closed") is not None,
         waits_for=waits_for(order.history),
         paused=last.kind in ("refused", "in-doubt"),
@@ -200,14 +207,15 @@ def _reminds(order: Watched, remind: datetime | None) -> bool:
     return not any(entry.once == f"found/{reconcile.REMINDER}/{order.journey}" for entry in order.history)
 
 
-def _awaits(order: Watched, in_force: InForce) -> tuple[str, ...]:
-    """Who may sign at this moment."""
+def _awaits(order: Watched, in_force: InForce, asked: datetime) -> tuple[str, ...]:
+    """Who was asked then, and may sign: who comes to it later has just been asked."""
     told = order.ordered
     try:
         agreed = in_force.agreed(told["partner"], told["stream"])
     except ConfigurationError:
         return ()  # told where the mirrors are compared
-    now = Order(agreed, told["order"], order.journey, order.run, None).standing()
+    held = Order(agreed, told["order"], order.journey, order.run, None)
+    now = standing(held.matter, agreed.terms.signoff, held.people, held.votes, asked)
     return tuple(sorted({seat.approver for seat in now.may_sign}))
 
 

@@ -24,8 +24,10 @@ from blocks.settings import settings
 from blocks.values import Stage
 from tasks.compare import InForce, Watched, begun_without_order, found_key, look_again, watch
 from tasks.connections import hang_up, ledger
+from tasks.notify import notify
 from tasks.retrying import task
 from tasks.rules.literal import literal
+from tasks.rules.notification import Notification
 from tasks.rules.reconcile import Finding, Remedy, state_name, untaken
 from tasks.side_doors import as_reviewed
 
@@ -98,6 +100,9 @@ def _held(journey: str) -> Iterator[Lease | None]:
 def _set_right(client: SyncPrefectClient, order: Watched, findings: Sequence[Finding], lease: Lease) -> list[Row]:
     rows = []
     for finding in findings:
+        if finding.to:  # before the row: whoever is killed between the two comes here again, and nobody is sent it twice
+            waits = f"{order.name} still waits for your sign-off"
+            notify(finding.to, Notification(finding.key, order.journey, waits, due=order.due, run=order.run))
         fresh = _tell(finding, order.ordered, order.journey, order.run, lease).fresh
         if finding.remedy is Remedy.NONE:
             done = "reported"

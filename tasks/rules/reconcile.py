@@ -61,6 +61,8 @@ class Finding:
     remedy: Remedy = Remedy.NONE
     told: bool = False
     """The run itself has sent the event."""
+    to: tuple[str, ...] = ()
+    """People who are sent a message of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,7 @@ def _reminder(told: Told, now: datetime) -> Iterator[Finding]:
         return
     if told.open_key is not None and told.awaits and not told.closed:
         message = f"it expires at {told.deadline:%Y-%m-%d %H:%M} UTC, and waits for {' or '.join(told.awaits)}"
-        yield Finding(REMINDER, f"{REMINDER}/{told.journey}", message)
+        yield Finding(REMINDER, f"{REMINDER}/{told.journey}", message, to=told.awaits)
 
 
 def _round(key: str) -> str:

@@ -243,12 +243,13 @@ def test_check_warns_of_one_credential_for_two_accounts(countersign: Countersign
     assert result.exit_code == 0 and "WARNING: env:COUNTERSIGN_ACME_PASSWORD is used in both directions" in result.stdout
 
 
+SIGNOFF = {"proof": "signature", "stages": [{"name": "release", "groups": ["pricing"], "quorum": 2}]}
 LEAVING = {
     "direction": "outbound",
     "gather": {"repository": "archive", "folder": "Out/{order}"},
     "destinations": [{"endpoint": "drop", "folder": "in"}, {"endpoint": "drop", "folder": "in/{order}"}],
     "freshness": "latest",
-    "signoff": {"proof": "signature", "stages": [{"name": "release", "groups": ["pricing"], "quorum": 2}]},
+    "signoff": SIGNOFF,
     "evidence": {"repository": "archive", "folder": "Evidence/{order}", "name": "{name}"},
 }
 KEYS = [f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{who * 13}A{who}" for who in ("Ann", "Bea")]
@@ -303,6 +304,11 @@ def test_check_of_what_goes_out(countersign: Countersign, globex: Path, profiles
             {"evidence": {"repository": "archive", "folder": "E/{sku}"}}, "{sku} is not known of a cert", id="template"
         ),
         pytest.param({"classify": [{"pattern": ".*", "doctype": "price-lits"}]}, "did you mean 'price-list'?", id="type"),
+        pytest.param(
+            {"signoff": {**SIGNOFF, "expires_after": "2 business days", "calendar": "office"}},
+            "not in calendars.yaml",
+            id="calendar",
+        ),
         pytest.param(
             {"destinations": [{"endpoint": "drop", "folder": "{partner}"}, {"endpoint": "drop", "folder": "globex"}]},
             "is the same place as another destination",

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+import yaml
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
@@ -17,6 +18,7 @@ from blocks.mirrors import mirrors
 from blocks.profile import load_partner, load_repositories
 from flows.reconcile import reconcile
 from tests.release_world import Release, ReleaseWorld
+from tests.servers.mail import Mailbox, mail_server
 
 PRICES = b"sku,price\n1,2.50\n"
 
@@ -214,7 +216,20 @@ def test_case_24_after_the_deadline_the_run_ends_as_expired(release_world: Relea
     assert state is not None and state.name == "Expired" and release.received == {}
 
 
-def test_case_24_whoever_may_sign_is_reminded_once_and_then_the_wider_circle_is_asked_too(release_world: ReleaseWorld) -> None:
+@pytest.fixture
+def box(release_world: ReleaseWorld) -> Iterator[Mailbox]:
+    """A mail server that the people of the world are told by, while the test runs."""
+    agreed = release_world.profiles / "notify.yaml"
+    with mail_server() as box:
+        mail = {"host": "127.0.0.1", "port": box.port, "security": "none", "sender": "countersign@example.com"}
+        agreed.write_text(yaml.safe_dump({"mail": {**mail, "timeout_seconds": 120}}))
+        yield box
+        agreed.unlink()
+
+
+def test_case_24_whoever_may_sign_is_reminded_once_and_then_the_wider_circle_is_asked_too(
+    release_world: ReleaseWorld, box: Mailbox
+) -> None:
     anna, head = release_world.newcomer(), release_world.newcomer("heads")
     release = release_world.order("slow", prices=PRICES)
     assert release.start() is None
@@ -226,7 +241,14 @@ def test_case_24_whoever_may_sign_is_reminded_once_and_then_the_wider_circle_is_
     assert release.go() is None
     assert release.last("round")["n"] == 2
     assert {f"awaits:{anna}", f"awaits:{head}"} <= set(release.told.tags) and "of pricing or heads" in release.told.name
+    assert "`heads` may sign too" in release.form
     assert_told(release, "reminder", "widened")
+    told = [
+        (to, str(mail["subject"]).rpartition(f"{release.id} ")[2]) for to, mail in zip(box.receivers, box.messages, strict=True)
+    ]
+    asked, again = "waits for your sign-off", "still waits for your sign-off"
+    assert [one for one in told if anna in one[0]] == [(f"{anna}@example.com", asked), (f"{anna}@example.com", again)]
+    assert [one for one in told if head in one[0]] == [(f"{head}@example.com", asked)]
     state = release.sign(head)
     assert state is not None and state.name == "Delivered" and release.received == {"prices.csv": PRICES}
 
