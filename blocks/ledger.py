@@ -55,6 +55,7 @@ from sqlalchemy import (
     func,
     inspect,
     literal,
+    or_,
     select,
     tuple_,
 )
@@ -686,8 +687,9 @@ class Ledger:
         state: CaseState | str | None = None,
         journey: str | None = None,
         open_only: bool = True,
+        since: datetime | None = None,
     ) -> list[Case]:
-        """Quarantine cases, oldest first; without the resolved ones unless asked for."""
+        """Quarantine cases, oldest first; without the resolved ones unless asked for. ``since``: those that changed since then too."""
         standing = func.coalesce(_case.c.state, CaseState.NEW.value)
         wanted = _with_journey()
         if journey is not None:
@@ -699,7 +701,8 @@ class Ledger:
         if state is not None:
             wanted = wanted.where(standing == CaseState(state).value)
         elif open_only:
-            wanted = wanted.where(standing != CaseState.RESOLVED.value)
+            lately = [_case.c.changed >= since] if since is not None else []
+            wanted = wanted.where(or_(standing != CaseState.RESOLVED.value, *lately))
         return self._found_cases(wanted)
 
     def _found_cases(self, wanted: Select[Any]) -> list[Case]:

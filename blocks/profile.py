@@ -39,7 +39,7 @@ from blocks.outbound import FourEyes, Freshness, Outbound, PeopleFile, Policies,
 from blocks.repositories.base import Repository
 from blocks.reviewed import Problem, nearest
 from blocks.stanza import Deployment
-from blocks.values import DispositionKind, EmptyFiles, Exists, Inbound, Slug, Terms
+from blocks.values import AtEnd, DispositionKind, EmptyFiles, Exists, Grant, Inbound, Retention, Slug, Target, Terms
 
 FACTS = frozenset({"partner", "stream", "name", "stem", "extension", "digest", "received", "record_date", "keep_until"})
 """Known about every document. A named group of these names would be ambiguous in a template."""
@@ -350,16 +350,74 @@ class CheckpointTerms(Terms):
         return base64.b64decode(self.key) if self.key else None
 
 
+_OF_A_CASE = frozenset({"partner", "stream", "case", "received"})
+"""What is known of every case."""
+
+
+class CaseTerms(Terms):
+    """Where the record of each case is filed: a folder of its own, with the problem file, an error page and the last good document."""
+
+    repository: Slug = Field(description="One of the repositories")
+    folder: str = Field(
+        min_length=1,
+        description="Path template, with {partner}, {stream} and {received:%Y} (when the case was opened): 'Cases/{partner}'. Each "
+        "case has a folder below it, called by its journey",
+    )
+    categories: Mapping[str, Mapping[str, str | tuple[str, ...]]] = Field(
+        default_factory=dict, description="Category name -> attribute -> value template(s); {case} is the journey"
+    )
+    records_class: str | None = Field(default=None, description="Records management classification")
+    retention: Retention | None = Field(default=None, description="How long it must be kept; we never remove it")
+    access: tuple[Grant, ...] = Field(default=(), description="Exactly who gets access; empty inherits from the folder")
+
+    @model_validator(mode="after")
+    def _is_kept(self) -> CaseTerms:
+        if self.retention is not None and self.retention.at_end is AtEnd.REMOVE:
+            raise ValueError("'at_end: remove' is not for records of cases: after the last day the repository decides")
+        values = [one for values in self.categories.values() for told in values.values() for one in _several(told)]
+        for template in (self.folder, *values):
+            if not _used(template) <= _OF_A_CASE | ({"record_date", "keep_until"} if self.retention else set()):
+                raise ValueError(f"{template!r}: known of a case are {', '.join(f'{{{fact}}}' for fact in sorted(_OF_A_CASE))}")
+        if any(part.strip() in ("", ".", "..") for part in self.folder.strip("/").split("/")) or "\\" in self.folder:
+            raise ValueError("'folder' is a path of names with / between them, without empty, '.' or '..' parts")
+        self.target  # noqa: B018 - raises
+        return self
+
+    @property
+    def target(self) -> Target:
+        """The folder of one case."""
+        return Target(
+            repository=self.repository,
+            folder=f"{self.folder.strip('/')}/{{case}}",
+            categories=self.categories,
+            records_class=self.records_class,
+            retention=self.retention,
+            access=self.access,
+        )
+
+
+def _several(told: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (told,) if isinstance(told, str) else told
+
+
+def _used(template: str) -> set[str]:
+    """The facts of a template. Raises ``ValueError`` for what is none."""
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+
+
 class RepositoriesFile(Terms):
-    """``repositories.yaml``: where documents are kept, by a short name that targets use; and where checkpoints of the ledger are."""
+    """``repositories.yaml``: where documents are kept, by a short name that targets use; where checkpoints of the ledger and records of
+    cases are."""
 
     repositories: Mapping[Slug, Annotated[Repository, _repository]]
     checkpoints: CheckpointTerms | None = Field(default=None, description="Where the ledger's checkpoints are filed")
+    cases: CaseTerms | None = Field(default=None, description="Where records of cases are filed; left out: none are")
 
     @model_validator(mode="after")
     def _kept_somewhere(self) -> RepositoriesFile:
-        if self.checkpoints is not None and self.checkpoints.repository not in self.repositories:
-            raise ValueError(f"'checkpoints': no such repository; {nearest(self.checkpoints.repository, self.repositories)}")
+        for word, terms in (("checkpoints", self.checkpoints), ("cases", self.cases)):
+            if terms is not None and terms.repository not in self.repositories:
+                raise ValueError(f"'{word}': no such repository; {nearest(terms.repository, self.repositories)}")
         return self
 
 
@@ -404,11 +462,21 @@ def load_calendars(folder: Path) -> dict[str, Calendar]:
 
 def load_checkpoints(folder: Path) -> tuple[CheckpointTerms, Repository] | None:
     """Where checkpoints of the ledger are filed; None if nothing was agreed about that. Raises ``ConfigurationError``."""
-    path = folder / "repositories.yaml"
-    file = reviewed.load(path, RepositoriesFile) if path.exists() else None
+    file = _repositories(folder)
     if file is None or file.checkpoints is None:
         return None
     return file.checkpoints, file.repositories[file.checkpoints.repository]
+
+
+def load_cases(folder: Path) -> tuple[CaseTerms, Repository] | None:
+    """Where records of cases are filed; None if nothing was agreed about that. Raises ``ConfigurationError``."""
+    file = _repositories(folder)
+    return None if file is None or file.cases is None else (file.cases, file.repositories[file.cases.repository])
+
+
+def _repositories(folder: Path) -> RepositoriesFile | None:
+    path = folder / "repositories.yaml"
+    return reviewed.load(path, RepositoriesFile) if path.exists() else None
 
 
 def partners(folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.agreed import load_stream
+from tasks.case_record import keep_case_records
 from tasks.check import check
 from tasks.clear_source import clear_source
 from tasks.consignment import Consignment
@@ -61,4 +62,5 @@ def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: f
             desk.follow(picked, checked, parted, filed, aside, told, resolved, clear_source.submit(resolved))
             before = [aside] if agreed.terms.ordered else []
     tell_cases(partner, stream)
+    keep_case_records(partner, stream)
     return report(agreed, desk.rows)

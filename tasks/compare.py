@@ -33,18 +33,20 @@ from blocks.profile import load_partner, load_repositories, partners, policies_o
 from blocks.repositories.base import RepositorySession
 from blocks.settings import settings
 from blocks.values import shown
+from tasks.case_record import RECORDING
 from tasks.connections import hang_up, ledger, repository_session
 from tasks.gather import still_there
 from tasks.order import SETTLES, Agreed, Order, leads, load_release, waits_for
 from tasks.retrying import task
 from tasks.rules import reconcile
+from tasks.rules.case_record import RECORDED
 from tasks.rules.packing import AtRepository, Voided, admitted, changed_values, freshness, sensitive
 from tasks.rules.policy import standing
 from tasks.rules.reconcile import Finding, Posted, Run, Told
 from tasks.rules.signing import answer_hash
 from tasks.side_doors import as_reviewed
 
-SWEPT = ("found", "redrive")
+SWEPT = ("found", "redrive", RECORDING, RECORDED)
 """What the sweep itself writes in an order's journey."""
 
 MOST_LOOKED_AT = 100

@@ -31,8 +31,8 @@ from tasks.rules.holding import (
     TOLD,
     HoldHere,
     Place,
-    filed_at,
     in_force,
+    kept_at,
     nobody_knows,
     same_bytes,
     texts,
@@ -68,7 +68,7 @@ class Gate:
         """The journeys of these that nothing may be deleted of, and why."""
         wanted = list(dict.fromkeys(journeys))
         histories = with_same_bytes(wanted)
-        self._ask({place for history in histories.values() for place in filed_at(history)})
+        self._ask({place for history in histories.values() for place in kept_at(history)})
         found = {}
         for journey in wanted:
             for one in (journey, *sharers(journey, histories)):
@@ -103,7 +103,7 @@ class Gate:
             return Bar(f"on hold: {', '.join(hold.name for hold in here.values())}")
         if nobody_knows(history):
             return Bar("nobody knows whether it was filed, and so whether it is on hold")
-        return next((bar for place in filed_at(history) if (bar := self._answers[place])), None)
+        return next((bar for place in kept_at(history) if (bar := self._answers[place])), None)
 
     def _ask(self, places: Iterable[Place]) -> None:
         by_repository: dict[str, list[Place]] = {}
@@ -293,7 +293,7 @@ def holds_there(journey: str) -> dict[Place, tuple[Hold, ...]]:
 def _places(journey: str) -> tuple[Place, ...]:
     """Where a journey's document is kept; a duplicate's is the one that its bytes were filed as, a parted table's are its parts'."""
     histories = with_same_bytes([journey])
-    return tuple({place: None for one in (journey, *sharers(journey, histories)) for place in filed_at(histories[one])})
+    return tuple({place: None for one in (journey, *sharers(journey, histories)) for place in kept_at(histories[one])})
 
 
 def configured(address: str) -> Repository:

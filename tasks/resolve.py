@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from blocks.ledger import Entry
-from tasks.connections import ledger
+from collections.abc import Mapping, Sequence
+
+from blocks.ledger import Entry, Recorded
+from tasks.connections import ledger, quarantine, spool
 from tasks.consignment import Consignment, Item, Steps
+from tasks.doctypes import find
 from tasks.let_go_on import CORRECTS, PARTED
 from tasks.retrying import task
+from tasks.rules.completes import CUT, completes
+from tasks.rules.tabular import TRUNCATED
 from tasks.tell_partner import TOLD
 
 CORRECTED = "corrected"
-"""Kind of the entry about a refused file whose partner was told what to mend, and sent it again under its name."""
+"""Kind of the entry about a refused file whose partner sent it again under its name, as it should be."""
 
 
 @task(task_run_name="resolve what came through")
@@ -21,15 +26,14 @@ def resolve(consignment: Consignment) -> Consignment:
     for item in through:
         if item.recorded("quarantined"):
             steps.add(item, "resolved", {"case": {"state": "resolved"}}, once=f"{item.journey}/resolved/{item.round}")
-    if consignment.agreed.terms.notes is not None:
-        _close_corrected(consignment, through)
+    _close_corrected(consignment, through)
     return steps.write(ledger().append)
 
 
 def _close_corrected(consignment: Consignment, through: list[Item]) -> None:
-    """Close the cases of earlier files of the same name whose notes asked for this one.
+    """Close the cases of earlier files of the same name whose notes asked for this one, or that were cut, and are complete in it.
 
-    Elsewhere the same name may mean tomorrow's file, so only a note makes a later one a correction.
+    Elsewhere the same name may mean tomorrow's file.
     """
     agreed, entries = consignment.agreed, []
     by_name = {item.arrival.file.shown: item for item in through}
@@ -39,7 +43,24 @@ def _close_corrected(consignment: Consignment, through: list[Item]) -> None:
     for journey, item in pairs:
         # A duplicate brings nothing of what was asked for, unless it is one because all of its rows are filed.
         corrects = [one for entry in histories[item.journey] for one in entry.body.get(CORRECTS, ())]
-        if (item.filed or journey in corrects) and any(entry.kind in (TOLD, PARTED) for entry in histories[journey]):
-            body = {**agreed.about(item.arrival), "by": item.journey, "case": {"state": "resolved"}}
+        asked_for = any(entry.kind in (TOLD, PARTED) for entry in histories[journey])
+        if (item.filed or journey in corrects) and (asked_for or _completes(item, journey, histories)):
+            document = {"document": item.filed.id} if item.filed else {}
+            body = {**agreed.about(item.arrival), "by": item.journey, **document, "case": {"state": "resolved"}}
             entries.append(Entry(journey, CORRECTED, body, once=f"{journey}/{CORRECTED}"))
     ledger().append(entries)
+
+
+def _completes(item: Item, journey: str, histories: Mapping[str, Sequence[Recorded]]) -> bool:
+    """True if an earlier file was cut, and this one has all of its rows in their order, and as many as its control line had told."""
+    refused = next((entry.body for entry in reversed(histories[journey]) if entry.kind == "quarantined"), None)
+    cut, digest = quarantine().content(journey), item.arrival.digest
+    if refused is None or refused["case"]["code"] not in CUT or cut is None or digest is None or not spool().holds(digest):
+        return False
+    judged = next((entry.body for entry in reversed(histories[item.journey]) if entry.kind == "judged"), {})
+    told = [int(one["value"]) for one in refused["findings"] if one["code"] == TRUNCATED and one.get("value", "").isdecimal()]
+    if judged.get("doctype") != refused["doctype"] or any(rows != int(judged["facts"].get("rows", -1)) for rows in told):
+        return False
+    table = find(str(judged["doctype"])).table
+    with spool().path(digest).open("rb") as whole, cut.open("rb") as part:
+        return completes(whole, part, table.trailer.start if table and table.trailer else None)

@@ -6,9 +6,11 @@ repository is away; each act stands in its journey's own chain as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+from tasks.rules.case_record import RECORDED
 
 REGISTER = "holds"
 """The journey under which the holds of all journeys stand."""
@@ -94,6 +96,16 @@ def filed_at(history: Iterable[Entry]) -> tuple[Place, ...]:
         if entry.kind == REMOVED and entry.body.get("outcome") != NOT_THERE:
             found.pop(Place(str(entry.body["repository"]), str(entry.body["repository_id"])), None)
     return tuple(found)
+
+
+def kept_at(history: Sequence[Entry]) -> tuple[Place, ...]:
+    """The same, and the record of the journey's case: a hold on the journey is for that too."""
+    records: dict[Place, None] = {}
+    for entry in history:
+        if entry.kind == RECORDED:
+            for copy in entry.body["copies"].values():
+                records[Place(str(copy["repository"]), str(copy["id"]))] = None
+    return tuple(dict.fromkeys((*records, *filed_at(history))))
 
 
 def texts(history: Iterable[Entry]) -> tuple[str, ...]:

@@ -349,12 +349,26 @@ def test_files_point_editors_to_the_schema(file: str) -> None:
     assert first == "# yaml-language-server: $schema=partner.schema.json"
 
 
+KEPT = "repositories:\n  kept: {kind: folder, path: /tmp}\n"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         pytest.param("repositories:\n  ecm: {kind: extended-emc}", "did you mean 'extended-ecm'?", id="kind"),
         pytest.param("repositories:\n  ecm: {kind: extended-ecm, ulr: http://x/cs/cs}", "did you mean 'url'?", id="key"),
         pytest.param("repositories:\n  ecm:\n    kind: extended-ecm\n    url: '${ECM}'", "must be written out", id="url"),
+        pytest.param(f"{KEPT}cases: {{repository: kep, folder: Cases}}", "did you mean 'kept'?", id="cases kept nowhere"),
+        pytest.param(
+            f"{KEPT}cases: {{repository: kept, folder: 'Cases/{{who}}'}}", "known of a case are {case}", id="an unknown fact"
+        ),
+        pytest.param(f"{KEPT}cases: {{repository: kept, folder: ../Cases}}", "is a path of names", id="a way up"),
+        pytest.param(f"{KEPT}cases: {{repository: kept, folder: 'Cases/{{'}}", "cases", id="no template"),
+        pytest.param(
+            f"{KEPT}cases: {{repository: kept, folder: Cases, retention: {{period: P1Y, at_end: remove}}}}",
+            "after the last day the repository decides",
+            id="records of cases are not removed",
+        ),
     ],
 )
 def test_repositories_are_read_as_strictly(tmp_path: Path, text: str, told: str) -> None:

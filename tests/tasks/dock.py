@@ -20,6 +20,7 @@ from blocks.ledger import Case, Ledger, Recorded
 from blocks.settings import settings
 from tasks import connections, report
 from tasks.agreed import load_stream
+from tasks.case_record import keep_case_records
 from tasks.check import check
 from tasks.clear_source import clear_source
 from tasks.consignment import Consignment, Row
@@ -129,6 +130,7 @@ class Dock:
                         before(step.__name__, consignment)
                         consignment = step(consignment)
                     desk.follow(_Done(consignment))  # type: ignore[arg-type]
+            keep_case_records.fn("acme", stream)
             return {row.file: row.outcome for row in desk.rows}
 
     def retry(
