@@ -17,12 +17,12 @@ import yaml
 from prefect.logging import disable_run_logger
 
 from blocks.errors import OutcomeUnknown
-from blocks.ledger import Case, CaseState, Entry
+from blocks.ledger import Case, CaseState
 from blocks.profile import load_repositories
 from blocks.repositories import otcs_wire
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.spool import Spool
-from tasks import case_record
+from tasks import case_record, cases
 from tasks.case_record import PAGE, keep_case_records
 from tasks.holds import Gate, apply_hold, holds_there
 from tests.sandbox.extended_ecm import ExtendedEcmSandbox
@@ -63,10 +63,6 @@ class Exchange:
         """What the sweep does about records; the codes of what it found."""
         with disable_run_logger():
             return [finding.code for finding in keep_case_records.fn()]
-
-    def say(self, journey: str, kind: str, **facts: Any) -> None:
-        """What a person does about the case."""
-        self.dock.ledger.append([Entry(journey, kind, {"by": "ann", **facts})])
 
     def record(self, journey: str) -> dict[str, tuple[int, bytes]]:
         """Name -> newest version and its bytes, of all that stands in the case's folder."""
@@ -119,9 +115,11 @@ def exchange(
         profile = yaml.safe_load(reviewed.read_text())
         profile["partner"]["endpoints"]["drop"] = over_ftp(ftp.host, ftp.port, tmp_path / "password")
         reviewed.write_text(yaml.safe_dump(profile))
+        carla = {"id": "carla", "name": "Carla Neri", "mail": "carla@example.com", "groups": ["logistics"]}
+        (dock.profiles / "people.yaml").write_text(yaml.safe_dump({"people": [carla]}))
         told = {"kind": "extended-ecm", "url": ecm.url, "username": ecm.USER, "password": "env:ECM_PASSWORD"}
-        cases = {"repository": "ecm", "folder": "Cases/{partner}/{stream}", "records_class": "Contracts"}
-        repositories = {"repositories": {"ecm": told}, "cases": cases}
+        kept = {"repository": "ecm", "folder": "Cases/{partner}/{stream}", "records_class": "Contracts"}
+        repositories = {"repositories": {"ecm": told}, "cases": kept}
         (dock.profiles / "repositories.yaml").write_text(yaml.safe_dump(repositories))
         try:
             yield Exchange(dock, ftp, ecm)
@@ -153,10 +151,10 @@ def test_a_truncated_file_is_a_case_with_its_record_until_the_complete_one_comes
     assert "tells of 1,000 rows, and the file has 812: 188 are missing" in page
     assert "logistics" in page and f"{case.due:%Y-%m-%d %H:%M:%S} UTC" in page and "State new" in page
 
-    world.say(case.journey, "assigned", comment="see <b>to it</b>", case={"owner": "carla", "state": "assigned"})
+    cases.assign(case.journey, "carla", "see <b>to it</b>", "ann")
     assert world.sweep() == []
-    world.say(case.journey, "returned", comment="they send it again", case={"state": "waiting for partner"})
-    world.say(case.journey, "commented", comment="by noon, they say")
+    cases.wait_for_partner(case.journey, "they send it again", "carla")
+    cases.remark(case.journey, "by noon, they say", "carla")
     assert world.sweep() == []
     page = world.page(case.journey)
     assert world.record(case.journey)[PAGE][0] == 3, "what is said at once is one version"
@@ -229,7 +227,7 @@ def test_killed_between_its_steps_the_record_is_whole_and_nothing_of_it_twice(
             patch.setattr(case_record, "file_pieces", partial(killed, file))
             act()
     case = world.case()
-    world.say(case.journey, "commented", comment="meanwhile")
+    cases.remark(case.journey, "meanwhile", "carla")
     assert world.sweep() == []
     record = world.record(case.journey)
     assert {name: version for name, (version, _) in record.items()} == {
