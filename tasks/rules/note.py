@@ -242,9 +242,12 @@ def _as_csv(note: Note, catalogue: Catalogue) -> bytes:
     words, out = catalogue.headings, io.StringIO(newline="")
     writer = csv.writer(out, delimiter=note.delimiter, lineterminator="\r\n")
     writer.writerow([words.row, words.column, words.value, words.problem, words.rule, words.fix])
+    quoted = ""
     for cells in _rows(note, catalogue):
-        writer.writerow([harmless(cell) for cell in cells])
-    for text in (_more(note, catalogue), *_example_lines(note, catalogue)):
+        safe = tuple(harmless(cell) for cell in cells)
+        quoted = words.quoted if safe != cells else quoted
+        writer.writerow(safe)
+    for text in (_more(note, catalogue), _how(note, catalogue), quoted, *_example_lines(note, catalogue)):
         if text:
             writer.writerow(["", "", harmless(text), "", "", ""])
     return b"\xef\xbb\xbf" + out.getvalue().encode("utf-8")
@@ -269,8 +272,10 @@ def _as_html(note: Note, catalogue: Catalogue) -> bytes:
     words, say = catalogue.headings, html.escape
     heads = (words.row, words.column, words.value, words.problem, words.rule, words.fix)
     title = _title(note, catalogue)
-    refused, how = (words.parted, words.how_parted) if note.parted else (words.refused, words.how)
-    refused = say(refused).format(file=_code(shown(note.name)), bytes=f"{note.size:,}", title=say(title))
+    how = _how(note, catalogue)
+    refused = say(words.parted if note.parted else words.refused).format(
+        file=_code(shown(note.name)), bytes=f"{note.size:,}", title=say(title)
+    )
     body = [f"<h1>{say(words.title)}</h1>", f"<p>{refused}</p>", f"<p><strong>{say(how)}</strong></p>"]
     body.append("<table><thead><tr>" + "".join(f"<th>{say(head)}</th>" for head in heads) + "</tr></thead><tbody>")
     for cells in _rows(note, catalogue):
@@ -313,6 +318,16 @@ def _rows(note: Note, catalogue: Catalogue) -> Iterator[tuple[str, str, str, str
 
 
 _ABOUT_NAMES = frozenset({"naming-rule", "unrecognised", "double-extension", "runnable-name"})
+_OTHER_NAME = _ABOUT_NAMES | {"extension-mismatch", "name-content-mismatch"}
+"""What may be mended by another name."""
+
+
+def _how(note: Note, catalogue: Catalogue) -> str:
+    """What to do with the whole file: under the same name the corrected one closes the case of the refused one."""
+    words = catalogue.headings
+    if note.parted:
+        return words.how_parted
+    return words.how_named if any(one.line.code in _OTHER_NAME for one in note.lines) else words.how
 
 
 def _title(note: Note, catalogue: Catalogue) -> str:

@@ -573,7 +573,7 @@ def _ragged(row: int, found: int, width: int, *, cut: bool) -> Finding:
         row=row,
         value=str(found),
         rule=f"Every row has {width} fields",
-        fix="Most often a separator inside a text: put that text into double quotes.",
+        fix='Most often a separator inside a text: put that text into double quotes ("…").',
     )
 
 

@@ -143,6 +143,9 @@ def _iso(value: str) -> bool:
     return re.fullmatch(_expression(Kind.DATE, "."), value) is not None
 
 
+_SHORTENED = re.compile(r"-?[0-9.,]+[eE][+-]?[0-9]+")
+
+
 def _remedy(value: str, kind: Kind, decimal: str) -> str:
     if value != value.strip():
         return "Remove the blanks around it."
@@ -150,7 +153,7 @@ def _remedy(value: str, kind: Kind, decimal: str) -> str:
         return "Give a day that the calendar has, as YYYY-MM-DD."
     if re.fullmatch(r"-?[0-9.,' ]+", value):
         return f"Write it without separators of thousands, and with '{decimal}' before its decimals."
-    if re.fullmatch(r"-?[0-9.,]+[eE][+-]?[0-9]+", value):
+    if _SHORTENED.fullmatch(value):
         return "A spreadsheet has shortened it: format the column as a plain number and export again."
     return f"Give {kind}."
 
@@ -188,7 +191,18 @@ def _violation(error: Any, texts: pd.DataFrame) -> Iterator[Cell]:
     rule = str(check.error or check.name)
     for position in failed["index"].tolist():
         value = str(texts[name].iloc[position])
-        yield Cell(position, name, value, code, f"'{told(value)}' is not {rule}.", f"{name}: {rule}", "Correct the value.")
+        yield Cell(position, name, value, code, f"'{told(value)}' is not {rule}.", f"{name}: {rule}", _spelling(code, value))
+
+
+def _spelling(code: str, value: str) -> str:
+    """What to do about a text that breaks a rule. Blanks at its ends show nowhere, so they are named."""
+    if code != "wrong-format":
+        return "Correct the value."
+    if value != value.strip():
+        return "Remove the blanks around it."
+    if _SHORTENED.fullmatch(value):
+        return "A spreadsheet has shortened it: format the column as text, enter it in full and export again."
+    return "Write it as the rule says."
 
 
 # --------------------------------------------------------------------------------------------- over the whole table

@@ -355,3 +355,37 @@ def test_a_note_is_named_by_its_file_and_never_too_long() -> None:
     assert note_name(b"prices.csv", "0123456789abcdef", NoteFormat.HTML) == b"prices.csv.01234567.note.html"
     long = note_name("ü".encode() * 127, "0" * 64, NoteFormat.CSV)
     assert len(long) <= 255 and long.decode()
+
+
+@pytest.mark.parametrize(
+    ("sku", "fix"),
+    [
+        pytest.param(b" GT-1", "Remove the blanks around it.", id="a blank that nobody sees"),
+        pytest.param(
+            b'"4,2E+06"',
+            "A spreadsheet has shortened it: format the column as text, enter it in full and export again.",
+            id="shortened",
+        ),
+        pytest.param(b"GT 1", "Write it as the rule says.", id="anything else"),
+    ],
+)
+def test_what_to_do_about_a_number_of_an_article_is_told_by_what_is_wrong(tmp_path: Path, sku: bytes, fix: str) -> None:
+    [finding] = judged(tmp_path, HEADER + sku + b",Bolt,EUR,1.50,2026-12-01\n").findings
+    assert (finding.code, finding.fix) == ("wrong-format", fix)
+    assert german(fix, PRICES), "and it is known in German"
+
+
+@pytest.mark.parametrize("language", Language)
+def test_the_table_alone_tells_what_to_do_with_the_file_and_whose_quotes_those_are(language: Language) -> None:
+    words = CATALOGUES[language].headings
+
+    def table(*asked: Line) -> str:
+        told = with_values(asked, PRICES.table, lambda: [[], ["GT-1", "", "EUR", "-4.20", ""]], ",")
+        return render(Note(b"a.csv", 1, None, PRICES, tuple(told)), NoteFormat.CSV, CATALOGUES[language]).decode("utf-8-sig")
+
+    harmful = table(Line("out-of-range", 2, "price"))
+    assert "'-4.20" in harmful and words.quoted in harmful and words.how in harmful
+    harmless_ = table(Line("wrong-format", 2, "sku"))
+    assert words.quoted not in harmless_ and words.how in harmless_
+    renamed = table(Line("naming-rule"))
+    assert words.how_named in renamed and words.how not in renamed, "a wrong name is not to be kept"

@@ -79,15 +79,19 @@ class Dock:
         streams: dict[str, dict[str, Any]] | None = None,
         more: dict[str, dict[str, Any]] | None = None,
         zone: str = "UTC",
+        endpoint: dict[str, Any] | None = None,
         **terms: Any,
     ) -> None:
-        """Write the reviewed files: ``terms`` change the one stream, ``streams`` replaces it by several, ``more`` stand as they are."""
+        """Write the reviewed files: ``terms`` change the one stream, ``streams`` replaces it by several, ``more`` stand as they are.
+
+        ``endpoint``: a server instead of the folder.
+        """
         every = {name: self.terms(**changes) for name, changes in (streams or {"prices": terms}).items()} | (more or {})
         partner = {
             "name": "acme",
             "title": "ACME",
             "timezone": zone,
-            "endpoints": {"drop": {"protocol": "folder", "root": str(self.home / "partner")}},
+            "endpoints": {"drop": endpoint or {"protocol": "folder", "root": str(self.home / "partner")}},
             "streams": every,
         }
         (self.profiles / "acme.yaml").write_text(yaml.safe_dump({"partner": partner}))

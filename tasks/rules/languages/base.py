@@ -48,6 +48,8 @@ PHRASES = (
     "Give a date.",
     "Give a number.",
     "Give a whole number.",
+    "A spreadsheet has shortened it: format the column as text, enter it in full and export again.",
+    "Write it as the rule says.",
     "Correct the value.",
     # what to do about rows and tables
     "Send each once; if both rows are meant, their keys must differ.",
@@ -55,7 +57,7 @@ PHRASES = (
     "Send the complete file, with its control line.",
     "Write the control line as agreed.",
     "Rows are missing or were added on the way: send the complete file again.",
-    "Most often a separator inside a text: put that text into double quotes.",
+    'Most often a separator inside a text: put that text into double quotes ("…").',
     "Remove the blank row; if rows are missing there, send them.",
     'Write a double quote inside a text as "" and put the text in double quotes.',
     "Send the agreed columns in the agreed order; columns are never renamed or moved by us.",
@@ -85,6 +87,8 @@ class Headings:
     refused: str
     """Knows {file}, {title} and {bytes}."""
     how: str
+    how_named: str
+    """Instead of ``how``, where the name is what is wrong."""
     parted: str
     """Instead of ``refused``, where only the listed rows were held; the same facts."""
     how_parted: str

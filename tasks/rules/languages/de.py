@@ -16,7 +16,9 @@ CATALOGUE = Catalogue(
     headings=Headings(
         title="Diese Datei wurde nicht angenommen",
         refused="Ihre Datei {file} ({bytes} Bytes, {title}) wurde nicht angenommen. Nichts daraus wurde verwendet.",
-        how="Berichtigen Sie in Ihrer Datei, was unten steht, lassen Sie alles andere, wie es ist, und senden Sie die ganze Datei noch "
+        how="Berichtigen Sie in Ihrer Datei, was hier aufgeführt ist, lassen Sie alles andere, wie es ist, und senden Sie die ganze "
+        "Datei unter demselben Namen noch einmal auf demselben Weg.",
+        how_named="Berichtigen Sie, was hier aufgeführt ist, lassen Sie alles andere, wie es ist, und senden Sie die ganze Datei noch "
         "einmal auf demselben Weg.",
         parted="Aus Ihrer Datei {file} ({bytes} Bytes, {title}) wurden die Zeilen, die unten stehen, nicht angenommen. "
         "Alle anderen schon.",
@@ -57,7 +59,11 @@ CATALOGUE = Catalogue(
         ),
         "cannot-inspect": Reason("Die Datei ist verschlüsselt und kann nicht geprüft werden.", "Senden Sie sie ohne Kennwort."),
         "column-order": Reason("Die Spalten stehen in einer anderen Reihenfolge als vereinbart.", _COLUMNS),
-        "content-mismatch": Reason("Die Datei ist nicht, was für diesen Namen vereinbart ist.", _ITSELF),
+        "content-mismatch": Reason(
+            "Die Datei ist nicht, was für diesen Namen vereinbart ist.",
+            "Senden Sie das Dokument selbst im vereinbarten Format (eine Tabelle als Text, wie das Beispiel hier, nicht als "
+            "Arbeitsmappe); kam die Datei nicht von Ihnen, melden Sie es Ihrer IT-Sicherheit.",
+        ),
         "double-bom": Reason(
             "Die Datei beginnt mit zwei Byte-Reihenfolge-Marken.",
             "Exportieren Sie sie noch einmal, mit einer Marke oder keiner.",
@@ -97,7 +103,7 @@ CATALOGUE = Catalogue(
         "program": Reason("Die Datei ist ein Programm.", _ITSELF),
         "ragged-row": Reason(
             "Die Zeile hat mehr oder weniger Felder als die Kopfzeile.",
-            "Meist steht ein Trennzeichen in einem Text: Setzen Sie diesen Text in Anführungszeichen.",
+            'Meist steht ein Trennzeichen in einem Text: Setzen Sie diesen Text in gerade Anführungszeichen ("…").',
         ),
         "renamed-column": Reason("Eine Spalte heißt anders als vereinbart.", _COLUMNS),
         "rule-broken": Reason("Der Wert verletzt eine Regel dieser Dokumentart.", "Berichtigen Sie den Wert."),
@@ -121,12 +127,13 @@ CATALOGUE = Catalogue(
             "Benennen Sie die Datei wie vereinbart und senden Sie sie noch einmal.",
         ),
         "wrong-delimiter": Reason(
-            "Die Spalten sind durch ein anderes Zeichen getrennt als vereinbart.", "Exportieren Sie sie wie vereinbart."
+            "Die Spalten sind durch ein anderes Zeichen getrennt als vereinbart.",
+            "Exportieren Sie sie mit dem Zeichen, das in der Regel zwischen den Namen steht.",
         ),
         "wrong-encoding": Reason(
             "Der Text hat eine andere Kodierung als vereinbart.", "Exportieren Sie ihn in der vereinbarten Kodierung."
         ),
-        "wrong-format": Reason("Der Wert ist anders geschrieben als vereinbart.", "Berichtigen Sie den Wert."),
+        "wrong-format": Reason("Der Wert ist anders geschrieben als vereinbart.", "Schreiben Sie ihn, wie die Regel sagt."),
         "wrong-type": Reason("Der Wert passt nicht in diese Spalte.", "Berichtigen Sie den Wert."),
     },
     phrases={
@@ -183,6 +190,11 @@ CATALOGUE = Catalogue(
         "Give a date.": "Geben Sie ein Datum an.",
         "Give a number.": "Geben Sie eine Zahl an.",
         "Give a whole number.": "Geben Sie eine ganze Zahl an.",
+        "A spreadsheet has shortened it: format the column as text, enter it in full and export again.": (
+            "Eine Tabellenkalkulation hat ihn verkürzt: Formatieren Sie die Spalte als Text, tragen Sie ihn ganz ein und exportieren "
+            "Sie noch einmal."
+        ),
+        "Write it as the rule says.": "Schreiben Sie ihn, wie die Regel sagt.",
         "Correct the value.": "Berichtigen Sie den Wert.",
         "Send each once; if both rows are meant, their keys must differ.": (
             "Senden Sie jede nur einmal; sind beide Zeilen gemeint, müssen sich ihre Schlüssel unterscheiden."
@@ -193,8 +205,8 @@ CATALOGUE = Catalogue(
         "Rows are missing or were added on the way: send the complete file again.": (
             "Unterwegs gingen Zeilen verloren oder kamen hinzu: Senden Sie die vollständige Datei noch einmal."
         ),
-        "Most often a separator inside a text: put that text into double quotes.": (
-            "Meist steht ein Trennzeichen in einem Text: Setzen Sie diesen Text in Anführungszeichen."
+        'Most often a separator inside a text: put that text into double quotes ("…").': (
+            'Meist steht ein Trennzeichen in einem Text: Setzen Sie diesen Text in gerade Anführungszeichen ("…").'
         ),
         "Remove the blank row; if rows are missing there, send them.": (
             "Entfernen Sie die leere Zeile; fehlen dort Zeilen, senden Sie sie."

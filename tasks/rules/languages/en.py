@@ -14,7 +14,9 @@ CATALOGUE = Catalogue(
     headings=Headings(
         title="This file was not accepted",
         refused="Your file {file} ({bytes} bytes, {title}) was not accepted. Nothing of it was used.",
-        how="Correct what is listed below in your file, keep everything else as it is, and send the whole file again the same way.",
+        how="Correct what is listed here in your file, keep everything else as it is, and send the whole file again under the "
+        "same name, the same way.",
+        how_named="Correct what is listed here, keep everything else as it is, and send the whole file again the same way.",
         parted="Of your file {file} ({bytes} bytes, {title}) the rows listed below were not accepted. All others were.",
         how_parted="Correct these rows in your file, keep everything else as it is, and send the whole file again under the "
         "same name, the same way. Rows that were accepted are not used a second time.",
@@ -47,7 +49,11 @@ CATALOGUE = Catalogue(
         "blank-row": Reason("A blank row stands between rows.", "Remove the blank row; if rows are missing there, send them."),
         "cannot-inspect": Reason("The file is encrypted, so it cannot be checked.", "Send it without a password."),
         "column-order": Reason("The columns are in another order than agreed.", _COLUMNS),
-        "content-mismatch": Reason("The file is not what was agreed for this name.", _ITSELF),
+        "content-mismatch": Reason(
+            "The file is not what was agreed for this name.",
+            "Send the document itself in the agreed format (a table as text, like the example here, not as a spreadsheet's workbook); "
+            "if this was not you, tell your security team.",
+        ),
         "double-bom": Reason("The file begins with two byte order marks.", "Export it again, with one mark or none."),
         "double-extension": Reason("The name ends like a program's.", _ITSELF),
         "duplicate-column": Reason("A column is there more than once.", _COLUMNS),
@@ -74,7 +80,7 @@ CATALOGUE = Catalogue(
         "program": Reason("The file is a program.", _ITSELF),
         "ragged-row": Reason(
             "The row has more or fewer fields than the header.",
-            "Most often a separator inside a text: put that text into double quotes.",
+            'Most often a separator inside a text: put that text into double quotes ("…").',
         ),
         "renamed-column": Reason("A column has another name than agreed.", _COLUMNS),
         "rule-broken": Reason("The value breaks a rule of this document type.", "Correct the value."),
@@ -96,9 +102,12 @@ CATALOGUE = Catalogue(
         "unrecognised": Reason(
             "The file's name tells no agreed document type.", "Rename the file as agreed and send it again."
         ),
-        "wrong-delimiter": Reason("The columns are separated by another character than agreed.", "Export it as agreed."),
+        "wrong-delimiter": Reason(
+            "The columns are separated by another character than agreed.",
+            "Export it with the character that stands between the names in the rule.",
+        ),
         "wrong-encoding": Reason("The text is in another encoding than agreed.", "Export it in the agreed encoding."),
-        "wrong-format": Reason("The value is not written as agreed.", "Correct the value."),
+        "wrong-format": Reason("The value is not written as agreed.", "Write it as the rule says."),
         "wrong-type": Reason("The value does not fit this column.", "Correct the value."),
     },
     phrases={phrase: phrase for phrase in PHRASES},
