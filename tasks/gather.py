@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from prefect.artifacts import create_markdown_artifact
+
 from blocks.errors import DocumentMissing
 from blocks.outbound import Matter, Outbound, Package, PackageFile, Refusal
 from blocks.repositories.base import RepositorySession
@@ -16,6 +18,7 @@ from tasks.connections import repository_session, spool
 from tasks.order import Order, sender
 from tasks.retrying import task
 from tasks.rules.bounds import too_large, too_small
+from tasks.rules.dialog import stopped
 from tasks.rules.filing import not_told_alike
 from tasks.rules.judge import as_facts, verdict
 from tasks.rules.kits import fill_slots
@@ -23,6 +26,8 @@ from tasks.rules.naming import legality, naming
 from tasks.rules.packing import Withheld, admitted, fill, layout, not_reviewed, sensitive
 from tasks.rules.policy import four_eyes
 
+MOST_FINDINGS = 500
+"""That are written down about an order that was stopped; the approvers' page lists no more either."""
 _EDITS = re.compile(r"creat|version|add|edit|modif|fil", re.IGNORECASE)
 """In a repository's audit trail: what changes a document's content. Names differ; too many editors are safer than too few."""
 
@@ -180,7 +185,7 @@ def freeze(gathered: Gathered) -> None:
     order = gathered.order
     wrong = [finding for finding in gathered.findings if finding.severity is Severity.ERROR]
     if gathered.refused or wrong:
-        _refuse(order, gathered.refused or f"{wrong[0].file}: {wrong[0].message}", len({finding.file for finding in wrong}))
+        _refuse(order, gathered.refused or f"{wrong[0].file}: {wrong[0].message}", wrong)
     elif not gathered.taken:
         order.end(
             "Nothing to release", f"order {order.id}: nothing was found that may leave ({len(gathered.withheld)} withheld)"
@@ -189,11 +194,15 @@ def freeze(gathered: Gathered) -> None:
         _freeze(gathered)
 
 
-def _refuse(order: Order, reason: str, documents: int) -> None:
-    case = order.case("outbound-check", reason)
-    order.write("refused", {"reason": reason, "case": case})
+def _refuse(order: Order, reason: str, wrong: Sequence[Finding] = ()) -> None:
+    """Nobody is asked before it is mended; what is wrong stands on the run's page."""
+    told = as_facts(Verdict("", None, tuple(wrong[:MOST_FINDINGS])))["findings"]
+    order.write("refused", {"reason": reason, "case": order.case("outbound-check", reason), "findings": told})
     order.tell("refused-by-checks", reason=reason)
-    name = f"Stopped by checks, {documents} wrong" if documents else "Stopped by checks"
+    documents = {finding.file for finding in wrong}
+    if wrong:
+        create_markdown_artifact(stopped(order.id, wrong), key=f"stopped-{order.journey}", description="What the checks found")
+    name = f"Stopped by checks, {len(documents)} wrong" if documents else "Stopped by checks"
     order.end(name, f"order {order.id}: {reason} Nothing was frozen; correct it in the repository and run the order again")
 
 
@@ -203,22 +212,22 @@ def _freeze(gathered: Gathered) -> None:
     files = tuple(one.file for one in gathered.taken)
     if untold := not_told_alike([file.name for file in files], agreed.terms):
         facts = ", ".join(untold)
-        _refuse(order, f"Its documents do not tell {facts} alike, by which what is sent is recorded: order them apart.", 0)
+        _refuse(order, f"Its documents do not tell {facts} alike, by which what is sent is recorded: order them apart.")
         return
     try:
         package = Package(
             order.journey, order.id, agreed.partner, agreed.stream, agreed.policies.digest, destinations, files, kit=order.kit
         )
     except ValueError as error:
-        _refuse(order, f"{error}.", 0)
+        _refuse(order, f"{error}.")
         return
     for terms in agreed.terms.destinations:
         if isinstance(laid := layout(package, files, terms), Refusal):
-            _refuse(order, laid.first_line, 0)
+            _refuse(order, laid.first_line)
             return
     matter = Matter(package, order.run, order.requester)
     if unproven := four_eyes(matter, agreed.terms.signoff, agreed.people):
-        _refuse(order, unproven.first_line, 0)
+        _refuse(order, unproven.first_line)
         return
     told = as_facts(Verdict("", None, gathered.findings))
     frozen = {

@@ -46,7 +46,7 @@ from blocks.profile import PartnerProfile, load_partner, load_repositories, poli
 from blocks.repositories.base import Repository
 from blocks.sender import Arrived, Sender, Withdrawn, delivered_facts, delivered_of, destination_of
 from blocks.settings import settings
-from blocks.values import Stage, shown
+from blocks.values import Finding, Stage, shown
 from tasks.cases import opened
 from tasks.connections import ledger
 from tasks.rules.dialog import Checked
@@ -208,8 +208,9 @@ class Order:
     @property
     def checked(self) -> Checked:
         """What the checks said when the package was frozen."""
-        told = self.frozen.body["checked"]
-        return Checked(told["documents"], from_facts("", {"doctype": None, "findings": told["findings"], "facts": {}}).findings)
+        told, stopped = self.frozen.body["checked"], self.last("refused")
+        before = stopped.body.get("findings", []) if stopped else []
+        return Checked(told["documents"], _findings(told["findings"]), _findings(before))
 
     @property
     def matter(self) -> Matter:
@@ -364,6 +365,10 @@ class Order:
             related=[{"prefect.resource.id": f"prefect.flow-run.{self.run}", "prefect.resource.role": "flow-run"}],
             payload={"order": self.id, "journey": self.journey, **facts},
         )
+
+
+def _findings(told: list[dict[str, Any]]) -> tuple[Finding, ...]:
+    return from_facts("", {"doctype": None, "findings": told, "facts": {}}).findings
 
 
 def _names(files: Sequence[Delivered]) -> str:

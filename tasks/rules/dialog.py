@@ -126,6 +126,8 @@ class Checked:
 
     documents: int
     findings: tuple[Finding, ...] = ()
+    before: tuple[Finding, ...] = ()
+    """For which the same order was stopped before it was corrected."""
 
 
 def form(
@@ -222,13 +224,18 @@ def _checks(checked: Checked) -> list[str]:
     errors = [finding for finding in checked.findings if finding.severity is Severity.ERROR]
     notes = [finding for finding in checked.findings if finding.severity is Severity.NOTE]
     passed = f"Checks: {checked.documents} document{'' if checked.documents == 1 else 's'} looked at"
+    before = [f"- **Stopped before, and corrected since**: {_found(finding)}" for finding in checked.before[:1]]
+    before += _more(len(checked.before) - 1, "finding that stopped it") if before else []
     if not checked.findings:
-        return [f"{passed}, nothing found"]
+        return [f"{passed}, nothing found", *before]
     lines = [f"{passed}, **{len(errors)} wrong**, {len(notes)} to note"]
-    for finding in (*errors, *notes)[:_FINDINGS]:
-        row = f" row {finding.row}" if finding.row is not None else ""
-        lines.append(f"- {code(finding.file)}{row}: {code(finding.message, 200)}")
-    return [*lines, *_more(len(checked.findings) - _FINDINGS, "finding")]
+    lines += [f"- {_found(finding)}" for finding in (*errors, *notes)[:_FINDINGS]]
+    return [*lines, *_more(len(checked.findings) - _FINDINGS, "finding"), *before]
+
+
+def _found(finding: Finding) -> str:
+    row = f" row {finding.row}" if finding.row is not None else ""
+    return f"{code(finding.file)}{row}: {code(finding.message, 200)}"
 
 
 def _since(since: Difference, zone: str) -> list[str]:
@@ -363,19 +370,33 @@ def _listing(package: Package, checked: Checked | None, since: Difference | None
         name, kept = cell(file.shown, 2000), cell(file.repository_id)
         slot = f" {cell(file.slot)} |" if file.slot else ""
         yield f"| {n} | {name} | {file.size:,} | `{file.sha256}` | {kept} | {file.version} |{slot}"
-    if checked is not None and checked.findings:
-        yield ""
-        yield "| | document | row | column | value | finding | mend |"
-        yield "|---|---|---:|---|---|---|---|"
-        for finding in checked.findings[:_LISTED]:
-            where = f"{cell(finding.file, 1000)} | {'' if finding.row is None else finding.row} | {cell(finding.column or '')}"
-            where = f"{where} | {cell(finding.value or '')}"
-            yield f"| {finding.severity.value} | {where} | {cell(finding.message, 1000)} | {cell(finding.fix, 1000)} |"
-        if len(checked.findings) > _LISTED:
-            yield ""
-            yield f"and {len(checked.findings) - _LISTED:,} more findings"
+    if checked is not None:
+        yield from _table(checked.findings)
+        if checked.before:
+            yield from ("", "## Stopped before, and corrected since")
+            yield from _table(checked.before)
     if since is not None:
         yield from _all_since(since)
+
+
+def stopped(order: str, findings: Sequence[Finding]) -> str:
+    """The artifact of an order that its checks have stopped: what is wrong, and how to mend it."""
+    return "\n".join([f"# Order {code(order)} was stopped by its checks", *_table(findings)]) + "\n"
+
+
+def _table(findings: Sequence[Finding]) -> Iterator[str]:
+    if not findings:
+        return
+    yield ""
+    yield "| | document | row | column | value | finding | mend |"
+    yield "|---|---|---:|---|---|---|---|"
+    for finding in findings[:_LISTED]:
+        where = f"{cell(finding.file, 1000)} | {'' if finding.row is None else finding.row} | {cell(finding.column or '')}"
+        where = f"{where} | {cell(finding.value or '')}"
+        yield f"| {finding.severity.value} | {where} | {cell(finding.message, 1000)} | {cell(finding.fix, 1000)} |"
+    if len(findings) > _LISTED:
+        yield ""
+        yield f"and {len(findings) - _LISTED:,} more findings"
 
 
 def _all_since(since: Difference) -> Iterator[str]:
