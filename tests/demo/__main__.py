@@ -143,6 +143,7 @@ def invite(here: Stage) -> None:
         f"Look at:\n"
         f"  Prefect         {here.prefect_url}/runs                (runs, their states and tables of files)\n"
         f"  the partner     {sftp['url']}  user {sftp['user']}, password {sftp['password']}   (what it has for us)\n"
+        f"                  {here.notes}   (our notes on its refused price lists: what to mend, row by row)\n"
         f"                  {ftps['url']}  user {ftps['delivery_user']}, password {ftps['delivery_password']}   (what is for it)\n"
         f"                  {here.catalogue}   (the same, as a folder: your release appears there)\n"
         f"  Extended ECM    {ecm['url']}  user {ecm['user']}, password {ecm['password']} (the REST interface of a stand-in)\n"

@@ -49,6 +49,11 @@ class Stage:
         """The folder behind the partner's SFTP server, as the partner's own programs see it."""
         return Path(self.services["sftp"]["root"])
 
+    @property
+    def notes(self) -> Path:
+        """Where the partner finds our notes on its refused price lists."""
+        return self.drop / "notes"
+
     def countersign(self, *arguments: str, check: bool = True, quiet: bool = False) -> subprocess.CompletedProcess[str]:
         """Run our command line as a user would."""
         return subprocess.run(
@@ -76,6 +81,7 @@ def stage(state: Path) -> Iterator[Stage]:
         # This process looks into our ledger too, and Prefect reads its settings when it is first imported.
         os.environ.update({key: value for key, value in environment.items() if key.startswith(("COUNTERSIGN_", "PREFECT_"))})
         ours.catalogue.mkdir(parents=True, exist_ok=True)
+        ours.notes.mkdir(parents=True, exist_ok=True)
         ours.seeds.update(enrol(state))
         sender = [sys.executable, "-m", "deployments.cli", "sender"]
         # The sender alone is given what opens the partner's door from our side.

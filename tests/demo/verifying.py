@@ -34,6 +34,9 @@ def misplaced(here: Stage, samples: list[Sample]) -> list[str]:
     filed = sum(found.repository_id is not None for found in journeys.values())
     if filed != expected:
         problems.append(f"{filed} documents are filed, {expected} should be")
+    noted = {os.fsencode(path.name).split(b".")[-3] for path in here.notes.iterdir()}
+    refused = [s for s in samples if (s.stream, s.outcome) == ("price-lists", "quarantined") and not s.stays]
+    problems += [f"{shown(s.name)}: the partner has no note on it" for s in refused if s.digest[:8].encode() not in noted]
     if any("still-growing" in str(name) for _, name in journeys):
         problems.append("the file that was still being written was picked up")
     ledger().verify()
