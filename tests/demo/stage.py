@@ -52,7 +52,7 @@ class Stage:
     @property
     def notes(self) -> Path:
         """Where the partner finds our notes on its refused price lists."""
-        return self.drop / "notes"
+        return Path(self.services["ftps"]["root"]) / "in/notes"
 
     def countersign(self, *arguments: str, check: bool = True, quiet: bool = False) -> subprocess.CompletedProcess[str]:
         """Run our command line as a user would."""
