@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import Response
+from starlette.responses import Response
 
 from tests.sandbox.ecm_shapes import node_properties
 from tests.sandbox.ecm_store import CLASS, Store, local, now

@@ -172,6 +172,11 @@ class Grant(NamedTuple):
     mask: int
 
 
+def volume_id(volume: int) -> int:
+    """The node that a volume is: fixed, so that it is the same after every start."""
+    return ENTERPRISE_ID if volume == 141 else volume + 2000
+
+
 def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -232,7 +237,7 @@ class Store:
             """SELECT max(coalesce((SELECT max(id) FROM node), 0), coalesce((SELECT max(version_id) FROM version), 0),
                coalesce((SELECT max(node_id) FROM audit), 0))"""
         ).fetchone()[0]
-        self._next_id = max(10_000, (highest or 0) + 1)
+        self._next_id = max(10_000, max(map(volume_id, VOLUMES)) + 1, (highest or 0) + 1)
         highest = self.db.execute("SELECT max(id) FROM member").fetchone()[0]
         self._next_member = max(1002, (highest or 0) + 1)
         self.seed: Mapping[str, Any] = {**SEED, **(seed or {})}
@@ -274,7 +279,7 @@ class Store:
             if not self.volume(volume):
                 name = "Enterprise" if volume == 141 else TYPE_NAMES[volume]
                 self._insert(
-                    ENTERPRISE_ID if volume == 141 else volume + 2000,
+                    volume_id(volume),
                     -1,
                     volume,
                     name,

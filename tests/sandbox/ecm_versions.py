@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Response
+from starlette.responses import Response
 
 from tests.sandbox.ecm_large import taken
 from tests.sandbox.ecm_shapes import external, node_properties, version_properties

@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, quote
 
-from fastapi import APIRouter, Request, Response
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect
-from starlette.responses import FileResponse, HTMLResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 UNKNOWN_ROUTE = "The REST API URL could not be found in the mappings registry"
@@ -60,7 +62,8 @@ class Faults:
     connection ends in mid-upload, nothing done), ``lost-answer``, ``write-500-after``, ``write-503-after`` and ``write-cut`` (done; no
     answer, a page, a gateway's page, half an answer), ``write-stall`` (done once the client hung up), ``write-late`` (no answer, and
     done only when ``late-calls`` other calls were answered and one more comes).
-    ``read-401`` to ``read-cut`` are the same for calls that change nothing, once ``spare-reads`` of these went through.
+    ``read-401`` to ``read-cut`` are the same for calls that change nothing, once ``spare-reads`` of these went through;
+    ``read-trickle`` gives the answer a byte at a time.
     ``clock-ahead`` is by how many seconds the clock is ahead by which tickets are issued and read: they run out without a wait.
     While ``away-after`` is set, the server is away for everything once a call was struck.
     """
@@ -68,7 +71,7 @@ class Faults:
     BEFORE: ClassVar = ("401", "500", "503", "drop", "stall", "late")
     """Each with ``write-`` or ``read-`` before it; struck before anything is done."""
     AFTER_WRITES: ClassVar = ("lost-answer", "write-500-after", "write-503-after", "write-cut")
-    AFTER_READS: ClassVar = ("read-cut",)
+    AFTER_READS: ClassVar = ("read-cut", "read-trickle")
     COUNTED: ClassVar = (
         "html500",
         "burst503",
@@ -481,7 +484,7 @@ class NoAnswer(Response):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self._cut:
-            body = Path(self._cut.path).read_bytes() if isinstance(self._cut, FileResponse) else bytes(self._cut.body)
+            body = body_of(self._cut)
             await send({"type": "http.response.start", "status": self._cut.status_code, "headers": self._cut.raw_headers})
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         self.hang_up(scope)
@@ -494,6 +497,34 @@ class NoAnswer(Response):
             transport.close()
 
 
+class Trickle(Response):
+    """An answer a byte at a time, until it is out or its client has gone."""
+
+    EACH_SECONDS = 0.01
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__()
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        await send({"type": "http.response.start", "status": self._answer.status_code, "headers": self._answer.raw_headers})
+        hung_up = asyncio.ensure_future(gone())
+        for byte in body_of(self._answer):
+            await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
+            if (await asyncio.wait([hung_up], timeout=self.EACH_SECONDS))[0]:
+                return
+        hung_up.cancel()
+        await send({"type": "http.response.body", "body": b""})
+
+
+def body_of(answer: Response) -> bytes:
+    return Path(answer.path).read_bytes() if isinstance(answer, FileResponse) else bytes(answer.body)
+
+
 Endpoint = Callable[..., "dict[str, Any] | Response"]
 
 
@@ -501,7 +532,10 @@ class Api:
     """Registers endpoints, and gives each the rules of the wire: faults, ticket, body, errors, statuses, ticket echo."""
 
     def __init__(self, *, tickets: Tickets, faults: Faults, incoming: Path) -> None:
-        self.router = APIRouter()
+        self.routes: list[tuple[str, Route]] = []
+        """Each with its method."""
+        self._index: dict[tuple[str, int], list[Route]] = {}
+        """By method and number of slashes: trying two hundred routes for each call costs more than the call."""
         self.tickets = tickets
         self.faults = faults
         self.incoming = incoming
@@ -554,10 +588,23 @@ class Api:
                     self.stats["in hand"] -= 1
 
             name = f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__qualname__}".replace(".<locals>", "")
-            self.router.add_api_route(path, answer, methods=[method], name=name, response_model=None)
+            route = Route(path, answer, methods=[method], name=name)
+            self.routes.append((method, route))
+            self._index.setdefault((method, path.count("/")), []).append(route)
             return endpoint
 
         return register
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application that answers below where it is mounted."""
+        slashes = scope["path"].count("/") - scope["root_path"].count("/")
+        for route in self._index.get((scope["method"], slashes), ()):
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(found)
+                await route.handle(scope, receive, send)
+                return
+        raise HTTPException(404)
 
     async def _answer(self, request: Request, endpoint: Endpoint, *, anyone: bool, writes: bool) -> Response:
         if self.faults["slow"]:
@@ -617,6 +664,8 @@ class Api:
                 return html_page(int(struck[-9:-6]), "Error Processing Request")
             if struck.endswith("-cut"):
                 return NoAnswer(response)
+            if struck.endswith("-trickle"):
+                return Trickle(response)
         except Refusal as refusal:
             if refusal.status == 413:
                 response = html_page(413, "Request Entity Too Large")

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from tests.sandbox import (
     ecm_large,
@@ -65,17 +68,16 @@ DOMAINS: tuple[Domain, ...] = (
 )
 
 
-def build(store: Store, faults: Faults, base_path: str) -> FastAPI:
+def build(store: Store, faults: Faults, base_path: str) -> Starlette:
     """The application: every endpoint below ``{base_path}/api``, the controls at ``/_faults`` and ``/_stats``."""
     tickets = Tickets(store.secret, faults)
     api = Api(tickets=tickets, faults=faults, incoming=store.incoming)
     for domain in DOMAINS:
         domain.register(store, faults, api)
     session_routes(store, api)
-    app = FastAPI(title="Extended ECM sandbox", version=VERSION, redirect_slashes=False)
+    app = Starlette(routes=[Mount(f"{base_path}/api", api), *one_sign_on(store, tickets)])
+    app.router.redirect_slashes = False
     app.state.stats = api.stats
-    app.include_router(api.router, prefix=f"{base_path}/api")
-    one_sign_on(app, store, tickets)
 
     async def controls(request: Request) -> Response:
         try:
@@ -94,8 +96,8 @@ def build(store: Store, faults: Faults, base_path: str) -> FastAPI:
         return as_json(400 if status in (404, 405) else status, {"error": UNKNOWN_ROUTE}, quiet=quiet)
 
     for prefix in dict.fromkeys(("", base_path)):
-        app.add_api_route(f"{prefix}/_faults", controls, methods=["GET", "POST"], response_model=None)
-        app.add_api_route(f"{prefix}/_stats", statistics, methods=["GET"], response_model=None)
+        app.routes.append(Route(f"{prefix}/_faults", controls, methods=["GET", "POST"]))
+        app.routes.append(Route(f"{prefix}/_stats", statistics, methods=["GET"]))
     for status in (404, 405):
         app.add_exception_handler(status, unknown)
     return app
@@ -164,7 +166,7 @@ def session_routes(store: Store, api: Api) -> None:
         }
 
 
-def one_sign_on(app: FastAPI, store: Store, tickets: Tickets) -> None:
+def one_sign_on(store: Store, tickets: Tickets) -> list[Route]:
     """The directory service's two ways to a token, so that ``OTDSTicket`` and ``Bearer`` can be tried."""
 
     def known(name: object, password: object) -> int | None:
@@ -190,8 +192,10 @@ def one_sign_on(app: FastAPI, store: Store, tickets: Tickets) -> None:
             {"access_token": tickets.issue(user, kind="otds"), "token_type": "Bearer", "expires_in": int(tickets.LIFE_SECONDS)},
         )
 
-    app.add_api_route("/otdsws/rest/authentication/credentials", credentials, methods=["POST"], response_model=None)
-    app.add_api_route("/otdsws/oauth2/token", token, methods=["POST"], response_model=None)
+    return [
+        Route("/otdsws/rest/authentication/credentials", credentials, methods=["POST"]),
+        Route("/otdsws/oauth2/token", token, methods=["POST"]),
+    ]
 
 
 # --------------------------------------------------------------------------------------------- the server

@@ -7,8 +7,6 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from fastapi.routing import APIRoute
-
 from tests.sandbox.ecm_store import Store
 from tests.sandbox.ecm_wire import Api, Faults, Tickets
 from tests.sandbox.extended_ecm import DOMAINS, session_routes
@@ -21,8 +19,7 @@ def shape(call: str) -> str:
 
 def routes() -> dict[str, str]:
     """Every call, by its shape, and the name of what answers."""
-    answered = [route for route in _api().router.routes if isinstance(route, APIRoute)]
-    return {shape(f"{method} {route.path[1:]}"): route.name for route in answered for method in route.methods}
+    return {shape(f"{method} {route.path[1:]}"): route.name for method, route in _api().routes}
 
 
 def writes() -> list[str]:
