@@ -20,7 +20,6 @@ Errors: ``EndpointUnreachable``, ``EndpointBusy``, ``EndpointFull``, ``TransferI
 from __future__ import annotations
 
 import hashlib
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +31,7 @@ from uuid import uuid4
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, model_validator
 
-from blocks.errors import EndpointUnreachable, EndpointUnsuitable, SpoolMissing
+from blocks.errors import EndpointUnsuitable, SpoolMissing
 from blocks.spool import Batch
 from blocks.values import (
     CaseRule,
@@ -246,32 +245,6 @@ def open_source(file: Outgoing) -> BinaryIO:
         raise SpoolMissing(
             f"{file.source}: our bytes for {shown(file.name)} cannot be read ({error.strerror}); nothing was placed under that name"
         ) from error
-
-
-SLOWEST = 1024
-"""Bytes in a second. Whoever sends or takes fewer for longer than ``timeout_seconds`` stands still for us, however often a byte comes."""
-
-
-class Pace:
-    """The total deadline of one transfer. It grows with what is moved; time that we took ourselves does not count."""
-
-    def __init__(self, address: str, seconds: float) -> None:
-        self._address, self._seconds = address, seconds
-        self._last: float | None = None
-        self._waited, self._moved = 0.0, 0
-
-    def moved(self, count: int) -> None:
-        """Raises ``EndpointUnreachable``."""
-        now = time.monotonic()
-        gap = 0.0 if self._last is None else now - self._last
-        self._last = now
-        if gap <= self._seconds:  # no single answer takes longer: then it was our own reader that paused
-            self._waited += gap
-        self._moved += count
-        if self._waited > self._seconds + self._moved / SLOWEST:
-            raise EndpointUnreachable(
-                f"{self._address}: only {self._moved:,} bytes in {self._waited:.0f} s; that is standing still, it will be tried again"
-            )
 
 
 TEMPORARY = b".countersign-"

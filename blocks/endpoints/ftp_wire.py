@@ -28,7 +28,7 @@ from aioftp.common import SSLSessionBoundContext
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from blocks.endpoints.base import Pace, endless
+from blocks.endpoints.base import endless
 from blocks.endpoints.connections import OneByOne
 from blocks.endpoints.ftp_listing import Entry, list_line, mlst_answer, timestamp
 from blocks.errors import (
@@ -40,6 +40,7 @@ from blocks.errors import (
     HostKeyChanged,
     LoginRefused,
 )
+from blocks.pace import Pace
 from blocks.values import FileKind, shown
 
 BLOCK = 256 * 1024
@@ -645,7 +646,7 @@ class Data:
 
     def __init__(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, block: int, most: float) -> None:
         self._wire, self._reader, self._writer, self._block, self._most = wire, reader, writer, block, most
-        self._pace = Pace(wire.door.address, wire.door.seconds)
+        self._pace = Pace(wire.door.address, wire.door.seconds, EndpointUnreachable)
         self.under_way = False
 
     async def read(self) -> bytes:

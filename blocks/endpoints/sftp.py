@@ -24,10 +24,8 @@ from blocks.endpoints import sftp_engine as engine
 from blocks.endpoints import ssh
 from blocks.endpoints.base import (
     COMPARED,
-    SLOWEST,
     Endpoint,
     EndpointSession,
-    Pace,
     differs,
     goes_on,
     legal,
@@ -46,6 +44,7 @@ from blocks.endpoints.sftp_engine import Answer, Attributes, Crowded, Engine, Mu
 from blocks.endpoints.sftp_stock import Stock
 from blocks.endpoints.ssh import Line, translated
 from blocks.errors import EndpointError, EndpointFull, EndpointUnreachable, EndpointUnsuitable, SpoolError
+from blocks.pace import SLOWEST, Pace
 from blocks.spool import CHUNK, Batch, SpoolFile
 from blocks.values import (
     EndpointCapabilities,
@@ -154,7 +153,7 @@ class SftpSession(EndpointSession):
     # ----------------------------------------------------------------------------------------- the five verbs
 
     def look(self, folder: str) -> Iterator[RemoteFile]:
-        wire, pace = self._wire(), Pace(self._address, self._endpoint.timeout_seconds)
+        wire, pace = self._wire(), Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable)
         for name, told in self._noting(wire.listing(_path(folder))):
             pace.moved(SLOWEST)
             if told.size is None or told.kind is None:
@@ -256,7 +255,7 @@ class SftpSession(EndpointSession):
                 if sink.size > file.size or (first, last) != (head, tail):
                     sink.restart()
             verdict = yield from engine.read_into(
-                _Paced(sink, Pace(self._address, self._endpoint.timeout_seconds)), handle, file.size, wire
+                _Paced(sink, Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable)), handle, file.size, wire
             )
             held, _, named = yield from engine.each([engine.fstat(handle), engine.close(handle), engine.lstat(path)])
         except BaseException:
@@ -333,7 +332,7 @@ class SftpSession(EndpointSession):
         return (yield from self._give_up(temporary, not_renamed(_missed(wanted, renamed))))
 
     def _paced_seen(self, seen: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        pace = Pace(self._address, self._endpoint.timeout_seconds)
+        pace = Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable)
 
         def both(data: bytes) -> None:
             seen(data)

@@ -29,9 +29,10 @@ from typing import Any, BinaryIO, Generic, NamedTuple, Protocol, TypeAlias, Type
 
 import paramiko
 
-from blocks.endpoints.base import MOST_ENTRIES, SLOWEST, endless
+from blocks.endpoints.base import MOST_ENTRIES, endless
 from blocks.endpoints.ssh import WINDOW
 from blocks.errors import EndpointError, EndpointUnreachable, EndpointUnsuitable
+from blocks.pace import SLOWEST
 from blocks.values import FileKind, shown
 
 FILES = 64

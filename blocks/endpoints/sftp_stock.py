@@ -17,9 +17,9 @@ import paramiko
 from paramiko.sftp import SFTPError
 
 from blocks.endpoints import sftp_engine as wire
-from blocks.endpoints.base import SLOWEST
 from blocks.endpoints.sftp_engine import Answer, Crowded, Request, Routine, Status, T, Wire, Work
 from blocks.errors import EndpointError
+from blocks.pace import SLOWEST
 from blocks.values import shown
 
 _MODES = {0x01: "r", 0x03: "r+", 0x2A: "wx"}

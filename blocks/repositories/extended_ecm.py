@@ -78,6 +78,7 @@ from blocks.repositories.otcs_wire import (
     Json,
     NameTaken,
     Refusal,
+    Stalled,
     Upload,
     Wire,
     moment,
@@ -807,6 +808,7 @@ class ExtendedEcmSession(RepositorySession):
         return file.finish()
 
     def _download(self, what: str, path: str, id: int, version: int | None, file: SpoolFile) -> None:
+        stalls = 0
         for _ in pauses():
             try:
                 with self._wire.download(what, path) as response:
@@ -822,6 +824,9 @@ class ExtendedEcmSession(RepositorySession):
                 )
             except RepositoryUnreachable as error:
                 failure = error
+                stalls += isinstance(error, Stalled)
+                if stalls == 2:  # each has already waited as long as was agreed
+                    break
             file.restart()
         raise RepositoryUnreachable(*failure.args) from failure
 

@@ -44,6 +44,7 @@ from blocks.errors import (
     SpoolCorrupt,
     SpoolMissing,
 )
+from blocks.pace import Pace
 
 SMALL_BYTES = 1024 * 1024
 """Below this a file is sent from memory in one piece; measured to be the faster way for small posts."""
@@ -161,11 +162,11 @@ class Wire:
     ) -> None:
         self.url = url.rstrip("/")
         self._username, self._password = username, password
+        # Idle connections are given up before the usual servers do (5 s): a post on one just being closed is a lost answer.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=connections, keepalive_expiry=3.0)
         self._client = httpx.Client(
-            verify=_trust(self.url, ca),
+            transport=_Transport(verify=_trust(self.url, ca), limits=limits, trust_env=False),
             timeout=httpx.Timeout(timeout_seconds),
-            # Idle connections are given up before the usual servers do (5 s): a post on one just being closed is a lost answer.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections, keepalive_expiry=3.0),
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             follow_redirects=False,
             trust_env=False,
@@ -189,7 +190,7 @@ class Wire:
         for _ in pauses():
             try:
                 return self._judge(what, self._send(what, method, path, query=query, fields=_form(body, fields)))
-            except _Stalled as error:
+            except Stalled as error:
                 failure: RepositoryUnreachable = error
                 timeouts += 1
                 if timeouts == 2:  # each has already waited as long as was agreed
@@ -222,7 +223,7 @@ class Wire:
                 failure = error
             except RepositoryUnreachable as error:
                 raise AnswerLost(
-                    f"{error}; whether it was carried out is looked up", isinstance(error, _Stalled | _Dropped)
+                    f"{error}; whether it was carried out is looked up", isinstance(error, Stalled | _Dropped)
                 ) from error
         else:
             raise RepositoryUnreachable(*failure.args) from failure
@@ -267,7 +268,7 @@ class Wire:
                     break
                 except RepositoryUnreachable as error:
                     failure = error
-                    if isinstance(error, _Stalled):
+                    if isinstance(error, Stalled):
                         raise
             else:
                 raise RepositoryUnreachable(*failure.args) from failure
@@ -379,7 +380,7 @@ class Wire:
             self._client.close()
 
 
-class _Stalled(RepositoryUnreachable):
+class Stalled(RepositoryUnreachable):
     """The server took the call and did not answer in time."""
 
 
@@ -398,11 +399,38 @@ def _translated(where: str) -> Iterator[None]:
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise _NoConnection(f"{where}: no connection ({error}); check address and network, nothing was changed") from error
     except httpx.TimeoutException as error:
-        raise _Stalled(f"{where}: no answer in time; it is safe to try again") from error
+        raise Stalled(f"{where}: no answer in time; it is safe to try again") from error
     except (httpx.ReadError, httpx.RemoteProtocolError) as error:
         raise _Dropped(f"{where}: the connection was lost ({error}); it is safe to try again") from error
     except httpx.TransportError as error:
         raise RepositoryUnreachable(f"{where}: the connection was lost ({error}); it is safe to try again") from error
+
+
+class _Transport(httpx.HTTPTransport):
+    """HTTP whose answers must come at a pace: each byte may take as long as was agreed, and all of them together not for ever."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = super().handle_request(request)
+        assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - this is not the asynchronous one
+        address = str(request.url.copy_with(query=None))
+        response.stream = _Paced(response.stream, Pace(address, request.extensions["timeout"]["read"], Stalled))
+        return response
+
+
+class _Paced(httpx.SyncByteStream):
+    """An answer's body. Raises ``Stalled`` where so little of it comes that it stands still."""
+
+    def __init__(self, stream: httpx.SyncByteStream, pace: Pace) -> None:
+        self._stream, self._pace = stream, pace
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._pace.moved(0)
+        for piece in self._stream:
+            self._pace.moved(len(piece))
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _trust(url: str, ca: Path | None) -> ssl.SSLContext:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
+from blocks import pace
 from blocks.errors import OutcomeUnknown, RepositoryUnreachable, SignInRefused
 from blocks.repositories import otcs_wire
 from blocks.repositories.extended_ecm import RIGHTS, ExtendedEcm, ExtendedEcmSession
@@ -47,6 +49,11 @@ class Server:
     def faults(self, **faults: float) -> None:
         names = {name.replace("_", "-"): value for name, value in faults.items()}
         httpx.post(self.service["faults"], json=names, timeout=60).raise_for_status()
+
+    def left(self) -> dict[str, float]:
+        """The faults that have met nothing yet."""
+        answer: dict[str, float] = httpx.get(self.service["faults"], timeout=60).json()
+        return answer
 
     def stats(self) -> dict[str, int]:
         answer: dict[str, int] = httpx.get(self.service["faults"].replace("_faults", "_stats"), timeout=60).json()
@@ -81,7 +88,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def server(running: Server) -> Iterator[Server]:
     yield running
-    running.faults(clock_ahead=0, html500=0, burst503=0, lost_answer=0, search_lag=0, slow=0, max_body=0)
+    running.faults(clock_ahead=0, html500=0, burst503=0, lost_answer=0, search_lag=0, slow=0, max_body=0, read_trickle=0)
 
 
 @pytest.fixture(autouse=True)
@@ -363,6 +370,24 @@ def test_a_slow_server_is_unreachable_and_nothing_is_doubled(server: Server, gro
     assert server.versions(filed.id)[0]["version_number"] == 1
     assert len(server.versions(filed.id)) == 1
     assert len(ground.look()) == 2
+
+
+@pytest.mark.parametrize("asked", ["bytes", "facts"])
+def test_a_server_that_sends_a_byte_now_and_then_stands_still_all_the_same(
+    server: Server, ground: Ground, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    filed = one(ground.filed(ground.filing("slow.csv", os.urandom(20_000))))
+    seconds = itertools.count()
+    monkeypatch.setattr(pace, "monotonic", lambda: float(next(seconds)))  # each byte comes a second after the one before
+    with server.repository.session() as session, ground.spool.batch() as batch:
+        server.faults(read_trickle=10)
+        with pytest.raises(RepositoryUnreachable, match="standing still") as raised:
+            session.fetch(filed.id, None, batch) if asked == "bytes" else session.get(filed.id)
+        assert raised.value.worth_retrying
+        assert server.left()["read-trickle"] == 8, "each time waited as long as was agreed"
+        server.faults(read_trickle=0)
+        assert next(seconds) < 1000
+    assert not [path for path in (ground.spool.partial, ground.spool.store) if any(path.iterdir())]
 
 
 def test_nobody_there_is_unreachable(server: Server) -> None:
