@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -44,10 +45,11 @@ FAULTS: Mapping[str, Mapping[str, float]] = {
     "half an answer": {"write-cut": 1},
     AWAY: {"lost-answer": 1, "away-after": 1},
 }
-ONE_OF_A_KIND = ("a burst of 503", "comes late, after one look", "lost answer", "500 after it was done", AWAY)
-"""Of the faults that look alike to us, one each: for rows that cost much and whose calls other rows make too."""
-LONG_CAMPAIGN = frozenset({HUNG_UP, "comes late, after one look", "500 after it was done", "503 after it was done", AWAY})
-"""Faults that look to us like one of the others most of the time: they are met in the long campaigns (``make soak``)."""
+OFTEN = ("401 in mid-upload", "500 with a page", "a burst of 503", "slow, and goes on", "lost answer", "half an answer")
+"""Faults that every run of the tests brings. The others look to us like one of these most of the time: they are for the long campaigns
+(``make soak``)."""
+ONE_OF_A_KIND = ("a burst of 503", "lost answer")
+"""Nothing was done, and it was done: what every run brings to rows that cost much and whose calls other rows make too."""
 READ_FAULTS: Mapping[str, Mapping[str, float]] = {
     "401": {"read-401": 1},
     "500 with a page": {"read-500": 1},
@@ -126,6 +128,7 @@ class Bench:
             patched.undo()
             now = self.sandbox.faults
             self.left = {name: now[name] for name in now.COUNTED if now[name]}
+            self.struck = any(now[name] < faults[name] for name in now.COUNTED if name in faults)
             now.set(dict.fromkeys(now.as_dict(), 0))
             while self.count("write-late") > self.count("came late"):
                 self.ask("v1/serverinfo")
@@ -184,6 +187,8 @@ class Bench:
 
     left: dict[str, float] = field(default_factory=dict)
     """Faults of the last ``fault`` that met nothing."""
+    struck: bool = False
+    """Whether the last ``fault`` met anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,20 +203,23 @@ class Write:
     """What stands at the server, told without ids and dates, so that two turns compare and doubles show."""
     unknown: Mapping[str, str] = field(default_factory=dict)
     """Name of a fault -> why looking cannot tell after it, so that ``OutcomeUnknown`` is the right answer."""
-    faults: Collection[str] = tuple(FAULTS)
-    """The names of those it meets, each on each of its calls that change something."""
+    often: Collection[str] = OFTEN
+    """The faults that it meets in every run, each on each of its calls that change something. The others it meets in ``make soak``."""
     half: Callable[[Bench, Any], object] = lambda *_: False
     """True for what may stand half-done where a person is left to look. Nothing is doubled then either."""
+    long: bool = False
+    """It makes many calls: in every run each of them meets every other fault, except those of ``unknown``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Undisturbed:
-    """What stands before and after a write that met no fault, and how many calls of it change something and nothing."""
+    """What stands before and after a write that met no fault, and which of its calls change something and nothing."""
 
     before: object
     stands: object
     writes: int
-    reads: int
+    looks: Sequence[str]
+    """What each of its questions is about, in order."""
 
 
 def measured(bench: Bench, write: Write) -> Undisturbed:
@@ -219,9 +227,28 @@ def measured(bench: Bench, write: Write) -> Undisturbed:
     given = write.prepare(bench)
     before = write.stands(bench, given)
     calls = bench.count("writes"), bench.count("reads")
-    write.act(bench.session, given)
+    with asked() as looks:
+        write.act(bench.session, given)
     writes, reads = bench.count("writes") - calls[0], bench.count("reads") - calls[1]
-    return Undisturbed(before, write.stands(bench, given), writes, reads)
+    assert len(looks) == reads
+    return Undisturbed(before, write.stands(bench, given), writes, looks)
+
+
+@contextmanager
+def asked() -> Iterator[list[str]]:
+    """The calls that change nothing, as they are made: ``GET v2/nodes/{}``."""
+    found = list[str]()
+
+    def told(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def called(wire: otcs_wire.Wire, what: str, method: str, path: str, **more: Any) -> Any:
+            found.append(re.sub(r"\b\d+\b", "{}", f"{method} {path}"))
+            return ask(wire, what, method, path, **more)
+
+        return called
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(otcs_wire.Wire, "ask", told(otcs_wire.Wire.ask))
+        yield found
 
 
 @contextmanager

@@ -92,11 +92,11 @@ def beside_stands(bench: Bench, filing: Filing) -> object:
 MAYBE = {HUNG_UP: "nothing keeps a version from being added twice, and a server that has the whole call may still be at it"}
 
 WRITES = (
-    Write("file a document with all it can have", document, file, stands),
-    Write("file a version with all it can have", version, file, stands, MAYBE),
+    Write("file a document with all it can have", document, file, stands, long=True),
+    Write("file a version with all it can have", version, file, stands, MAYBE, long=True),
     Write("file a version of a named document", proposed, file, stands, MAYBE, ONE_OF_A_KIND),
     Write("file a version over other values and rows", over_values, file, stands, MAYBE, ONE_OF_A_KIND),
-    Write("file a record with its date and schedule", scheduled, file, stands, faults=ONE_OF_A_KIND),
-    Write("file beside a document of that name", beside, file, beside_stands, faults=ONE_OF_A_KIND),
+    Write("file a record with its date and schedule", scheduled, file, stands, often=ONE_OF_A_KIND),
+    Write("file beside a document of that name", beside, file, beside_stands, often=ONE_OF_A_KIND),
     Write("file a large document", large, file, stands),
 )

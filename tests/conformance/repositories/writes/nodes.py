@@ -149,7 +149,7 @@ WRITES = (
         reserved,
         lambda session, id: session.let_stand(str(id)),
         shown("reserved", "reserved_user_id"),
-        faults=ONE_OF_A_KIND,
+        often=ONE_OF_A_KIND,
     ),
     Write("queue for a reserved document", reserved, on("queue"), requested),
     Write("leave the queue", queued, on("leave_queue"), requested),
@@ -168,8 +168,6 @@ WRITES = (
     Write("unlock a version", locked, on("unlock_version", 2), versions),
     Write("remove a version", three, on("drop_version", 2), versions),
     Write("purge versions", locked, on("purge_versions", keep=1), versions),
-    Write("file a document in parts", document_in_parts, filing.file, filing.stands),
-    Write(
-        "file a version in parts", version_in_parts, filing.file, filing.stands, filing.MAYBE, faults=(*ONE_OF_A_KIND, HUNG_UP)
-    ),
+    Write("file a document in parts", document_in_parts, filing.file, filing.stands, long=True),
+    Write("file a version in parts", version_in_parts, filing.file, filing.stands, filing.MAYBE, ONE_OF_A_KIND),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.values import Filing, NotFiled
 from tests.conformance.repositories.writes import filing
-from tests.conformance.repositories.writes.bench import FAULTS, Bench, Write
+from tests.conformance.repositories.writes.bench import FAULTS, ONE_OF_A_KIND, Bench, Write
 
 NO_CLASS = "File Plan"
 """A folder where a records class is due: looked up well, and refused once the content is there."""
@@ -64,15 +64,25 @@ def refused_stands(bench: Bench, given: Two) -> bool:
     return len(bench.names_in(bench.wire.properties(int(kept.id))["parent_id"])) == 1 and sizes in ([7], [7, 7])
 
 
-STRUCK = ("a burst of 503", "lost answer", "500 after it was done")
 LOST = "what a lost answer has made is not removed: it may be of an earlier call, and people may have gone on from it"
 FOUND = dict.fromkeys(
     (fault for fault in FAULTS if fault not in ("401 in mid-upload", "500 with a page", "a burst of 503")), LOST
 )
 
 WRITES = (
-    Write("take a refused document back", documents, file, stands, FOUND, STRUCK, refused_stands),
-    Write("give up the parts of a refused document", in_parts, file, stands, faults=STRUCK),
-    Write("take a refused version back, and its category", versions, file, stands, FOUND, STRUCK, refused_stands),
-    Write("take a refused version back, and its values", with_values, file, stands, FOUND, STRUCK, refused_stands),
+    Write("take a refused document back", documents, file, stands, FOUND, ONE_OF_A_KIND, refused_stands, long=True),
+    Write("give up the parts of a refused document", in_parts, file, stands, often=ONE_OF_A_KIND, long=True),
+    Write(
+        "take a refused version back, and its category", versions, file, stands, FOUND, ONE_OF_A_KIND, refused_stands, long=True
+    ),
+    Write(
+        "take a refused version back, and its values",
+        with_values,
+        file,
+        stands,
+        FOUND,
+        ONE_OF_A_KIND,
+        refused_stands,
+        long=True,
+    ),
 )

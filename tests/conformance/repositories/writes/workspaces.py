@@ -90,8 +90,8 @@ def state(bench: Bench, given: Two) -> object:
 
 
 WRITES = (
-    Write("file into a workspace that is made", filing, file, what_is_filed),
-    Write("file into a workspace that is made below another", below, file, what_is_filed, faults=ONE_OF_A_KIND),
+    Write("file into a workspace that is made", filing, file, what_is_filed, long=True),
+    Write("file into a workspace that is made below another", below, file, what_is_filed, often=ONE_OF_A_KIND, long=True),
     Write("bind a workspace", two, lambda s, two: s.workspaces.bind(two.first, two.also), state),
     Write("unbind a workspace", bound, lambda s, two: s.workspaces.unbind(two.first, two.also), state),
     Write("add a member to a role", two, lambda s, two: s.workspaces.add_member(two.first, two.role, "Admin"), state),
