@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import groupby
+from typing import Any
 
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
@@ -32,10 +33,12 @@ from blocks.settings import settings
 from blocks.tombstones import REDUCED
 from blocks.values import AtEnd, Inbound, Stage
 from tasks.agreed import load_inbound
+from tasks.cases import opened
 from tasks.clear_source import ON_HOLD, clear_source
 from tasks.connections import ledger, quarantine, repository_session, spool
 from tasks.consignment import Consignment, claimed_item
 from tasks.holds import Gate, configured, holds_here, tell_hold, with_same_bytes
+from tasks.incidents import REMOVAL_UNKNOWN
 from tasks.let_go_on import CORRECTS
 from tasks.order import sender
 from tasks.retrying import task
@@ -296,11 +299,11 @@ def _remove(journey: str, repository: Repository, terms: Inbound, today: date, s
         place = places[-1]
         if place.repository != repository.address:
             return f"it is kept at {place.repository}, and the stream files elsewhere now"
-        begun, outcome = being_removed(history), "removed"
+        begun = being_removed(history)
         if not begun and (tried := _refused_lately(history)):
             return tried
-        try:
-            with repository_session(repository) as session:
+        with repository_session(repository) as session:
+            try:
                 if not begun:
                     if reason := _bars(family, session.filed_by(place.id), terms, today):
                         staying[place] = reason
@@ -316,14 +319,14 @@ def _remove(journey: str, repository: Repository, terms: Inbound, today: date, s
                     reason = _asked_to_remove(session, place, makers)
                 if reason:
                     session.let_stand(place.id)
-        except DocumentMissing as error:
-            if not (begun or being_removed(ledger().journey(journey))):
-                return f"cannot be asked for: {error}"
-            outcome, reason = NOT_THERE, ""
+            except DocumentMissing as error:
+                if not being_removed(ledger().journey(journey)):
+                    return f"cannot be asked for: {error}"
+                return _not_to_be_seen(session, family, journey, held, terms)
         if reason:
             ledger().append([Entry(journey, NOT_REMOVED, {**_facts(place), "reason": reason})], held.lease)
             return reason
-        ledger().append(_gone(family, journey, place, outcome), held.lease)
+        ledger().append(_gone(family, journey, place), held.lease)
     return ""
 
 
@@ -342,10 +345,35 @@ def _facts(place: Place) -> dict[str, str]:
     return {"repository": place.repository, "repository_id": place.id}
 
 
-def _gone(family: Sequence[str], journey: str, place: Place, outcome: str) -> list[Entry]:
-    """What is written once the document of a family of journeys is gone; the first of them is the one that was removed."""
+def _gone(
+    family: Sequence[str], journey: str, place: Place, outcome: str = "removed", own: Mapping[str, Any] | None = None
+) -> list[Entry]:
+    """What is written of a family of journeys whose document is gone. ``own``: about the one that was removed."""
     facts = {**_facts(place), "outcome": outcome, "removed_as": journey}
-    return [Entry(one, REMOVED, facts, once=f"{one}/{REMOVED}") for one in family]
+    told: dict[str, dict[str, Any]] = {**dict.fromkeys(family, facts), journey: {**facts, **(own or {})}}
+    return [Entry(one, REMOVED, body, once=f"{one}/{REMOVED}") for one, body in told.items()]
+
+
+def _not_to_be_seen(
+    session: RepositorySession, family: Sequence[str], journey: str, held: Holding, terms: Inbound | None
+) -> str:
+    """Write down that a document whose removal was begun is not to be seen; where nobody can tell why, a person looks.
+
+    Answers why its bytes stay then. Nobody relies on the document any more.
+    """
+    intent = next(entry for entry in reversed(ledger().journey(journey)) if entry.kind == REMOVING)
+    place = Place(str(intent.body["repository"]), str(intent.body["repository_id"]))
+    if session.was_removed(place.id, intent.at):
+        ledger().append(_gone(family, journey, place), held.lease)
+        return ""
+    reason = (
+        f"document {place.id} at {place.repository} is not shown since its removal was begun, and nothing there tells that it was "
+        "removed: it may be hidden from us, and on hold"
+    )
+    about = (REMOVAL_UNKNOWN, reason)
+    case = opened(*about, terms.owner, terms.resolve_within) if terms else opened(*about, "")
+    ledger().append(_gone(family, journey, place, NOT_THERE, {"family": list(family), "case": case}), held.lease)
+    return reason
 
 
 def _settle_given_up(today: date) -> Swept:
@@ -353,44 +381,55 @@ def _settle_given_up(today: date) -> Swept:
     kept = []
     for journey in ledger().open_intents(REMOVING, (REMOVED, NOT_REMOVED)):
         try:
-            if not _wanted_gone(journey, today):
-                _look_what_came(journey)
+            terms = _terms_now(journey)
+            if not _wanted_gone(journey, terms, today) and (reason := _look_what_came(journey, terms)):
+                kept.append((journey, reason))
         except (ConfigurationError, RepositoryError, LeaseLost) as error:
             kept.append((journey, f"its removal broke off, and nobody can tell what came of it: {error}"))
     return Swept("removals that were given up", kept=tuple(kept))
 
 
-def _wanted_gone(journey: str, today: date) -> bool:
-    """True if what is agreed now still lets its document go. Raises ``ConfigurationError`` for terms that cannot be read."""
-    history = ledger().journey(journey)
-    told = next((entry.body for entry in history if "partner" in entry.body), {})
-    partner, stream = str(told.get("partner", "")), str(told.get("stream", ""))
-    terms = load_partner(partner, settings().profiles).inbound.get(stream) if partner in partners(settings().profiles) else None
-    retention = terms.target.retention if terms else None
+def _terms_now(journey: str) -> Inbound | None:
+    """What is agreed about its stream now; None where there is none. Raises ``ConfigurationError`` for terms that cannot be read."""
+    partner, stream = _stream_of(journey)
+    return load_partner(partner, settings().profiles).inbound.get(stream) if partner in partners(settings().profiles) else None
+
+
+def _stream_of(journey: str) -> tuple[str, str]:
+    told = next((entry.body for entry in ledger().journey(journey) if "partner" in entry.body), {})
+    return str(told.get("partner", "")), str(told.get("stream", ""))
+
+
+def _wanted_gone(journey: str, terms: Inbound | None, today: date) -> bool:
+    """True if what is agreed now still lets its document go."""
+    history, retention = ledger().journey(journey), terms.target.retention if terms else None
     if terms is None or retention is None or retention.at_end is not AtEnd.REMOVE:
         return False
     begun = next(entry.body for entry in reversed(history) if entry.kind == REMOVING)
-    here = load_inbound(partner, stream).repository.address == begun.get("repository")
+    here = load_inbound(*_stream_of(journey)).repository.address == begun.get("repository")
     return here and ended(_last_day(history, terms), today)
 
 
-def _look_what_came(journey: str) -> None:
-    """Write down whether a removal that broke off had come through; nothing of it stays behind where it had not."""
+def _look_what_came(journey: str, terms: Inbound | None) -> str:
+    """Write down whether a removal that broke off had come through; nothing of it stays behind where it had not.
+
+    Answers why its bytes stay, where nobody can tell.
+    """
     family = family_of(journey)
     with alone(*family) as held:
         history = ledger().journey(journey)
         if held is None or not being_removed(history):
-            return  # somebody else is at it
+            return ""  # somebody else is at it
         begun = next(entry.body for entry in reversed(history) if entry.kind == REMOVING)
         place = Place(str(begun["repository"]), str(begun["repository_id"]))
         with repository_session(configured(place.repository)) as session:
             try:
                 session.let_stand(place.id)
             except DocumentMissing:
-                ledger().append(_gone(family, journey, place, NOT_THERE), held.lease)
-                return
+                return _not_to_be_seen(session, family, journey, held, terms)
         reason = "it is kept longer, by what is agreed now"
         ledger().append([Entry(journey, NOT_REMOVED, {**_facts(place), "reason": reason})], held.lease)
+    return ""
 
 
 def _refused_lately(history: Sequence[Recorded]) -> str:

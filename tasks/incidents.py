@@ -12,6 +12,7 @@ host-key-changed        the server shows a key or certificate that is trusted: a
 review-not-started      a person has looked at the repository's workflows, and closes it
 set-incomplete          the set is whole; or a person closes it, and what came of it is refused (``in_sets``)
 removed-meanwhile       a person has had the original filed anew, and closes it
+removal-unknown         a person has seen that the document is gone, and closes it
 not-acknowledged        the partner has acknowledged what was sent (``await_answer``)
 answered-no             the partner has acknowledged it after all, or it was sent again and is delivered (``await_answer``)
 ======================  ============================================================================================
@@ -30,17 +31,21 @@ from prefect import get_run_logger
 
 from blocks.errors import ConfigurationError, HostKeyChanged
 from blocks.ledger import Case, Entry, Recorded, first_sight
+from blocks.tombstones import REDUCED
 from blocks.values import Sighting, Stage
 from tasks.cases import opened
 from tasks.connections import ledger
 from tasks.consignment import Agreed
 from tasks.report import tell
 from tasks.rules.expected import last_due, owed
+from tasks.rules.holding import REMOVED
 from tasks.rules.settle import Readiness, overdue
 
 CHANGED, LATE, OTHER_KEY = "changed-after-fetch", "late", "host-key-changed"
 REMOVED_MEANWHILE = "removed-meanwhile"
 """A document was removed, its retention over, in the very moment in which a new journey came to share it. A person closes it."""
+REMOVAL_UNKNOWN = "removal-unknown"
+"""A document is not shown since its removal was begun, and nobody can tell whether that is why. A person looks, and closes it."""
 WAITING = frozenset({"done-file-missing", "file-missing", "never-settles"})
 """About one file that stands at the partner."""
 TRANSFER_INCOMPLETE = "transfer-incomplete"
@@ -61,6 +66,7 @@ CODES = WAITING | {
     NOT_STARTED,
     SET_INCOMPLETE,
     REMOVED_MEANWHILE,
+    REMOVAL_UNKNOWN,
 }
 MOST = 100
 """Incidents about waiting files of one stream that are open at once, the oldest: ten thousand lone files are one thing gone wrong."""
@@ -121,8 +127,17 @@ def close(journey: str, comment: str, by: str) -> str:
         raise ConfigurationError(f"{journey}: is a case '{code}' and no incident; {how}")
     about = {"partner": standing.partner, "stream": standing.stream}
     body = {**about, "by": by, "comment": comment, "case": {"state": "resolved"}}
-    ledger().append([Entry(journey, "dismissed", body, stage=_over(journey))])
+    said = _said_to_be_gone(journey) if code == REMOVAL_UNKNOWN else []
+    ledger().append([Entry(journey, "dismissed", body, stage=_over(journey)), *said])
     return code
+
+
+def _said_to_be_gone(journey: str) -> list[Entry]:
+    """What is written of all journeys that shared a document, once a person says that it is gone: its bytes may go too."""
+    told = next(entry.body for entry in reversed(ledger().journey(journey)) if entry.kind == REMOVED)
+    facts = {key: told[key] for key in ("repository", "repository_id", "removed_as")} | {"outcome": "removed, says a person"}
+    family = {one: history for one, history in ledger().journeys(told["family"]).items() if history[-1].kind != REDUCED}
+    return [Entry(one, REMOVED, facts, once=f"{one}/{REMOVED}/said") for one in family]
 
 
 def given_up(journeys: Sequence[str]) -> set[str]:

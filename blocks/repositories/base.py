@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -110,6 +111,13 @@ class RepositorySession(ABC):
         ``made_by``: whose its versions are, as ``filed_by`` told; no other one goes with it. Raises ``EditConflict`` where there is
         another one by then, ``OnHold`` where a legal hold forbids it: nothing was removed. ``DocumentMissing`` where it is not there.
         Where one account files and removes at the same moment, a repository may not tell these apart: keep them from doing so.
+        """
+
+    @abstractmethod
+    def was_removed(self, id: str, since: datetime) -> bool:
+        """True if the repository tells that a document which it does not show was removed, and not before that moment.
+
+        False where nobody can tell: it may stand there, hidden from us and on hold.
         """
 
     @abstractmethod

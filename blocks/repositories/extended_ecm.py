@@ -34,6 +34,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -738,6 +739,15 @@ class ExtendedEcmSession(RepositorySession):
                 self.let_stand(id)
             self._refuse_if_held(number)  # put on hold at this very moment
             raise
+
+    def was_removed(self, id: str, since: datetime) -> bool:
+        number = self._number(id)
+        # Dates are whole seconds, and clocks differ.
+        newer = takewhile(lambda one: one.at is None or one.at > since - timedelta(days=1), self.nodes.deleted())
+        try:
+            return any(one.id == number for one in newer)
+        except Refusal:
+            return False  # a recycle bin that this account may not see
 
     def let_stand(self, id: str) -> None:
         number = self._number(id)

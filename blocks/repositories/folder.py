@@ -416,6 +416,14 @@ class FolderSession(RepositorySession):
             self._note(self._records.joinpath(*path), record, "Delete")
             self._finish_removal(path)
 
+    def was_removed(self, id: str, since: datetime) -> bool:
+        """Nothing is hidden in a folder: what does not stand there was removed."""
+        try:
+            self.let_stand(id)
+        except DocumentMissing:
+            return True
+        return False
+
     def let_stand(self, id: str) -> None:
         with _translated(f"{id!r} in {self._root}"), self._lock():
             if not self._finish_removal(self._parts(id)):  # a person's file may stand where it was

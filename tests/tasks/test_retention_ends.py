@@ -14,7 +14,7 @@ from blocks.errors import DocumentMissing, RepositoryError, RepositoryUnreachabl
 from blocks.ledger import Entry
 from blocks.repositories.folder import FolderSession
 from blocks.values import Filed, Filing, NotFiled
-from tasks import clean_up, connections
+from tasks import clean_up, connections, incidents
 from tasks.clean_up import Swept, purge_quarantine, remove_what_has_ended
 from tasks.consignment import Consignment
 from tasks.holds import Bar, Gate
@@ -325,14 +325,17 @@ def test_a_removal_that_broke_off_and_is_wanted_no_more_ends(
     assert len(ending.history(OLD)) == entries, "it has ended"
 
 
-def test_bytes_of_a_document_that_is_not_shown_after_its_removal_broke_off_stay(
-    ending: Dock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wanted", [True, False], ids=["still to go", "kept after all"])
+def test_bytes_of_a_document_that_is_not_shown_after_its_removal_broke_off_stay_until_a_person_has_looked(
+    ending: Dock, monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
     """It may stand there still, hidden from us and on hold."""
-    ending.leave(OLD, price_list())
-    ending.run()
+    for name in (OLD, OLDER):  # one document
+        ending.leave(name, price_list())
+        ending.run()
     broken_off(ending, monkeypatch, done=False)
-    [journey] = ending.journeys(OLD)
+    [journey], [same] = ending.journeys(OLD), ending.journeys(OLDER)
+    family = [journey, same]
 
     def hidden(*_: object) -> None:
         raise DocumentMissing("not visible")
@@ -340,10 +343,24 @@ def test_bytes_of_a_document_that_is_not_shown_after_its_removal_broke_off_stay(
     with monkeypatch.context() as patch:
         for look in ("filed_by", "holds", "let_stand"):
             patch.setattr(FolderSession, look, hidden)
-        sweep()
+        patch.setattr(FolderSession, "was_removed", lambda *_: False)
+        if wanted:
+            swept = sweep()
+        else:
+            agree(ending, retention={"period": "P1Y", "at_end": "keep"})
+            [swept] = remove_what_has_ended.fn()
+        assert swept.gone == 0
+        assert [(one, "may be hidden from us" in reason) for one, reason in swept.kept] == [(journey, True)]
+        assert ending.codes() == ["removal-unknown"], "a person is asked"
         assert "cannot be asked for holds" in Gate().bars([journey])[journey].reason
         digest = sha256(price_list()).hexdigest()
         assert Gate().kept_digests([digest]) == {digest}
+        entries = len(ending.history(OLD))
+        remove_what_has_ended.fn()
+        assert len(ending.history(OLD)) == entries, "asked once"
+        assert incidents.close(journey, "it is gone", by="ops") == "removal-unknown"
+        assert (ending.codes(), Gate().bars(family), Gate().kept_digests([digest])) == ([], {}, set())
+    ending.ledger.verify()
 
 
 def test_a_removal_that_broke_off_is_not_judged_by_a_profile_that_cannot_be_read(

@@ -537,10 +537,13 @@ def a_version_that_comes_late_keeps_its_document(ground: Ground) -> None:
             session.remove(document.id, seen)
         session.let_stand(document.id)
         assert ground.bytes(document.id, 1) != ground.bytes(document.id, 2) == b"second"
+        since = datetime.now(UTC)
+        assert not session.was_removed(document.id, since)
         session.remove(document.id, session.filed_by(document.id))
         assert ground.look() == []
         with pytest.raises(DocumentMissing):
             session.let_stand(document.id)
+        assert session.was_removed(document.id, since)
 
 
 def nobody_can_tell_the_holds_of_what_is_not_there(ground: Ground) -> None:

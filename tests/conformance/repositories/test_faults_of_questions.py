@@ -53,12 +53,13 @@ def test_a_look_on_the_way_is_answered_all_the_same(bench: Bench, name: str, tur
     """
     write = WRITES[name]
     wanted = measured(bench, write)
-    of_all = len(wanted.looks)
-    met = range(of_all) if turn else [wanted.looks.index(look) for look in dict.fromkeys(wanted.looks)]
+    met = range(len(wanted.looks)) if turn else [wanted.looks.index(look) for look in dict.fromkeys(wanted.looks)]
     for spared in met:
         fault = FAULTS_OF_LOOKS[(list(WRITES).index(name) + spared + turn) % len(FAULTS_OF_LOOKS)]
         given = write.prepare(bench)
         with bench.fault(READ_FAULTS[fault], spared):
             write.act(bench.session, given)
-        assert not bench.left, f"{fault}, look {spared + 1} of {of_all}: this fault met nothing"
-        assert write.stands(bench, given) == wanted.stands, f"{fault}, look {spared + 1} of {of_all}"
+        assert write.stands(bench, given) == wanted.stands, f"{fault}, look {spared + 1}"
+        if bench.left:  # some things are asked once in a session
+            assert spared >= len(measured(bench, write).looks), f"{fault}, look {spared + 1}: this fault met nothing"
+            break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -248,6 +248,15 @@ def test_no_version_that_comes_at_the_last_moment_goes_with_its_document(
     with pytest.raises(EditConflict, match="nothing was removed"):
         bench.session.remove(str(node), seen)
     assert (answers, len(nodes.versions(node)), nodes.reservation(node)) == ([200], 2, None)
+
+
+def test_a_document_that_is_not_in_the_recycle_bin_any_more_may_be_hidden_from_us(bench: Bench) -> None:
+    node, since = bench.document(), datetime.now(UTC)
+    bench.session.remove(str(node))
+    assert bench.session.was_removed(str(node), since)
+    assert not bench.session.was_removed(str(node), since + timedelta(days=3)), "it was removed before"
+    bench.session.nodes.purge([node])
+    assert not bench.session.was_removed(str(node), since)
 
 
 def test_what_a_removal_that_was_killed_has_reserved_is_given_free(bench: Bench) -> None:

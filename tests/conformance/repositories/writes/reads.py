@@ -63,6 +63,12 @@ def deleted(bench: Bench) -> str:
     return name
 
 
+def removed(bench: Bench) -> tuple[str, datetime]:
+    made, since = bench.document(), datetime.now(UTC)
+    bench.tell("DELETE", f"v2/nodes/{made}")
+    return str(made), since
+
+
 def many(bench: Bench) -> int:
     """A folder with 101 folders in it, so that its list has two pages."""
     folder = bench.folder()
@@ -168,6 +174,7 @@ _READS: tuple[Read, ...] = (
     Read("list assignments", workflows.running, lambda session, _: session.workflows.assignments()),
     Read("list a step's actions", workflows.running, lambda session, given: session.workflows.actions(given.step)),
     Read("tell who filed each version", filed_twice, lambda session, id: session.filed_by(id)),
+    Read("tell that a document was removed", removed, lambda session, given: session.was_removed(*given)),
     Read("tell a document's history", looked_at, lambda session, node: list(session.history(str(node)))),
     Read("find documents by their name", filled, named_alike),
     Read("tell what no workflow let pass", under_review, lambda session, id: session.unreviewed({id: 1}, REVIEW, "Accept")),
