@@ -47,7 +47,7 @@ def turns() -> Iterator[Any]:
                 yield pytest.param(name, fault, 0, 1, marks=rare)
 
 
-@pytest.mark.parametrize(("name", "fault", "first", "step"), turns())
+@pytest.mark.parametrize(("name", "fault", "first", "step"), list(turns()))
 def test_nothing_is_lost_and_nothing_doubled(
     bench: Bench, undisturbed: dict[str, Undisturbed], name: str, fault: str, first: int, step: int
 ) -> None:
