@@ -34,6 +34,7 @@ from blocks.repositories.base import RepositorySession
 from blocks.settings import settings
 from blocks.values import shown
 from tasks.case_record import RECORDING
+from tasks.cases import ASSIGNED, COMMENTED, RETURNED
 from tasks.connections import hang_up, ledger, repository_session
 from tasks.gather import still_there
 from tasks.order import SETTLES, Agreed, Order, leads, load_release, waits_for
@@ -45,9 +46,12 @@ from tasks.rules.policy import standing
 from tasks.rules.reconcile import Finding, Posted, Run, Told
 from tasks.rules.signing import answer_hash
 from tasks.side_doors import as_reviewed
+from tasks.tell_cases import CASE_TOLD, REVIEW_BEGUN, REVIEW_ENDED
 
-SWEPT = ("found", "redrive", RECORDING, RECORDED)
-"""What the sweep itself writes in an order's journey."""
+SWEPT = frozenset(
+    {"found", "redrive", RECORDING, RECORDED, CASE_TOLD, REVIEW_BEGUN, REVIEW_ENDED, ASSIGNED, COMMENTED, RETURNED}
+)
+"""What the sweep itself and people with a case write in an order's journey: none of it is a step of the order."""
 
 MOST_LOOKED_AT = 100
 """Documents of a waiting package that a sweep looks at in the repository."""

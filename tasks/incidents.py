@@ -15,6 +15,8 @@ removed-meanwhile       a person has had the original filed anew, and closes it
 removal-unknown         a person has seen that the document is gone, and closes it
 not-acknowledged        the partner has acknowledged what was sent (``await_answer``)
 answered-no             the partner has acknowledged it after all, or it was sent again and is delivered (``await_answer``)
+failed, cancelled, ...  the order got further (``found_cases``)
+bypass, planted, ...    a person knows who went around the sign-off, and how (``found_cases``)
 ======================  ============================================================================================
 
 A person may close any of them before that ("dismissed"), and the same is not told again. What a sequence waits for at the partner, and
@@ -39,6 +41,7 @@ from tasks.consignment import Agreed
 from tasks.report import tell
 from tasks.rules.expected import last_due, owed
 from tasks.rules.holding import REMOVED
+from tasks.rules.reconcile import AROUND, STOPPED
 from tasks.rules.settle import Readiness, overdue
 
 CHANGED, LATE, OTHER_KEY = "changed-after-fetch", "late", "host-key-changed"
@@ -56,18 +59,21 @@ SET_INCOMPLETE = "set-incomplete"
 """About files that belong together, of which some have not come."""
 NOT_ACKNOWLEDGED, ANSWERED_NO = "not-acknowledged", "answered-no"
 """About an order that was delivered: the partner's acknowledgement has not come in time, or says no."""
-CODES = WAITING | {
-    NOT_ACKNOWLEDGED,
-    ANSWERED_NO,
-    CHANGED,
-    LATE,
-    OTHER_KEY,
-    TRANSFER_INCOMPLETE,
-    NOT_STARTED,
-    SET_INCOMPLETE,
-    REMOVED_MEANWHILE,
-    REMOVAL_UNKNOWN,
-}
+_OURS = frozenset(
+    {
+        NOT_ACKNOWLEDGED,
+        ANSWERED_NO,
+        CHANGED,
+        LATE,
+        OTHER_KEY,
+        TRANSFER_INCOMPLETE,
+        NOT_STARTED,
+        SET_INCOMPLETE,
+        REMOVED_MEANWHILE,
+        REMOVAL_UNKNOWN,
+    }
+)
+CODES = WAITING | AROUND | STOPPED | _OURS
 MOST = 100
 """Incidents about waiting files of one stream that are open at once, the oldest: ten thousand lone files are one thing gone wrong."""
 _THROUGH = frozenset({"filed", "duplicate", "marker", "rejected", "superseded"})

@@ -24,6 +24,7 @@ from blocks.settings import settings
 from blocks.values import Stage
 from tasks.compare import InForce, Watched, begun_without_order, found_key, look_again, watch
 from tasks.connections import hang_up, ledger
+from tasks.found_cases import close_found_cases, open_found_case
 from tasks.notify import notify
 from tasks.retrying import task
 from tasks.rules.literal import literal
@@ -181,7 +182,7 @@ def _redriven(order: Watched, finding: Finding, lease: Lease, facts: dict[str, A
 
 
 def _tell(finding: Finding, about: Any, journey: str, run: str, lease: Lease | None) -> Recorded:
-    """One event for programs and one entry in the ledger; nothing if both are there.
+    """One event for programs, a case where a person must look, and one entry in the ledger; nothing of what is there.
 
     The event comes first: whoever is killed between the two tells it again, and about an order that is the same event once more.
     """
@@ -189,6 +190,7 @@ def _tell(finding: Finding, about: Any, journey: str, run: str, lease: Lease | N
     stage = Stage.CLEARED if journey in (MIRRORS, RUNS) else None
     if not finding.told and ledger().holder(found_key(finding)) is None:
         _emit(finding, about, journey, run)
+    open_found_case(finding, _about(about), journey)
     return ledger().append([Entry(journey, "found", facts, once=found_key(finding), stage=stage)], lease)[0]
 
 
@@ -214,7 +216,8 @@ def _emit(finding: Finding, about: Any, journey: str, run: str) -> None:
 
 @task(task_run_name="tell")
 def tell(findings: Sequence[Finding]) -> list[Row]:
-    """What differs and belongs to no order."""
+    """What differs and belongs to no order; and end the cases of orders that were stuck."""
+    close_found_cases()
     return [Row("", "", finding, finding.remedy.value) for finding in findings if _tell(finding, {}, MIRRORS, "", None).fresh]
 
 

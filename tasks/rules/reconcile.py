@@ -31,6 +31,24 @@ WAITS = {
     RECORD_WAITS: "it was delivered, and the repository did not take the transmission record; that is tried again",
 }
 """What an order may wait for as long as it takes, and what the sweep says of it."""
+AROUND = frozenset(
+    {
+        "bypass",
+        "planted",
+        "edited",
+        "terms",
+        "diverted",
+        "sender",
+        "mirror",
+        "deployment",
+        "overridden",
+        "automation",
+        "work-pool",
+    }
+)
+"""Codes of what goes around the sign-off, or could: a person finds out who did it."""
+STOPPED = frozenset({"stuck", "crashed", "failed", "cancelled"})
+"""Codes of orders that get no further; a case where nothing that the sweep does helps."""
 _MOST_DOUBLINGS = 6
 _FROM_A_TIME = re.compile(r"\d{8}T\d{6}(\.\d{6})?Z")
 _LIVE = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")

@@ -17,6 +17,8 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Runni
 from blocks.mirrors import mirrors
 from blocks.profile import load_partner, load_repositories
 from flows.reconcile import reconcile
+from tasks.connections import ledger
+from tasks.incidents import close
 from tests.release_world import Release, ReleaseWorld
 from tests.servers.mail import Mailbox, mail_server
 
@@ -78,6 +80,11 @@ def test_case_09_what_was_set_to_scheduled_asks_again_and_is_told(started: tuple
     assert sweep() == "All in order", "the run goes on by itself, and finds it out"
     assert release.go() is None
     assert_told(release, "bypass")
+    [case] = [one for one in ledger().cases() if one.name == release.id]
+    assert (case.code, case.owner, case.due is None) == ("bypass", "pricing@example.com", False)
+    assert close(case.journey, "an operator's mistake", "ann") == "bypass"
+    sweep()
+    assert [one for one in ledger().cases() if one.name == release.id] == [], "the same is not told again"
     assert release.sign(bea) is not None and release.received == {"prices.csv": PRICES}
 
 
@@ -203,6 +210,12 @@ def test_a_run_that_crashes_again_and_again_is_left_to_a_person(started: tuple[R
         sweep()
     assert release.kinds.count("redrive") == 3 and findings(release) == ["crashed"] * 4
     assert release.told.state is not None and release.told.state.is_crashed()
+    [case] = [one for one in ledger().cases() if one.name == release.id]
+    assert (case.code, case.owner, case.journey) == ("crashed", "pricing@example.com", f"stuck.{release.history[0].journey}")
+    assert case.due is not None and "a person is needed" in str(case.reason)
+    release.go()
+    sweep()
+    assert [one for one in ledger().cases() if one.name == release.id] == [], "it got further"
 
 
 def test_case_24_after_the_deadline_the_run_ends_as_expired(release_world: ReleaseWorld) -> None:
