@@ -251,6 +251,56 @@ class WiderCircle(Terms):
     )
 
 
+class Band(Terms):
+    """From how much on there is far more of something."""
+
+    factor: float | None = Field(default=None, gt=1, le=1000, description="So many times what is usual on this stream: 3")
+    most: float | None = Field(default=None, ge=0, description="A fixed bound, whatever is usual: 500")
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.factor is None and self.most is None:
+            raise ValueError("say from how much on: by 'factor', by 'most', or by both")
+        return self
+
+
+class ValueBand(Band):
+    """The same for the sum of a column."""
+
+    column: str = Field(min_length=1, max_length=100, description="Name of a column of numbers in the stream's tables: price")
+
+
+def _as_band(given: Any) -> Any:
+    return {"factor": given} if isinstance(given, int | float) else given
+
+
+_Factor = Annotated[Band, BeforeValidator(_as_band, json_schema_input_type=float | Band)]
+
+ONE_MORE = "one more signature"
+"""The stage that the brake adds."""
+
+
+class Brake(Terms):
+    """When a release is so far from the stream's usual ones that one more person must sign, after all others."""
+
+    files: _Factor | None = Field(default=None, description="Documents: 3 for three times the usual, or 'factor' and 'most'")
+    rows: _Factor | None = Field(default=None, description="Rows of all tables, likewise")
+    value: ValueBand | None = Field(default=None, description="The sum of a column, each number whatever its sign")
+    removed: float | None = Field(
+        default=None, gt=0, lt=100, description="So many percent fewer documents, or rows, than the last release had: 20"
+    )
+    releases: int = Field(
+        default=10, ge=3, le=100, description="How many delivered releases tell what is usual; at least three"
+    )
+    groups: tuple[Slug, ...] = Field(default=(), description="Who gives the signature; left out: the last stage's groups")
+
+    @model_validator(mode="after")
+    def _watches_something(self) -> Self:
+        if all(watched is None for watched in (self.files, self.rows, self.value, self.removed)):
+            raise ValueError("say what is watched: 'files', 'rows', 'value' or 'removed'")
+        return self
+
+
 class SignoffPolicy(Terms):
     """Who must agree, how they prove it, and until when."""
 
@@ -272,10 +322,11 @@ class SignoffPolicy(Terms):
         default=None, description="From the first asking: whoever may still sign is reminded, once"
     )
     wider: WiderCircle | None = Field(default=None, description="Who may sign too, once it has waited for long")
+    brake: Brake | None = Field(default=None, description="When one more person must sign, because a release is unusual")
 
     @model_validator(mode="after")
     def _stages_differ(self) -> Self:
-        names = [stage.name.casefold() for stage in self.stages]
+        names = [stage.name.casefold() for stage in (self.braked if self.brake else self).stages]
         if len(set(names)) != len(names):
             raise ValueError("two stages have the same name")
         return self
@@ -296,6 +347,14 @@ class SignoffPolicy(Terms):
     def signers(self, stage: StageTerms, *, widened: bool) -> frozenset[str]:
         """Groups whose members may sign in a stage, before the circle is widened or after."""
         return frozenset(stage.groups).union(self.wider.groups if widened and self.wider else ())
+
+    @property
+    def braked(self) -> SignoffPolicy:
+        """The same for a release that is not as usual: somebody else signs after all others."""
+        if self.brake is None:
+            return self
+        more = StageTerms(name=ONE_MORE, groups=self.brake.groups or self.stages[-1].groups)
+        return self.model_copy(update={"stages": (*self.stages, more), "brake": None})
 
     @property
     def groups(self) -> frozenset[str]:
@@ -336,7 +395,7 @@ class RecordTerms(Target):
 _CAME_LATER: Mapping[str, Mapping[str, Any]] = {
     "gather": {"review": None, "sensitive": []},
     "classify": {"facts": {}},
-    "signoff": {"wider": None},
+    "signoff": {"wider": None, "brake": None},
     "evidence": {"workspace": None, "record_date": None, "retention": None},
     "record": {"acknowledged_within": None},
 }
@@ -991,6 +1050,8 @@ class Matter:
     """After it nobody may sign any more."""
     widens: datetime | None = None
     """From then on the wider circle may sign too."""
+    brake: tuple[str, ...] = ()
+    """Why one more person must sign, as the sender found it; empty: it is as usual."""
 
     def widened(self, at: datetime) -> bool:
         """True if the wider circle may sign at that moment."""

@@ -106,6 +106,8 @@ class Opened:
     """When whoever may still sign is reminded."""
     widens: datetime | None = None
     """From when on the wider circle may sign too."""
+    brake: tuple[str, ...] = ()
+    """Why one more person must sign; empty: it is as usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ class Sender:
         known = told["requester"]
         requester = Requester(known["id"], SignoffProof(known["proof"]) if known["proof"] else None) if known else None
         remind, widens = (datetime.fromisoformat(told[name]) if told.get(name) else None for name in ("remind", "widens"))
-        return Opened(requester, datetime.fromisoformat(told["deadline"]), remind, widens)
+        return Opened(requester, datetime.fromisoformat(told["deadline"]), remind, widens, tuple(told.get("brake", ())))
 
     def requested(self, partner: str, stream: str, order: str) -> Requested | None:
         """Who has proven that they asked for this order; None if nobody has."""

@@ -93,6 +93,7 @@ def _open(order: Order, told: Opened) -> Recorded:
         "deadline": told.deadline.isoformat(),
         "remind": told.remind.isoformat() if told.remind else None,
         "widens": told.widens.isoformat() if told.widens else None,
+        "brake": list(told.brake),
         "link": _publish(order, package),
         "beside": _beside(order),
         "preview": publish_previews(order),

@@ -218,7 +218,8 @@ class Order:
         body, opened = self.frozen.body, self.last("opened")
         told = opened.body if opened else {}
         deadline, widens = (datetime.fromisoformat(told[key]) if told.get(key) else None for key in ("deadline", "widens"))
-        return Matter(Package.parse(body["package"]), self.run, self.requester, frozenset(body["editors"]), deadline, widens)
+        package, editors = Package.parse(body["package"]), frozenset(body["editors"])
+        return Matter(package, self.run, self.requester, editors, deadline, widens, tuple(told.get("brake", ())))
 
     @property
     def requester(self) -> Requester | None:

@@ -12,7 +12,7 @@ of it afterwards.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,6 +39,7 @@ from blocks.seals import SealKey, signed
 from blocks.sender import Opened
 from blocks.values import shown as plainly
 from deployments.people import load_people
+from deployments.sender.braking import brakes
 from deployments.sender.proofs import Claim, Held, kind_of
 from deployments.sender.store import Asked, Bench, Opening, Store
 from deployments.ssh_signatures import signature_holds
@@ -100,8 +101,9 @@ def reviewed(package: Package, policies: Policies, profiles: Path) -> Reviewed:
 class Judge:
     """Holds what is asked, judges each round once, and remembers how."""
 
-    def __init__(self, store: Store, profiles: Path) -> None:
-        self._store, self._profiles = store, profiles
+    def __init__(self, store: Store, profiles: Path, place: Callable[[str], Path]) -> None:
+        """``place`` tells where the bytes of a digest stand in the workers' spool."""
+        self._store, self._profiles, self._place = store, profiles, place
 
     def open(self, package: Package, policies: Policies, requester: Requester | None, editors: frozenset[str]) -> Opened:
         """Begin a package's sign-off: from now on its deadline runs. Asked again, it is answered the same.
@@ -111,7 +113,10 @@ class Judge:
         agreed, now = reviewed(package, policies, self._profiles), datetime.now(UTC)
         check_redelivery(package, self._store)
         check_kit(package, package.files, agreed.terms)
-        told = Opening(requester.id if requester else None, editors, self._moments(now, agreed))
+        # What is unusual is found out once: what is delivered while it waits changes nothing of what people were told.
+        before = self._store.opening(package.digest)
+        brake = before.brake if before else brakes(package, agreed.terms, self._store, self._place)
+        told = Opening(requester.id if requester else None, editors, self._moments(now, agreed), brake)
         with self._store.bench() as bench:
             asked = _request(package, bench)
             if asked and asked.kit != package.kit and package.redelivery is None:
@@ -130,7 +135,7 @@ class Judge:
                 f"package {package.digits}: it was opened with another requester or other editors than are told now; nobody is asked"
             )
         until = opening.moments
-        return Opened(_matter(package, opening, asked).requester, until.deadline, until.remind, until.widens)
+        return Opened(_matter(package, opening, asked).requester, until.deadline, until.remind, until.widens, opening.brake)
 
     def _moments(self, now: datetime, agreed: Reviewed) -> Moments:
         policy = agreed.terms.signoff
@@ -279,7 +284,8 @@ def _matter(package: Package, opening: Opening, asked: Requested | None, run: st
     """What is to be decided. Who proved that they asked is the requester, whatever a worker says; a vote depends on no run."""
     stated = Requester(opening.requester) if opening.requester else None
     requester = Requester(asked.requester, asked.proof) if asked else stated
-    return Matter(package, run, requester, opening.editors, opening.moments.deadline, opening.moments.widens)
+    until = opening.moments
+    return Matter(package, run, requester, opening.editors, until.deadline, until.widens, opening.brake)
 
 
 def _sealed(vote: Vote, key: SealKey) -> Vote:

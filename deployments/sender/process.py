@@ -13,6 +13,7 @@ import pwd
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,8 +89,9 @@ def run(
 def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, floor_bytes: int) -> FastAPI:
     """The application. ``spool`` is the workers' folder of bytes by digest, which we only read."""
     app = FastAPI(title="Countersign sender", docs_url=None, redoc_url=None, openapi_url=None)
-    judge, register = Judge(store, profiles), Register(store, profiles)
-    dispatcher = Dispatcher(store, judge, profiles, lambda digest: place_in(spool, digest), floor_bytes=floor_bytes)
+    place = partial(place_in, spool)
+    judge, register = Judge(store, profiles, place), Register(store, profiles)
+    dispatcher = Dispatcher(store, judge, profiles, place, floor_bytes=floor_bytes)
     messenger = Messenger(store, profiles, floor_bytes=floor_bytes)
     sends, messages = CapacityLimiter(SENDS_AT_ONCE), Lanes(MESSAGES_AT_ONCE)
     _tell_errors(app, store)
@@ -121,7 +123,8 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
         stated = Requester(asked.requester) if asked.requester else None
         known = judge.open(package, policies, stated, frozenset(asked.editors))
         moments = {"deadline": known.deadline, "remind": known.remind, "widens": known.widens}
-        return {"requester": _requester(known.requester), **{name: iso(at) if at else None for name, at in moments.items()}}
+        told = {name: iso(at) if at else None for name, at in moments.items()}
+        return {"requester": _requester(known.requester), "brake": list(known.brake), **told}
 
     @app.post("/ask")
     def told(asked: AskRequest, request: Request) -> dict[str, str]:

@@ -93,7 +93,10 @@ def _certificate_problem(facts: dict[str, Any], store: Store) -> str:
         return "it has no vote, or one on another package"
     for vote in votes:
         check_vote(vote, package, store.seal_key)
-    told, requester = facts["requester"], known(package, store).requester
+    matter = known(package, store)
+    told, requester = facts["requester"], matter.requester
+    if facts.get("brake", []) != list(matter.brake):
+        return "why one more person signed is told otherwise"
     if (told and (told["id"], told["proof"])) != (requester and (requester.id, requester.proof)):
         return "somebody else asked for it"
     ours = {

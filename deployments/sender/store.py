@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +30,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
+    Float,
     Integer,
     LargeBinary,
     MetaData,
@@ -44,7 +46,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from blocks.database import Database, Instant
+from blocks.database import Database, Instant, chunks
 from blocks.errors import ConfigurationError, LedgerError, SenderError, SendRefused
 from blocks.outbound import Judged, Package, Record, Refusal, Refused, Requested, Round, Said, Vote, canonical
 from blocks.seals import SealKey
@@ -107,6 +109,20 @@ _moments = Table(
     Column("package", String, primary_key=True),
     Column("remind", Instant),
     Column("widens", Instant),
+)
+_brake = Table(
+    "brake",
+    _metadata,
+    Column("package", String, primary_key=True),
+    Column("reasons", String, nullable=False),  # JSON
+)
+_counted = Table(
+    "counted",
+    _metadata,
+    Column("digest", String, primary_key=True),
+    Column("reading", String, primary_key=True),  # how the stream's tables are read
+    Column("rows", Integer, nullable=False),
+    Column("value", Float),
 )
 _request = Table(
     "request",
@@ -195,6 +211,17 @@ class Opening:
     editors: frozenset[str]
     moments: Moments
     """By our own clock."""
+    brake: tuple[str, ...] = ()
+    """Why one more person must sign; empty: it is as usual."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What was counted in a document of a stream with a brake."""
+
+    rows: int
+    value: float | None
+    """Of the agreed column; None where a cell of it is no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,6 +511,36 @@ class Store:
         assert before is not None  # noqa: S101 - found, or written above
         return Settled(before.number, Said(before.by, before.comment, before.at), left)
 
+    # ---------------------------------------------------------------------------------------- what is usual
+
+    def releases(self, partner: str, stream: str, *, but: str, most: int) -> list[dict[bytes, tuple[str, int]]]:
+        """What a stream's last orders delivered, as in ``went``, the one that was asked for last first; all orders ``but`` that one."""
+        mine = (_opening.c.partner == partner, _opening.c.stream == stream, _opening.c.order != but)
+        orders = select(_opening.c.order).where(*mine).group_by(_opening.c.order).order_by(func.min(_opening.c.at).desc())
+        with self._reading() as connection:
+            found = (_went(connection, partner, stream, row.order) for row in connection.execute(orders).all())
+            return list(islice(filter(None, found), most))
+
+    def went(self, partner: str, stream: str, order: str) -> dict[bytes, tuple[str, int]]:
+        """Each document that was delivered of an order, with its remainders: name -> digest and size."""
+        with self._reading() as connection:
+            return _went(connection, partner, stream, order)
+
+    def counted(self, digests: Iterable[str], reading: str) -> dict[str, Counted]:
+        """What was counted in documents before, by digest."""
+        found: dict[str, Counted] = {}
+        with self._reading() as connection:
+            for some in chunks(sorted(set(digests)), 500):
+                rows = connection.execute(select(_counted).where(_counted.c.digest.in_(some), _counted.c.reading == reading))
+                found |= {row.digest: Counted(row.rows, row.value) for row in rows}
+        return found
+
+    def count(self, digest: str, reading: str, found: Counted) -> None:
+        """Remember what was counted in a document."""
+        row = {"digest": digest, "reading": reading, "rows": found.rows, "value": found.value}
+        with self._writing() as connection:
+            connection.execute(upsert(_counted).values(row).on_conflict_do_nothing())
+
     # ---------------------------------------------------------------------------------------- transactions
 
     @contextmanager
@@ -527,6 +584,8 @@ class Bench:
         if self._connection.execute(upsert(_opening).values(row).on_conflict_do_nothing()).rowcount:
             more = {"package": package.digest, "remind": told.moments.remind, "widens": told.moments.widens}
             self._connection.execute(insert(_moments).values(more))
+            if told.brake:
+                self._connection.execute(insert(_brake).values(package=package.digest, reasons=json.dumps(told.brake)))
         return self.opening(package.digest) or told
 
     def opening(self, package: str) -> Opening | None:
@@ -631,7 +690,20 @@ def _opened(connection: Connection, package: str) -> Opening | None:
     row = connection.execute(both.where(_opening.c.package == package)).first()
     if row is None:
         return None
-    return Opening(row.requester, frozenset(json.loads(row.editors)), Moments(row.deadline, row.remind, row.widens))
+    reasons = connection.execute(select(_brake.c.reasons).where(_brake.c.package == package)).scalar()
+    brake = tuple(json.loads(reasons)) if reasons else ()
+    return Opening(row.requester, frozenset(json.loads(row.editors)), Moments(row.deadline, row.remind, row.widens), brake)
+
+
+def _went(connection: Connection, partner: str, stream: str, order: str) -> dict[bytes, tuple[str, int]]:
+    stood = [step for step in Step if step.stood]
+    found = connection.execute(
+        select(_delivery.c.source, _delivery.c.digest, _delivery.c.size)
+        .join(_opening, _opening.c.package == _delivery.c.package)
+        .where(_opening.c.partner == partner, _opening.c.stream == stream, _opening.c.order == order)
+        .where(_delivery.c.source.is_not(None), _delivery.c.step.in_(stood))
+    )
+    return {base64.b64decode(row.source): (row.digest, row.size) for row in found}
 
 
 def _requested(connection: Connection, partner: str, stream: str, order: str) -> Requested | None:

@@ -147,6 +147,7 @@ def certificate(
         "terms": terms.agreed,
         "run": matter.run,
         "requester": _requester(matter, people),
+        **({"brake": list(matter.brake)} if matter.brake else {}),
         "votes": [_vote(vote, people, zone) for vote in now.votes],
         "left_out": list(now.left_out),
         "child": _child(package, now.left_out),
@@ -490,7 +491,8 @@ def _claim(vote: Vote, package: Package) -> Claim | None:
 def _quorum(read: _Read) -> Check:
     """One person one vote, every stage complete, no rejection; groups are the sender's word, as is everything about people."""
     seen: set[str] = set()
-    reached = [0] * len(read.terms.signoff.stages)
+    policy = read.terms.signoff.braked if read.facts.get("brake") else read.terms.signoff
+    reached = [0] * len(policy.stages)
     for vote in read.votes:
         person = {vote.approver, vote.seat.principal}
         if seen & person:
@@ -503,7 +505,7 @@ def _quorum(read: _Read) -> Check:
         if vote.stage is None or not 0 <= vote.stage < len(reached):
             return Check("quorum", False, f"{shown(vote.seat.text)} signed in no stage of this sign-off")
         reached[vote.stage] += 1
-    for stage, count in zip(read.terms.signoff.stages, reached, strict=True):
+    for stage, count in zip(policy.stages, reached, strict=True):
         if count < stage.quorum:
             return Check("quorum", False, f"{shown(stage.name)}: {count} of {stage.quorum} signed")
     return Check("quorum", True, f"{len(read.votes)} different people signed; every stage is complete")
@@ -597,6 +599,7 @@ def _sections(facts: Mapping[str, Any], package: Package, hash: str) -> list[str
                 *([("Kit", code(package.kit))] if package.kit else []),
                 ("Order, journey, run", f"{code(package.order)}, {code(package.journey)}, {code(facts['run'])}"),
                 ("Asked for by", asked),
+                *([("One more signature, for", code("; ".join(facts["brake"])))] if facts.get("brake") else []),
                 *(_again(package.redelivery) if package.redelivery else []),
                 ("Package digest", code(package.digest)),
                 ("Policy digest", code(package.policy)),

@@ -34,7 +34,7 @@ from blocks.values import Finding, Severity, shown
 from tasks.rules.certificate import link_words, ticks, weakest
 from tasks.rules.difference import MOST_IN_CELL, CellChange, Changed, Decided, Difference, RowChanges
 from tasks.rules.literal import cell, code, words
-from tasks.rules.policy import Standing
+from tasks.rules.policy import Standing, in_force
 from tasks.rules.signing import DIGITS_PATTERN, PROOF_PATTERNS
 
 AWAITS = "awaits:"
@@ -152,7 +152,7 @@ def form(
     package, choices = matter.package, matter.package.choices
     parts = [
         [f"**Asked again: {refused.first_line}**"] if refused else [],
-        _what(package, partner),
+        [*_what(package, partner), *_brake(matter)],
         _where(package, since),
         _since(since, zone) if since else [],
         _files(package, _FILES - 2 if since else _FILES),
@@ -187,6 +187,11 @@ def _what(package: Package, partner: str) -> list[str]:
         f"Send {whole}**{count}**, {size(package.size)}, to **{words(partner)}**"
         f" · stream {code(package.stream)} · order {code(package.order)}{part}",
     ]
+
+
+def _brake(matter: Matter) -> list[str]:
+    """Why one more person than usual must sign."""
+    return ["", f"**One more signature than usual**: {'; '.join(map(words, matter.brake))}"] if matter.brake else []
 
 
 def _where(package: Package, since: Difference | None) -> list[str]:
@@ -480,7 +485,7 @@ def run_name(matter: Matter, terms: Outbound, now: Standing, at: datetime, zone:
     if now.stage is None or now.open is None:
         parts.append(now.status.value)
     else:
-        stage = terms.signoff.stages[now.stage]
+        stage = in_force(terms.signoff, matter).stages[now.stage]
         wider = terms.signoff.wider.groups if terms.signoff.wider and matter.widened(at) else ()
         groups = " or ".join(dict.fromkeys((*stage.groups, *wider)))
         parts.append(f"waits for {stage.quorum - len(now.open.approvals)} of {groups}")

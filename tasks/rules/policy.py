@@ -70,8 +70,14 @@ def locked(approver: str, attempts: Iterable[Attempt], now: datetime) -> Refusal
 # --------------------------------------------------------------------------------------------- who
 
 
+def in_force(policy: SignoffPolicy, matter: Matter) -> SignoffPolicy:
+    """The stages that this release has: one more than usual, if it is not as usual."""
+    return policy.braked if matter.brake else policy
+
+
 def eligible(seat: Seat, matter: Matter, policy: SignoffPolicy, people: PeopleFile, at: datetime) -> Refusal | None:
     """Why this person may not answer at all, for themselves or for another; None if they may."""
+    policy = in_force(policy, matter)
     approver, principal = people.get(seat.approver), people.get(seat.principal)
     day = people.day(at)
     if approver is None or principal is None:
@@ -196,7 +202,7 @@ def standing(matter: Matter, policy: SignoffPolicy, people: PeopleFile, votes: I
     The caller has checked their seals. A rejection, once recorded, stands, whoever is in the people file: it only ever keeps
     documents in. After the deadline no vote counts any more; what was approved before it stays approved.
     """
-    cast = _cast_in_time(matter, votes)
+    policy, cast = in_force(policy, matter), _cast_in_time(matter, votes)
     counted, lost = _counted(matter, policy, people, cast)
     left_out = {label for vote in counted if vote.decision.approves for label in vote.left_out}
     stages = tuple(

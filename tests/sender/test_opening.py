@@ -75,6 +75,32 @@ def test_a_kit_is_opened_and_sent_whole_or_not_at_all_whatever_a_worker_packs(ho
     assert set(house.received(whole)) == {"1.csv", "2.csv"}
 
 
+def test_an_unusual_release_needs_one_more_signature_whatever_a_worker_says_of_it(house: House) -> None:
+    """What is usual the sender knows from its own record; a worker can neither leave out the stage nor name it a small release."""
+    pricing = {"name": "release", "groups": ["pricing"]}
+    signoff = {"proof": "code", "stages": [pricing], "brake": {"files": {"factor": 2, "most": 20}}}
+    house.agree(more={"braked": {"signoff": signoff}})
+    anna, bert, *others = [house.newcomer() for _ in range(5)]
+    for approver in others:
+        small = house.outgoing(house.package(b"small", stream="braked"))
+        small.approve(approver)
+        assert small.send()[0].complete
+    large = house.package(*(str(n).encode() for n in range(5)), stream="braked")
+    for attempt in (large, replace(large, order=f"{large.order}~0123456789ab"), replace(large, journey="another")):
+        release = house.outgoing(attempt)
+        with house.client() as client:
+            assert client.open(release.matter, release.policies).brake == ("5 files, usually 1",)
+    release = house.outgoing(large)
+    release.approve(anna)
+    with pytest.raises(SendRefused, match=r"not complete \(0 of 1 in one more signature\)"):
+        release.send()
+    again = release.judge(release.answer(anna, house.code(anna, timedelta(seconds=30))))
+    assert isinstance(again, Refusal) and again.code == "voted"
+    assert house.received(large) == {}
+    release.approve(bert)
+    assert release.send()[0].complete and len(house.received(large)) == 5
+
+
 def _placed(file: PackageFile, slot: str, optional: bool) -> PackageFile:
     return replace(file, slot=slot, optional=optional)
 

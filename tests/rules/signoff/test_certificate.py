@@ -141,6 +141,27 @@ def test_12_what_was_edited_in_prefect_afterwards_changes_no_certificate(key: Se
     assert verified(checks(text, key)), "it needs nothing but itself and the key"
 
 
+def test_a_certificate_of_an_unusual_release_holds_only_with_the_one_more_signature(key: SealKey) -> None:
+    under = terms(brake={"files": 3})
+    policy = replace(POLICIES, people=KNOWN.digest, terms=under.digest)
+    about = matter(replace(package(), policy=policy.digest), brake=("10 files, usually 2 to 3",))
+    first = by(key)(cast(answer("ann", about), about, under, at=NOON - timedelta(minutes=5)))
+    votes = (first, by(key)(cast(answer("bea", about), about, under, (first,))))
+    told: dict[str, Any] = {
+        "issued": NOON,
+        "zone": "Europe/Berlin",
+        "previous": None,
+        "public_key": key.public,
+        "seal": key.sign,
+    }
+    arrived = [delivered(file) for file in about.package.files]
+    text = certificate(about, under, policy, KNOWN, stands(about, under, votes), arrived, **told)
+    assert verified(checks(text, key)), failed(checks(text, key))
+    assert "One more signature, for" in page(text) and "10 files, usually 2 to 3" in page(text)
+    for change in (lambda facts: facts["votes"].pop(), lambda facts: facts.pop("brake")):
+        assert failed(checks(resealed(text, key, change), key)) == ["quorum"]
+
+
 def test_it_says_how_weak_a_code_is_and_who_asked(key: SealKey) -> None:
     facts = json.loads(made(key))
     assert "binds neither decision nor documents" in facts["votes"][0]["in_words"]

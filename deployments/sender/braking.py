@@ -1,0 +1,167 @@
+"""How much a release is beside those that went before it, by the sender's own record: workers have no say in it.
+
+Documents, and what was delivered of them, the sender knows itself. Rows and values it counts in the bytes of the workers' spool, once
+for each digest, and only in bytes that have it: whoever changes them there changes what is sent, and that is refused.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+import io
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from blocks.outbound import Brake, Outbound, Package, canonical, sha256
+from deployments.sender.store import Counted, Store
+from tasks.rules.brake import Amounts, unusual
+from tasks.rules.sniff import HEAD_BYTES, sniff
+
+MOST_BYTES = 128 * 1024 * 1024
+"""Of all tables of a package that are counted while somebody waits; of a larger one nobody knows."""
+_CHUNK = 1024 * 1024
+_LONGEST_LINE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a stream's tables are read."""
+
+    encoding: str
+    delimiter: str
+    decimal: str
+    column: str
+    """Whose numbers are added; "" for none."""
+
+    @property
+    def key(self) -> str:
+        """What was counted in this way is comparable."""
+        return sha256(canonical(asdict(self)))
+
+    def number(self, text: str) -> float | None:
+        """The number of a cell; None for what is none."""
+        if not re.fullmatch(rf"[+-]?[0-9]{{1,15}}(?:{re.escape(self.decimal)}[0-9]{{0,9}})?", text.strip(), re.ASCII):
+            return None
+        return float(text.strip().replace(self.decimal, "."))
+
+
+def brakes(package: Package, terms: Outbound, store: Store, place: Callable[[str], Path]) -> tuple[str, ...]:
+    """Why one more person must sign this package; empty if it is as usual, or if nothing was agreed about that.
+
+    An order counts with all of it that was delivered already: what is left of one is no small release, nor are its parts. What goes
+    once more did go, and was judged then.
+    """
+    brake = terms.signoff.brake
+    if brake is None or package.redelivery is not None:
+        return ()
+    reading = Reading(terms.encoding, terms.delimiter, terms.decimal, brake.value.column if brake.value else "")
+    about = (package.partner, package.stream)
+    now = store.went(*about, package.root_order) | {file.name: (file.sha256, file.size) for file in package.files}
+    before = store.releases(*about, but=package.root_order, most=brake.releases)
+    counted = store.counted((digest for digest, _ in now.values()), reading.key)
+    if _counts(brake):
+        budget = MOST_BYTES
+        for digest, size in now.values():
+            if digest not in counted and size <= budget:
+                budget -= size
+                found = _count(place(digest), digest, size, reading)
+                if found is not None:
+                    counted[digest] = found
+                    store.count(digest, reading.key, found)
+    told = [_amounts(names, store.counted((digest for digest, _ in names.values()), reading.key)) for names in before]
+    return unusual(_amounts(now, counted), told, brake)
+
+
+def _counts(brake: Brake) -> bool:
+    return brake.rows is not None or brake.value is not None or brake.removed is not None
+
+
+def _amounts(names: Mapping[bytes, tuple[str, int]], counted: Mapping[str, Counted]) -> Amounts:
+    found = [counted.get(digest) for digest, _ in names.values()]
+    rows = [one.rows for one in found if one is not None]
+    values = [one.value for one in found if one is not None and one.value is not None]
+    return Amounts(
+        files=len(names),
+        rows=sum(rows) if len(rows) == len(found) else None,
+        value=math.fsum(values) if len(values) == len(found) else None,
+    )
+
+
+def _count(path: Path, digest: str, size: int, reading: Reading) -> Counted | None:
+    """What a document holds; None if other bytes stand there, or none: a worker may have put anything there, also a pipe."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None  # not counted is not usual: one more person signs
+    with os.fdopen(handle, "rb") as file:
+        try:
+            content = _Hashed(file, size)
+            found = _counted(content, reading)
+            return found if content.hexdigest() == digest else None
+        except OSError:
+            return None
+
+
+class _Hashed(io.RawIOBase):
+    """Bytes that are hashed as they are read, as far as they can be those of a document."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._left, self._hash = file, size + 1, hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(min(len(buffer), self._left))
+        self._left -= len(data)
+        self._hash.update(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def hexdigest(self) -> str:
+        """Of all bytes, also of those that nobody has read yet."""
+        while self.read(_CHUNK):
+            pass
+        return self._hash.hexdigest()
+
+
+def _counted(content: _Hashed, reading: Reading) -> Counted:
+    """Rows are lines that hold something, but for the first; what is no text has none."""
+    stream = io.BufferedReader(content, _CHUNK)
+    try:
+        if not sniff(stream.peek(HEAD_BYTES)[:HEAD_BYTES]).startswith("text/"):
+            return Counted(0, 0.0)
+        encoding = "utf-8-sig" if codecs.lookup(reading.encoding).name == "utf-8" else reading.encoding
+        text = io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="")
+        lines = iter(lambda: text.readline(_LONGEST_LINE), "")
+        rows, cells = _rows(lines, reading)
+        text.detach()
+        return Counted(max(0, rows - 1), cells)
+    finally:
+        stream.detach()
+
+
+def _rows(lines: Iterator[str], reading: Reading) -> tuple[int, float | None]:
+    """How many rows there are, and the sum of the column; None where a cell of it is no number, and 0 where there is no such column."""
+    if not reading.column:
+        return sum(1 for line in lines if line.strip()), 0.0
+    records = csv.reader(lines, delimiter=reading.delimiter)
+    count, total, known = 0, 0.0, True
+    try:
+        header = [name.strip() for name in next(records, [])]
+        count = 1
+        column = header.index(reading.column) if reading.column in header else None
+        for record in records:
+            count += any(cell.strip() for cell in record)
+            if column is not None and any(record):
+                number = reading.number(record[column]) if column < len(record) else None
+                known, total = known and number is not None, total + abs(number or 0.0)
+    except csv.Error:
+        return count + sum(1 for line in lines if line.strip()), None
+    return count, total if known else None
