@@ -718,6 +718,23 @@ class Redelivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """What a package takes the place of: documents of the same names went before, and these are newer versions, signed for anew."""
+
+    order: str
+    """The order that was delivered."""
+    package: str
+    """Digest of its package."""
+    reason: str
+    by: str
+    """Who asks for it, as stated."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {name.name: getattr(self, name.name) for name in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """What a package was frozen under, by the digests of its parts: the partner as far as the stream uses it, the people file, the
     stream's terms (``blocks.profile.policies_of``).
@@ -759,6 +776,8 @@ class Package:
     """Set where it sends documents of another package once more."""
     kit: str = ""
     """Which of the stream's kits it is; "" where the stream has none."""
+    corrects: Correction | None = None
+    """Set where it sends newer versions of another package's documents in their place."""
 
     def __post_init__(self) -> None:
         if type(self.version) is not int or self.version != 1:
@@ -782,6 +801,10 @@ class Package:
             raise ValueError("the documents of a kit have a slot each, and no others have")
         if self.kit and len(set(slots)) != len(slots):
             raise ValueError("two documents are in one slot of the kit")
+        if (wrong := self.corrects) is not None:
+            said = all(type(text) is str and text for text in (wrong.order, wrong.reason))
+            if not said or not _HEX.fullmatch(wrong.package):
+                raise ValueError("a correction says of which order and package, and why")
         for file in self.files:
             if type(file.slot) is not str or type(file.optional) is not bool:
                 raise ValueError(f"{file.shown}: its slot in the kit cannot be")
@@ -794,20 +817,20 @@ class Package:
         """As JSON values. Not to be changed."""
         again = {"redelivery": self.redelivery.facts} if self.redelivery else {}
         kit = {"kit": self.kit} if self.kit else {}
-        return (
-            again
-            | kit
-            | {
-                "version": self.version,
-                "journey": self.journey,
-                "order": self.order,
-                "partner": self.partner,
-                "stream": self.stream,
-                "policy": self.policy,
-                "destinations": [destination.facts for destination in self.destinations],
-                "files": [file.facts for file in self.files],
-            }
-        )
+        corrects = {"corrects": self.corrects.facts} if self.corrects else {}
+        return {
+            **again,
+            **kit,
+            **corrects,
+            "version": self.version,
+            "journey": self.journey,
+            "order": self.order,
+            "partner": self.partner,
+            "stream": self.stream,
+            "policy": self.policy,
+            "destinations": [destination.facts for destination in self.destinations],
+            "files": [file.facts for file in self.files],
+        }
 
     @cached_property
     def text(self) -> str:
@@ -903,6 +926,7 @@ class Package:
                 files=tuple(_file(told) for told in facts["files"]),
                 redelivery=Redelivery(**facts["redelivery"]) if "redelivery" in facts else None,
                 kit=facts.get("kit", ""),
+                corrects=Correction(**facts["corrects"]) if "corrects" in facts else None,
             )
             same = package.text == text
         except (KeyError, TypeError, AttributeError, RecursionError, binascii.Error, ValueError) as error:

@@ -110,17 +110,21 @@ def resend(
     ] = None,
     by: Annotated[str, typer.Option(help="Your id in people.yaml: you will not be asked to sign. Stated, not proven.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent again, and whether that can be.")] = False,
+    latest: Annotated[
+        bool,
+        typer.Option("--latest", help="The newest approved versions, as a correction of what was sent; checked as any order."),
+    ] = False,
 ) -> None:
     """Send documents of a delivered order once more, in this process: the same bytes to the same places, signed for anew.
 
-    Nothing is gathered or checked again. A run of the stream's release asks for the sign-off; nothing leaves before it is signed.
-    Exit code 0: it is asked for, or can be; 3: with --dry-run, some of it cannot; 1: it cannot.
+    Nothing is gathered or checked again, but with --latest. A run of the stream's release asks for the sign-off; nothing leaves
+    before it is signed. Exit code 0: it is asked for, or can be; 3: with --dry-run, some of it cannot; 1: it cannot.
 
     Example: countersign run resend --partner acme --stream catalogue --order autumn-2026 --file prices.csv --comment "ACME lost it"
     """
     from flows.resend import resend as flow
 
-    state: State = flow(partner, stream, order, comment, by, file, dry_run, return_state=True)
+    state: State = flow(partner, stream, order, comment, by, file, dry_run, latest, return_state=True)
     raise typer.Exit(_told(f"resend {partner}/{stream} {order}", state, _recalled))
 
 

@@ -153,6 +153,7 @@ def _record(order: Order) -> Iterator[str]:
     from blocks.outbound import Package
     from blocks.values import shown
     from tasks.await_answer import answered
+    from tasks.order import CORRECTION
 
     if (recorded := order.last("recorded")) is not None:
         told = recorded.body
@@ -163,6 +164,8 @@ def _record(order: Order) -> Iterator[str]:
         package = Package.parse(entry.body["package"])
         if (again := package.redelivery) is not None:
             yield _line("again", f"attempt {again.attempt}, order {package.order}: {shown(again.reason)}")
+    for entry in order.each(CORRECTION):
+        yield _line("corrected", f"by order {entry.body['child_order']}: {shown(entry.body['reason'])}")
 
 
 def _line(word: str, text: str) -> str:

@@ -4,7 +4,8 @@
 
     delivered ─ awaited ─┬─ acknowledged ────────────────────────────────▶ over
                          ├─ overdue: case ``not-acknowledged`` ─ acknowledged ─▶ over
-                         └─ no: case ``answered-no`` ─ sent again and delivered, or acknowledged after all ─▶ over
+                         └─ no: case ``answered-no`` ─ sent again and delivered, or acknowledged after all, ─▶ over
+                                                       or what corrects it is acknowledged
 
 Each order and each remainder has a journey for that, ``acknowledgement.<the order's>``: its own is closed when all stands at the partner.
 """
@@ -12,6 +13,8 @@ Each order and each remainder has a journey for that, ``acknowledgement.<the ord
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -21,10 +24,10 @@ from blocks.outbound import Package, iso
 from blocks.values import Stage, shown
 from tasks.connections import ledger
 from tasks.incidents import ANSWERED_NO, NOT_ACKNOWLEDGED
-from tasks.order import Order, find_order, load_release
+from tasks.order import CORRECTION, Order, find_order, load_release
 from tasks.record import recorded_text
 from tasks.rules.reconcile import Finding
-from tasks.rules.transmission import Acknowledgement, Answer, answer
+from tasks.rules.transmission import Acknowledgement, Answer, answer, documents_at_partner
 
 _AWAITED = "awaited"
 
@@ -35,9 +38,15 @@ def acknowledgements(order: Order) -> list[Acknowledgement]:
 
 
 def answered(order: Order) -> Answer:
-    """How far the partner has acknowledged an order that was delivered.
+    """How far the partner has acknowledged an order that was delivered."""
+    return answer(recorded_text(order), _heard(order))
 
-    What it says of a whole order by its id, it says of the remainders as well that had been recorded by then.
+
+def _heard(order: Order) -> list[Acknowledgement]:
+    """All that the partner has said of an order.
+
+    What it says of a whole order by its id, it says of the remainders as well that had been recorded by then. What it says of what
+    was sent again, or in place of it, it says of the documents of then.
     """
     text, root = recorded_text(order), find_order(order.agreed, order.id.partition("~")[0]) if "~" in order.id else []
     told = acknowledgements(order)
@@ -45,7 +54,31 @@ def answered(order: Order) -> Answer:
         made = datetime.fromisoformat(json.loads(text)["made"])
         whole = acknowledgements(Order(order.agreed, root[0].body["order"], root[0].journey, "", None))
         told += [one for one in whole if one.positive and not one.document and one.received >= made]
-    return answer(text, told)
+    for history in ledger().journeys(_later(order)).values():
+        told += _of_those_of_then(text, history)
+    return told
+
+
+def _later(order: Order) -> list[str]:
+    """Journeys of what was sent again of an order, or corrected it, in the ledger's order; of a correction, those since too."""
+    again = [(entry.seq, Package.parse(entry.body["package"]).journey) for entry in order.each("again")]
+    parent = ledger().journey(str(order.ordered.body["parent"])) if order.corrects else order.history
+    corrections = [(entry.seq, str(entry.body["journey"])) for entry in parent if entry.kind == CORRECTION]
+    own = next((seq for seq, journey in corrections if journey == order.journey), 0)
+    return [journey for seq, journey in sorted([*again, *corrections]) if seq > own]
+
+
+def _of_those_of_then(text: str, history: Sequence[Recorded]) -> Iterator[Acknowledgement]:
+    """What was said of a later order's documents, as said of those that a record tells of by the same names in the repository."""
+    recording = next((entry for entry in history if entry.kind == "recording"), None)
+    if recording is None:
+        return
+    then, now = documents_at_partner(text), documents_at_partner(str(recording.body["text"]))
+    for entry in history:
+        if entry.kind == "acknowledged":
+            said = Acknowledgement.parse(entry.body["said"])
+            meant = [name for name, at_partner in now.items() if not said.document or said.document in at_partner]
+            yield from (replace(said, document=one) for name in meant for one in then.get(name, ()))
 
 
 def await_answer(order: Order) -> None:
@@ -59,8 +92,11 @@ def await_answer(order: Order) -> None:
 
 
 def await_again(order: Order) -> None:
-    """A no that comes when it was over already is looked at like any other."""
-    journey, count = _journey(order.journey), sum(not one.positive for one in acknowledgements(order))
+    """A no that comes when it was over already is looked at like any other; of what was sent again, it is its order's."""
+    if order.ordered.body.get("again"):
+        parent = ledger().journey(str(order.ordered.body["parent"]))
+        order = Order(order.agreed, parent[0].body["order"], parent[0].journey, "", None)
+    journey, count = _journey(order.journey), sum(not one.positive for one in _heard(order))
     history = ledger().journey(journey)
     if count and history and any(entry.stage is Stage.CLEARED for entry in history):
         body = {**_about(order), "state": answered(order).value}
@@ -91,12 +127,12 @@ def _look(order: Order, history: list[Recorded]) -> Finding | None:
         return None
     until = history[0].body["until"]
     if state is Answer.NACKED:
-        last = [one for one in acknowledgements(order) if not one.positive][-1]
+        last = max((one for one in _heard(order) if not one.positive), key=lambda one: one.received)
         what = f"its document {shown(last.document)}" if last.document else "it"
         about = f"--partner {order.agreed.partner} --stream {order.agreed.stream} --order {order.id}"
         reason = (
-            f"the partner does not take {what} as it is ({shown(last.name)}); have it corrected and approved and order it anew, or "
-            f"send the same once more: countersign run resend {about}"
+            f"the partner does not take {what} as it is ({shown(last.name)}); have it corrected and approved and send that: "
+            f"countersign run resend --latest {about}; or the same once more, without --latest"
         )
         return _open(order, history, ANSWERED_NO, reason, state)
     if until is not None and iso(ledger().now()) > until:
@@ -110,7 +146,7 @@ def _open(order: Order, history: list[Recorded], code: str, reason: str, state: 
     """Once for each thing that is wrong."""
     message = f"order {order.id} on {order.agreed.key}: {reason}"
     case = order.case(code, message)
-    count = sum(not one.positive for one in acknowledgements(order))
+    count = sum(not one.positive for one in _heard(order))
     body = {**_about(order), "state": state.value, "case": case}
     (entry,) = ledger().append([Entry(history[0].journey, "incident", body, f"{history[0].journey}/{code}/{count}")])
     return Finding(code, f"{history[0].journey}/{code}/{count}", message) if entry.fresh else None
@@ -122,7 +158,8 @@ def _over(history: list[Recorded]) -> dict[str, Any]:
 
 def _sent_again(order: Order) -> bool:
     """It was sent once more after the partner's last no, and stands at the partner."""
-    said = max(entry.seq for entry in order.each("acknowledged"))
+    heard = [order.history, *ledger().journeys(_later(order)).values()]
+    said = max(entry.seq for history in heard for entry in history if entry.kind == "acknowledged")
     orders = [Package.parse(entry.body["package"]).journey for entry in order.each("again") if entry.seq > said]
     return any(entry.kind == "certified" for history in ledger().journeys(orders).values() for entry in history)
 

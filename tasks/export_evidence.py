@@ -18,12 +18,13 @@ from pathlib import Path
 from blocks.bundle import BundleWriter
 from blocks.chain import Link
 from blocks.errors import ConfigurationError, RepositoryError, SpoolError
-from blocks.ledger import Checkpoint, Entry, new_journey
+from blocks.ledger import Checkpoint, Entry, Recorded, new_journey
 from blocks.profile import load_repositories
 from blocks.settings import settings
 from blocks.values import Stage
 from tasks.checkpoint import seal
 from tasks.connections import ledger, quarantine, repository_session, spool
+from tasks.order import order_key
 from tasks.reduce import with_texts
 from tasks.rules import bundle_page
 from tasks.rules.bundle import EXPORT, MANIFEST, PAGE, Manifest, Step, Story, checkpoint_names, document_name, extract_name
@@ -49,14 +50,45 @@ class Exported:
 
 
 def meant(what: str, partner: str | None = None) -> list[str]:
-    """The journeys that an id means: a journey's own, an order's on each stream where there is one; empty if there is none."""
+    """The journeys that an id means: a journey's own, an order's on each stream where there is one; empty if there is none.
+
+    An order comes with what was left out of it, sent again, or sent in its place, and with the order that it was made of.
+    """
     if "." in what and ledger().journey(what):
         what = what.partition(".")[0]  # a document's journey is part of its order's, that of good rows of their file's
     if _JOURNEY.fullmatch(what) and (own := ledger().journey(what)):
-        return [what] if partner in (None, own[0].body.get("partner")) else []
+        return _with_kin([what]) if partner in (None, own[0].body.get("partner")) else []
     found = ledger().search(name=what, partner=partner, limit=1000)
     firsts = {id: entries[0] for id, entries in ledger().journeys([one.journey for one in found]).items()}
-    return sorted(id for id, first in firsts.items() if first.kind == "ordered" and first.body["order"] == what)
+    return _with_kin(sorted(id for id, first in firsts.items() if first.kind == "ordered" and first.body["order"] == what))
+
+
+def _with_kin(journeys: list[str]) -> list[str]:
+    """These journeys, and of orders all that are linked with them, however many steps away; a family stands together, oldest first."""
+    found: dict[str, None] = {}
+    for journey in journeys:
+        family: dict[str, datetime] = {}
+        wanted = {journey} - found.keys()
+        while wanted:
+            histories = ledger().journeys(sorted(wanted))
+            family |= {one: history[0].at for one, history in histories.items()}
+            wanted = {kin for history in histories.values() for kin in _kin(history)} - family.keys()
+        found |= dict.fromkeys(sorted(family, key=lambda one: (family[one], one)))
+    return list(found)
+
+
+def _kin(history: Sequence[Recorded]) -> Iterator[str]:
+    """The orders that one was made of, or that were made of it."""
+    first = history[0].body
+    if history[0].kind != "ordered":
+        return
+    if first.get("parent"):
+        yield str(first["parent"])
+    for entry in history:
+        if entry.kind == "parted":
+            child = ledger().holder(order_key(first["partner"], first["stream"], entry.body["child_order"]))
+            if child is not None:
+                yield child.journey
 
 
 def chosen(

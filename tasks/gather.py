@@ -15,7 +15,7 @@ from blocks.repositories.base import RepositorySession
 from blocks.values import Classification, Document, Finding, Inbound, Kept, Severity, Target, Verdict
 from tasks import tables
 from tasks.connections import repository_session, spool
-from tasks.order import Order, sender
+from tasks.order import Order, sender, sent_before
 from tasks.retrying import task
 from tasks.rules.bounds import too_large, too_small
 from tasks.rules.dialog import stopped
@@ -85,6 +85,7 @@ def gather(order: Order) -> Gathered:
         with spool().batch() as batch:
             fetched = [session.fetch(kept.id, version, batch) for kept, version in chosen]
         editors = [_editor(session, kept.id) for kept, _ in chosen]
+    before = sent_before(order)
     taken = [
         Taken(
             PackageFile(
@@ -99,6 +100,12 @@ def gather(order: Order) -> Gathered:
             sensitive(kept, terms.gather),
         )
         for (kept, version), done, editor in zip(chosen, fetched, editors, strict=True)
+        if done.digest not in before
+    ]
+    withheld += [
+        Withheld(kept.id, kept.name, "already-sent", f"the bytes of version {version} are what the partner was sent last")
+        for (kept, version), done in zip(chosen, fetched, strict=True)
+        if done.digest in before
     ]
     return Gathered(order, taken, withheld)
 
@@ -106,7 +113,9 @@ def gather(order: Order) -> Gathered:
 def _found(session: RepositorySession, order: Order) -> Iterator[Kept]:
     """Documents with their category values. An id that was ordered and is not there is an error, not a smaller package."""
     asked, about = order.agreed.terms.gather, order.ordered
-    if asked.folder is not None:
+    if order.corrects is not None:
+        listed: Iterable[str] = order.ids
+    elif asked.folder is not None:
         facts: dict[str, str | datetime] = {
             "partner": order.agreed.partner,
             "stream": order.agreed.stream,
@@ -114,7 +123,7 @@ def _found(session: RepositorySession, order: Order) -> Iterator[Kept]:
             "ordered": about.at,
             "kit": order.kit,
         }
-        listed: Iterable[str] = [
+        listed = [
             kept.id for kept in session.look(tuple(fill(asked.folder, facts).strip("/").split("/"))) if not kept.container
         ]
     elif asked.search is not None:
@@ -187,9 +196,8 @@ def freeze(gathered: Gathered) -> None:
     if gathered.refused or wrong:
         _refuse(order, gathered.refused or f"{wrong[0].file}: {wrong[0].message}", wrong)
     elif not gathered.taken:
-        order.end(
-            "Nothing to release", f"order {order.id}: nothing was found that may leave ({len(gathered.withheld)} withheld)"
-        )
+        ends = order.close if order.corrects else order.end  # a correction is asked for again as another one
+        ends("Nothing to release", f"order {order.id}: nothing was found that may leave ({len(gathered.withheld)} withheld)")
     else:
         _freeze(gathered)
 
@@ -208,7 +216,8 @@ def _refuse(order: Order, reason: str, wrong: Sequence[Finding] = ()) -> None:
 
 def _freeze(gathered: Gathered) -> None:
     order, agreed = gathered.order, gathered.order.agreed
-    destinations = agreed.destinations(order.id, order.ordered.at, order.kit)
+    root, due = order.root
+    destinations = agreed.destinations(root, due, order.kit)
     files = tuple(one.file for one in gathered.taken)
     if untold := not_told_alike([file.name for file in files], agreed.terms):
         facts = ", ".join(untold)
@@ -216,7 +225,15 @@ def _freeze(gathered: Gathered) -> None:
         return
     try:
         package = Package(
-            order.journey, order.id, agreed.partner, agreed.stream, agreed.policies.digest, destinations, files, kit=order.kit
+            order.journey,
+            order.id,
+            agreed.partner,
+            agreed.stream,
+            agreed.policies.digest,
+            destinations,
+            files,
+            kit=order.kit,
+            corrects=order.corrects,
         )
     except ValueError as error:
         _refuse(order, f"{error}.")
@@ -234,7 +251,7 @@ def _freeze(gathered: Gathered) -> None:
         "package": package.text,
         "package_digest": package.digest,
         "policies": agreed.policies.facts,
-        "ordered": order.ordered.at.isoformat(),
+        "ordered": due.isoformat(),
         "requester": order.ordered.body["requester"],
         "editors": sorted({one.editor for one in gathered.taken if one.editor}),
         "checked": {"documents": len(files), "findings": told["findings"]},

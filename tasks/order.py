@@ -29,11 +29,13 @@ from blocks import reviewed
 from blocks.errors import ConfigurationError, LeaseLost, SenderError
 from blocks.ledger import Entry, Holding, Lease, Recorded, new_journey
 from blocks.outbound import (
+    Correction,
     Delivered,
     Destination,
     Matter,
     Outbound,
     Package,
+    PackageFile,
     PeopleFile,
     Policies,
     Refusal,
@@ -46,7 +48,7 @@ from blocks.profile import PartnerProfile, load_partner, load_repositories, poli
 from blocks.repositories.base import Repository
 from blocks.sender import Arrived, Sender, Withdrawn, delivered_facts, delivered_of, destination_of
 from blocks.settings import settings
-from blocks.values import Finding, Stage, shown
+from blocks.values import Finding, Stage, name_b64, shown
 from tasks.cases import opened
 from tasks.connections import ledger
 from tasks.rules.dialog import Checked
@@ -58,6 +60,8 @@ from tasks.rules.reconcile import WAITS
 _ORDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:~[0-9a-f]{12})?")
 NOT_DELIVERED = "not-delivered"
 """Reason code of an order that did not come as far as the partner, and is not tried again by itself."""
+CORRECTION = "correction"
+"""Kind of the entry about a delivered order whose documents are to be sent in newer versions: ``journey`` is the order that does."""
 SETTLES = ("answered", "bypass", "abandoned", "unasked")
 """What a round's row is followed by, once it is over."""
 
@@ -194,6 +198,22 @@ class Order:
     def policies(self) -> Policies:
         """Under which the package was frozen."""
         return Policies(**self.frozen.body["policies"])
+
+    @property
+    def corrects(self) -> Correction | None:
+        """Which order it corrects, if it does; that one is its parent."""
+        told = self.ordered.body.get("corrects")
+        return Correction(**told) if told else None
+
+    @property
+    def root(self) -> tuple[str, datetime]:
+        """The id and the moment by which its destinations are found: a correction goes where what it corrects went."""
+        told = self.ordered.body
+        return (
+            (self.id.partition("~")[0], datetime.fromisoformat(told["due"]))
+            if "corrects" in told
+            else (self.id, self.ordered.at)
+        )
 
     @property
     def due(self) -> datetime:
@@ -462,6 +482,26 @@ def find_order(agreed: Agreed, id: str) -> list[Recorded]:
     """All that the ledger holds of an order of this stream; empty if nobody has ordered it."""
     found = ledger().holder(order_key(agreed.partner, agreed.stream, id))
     return ledger().journey(found.journey) if found else []
+
+
+def sent_before(order: Order) -> frozenset[str]:
+    """Of a correction: SHA-256 of what the partner was sent last under each name, by the order that is corrected or since."""
+    if order.corrects is None:
+        return frozenset()
+    parent = ledger().journey(str(order.ordered.body["parent"]))
+    since = [str(entry.body["journey"]) for entry in parent if entry.kind == CORRECTION]
+    corrections = ledger().journeys(since)
+    last: dict[bytes, str] = {}
+    for history in (parent, *(corrections[journey] for journey in since if journey in corrections)):
+        last |= {file.name: file.sha256 for file in sent(history)}
+    return frozenset(last.values())
+
+
+def sent(history: Sequence[Recorded]) -> tuple[PackageFile, ...]:
+    """The documents of an order that were delivered."""
+    frozen = next((entry for entry in reversed(history) if entry.kind == "frozen"), None)
+    names = {file["source"] for entry in history if entry.kind == "delivered" for file in entry.body["files"]}
+    return tuple(file for file in Package.parse(frozen.body["package"]).files if name_b64(file.name) in names) if frozen else ()
 
 
 def order_key(partner: str, stream: str, id: str) -> str:

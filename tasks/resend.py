@@ -1,8 +1,11 @@
-"""Resend: documents of an order that was delivered, once more: the same bytes to the same places, signed for anew.
+"""Resend: documents of an order that was delivered, once more: the same bytes to the same places, signed for anew; or corrected.
 
 Nothing is gathered, checked or judged again. What was signed then is taken from the record's copies, else from the repository in
 the version that was approved, and must have the digest that was signed. It becomes a package of its own that says what it repeats
 and why; a run of the stream's release asks for it, and the sender sends it only if it sent just that before.
+
+A correction is another thing: a new order for the newest versions of the same documents, which are gathered, checked and signed for
+as any others are. It says which order it corrects, to those who sign and to the partner, and holds nothing that the partner has.
 """
 
 from __future__ import annotations
@@ -20,12 +23,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 
 from blocks.errors import ConfigurationError, DocumentChanged, DocumentMissing
-from blocks.ledger import Entry, Recorded
-from blocks.outbound import FourEyes, Package, PackageFile
+from blocks.ledger import Entry, Recorded, new_journey
+from blocks.outbound import FourEyes, Package, PackageFile, sha256
 from blocks.values import shown
 from tasks.connections import ledger, repository_session, spool
 from tasks.gather import still_there
-from tasks.order import Agreed, Order, documents, find_order, in_hand, order_key
+from tasks.order import CORRECTION, Agreed, Order, documents, find_order, in_hand, order_key, sent
 from tasks.retrying import task
 from tasks.rules.literal import literal
 from tasks.rules.packing import sensitive
@@ -67,22 +70,10 @@ def recall(agreed: Agreed, order: str, files: Sequence[str]) -> Recalled:
 
     Raises ``ConfigurationError`` for an order that was never delivered, and for names that are not in its package.
     """
-    entries = find_order(agreed, order)
-    if not entries:
-        raise ConfigurationError(f"{agreed.key}: there is no order {shown(order[:80])}; see 'countersign ledger search'")
-    work = Order(agreed, order, entries[0].journey, "", None)
-    arrived = work.arrived
-    if arrived is None:
-        raise ConfigurationError(f"{agreed.key}: order {order} was not delivered everywhere, so there is nothing to send again")
+    work = _delivered(agreed, order)
     if (repeated := work.matter.package.redelivery) is not None:
         raise ConfigurationError(f"order {order} sent something again itself; name the order that it repeats: {repeated.order}")
-    package, sent = work.matter.package, {file.source for one in arrived for file in one.files}
-    wanted = set(files) or {file.shown for file in package.files if file.name in sent}
-    chosen = [file for file in package.files if file.shown in wanted and file.name in sent]
-    if strange := wanted - {file.shown for file in chosen}:
-        raise ConfigurationError(
-            f"order {order} did not send {', '.join(sorted(map(shown, strange)))}; it sent: {_names(work)}"
-        )
+    chosen = _chosen(work, files)
     copies = _copies(work, chosen)
     repeats = [_repeat(work, file, copies.get(file.sha256)) for file in chosen]
     if copies and any(one.problem for one in repeats):
@@ -91,6 +82,27 @@ def recall(agreed: Agreed, order: str, files: Sequence[str]) -> Recalled:
             copies, repeats = {}, originals
     problem = _unproven(work) or _elsewhere(work)
     return Recalled(work, repeats, bool(copies), problem, {} if copies else _sensitive(work, repeats))
+
+
+def _delivered(agreed: Agreed, order: str) -> Order:
+    entries = find_order(agreed, order)
+    if not entries:
+        raise ConfigurationError(f"{agreed.key}: there is no order {shown(order[:80])}; see 'countersign ledger search'")
+    work = Order(agreed, order, entries[0].journey, "", None)
+    if work.arrived is None:
+        raise ConfigurationError(f"{agreed.key}: order {order} was not delivered everywhere, so there is nothing to send again")
+    return work
+
+
+def _chosen(work: Order, files: Sequence[str]) -> list[PackageFile]:
+    """The documents of these names among those that an order sent; all of them where none is named."""
+    went = sent(work.history)
+    wanted = set(files) or {file.shown for file in went}
+    if strange := wanted - {file.shown for file in went}:
+        raise ConfigurationError(
+            f"order {work.id} did not send {', '.join(sorted(map(shown, strange)))}; it sent: {_names(work)}"
+        )
+    return [file for file in went if file.shown in wanted]
 
 
 def _copies(work: Order, files: Sequence[PackageFile]) -> dict[str, dict[str, Any]]:
@@ -191,7 +203,7 @@ def order_again(recalled: Recalled, comment: str, by: str) -> State:
         _go_on(order)
         package, entry = _attempt(order, recalled, comment.strip(), by.strip())
         _freeze(order, package, entry)
-        run = _asked(order, package)
+        run = _asked(order, package.order, package.digest)
     again = package.redelivery
     assert again is not None  # noqa: S101 - made just above
     return Completed(
@@ -207,7 +219,7 @@ def _go_on(order: Order) -> None:
         package = Package.parse(entry.body["package"])
         if package.digest not in asked:
             _freeze(order, package, entry)
-            _asked(order, package)
+            _asked(order, package.order, package.digest)
 
 
 def _family(order: Order) -> Iterator[Sequence[Recorded]]:
@@ -285,17 +297,121 @@ def _freeze(order: Order, package: Package, entry: Recorded) -> None:
     )
 
 
-def _asked(order: Order, package: Package) -> str:
-    """The run that asks; asked twice, it is the same one."""
+def _asked(order: Order, child: str, key: str) -> str:
+    """The run that asks for an order made of this one; asked twice with one key, it is the same run."""
     with get_client(sync_client=True) as client:
         run = client.create_flow_run_from_deployment(
             _deployment(client, order),
-            parameters={"partner": package.partner, "stream": package.stream, "order": package.order},
-            idempotency_key=package.digest,
+            parameters={"partner": order.agreed.partner, "stream": order.agreed.stream, "order": child},
+            idempotency_key=key,
         )
-    facts = {"child": package.digest, "child_order": package.order, "child_run": str(run.id)}
-    order.write("parted", facts, once=f"parted/{package.digest}")
+    facts = {"child": key, "child_order": child, "child_run": str(run.id)}
+    order.write("parted", facts, once=f"parted/{key}")
     return str(run.id)
+
+
+# --------------------------------------------------------------------------------------------- a correction
+
+
+def order_latest(agreed: Agreed, order: str, files: Sequence[str], comment: str, by: str) -> State:
+    """Order the newest versions of documents that were delivered, in place of those that were: gathered, checked, signed for anew.
+
+    Asked again for the same while that is not ended, it is the same order. Raises ``ConfigurationError`` that says why not.
+    """
+    if not comment.strip():
+        raise ConfigurationError("say why it is corrected: the comment stands in the form and in the certificate")
+    first = _delivered(agreed, order)
+    while first.corrects is not None:  # a correction that was wrong, too: what is corrected is the first order
+        first = _delivered(agreed, first.corrects.order)
+    chosen = _chosen(first, files)
+    if first.matter.package.kit:
+        raise ConfigurationError(f"order {first.id} is a kit, which goes as a whole: order it anew")
+    if problem := _unproven(first) or _elsewhere(first) or _untold(agreed):
+        raise ConfigurationError(f"order {first.id} cannot be corrected: {problem}")
+    with in_hand(first) as held:
+        told = _corrections(held)
+        entry = _begun(held, told, chosen, comment.strip(), by.strip()) or _begin(
+            held, told, chosen, comment.strip(), by.strip()
+        )
+        refused = sum(step.kind == "refused" for step in ledger().journey(str(entry.body["journey"])))
+        run = _asked(held, entry.body["child_order"], f"{entry.body['journey']}/{refused}")
+    return Completed(
+        name="Asked, correction",
+        message=f"order {entry.body['child_order']}: run {run} gathers the newest versions and asks for their sign-off; what the "
+        "partner has already does not go",
+    )
+
+
+def _untold(agreed: Agreed) -> str:
+    """Why the partner could not tell a correction from an order like any other."""
+    lacking = [place.endpoint for place in agreed.terms.destinations if place.manifest is None]
+    return f"the manifest tells a partner what is corrected, and none is agreed for {', '.join(lacking)}" if lacking else ""
+
+
+def _corrections(order: Order) -> list[tuple[Recorded, list[Recorded]]]:
+    """What was asked for to correct an order, with its history, oldest first."""
+    return [(entry, ledger().journey(str(entry.body["journey"]))) for entry in order.each(CORRECTION)]
+
+
+def _begun(
+    order: Order, told: Sequence[tuple[Recorded, list[Recorded]]], files: Sequence[PackageFile], comment: str, by: str
+) -> Recorded | None:
+    """The correction that is under way for the very same; its order is written down once more where that broke off."""
+    names = [file.shown for file in files]
+    for entry, history in told:
+        if any(step.kind == "closed" for step in history):
+            continue
+        if (entry.body["files"], entry.body["reason"], entry.body["by"]) == (names, comment, by):
+            ledger().append([_ordered(order, entry)])
+            return entry
+        if set(entry.body["files"]) & set(names):
+            raise ConfigurationError(
+                f"order {order.id}: a correction is under way (order {entry.body['child_order']}); let it be signed or rejected first"
+            )
+    return None
+
+
+def _begin(
+    order: Order, told: Sequence[tuple[Recorded, list[Recorded]]], files: Sequence[PackageFile], comment: str, by: str
+) -> Recorded:
+    names = {file.name for file in files}
+    last = next((history for _, history in reversed(told) if names <= {file.name for file in sent(history)}), order.history)
+    frozen = next(entry for entry in reversed(last) if entry.kind == "frozen")
+    package, number = Package.parse(frozen.body["package"]), len(told) + 1
+    facts = {
+        "journey": new_journey(),
+        "child_order": f"{package.root_order}~{sha256(f'correction {order.journey} {number}')[:12]}",
+        "files": [file.shown for file in files],
+        "ids": [file.repository_id for file in files],
+        "of": {"order": package.order, "package": package.digest},
+        "due": order.due.isoformat(),
+        "reason": comment,
+        "by": by,
+    }
+    entry = order.write(CORRECTION, facts, once=f"{CORRECTION}/{order.journey}/{number}")
+    ledger().append([_ordered(order, entry)])
+    return entry
+
+
+def _ordered(order: Order, entry: Recorded) -> Entry:
+    """The new order, for the run that will gather it; asked for by whoever asks for the correction."""
+    told, agreed = entry.body, order.agreed
+    body = {
+        "partner": agreed.partner,
+        "stream": agreed.stream,
+        "name": told["child_order"],
+        "order": told["child_order"],
+        "requester": told["by"],
+        "ids": told["ids"],
+        "run": "",
+        "parent": order.journey,
+        "corrects": {**told["of"], "reason": told["reason"], "by": told["by"]},
+        "due": told["due"],
+    }
+    return Entry(str(told["journey"]), "ordered", body, once=order_key(agreed.partner, agreed.stream, told["child_order"]))
+
+
+# --------------------------------------------------------------------------------------------- who asks
 
 
 def _deployment(client: SyncPrefectClient, order: Order) -> UUID:

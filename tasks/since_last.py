@@ -14,12 +14,12 @@ from typing import IO
 from blocks.errors import RepositoryError, SpoolFull
 from blocks.ledger import Recorded
 from blocks.outbound import Package, PackageFile, Vote
-from blocks.values import Inbound, name_b64
+from blocks.values import Inbound
 from tasks.connections import ledger, repository_session, spool
 from tasks.doctypes import find
 from tasks.doctypes.base import Table
 from tasks.gather import terms_as_inbound
-from tasks.order import Order
+from tasks.order import Order, sent
 from tasks.rules import difference
 from tasks.rules.difference import Changed, Columns, Decided, Difference, Released, Row, RowChanges
 from tasks.rules.findings import Findings
@@ -69,10 +69,10 @@ def last_released(order: Order) -> Released | None:
         if frozen is None:
             continue
         then = Package.parse(frozen.body["package"])
-        if then.redelivery is not None or (then.root_order == package.root_order and package.redelivery is None):
+        anew = package.redelivery is not None or package.corrects is not None
+        if then.redelivery is not None or (then.root_order == package.root_order and not anew):
             continue
-        sent = {file["source"] for entry in entries if entry.kind == "delivered" for file in entry.body["files"]}
-        files = tuple(file for file in then.files if name_b64(file.name) in sent)
+        files = sent(entries)
         if found is None:
             root, found = then.root_order, Released(then.order, then.digest, link.at, then.destinations, files)
         elif then.root_order == root:

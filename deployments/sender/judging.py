@@ -21,6 +21,7 @@ from typing import Any
 from blocks.errors import ConfigurationError, CountersignError, SendRefused
 from blocks.outbound import (
     Answer,
+    Destination,
     Matter,
     Outbound,
     Package,
@@ -273,9 +274,9 @@ def known(package: Package, store: Store) -> Matter:
 def _request(package: Package, held: Store | Bench) -> Requested | None:
     """The proven request for a package's order; a remainder goes with the order that it is left of.
 
-    A redelivery has none: who asked for the order then has not asked for this, and no request can name it.
+    A redelivery has none, nor has a correction: who asked for the order then has not asked for this, and no request can name it.
     """
-    if package.redelivery is not None:
+    if package.redelivery is not None or package.corrects is not None:
         return None
     return held.requested(package.partner, package.stream, package.root_order)
 
@@ -293,21 +294,34 @@ def _sealed(vote: Vote, key: SealKey) -> Vote:
 
 
 def check_redelivery(package: Package, store: Store) -> None:
-    """Raise ``SendRefused`` unless what goes once more did go: these bytes under these names, to each of its destinations."""
-    again = package.redelivery
-    if again is None:
-        return
-    for destination in package.destinations:
-        went = {
-            (parcel.source, parcel.digest)
-            for parcel in store.parcels(again.package, canonical(destination.facts))
-            if parcel.step.stood
-        }
-        if strange := [file for file in package.files if (file.name, file.sha256) not in went]:
-            raise SendRefused(
-                f"package {package.digits}: it says that it sends again what order {again.order} sent, but {strange[0].shown} did not "
-                f"go to {destination.shown} then, or with other bytes; nobody is asked and nothing is sent"
-            )
+    """Raise ``SendRefused`` unless what goes once more did go: these bytes under these names, to each of its destinations.
+
+    Of a correction the names did, with other bytes.
+    """
+    for place in package.destinations:
+        if (again := package.redelivery) is not None:
+            went = _went(again.package, place, store)
+            strange = [file.shown for file in package.files if (file.name, file.sha256) not in went]
+            _stop(package, strange, f"sends again what order {again.order} sent", place, "with other bytes")
+        if (wrong := package.corrects) is not None:
+            went = _went(wrong.package, place, store)
+            names = {name for name, _ in went}
+            strange = [file.shown for file in package.files if file.name not in names or (file.name, file.sha256) in went]
+            _stop(package, strange, f"corrects what order {wrong.order} sent", place, "with the same bytes")
+
+
+def _stop(package: Package, strange: Sequence[str], claim: str, place: Destination, otherwise: str) -> None:
+    if strange:
+        raise SendRefused(
+            f"package {package.digits}: it says that it {claim}, but {strange[0]} did not go to {place.shown} then, or {otherwise}; "
+            "nobody is asked and nothing is sent"
+        )
+
+
+def _went(package: str, destination: Destination, store: Store) -> set[tuple[bytes | None, str]]:
+    """Names and digests of the documents of a package, by its digest, that stood at a destination."""
+    told = canonical(destination.facts)
+    return {(parcel.source, parcel.digest) for parcel in store.parcels(package, told) if parcel.step.stood}
 
 
 def check_kit(package: Package, files: Sequence[PackageFile], terms: Outbound) -> None:

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from blocks.outbound import (
     NAMESPACE,
+    Correction,
     Delivered,
     Matter,
     Outbound,
@@ -601,6 +602,7 @@ def _sections(facts: Mapping[str, Any], package: Package, hash: str) -> list[str
                 ("Asked for by", asked),
                 *([("One more signature, for", code("; ".join(facts["brake"])))] if facts.get("brake") else []),
                 *(_again(package.redelivery) if package.redelivery else []),
+                *(_corrects(package.corrects) if package.corrects else []),
                 ("Package digest", code(package.digest)),
                 ("Policy digest", code(package.policy)),
                 ("Issued", when(facts["issued"], facts["issued_local"])),
@@ -647,6 +649,11 @@ def _sections(facts: Mapping[str, Any], package: Package, hash: str) -> list[str
 def _again(told: Redelivery) -> list[tuple[str, str]]:
     why = f"attempt {told.attempt}, {code(told.by or 'nobody')} says (as stated): {code(told.reason)}"
     return [("Redelivery of", f"order {code(told.order)}, package {code(told.package)}"), ("Why again", why)]
+
+
+def _corrects(told: Correction) -> list[tuple[str, str]]:
+    why = f"{code(told.by or 'nobody')} says (as stated): {code(told.reason)}"
+    return [("Correction of", f"order {code(told.order)}, package {code(told.package)}"), ("Why", why)]
 
 
 def _signature(told: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -182,6 +182,13 @@ def _what(package: Package, partner: str) -> list[str]:
         part = ""
         why = f"{code(again.reason, 300)}, says {code(again.by or 'nobody')} (as stated)"
         lines = [f"**Redelivery of order {code(again.order)}**, attempt {again.attempt}, the same bytes: {why}", ""]
+    elif package.corrects is not None:
+        part = ""
+        why = f"{code(package.corrects.reason, 300)}, says {code(package.corrects.by or 'nobody')} (as stated)"
+        lines += [
+            f"**Correction of order {code(package.corrects.order)}**, newer versions in place of what went then: {why}",
+            "",
+        ]
     return [
         *lines,
         f"Send {whole}**{count}**, {size(package.size)}, to **{words(partner)}**"

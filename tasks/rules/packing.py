@@ -200,6 +200,10 @@ def layout(package: Package, files: Sequence[PackageFile], terms: DestinationTer
 
     Made only of what is in the package and the terms, so that what was signed also says what things are called.
     """
+    if package.corrects is not None and terms.manifest is None:
+        return Refusal(
+            "correction-untold", "The partner could not tell that these take the place of others: agree on a 'manifest'."
+        )
     common = {"partner": package.partner, "stream": package.stream, "order": package.order}
     documents = tuple((file, fill(terms.name, common | _facts(file)).encode("utf-8", "surrogateescape")) for file in files)
     sidecars: tuple[tuple[PackageFile, bytes], ...] = ()
@@ -239,10 +243,12 @@ def sidecar(file: PackageFile, name: bytes) -> bytes:
 
 
 def manifest(package: Package, documents: Sequence[tuple[PackageFile, bytes]]) -> bytes:
-    """The list that goes with the documents: their names at the partner, sizes and SHA-256; in a kit their slots."""
+    """The list that goes with the documents: names at the partner, sizes, SHA-256; in a kit their slots; the order that they correct."""
     listed = [
         {"name": shown(name), "size": file.size, "sha256": file.sha256} | ({"slot": file.slot} if file.slot else {})
         for file, name in documents
     ]
-    kit = {"kit": package.kit} if package.kit else {}
-    return (canonical(kit | {"order": package.order, "package": package.digest, "files": listed}) + "\n").encode()
+    kit, wrong = {"kit": package.kit} if package.kit else {}, package.corrects
+    corrects = {"corrects": {"order": wrong.order, "package": wrong.package}} if wrong else {}
+    about = {**kit, **corrects, "order": package.order, "package": package.digest}
+    return (canonical({**about, "files": listed}) + "\n").encode()

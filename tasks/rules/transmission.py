@@ -111,6 +111,7 @@ def transmission(
         "order": package.order,
         "attempt": package.redelivery.attempt if package.redelivery else 1,
         "redelivery": package.redelivery.facts if package.redelivery else None,
+        **({"corrects": package.corrects.facts} if package.corrects else {}),
         "journey": package.journey,
         "package_digest": package.digest,
         "certificate": {"sha256": certificate, **certificate_at.facts},
@@ -149,6 +150,14 @@ def answer(text: str, acknowledgements: Sequence[Acknowledgement]) -> Answer:
     if names <= said.keys():
         return Answer.ACKED
     return Answer.TO_ACK if said or facts.get("state") != Answer.SENT else Answer.SENT
+
+
+def documents_at_partner(text: str) -> dict[str, set[str]]:
+    """The documents of a record by their names in the repository -> their names at the partner."""
+    found: dict[str, set[str]] = {}
+    for one in json.loads(text)["transmissions"]:
+        found.setdefault(one["document"], set()).add(shown(base64.b64decode(one["name_b64"])))
+    return found
 
 
 def record_name(package: Package) -> str:

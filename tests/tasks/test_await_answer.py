@@ -135,3 +135,33 @@ def test_a_redelivery_is_awaited_with_its_order(dock: Dock, order: Order) -> Non
     write(dock, "ordered", again, order="o-1~0123456789ef", requester="", again=True)
     await_answer(Order(order.agreed, "o-1~0123456789ef", again, "", None))
     assert len(dock.ledger.begun("awaited", dock.ledger.now())) == 1
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_what_is_said_of_a_redelivery_by_a_document_s_name_is_said_of_its_order(dock: Dock, positive: bool) -> None:
+    agree(dock)
+    again = replace(package(), journey="0193e2a4-0000-7000-8000-000000000007")
+    for journey, id, name, more in (
+        (ORDER, "o-1", NAME, {}),
+        (again.journey, again.order, f"{again.order}-{NAME}", {"again": True}),
+    ):
+        record = {"transmissions": [{"document": NAME, "name_b64": name_b64(name.encode())}], "acknowledgements": []}
+        write(dock, "ordered", journey, order=id, requester="", parent=ORDER, **more)
+        write(dock, "recording", journey, text=json.dumps(record | {"state": "TO_ACK"}))
+        await_answer(Order(load_release("acme", "letters"), id, journey, "", None))
+    write(dock, "again", package=again.text)
+    assert look_for_answers() == []
+    told = {"name": "1.ack", "sha256": "d", "received": "2026-11-20T12:00:09Z", "repository": "r", "repository_id": "1"}
+    write(dock, "acknowledged", again.journey, said={**told, "document": f"{again.order}-{NAME}", "acknowledged": positive})
+    assert [found.code for found in look_for_answers()] == ([] if positive else ["answered-no"])
+    assert len(dock.ledger.begun("awaited", dock.ledger.now())) == (0 if positive else 1)
+    write(dock, "acknowledged", again.journey, said={**told, "name": "2.ack", "received": "2026-11-20T12:00:10Z"})
+    look_for_answers()
+    write(
+        dock,
+        "acknowledged",
+        again.journey,
+        said={**told, "name": "3.ack", "received": "2026-11-20T12:00:11Z", "acknowledged": False},
+    )
+    await_again(Order(load_release("acme", "letters"), again.order, again.journey, "", None))
+    assert [found.code for found in look_for_answers()] == ["answered-no"], "also after it was over"
