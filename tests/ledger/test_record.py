@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -253,3 +255,44 @@ def test_a_journey_is_overtaken_by_a_later_one_of_its_stream_that_is_through(led
     ledger.append([Entry(journey, kind, about) for journey, kind, about in told])
     assert ledger.overtaken_by("acme", "prices", "2") == "5"
     assert ledger.overtaken_by("acme", "prices", "5") is None
+
+
+def test_open_intents_are_found_without_reading_the_record(ledger: Ledger) -> None:
+    ledger.append([Entry(f"j{number}", "removing") for number in range(4)])
+    ledger.append([Entry("j1", "removed"), Entry("j2", "not-removed"), Entry("j2", "removing")])
+
+    def asked() -> list[str]:
+        return ledger.open_intents("removing", ("removed", "not-removed"))
+
+    assert asked() == ["j0", "j3", "j2"]
+    assert ledger.open_intents("removing", ("removed",), behind=6) == ["j2"]
+    with pytest.raises(ValueError, match="'arrived' is none of the kinds"):
+        ledger.open_intents("arrived", ())
+    if ledger._db.postgres:
+        return  # how a table this small is read there says nothing
+    few = _steps(ledger, asked)
+    assert few > 10, "they are counted"
+    ledger.append([Entry(f"other{number}", kind) for number in range(2000) for kind in ("arrived", "removed")])
+    assert asked() == ["j0", "j3", "j2"]
+    assert _steps(ledger, asked) < 2 * few, "4,000 more entries of other kinds cost nothing"
+
+
+def _steps(ledger: Ledger, asked: Callable[[], object]) -> int:
+    """How many steps SQLite's machine takes for what is asked."""
+    steps = 0
+
+    def one() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def watched(connection: sqlite3.Connection, *_: object) -> None:
+        connection.set_progress_handler(one, 1)
+
+    event.listen(ledger._db.engine, "checkout", watched)
+    try:
+        asked()
+    finally:
+        event.remove(ledger._db.engine, "checkout", watched)
+        ledger.close()  # the next call makes connections that nobody watches
+    return steps
