@@ -742,6 +742,20 @@ class Ledger:
         with self._db.read() as connection:
             return list(connection.execute(left.order_by(_case.c.opened, _case.c.journey)).scalars())
 
+    def in_work(self, before: datetime) -> list[tuple[str, str, int, str]]:
+        """Files that were begun and are not through, and about which nothing was recorded since then: partner, stream, how many, and the
+        journey of the oldest."""
+        stages = [Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED, Stage.FILED, Stage.DUPLICATE, Stage.MARKER]
+        wanted = (
+            select(_journey.c.partner, _journey.c.stream, func.count(), func.min(_journey.c.journey))
+            .where(_journey.c.stage.in_([stage.value for stage in stages]), _journey.c.changed < before)
+            .where(_journey.c.partner.is_not(None), _journey.c.stream.is_not(None), ~_journey.c.journey.contains("."))
+            .group_by(_journey.c.partner, _journey.c.stream)
+            .order_by(_journey.c.partner, _journey.c.stream)
+        )
+        with self._db.read() as connection:
+            return [(row[0], row[1], row[2], row[3]) for row in connection.execute(wanted)]
+
     def open_digests(self) -> set[str]:
         """Digests whose bytes an open journey, or a case that is not resolved, still needs: for ``Spool.collect``."""
         # The first WHERE is the condition of the index journey_unsettled, word for word.

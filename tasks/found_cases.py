@@ -5,26 +5,30 @@
     <code>.<the order's journey>     bypass, planted, edited, ...: one for each order
     sweep.<code>                     what belongs to no order: deployment, automation, mirror, sender, ...
     stuck.<the order's journey>      a run that failed, was cancelled, or was woken in vain; over when the order got further
+    stream.<partner>.<stream>        files that were begun and get no further; over when they are through
 
 The cases have journeys of their own: the order's may have one about its delivery.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from blocks.errors import ConfigurationError
 from blocks.ledger import CaseState, Entry, Recorded
-from blocks.values import DUE_WITHIN, Stage
+from blocks.values import DUE_WITHIN, Stage, Succession
+from tasks.agreed import load_inbound
 from tasks.cases import OPS, opened, state_of
 from tasks.compare import SWEPT, found_key
 from tasks.connections import ledger
 from tasks.order import load_release
 from tasks.rules.reconcile import AROUND, STOPPED, Finding, Remedy
 
-_STUCK = "stuck."
+_STUCK, _STREAM = "stuck.", "stream."
+IN_WORK = timedelta(days=1)
+"""So long nothing need be recorded about a file that was begun: a run that broke off, or a repository that is away, is mended by then."""
 
 
 def open_found_case(finding: Finding, about: Mapping[str, Any], journey: str) -> None:
@@ -61,6 +65,43 @@ def _owner(about: Mapping[str, Any]) -> tuple[str, timedelta]:
     except ConfigurationError:
         return OPS, DUE_WITHIN  # told where the mirrors are compared
     return agreed.terms.owner or agreed.profile.owner, agreed.terms.resolve_within
+
+
+def look_for_stuck_files(patience: timedelta = IN_WORK) -> None:
+    """One case for each inbound stream with files that were begun and get no further; and close those of streams that have none."""
+    standing = {case.journey for case in ledger().cases() if case.code == "stuck" and case.journey.startswith(_STREAM)}
+    found = dict(_stuck_files(ledger().now() - patience))
+    over = [
+        Entry(journey, "resolved", {"case": {"state": CaseState.RESOLVED.value}}, stage=Stage.CLEARED)
+        for journey in sorted(standing - found.keys())
+    ]
+    ledger().append([entry for journey, entry in found.items() if journey not in standing] + over)
+
+
+def _stuck_files(before: datetime) -> Iterator[tuple[str, Entry]]:
+    """The case's journey, and the entry that opens it."""
+    for partner, stream, count, oldest in ledger().in_work(before):
+        try:
+            agreed = load_inbound(partner, stream)
+        except ConfigurationError:
+            continue  # told where the mirrors are compared
+        terms = agreed.terms
+        # Files of these may wait for others for as long as it takes, and have cases of their own.
+        if terms.sets is not None or terms.transfers is not None or terms.sequence is not Succession.FREE:
+            continue
+        journey = f"{_STREAM}{partner}.{stream}"
+        reason = (
+            f"{count} files of {agreed.key} were begun, and nothing was recorded about them since {before:%Y-%m-%d %H:%M} UTC; the "
+            f"oldest is journey {oldest}. See what the stream's last run says, and start it again"
+        )
+        case = opened("stuck", reason, terms.owner, terms.resolve_within)
+        about = {"partner": partner, "stream": stream, "name": agreed.key, "oldest": oldest, "case": case}
+        history = ledger().journey(journey)
+        told = [entry.body["oldest"] for entry in history if entry.kind == "incident"]
+        ended = [entry.kind for entry in history if entry.kind in ("incident", "dismissed", "resolved")]
+        if told[-1:] == [oldest] and ended[-1:] == ["dismissed"]:
+            continue  # a person has closed it, and it is the same still
+        yield journey, Entry(journey, "incident", about, f"{journey}/incident/{len(told)}", Stage.CLEARED)
 
 
 def close_found_cases() -> None:

@@ -24,7 +24,7 @@ from blocks.settings import settings
 from blocks.values import Stage
 from tasks.compare import InForce, Watched, begun_without_order, found_key, look_again, watch
 from tasks.connections import hang_up, ledger
-from tasks.found_cases import close_found_cases, open_found_case
+from tasks.found_cases import close_found_cases, look_for_stuck_files, open_found_case
 from tasks.notify import notify
 from tasks.retrying import task
 from tasks.rules.literal import literal
@@ -216,8 +216,9 @@ def _emit(finding: Finding, about: Any, journey: str, run: str) -> None:
 
 @task(task_run_name="tell")
 def tell(findings: Sequence[Finding]) -> list[Row]:
-    """What differs and belongs to no order; and end the cases of orders that were stuck."""
+    """What differs and belongs to no order, and files that get no further; and end the cases of orders that were stuck."""
     close_found_cases()
+    look_for_stuck_files()
     return [Row("", "", finding, finding.remedy.value) for finding in findings if _tell(finding, {}, MIRRORS, "", None).fresh]
 
 
