@@ -994,6 +994,10 @@ class Inbound(Terms):
     resolve_within: timedelta = Field(
         default=DUE_WITHIN, gt=timedelta(0), description="By when a case is to be resolved, from its opening: PT4H, P2D"
     )
+    releasable: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]*$")], ...] = Field(
+        default=(),
+        description="Reason codes of refusals that a person may overrule, besides cannot-inspect: [naming-rule, duplicate-key]",
+    )
     rows: RowPolicy = Field(
         default=RowPolicy.WHOLE_FILE,
         description="A table with bad rows: whole-file (held) or good-rows (the others are filed, a corrected file brings the rest)",

@@ -40,10 +40,14 @@ def show(journey: Annotated[str, typer.Argument(help="The case's journey.")]) ->
 
     Example: countersign quarantine show 0193e2a4-...
     """
-    from tasks.cases import find_case, moments
+    from tasks.cases import moments
     from tasks.connections import ledger, quarantine
 
-    case, about = find_case(journey), quarantine().about(journey)
+    found, about = ledger().cases(journey=journey, open_only=False), quarantine().about(journey)
+    if not found:
+        typer.echo(f"countersign: {journey}: no such case; see 'countersign quarantine list'", err=True)
+        raise typer.Exit(1)
+    [case] = found
     told = {
         "case": {
             "code": case.code,
@@ -113,10 +117,44 @@ def release(
     _again(journey, comment, release=True)
 
 
-def _again(journey: str, comment: str, *, release: bool) -> None:
+@app.command()
+def correct(
+    journey: Annotated[str, typer.Argument(help="The case's journey.")],
+    comment: Annotated[str, typer.Option(help="How you know what is right; recorded.")],
+    cell: Annotated[
+        list[str] | None, typer.Option(help="One cell: '7, quantity = 12'. The header is row 1. May be given several times.")
+    ] = None,
+    file: Annotated[str, typer.Option(help="Or the name of the corrected file in the folder 'corrections' of the home.")] = "",
+) -> None:
+    """Put cells of a refused table right, or give a corrected file; it is checked, and filed if it passes.
+
+    Example: countersign quarantine correct 0193e2a4-... --cell "7, quantity = 12" --comment "they confirmed it by mail"
+    """
+    _again(journey, comment, release=False, cells=cell or [], file=file)
+
+
+@app.command("return")
+def return_(
+    journey: Annotated[str, typer.Argument(help="The case's journey.")],
+    comment: Annotated[str, typer.Option(help="What they were told; recorded.")],
+) -> None:
+    """Reject it to the partner, who is to send it again: the right file under the same name closes the case.
+
+    A note goes to them where the stream has 'notes', none went yet, and the original still stands there.
+
+    Example: countersign quarantine return 0193e2a4-... --comment "called them, they send it again today"
+    """
+    from tasks import retry as cases
+
+    cases.return_to_partner(journey, comment, by=getpass.getuser())
+    typer.echo(f"{journey}: waits for the partner")
+
+
+def _again(journey: str, comment: str, *, release: bool, cells: list[str] | None = None, file: str = "") -> None:
     from flows.review import retry as again
 
-    state = again(journey, comment, by=getpass.getuser(), release=release, return_state=True)
+    more: dict[str, object] = {"cells": cells or [], "file": file}
+    state = again(journey, comment, by=getpass.getuser(), release=release, return_state=True, **more)
     typer.echo(f"{state.name}: {state.message}")
     went_through = state.is_completed() and ("Filed" in str(state.name) or "duplicate" in str(state.name))
     raise typer.Exit(0 if went_through and "quarantined" not in str(state.name) else 1)

@@ -159,12 +159,12 @@ def _form(form: dialog.Form) -> type[RunInput]:
     Prefect checks an answer by this schema only, and an answer may be planted behind it: it is judged again, as raw JSON.
     """
     fields: dict[str, Any] = {
-        "decision": (_one_of(form.decisions), Field(json_schema_extra=_told_by_the_classic_ui(form.in_field))),
+        "decision": (one_of(form.decisions), Field(json_schema_extra=_told_by_the_classic_ui(form.in_field))),
         "approver": (
-            _one_of(form.approvers or ("nobody",)),
+            one_of(form.approvers or ("nobody",)),
             Field(description="Who you are; 'bea for ann': bea signs for ann"),
         ),
-        "meaning": (_one_of(form.meanings), Field(description="What your signature means")),
+        "meaning": (one_of(form.meanings), Field(description="What your signature means")),
         "package": (str, Field(pattern=form.package_pattern, description="The first eight digits of the package, typed")),
         "proof": (str, Field(pattern=form.proof_pattern, description=form.proof_asked)),
         "comment": (
@@ -174,7 +174,7 @@ def _form(form: dialog.Form) -> type[RunInput]:
     }
     if form.files:
         listed: Any = Field(default=[], description="Only with 'approve all but the listed'")
-        fields["left_out"] = (list[_one_of(form.files)], listed)  # type: ignore[misc]
+        fields["left_out"] = (list[one_of(form.files)], listed)  # type: ignore[misc]
     made: type[RunInput] = create_model("Signoff", __base__=RunInput, **fields)
     return made.with_initial_data(description=form.description)
 
@@ -193,7 +193,7 @@ def _told_by_the_classic_ui(text: str) -> Callable[[dict[str, Any]], None]:
     return into
 
 
-def _one_of(choices: tuple[str, ...]) -> Any:
+def one_of(choices: tuple[str, ...]) -> Any:
     """A choice. Of a single one pydantic makes a constant, which the classic UI does not let anybody fill in."""
     return Annotated[Literal[choices], WithJsonSchema({"type": "string", "enum": list(choices)})]
 

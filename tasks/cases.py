@@ -87,6 +87,8 @@ def _moment(entry: Recorded) -> Moment:
 
 
 # --------------------------------------------------------------------------------------------- what people say
+#
+# ``once``: by which the same answer, carried out again after a kill, is written once.
 
 
 def owners() -> list[str]:
@@ -95,33 +97,33 @@ def owners() -> list[str]:
     return sorted({person.id for person in people} | {group for person in people for group in person.groups})
 
 
-def assign(journey: str, to: str, comment: str, by: str) -> None:
+def assign(journey: str, to: str, comment: str, by: str, once: str | None = None) -> None:
     """Give an open case to a person or a group. Raises ``ConfigurationError`` for a case that is over, and for nobody we know."""
     if to not in (known := owners()):
         raise ConfigurationError(f"{to[:80]!r} is no person and no group of people.yaml; {reviewed.nearest(to, known)}")
-    _say(journey, ASSIGNED, comment, by, {"owner": to, "state": CaseState.ASSIGNED.value})
+    _say(journey, ASSIGNED, comment, by, {"owner": to, "state": CaseState.ASSIGNED.value}, once)
 
 
-def remark(journey: str, comment: str, by: str) -> None:
+def remark(journey: str, comment: str, by: str, once: str | None = None) -> None:
     """Add a comment to an open case. Raises ``ConfigurationError`` for one that is over, and for an empty comment."""
     if not comment.strip():
         raise ConfigurationError(f"{journey}: an empty comment says nothing")
-    _say(journey, COMMENTED, comment, by, {})
+    _say(journey, COMMENTED, comment, by, {}, once)
 
 
-def wait_for_partner(journey: str, comment: str, by: str) -> None:
+def wait_for_partner(journey: str, comment: str, by: str, once: str | None = None) -> None:
     """The partner is to send it again, right: what comes under the same name and is filed closes the case."""
-    _say(journey, RETURNED, comment, by, {"state": CaseState.WAITING.value})
+    _say(journey, RETURNED, comment, by, {"state": CaseState.WAITING.value}, once)
 
 
-def _say(journey: str, kind: str, comment: str, by: str, case: Mapping[str, Any]) -> None:
+def _say(journey: str, kind: str, comment: str, by: str, case: Mapping[str, Any], once: str | None) -> None:
     if len(comment) > MOST_CHARACTERS:
         raise ConfigurationError(f"{journey}: a comment has at most {MOST_CHARACTERS} characters, this one {len(comment)}")
     body = {"by": by, "comment": comment, **({"case": dict(case)} if case else {})}
     while True:
         history = open_history(journey)
         try:
-            ledger().append([Entry(journey, kind, body)], behind=len(history))
+            ledger().append([Entry(journey, kind, body, once)], behind=len(history))
         except JourneyMoved:
             continue  # whatever came in between may have closed it
         return

@@ -40,7 +40,7 @@ def check(consignment: Consignment) -> Consignment:
     judged = tables.judge(documents, consignment.agreed.terms, _told(consignment, unjudged))
     for item, (document, verdict) in zip(unjudged, judged, strict=True):
         if (released := item.recorded("retried")) is not None and released.body.get("released"):
-            verdict = accepting(verdict, shown(str(released.body["by"])))
+            verdict = accepting(verdict, shown(str(released.body["by"])), consignment.agreed.terms.releasable)
         facts = {
             "digest": item.arrival.digest,
             "round": item.round,

@@ -17,7 +17,7 @@ import codecs
 import csv
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,10 +166,10 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
         came = keys({*filed, *parted.fresh}, table)
         facts |= {CORRECTS: [journey for journey, records in held.items() if keys(records, table) <= came]}
         note = f"{len(parted.fresh)} rows were missing and are filed, as journey {part_of}"
-        facts |= _keeping(part_of)
+        facts |= keeping(part_of)
         about = {"origin": agreed.origin(item.arrival), "digest": item.arrival.digest, "corrects": facts[CORRECTS]}
         facts |= {KEPT: quarantine().keep(item.journey, document.path, about).name}
-        _rely_on(dict.fromkeys(parts), item.journey)
+        rely_on(dict.fromkeys(parts), item.journey)
         steps.add(
             item,
             "duplicate",
@@ -188,13 +188,13 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
     return steps.write(ledger().append)
 
 
-def _keeping(part: str) -> dict[str, Any]:
+def keeping(part: str) -> dict[str, Any]:
     """How long rows must be kept, as it was agreed for the part that was filed last."""
     told = next((entry.body for entry in reversed(ledger().journey(part)) if entry.kind in ("filed", "duplicate")), {})
     return {name: told[name] for name in ("records_class", "record_date", "keep_until", "schedule") if name in told}
 
 
-def _rely_on(parts: Iterable[str], whole: str) -> None:
+def rely_on(parts: Iterable[str], whole: str) -> None:
     """Tell parts that a whole file's rows are kept in them, before that is so: a removal looks there who relies on the document."""
     for journey in parts:
         with suppress(JourneyReduced):  # then we do not remove its document any more
@@ -212,25 +212,34 @@ def _file(consignment: Consignment, item: Item, parted: Parted, table: Table) ->
     )
     if not verdict.accepted:
         return replace(item, verdict=verdict)
-    seconds = settings().lease_seconds
+    named = replace(document, name=part_name(item.arrival.file.name, document.digest))
+    return file_derived(agreed, item, named, verdict, {"rows": len(parted.fresh)})
+
+
+def file_derived(agreed: Agreed, item: Item, document: Document, verdict: Verdict, about: Mapping[str, Any]) -> Item:
+    """File a document that was made of an item's, as a journey of its own that names the item's; what became of it.
+
+    Doing it again after a kill files nothing twice.
+    """
+    journey, seconds = document.journey, settings().lease_seconds
     lease = ledger().lease([f"journey:{journey}"], owner=f"{socket.gethostname()}/{os.getpid()}", seconds=seconds)
     if lease is None:
-        raise LeaseLost(f"{item.arrival.file.shown}: somebody files its good rows just now; the next run goes on")
+        raise LeaseLost(f"{item.arrival.file.shown}: somebody files what was made of it just now; the next run goes on")
     with ledger().holding(lease, seconds) as held:
-        file = replace(item.arrival.file, name=part_name(item.arrival.file.name, document.digest), size=document.size)
+        file = replace(item.arrival.file, name=document.name, size=document.size)
         arrival = replace(item.arrival, journey=journey, file=file, digest=document.digest, stage=Stage.JUDGED)
-        about = {"from": item.journey, "digest": document.digest, "rows": len(parted.fresh), "profile": agreed.digest}
+        about = {**about, "from": item.journey, "digest": document.digest, "profile": agreed.digest}
         begun = Entry(journey, "derived", {**agreed.about(arrival), **about}, once=f"{journey}/derived/{document.digest}")
         ledger().append([begun], held.lease)
         history = ledger().journey(journey)
         through = any(entry.kind == "filed" for entry in history)
         made = claimed_item(replace(arrival, stage=Stage.FILED) if through else arrival, history)
-        made = replace(made, document=replace(document, name=file.name), verdict=verdict)
+        made = replace(made, document=document, verdict=verdict)
         if not through:
             [made] = file_away.fn(Consignment(agreed, held, [made])).items
         if made.filed is None and made.duplicate_of is None:
             if made.verdict is None or made.verdict.accepted:
-                raise LeaseLost(f"{item.arrival.file.shown}: its good rows wait ({made.note}); the next run goes on")
+                raise LeaseLost(f"{item.arrival.file.shown}: what was made of it waits ({made.note}); the next run goes on")
             return made
         closed = Entry(journey, "closed", agreed.about(arrival), once=f"{journey}/closed", stage=Stage.CLEARED)
         ledger().append([closed], held.lease)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from blocks.ledger import Entry, Recorded
+from tasks.cases import RETURNED
 from tasks.connections import ledger, quarantine, spool
 from tasks.consignment import Consignment, Item, Steps
 from tasks.doctypes import find
@@ -31,9 +32,9 @@ def resolve(consignment: Consignment) -> Consignment:
 
 
 def _close_corrected(consignment: Consignment, through: list[Item]) -> None:
-    """Close the cases of earlier files of the same name whose notes asked for this one, or that were cut, and are complete in it.
+    """Close the cases of earlier files of the same name whose partner was asked for this one, or that were cut, and are complete in it.
 
-    Elsewhere the same name may mean tomorrow's file.
+    A note asks, or a person. Elsewhere the same name may mean tomorrow's file.
     """
     agreed, entries = consignment.agreed, []
     by_name = {item.arrival.file.shown: item for item in through}
@@ -43,7 +44,7 @@ def _close_corrected(consignment: Consignment, through: list[Item]) -> None:
     for journey, item in pairs:
         # A duplicate brings nothing of what was asked for, unless it is one because all of its rows are filed.
         corrects = [one for entry in histories[item.journey] for one in entry.body.get(CORRECTS, ())]
-        asked_for = any(entry.kind in (TOLD, PARTED) for entry in histories[journey])
+        asked_for = any(entry.kind in (TOLD, PARTED, RETURNED) for entry in histories[journey])
         if (item.filed or journey in corrects) and (asked_for or _completes(item, journey, histories)):
             document = {"document": item.filed.id} if item.filed else {}
             body = {**agreed.about(item.arrival), "by": item.journey, **document, "case": {"state": "resolved"}}

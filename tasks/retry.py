@@ -6,6 +6,7 @@ import base64
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,10 +16,12 @@ from blocks.settings import settings
 from blocks.tombstones import REDUCED
 from blocks.values import Arrival, RemoteFile, Stage
 from tasks.agreed import load_inbound
+from tasks.cases import wait_for_partner
 from tasks.connections import hang_up, ledger, quarantine, spool
-from tasks.consignment import GONE, Consignment, claimed_item
+from tasks.consignment import GONE, Agreed, Consignment, claimed_item
 from tasks.rules.judge import from_facts, not_acceptable
 from tasks.rules.settle import OVER
+from tasks.tell_partner import tell_partner
 
 _THROUGH = {"filed": Stage.FILED, "duplicate": Stage.DUPLICATE}
 
@@ -45,7 +48,7 @@ def reopened(
         raise LeaseLost(f"{journey}: somebody works on this case just now; try again in a minute")
     try:
         with ledger().holding(lease, settings().lease_seconds) as held:
-            if release and (why := not_acceptable(from_facts(journey, _last(history, "quarantined")))):
+            if release and (why := _held_back(journey, history, agreed)):
                 raise ConfigurationError(
                     f"{journey}: nobody can release it; {why} Have it mended, then 'countersign quarantine retry'"
                 )
@@ -55,6 +58,11 @@ def reopened(
             yield Consignment(agreed, held, [claimed_item(arrival, ledger().journey(journey))])
     finally:
         hang_up()
+
+
+def _held_back(journey: str, history: Sequence[Recorded], agreed: Agreed) -> str | None:
+    """Why nobody may let a refused document through; None if a person may."""
+    return not_acceptable(from_facts(journey, _last(history, "quarantined")), agreed.terms.releasable)
 
 
 def _history(journey: str) -> list[Recorded]:
@@ -89,6 +97,21 @@ def reject(journey: str, comment: str, by: str) -> None:
             )
         body = {"by": by, "comment": comment, "case": {"state": "resolved"}}
         ledger().append([Entry(journey, "rejected", body, stage=_rejected_at(journey))], held.lease)
+
+
+def return_to_partner(journey: str, comment: str, by: str, once: str | None = None) -> None:
+    """Have the partner told what to mend, where a note is agreed and none was sent; from then on the right file closes the case."""
+    history = _history(journey)
+    arrived = _last(history, "arrived")
+    agreed = load_inbound(arrived["partner"], arrived["stream"])
+    lease = ledger().lease([f"journey:{journey}"], owner=by, seconds=settings().lease_seconds)
+    if lease is None:
+        raise LeaseLost(f"{journey}: somebody works on this case just now; try again in a minute")
+    with ledger().holding(lease, settings().lease_seconds) as held:
+        item = claimed_item(_arrival(journey, arrived, history), history)
+        verdict = from_facts(journey, _last(history, "quarantined"))
+        tell_partner.fn(Consignment(agreed, held, [replace(item, stage=Stage.QUARANTINED, verdict=verdict)]))
+    wait_for_partner(journey, comment, by, once)
 
 
 def _through(history: Sequence[Recorded]) -> Recorded | None:

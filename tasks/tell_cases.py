@@ -27,9 +27,12 @@ from prefect.states import Completed
 
 from blocks.ledger import Case, Entry, Lease, Recorded
 from blocks.settings import settings
+from tasks.cases import OPS
 from tasks.connections import ledger
+from tasks.notify import notify
 from tasks.report import tell_of_case
 from tasks.retrying import task
+from tasks.rules.notification import Notification
 from tasks.side_doors import as_reviewed
 
 CASE_TOLD, REVIEW_BEGUN, REVIEW_ENDED = "case told", "review begun", "review ended"
@@ -46,7 +49,6 @@ def tell_cases(partner: str | None = None, stream: str | None = None) -> int:
     with _alone() as lease:
         if lease is None:
             return 0  # somebody else does it just now; what came in meanwhile is told by the sweep
-        told = _tell(ledger().cases_without(CASE_TOLD, since=ANEW, partner=partner, stream=stream)[:MOST])
         unasked = ledger().cases_without(REVIEW_BEGUN, since=ANEW, partner=partner, stream=stream)[:MOST]
         over = ledger().cases_left(REVIEW_BEGUN, REVIEW_ENDED)
         # On a command line without a Prefect server nobody can be asked there.
@@ -55,7 +57,7 @@ def tell_cases(partner: str | None = None, stream: str | None = None) -> int:
                 _begin(client, unasked)
                 for journey in over:
                     _end(client, journey)
-    return told
+        return _tell(ledger().cases_without(CASE_TOLD, since=ANEW, partner=partner, stream=stream)[:MOST])
 
 
 @contextmanager
@@ -73,15 +75,37 @@ def _alone() -> Iterator[Lease | None]:
 def _tell(cases: Sequence[Case]) -> int:
     for case in cases:
         # First told, then written: whoever is killed in between has it told again, under the same id.
-        key = f"{CASE_TOLD}/{case.journey}/{_opened(case.journey)}"
+        history = ledger().journey(case.journey)
+        key = f"{CASE_TOLD}/{case.journey}/{_opened(history)}"
         tell_of_case(case, uuid5(NAMESPACE_URL, key))
+        notify([case.owner or OPS], _notification(case, history))
         ledger().append([Entry(case.journey, CASE_TOLD, {"owner": case.owner, "code": case.code}, once=key)])
     return len(cases)
 
 
-def _opened(journey: str) -> int:
-    """How often a case of this journey was opened anew."""
-    return sum(entry.kind == ANEW for entry in ledger().journey(journey))
+def _opened(history: Sequence[Recorded]) -> int:
+    """How often the case of a journey was opened anew."""
+    return sum(entry.kind == ANEW for entry in history)
+
+
+def _notification(case: Case, history: Sequence[Recorded]) -> Notification:
+    begun = next((entry for entry in reversed(history) if entry.kind == REVIEW_BEGUN), None)
+    stream = "/".join(filter(None, (case.partner, case.stream)))
+    facts = {
+        "Case": case.code or "",
+        "Why": case.reason or "",
+        "About": case.name or "",
+        "Stream": stream,
+        "Journey": case.journey,
+    }
+    return Notification(
+        thing=f"case/{case.journey}/{_opened(history)}",
+        about=case.journey,
+        subject=f"{stream}: a case of yours is open",
+        facts=facts,
+        due=case.due,
+        run=str(begun.body["run"]) if begun else "",
+    )
 
 
 # --------------------------------------------------------------------------------------------- the run that asks
@@ -92,7 +116,7 @@ def _begin(client: SyncPrefectClient, cases: Sequence[Case]) -> None:
     if deployment is None:
         return  # nothing was deployed: the command line decides cases
     for case in cases:
-        key = f"{REVIEW_BEGUN}/{case.journey}/{_opened(case.journey)}"
+        key = f"{REVIEW_BEGUN}/{case.journey}/{_opened(ledger().journey(case.journey))}"
         # Asked twice, it is the same run.
         run = client.create_flow_run_from_deployment(
             deployment.id, parameters={"journey": case.journey}, idempotency_key=key, tags=[f"case:{case.code}"]

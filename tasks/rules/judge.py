@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -72,19 +72,29 @@ def verdict(
 
 ACCEPTABLE = frozenset({"cannot-inspect"})
 """Findings that say only that we could not look: a person who did may let the document through."""
+NEVER = frozenset({"illegal-name", "too-large", "malware-test-file", "more-findings"})
+"""Findings that no agreement lets a person overrule: nothing was fetched, it is told to be harmful, or nobody has seen them all."""
 
 
-def not_acceptable(verdict: Verdict) -> str | None:
-    """The first reason for which nobody may let a refused document through; None if a person may."""
+def not_acceptable(verdict: Verdict, releasable: Collection[str] = ()) -> str | None:
+    """The first reason for which nobody may let a refused document through; None if a person may.
+
+    ``releasable``: codes that a person may overrule on this stream.
+    """
     errors = [finding for finding in verdict.findings if finding.severity is Severity.ERROR]
-    return next((f"{finding.code}: {finding.message}" for finding in errors if finding.code not in ACCEPTABLE), None)
+    held = (finding for finding in errors if not _may_pass(finding, releasable))
+    return next((f"{finding.code}: {finding.message}" for finding in held), None)
 
 
-def accepting(verdict: Verdict, by: str) -> Verdict:
+def _may_pass(finding: Finding, releasable: Collection[str]) -> bool:
+    return finding.code in ACCEPTABLE or (finding.code in releasable and finding.code not in NEVER)
+
+
+def accepting(verdict: Verdict, by: str, releasable: Collection[str] = ()) -> Verdict:
     """The verdict once a person has looked: what may be accepted refuses no more, and says who accepted it."""
     findings = [
         replace(finding, severity=Severity.NOTE, message=f"{finding.message} Let through by {by}.")
-        if finding.severity is Severity.ERROR and finding.code in ACCEPTABLE
+        if finding.severity is Severity.ERROR and _may_pass(finding, releasable)
         else finding
         for finding in verdict.findings
     ]

@@ -1,0 +1,211 @@
+"""C5 Validate, quarantine, notify: each kind of failure has its own reason code, is told once, and calls no system; a person decides."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound, Pause
+from prefect.flow_engine import run_flow
+from prefect.states import Pending
+from prefect.workers.process import ProcessWorker
+
+from tasks.connections import quarantine
+from tasks.retry import reject
+from tasks.tell_cases import tell_cases
+from tests.release_world import HERE
+from tests.world import World, price_list
+
+GOOD, MENDED = price_list(), price_list(rows=4)
+SHIPMENTS = b"shipment,line,sku,quantity,shipped_on\nS1,1,A-1,2,2026-11-20\n#TRAILER;rows=2;quantity=4\n"
+FAILURES = {
+    "Prices (1).csv": ("naming-rule", GOOD),
+    "empty.csv": ("empty-file", b""),
+    "huge.csv": ("too-large", GOOD * 100),
+    "encoding.csv": ("wrong-encoding", GOOD.replace(b"Bolt", "Bölt".encode("latin-1"))),
+    "header.csv": ("missing-column", GOOD.replace(b",price,", b",cost,", 1)),
+    "type.csv": ("wrong-type", MENDED.replace(b",1.50,", b",one,")),
+    "range.csv": ("out-of-range", GOOD.replace(b",1.50,", b",-1.50,")),
+    "twice.csv": ("duplicate-key", GOOD + GOOD.splitlines(keepends=True)[1]),
+    "ship-1.csv": ("truncated", SHIPMENTS),
+}
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What is told of cases."""
+    heard: list[dict[str, Any]] = []
+
+    def hear(event: str, **facts: Any) -> None:
+        if event == "countersign.case.opened":
+            heard.append(facts)
+
+    monkeypatch.setattr("tasks.report.emit_event", hear)
+    return heard
+
+
+@pytest.fixture
+def partner(world: World) -> World:
+    people = [
+        {"id": "anna", "name": "Anna Berg", "mail": "anna@example.com", "groups": ["pricing"]},
+        {"id": "ben", "name": "Ben Ortiz", "mail": "ben@example.com", "groups": ["logistics"]},
+    ]
+    world.agree(
+        naming=r"[a-z0-9-]+\.csv",
+        classify=[
+            {"pattern": r"ship-.*\.csv", "doctype": "shipment-manifest"},
+            {"pattern": r".*\.csv", "doctype": "price-list"},
+        ],
+        limits={"largest_bytes": 5000},
+        owner="pricing",
+        resolve_within="PT4H",
+        releasable=["naming-rule"],
+    )
+    (world.profiles / "people.yaml").write_text(yaml.safe_dump({"people": people}))
+    return world
+
+
+@pytest.fixture
+def prefect(partner: World) -> Iterator[SyncPrefectClient]:
+    """The deployment of the review, as 'countersign deploy' makes it, while a test runs; there is no worker."""
+    from flows.review import review
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool("countersign")
+        except ObjectNotFound:
+            template = ProcessWorker.get_default_base_job_template()
+            client.create_work_pool(WorkPoolCreate(name="countersign", type="process", base_job_template=template))
+        deployment = client.create_deployment(
+            client.create_flow(review), "case", entrypoint="flows.review.review", work_pool_name="countersign", pull_steps=HERE
+        )
+        yield client
+        client.delete_deployment(deployment)
+
+
+class Form:
+    """The run that asks about one case."""
+
+    def __init__(self, client: SyncPrefectClient, world: World, journey: str) -> None:
+        [begun] = [entry.body["run"] for entry in world.ledger.journey(journey) if entry.kind == "review begun"]
+        self.client, self.world, self.journey, self.run = client, world, journey, UUID(str(begun))
+
+    def go(self) -> State[Any] | None:
+        """One pass of the run, as a worker makes it. None: it waits for a person."""
+        from flows.review import review
+
+        self.client.set_flow_run_state(self.run, Pending(), force=True)
+        told = self.client.read_flow_run(self.run)
+        try:
+            return run_flow(review, flow_run=told, parameters=told.parameters, return_type="state")  # type: ignore[return-value]
+        except Pause:
+            return None
+
+    def answer(self, decision: str, who: str = "anna", **more: Any) -> State[Any] | None:
+        """Somebody fills in the form; the run is made to go on."""
+        [full] = [choice for choice in self.schema["properties"]["decision"]["enum"] if choice.startswith(decision)]
+        told = self.client.resume_flow_run(self.run, run_input={"decision": full, "who": who, **more})
+        assert told.status.value == "ACCEPT", told
+        return self.go()
+
+    def _kept(self, what: str) -> Any:
+        details = self.client.read_flow_run(self.run).state.state_details  # type: ignore[union-attr]
+        return json.loads(self.client.read_flow_run_input(self.run, details.run_input_keyset[what]))  # type: ignore[index]
+
+    @property
+    def text(self) -> str:
+        return str(self._kept("description"))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return dict(self._kept("schema"))
+
+
+def listening() -> socket.socket:
+    """A place at which whoever calls is heard."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    return listener
+
+
+def test_each_kind_of_failure_has_its_code_is_told_once_and_calls_no_system(
+    partner: World, events: list[dict[str, Any]]
+) -> None:
+    repositories = partner.profiles / "repositories.yaml"
+    agreed = yaml.safe_load(repositories.read_text())
+    with listening() as systems:
+        agreed["repositories"]["ecm"]["url"] = f"http://127.0.0.1:{systems.getsockname()[1]}/otcs/cs.exe"
+        repositories.write_text(yaml.safe_dump(agreed))
+        for name, (_, content) in FAILURES.items():
+            partner.leave(name, content)
+        assert partner.run().name == f"Nothing filed, {len(FAILURES)} quarantined"
+        assert partner.run().is_completed()
+        with pytest.raises(BlockingIOError):
+            systems.accept()
+    cases = partner.ledger.cases()
+    assert {case.name: case.code for case in cases} == {name: code for name, (code, _) in FAILURES.items()}
+    assert len({case.code for case in cases}) == len(FAILURES)
+    told = [one["payload"] for one in events]
+    assert sorted(one["file"] for one in told) == sorted(FAILURES), "each once"
+    assert {one["related"][0]["prefect.resource.id"] for one in events} == {"countersign.owner.pricing"}
+    for case in cases:
+        content = quarantine().content(case.journey)
+        assert case.code == "too-large" if content is None else content.read_bytes() == FAILURES[str(case.name)][1]
+
+
+def test_a_person_releases_with_a_reason_and_puts_cells_right_in_the_form(
+    partner: World, prefect: SyncPrefectClient, events: list[dict[str, Any]]
+) -> None:
+    for name in ("Prices (1).csv", "type.csv", "range.csv"):
+        partner.leave(name, FAILURES[name][1])
+    partner.run()
+    cases = {case.name: case.journey for case in partner.ledger.cases()}
+
+    named = Form(prefect, partner, cases["Prices (1).csv"])
+    assert named.go() is None and "naming-rule" in named.text
+    assert named.answer("release") is None, "no reason was given"
+    assert "Say why" in named.text and partner.filed() == {}
+    over = named.answer("release", comment="they told us on the phone")
+    assert over is not None and over.name == "Resolved"
+    assert partner.filed() == {"Prices (1).csv": GOOD}
+    [released] = [entry for entry in partner.ledger.journey(named.journey) if entry.kind == "retried"]
+    assert (released.body["by"], released.body["comment"], released.body["released"]) == (
+        "anna",
+        "they told us on the phone",
+        True,
+    )
+    assert released.at is not None
+
+    typed = Form(prefect, partner, cases["type.csv"])
+    assert typed.go() is None
+    assert typed.answer("assign", assign_to="ben", comment="yours") is None
+    assert "assigned" in typed.text
+    bad, still, good = "2, cost = 1.50", "2, price = two", "2, price = 1.50"
+    assert typed.answer("correct", "ben", cells=[bad], comment="a typo") is None
+    assert "no column" in typed.text
+    assert typed.answer("correct", "ben", cells=[still], comment="a typo") is None
+    assert "refused" in typed.text
+    over = typed.answer("correct", "ben", cells=[good], comment="a typo")
+    assert over is not None and over.name == "Resolved"
+    assert partner.filed() == {"Prices (1).csv": GOOD, "type.csv": MENDED}
+    kept = quarantine().content(typed.journey)
+    assert kept is not None and kept.read_bytes() == FAILURES["type.csv"][1], "what the partner sent stays as it was"
+
+    # Decided otherwise: the sweep ends the run that asks, and no process begins for it.
+    other = Form(prefect, partner, cases["range.csv"])
+    assert other.go() is None
+    reject(other.journey, "not needed", "ben")
+    tell_cases.fn()
+    told = prefect.read_flow_run(other.run)
+    assert (told.state_name, told.tags.count("awaits:anna")) == ("Resolved", 1)
+    assert [entry.kind for entry in partner.ledger.journey(other.journey)].count("review ended") == 1
+    assert partner.ledger.cases() == [] and len(events) == 3
+    partner.ledger.verify()
