@@ -108,3 +108,20 @@ def verify(
             typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.told}")
     typer.echo(f"{passed} checks passed, {failed} failed" if failed else f"whole: {passed} checks passed")
     raise typer.Exit(1 if failed or not passed else 0)
+
+
+@app.command()
+def key() -> None:
+    """Print the public key that seals evidence here: what 'countersign evidence verify --key' wants. Give it out apart from bundles.
+
+    It is the sender's; where there is no sender it is this installation's own, which is said beside it.
+
+    Example: countersign evidence key
+    """
+    import base64
+
+    from tasks.checkpoint import public_key
+
+    found, whose = public_key()
+    typer.echo(base64.b64encode(found).decode())
+    typer.echo(f"key: {whose}", err=True)

@@ -65,6 +65,19 @@ def seal() -> Checkpoint | None:
     return _sealed(agreed[0].public_key if agreed else None)
 
 
+def public_key() -> tuple[bytes, str]:
+    """The key that seals here, and whose it is in words. Raises ``ConfigurationError`` where nothing was ever sealed."""
+    agreed = load_checkpoints(settings().profiles)
+    pinned = agreed[0].public_key if agreed else None
+    if _by_sender(pinned):
+        with _sender(pinned) as (_, health):
+            return health.public, "the sender's"
+    own = _own()
+    if own is None:
+        raise ConfigurationError("nothing was sealed here yet, so there is no key: 'countersign ledger checkpoint' makes one")
+    return own.public, "this installation's own: there is no sender, and whoever controls a worker can seal with it too"
+
+
 def _own() -> SealKey | None:
     path = settings().keys / "seal.pem"
     return SealKey.open(path) if path.exists() else None

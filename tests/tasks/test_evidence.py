@@ -130,6 +130,15 @@ def test_it_holds_what_proves_each_journey_and_verifies_offline(whole: Path, doc
     assert other.exit_code == 1 and "none of those given" in other.output
 
 
+def test_the_key_that_verifies_it_is_printed_also_without_a_sender(whole: Path, tmp_path: Path) -> None:
+    told = countersign("evidence", "key")
+    assert told.exit_code == 0 and "there is no sender" in told.stderr, told.output
+    assert countersign("evidence", "verify", whole, "--key", told.stdout.strip()).exit_code == 0
+    with dock_at(tmp_path / "nothing sealed"):
+        none = countersign("evidence", "key")
+        assert none.exit_code and "nothing was sealed here yet" in none.output
+
+
 def test_one_edited_byte_of_any_member_is_named(bundle: Path) -> None:
     for name in members(bundle):
         path = bundle / name
