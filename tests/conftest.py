@@ -7,6 +7,9 @@ os.environ.setdefault("COUNTERSIGN_RETRY_SECONDS", "0.2")
 
 from pathlib import Path
 
+# Tests trust no Prefect server on the internet; and Prefect reads the authorities for each client anew, all of which take 30 ms.
+os.environ.setdefault("PREFECT_API_SSL_CERT_FILE", str(Path(__file__).parent / "servers" / "nobody.pem"))
+
 import pytest
 from hypothesis import HealthCheck, settings
 

@@ -33,6 +33,8 @@ from tests.servers import free_port, running
 
 MIGRATED = Path(__file__).parents[2] / ".servers" / f"prefect-{prefect.__version__}.db"
 """An empty database of this version's server: making one takes as long as the rest of a start, copying it nothing."""
+NOBODY = Path(__file__).with_name("nobody.pem")
+"""An authority whose key nobody has: for clients that need one to trust, and talk to loopback only."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def serve(home: Path, *, seconds: float = 300.0, port: int = 0, database: str = 
     env = {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": url,
+        "PREFECT_API_SSL_CERT_FILE": str(NOBODY),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_UI_API_URL": url,
