@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.values import Filing, NotFiled
 from tests.conformance.repositories.writes import filing
-from tests.conformance.repositories.writes.bench import FAULTS, ONE_OF_A_KIND, Bench, Write
+from tests.conformance.repositories.writes.bench import AWAY, FAULTS, HUNG_UP, ONE_OF_A_KIND, Bench, Write
 
 NO_CLASS = "File Plan"
 """A folder where a records class is due: looked up well, and refused once the content is there."""
@@ -68,19 +68,27 @@ LOST = "what a lost answer has made is not removed: it may be of an earlier call
 FOUND = dict.fromkeys(
     (fault for fault in FAULTS if fault not in ("401 in mid-upload", "500 with a page", "a burst of 503")), LOST
 )
+LATE = dict.fromkeys((HUNG_UP, AWAY), "what the server may still be doing, or has done while we could not look, is not removed")
 
 WRITES = (
     Write("take a refused document back", documents, file, stands, FOUND, ONE_OF_A_KIND, refused_stands, long=True),
     Write("give up the parts of a refused document", in_parts, file, stands, often=ONE_OF_A_KIND, long=True),
     Write(
-        "take a refused version back, and its category", versions, file, stands, FOUND, ONE_OF_A_KIND, refused_stands, long=True
+        "take a refused version back, and its category",
+        versions,
+        file,
+        stands,
+        LATE,
+        ONE_OF_A_KIND,
+        refused_stands,
+        long=True,
     ),
     Write(
         "take a refused version back, and its values",
         with_values,
         file,
         stands,
-        FOUND,
+        LATE,
         ONE_OF_A_KIND,
         refused_stands,
         long=True,
