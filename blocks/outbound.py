@@ -40,6 +40,9 @@ from blocks.values import DUE_WITHIN, Classification, Exists, Limits, Proof, Slu
 NAMESPACE = "release@countersign"
 """Of our SSH signatures (``ssh-keygen -Y sign -n``): one made for a commit or a mail is never an approval."""
 
+STANDING_NAMESPACE = "standing@countersign"
+"""Of signatures over a stream's terms, beforehand: one made for a release is never good for others."""
+
 REQUEST_NAMESPACE = "request@countersign"
 """Of signatures with which somebody asks for a release: asking is never approving."""
 
@@ -301,6 +304,15 @@ class Brake(Terms):
         return self
 
 
+class StandingTerms(Terms):
+    """Which releases people may sign off beforehand. What is not within these bounds asks them."""
+
+    days: int = Field(ge=1, le=366, description="For so many days at most somebody signs beforehand")
+    files: int = Field(ge=1, description="At most so many documents in a release")
+    size_bytes: int = Field(ge=1, description="At most so many bytes in a release, all its documents together")
+    per_day: int = Field(ge=1, description="At most so many releases within 24 hours")
+
+
 class SignoffPolicy(Terms):
     """Who must agree, how they prove it, and until when."""
 
@@ -323,6 +335,9 @@ class SignoffPolicy(Terms):
     )
     wider: WiderCircle | None = Field(default=None, description="Who may sign too, once it has waited for long")
     brake: Brake | None = Field(default=None, description="When one more person must sign, because a release is unusual")
+    standing: StandingTerms | None = Field(
+        default=None, description="Which releases may be signed off beforehand (`countersign standing`); left out: none"
+    )
 
     @model_validator(mode="after")
     def _stages_differ(self) -> Self:
@@ -395,7 +410,7 @@ class RecordTerms(Target):
 _CAME_LATER: Mapping[str, Mapping[str, Any]] = {
     "gather": {"review": None, "sensitive": []},
     "classify": {"facts": {}},
-    "signoff": {"wider": None, "brake": None},
+    "signoff": {"wider": None, "brake": None, "standing": None},
     "evidence": {"workspace": None, "record_date": None, "retention": None},
     "record": {"acknowledged_within": None},
 }
@@ -1198,6 +1213,46 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StandingSignoff:
+    """What somebody signs beforehand: whatever goes out on a stream under these very terms, until a moment. It is no vote yet."""
+
+    partner: str
+    stream: str
+    profile: str
+    """Digest of what the stream uses of the partner's profile, as in ``Policies``."""
+    terms: str
+    """Digest of the stream's terms, with the bounds."""
+    approver: str
+    until: datetime
+    time: datetime
+    """When it was signed, by the signer's clock."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON values."""
+        told: dict[str, Any] = {name.name: getattr(self, name.name) for name in fields(self)}
+        return told | {"until": iso(self.until), "time": iso(self.time)}
+
+    @property
+    def text(self) -> str:
+        """The canonical text that the signature covers."""
+        return canonical({"kind": "countersign standing sign-off", **self.facts})
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the text."""
+        return sha256(self.text)
+
+    @classmethod
+    def parse(cls, text: str) -> StandingSignoff:
+        """Back from the JSON of its facts. Raises ``ValueError``."""
+        return _STANDING.validate_json(text)
+
+
+_STANDING = TypeAdapter(StandingSignoff)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProposedVote:
     """A vote that every rule admits; only its proof is still the sender's to say."""
 
@@ -1241,11 +1296,18 @@ class Vote(ProposedVote):
     """The statement's time; None for a code."""
     seal: str = ""
     """The sender's signature over ``text``, in base64; "" until sealed."""
+    standing: StandingSignoff | None = None
+    """What was signed beforehand, if that is what the signature covers; None: it covers ``statement(...)``."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """As JSON values, the seal included."""
         told: dict[str, Any] = {name.name: getattr(self, name.name) for name in fields(self)}
+        # Only where it is so: votes that were sealed before this could be said stay as they are.
+        if self.standing is None:
+            del told["standing"]
+        else:
+            told["standing"] = self.standing.facts
         told |= {"at": iso(self.at), "signed_at": iso(self.signed_at) if self.signed_at else None}
         return told | {
             "decision": self.decision.value,
@@ -1259,9 +1321,16 @@ class Vote(ProposedVote):
         """The canonical text that is sealed: everything but the seal."""
         return canonical({key: value for key, value in self.facts.items() if key != "seal"})
 
+    def covered(self, destinations: tuple[Destination, ...]) -> tuple[str, str] | None:
+        """The text that the signature covers, and its namespace; None for a vote by code."""
+        if self.standing is not None:
+            return self.standing.text, STANDING_NAMESPACE
+        statement = self.statement(destinations)
+        return (statement.text, NAMESPACE) if statement else None
+
     def statement(self, destinations: tuple[Destination, ...]) -> Statement | None:
-        """What the signature covers; None for a vote by code."""
-        if self.signed_at is None:
+        """What an approver's answer says; None for a vote that no signature covers, and for one that was given beforehand."""
+        if self.signed_at is None or self.standing is not None:
             return None
         return Statement(
             package=self.package,

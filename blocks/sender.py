@@ -37,6 +37,7 @@ from blocks.outbound import (
     Round,
     Said,
     SignoffProof,
+    StandingSignoff,
     Vote,
     canonical,
     iso,
@@ -108,6 +109,8 @@ class Opened:
     """From when on the wider circle may sign too."""
     brake: tuple[str, ...] = ()
     """Why one more person must sign; empty: it is as usual."""
+    votes: tuple[Vote, ...] = ()
+    """Those that were signed beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +218,8 @@ class Sender:
         known = told["requester"]
         requester = Requester(known["id"], SignoffProof(known["proof"]) if known["proof"] else None) if known else None
         remind, widens = (datetime.fromisoformat(told[name]) if told.get(name) else None for name in ("remind", "widens"))
-        return Opened(requester, datetime.fromisoformat(told["deadline"]), remind, widens, tuple(told.get("brake", ())))
+        brake, votes = tuple(told.get("brake", ())), tuple(Vote.parse(facts) for facts in told.get("votes", ()))
+        return Opened(requester, datetime.fromisoformat(told["deadline"]), remind, widens, brake, votes)
 
     def requested(self, partner: str, stream: str, order: str) -> Requested | None:
         """Who has proven that they asked for this order; None if nobody has."""
@@ -294,6 +298,23 @@ class Sender:
             self._sending,
         )
         return _arrived(told)
+
+    def sign_beforehand(self, signed: StandingSignoff, proof: str) -> StandingSignoff | Refusal:
+        """Hand in what somebody signs beforehand, as ``countersign standing sign`` does; or why it does not count."""
+        about = {"partner": signed.partner, "stream": signed.stream, "approver": signed.approver}
+        told = self._post("/standing/sign", {**about, "until": iso(signed.until), "proof": proof})
+        if refusal := told.get("refusal"):
+            return Refusal(refusal["code"], refusal["first_line"])
+        return StandingSignoff.parse(canonical(told["signed"]))
+
+    def standing(self, partner: str, stream: str) -> tuple[tuple[StandingSignoff, str], ...]:
+        """What was signed beforehand for a stream, the oldest first; each with what ended it, "" if it was not revoked."""
+        told = self._post("/standing", {"partner": partner, "stream": stream})["standing"]
+        return tuple((StandingSignoff.parse(canonical(one["signed"])), one["revoked"]) for one in told)
+
+    def revoke_standing(self, partner: str, stream: str, approver: str) -> int:
+        """End what somebody, or with an empty id everybody, has signed beforehand; how many that are. Only ops of the sender may."""
+        return int(self._post("/standing/revoke", {"partner": partner, "stream": stream, "approver": approver})["revoked"])
 
     def withdraw(self, package: Package) -> Withdrawn:
         """Clear away what stands at the partner under temporary names of ours, because the package goes no further now.

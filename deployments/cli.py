@@ -30,6 +30,7 @@ from deployments import (
     sign_commands,
     signoff_commands,
     spool_commands,
+    standing_commands,
     triage_commands,
     verify_commands,
 )
@@ -77,6 +78,7 @@ app.add_typer(incident_commands.app, name="incident")
 app.add_typer(spool_commands.app, name="spool")
 app.add_typer(hold_commands.app, name="hold")
 app.add_typer(people_commands.app, name="people")
+app.add_typer(standing_commands.app, name="standing")
 sender_commands.signoff_app.command("show")(signoff_commands.show)
 sender_commands.signoff_app.command("settle")(settle_commands.settle)
 app.add_typer(sender_commands.signoff_app, name="signoff")

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.flow_runs import suspend_flow_run
 
-from tasks.ask import ask
+from tasks.ask import ask, count_standing
 from tasks.certify import certify, finish, part
 from tasks.conclude import conclude
 from tasks.deliver import deliver, still_the_same
@@ -41,6 +41,8 @@ def release(
             settle_round(work)
         if waiting(work):
             still_the_same(work)
+        if waiting(work):
+            count_standing(work)
         if waiting(work):
             asking = ask(work)
             # Only ever with a fresh key: one that has fired would answer by itself. What comes back is read by the next pass.

@@ -59,6 +59,22 @@ def ask(order: Order) -> Asking:
     return Asking(_form(form), asked.key)
 
 
+@task(task_run_name="count what was signed beforehand for {order.id}")
+def count_standing(order: Order) -> None:
+    """Count what people have signed off beforehand, where that is agreed: only who is still wanted then is asked."""
+    if order.agreed.terms.signoff.standing is None or order.last("round"):
+        return
+    with sender() as holder:
+        told = holder.open(order.matter, order.policies)
+        order.learn(holder)
+    _open(order, told)
+    for vote in told.votes:
+        key = f"standing-{vote.approver}-{vote.package}"
+        facts = {"n": 0, "key": key, "answer": "", "at": vote.at.isoformat(), "vote": vote.facts, "refusal": None}
+        if order.write("answered", facts, once=f"settled/{key}").fresh:
+            order.tell("signed", round=0, approver=vote.approver, decision=vote.decision.value)
+
+
 def _fresh(order: Order) -> Round:
     digest, number = order.matter.package.digest, len(order.each("round")) + 1
     return Round(number, round_key(number, digest, secrets.token_hex(4)), order.run, digest)

@@ -76,6 +76,7 @@ class ReleaseWorld:
         one = {"stages": [{"name": "release", "groups": ["pricing"]}], "proof": "code"}
         pair = {**one, "stages": [{"name": "release", "groups": ["pricing"], "quorum": 2}]}
         stages = {**one, "stages": [{"name": "pricing", "groups": ["pricing"]}, {"name": "legal", "groups": ["legal"]}]}
+        standing = {"days": 30, "files": 1, "size_bytes": 1000, "per_day": 9}
         shelf = {"repository": "shelf", "folder": "Outbox/{order}"}
         streams = {
             "prices": self.terms(signoff=one),
@@ -86,6 +87,9 @@ class ReleaseWorld:
             "signed": self.terms(signoff={**one, "proof": "signature"}),
             "short": self.terms(signoff={**one, "expires_after": "PT1S"}),
             "slow": self.terms(signoff={**one, "remind_after": "PT1S", "wider": {"after": "PT1S", "groups": ["heads"]}}),
+            "routine": self.terms(
+                signoff={**one, "stages": [{"name": "release", "groups": ["routine"]}], "standing": standing}
+            ),
             "listed": self.terms(signoff=one, gather={"repository": "ecm", "from_order": True}),
             "shown": self.terms(signoff=one, preview="full"),
             "checked": self.terms(signoff=one, classify=[{"pattern": r".*\.csv", "doctype": "price-list"}]),

@@ -15,6 +15,7 @@ from blocks.profile import load_partner
 from blocks.sender import Arrived, Seen, Settled, Withdrawn
 from blocks.spool import Spool
 from blocks.values import Outgoing, Personality, Proof, shown
+from deployments.sender.beforehand import check_revoked
 from deployments.sender.delivery import Freight, deliver, stage, unstage, withdraw
 from deployments.sender.judging import Judge, Reviewed, check_kit, check_redelivery, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
@@ -45,7 +46,9 @@ class Dispatcher:
                 return [self._arrived(package, number) for number in range(len(package.destinations))]
             agreed = reviewed(package, policies, self._profiles)
             check_redelivery(package, self._store)
-            now = self._approved(matter, agreed, self._judge.votes(package, votes))
+            every = self._judge.votes(package, votes)
+            check_revoked(package, every, self._store)
+            now = self._approved(matter, agreed, every)
             places = [
                 place_of(package, told, agreed.terms.destinations, agreed.profile.endpoints) for told in package.destinations
             ]

@@ -40,6 +40,7 @@ from blocks.seals import SealKey, signed
 from blocks.sender import Opened
 from blocks.values import shown as plainly
 from deployments.people import load_people
+from deployments.sender.beforehand import stand_in
 from deployments.sender.braking import brakes
 from deployments.sender.proofs import Claim, Held, kind_of
 from deployments.sender.store import Asked, Bench, Opening, Store
@@ -130,13 +131,19 @@ class Judge:
                 )
             if (refused := four_eyes(_matter(package, told, asked), agreed.terms.signoff, agreed.people)) is not None:
                 raise SendRefused(f"package {package.digits}: {refused.first_line} Nobody is asked")
+            fresh = bench.opening(package.digest) is None
             opening = bench.open(package, told, now)
+            if fresh:  # only then: what waits for people stays theirs
+                matter = _matter(package, opening, asked)
+                stand_in(matter, agreed.terms, agreed.people, agreed.policies, bench, self._store.seal_key)
+            stood = tuple(vote for vote in bench.votes(package.digest) if vote.standing is not None)
         if opening.editors != told.editors or (asked is None and opening.requester != told.requester):
             raise SendRefused(
                 f"package {package.digits}: it was opened with another requester or other editors than are told now; nobody is asked"
             )
         until = opening.moments
-        return Opened(_matter(package, opening, asked).requester, until.deadline, until.remind, until.widens, opening.brake)
+        requester = _matter(package, opening, asked).requester
+        return Opened(requester, until.deadline, until.remind, until.widens, opening.brake, stood)
 
     def _moments(self, now: datetime, agreed: Reviewed) -> Moments:
         policy = agreed.terms.signoff
@@ -339,8 +346,9 @@ def check_vote(vote: Vote, package: Package, key: SealKey) -> None:
         seal = b""
     if not signed(key.public, vote.text.encode("ascii"), seal):
         raise SendRefused(f"{who} does not bear this sender's seal; nothing was sent. Ask for the sign-off again")
-    covered = vote.statement(package.destinations)
+    covered = vote.covered(package.destinations)
     if covered is not None:
-        claim = SignatureClaim(vote.approver, vote.key, covered.text, vote.signature, vote.at)
+        text, namespace = covered
+        claim = SignatureClaim(vote.approver, vote.key, text, vote.signature, vote.at, namespace)
         if not signature_holds(claim):
             raise SendRefused(f"{who}: its signature does not hold; nothing was sent. Ask for the sign-off again")

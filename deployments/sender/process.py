@@ -31,6 +31,7 @@ from blocks.outbound import Package, Policies, Refusal, Requester, Round, Vote, 
 from blocks.sender import Arrived, MessageKind, Seen, ServiceMessage, delivered_facts
 from blocks.spool import place_in
 from blocks.values import RemoteFile, name_b64, shown
+from deployments.sender.beforehand import Beforehand
 from deployments.sender.dispatch import Dispatcher
 from deployments.sender.judging import CHANGED, NEVER_ASKED, Judge
 from deployments.sender.messages import Messenger
@@ -90,7 +91,7 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
     """The application. ``spool`` is the workers' folder of bytes by digest, which we only read."""
     app = FastAPI(title="Countersign sender", docs_url=None, redoc_url=None, openapi_url=None)
     place = partial(place_in, spool)
-    judge, register = Judge(store, profiles, place), Register(store, profiles)
+    judge, register, beforehand = Judge(store, profiles, place), Register(store, profiles), Beforehand(store, profiles)
     dispatcher = Dispatcher(store, judge, profiles, place, floor_bytes=floor_bytes)
     messenger = Messenger(store, profiles, floor_bytes=floor_bytes)
     sends, messages = CapacityLimiter(SENDS_AT_ONCE), Lanes(MESSAGES_AT_ONCE)
@@ -123,8 +124,9 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
         stated = Requester(asked.requester) if asked.requester else None
         known = judge.open(package, policies, stated, frozenset(asked.editors))
         moments = {"deadline": known.deadline, "remind": known.remind, "widens": known.widens}
-        told = {name: iso(at) if at else None for name, at in moments.items()}
-        return {"requester": _requester(known.requester), "brake": list(known.brake), **told}
+        told: dict[str, Any] = {name: iso(at) if at else None for name, at in moments.items()}
+        told |= {"brake": list(known.brake), "votes": [vote.facts for vote in known.votes]}
+        return {"requester": _requester(known.requester), **told}
 
     @app.post("/ask")
     def told(asked: AskRequest, request: Request) -> dict[str, str]:
@@ -165,6 +167,30 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
         arrived = await messages.run(message.partner, lambda: messenger.tell(message), request.is_disconnected)
         _log.info("%s: %s", message.shown, arrived.problem or "complete")
         return _arrived_facts(arrived)
+
+    @app.post("/standing/sign")
+    def signed_beforehand(asked: StandingSignRequest) -> dict[str, Any]:
+        outcome = beforehand.sign(asked.partner, asked.stream, asked.approver, asked.until, asked.proof)
+        about = shown(f"{asked.partner}/{asked.stream} by {asked.approver}"[:200])
+        if isinstance(outcome, Refusal):
+            _log.info("standing sign-off of %s: refused (%s)", about, outcome.code)
+            return {"refusal": {"code": outcome.code, "first_line": outcome.first_line}}
+        _log.warning("standing sign-off of %s: until %s", about, iso(outcome.until))
+        return {"signed": outcome.facts}
+
+    @app.post("/standing")
+    def standing(asked: StreamRequest) -> dict[str, Any]:
+        found = store.standing(asked.partner, asked.stream)
+        ended = [f"{iso(one.revoked)} by {one.by}" if one.revoked else "" for one in found]
+        return {"standing": [{"signed": one.signed.facts, "revoked": end} for one, end in zip(found, ended, strict=True)]}
+
+    @app.post("/standing/revoke")
+    def revoked(asked: StandingRevokeRequest, request: Request) -> dict[str, int]:
+        caller = operator(request, "revoke what was signed off beforehand")
+        _log.warning(
+            "standing sign-offs of %s/%s %r were revoked by user id %d", asked.partner, asked.stream, asked.approver, caller
+        )
+        return {"revoked": store.revoke_standing(asked.partner, asked.stream, asked.approver, _account(caller))}
 
     @app.post("/withdraw")
     def withdrawn(asked: WithdrawRequest) -> dict[str, Any]:
@@ -268,6 +294,21 @@ class RequestRequest(RequestedRequest):
             return outbound.Request(self.partner, self.stream, self.order, tuple(self.ids), self.requester, self.kit)
         except ValueError as error:
             raise SendRefused(f"{error}; nothing was asked for") from error
+
+
+class StreamRequest(_Asked):
+    partner: str = Field(max_length=100)
+    stream: str = Field(max_length=100)
+
+
+class StandingRevokeRequest(StreamRequest):
+    approver: str = Field(max_length=100)
+
+
+class StandingSignRequest(StreamRequest):
+    approver: str = Field(max_length=100)
+    until: AwareDatetime
+    proof: str = Field(max_length=8192)
 
 
 class OpenRequest(PackageAsked):

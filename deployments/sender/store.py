@@ -48,7 +48,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from blocks.database import Database, Instant, chunks
 from blocks.errors import ConfigurationError, LedgerError, SenderError, SendRefused
-from blocks.outbound import Judged, Package, Record, Refusal, Refused, Requested, Round, Said, Vote, canonical
+from blocks.outbound import Judged, Package, Record, Refusal, Refused, Requested, Round, Said, StandingSignoff, Vote, canonical
 from blocks.seals import SealKey
 from blocks.sender import Settled
 from blocks.values import Proof, shown
@@ -143,6 +143,31 @@ _round = Table(
     Column("shown", String, nullable=False),
     Column("at", Instant, nullable=False),
 )
+_standing = Table(
+    "standing",
+    _metadata,
+    Column("id", String, primary_key=True),
+    Column("partner", String, nullable=False),
+    Column("stream", String, nullable=False),
+    Column("facts", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("signature", String, nullable=False),
+    Column("at", Instant, nullable=False),
+    # A row stays for ever: what was revoked cannot be handed in once more.
+    Column("revoked", Instant),
+    Column("by", String),
+)
+_stood = Table(
+    "stood",
+    _metadata,
+    # Votes that were given by what was signed beforehand.
+    Column("package", String, primary_key=True),
+    Column("standing", String, primary_key=True),
+    Column("partner", String, nullable=False),
+    Column("stream", String, nullable=False),
+    Column("vote", String, nullable=False),
+    Column("at", Instant, nullable=False),
+)
 _refused = Table(
     "refused",
     _metadata,
@@ -222,6 +247,18 @@ class Counted:
     rows: int
     value: float | None
     """Of the agreed column; None where a cell of it is no number."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedBeforehand:
+    """A standing sign-off as it is kept, with what proves it."""
+
+    signed: StandingSignoff
+    key: str
+    signature: str
+    revoked: datetime | None = None
+    by: str = ""
+    """Who revoked it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +420,22 @@ class Store:
         """The proven request for an order; None if there is none."""
         with self._reading() as connection:
             return _requested(connection, partner, stream, order)
+
+    def standing(self, partner: str, stream: str) -> list[SignedBeforehand]:
+        """Everything that was ever signed beforehand for a stream, the oldest first."""
+        with self._reading() as connection:
+            return _beforehand(connection, partner, stream)
+
+    def revoke_standing(self, partner: str, stream: str, approver: str, by: str) -> int:
+        """End what somebody, or with an empty id everybody, has signed beforehand for a stream; how many that are."""
+        with self._writing() as connection:
+            mine = [
+                one.signed.id
+                for one in _beforehand(connection, partner, stream)
+                if one.revoked is None and approver in ("", one.signed.approver)
+            ]
+            told = update(_standing).where(_standing.c.id.in_(mine)).values(revoked=datetime.now(UTC), by=by)
+            return connection.execute(told).rowcount if mine else 0
 
     # ---------------------------------------------------------------------------------------- the ledger's checkpoints
 
@@ -601,6 +654,30 @@ class Bench:
         key = {"partner": proven.partner, "stream": proven.stream, "order": proven.order}
         self._connection.execute(insert(_request).values({**key, "facts": canonical(proven.facts)}))
 
+    def standing(self, partner: str, stream: str) -> list[SignedBeforehand]:
+        """As the store tells it."""
+        return _beforehand(self._connection, partner, stream)
+
+    def sign_beforehand(self, given: SignedBeforehand, now: datetime) -> SignedBeforehand:
+        """Keep what somebody signs beforehand; of several times that it is handed in the first one stands."""
+        signed = given.signed
+        row = {"id": signed.id, "partner": signed.partner, "stream": signed.stream, "facts": canonical(signed.facts), "at": now}
+        more = {"key": given.key, "signature": given.signature}
+        self._connection.execute(upsert(_standing).values({**row, **more}).on_conflict_do_nothing())
+        return next(one for one in self.standing(signed.partner, signed.stream) if one.signed.id == signed.id)
+
+    def stood(self, partner: str, stream: str, since: datetime) -> int:
+        """How many packages of a stream had votes by what was signed beforehand since then."""
+        lately = (_stood.c.partner == partner, _stood.c.stream == stream, _stood.c.at > since)
+        return self._connection.execute(select(func.count(_stood.c.package.distinct())).where(*lately)).scalar_one()
+
+    def stand(self, package: Package, votes: Sequence[Vote], now: datetime) -> None:
+        """Keep votes that were given by what was signed beforehand."""
+        about = {"package": package.digest, "partner": package.partner, "stream": package.stream, "at": now}
+        rows = [{**about, "standing": vote.standing.id, "vote": canonical(vote.facts)} for vote in votes if vote.standing]
+        if rows:
+            self._connection.execute(insert(_stood), rows)
+
     def under_way(self, partner: str, stream: str, order: str) -> bool:
         """True if a package of this order was opened."""
         where = (_opening.c.partner == partner, _opening.c.stream == stream, _opening.c.order == order)
@@ -714,7 +791,17 @@ def _requested(connection: Connection, partner: str, stream: str, order: str) ->
 
 def _votes(connection: Connection, package: str) -> list[Vote]:
     kept = select(_judgement.c.vote).where(_judgement.c.package == package, _judgement.c.vote.is_not(None))
-    return [Vote.parse(json.loads(row.vote)) for row in connection.execute(kept.order_by(_judgement.c.at))]
+    stood = select(_stood.c.vote).where(_stood.c.package == package)
+    rows = [*connection.execute(stood), *connection.execute(kept.order_by(_judgement.c.at))]
+    return [Vote.parse(json.loads(row.vote)) for row in rows]
+
+
+def _beforehand(connection: Connection, partner: str, stream: str) -> list[SignedBeforehand]:
+    mine = select(_standing).where(_standing.c.partner == partner, _standing.c.stream == stream).order_by(_standing.c.at)
+    return [
+        SignedBeforehand(StandingSignoff.parse(row.facts), row.key, row.signature, row.revoked, row.by or "")
+        for row in connection.execute(mine)
+    ]
 
 
 def _row(parcel: Parcel) -> dict[str, object]:

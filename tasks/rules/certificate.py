@@ -11,13 +11,15 @@ import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from blocks.outbound import (
     NAMESPACE,
+    STANDING_NAMESPACE,
     Correction,
+    Decision,
     Delivered,
     Matter,
     Outbound,
@@ -29,6 +31,7 @@ from blocks.outbound import (
     Requester,
     Said,
     SignoffProof,
+    StandingSignoff,
     Vote,
     canonical,
     iso,
@@ -47,6 +50,11 @@ PROOF_WORDS = {
     SignoffProof.SIGNATURE: f"an SSH signature over package, destinations, decision, meaning and time (namespace {NAMESPACE}); anybody "
     "can check it. The comment is not covered by it",
 }
+
+STANDING_WORDS = (
+    f"an SSH signature, given beforehand, over the stream's terms and bounds (namespace {STANDING_NAMESPACE}); anybody can check it. "
+    "This person has not seen these documents: that they lie within the bounds, the sender says"
+)
 
 DELIVERY_WORDS = {
     Proof.READ_BACK: "read back: the partner's server returned the same bytes",
@@ -201,7 +209,7 @@ def _vote(vote: Vote, people: PeopleFile, zone: str) -> dict[str, Any]:
         "name": approver.name if approver else "",
         "on_behalf_of_name": principal.name if principal else "",
         "at_local": local(vote.at, zone),
-        "in_words": PROOF_WORDS[vote.proof],
+        "in_words": STANDING_WORDS if vote.standing else PROOF_WORDS[vote.proof],
     }
 
 
@@ -452,10 +460,12 @@ def _vote_checks(
         _check(
             f"{who}, signature",
             signed(claim),
-            "it covers exactly this decision",
+            "it covers the stream's terms, beforehand" if vote.standing else "it covers exactly this decision",
             "it does not cover this decision, or is no signature",
         )
     )
+    if vote.standing is not None:
+        checks.append(_standing(vote, vote.standing, read))
     if people is not None:
         person = people.get(vote.approver)
         theirs = person is not None and any(key.key.split(" ")[:2] == vote.key.split(" ")[:2] for key in person.keys)
@@ -463,6 +473,24 @@ def _vote_checks(
             _check(f"{who}, key", theirs, "it is the approver's in the people file", "the people file does not give it to them")
         )
     return checks
+
+
+def _standing(vote: Vote, signed: StandingSignoff, read: _Read) -> Check:
+    """Given by the same person for the same stream under the same terms, within bounds, and not over yet."""
+    package, bounds = read.package, read.terms.signoff.standing
+    same = (signed.partner, signed.stream) == (package.partner, package.stream)
+    same = same and (signed.profile, signed.terms) == (read.policies.profile, read.policies.terms)
+    theirs = signed.approver == vote.approver and signed.time == vote.signed_at and vote.on_behalf_of is None
+    holds = same and theirs and vote.at < signed.until and bounds is not None
+    if bounds is not None:
+        holds = holds and signed.until - signed.time <= timedelta(days=bounds.days, minutes=10)
+        holds = holds and len(package.files) <= bounds.files and package.size <= bounds.size_bytes
+    return _check(
+        f"vote of {shown(vote.seat.text)}, beforehand",
+        holds and vote.decision is Decision.APPROVE,
+        f"it was signed off beforehand, until {iso(signed.until)}; these documents lie within the bounds",
+        "what was signed beforehand is not about this release: another stream, other terms, out of bounds, or over",
+    )
 
 
 def _worded(read: _Read, people: PeopleFile | None) -> bool:
@@ -483,10 +511,11 @@ def _worded(read: _Read, people: PeopleFile | None) -> bool:
 
 
 def _claim(vote: Vote, package: Package) -> Claim | None:
-    statement = vote.statement(package.destinations)
-    if vote.proof is not SignoffProof.SIGNATURE or statement is None:
+    covered = vote.covered(package.destinations)
+    if vote.proof is not SignoffProof.SIGNATURE or covered is None or vote.signed_at is None:
         return None
-    return Claim(vote.approver, vote.key, statement.text, vote.signature, statement.time)
+    text, namespace = covered
+    return Claim(vote.approver, vote.key, text, vote.signature, vote.signed_at, namespace)
 
 
 def _quorum(read: _Read) -> Check:
@@ -665,6 +694,11 @@ def _signature(told: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"<strong>{literally(vote.decision.value)}</strong>, as {literally(vote.meaning.value)}",
         ),
         ("When", when(iso(vote.at), told["at_local"])),
+        *(
+            [("Given beforehand", f"on {code(iso(vote.standing.time))}, until {code(iso(vote.standing.until))}")]
+            if vote.standing
+            else []
+        ),
         *([("Comment", code(vote.comment))] if vote.comment else []),
         ("Proof", literally(told["in_words"])),
         ("Digest of what was shown", code(vote.shown)),

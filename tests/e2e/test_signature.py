@@ -327,3 +327,43 @@ def test_the_documents_of_a_proven_request_and_no_others(release_world: ReleaseW
     with Store(release_world.state) as store:
         held = store.requested("acme", "listed", release.id)
     assert held is not None and held.ids == (wanted,)
+
+
+# --------------------------------------------------------------------------------------------- signed off beforehand
+
+
+def test_what_was_signed_off_beforehand_goes_without_asking_until_it_is_revoked(
+    release_world: ReleaseWorld, tmp_path: Path
+) -> None:
+    """By the commands, through the flow: delivered, certified and checked without us; out of bounds and revoked it asks."""
+    made = ssh_key(tmp_path, "ann")
+    ann = release_world.newcomer("routine", keys=[{"key": made.public}])
+    what = "acme/routine"
+
+    def runs(*command: str, typed: str = "") -> Result:
+        return CliRunner().invoke(app, ["standing", *command], input=typed)
+
+    refused = runs("sign", "acme/prices", "--as", ann, "--key", str(made.path), "--yes")
+    assert refused.exit_code != 0 and "nothing be signed off beforehand" in refused.output + str(refused.exception)
+    assert runs("sign", what, "--as", ann, "--key", str(made.path), typed="n\n").exit_code == 1
+    assert "nothing was signed" in runs("show", what).stdout
+    told = runs("sign", what, "--as", ann, "--key", str(made.path), "--days", "7", typed="y\n")
+    assert told.exit_code == 0 and "at most 1 documents and 1,000 bytes" in told.stdout, told.output
+    assert runs("show", what).stdout.rstrip().endswith("good")
+
+    release = release_world.order("routine", prices=PRICES)
+    assert_named(release.start(), "Delivered")
+    assert release.received == {"prices.csv": PRICES} and "round" not in release.kinds
+    assert_verifies(release_world, release)
+    (page,) = [text.decode() for name, text in release_world.evidence(release.id).items() if name.endswith(".html")]
+    assert ann in page and "Given beforehand" in page
+    for entry in release.history:
+        if entry.kind == "answered":
+            assert entry.body["vote"]["standing"]["approver"] == ann
+
+    larger = release_world.order("routine", prices=PRICES, stock=b"sku,stock\n1,3\n")
+    assert larger.start() is None and ann in larger.form
+    assert "1 revoked" in runs("revoke", what, "--of", ann).stdout
+    assert "revoked" in runs("show", what).stdout
+    later = release_world.order("routine", prices=PRICES)
+    assert later.start() is None and later.received == {}

@@ -32,6 +32,9 @@ from tests.servers.openssh import OpenSsh
 ROOT = Path(__file__).parents[2]
 SHOWN = hashlib.sha256(b"the dialog").hexdigest()
 
+ROUTINE = {"days": 30, "files": 2, "size_bytes": 1000, "per_day": 50}
+"""What may be signed off beforehand."""
+
 
 @dataclass
 class House:
@@ -90,11 +93,16 @@ class House:
             "evidence": {"repository": "ecm", "folder": "Evidence"},
         }
         policy = {"stages": [{"name": "release", "groups": ["pricing"], "quorum": quorum}], "four_eyes": four_eyes}
+        pair = {"stages": [{"name": name, "groups": ["pricing"]} for name in ("first", "second")]}
         wider = {"wider": {"after": "P1D", "groups": ["heads"]}}
         streams = {
             "prices": {**stream, "signoff": {"proof": "code", **policy}},
             "patient": {**stream, "signoff": {"proof": "code", **policy, **wider}},
             "contracts": {**stream, "signoff": {"proof": "signature", **policy}},
+            "routine": {**stream, "signoff": {"proof": "code", **policy, "standing": ROUTINE}},
+            "seldom": {**stream, "signoff": {"proof": "code", **policy, "standing": {**ROUTINE, "per_day": 1}}},
+            "braked": {**stream, "signoff": {"proof": "code", **policy, "standing": ROUTINE, "brake": {"files": {"most": 1}}}},
+            "pairs": {**stream, "signoff": {"proof": "code", **pair, "standing": ROUTINE}},
         }
         for name, changed in (more or {}).items():
             streams[name] = {**streams["prices"], **changed}

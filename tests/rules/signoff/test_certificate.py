@@ -16,7 +16,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.outbound import Decision, Delivered, PackageFile, ProposedVote, Said, SignoffProof, Vote, canonical, sha256
+from blocks.outbound import (
+    Decision,
+    Delivered,
+    Matter,
+    Outbound,
+    PackageFile,
+    ProposedVote,
+    Said,
+    SignoffProof,
+    StandingSignoff,
+    Vote,
+    canonical,
+    sha256,
+)
 from blocks.seals import SealKey, signed
 from blocks.values import Proof
 from tasks.rules.certificate import (
@@ -465,3 +478,82 @@ def test_it_is_hashed_as_it_is_written(key: SealKey) -> None:
     text = made(key)
     assert certificate_hash(text) == hashlib.sha256(text.encode()).hexdigest()
     assert M.package.digest != ABOUT.package.digest
+
+
+# --------------------------------------------------------------------------------------------- signed off beforehand
+
+ROUTINE = terms(stage("pricing"), standing={"days": 30, "files": 3, "size_bytes": 10_000, "per_day": 5})
+ITS_POLICY = replace(POLICIES, people=KNOWN.digest, terms=ROUTINE.digest)
+ROUTINELY = matter(replace(package(), policy=ITS_POLICY.digest))
+BEFOREHAND = StandingSignoff(
+    partner="acme",
+    stream="catalogue",
+    profile=ITS_POLICY.profile,
+    terms=ITS_POLICY.terms,
+    approver="ann",
+    until=NOON + timedelta(days=20),
+    time=NOON - timedelta(days=10),
+)
+
+
+def beforehand(key: SealKey, under: Outbound = ROUTINE, about: Matter = ROUTINELY, **changes: Any) -> str:
+    """The certificate of a release that went by what ann had signed, or by something like it."""
+    signed = replace(BEFOREHAND, **changes)
+    proposed = judge(answer("ann", about), about, under)
+    assert isinstance(proposed, ProposedVote)
+    told = proposed.proven(SignoffProof.SIGNATURE, key=ANN_KEY, signature="U1NI", signed_at=signed.time)
+    vote = by(key)(replace(told, standing=signed))
+    deliveries = [delivered(file) for file in about.package.files]
+    policies = replace(ITS_POLICY, terms=under.digest)
+    sealing: dict[str, Any] = {"public_key": key.public, "seal": key.sign}
+    now = stands(about, under, (vote,))
+    return certificate(
+        about, under, policies, KNOWN, now, deliveries, issued=NOON, zone="Europe/Berlin", previous=None, **sealing
+    )
+
+
+def test_a_certificate_says_who_signed_beforehand_until_when_and_that_nobody_looked(key: SealKey) -> None:
+    text, asked = beforehand(key), list[Claim]()
+
+    def covers(claim: Claim) -> bool:
+        asked.append(claim)
+        return True
+
+    found = checks(text, key, signed=covers, people=KNOWN)
+    assert verified(found), failed(found)
+    assert [(claim.text, claim.namespace) for claim in asked] == [(BEFOREHAND.text, "standing@countersign")]
+    assert any("signed off beforehand, until 2026-12-10" in check.words for check in found)
+    told = page(text)
+    assert "Given beforehand" in told and "has not seen these documents" in told
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"stream": "contracts"}, id="for another stream"),
+        pytest.param({"partner": "globex"}, id="for another partner"),
+        pytest.param({"terms": "9" * 64}, id="under other terms"),
+        pytest.param({"profile": "9" * 64}, id="for another endpoint"),
+        pytest.param({"approver": "bea"}, id="by somebody else"),
+        pytest.param({"until": NOON}, id="over"),
+        pytest.param({"time": NOON - timedelta(days=11)}, id="for longer than was agreed"),
+    ],
+)
+def test_what_was_signed_beforehand_and_is_not_about_this_release(key: SealKey, changes: dict[str, Any]) -> None:
+    assert failed(checks(beforehand(key, **changes), key, signed=lambda claim: True)) == ["vote of ann, beforehand"]
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        pytest.param({"files": 2}, id="more documents"),
+        pytest.param({"size_bytes": 3599}, id="more bytes"),
+        pytest.param(None, id="terms that let nothing be signed beforehand"),
+    ],
+)
+def test_a_release_out_of_bounds_is_seen_offline(key: SealKey, bounds: dict[str, int] | None) -> None:
+    agreed = None if bounds is None else {"days": 30, "files": 3, "size_bytes": 10_000, "per_day": 5, **bounds}
+    under = terms(stage("pricing"), standing=agreed)
+    about = matter(replace(package(), policy=replace(ITS_POLICY, terms=under.digest).digest))
+    text = beforehand(key, under, about, terms=under.digest)
+    assert failed(checks(text, key, signed=lambda claim: True)) == ["vote of ann, beforehand"]

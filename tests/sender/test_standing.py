@@ -1,0 +1,248 @@
+"""What is signed off beforehand: what goes by it, what asks people all the same, and what a worker cannot make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+from sqlalchemy import update
+
+from blocks.errors import SendRefused
+from blocks.outbound import STANDING_NAMESPACE, Refusal, StandingSignoff, Vote, canonical
+from deployments.sender.store import Store, _standing
+from tasks.rules.signing import pasted
+from tests.sender.conftest import House, Outgoing
+
+SOON = timedelta(days=7)
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def statement(house: House, person: str, stream: str = "routine", **changes: Any) -> StandingSignoff:
+    agreed = house.policies(stream)
+    made = StandingSignoff(
+        partner="acme",
+        stream=stream,
+        profile=agreed.profile,
+        terms=agreed.terms,
+        approver=person,
+        until=now() + SOON,
+        time=now(),
+    )
+    return replace(made, **changes)
+
+
+def hand_in(
+    house: House, signed: StandingSignoff, *, namespace: str = STANDING_NAMESPACE, by: str = "", proof: str = ""
+) -> StandingSignoff | Refusal:
+    line = proof or pasted(signed.time, house.keys[by or signed.approver].sign(signed.text, namespace))
+    with house.client() as client:
+        return client.sign_beforehand(signed, line)
+
+
+def sign(house: House, stream: str = "routine", **changes: Any) -> str:
+    """Somebody new, who has signed the stream beforehand."""
+    person = house.newcomer()
+    signed = hand_in(house, statement(house, person, stream, **changes))
+    assert isinstance(signed, StandingSignoff), signed
+    return person
+
+
+def opened(release: Outgoing) -> tuple[Vote, ...]:
+    with release.house.client() as client:
+        return client.open(release.matter, release.policies).votes
+
+
+def refused_to_send(release: Outgoing, *votes: Vote) -> str:
+    with pytest.raises(SendRefused) as told:
+        release.send(votes)
+    assert release.house.received(release.matter_package) == {}
+    return str(told.value)
+
+
+@pytest.fixture(autouse=True)
+def nothing_signed(house: House) -> Iterator[None]:
+    """What another test has signed is not good any more."""
+    yield
+    with house.client() as client:
+        for stream in ("routine", "seldom", "pairs", "braked"):
+            client.revoke_standing("acme", stream, "")
+
+
+def test_what_lies_within_the_bounds_goes_without_asking(house: House) -> None:
+    anna = sign(house)
+    release = house.outgoing(house.package(b"a", b"b", stream="routine"))
+    (vote,) = opened(release)
+    assert (vote.approver, vote.package) == (anna, release.matter_package.digest)
+    assert vote.standing is not None and vote.standing.approver == anna
+    assert opened(release) == (vote,), "asked again, it is the same"
+    (arrived,) = release.send([])
+    assert not arrived.problem and house.received(release.matter_package) == {"1.csv": b"a", "2.csv": b"b"}
+
+
+def editors(release: Outgoing, person: str) -> tuple[Vote, ...]:
+    with release.house.client() as client:
+        return client.open(replace(release.matter, editors=frozenset({person})), release.policies).votes
+
+
+@pytest.mark.parametrize(
+    ("contents", "stream", "opening"),
+    [
+        pytest.param((b"a", b"b", b"c"), "routine", lambda release, anna: opened(release), id="more documents"),
+        pytest.param((b"a" * 1001,), "routine", lambda release, anna: opened(release), id="more bytes"),
+        pytest.param((b"a",), "prices", lambda release, anna: opened(release), id="another stream"),
+        pytest.param((b"a",), "routine", editors, id="the signer was its last editor"),
+        pytest.param(
+            (b"a",), "routine", lambda release, anna: opened(replace(release, requester=anna)), id="the signer asks for it"
+        ),
+    ],
+)
+def test_what_does_not_lie_within_them_asks_people(
+    house: House, contents: tuple[bytes, ...], stream: str, opening: Callable[[Outgoing, str], tuple[Vote, ...]]
+) -> None:
+    anna = sign(house)
+    release = house.outgoing(house.package(*contents, stream=stream))
+    assert opening(release, anna) == ()
+    assert "not complete" in refused_to_send(release)
+
+
+def test_a_remainder_asks_people(house: House) -> None:
+    sign(house)
+    parent = house.package(b"a", b"b", stream="routine")
+    release = house.outgoing(parent.child(parent.labels[:1]))
+    assert opened(release) == ()
+
+
+def test_only_so_many_releases_in_a_day(house: House) -> None:
+    sign(house, "seldom")
+    first, second = (house.outgoing(house.package(b"a", stream="seldom")) for _ in range(2))
+    assert len(opened(first)) == 1
+    assert opened(second) == ()
+    assert "not complete" in refused_to_send(second)
+
+
+def test_what_the_brake_stops_asks_everybody(house: House) -> None:
+    anna = sign(house, "braked")
+    assert [vote.approver for vote in opened(house.outgoing(house.package(b"a", stream="braked")))] == [anna]
+    unusual = house.outgoing(house.package(b"a", b"b", stream="braked"))
+    assert opened(unusual) == ()
+    assert "not complete" in refused_to_send(unusual)
+
+
+def test_every_stage_wants_somebody_else_and_the_rest_is_asked(house: House) -> None:
+    anna = sign(house, "pairs")
+    alone = house.outgoing(house.package(b"a", stream="pairs"))
+    assert [(vote.approver, vote.stage) for vote in opened(alone)] == [(anna, 0)]
+    assert "0 of 1 in second" in refused_to_send(alone)
+    ben = house.newcomer()
+    alone.approve(ben)
+    assert not alone.send()[0].problem
+    cleo = sign(house, "pairs")
+    both = house.outgoing(house.package(b"b", stream="pairs"))
+    assert {(vote.approver, vote.stage) for vote in opened(both)} == {(anna, 0), (cleo, 1)}
+    assert not both.send([])[0].problem
+
+
+def test_over_revoked_and_gone_it_is_good_no_more(house: House) -> None:
+    anna = sign(house)
+    before = house.outgoing(house.package(b"a", stream="routine"))
+    votes = opened(before)
+    with house.client() as client:
+        assert client.revoke_standing("acme", "routine", anna) == 1
+        ((_, ended),) = [one for one in client.standing("acme", "routine") if one[0].approver == anna]
+    assert "user id" in ended
+    assert opened(house.outgoing(house.package(b"b", stream="routine"))) == ()
+    assert "was revoked since" in refused_to_send(before, *votes)
+    ben = sign(house)
+    gone = house.outgoing(house.package(b"c", stream="routine"))
+    votes = opened(gone)
+    house.people(without=ben)
+    try:
+        assert "not complete" in refused_to_send(gone, *votes)
+        assert opened(house.outgoing(house.package(b"d", stream="routine"))) == ()
+    finally:
+        house.people()
+    with house.client() as client:
+        signed = next(one for one, _ in client.standing("acme", "routine") if one.approver == ben)
+    over = replace(signed, until=now() - timedelta(seconds=1))
+    assert len(opened(house.outgoing(house.package(b"e", stream="routine")))) == 1
+    with Store(house.state) as store, store._writing() as connection:
+        connection.execute(update(_standing).where(_standing.c.id == signed.id).values(facts=canonical(over.facts)))
+    assert opened(house.outgoing(house.package(b"f", stream="routine"))) == ()
+
+
+def test_any_change_of_the_terms_ends_it(house: House) -> None:
+    sign(house)
+    path = house.profiles / "acme.yaml"
+    before = path.read_text()
+    agreed = yaml.safe_load(before)
+    agreed["partner"]["streams"]["routine"]["signoff"]["standing"]["files"] = 3
+    path.write_text(yaml.safe_dump(agreed))
+    try:
+        assert opened(house.outgoing(house.package(b"a", stream="routine"))) == ()
+    finally:
+        path.write_text(before)
+    assert len(opened(house.outgoing(house.package(b"a", stream="routine")))) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        pytest.param("proof", {"namespace": "release@countersign"}, id="a signature for a release"),
+        pytest.param("proof", {"by": "another"}, id="somebody else's key"),
+        pytest.param("signature-wanted", {"proof": "123456"}, id="a code"),
+        pytest.param("proof", {"time": -timedelta(minutes=20)}, id="one that was kept"),
+        pytest.param("proof", {"time": timedelta(minutes=20)}, id="one of a time to come"),
+        pytest.param("too-long", {"until": timedelta(days=31)}, id="longer than the terms allow"),
+        pytest.param("too-long", {"until": -timedelta(minutes=1)}, id="over before it begins"),
+        pytest.param("not-agreed", {"stream": "prices"}, id="a stream whose terms do not let it"),
+        pytest.param("unknown-approver", {"group": "heads"}, id="somebody of another group"),
+        pytest.param("proof", {"prolonged": timedelta(days=1)}, id="a later end than was signed"),
+        pytest.param("proof", {"elsewhere": "seldom"}, id="another stream than was signed"),
+    ],
+)
+def test_what_nobody_can_hand_in(house: House, code: str, told: dict[str, Any]) -> None:
+    person = house.newcomer(told.get("group", "pricing"))
+    signed = statement(house, person, told.get("stream", "routine"))
+    signed = replace(signed, until=now() + told.get("until", SOON), time=now() + told.get("time", timedelta(0)))
+    line = told.get("proof") or pasted(
+        signed.time,
+        house.keys[house.newcomer() if "by" in told else person].sign(signed.text, told.get("namespace", STANDING_NAMESPACE)),
+    )
+    asked = replace(
+        signed, until=signed.until + told.get("prolonged", timedelta(0)), stream=told.get("elsewhere", signed.stream)
+    )
+    outcome = hand_in(house, asked, proof=line)
+    assert isinstance(outcome, Refusal) and outcome.code == code, outcome
+    assert opened(house.outgoing(house.package(b"a", stream="routine"))) == ()
+
+
+def test_what_was_revoked_cannot_be_handed_in_once_more(house: House) -> None:
+    signed = statement(house, house.newcomer())
+    assert hand_in(house, signed) == signed == hand_in(house, signed)
+    with house.client() as client:
+        assert client.revoke_standing("acme", "routine", "") == 1
+    outcome = hand_in(house, signed)
+    assert isinstance(outcome, Refusal) and outcome.code == "revoked"
+    assert opened(house.outgoing(house.package(b"a", stream="routine"))) == ()
+
+
+def test_its_vote_is_good_for_one_package_and_nobody_can_make_one(house: House) -> None:
+    sign(house)
+    first = house.outgoing(house.package(b"a", stream="routine"))
+    (vote,) = opened(first)
+    large = house.outgoing(house.package(b"a", b"b", b"c", stream="routine"))
+    assert opened(large) == ()
+    assert "not complete" in refused_to_send(large, vote)
+    assert "does not bear this sender's seal" in refused_to_send(large, replace(vote, package=large.matter_package.digest))
+
+
+def test_what_was_never_opened_does_not_go_by_it(house: House) -> None:
+    sign(house)
+    assert "never opened" in refused_to_send(house.outgoing(house.package(b"a", stream="routine")))
