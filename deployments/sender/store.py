@@ -575,7 +575,7 @@ class Store:
             return list(islice(filter(None, found), most))
 
     def went(self, partner: str, stream: str, order: str) -> dict[bytes, tuple[str, int]]:
-        """Each document that was delivered of an order, with its remainders: name -> digest and size."""
+        """Each document that was delivered of an order, with its remainders and as corrected: name -> digest and size."""
         with self._reading() as connection:
             return _went(connection, partner, stream, order)
 
@@ -779,6 +779,7 @@ def _went(connection: Connection, partner: str, stream: str, order: str) -> dict
         .join(_opening, _opening.c.package == _delivery.c.package)
         .where(_opening.c.partner == partner, _opening.c.stream == stream, _opening.c.order == order)
         .where(_delivery.c.source.is_not(None), _delivery.c.step.in_(stood))
+        .order_by(_opening.c.at)  # what corrects a document takes its place
     )
     return {base64.b64decode(row.source): (row.digest, row.size) for row in found}
 

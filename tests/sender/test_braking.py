@@ -125,6 +125,15 @@ def test_an_order_counts_as_a_whole_with_what_was_left_of_it(desk: Desk) -> None
     assert desk.brakes(more, UNDER) == ("5 files, usually 2",), "nor are many parts of one order"
 
 
+def test_a_corrected_document_counts_as_it_was_sent_last(desk: Desk) -> None:
+    wrong = desk.pack(table(10), table(10))
+    right = desk.pack(table(11), order=f"{wrong.root_order}~0123456789ab")
+    desk.deliver(wrong, UNDER)
+    desk.deliver(right, UNDER)
+    told = desk.store.went(wrong.partner, wrong.stream, wrong.root_order)
+    assert told == {file.name: (file.sha256, file.size) for file in (*right.files, wrong.files[1])}
+
+
 def test_bytes_that_are_not_those_of_the_package_are_not_counted_and_one_more_person_signs(desk: Desk) -> None:
     usual(desk)
     for spoil in (lambda path: path.write_bytes(table(1)), Path.unlink, _linked, _piped):

@@ -607,9 +607,9 @@ def test_a_certificate_is_sealed_only_for_what_was_signed_and_sent_here(house: H
     with house.client() as client:
         public = client.health().public
 
-        def made(files: tuple[Delivered, ...]) -> str:
+        def made(files: tuple[Delivered, ...], **otherwise: Any) -> str:
             return certificate(
-                release.matter,
+                replace(release.matter, **otherwise),
                 terms,
                 release.policies,
                 people,
@@ -630,6 +630,8 @@ def test_a_certificate_is_sealed_only_for_what_was_signed_and_sent_here(house: H
             made((replace(arrived.files[0], proof=Proof.SERVER_HASH), arrived.files[1]))
         with pytest.raises(SendRefused, match="was not made, or not so"):
             made((replace(arrived.files[0], name=b"3.csv"),))
+        with pytest.raises(SendRefused, match="why one more person signed is told otherwise"):
+            made(arrived.files, brake=("10 files, usually 2 to 3",))
 
 
 def test_a_service_message_over_the_socket_and_sftp(house: House) -> None:
