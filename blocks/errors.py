@@ -28,6 +28,7 @@
     │   ├── LedgerUnreachable    ↻    the database did not answer
     │   ├── LeaseLost                 somebody else works on this now: stop, change nothing
     │   ├── JourneyMoved         ↻    something was recorded about that journey meanwhile: read it anew, decide anew
+    │   ├── SealedMeanwhile      ↻    another checkpoint was made at the same moment: seal what it left
     │   ├── JourneyReduced            only a tombstone is left of that journey: nothing more is recorded about it
     │   └── ChainBroken               the record was altered; names the first broken link
     ├── BundleBroken                  a bundle of evidence that we were given is none, or was altered; names the member
@@ -156,6 +157,12 @@ class LedgerError(CountersignError):
 
 class LedgerUnreachable(LedgerError):
     """The database did not answer."""
+
+    worth_retrying = True
+
+
+class SealedMeanwhile(LedgerError):
+    """Another checkpoint was made at the same moment; nothing was written."""
 
     worth_retrying = True
 

@@ -65,7 +65,7 @@ from blocks import chain
 from blocks.canonical import canonical, iso, sha256
 from blocks.chain import CaseState, Index, Link, folded, indexed, once_key
 from blocks.database import Database, Instant, Key, Kind, chunks
-from blocks.errors import ChainBroken, JourneyMoved, JourneyReduced, LeaseLost, LedgerError, LedgerUnreachable
+from blocks.errors import ChainBroken, JourneyMoved, JourneyReduced, LeaseLost, LedgerError, LedgerUnreachable, SealedMeanwhile
 from blocks.seals import signed
 from blocks.tombstones import GONE, REDUCED, Exports, Sealed, facts_of, proven, reread
 from blocks.values import Arrival, FileKind, RemoteFile, Sighting, Stage, name_b64, shown
@@ -991,7 +991,7 @@ class Ledger:
                 return  # somebody else took it meanwhile
             newest = connection.execute(select(func.coalesce(func.max(_checkpoint.c.number), 0))).scalar_one()
             if newest != made.number - 1:
-                raise LedgerUnreachable(f"{self._db.name}: another checkpoint was made at the same moment; this is tried again")
+                raise SealedMeanwhile(f"{self._db.name}: another checkpoint was made at the same moment; this is tried again")
             values = {"number": made.number, "record": made.record, "hash": made.hash, "signature": made.signature.hex()}
             connection.execute(_checkpoint.insert().values(values))
 

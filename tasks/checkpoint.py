@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from uuid import NAMESPACE_URL, uuid5
 
-from blocks.errors import ChainBroken, ConfigurationError, DocumentMissing, LedgerUnreachable, RepositoryError, SendRefused
+from blocks.errors import ChainBroken, ConfigurationError, DocumentMissing, RepositoryError, SealedMeanwhile, SendRefused
 from blocks.ledger import Checkpoint
 from blocks.profile import CheckpointTerms, load_checkpoints
 from blocks.repositories.base import Repository
@@ -32,6 +32,10 @@ class Kept:
     """Names of the files that the repository was given just now."""
     place: str
     """Where they are filed; "" if nothing was agreed about that."""
+
+
+_AT_ONCE = 20
+"""So many others may be first, one after the other."""
 
 
 @task(task_run_name="checkpoint")
@@ -60,9 +64,16 @@ def keys(given: Sequence[bytes] = ()) -> dict[str, bytes] | None:
 
 
 def seal() -> Checkpoint | None:
-    """Seal what is not sealed yet, and file nothing: the next ``checkpoint`` does. None if there was nothing new."""
+    """Seal what is not sealed yet, and file nothing: the next ``checkpoint`` does. None if there was nothing new.
+
+    Of several who seal at once each goes on behind the others' seals, so that whoever needs a seal over its entries has one.
+    """
     agreed = load_checkpoints(settings().profiles)
-    return _sealed(agreed[0].public_key if agreed else None)
+    pinned = agreed[0].public_key if agreed else None
+    for _ in range(_AT_ONCE):
+        with suppress(SealedMeanwhile):
+            return _sealed(pinned)
+    return _sealed(pinned)
 
 
 def public_key() -> tuple[bytes, str]:
@@ -95,7 +106,7 @@ def _sealed(pinned: bytes | None) -> Checkpoint | None:
             except SendRefused as error:
                 if asked.health().checkpoint == health.checkpoint:
                     raise
-                raise LedgerUnreachable("another checkpoint was sealed at the same moment; this is tried again") from error
+                raise SealedMeanwhile("another checkpoint was sealed at the same moment; this is tried again") from error
 
         # The sender seals no second one of a number: what it sealed when somebody was stopped is the ledger's next.
         taken = ledger().take(health.checkpoint, sign) if health.checkpoint else None

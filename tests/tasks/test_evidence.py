@@ -13,7 +13,9 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -22,7 +24,7 @@ from blocks.bundle import BundleWriter, open_bundle
 from blocks.canonical import canonical, sha256
 from blocks.chain import Link
 from blocks.errors import BundleBroken, ConfigurationError
-from blocks.ledger import Checkpoint
+from blocks.ledger import Checkpoint, Entry
 from blocks.seals import SealKey
 from blocks.settings import settings
 from deployments.cli import app
@@ -74,6 +76,23 @@ def bundle(whole: Path, tmp_path: Path) -> Path:
 
 def key() -> SealKey:
     return SealKey.open(settings().keys / "seal.pem")
+
+
+def test_all_who_seal_at_once_have_their_entries_sealed(tmp_path: Path) -> None:
+    with dock_at(tmp_path / "home") as dock:
+        key()
+
+        def sealed(number: int) -> int:
+            [written] = dock.ledger.append([Entry(f"evidence.{number}", "exporting")])
+            ready.wait(timeout=600)
+            seal()
+            return written.seq
+
+        ready = Barrier(6)
+        with ThreadPoolExecutor(6) as several:
+            numbers = list(several.map(sealed, range(6)))
+        assert dock.ledger.checkpoints()[-1].facts["last"] == max(numbers)
+        assert dock.ledger.verify(keys={key().id: key().public}).sealed == 6
 
 
 def failed(bundle: Path) -> dict[str, str]:
