@@ -179,9 +179,10 @@ def test_a_truncated_file_is_a_case_with_its_record_until_the_complete_one_comes
 def test_tomorrow_s_file_of_that_name_does_not_end_the_case(exchange: Exchange) -> None:
     exchange.leave(NAME, CUT)
     exchange.dock.run()
-    exchange.leave(NAME, WHOLE.replace(b"S2;7;A-7;2;", b"S2;7;A-7;3;"))
-    assert exchange.dock.run() == {NAME: "filed"}
-    assert exchange.case().code == "truncated"
+    for other in (WHOLE.replace(b"S2;7;A-7;2;", b"S2;7;A-7;3;"), manifest(1001)):
+        exchange.leave(NAME, other)
+        assert exchange.dock.run() == {NAME: "filed"}
+        assert exchange.case().code == "truncated"
 
 
 def test_the_case_is_open_while_extended_ecm_is_away_and_its_record_follows(after_a_good_one: Exchange) -> None:
