@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -29,6 +29,8 @@ class Mailbox:
     at_data: str = "250 OK"
     hang_up: bool = False
     """The connection is cut when a message is there, instead of an answer."""
+    meanwhile: Callable[[], object] = lambda: None
+    """What happens while a message is there and not answered yet."""
     protected: list[bool] = field(default_factory=list)
     """Of each message: whether it came behind TLS."""
 
@@ -45,6 +47,7 @@ class Mailbox:
             self.messages.append(message_from_bytes(envelope.content, policy=policy.default))  # type: ignore[arg-type]
             self.receivers += envelope.rcpt_tos
             self.protected.append(server.transport.get_extra_info("ssl_object") is not None)  # type: ignore[union-attr]
+        self.meanwhile()
         if self.hang_up:
             assert server.transport is not None
             server.transport.abort()  # type: ignore[attr-defined]
