@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
+from io import BytesIO
 from pathlib import Path
 from typing import ClassVar, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from PIL import Image
 from playwright.sync_api import BrowserContext, FloatRect, Locator, sync_playwright
 
 from tests.servers import need
@@ -67,13 +69,15 @@ class Chromium:
 
     @classmethod
     @contextmanager
-    def running(cls) -> Iterator[Chromium]:
+    def running(cls, *, graphs: bool = False) -> Iterator[Chromium]:
+        """``graphs``: runs' graphs are drawn too, which costs the processor a lot."""
+        args = [arg for arg in CHROMIUM if not graphs or arg not in ("--disable-gpu", "--disable-3d-apis")]
         program = need("chromium", "chromium")
         with ThreadPoolExecutor(1, "chromium") as thread:
             playwright = thread.submit(sync_playwright().start).result()
             try:
                 browser = thread.submit(
-                    playwright.chromium.launch, executable_path=program, args=CHROMIUM, timeout=PATIENCE
+                    playwright.chromium.launch, executable_path=program, args=args, timeout=PATIENCE
                 ).result()
                 # One session, so that the UIs' own programs are fetched once.
                 yield cls(thread, thread.submit(browser.new_context).result())
@@ -123,6 +127,17 @@ class Window(ABC):
         """Take a picture once the page has drawn itself: nothing tells when it has."""
         self.page.wait_for_timeout(2000)
         self.page.screenshot(path=path, clip=clip)
+
+    @in_its_thread
+    def drawn(self, area: FloatRect) -> None:
+        """Wait until there is more than a plain ground in this part of the page: a run's graph is drawn long after all else."""
+        limit = time.monotonic() + PATIENCE / 1000
+        while time.monotonic() < limit:
+            with Image.open(BytesIO(self.page.screenshot(clip=area))) as seen:
+                if seen.convert("RGB").getcolors(8) is None:
+                    return
+            self.page.wait_for_timeout(500)
+        raise AssertionError("nothing was drawn there")
 
     @in_its_thread
     def open_dialog(self, run: UUID | str | None) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pyotp
+from PIL import Image
 from playwright.sync_api import FloatRect
 
 from tests.browser import Chromium, Classic
@@ -16,16 +17,22 @@ from tests.demo.stage import Stage
 HIGH = 1120
 TOP: FloatRect = {"x": 0, "y": 0, "width": 1280, "height": 800}
 LIST: FloatRect = {"x": 255, "y": 590, "width": 1025, "height": 510}
+GRAPH: FloatRect = {"x": 280, "y": 120, "width": 800, "height": 320}
+COLOURS = 96
+"""Of a picture: pages have few, and each costs bytes."""
 
 
 def take(here: Stage, folder: Path) -> None:
     """The intakes: the list of runs, the page of one, its table of files. A release: inbox, run, dialog, refused, ticks. A note."""
     folder.mkdir(parents=True, exist_ok=True)
-    with Chromium.running() as chromium, httpx.Client(base_url=f"{here.prefect_url}/api/", timeout=60) as api:
+    with Chromium.running(graphs=True) as chromium, httpx.Client(base_url=f"{here.prefect_url}/api/", timeout=60) as api:
         _intakes(Classic(chromium, here.prefect_url, 1280, HIGH), api, folder)
         run = _release(here, Classic(chromium, here.prefect_url, 1280, 900), api, folder)
         ticks(Classic(chromium, here.prefect_url, 1280, 900), api, run, folder)
     supplier.take(folder)
+    for picture in folder.glob("*.png"):
+        with Image.open(picture) as drawn:
+            drawn.convert("RGB").quantize(COLOURS).save(picture, optimize=True)
 
 
 def _intakes(window: Classic, api: httpx.Client, folder: Path) -> None:
@@ -34,6 +41,7 @@ def _intakes(window: Classic, api: httpx.Client, folder: Path) -> None:
     runs = api.post("flow_runs/filter", json={"limit": 50}).json()
     prices = next(run for run in runs if run["name"] == "intake acme/price-lists")
     window.go(f"/runs/flow-run/{prices['id']}", "Artifacts")
+    window.drawn(GRAPH)
     window.picture(folder / "run.png", TOP)
     found = api.post("artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [prices["id"]]}}}).json()
     table = next(artifact for artifact in found if artifact["type"] == "table")
@@ -49,7 +57,7 @@ def _release(here: Stage, window: Classic, api: httpx.Client, folder: Path) -> s
     window.go("/runs?state=Suspended&tag=awaits:anna", ORDER)
     window.picture(folder / "inbox.png", LIST | {"height": 310})
     window.go(f"/runs/flow-run/{run}", "Suspended")
-    window.picture(folder / "waiting.png", TOP | {"height": 500})
+    window.picture(folder / "waiting.png", TOP | {"height": 196})
     window.open_dialog(run)
     window.picture(folder / "dialog.png")
     right = pyotp.TOTP(here.seeds["anna"])
