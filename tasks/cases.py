@@ -22,13 +22,12 @@ from blocks.outbound import PeopleFile
 from blocks.settings import settings
 from blocks.values import DUE_WITHIN
 from tasks.connections import ledger
+from tasks.rules.case_form import MOST_CHARACTERS
 
 OPS = "ops"
 """Whose a case is where neither its stream nor its partner names anybody."""
 ASSIGNED, COMMENTED, RETURNED = "assigned", "commented", "returned"
 """Kinds of entries about what people say: whose it is now; a remark; that the partner is to send it again, right."""
-MOST_CHARACTERS = 2000
-"""Of a comment."""
 _OF_PEOPLE = frozenset({ASSIGNED, COMMENTED, RETURNED, "retried", "told", "not told"})
 """Kinds of entries that belong to a case's history and may change nothing of it."""
 

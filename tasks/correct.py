@@ -144,10 +144,11 @@ def _left(journey: str, name: str, most: int) -> Iterator[IO[bytes]]:
         raise ConfigurationError(
             f"{journey}: {name[:80]!r} cannot be read in {corrections()} ({error.strerror}); put it there and answer again"
         ) from error
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise ConfigurationError(f"{journey}: {name[:80]!r} in {corrections()} is no file")
     with os.fdopen(handle, "rb") as content:
-        found = os.fstat(content.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigurationError(f"{journey}: {name[:80]!r} in {corrections()} is no file")
         if found.st_size > most:
             raise ConfigurationError(f"{journey}: {name[:80]!r} has {found.st_size:,} bytes, more than the {most:,} agreed")
         yield content

@@ -16,6 +16,7 @@ _FINDINGS, _MOMENTS = 8, 6
 """Listed in the form, which has room for about forty lines; the command line lists all."""
 _LONGEST = 200
 MOST_CHARACTERS = 2000
+"""Of a comment."""
 
 
 class Decision(StrEnum):

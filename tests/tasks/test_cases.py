@@ -8,14 +8,17 @@ from uuid import UUID
 
 import pytest
 import yaml
+from prefect.logging import disable_run_logger
 from typer.testing import CliRunner
 
 from blocks.errors import ConfigurationError, JourneyMoved
 from blocks.ledger import Case, CaseState, Entry
 from deployments.cli import app
-from tasks import cases, retry
+from tasks import cases, connections, retry
+from tasks.agreed import load_stream
+from tasks.correct import Correction, correct, corrections, unfit
 from tasks.tell_cases import tell_cases
-from tests.tasks.dock import Dock, price_list
+from tests.tasks.dock import STEPS, Dock, price_list
 
 BAD = price_list().replace(b"1.50", b"one")
 
@@ -166,3 +169,61 @@ def test_while_somebody_else_tells_nobody_does_it_twice(dock: Dock) -> None:
     assert lease is not None and tell_cases.fn() == 0
     dock.ledger.release(lease)
     assert tell_cases.fn() == 1
+
+
+def test_after_a_rejection_to_the_partner_the_right_file_closes_the_case(dock: Dock) -> None:
+    journey = refused(dock)
+    dock.leave("prices.csv", price_list(first=7))
+    dock.run()
+    assert dock.codes() == ["wrong-type"], "the same name may mean tomorrow's file: nobody had asked for it"
+    retry.return_to_partner(journey, "called them", "anna")
+    assert cases.find_case(journey).state is CaseState.WAITING
+    dock.leave("prices.csv", price_list())
+    assert dock.run() == {"prices.csv": "filed"}
+    assert dock.cases() == []
+    assert cases.moments(dock.ledger.journey(journey))[-1].what == "corrected"
+
+
+def put_right(dock: Dock, journey: str, correction: Correction) -> None:
+    """What ``flows.review.retry`` does with it."""
+    with disable_run_logger(), retry.reopened(journey, correction.comment, correction.by) as consignment:
+        for step in STEPS[:2]:
+            consignment = step(consignment)
+        consignment = correct.fn(consignment, correction)
+        for step in STEPS[2:]:
+            consignment = step(consignment)
+
+
+def test_a_corrected_file_is_filed_as_its_own_and_the_partners_stays_as_it_was(dock: Dock) -> None:
+    journey = refused(dock)
+    corrections().mkdir()
+    (corrections() / "mended").write_bytes(price_list())
+    put_right(dock, journey, Correction("anna", "they sent it by mail", file="mended"))
+    assert dock.filed() == {"prices.csv": price_list()} and dock.cases() == []
+    [derived] = [entry.body for entry in dock.ledger.journey(f"{journey}.fix1") if entry.kind == "derived"]
+    assert (derived["from"], derived["by"], derived["comment"]) == (journey, "anna", "they sent it by mail")
+    kept = connections.quarantine().content(journey)
+    assert kept is not None and kept.read_bytes() == BAD
+    dock.ledger.verify()
+
+
+def test_what_is_put_right_and_is_still_wrong_files_nothing(dock: Dock) -> None:
+    journey = refused(dock)
+    put_right(dock, journey, Correction("anna", "a typo", cells=["2, price = two"]))
+    assert not (dock.home / "kept" / "Prices").exists() and cases.find_case(journey).state is not CaseState.RESOLVED
+    assert "correction refused" in [entry.kind for entry in dock.ledger.journey(journey)]
+    put_right(dock, journey, Correction("anna", "a typo", cells=["2, price = 1.50"]))
+    assert dock.filed() == {"prices.csv": price_list()} and dock.cases() == []
+
+
+def test_no_name_leads_out_of_the_corrections(dock: Dock) -> None:
+    journey, agreed = refused(dock), load_stream("acme", "prices")
+    corrections().mkdir()
+    (dock.home / "secret").write_bytes(price_list())
+    (corrections() / "link").symlink_to(dock.home / "secret")
+    (corrections() / "folder").mkdir()
+    for name in ("../secret", "link", "folder", "..", "not there", str(dock.home / "secret")):
+        assert unfit(journey, agreed, Correction("anna", "x", file=name)), name
+    dock.agree(sequence="ordered")
+    (corrections() / "mended").write_bytes(price_list())
+    assert "ask the partner" in unfit(journey, load_stream("acme", "prices"), Correction("anna", "x", file="mended"))
