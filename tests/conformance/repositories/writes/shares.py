@@ -52,6 +52,6 @@ def stop(_: object, given: Given) -> None:
 
 
 WRITES = (
-    Write("share documents outside", nodes, share, stands, dict.fromkeys((HUNG_UP, "comes late, after one look"), STALLED)),
+    Write("share documents outside", nodes, share, stands, {HUNG_UP: STALLED}),
     Write("stop a share", shared, stop, stands),
 )

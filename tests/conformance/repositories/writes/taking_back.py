@@ -66,7 +66,7 @@ def refused_stands(bench: Bench, given: Two) -> bool:
 
 LOST = "what a lost answer has made is not removed: it may be of an earlier call, and people may have gone on from it"
 FOUND = dict.fromkeys(
-    (fault for fault in FAULTS if fault not in ("401 in mid-upload", "500 with a page", "a burst of 503")), LOST
+    (fault for fault in FAULTS if fault not in ("401 in mid-upload", "500 with a page", "a burst of 503", HUNG_UP)), LOST
 )
 LATE = dict.fromkeys((HUNG_UP, AWAY), "what the server may still be doing, or has done while we could not look, is not removed")
 
@@ -78,7 +78,7 @@ WRITES = (
         versions,
         file,
         stands,
-        LATE,
+        LATE | {"comes late, after one look": LOST},
         ONE_OF_A_KIND,
         refused_stands,
         long=True,
