@@ -120,11 +120,11 @@ def unreleased(here: Stage, samples: list[Sample]) -> list[str]:
         return list(_faults(here, samples, api))
 
 
-def start_release(api: httpx.Client) -> str:
-    """Ask for the demo's release; the run's id."""
+def start_release(api: httpx.Client, stream: str = STREAM, order: str = ORDER) -> str:
+    """Ask for the demo's release, or for another one of its partner; the run's id."""
     deployment = api.get(f"deployments/name/release/acme-{STREAM}").json()["id"]
-    parameters = {"partner": "acme", "stream": STREAM, "order": ORDER, "requester": REQUESTER}
-    asked = {"parameters": parameters, "idempotency_key": f"order {ORDER}"}
+    parameters = {"partner": "acme", "stream": stream, "order": order, "requester": REQUESTER}
+    asked = {"parameters": parameters, "idempotency_key": f"order {order}"}
     return str(_post(api, f"deployments/{deployment}/create_flow_run", asked)["id"])
 
 
@@ -132,7 +132,7 @@ def until_asked(api: httpx.Client, run: str, round: int) -> str:
     """Wait until the release waits for an answer in this round; the digits to type."""
     limit = time.monotonic() + LONG
     while True:
-        state = _until(api, run, {"PAUSED", "COMPLETED", "FAILED", "CRASHED"})
+        state = until_state(api, run, {"PAUSED", "COMPLETED", "FAILED", "CRASHED"})
         asked = [row for entries in _orders() if (row := _asked(entries)) and row.body["n"] == round]
         if state["type"] == "PAUSED" and asked:
             return _package(_orders()[0]).digits
@@ -144,7 +144,7 @@ def until_asked(api: httpx.Client, run: str, round: int) -> str:
 def _faults(here: Stage, samples: list[Sample], api: httpx.Client) -> Iterator[str]:
     yield from _exposed(here)
     run = start_release(api)
-    state = _until(api, run, {"PAUSED", "COMPLETED", "FAILED", "CRASHED"})
+    state = until_state(api, run, {"PAUSED", "COMPLETED", "FAILED", "CRASHED"})
     if state["type"] != "PAUSED":
         yield f"the release does not wait for a sign-off: {state['name']}, {state['message']}"
         return
@@ -154,13 +154,13 @@ def _faults(here: Stage, samples: list[Sample], api: httpx.Client) -> Iterator[s
     package = _package(entries)
     answer = {"decision": "approve", "meaning": "release", "package": package.digits}
     own = {**answer, "approver": REQUESTER, "proof": pyotp.TOTP(here.seeds[REQUESTER]).now()}
-    if (status := _resume(api, run, own)) != "REJECT":
+    if (status := answer_form(api, run, own)) != "REJECT":
         yield f"whoever asked could fill in the form: {status}"
     anna = {**answer, "approver": "anna", "proof": pyotp.TOTP(here.seeds["anna"]).now()}
-    if (status := _resume(api, run, anna)) != "ACCEPT":
+    if (status := answer_form(api, run, anna)) != "ACCEPT":
         yield f"anna's answer was not taken: {status}"
         return
-    state = _until(api, run, {"COMPLETED", "FAILED", "CRASHED"})
+    state = until_state(api, run, {"COMPLETED", "FAILED", "CRASHED"})
     if state["name"] != "Delivered":
         yield f"the signed release ended as {state['name']}, {state['message']}"
         return
@@ -176,7 +176,7 @@ def _run(api: httpx.Client, deployment: str, **parameters: str) -> dict[str, Any
     """The last state of a run of a deployment (``flow/name``) on the worker."""
     id = api.get(f"deployments/name/{deployment}").raise_for_status().json()["id"]
     run = str(_post(api, f"deployments/{id}/create_flow_run", {"parameters": parameters})["id"])
-    return _until(api, run, {"COMPLETED", "FAILED", "CRASHED"})
+    return until_state(api, run, {"COMPLETED", "FAILED", "CRASHED"})
 
 
 def _not_asked_again(here: Stage, api: httpx.Client, package: Package) -> Iterator[str]:
@@ -187,7 +187,7 @@ def _not_asked_again(here: Stage, api: httpx.Client, package: Package) -> Iterat
         yield f"the resend ended as {state['name']}, {state['message']}"
         return
     (run,) = [entry.body["child_run"] for told in _orders() for entry in told if entry.kind == "parted"]
-    if (state := _until(api, run, {"PAUSED", "COMPLETED", "FAILED", "CRASHED"}))["type"] != "PAUSED":
+    if (state := until_state(api, run, {"PAUSED", "COMPLETED", "FAILED", "CRASHED"}))["type"] != "PAUSED":
         yield f"the redelivery does not wait for a sign-off: {state['name']}, {state['message']}"
     if before != {path: path.stat().st_ino for path in here.catalogue.iterdir()}:
         yield "something was sent again before anybody signed that"
@@ -227,7 +227,7 @@ def _environment(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def _resume(api: httpx.Client, run: str, answer: dict[str, Any]) -> str:
+def answer_form(api: httpx.Client, run: str, answer: dict[str, Any]) -> str:
     """Post the form; what Prefect says. A refused one is HTTP 200 too, so its status is what counts."""
     for _ in range(20):
         told = _post(api, f"flow_runs/{run}/resume", {"run_input": answer})
@@ -249,7 +249,7 @@ def _post(api: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _until(api: httpx.Client, run: str, types: set[str]) -> dict[str, Any]:
+def until_state(api: httpx.Client, run: str, types: set[str]) -> dict[str, Any]:
     """The run's state, once it is of one of these types, or when the time is over."""
     limit = time.monotonic() + LONG
     while True:
