@@ -163,5 +163,5 @@ def _rows(lines: Iterator[str], reading: Reading) -> tuple[int, float | None]:
                 number = reading.number(record[column]) if column < len(record) else None
                 known, total = known and number is not None, total + abs(number or 0.0)
     except csv.Error:
-        return count + sum(1 for line in lines if line.strip()), None
+        return count + 1 + sum(1 for line in lines if line.strip()), None  # the record that could not be read is one too
     return count, total if known else None

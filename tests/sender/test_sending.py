@@ -378,7 +378,7 @@ def visit(house: House, package: Package, number: int, *, written: bool) -> bool
 @pytest.mark.parametrize(
     ("collects", "written"),
     [
-        pytest.param(False, False, id="after the act, partner leaves files"),
+        pytest.param(False, False, id="after the act, partner leaves files", marks=pytest.mark.soak),
         pytest.param(True, False, id="after the act, partner collects at once"),
         pytest.param(True, True, id="before the act, partner collects at once"),
     ],

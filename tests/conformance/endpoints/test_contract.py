@@ -27,8 +27,23 @@ from tests.conformance.endpoints.enrolment import ENROLLED, Shore
 # --------------------------------------------------------------------------------------------- the suite
 
 
-@pytest.mark.parametrize("promise", CHECKS)
-@pytest.mark.parametrize("enrolled", ENROLLED)
+DEAR = {"a_long_listing_takes_little_memory", "many_files_arrive_whole"}
+USUAL = {"folder", "ftp on pyftpdlib", "ftps on vsftpd", "sftp on OpenSSH"}
+"""What keeps the dear promises in each run of the suite; the others in ``make soak``."""
+
+
+@pytest.mark.parametrize(
+    ("enrolled", "promise"),
+    [
+        pytest.param(
+            *(enrolled, promise),
+            id=f"{enrolled}-{promise}",
+            marks=[pytest.mark.soak] if promise in DEAR and enrolled not in USUAL else [],
+        )
+        for enrolled in ENROLLED
+        for promise in CHECKS
+    ],
+)
 def test_contract(enrolled: str, promise: str, ground: Ground) -> None:
     if reason := ENROLLED[enrolled].tolerated.get(promise):
         with pytest.raises(AssertionError):  # a tolerance that is no longer needed must go
