@@ -399,11 +399,24 @@ class RecordTerms(Target):
         gt=timedelta(0),
         description="So long after its delivery an order may be unacknowledged; then a person is told",
     )
+    picked_up_within: timedelta | None = Field(
+        default=None,
+        gt=timedelta(0),
+        description="Where the partner acknowledges nothing: a document that stood there and is gone was picked up, and counts as "
+        "acknowledged. So long after its delivery an order may stand there; then a person is told",
+    )
+
+    @property
+    def awaited(self) -> bool:
+        """What is delivered is to be acknowledged, or seen picked up."""
+        return self.acknowledged_by is not None or self.picked_up_within is not None
 
     @model_validator(mode="after")
     def _somebody_acknowledges(self) -> Self:
         if self.acknowledged_within is not None and self.acknowledged_by is None:
             raise ValueError("'acknowledged_within': add 'acknowledged_by', the stream that brings the acknowledgements")
+        if self.picked_up_within is not None and self.acknowledged_by is not None:
+            raise ValueError("'picked_up_within': a partner that acknowledges tells itself; leave it out, or 'acknowledged_by'")
         return self
 
 
@@ -412,7 +425,7 @@ _CAME_LATER: Mapping[str, Mapping[str, Any]] = {
     "classify": {"facts": {}},
     "signoff": {"wider": None, "brake": None, "standing": None},
     "evidence": {"workspace": None, "record_date": None, "retention": None},
-    "record": {"acknowledged_within": None},
+    "record": {"acknowledged_within": None, "picked_up_within": None},
 }
 """Keys with their defaults that came after packages had been frozen without them. Left out they mean what was agreed before they
 were there, so they do not count in its digest then: what waits for its sign-offs survives an upgrade of ours."""

@@ -129,6 +129,27 @@ class Withdrawn:
     """The documents among those that stand there, each with what was sent and how that is known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A document that was delivered, as it was looked for where it stood."""
+
+    destination: int
+    """Its place in the package's destinations, from 0."""
+    name: bytes
+    """Its name there."""
+    gone: datetime | None
+    """When it was first seen to be gone, after it was seen to stand there; None: it stands there, or nobody can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class PickedUp:
+    """Which documents of a package the partner has taken, as far as the folders tell."""
+
+    files: tuple[Watched, ...]
+    problem: str = ""
+    """Why some of it cannot be told now."""
+
+
 class MessageKind(StrEnum):
     """What partners are told without anybody's signature: fixed schemas, and nothing in them that is not theirs or ours to say."""
 
@@ -325,6 +346,19 @@ class Sender:
         left = tuple(base64.b64decode(name) for name in told["left"])
         files = tuple(delivered_of(file) for file in told.get("files", ()))
         return Withdrawn(told["stand"], told["unknown"], left, told["problem"], files)
+
+    def picked_up(self, package: Package) -> PickedUp:
+        """Look whether the documents of a delivered package still stand at the partner. Raises ``SendRefused`` for any other."""
+        told = self._post("/picked-up", {"package": package.text}, self._sending)
+        files = [
+            Watched(
+                one["destination"],
+                base64.b64decode(one["name"]),
+                datetime.fromisoformat(one["gone"]) if one["gone"] else None,
+            )
+            for one in told["files"]
+        ]
+        return PickedUp(tuple(files), told["problem"])
 
     def staged(self) -> tuple[str, ...]:
         """Digests of the packages of whose documents it has copies, for what it sends."""

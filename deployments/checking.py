@@ -14,7 +14,7 @@ from blocks import reviewed
 from blocks.credentials import read as read_credential
 from blocks.endpoints.base import Endpoint, EndpointSession
 from blocks.errors import ConfigurationError, CountersignError
-from blocks.outbound import Destination
+from blocks.outbound import Destination, Outbound
 from blocks.profile import PartnerFile, PartnerProfile, load_calendars, load_file, load_repositories, partner_path
 from blocks.repositories.base import Repository
 from blocks.reviewed import Loc, Problem, nearest
@@ -256,6 +256,7 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
         if leaving.record is not None:
             yield from _templates(check_evidence(leaving.record, leaving), (*loc, "record"))
             yield from _acknowledged(file.partner, leaving.record.acknowledged_by, (*loc, "record", "acknowledged_by"))
+            yield from _out_of_sight(file.partner, leaving, (*loc, "record", "picked_up_within"))
         yield from _twice(file.partner, name, (*loc, "destinations"))
 
 
@@ -267,6 +268,15 @@ def _calendars(file: PartnerFile, folder: Path) -> Iterator[Problem]:
         if calendar not in calendars:
             loc = ("partner", "streams", name, "signoff", "calendar")
             yield Problem(loc, f"not in calendars.yaml; {nearest(calendar, calendars)}")
+
+
+def _out_of_sight(partner: PartnerProfile, leaving: Outbound, loc: Loc) -> Iterator[Problem]:
+    """Pickups that nobody here could see."""
+    places = [
+        destination.endpoint for destination in leaving.destinations if partner.endpoints[destination.endpoint].write_only
+    ]
+    if leaving.recording.picked_up_within is not None and places:
+        yield Problem(loc, f"the folder at {places[0]!r} cannot be looked into ('write_only'), so no pickup is ever seen")
 
 
 def _acknowledged(partner: PartnerProfile, stream: str | None, loc: Loc) -> Iterator[Problem]:

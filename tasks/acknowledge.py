@@ -1,4 +1,7 @@
-"""Acknowledge: what a partner says afterwards, in files of its own, becomes part of the record of what it speaks of."""
+"""Acknowledge: what a partner says afterwards, in files of its own, becomes part of the record of what it speaks of.
+
+Where it says nothing, and that is agreed, what the sender sees at the partner does: a document that stood there and is gone.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from blocks.errors import ConfigurationError, LeaseLost, RepositoryError
+from blocks.errors import ConfigurationError, LeaseLost, RepositoryError, SenderError, SenderUnreachable
 from blocks.ledger import Entry, Recorded
-from blocks.outbound import sha256
+from blocks.outbound import Package, sha256
 from blocks.profile import load_partner, partners
 from blocks.settings import settings
 from blocks.values import Collision, shown
-from tasks.await_answer import acknowledgements, await_again, look_for_answers
+from tasks.await_answer import acknowledgements, await_again, look_for_answers, to_be_picked_up
 from tasks.connections import ledger
 from tasks.evidence import file_evidence
-from tasks.order import Agreed, Order, find_order, in_hand, load_release
+from tasks.order import Agreed, Order, find_order, in_hand, load_release, sender
 from tasks.record import piece, recorded_text
 from tasks.retrying import task
 from tasks.rules.naming import text
@@ -53,7 +56,38 @@ def add_acknowledgements() -> list[Finding]:
                 found += _of_stream(load_release(name, stream))
         except ConfigurationError:
             continue  # told where the mirrors are compared
-    return found + look_for_answers()
+    return [*found, *_look_for_pickups(), *look_for_answers()]
+
+
+def _look_for_pickups() -> Iterator[Finding]:
+    """What the sender has seen gone is written down, once its name stands at none of the destinations."""
+    for order in to_be_picked_up():
+        try:
+            with sender() as asked:
+                told = asked.picked_up(Package.parse(str(order.frozen.body["package"])))
+        except SenderUnreachable:
+            return  # told by whoever needs it; looked at again with the next sweep
+        except SenderError as error:
+            yield Finding("acknowledgement", f"pickup/{order.journey}", f"order {order.id} is not looked for: {error}")
+            continue
+        names: dict[str, list[datetime | None]] = {}
+        for file in told.files:
+            names.setdefault(shown(file.name), []).append(file.gone)
+        for name, seen in names.items():
+            gone = [at for at in seen if at is not None]
+            if len(gone) == len(seen):
+                yield from _write_down(order, Acknowledgement.of_pickup(name, max(gone)))
+
+
+def _write_down(order: Order, told: Acknowledgement) -> Iterator[Finding]:
+    try:
+        with in_hand(order) as held:
+            _add(held, told, f"picked up {told.document}")
+    except LeaseLost:
+        return  # a run works on it just now; the next sweep adds it
+    except RepositoryError as error:
+        message = f"the pickup of {told.document} could not be added to the record of order {order.id} yet; that is tried again ({error})"
+        yield Finding("acknowledgement", f"pickup/{order.journey}/waits", message)
 
 
 def _of_stream(agreed: Agreed) -> Iterator[Finding]:
@@ -67,7 +101,7 @@ def _of_stream(agreed: Agreed) -> Iterator[Finding]:
             continue
         try:
             with in_hand(order) as held:
-                _add(held, said)
+                _add(held, said.told, said.journey)
             about = {"partner": agreed.partner, "stream": speaking, "order": order.id}
             ledger().append([Entry(said.journey, "attached", about, once=f"attached/{said.journey}")])
         except LeaseLost:
@@ -128,21 +162,17 @@ def _recorded(agreed: Agreed, history: Sequence[Recorded]) -> Order | None:
     return order if order is not None and order.last("recorded") else None
 
 
-def _once(said: Said, order: Order) -> str:
-    return f"acknowledged/{order.journey}/{said.journey}"
-
-
 def _behind(order: Order) -> bool:
     """An acknowledgement is written down that the filed record does not hold yet."""
     done = order.last("recorded")
     return done is not None and len(order.each("acknowledged")) > done.body.get("acknowledgements", 0)
 
 
-def _add(order: Order, said: Said) -> None:
+def _add(order: Order, said: Acknowledgement, key: str) -> None:
     """Write it down, then file the record anew with all that was written down: a version more, whoever is killed between."""
     # Below a key of its own: the order's journey is found by its own name, not by that of the last file about it.
-    order.write("acknowledged", {"said": said.told.facts}, once=_once(said, order))
-    if not said.told.positive:
+    order.write("acknowledged", {"said": said.facts}, once=f"acknowledged/{order.journey}/{key}")
+    if not said.positive:
         await_again(order)
     if not _behind(order):
         return

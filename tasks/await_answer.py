@@ -82,11 +82,12 @@ def _of_those_of_then(text: str, history: Sequence[Recorded]) -> Iterator[Acknow
 
 
 def await_answer(order: Order) -> None:
-    """Begin to wait, where an acknowledgement is agreed."""
+    """Begin to wait, where an acknowledgement is agreed, or that its pickup is seen."""
     terms = order.agreed.terms.recording
-    if terms.acknowledged_by is None or order.ordered.body.get("again"):
+    if not terms.awaited or order.ordered.body.get("again"):
         return  # a redelivery is the same once more: its order is awaited
-    until = ledger().now() + terms.acknowledged_within if terms.acknowledged_within else None
+    within = terms.acknowledged_within or terms.picked_up_within
+    until = ledger().now() + within if within else None
     body = {**_about(order), "state": Answer.TO_ACK.value, "until": iso(until) if until else None, "journey": order.journey}
     ledger().append([Entry(_journey(order.journey), _AWAITED, body, f"{_AWAITED}/{order.journey}")])
 
@@ -105,17 +106,30 @@ def await_again(order: Order) -> None:
 
 def look_for_answers() -> list[Finding]:
     """Open and close the cases of what is awaited; what was opened now."""
-    found = []
+    told = [_look(order, history) for order, history in _all_awaited()]
+    return [one for one in told if one is not None]
+
+
+def to_be_picked_up() -> Iterator[Order]:
+    """What was delivered, redeliveries too, and has not been seen to be picked up, where that is what was agreed."""
+    for order, _ in _all_awaited():
+        if order.agreed.terms.recording.picked_up_within is None or answered(order) is Answer.ACKED:
+            continue
+        again = [Package.parse(entry.body["package"]) for entry in order.each("again")]
+        each = [order, *(Order(order.agreed, package.order, package.journey, "", None) for package in again)]
+        delivered = [one for one in each if one.last("recorded")]
+        yield from (one for one in delivered if answer(recorded_text(one), acknowledgements(one)) is not Answer.ACKED)
+
+
+def _all_awaited() -> Iterator[tuple[Order, list[Recorded]]]:
+    """Each order with the journey in which its answer is awaited."""
     for history in ledger().journeys(ledger().begun(_AWAITED, ledger().now())).values():
         first = history[0].body
         try:
             agreed = load_release(str(first["partner"]), str(first["stream"]))
         except ConfigurationError:
             continue  # told where the mirrors are compared
-        order = Order(agreed, str(first["order"]), str(first["journey"]), "", None)
-        if (told := _look(order, history)) is not None:
-            found.append(told)
-    return found
+        yield Order(agreed, str(first["order"]), str(first["journey"]), "", None), history
 
 
 def _look(order: Order, history: list[Recorded]) -> Finding | None:
@@ -136,8 +150,9 @@ def _look(order: Order, history: list[Recorded]) -> Finding | None:
         )
         return _open(order, history, ANSWERED_NO, reason, state)
     if until is not None and iso(ledger().now()) > until:
+        seen = "seen to be picked up" if order.agreed.terms.recording.picked_up_within else "acknowledged"
         return _open(
-            order, history, NOT_ACKNOWLEDGED, f"it should have been acknowledged by {until[:19]} UTC; ask the partner", state
+            order, history, NOT_ACKNOWLEDGED, f"it should have been {seen} by {until[:19]} UTC; ask the partner", state
         )
     return None
 

@@ -123,7 +123,7 @@ def _record(order: Order, arrived: Sequence[Arrived], copies: dict[str, Kept]) -
         copies=copies,
         certificate=str(told["certificate"]),
         certificate_at=Kept(str(told["repository"]), str(told["repository_id"]), 1),
-        awaited=order.agreed.terms.recording.acknowledged_by is not None,
+        awaited=order.agreed.terms.recording.awaited,
         made=ledger().now(),
     )
     order.write("recording", {"text": text}, once=f"recording/{package.digest}")

@@ -177,13 +177,19 @@ def withdraw(freight: Freight, store: Store, scratch: Spool) -> list[bytes]:
 
 
 @contextmanager
-def _visit(freight: Freight, store: Store, scratch: Spool) -> Iterator[_Courier]:
-    """Connected to the server that was approved."""
-    with freight.endpoint.session() as session:
+def connected(endpoint: Endpoint, pins: frozenset[str]) -> Iterator[EndpointSession]:
+    """Connected to the server that was approved. Raises ``EndpointError``."""
+    with endpoint.session() as session:
         shows = session.capabilities.fingerprint
-        if freight.pins and shows not in freight.pins:
-            pins = " or ".join(sorted(freight.pins))
-            raise HostKeyChanged(f"{freight.endpoint.address}: the server shows {shows}, approved was {pins}; nothing was sent")
+        if pins and shows not in pins:
+            approved = " or ".join(sorted(pins))
+            raise HostKeyChanged(f"{endpoint.address}: the server shows {shows}, approved was {approved}; nothing was sent")
+        yield session
+
+
+@contextmanager
+def _visit(freight: Freight, store: Store, scratch: Spool) -> Iterator[_Courier]:
+    with connected(freight.endpoint, freight.pins) as session:
         plain = freight.endpoint.direct_write or freight.endpoint.write_only
         yield (_PlainCourier if plain else _Courier)(freight, session, store, scratch)
 

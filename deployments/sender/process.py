@@ -40,6 +40,7 @@ from deployments.sender.register import Register
 from deployments.sender.sealing import seal
 from deployments.sender.store import Store
 from deployments.sender.turns import Lanes
+from deployments.sender.watch import Watch
 
 SENDS_AT_ONCE = 8
 """More packages than these wait for their turn, so that partners who answer slowly never keep anybody from signing."""
@@ -94,6 +95,7 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
     judge, register, beforehand = Judge(store, profiles, place), Register(store, profiles), Beforehand(store, profiles)
     dispatcher = Dispatcher(store, judge, profiles, place, floor_bytes=floor_bytes)
     messenger = Messenger(store, profiles, floor_bytes=floor_bytes)
+    watch = Watch(store, profiles)
     sends, messages = CapacityLimiter(SENDS_AT_ONCE), Lanes(MESSAGES_AT_ONCE)
     _tell_errors(app, store)
 
@@ -193,15 +195,24 @@ def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, f
         return {"revoked": store.revoke_standing(asked.partner, asked.stream, asked.approver, _account(caller))}
 
     @app.post("/withdraw")
-    def withdrawn(asked: WithdrawRequest) -> dict[str, Any]:
-        try:
-            package = Package.parse(asked.package)
-        except ValueError as error:
-            raise SendRefused(f"{error}; nothing was removed") from error
+    def withdrawn(asked: PackageRequest) -> dict[str, Any]:
+        package = asked.parsed()
         told = dispatcher.withdraw(package)
         _log.info("package %s: withdrawn; %d temporary names left %s", package.digits, len(told.left), told.problem)
         files = [delivered_facts(file) for file in told.files]
         return {**asdict(told), "left": [name_b64(name) for name in told.left], "files": files}
+
+    @app.post("/picked-up")
+    async def picked_up(asked: PackageRequest, request: Request) -> dict[str, Any]:
+        package = asked.parsed()
+        told = await messages.run(package.partner, lambda: watch.look(package), request.is_disconnected)
+        if told.problem:
+            _log.info("package %s: whether it was picked up cannot be told now: %s", package.digits, told.problem)
+        files = [
+            {"destination": one.destination, "name": name_b64(one.name), "gone": iso(one.gone) if one.gone else None}
+            for one in told.files
+        ]
+        return {"files": files, "problem": told.problem}
 
     @app.post("/staged")
     def staged() -> dict[str, Any]:
@@ -370,8 +381,14 @@ class TellRequest(_Asked):
         return ServiceMessage(self.kind, self.partner, self.stream, file, self.digest, self.facts)
 
 
-class WithdrawRequest(_Asked):
+class PackageRequest(_Asked):
     package: str
+
+    def parsed(self) -> Package:
+        try:
+            return Package.parse(self.package)
+        except ValueError as error:
+            raise SendRefused(f"{error}; nothing was done") from error
 
 
 class UnstageRequest(_Asked):

@@ -51,7 +51,7 @@ from blocks.errors import ConfigurationError, LedgerError, SenderError, SendRefu
 from blocks.outbound import Judged, Package, Record, Refusal, Refused, Requested, Round, Said, StandingSignoff, Vote, canonical
 from blocks.seals import SealKey
 from blocks.sender import Settled
-from blocks.values import Proof, shown
+from blocks.values import Proof, name_b64, shown
 from tasks.rules.policy import Attempt, Moments
 
 BURNT_FOR = timedelta(hours=3)
@@ -514,6 +514,18 @@ class Store:
                 )
                 for row in rows
             ]
+
+    def replaced(self, parcel: Parcel) -> bool:
+        """Another package has put, or may have put, a file of that name there since."""
+        later = select(_delivery.c.package).where(
+            _delivery.c.destination == parcel.destination,
+            _delivery.c.name == name_b64(parcel.name),
+            _delivery.c.package != parcel.package,
+            _delivery.c.step.not_in([Step.INTENDED, Step.UPLOADED]),
+            _delivery.c.at >= parcel.at,
+        )
+        with self._reading() as connection:
+            return connection.execute(later.limit(1)).first() is not None
 
     def intend(self, parcels: Sequence[Parcel]) -> None:
         """Write down what is about to be sent, before anything is. Known parcels stay as they are."""

@@ -133,7 +133,7 @@ class Story:
                 known = found.setdefault(str(told["digest"]), [])
                 if told.get("repository_id") and told.get("version"):
                     known.append(Kept(str(told["repository"]), str(told["repository_id"]), int(told["version"])))
-        for said in self.acknowledgements:
+        for said in (one for one in self.acknowledgements if not one.picked_up):
             found.setdefault(said.digest, []).append(Kept(said.repository, said.repository_id, 1))
         return found
 

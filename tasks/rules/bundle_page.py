@@ -74,12 +74,15 @@ def _answers(story: Story) -> list[str]:
 
 
 def _arrivals(story: Story) -> list[tuple[str, str]]:
-    """What the partner's server said, and what the partner sent back."""
+    """What the partner's server said, and what the partner sent back or was seen to do."""
     told = json.loads(story.record)["transmissions"] if story.record is not None else []
     rows = [(f"Sent {code(one['document'])}", _transmission(one)) for one in told]
     said = story.acknowledgements
     return rows + [
-        ("Sent back", f"{code(one.name)}, {when(one.facts['received'])}, SHA-256 {code(one.digest)}") for one in said
+        ("Picked up", f"{code(one.document)}, seen gone at {when(one.facts['seen_gone'])}; the partner itself said nothing")
+        if one.picked_up
+        else ("Sent back", f"{code(one.name)}, {when(one.facts['received'])}, SHA-256 {code(one.digest)}")
+        for one in said
     ]
 
 

@@ -26,7 +26,7 @@ VERSION = 1
 class Answer(StrEnum):
     """How far a partner has acknowledged an order."""
 
-    SENT = "SENT"  # delivered; no acknowledgement is agreed
+    SENT = "SENT"  # delivered; neither acknowledgement nor pickup is agreed
     TO_ACK = "TO_ACK"  # not all of it is acknowledged yet
     ACKED = "ACKED"
     NACKED = "NACKED"  # of a document of it, or of all, the partner's last word is no
@@ -34,9 +34,10 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What the partner said afterwards, in a file of its own that we filed."""
+    """What the partner said afterwards, in a file of its own that we filed; or what it did, and the sender saw."""
 
     name: str
+    """Of the partner's file; it, ``digest`` and where it is kept are "" where the document was seen picked up."""
     digest: str
     received: datetime
     repository: str
@@ -45,9 +46,22 @@ class Acknowledgement:
     """Of which it speaks, by its name at the partner; "" for all of the order."""
     positive: bool = True
     """False: the partner does not take it as it is."""
+    picked_up: bool = False
+    """True: it said nothing. The document stood at the partner, and at ``received`` it was seen to be gone."""
+
+    @classmethod
+    def of_pickup(cls, document: str, gone: datetime) -> Acknowledgement:
+        """What was seen, not said; ``document`` by its name at the partner."""
+        return cls("", "", gone, "", "", document, picked_up=True)
 
     @property
     def facts(self) -> dict[str, Any]:
+        if self.picked_up:
+            return {
+                "document": self.document,
+                "picked_up": f"seen gone at {iso(self.received)}",
+                "seen_gone": iso(self.received),
+            }
         # What came later stands there only where it says something: records that were filed before stay as they are.
         more = {"document": self.document} if self.document else {}
         return {
@@ -63,6 +77,8 @@ class Acknowledgement:
     @classmethod
     def parse(cls, facts: Mapping[str, Any]) -> Acknowledgement:
         """Back from ``facts``; other keys do not count."""
+        if "seen_gone" in facts:
+            return cls.of_pickup(str(facts["document"]), datetime.fromisoformat(facts["seen_gone"]))
         at = datetime.fromisoformat(facts["received"])
         document, positive = str(facts.get("document", "")), facts.get("acknowledged", True) is not False
         return cls(facts["name"], facts["sha256"], at, facts["repository"], facts["repository_id"], document, positive)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from blocks.outbound import RecordTerms
 from blocks.values import name_b64
 from tasks.rules.transmission import Acknowledgement, Answer, acknowledged, answer
 
@@ -60,3 +61,19 @@ def test_a_record_of_the_version_before_stays_as_it_was() -> None:
     }
     (one,) = said((A, False))
     assert Acknowledgement.parse(one.facts) == one
+
+
+def test_what_was_seen_picked_up_counts_and_is_never_told_as_said() -> None:
+    gone = datetime(2026, 11, 20, 8, tzinfo=UTC)
+    taken = [Acknowledgement.of_pickup(name, gone) for name in (A, B)]
+    assert [answer(record(), taken[:count]) for count in (1, 2)] == [Answer.TO_ACK, Answer.ACKED]
+    told = json.loads(acknowledged(record(), taken))["acknowledgements"]
+    assert set(told[0]) == {"document", "picked_up", "seen_gone"} and "2026-11-20T08" in told[0]["picked_up"]
+    assert [Acknowledgement.parse(one) for one in told] == taken
+
+
+def test_pickups_are_for_partners_that_acknowledge_nothing() -> None:
+    place = {"repository": "r", "folder": "f"}
+    assert RecordTerms.model_validate({**place, "picked_up_within": "PT24H"}).awaited
+    with pytest.raises(ValueError, match="tells itself"):
+        RecordTerms.model_validate({**place, "picked_up_within": "PT24H", "acknowledged_by": "acks"})

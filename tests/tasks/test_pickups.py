@@ -1,0 +1,103 @@
+"""What a partner that acknowledges nothing has taken is written down as taken, and what it leaves standing is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from blocks.ledger import CaseState
+from blocks.outbound import PackageFile, canonical
+from blocks.profile import load_partner
+from blocks.sender import destination_of
+from blocks.settings import settings
+from blocks.spool import Spool
+from blocks.values import Outgoing, name_b64
+from deployments.sender import watch
+from deployments.sender.delivery import Freight, deliver
+from deployments.sender.store import Store
+from tasks.acknowledge import add_acknowledgements
+from tasks.await_answer import await_answer
+from tasks.order import Order, load_release
+from tests.rules.signoff.world import package
+from tests.sender.thread import sender_thread
+from tests.tasks.dock import Dock
+from tests.tasks.test_await_answer import ORDER, agree, standing, write
+
+NAMES = ("a.csv", "b.csv")
+
+
+@pytest.fixture
+def order(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Order]:
+    """Two documents stand at a partner that acknowledges nothing, and a sender answers that has brought them there."""
+    agree(dock, acknowledged_by=None, picked_up_within="PT0.001S")
+    monkeypatch.setattr(watch, "APART", timedelta(microseconds=1))
+    (dock.home / "partner" / "in").mkdir()
+    endpoint = load_partner("acme", dock.profiles).endpoints["drop"]
+    contents = {name: name.encode() for name in NAMES}
+    files = [
+        PackageFile(name.encode(), len(content), hashlib.sha256(content).hexdigest(), f"id-{name}", 1)
+        for name, content in contents.items()
+    ]
+    made = replace(
+        package(*files, destinations=(destination_of(endpoint, "/in"),)), stream="letters", order="o-1", journey=ORDER
+    )
+    sources = [dock.home / name for name in NAMES]
+    for source, content in zip(sources, contents.values(), strict=True):
+        source.write_bytes(content)
+    freight = Freight(
+        package=made.digest,
+        destination=canonical(made.destinations[0].facts),
+        endpoint=endpoint,
+        folder="/in",
+        pins=frozenset(),
+        files=[Outgoing(path, file.name, file.size, file.sha256) for path, file in zip(sources, files, strict=True)],
+        sources=[file.name for file in files],
+    )
+    with Store(dock.home / "sender") as store:
+        deliver(freight, store, Spool(dock.home / "scratch", floor_bytes=0))
+    record = {"transmissions": [{"name_b64": name_b64(file.name)} for file in files], "acknowledgements": [], "state": "TO_ACK"}
+    write(dock, "ordered", order="o-1", requester="")
+    write(dock, "frozen", package=made.text, editors=[], policies={})
+    write(dock, "recording", text=json.dumps(record))
+    write(dock, "recorded", record="")
+    found = Order(load_release("acme", "letters"), "o-1", ORDER, "", None)
+    await_answer(found)
+    socket = Path(tempfile.mkdtemp()) / "s"  # a socket's path must be short
+    monkeypatch.setenv("COUNTERSIGN_SENDER_SOCKET", str(socket))
+    settings.cache_clear()
+    with sender_thread(socket, dock.home / "sender", profiles=dock.profiles, spool=dock.home / "spool"):
+        yield found
+
+
+def test_what_is_gone_is_picked_up_and_what_stands_is_told(dock: Dock, order: Order) -> None:
+    def sweep() -> list[str]:
+        with disable_run_logger():
+            return [found.code for found in add_acknowledgements.fn()]
+
+    assert sweep() == ["not-acknowledged"]
+    (case,) = dock.ledger.cases()
+    assert "seen to be picked up" in str(case.reason)
+    place = dock.home / "partner" / "in"
+    for name, state, then in zip(NAMES, ("TO_ACK", "ACKED"), (CaseState.NEW, CaseState.RESOLVED), strict=True):
+        (place / name).unlink()
+        before = dock.ledger.journey(ORDER)
+        assert sweep() == [] and dock.ledger.journey(ORDER) == before, "seen gone once"
+        assert sweep() == [] and last(dock, "recorded")["state"] == state and standing(dock)[0][1] is then
+    told = [entry.body["said"] for entry in dock.ledger.journey(ORDER) if entry.kind == "acknowledged"]
+    assert [one["document"] for one in told] == list(NAMES)
+    assert all(one["picked_up"].startswith("seen gone at ") and "received" not in one for one in told)
+    before = dock.ledger.journey(ORDER)
+    assert sweep() == [] and dock.ledger.journey(ORDER) == before, "it is over"
+
+
+def last(dock: Dock, kind: str) -> Mapping[str, Any]:
+    return [entry.body for entry in dock.ledger.journey(ORDER) if entry.kind == kind][-1]
