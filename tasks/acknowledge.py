@@ -16,7 +16,7 @@ from blocks.outbound import Package, sha256
 from blocks.profile import load_partner, partners
 from blocks.settings import settings
 from blocks.values import Collision, shown
-from tasks.await_answer import acknowledgements, await_again, look_for_answers, to_be_picked_up
+from tasks.await_answer import acknowledgements, await_again, behind, look_for_answers, to_be_picked_up
 from tasks.connections import ledger
 from tasks.evidence import file_evidence
 from tasks.order import Agreed, Order, find_order, in_hand, load_release, sender
@@ -62,6 +62,9 @@ def add_acknowledgements() -> list[Finding]:
 def _look_for_pickups() -> Iterator[Finding]:
     """What the sender has seen gone is written down, once its name stands at none of the destinations."""
     for order in to_be_picked_up():
+        if behind(order):
+            yield from _write_down(order)
+            continue
         try:
             with sender() as asked:
                 told = asked.picked_up(Package.parse(str(order.frozen.body["package"])))
@@ -79,14 +82,18 @@ def _look_for_pickups() -> Iterator[Finding]:
                 yield from _write_down(order, Acknowledgement.of_pickup(name, max(gone)))
 
 
-def _write_down(order: Order, told: Acknowledgement) -> Iterator[Finding]:
+def _write_down(order: Order, told: Acknowledgement | None = None) -> Iterator[Finding]:
+    """``None``: what was written down already, and could not be filed yet."""
     try:
         with in_hand(order) as held:
-            _add(held, told, f"picked up {told.document}")
+            if told is None:
+                _file(held)
+            else:
+                _add(held, told, f"picked up {told.document}")
     except LeaseLost:
         return  # a run works on it just now; the next sweep adds it
     except RepositoryError as error:
-        message = f"the pickup of {told.document} could not be added to the record of order {order.id} yet; that is tried again ({error})"
+        message = f"a pickup could not be added to the record of order {order.id} yet; that is tried again ({error})"
         yield Finding("acknowledgement", f"pickup/{order.journey}/waits", message)
 
 
@@ -162,20 +169,18 @@ def _recorded(agreed: Agreed, history: Sequence[Recorded]) -> Order | None:
     return order if order is not None and order.last("recorded") else None
 
 
-def _behind(order: Order) -> bool:
-    """An acknowledgement is written down that the filed record does not hold yet."""
-    done = order.last("recorded")
-    return done is not None and len(order.each("acknowledged")) > done.body.get("acknowledgements", 0)
-
-
 def _add(order: Order, said: Acknowledgement, key: str) -> None:
     """Write it down, then file the record anew with all that was written down: a version more, whoever is killed between."""
     # Below a key of its own: the order's journey is found by its own name, not by that of the last file about it.
     order.write("acknowledged", {"said": said.facts}, once=f"acknowledged/{order.journey}/{key}")
     if not said.positive:
         await_again(order)
-    if not _behind(order):
-        return
+    if behind(order):
+        _file(order)
+
+
+def _file(order: Order) -> None:
+    """The record's next version, with all that was written down. Raises ``RepositoryError``."""
     told = acknowledgements(order)
     record = acknowledged(recorded_text(order), told)
     target = order.agreed.terms.recording.model_copy(update={"collision": Collision.NEW_VERSION})

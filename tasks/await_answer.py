@@ -37,6 +37,12 @@ def acknowledgements(order: Order) -> list[Acknowledgement]:
     return [Acknowledgement.parse(entry.body["said"]) for entry in order.each("acknowledged")]
 
 
+def behind(order: Order) -> bool:
+    """An acknowledgement is written down that the filed record does not hold yet."""
+    done = order.last("recorded")
+    return done is not None and len(order.each("acknowledged")) > done.body.get("acknowledgements", 0)
+
+
 def answered(order: Order) -> Answer:
     """How far the partner has acknowledged an order that was delivered."""
     return answer(recorded_text(order), _heard(order))
@@ -113,12 +119,19 @@ def look_for_answers() -> list[Finding]:
 def to_be_picked_up() -> Iterator[Order]:
     """What was delivered, redeliveries too, and has not been seen to be picked up, where that is what was agreed."""
     for order, _ in _all_awaited():
-        if order.agreed.terms.recording.picked_up_within is None or answered(order) is Answer.ACKED:
+        if order.agreed.terms.recording.picked_up_within is None:
             continue
-        again = [Package.parse(entry.body["package"]) for entry in order.each("again")]
-        each = [order, *(Order(order.agreed, package.order, package.journey, "", None) for package in again)]
-        delivered = [one for one in each if one.last("recorded")]
-        yield from (one for one in delivered if answer(recorded_text(one), acknowledgements(one)) is not Answer.ACKED)
+        over = answered(order) is Answer.ACKED
+        for one in _deliveries(order):
+            if behind(one) or not (over or answer(recorded_text(one), acknowledgements(one)) is Answer.ACKED):
+                yield one
+
+
+def _deliveries(order: Order) -> list[Order]:
+    """An order and its redeliveries, as far as they were delivered and recorded."""
+    again = [Package.parse(entry.body["package"]) for entry in order.each("again")]
+    each = [order, *(Order(order.agreed, package.order, package.journey, "", None) for package in again)]
+    return [one for one in each if one.last("recorded")]
 
 
 def _all_awaited() -> Iterator[tuple[Order, list[Recorded]]]:
@@ -134,6 +147,8 @@ def _all_awaited() -> Iterator[tuple[Order, list[Recorded]]]:
 
 def _look(order: Order, history: list[Recorded]) -> Finding | None:
     state, journey = answered(order), history[0].journey
+    if state is Answer.ACKED and order.agreed.terms.recording.picked_up_within and any(map(behind, _deliveries(order))):
+        return None  # nothing else would have the record filed
     if state is Answer.ACKED or (state is Answer.NACKED and _sent_again(order)):
         ledger().append(
             [Entry(journey, "resolved", {**_about(order), "state": state.value, **_over(history)}, stage=Stage.CLEARED)]

@@ -28,8 +28,8 @@ from deployments.sender.turns import Turns
 
 APART = timedelta(minutes=10)
 """Between the two looks that find a file gone: a folder that is swapped or mounted anew is back by then."""
-REMEMBERED = timedelta(days=1)
-"""So long a first look is remembered."""
+REMEMBERED = timedelta(days=7)
+"""So long a first look is remembered, however seldom the sweep comes."""
 COARSE = timedelta(minutes=1)
 """So much earlier than our file a server may tell its folder's time, which some tell without seconds."""
 

@@ -91,6 +91,9 @@ def test_what_is_gone_is_picked_up_and_what_stands_is_told(dock: Dock, order: Or
         (place / name).unlink()
         before = dock.ledger.journey(ORDER)
         assert sweep() == [] and dock.ledger.journey(ORDER) == before, "seen gone once"
+        (kept := dock.home / "kept").rename(dock.home / "away")
+        assert sweep() == ["acknowledgement"] and standing(dock)[0][1] is CaseState.NEW, "its record cannot be filed now"
+        (dock.home / "away").rename(kept)
         assert sweep() == [] and last(dock, "recorded")["state"] == state and standing(dock)[0][1] is then
     told = [entry.body["said"] for entry in dock.ledger.journey(ORDER) if entry.kind == "acknowledged"]
     assert [one["document"] for one in told] == list(NAMES)
