@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--screenshots", type=Path, help="take the pictures of the documentation into this folder, then end")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    state = ROOT / ".countersign" / ("demo-check" if given.check else "demo")
+    state = ROOT / ".countersign" / ("demo-check" if given.check else "demo-pictures" if given.screenshots else "demo")
     with alone(state), contextlib.suppress(KeyboardInterrupt):
         sys.exit(play(state, given.check, given.screenshots))
 

@@ -21,7 +21,9 @@ from blocks.settings import settings
 from blocks.spool import Spool
 from blocks.values import Filing
 from tasks.connections import ledger
-from tests.browser import Chromium, Classic
+from tasks.rules.bundle import PAGE
+from tasks.tell_cases import REVIEW_BEGUN
+from tests.browser import Chromium, Classic, Newer
 from tests.demo import supplier
 from tests.demo.releasing import ORDER, REQUESTER, answer_form, start_release, until_asked, until_state
 from tests.demo.stage import Stage
@@ -31,20 +33,22 @@ HIGH = 1120
 TOP: FloatRect = {"x": 0, "y": 0, "width": 1280, "height": 800}
 LIST: FloatRect = {"x": 255, "y": 590, "width": 1025, "height": 510}
 GRAPH: FloatRect = {"x": 280, "y": 120, "width": 800, "height": 320}
-BROCHURE = "brochure"
+BROCHURE, FIRST = "brochure", "spring"
 COLOURS = 96
 """Of a picture: pages have few, and each costs bytes."""
 
 
 def take(here: Stage, folder: Path) -> None:
-    """The intakes: the list of runs, the page of one, its table of files. A release: inbox, run, dialog, refused, ticks.
-    Another one: what changed since the last, and an image. A note."""
+    """The intakes: the list of runs, the page of one, its table of files; the form of a case. A release: inbox, run, dialog, refused,
+    ticks. Another one: what changed since the last, an image, the dialog on a telephone; the evidence of the last. A note."""
     folder.mkdir(parents=True, exist_ok=True)
     with Chromium.running(graphs=True) as chromium, httpx.Client(base_url=f"{here.prefect_url}/api/", timeout=60) as api:
         _intakes(Classic(chromium, here.prefect_url, 1280, HIGH), api, folder)
+        _case(Classic(chromium, here.prefect_url, 1280, 900), api, folder)
         run = _release(here, Classic(chromium, here.prefect_url, 1280, 900), api, folder)
         ticks(Classic(chromium, here.prefect_url, 1280, 900), api, run, folder)
         _changes(here, chromium, api, folder)
+        _evidence(here, chromium, folder)
     supplier.take(folder)
     for picture in folder.glob("*.png"):
         with Image.open(picture) as drawn:
@@ -63,6 +67,20 @@ def _intakes(window: Classic, api: httpx.Client, folder: Path) -> None:
     table = next(artifact for artifact in found if artifact["type"] == "table")
     window.go(f"/artifacts/artifact/{table['id']}", "quarantined")
     window.picture(folder / "files.png", TOP)
+    window.close()
+
+
+def _case(window: Classic, api: httpx.Client, folder: Path) -> None:
+    """The form that asks what shall become of a price list with a price that is none; once the other cases ask too, and all is quiet."""
+    asking = {}
+    for case in ledger().cases():
+        for run in [entry.body["run"] for entry in ledger().journey(case.journey) if entry.kind == REVIEW_BEGUN]:
+            state = until_state(api, run, {"PAUSED", "COMPLETED", "FAILED", "CRASHED"})
+            assert state["type"] == "PAUSED", (case, state)
+            asking[case.code] = run
+    window.open_dialog(asking["wrong-type"])
+    assert "is not a number" in window.visible("is not a number")
+    window.picture(folder / "case.png")
     window.close()
 
 
@@ -102,6 +120,21 @@ def ticks(window: Classic, api: httpx.Client, run: str, folder: Path) -> None:
     window.close()
 
 
+def _evidence(here: Stage, chromium: Chromium, folder: Path) -> None:
+    """The page of the bundle that proves a release, as somebody else opens it, down to what was released."""
+    bundle = here.state / "evidence"
+    here.countersign("evidence", "export", FIRST, "--to", str(bundle), quiet=True)
+
+    def picture() -> None:
+        page = chromium.session.new_page()
+        page.set_viewport_size({"width": 1000, "height": 1240})
+        page.goto((bundle / PAGE).as_uri())
+        page.screenshot(path=folder / "evidence.png")
+        page.close()
+
+    chromium.thread.submit(picture).result()
+
+
 # --------------------------------------------------------------------------------------------- what changed since the last release
 
 
@@ -111,7 +144,7 @@ def _changes(here: Stage, chromium: Chromium, api: httpx.Client, folder: Path) -
     rows = prices(random.Random(7), 1000)
     _keep("bolt.png", _drawing())
     _keep("prices_brochure.csv", csv_text(HEADER, rows))
-    first = _order(api, "spring")
+    first = _order(api, FIRST)
     assert answer_form(api, first, _answer(here, _asked(api, first), "ben")) == "ACCEPT"
     assert until_state(api, first, {"COMPLETED", "FAILED", "CRASHED"})["name"] == "Delivered"
     rows[516] = (*rows[516][:3], f"{float(rows[516][3]) * 100:.2f}", *rows[516][4:])
@@ -127,6 +160,11 @@ def _changes(here: Stage, chromium: Chromium, api: httpx.Client, folder: Path) -
     window.pictures(1)
     window.picture(folder / "preview.png", TOP)
     window.close()
+    telephone = Newer(chromium, here.prefect_url, 390, 844)  # the classic page's dialog is wider than that
+    telephone.open_dialog(second)
+    assert "70777.00" in telephone.visible("70777.00")
+    telephone.picture(folder / "dialog-narrow.png")
+    telephone.close()
 
 
 def _agree(here: Stage) -> None:
