@@ -209,6 +209,11 @@ class Window(ABC):
                 self._field(name).locator("textarea").fill(str(answer))
 
     @in_its_thread
+    def show(self, name: str) -> None:
+        """Scroll down to a field."""
+        self._field(name).evaluate("one => one.scrollIntoView({block: 'start'})")
+
+    @in_its_thread
     def offered(self, name: str) -> list[str]:
         """What can be chosen in a field."""
         self._unfold(name)

@@ -33,22 +33,22 @@ HIGH = 1120
 TOP: FloatRect = {"x": 0, "y": 0, "width": 1280, "height": 800}
 LIST: FloatRect = {"x": 255, "y": 590, "width": 1025, "height": 510}
 GRAPH: FloatRect = {"x": 280, "y": 120, "width": 800, "height": 320}
-BROCHURE, FIRST = "brochure", "spring"
+BROCHURE = "brochure"
 COLOURS = 96
 """Of a picture: pages have few, and each costs bytes."""
 
 
 def take(here: Stage, folder: Path) -> None:
     """The intakes: the list of runs, the page of one, its table of files; the form of a case. A release: inbox, run, dialog, refused,
-    ticks. Another one: what changed since the last, an image, the dialog on a telephone; the evidence of the last. A note."""
+    ticks; its evidence. Another one: what changed since the last, an image, the dialog on a telephone. A note."""
     folder.mkdir(parents=True, exist_ok=True)
     with Chromium.running(graphs=True) as chromium, httpx.Client(base_url=f"{here.prefect_url}/api/", timeout=60) as api:
         _intakes(Classic(chromium, here.prefect_url, 1280, HIGH), api, folder)
-        _case(Classic(chromium, here.prefect_url, 1280, 900), api, folder)
+        _case(Newer(chromium, here.prefect_url, 1280, 900), api, folder)
         run = _release(here, Classic(chromium, here.prefect_url, 1280, 900), api, folder)
         ticks(Classic(chromium, here.prefect_url, 1280, 900), api, run, folder)
-        _changes(here, chromium, api, folder)
         _evidence(here, chromium, folder)
+        _changes(here, chromium, api, folder)
     supplier.take(folder)
     for picture in folder.glob("*.png"):
         with Image.open(picture) as drawn:
@@ -70,7 +70,7 @@ def _intakes(window: Classic, api: httpx.Client, folder: Path) -> None:
     window.close()
 
 
-def _case(window: Classic, api: httpx.Client, folder: Path) -> None:
+def _case(window: Newer, api: httpx.Client, folder: Path) -> None:
     """The form that asks what shall become of a price list with a price that is none; once the other cases ask too, and all is quiet."""
     asking = {}
     for case in ledger().cases():
@@ -80,7 +80,9 @@ def _case(window: Classic, api: httpx.Client, folder: Path) -> None:
             asking[case.code] = run
     window.open_dialog(asking["wrong-type"])
     assert "is not a number" in window.visible("is not a number")
-    window.picture(folder / "case.png")
+    window.picture(folder / "case.png", TOP | {"height": 572})  # below it stands a folder of this machine
+    window.show("decision")
+    window.picture(folder / "case-answer.png")
     window.close()
 
 
@@ -121,14 +123,15 @@ def ticks(window: Classic, api: httpx.Client, run: str, folder: Path) -> None:
 
 
 def _evidence(here: Stage, chromium: Chromium, folder: Path) -> None:
-    """The page of the bundle that proves a release, as somebody else opens it, down to what was released."""
+    """The page of the bundle that proves the release, as somebody else opens it, from the sign-off on."""
     bundle = here.state / "evidence"
-    here.countersign("evidence", "export", FIRST, "--to", str(bundle), quiet=True)
+    here.countersign("evidence", "export", ORDER, "--to", str(bundle), quiet=True)
 
     def picture() -> None:
         page = chromium.session.new_page()
-        page.set_viewport_size({"width": 1000, "height": 1240})
+        page.set_viewport_size({"width": 1000, "height": 900})
         page.goto((bundle / PAGE).as_uri())
+        page.get_by_role("heading", name="Sign-off of package").evaluate("one => one.scrollIntoView()")
         page.screenshot(path=folder / "evidence.png")
         page.close()
 
@@ -144,7 +147,7 @@ def _changes(here: Stage, chromium: Chromium, api: httpx.Client, folder: Path) -
     rows = prices(random.Random(7), 1000)
     _keep("bolt.png", _drawing())
     _keep("prices_brochure.csv", csv_text(HEADER, rows))
-    first = _order(api, FIRST)
+    first = _order(api, "spring")
     assert answer_form(api, first, _answer(here, _asked(api, first), "ben")) == "ACCEPT"
     assert until_state(api, first, {"COMPLETED", "FAILED", "CRASHED"})["name"] == "Delivered"
     rows[516] = (*rows[516][:3], f"{float(rows[516][3]) * 100:.2f}", *rows[516][4:])
