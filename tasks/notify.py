@@ -33,7 +33,12 @@ NOTIFIED, NOT_NOTIFIED, UNKNOWN = "notified", "not notified", "unknown"
 
 
 def notify(to: Iterable[str], what: Notification) -> None:
-    """Tell these of it (ids of people, or streams' owners as profiles write them): each once, however often this is called.
+    """Tell these of it (ids of people, or streams' owners as profiles write them): each once, however often this is called."""
+    notify_all([(to, what)])
+
+
+def notify_all(told: Iterable[tuple[Iterable[str], Notification]]) -> None:
+    """Tell of several things, each of them to these. A server that does not answer is waited for once, and not once for each of them.
 
     Nobody is told where there is no ``notify.yaml``. Raises nothing for a server that is away or a file that is to be mended: what could
     not be sent now is the sweep's.
@@ -41,9 +46,10 @@ def notify(to: Iterable[str], what: Notification) -> None:
     if not (settings().profiles / "notify.yaml").exists():
         return
     entries = []
-    for who in dict.fromkeys(to):
-        journey = what.journey(who)
-        entries.append(Entry(journey, NOTIFICATION, {**what.body, "who": who}, once=journey))
+    for to, what in told:
+        for who in dict.fromkeys(to):
+            journey = what.journey(who)
+            entries.append(Entry(journey, NOTIFICATION, {**what.body, "who": who}, once=journey))
     _tell([entry.journey for entry in ledger().append(entries) if entry.fresh])
 
 

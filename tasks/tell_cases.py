@@ -29,7 +29,7 @@ from blocks.ledger import Case, Entry, Lease, Recorded
 from blocks.settings import settings
 from tasks.cases import OPS
 from tasks.connections import ledger
-from tasks.notify import notify
+from tasks.notify import notify_all
 from tasks.report import tell_of_case
 from tasks.retrying import task
 from tasks.rules.notification import Notification
@@ -73,13 +73,14 @@ def _alone() -> Iterator[Lease | None]:
 
 
 def _tell(cases: Sequence[Case]) -> int:
+    # First told, then written: whoever is killed in between has it told again, under the same id.
+    histories = ledger().journeys([case.journey for case in cases])
+    keys = {case.journey: f"{CASE_TOLD}/{case.journey}/{_opened(histories[case.journey])}" for case in cases}
     for case in cases:
-        # First told, then written: whoever is killed in between has it told again, under the same id.
-        history = ledger().journey(case.journey)
-        key = f"{CASE_TOLD}/{case.journey}/{_opened(history)}"
-        tell_of_case(case, uuid5(NAMESPACE_URL, key))
-        notify([case.owner or OPS], _notification(case, history))
-        ledger().append([Entry(case.journey, CASE_TOLD, {"owner": case.owner, "code": case.code}, once=key)])
+        tell_of_case(case, uuid5(NAMESPACE_URL, keys[case.journey]))
+    notify_all(([case.owner or OPS], _notification(case, histories[case.journey])) for case in cases)
+    facts = [(case.journey, {"owner": case.owner, "code": case.code}) for case in cases]
+    ledger().append([Entry(journey, CASE_TOLD, told, once=keys[journey]) for journey, told in facts])
     return len(cases)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from datetime import timedelta
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from tasks import cases, connections, retry
 from tasks.agreed import load_stream
 from tasks.correct import Correction, correct, corrections, unfit
 from tasks.tell_cases import tell_cases
+from tests.servers.listener import Listener
 from tests.tasks.dock import STEPS, Dock, price_list
 
 BAD = price_list().replace(b"1.50", b"one")
@@ -227,3 +229,20 @@ def test_no_name_leads_out_of_the_corrections(dock: Dock) -> None:
     dock.agree(sequence="ordered")
     (corrections() / "mended").write_bytes(price_list())
     assert "ask the partner" in unfit(journey, load_stream("acme", "prices"), Correction("anna", "x", file="mended"))
+
+
+def test_a_mail_server_that_does_not_answer_is_waited_for_once_and_not_once_for_each_case(dock: Dock) -> None:
+    called: list[int] = []
+
+    def silent(connection: socket.socket) -> None:
+        called.append(1)
+        connection.sendall(b"421 not now\r\n")
+
+    for number in range(3):
+        dock.leave(f"{number}.csv", BAD.replace(b"one", b"one%d" % number))
+    dock.run()
+    with Listener(silent) as port:
+        mail = {"host": "127.0.0.1", "port": port, "security": "none", "sender": "countersign@example.com"}
+        (dock.profiles / "notify.yaml").write_text(yaml.safe_dump({"mail": mail, "told": {"pricing": "p@example.com"}}))
+        assert tell_cases.fn() == 3
+    assert len(called) == 1 and len(opened_events(dock)) == 3
