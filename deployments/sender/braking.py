@@ -15,16 +15,21 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from blocks.outbound import Brake, Outbound, Package, canonical, sha256
 from deployments.sender.store import Counted, Store
+from tasks.doctypes import known
 from tasks.rules.brake import Amounts, unusual
-from tasks.rules.sniff import HEAD_BYTES, sniff
+from tasks.rules.naming import extension
+from tasks.rules.sniff import EMPTY, HEAD_BYTES, UNKNOWN, sniff
 
 MOST_BYTES = 128 * 1024 * 1024
 """Of all tables of a package that are counted while somebody waits; of a larger one nobody knows."""
+_TEXTS = frozenset({"txt", "tsv"}).union(*(doctype.extensions for doctype in known().values() if doctype.table))
+"""Endings of names that promise a text: what is none there was not counted, however well it is known."""
 _CHUNK = 1024 * 1024
 _LONGEST_LINE = 1024 * 1024
 
@@ -67,34 +72,40 @@ def brakes(package: Package, terms: Outbound, store: Store, place: Callable[[str
     counted = store.counted((digest for digest, _ in now.values()), reading.key)
     if _counts(brake):
         budget = MOST_BYTES
+        texts = {digest for name, (digest, _) in now.items() if extension(name) in _TEXTS}
+        for digest in texts & counted.keys():
+            if not counted[digest].rows:  # it may have had another name then, which promised no text
+                del counted[digest]
         for digest, size in now.values():
             if digest not in counted and size <= budget:
                 budget -= size
-                found = _count(place(digest), digest, size, reading)
+                found = _count(place(digest), digest, size, reading, promised=digest in texts)
                 if found is not None:
                     counted[digest] = found
                     store.count(digest, reading.key, found)
-    told = [_amounts(names, store.counted((digest for digest, _ in names.values()), reading.key)) for names in before]
-    return unusual(_amounts(now, counted), told, brake)
+    told = [_amounts(names, store.counted((digest for digest, _ in names.values()), reading.key), reading) for names in before]
+    return unusual(_amounts(now, counted, reading), told, brake)
 
 
 def _counts(brake: Brake) -> bool:
     return brake.rows is not None or brake.value is not None or brake.removed is not None
 
 
-def _amounts(names: Mapping[bytes, tuple[str, int]], counted: Mapping[str, Counted]) -> Amounts:
+def _amounts(names: Mapping[bytes, tuple[str, int]], counted: Mapping[str, Counted], reading: Reading) -> Amounts:
     found = [counted.get(digest) for digest, _ in names.values()]
     rows = [one.rows for one in found if one is not None]
     values = [one.value for one in found if one is not None and one.value is not None]
-    return Amounts(
-        files=len(names),
-        rows=sum(rows) if len(rows) == len(found) else None,
-        value=math.fsum(values) if len(values) == len(found) else None,
-    )
+    value = math.fsum(values) if len(values) == len(found) else None
+    if reading.column and not value and any(rows):
+        value = None  # rows and no value: most likely the column has another name there, or the table another delimiter
+    return Amounts(files=len(names), rows=sum(rows) if len(rows) == len(found) else None, value=value)
 
 
-def _count(path: Path, digest: str, size: int, reading: Reading) -> Counted | None:
-    """What a document holds; None if other bytes stand there, or none: a worker may have put anything there, also a pipe."""
+def _count(path: Path, digest: str, size: int, reading: Reading, *, promised: bool) -> Counted | None:
+    """What a document holds, whose name may have promised a text; None if nobody can tell.
+
+    So it is where other bytes stand, or none: a worker may have put anything there, also a pipe.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -102,7 +113,7 @@ def _count(path: Path, digest: str, size: int, reading: Reading) -> Counted | No
     with os.fdopen(handle, "rb") as file:
         try:
             content = _Hashed(file, size)
-            found = _counted(content, reading)
+            found = _counted(content, reading, promised)
             return found if content.hexdigest() == digest else None
         except OSError:
             return None
@@ -131,16 +142,27 @@ class _Hashed(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def _counted(content: _Hashed, reading: Reading) -> Counted:
-    """Rows are lines that hold something, but for the first; what is no text has none."""
+def _counted(content: _Hashed, reading: Reading, promised: bool) -> Counted | None:
+    """Rows are lines that hold something, but for the first; what is known to be no text, and promised none, has none.
+
+    None for what is nothing known, or is no text in this encoding: one byte is enough to make a table look like it.
+    """
     stream = io.BufferedReader(content, _CHUNK)
     try:
-        if not sniff(stream.peek(HEAD_BYTES)[:HEAD_BYTES]).startswith("text/"):
-            return Counted(0, 0.0)
-        encoding = "utf-8-sig" if codecs.lookup(reading.encoding).name == "utf-8" else reading.encoding
-        text = io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="")
-        lines = iter(lambda: text.readline(_LONGEST_LINE), "")
-        rows, cells = _rows(lines, reading)
+        head = stream.peek(HEAD_BYTES)[:HEAD_BYTES]
+        kind = sniff(head)
+        wide = codecs.lookup(reading.encoding).name.startswith(("utf-16", "utf-32"))
+        if kind == UNKNOWN and wide:  # its bytes look like none
+            kind = sniff(head.decode(reading.encoding, errors="replace").encode())
+        if not kind.startswith("text/"):
+            return Counted(0, 0.0) if kind == EMPTY or not (promised or kind == UNKNOWN) else None
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not wide:
+            return None
+        if head.startswith(codecs.BOM_UTF8):
+            stream.read(len(codecs.BOM_UTF8))
+        text = io.TextIOWrapper(stream, encoding=reading.encoding, errors="replace", newline="")
+        first = text.readline(_LONGEST_LINE).removeprefix("\N{BYTE ORDER MARK}")
+        rows, cells = _rows(chain([first], iter(lambda: text.readline(_LONGEST_LINE), "")), reading)
         text.detach()
         return Counted(max(0, rows - 1), cells)
     finally:

@@ -169,6 +169,40 @@ def test_tables_that_are_too_large_to_be_counted_ask_for_one_more_signature(
     assert desk.brakes(desk.pack(table(1000)), terms(brake={"files": 3})) == (), "nobody asks for its rows"
 
 
+NO_ROWS, NO_VALUE = "nobody could count its rows", "nobody could count what it has in column price"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        pytest.param(lambda text: b"%PDF-\n" + text, (NO_ROWS, NO_VALUE), id="a table that begins as a PDF does"),
+        pytest.param(lambda text: text.replace(b"a,", b"a\x1b,", 1), (NO_ROWS, NO_VALUE), id="a byte that is in no text"),
+        pytest.param(lambda text: text.decode().encode("utf-16"), (NO_ROWS, NO_VALUE), id="another encoding"),
+        pytest.param(lambda text: text.replace(b"price", b"Price"), (NO_VALUE,), id="another name of the column"),
+        pytest.param(lambda text: text.replace(b",", b";"), (NO_VALUE,), id="another delimiter"),
+        pytest.param(lambda text: b"Prices\n" + text, (NO_VALUE,), id="a title before the table"),
+        pytest.param(lambda text: b"\n" + text, (NO_VALUE,), id="an empty line before the table"),
+    ],
+)
+def test_a_table_that_is_not_what_was_agreed_is_not_taken_for_none(
+    desk: Desk, spoil: Callable[[bytes], bytes], said: tuple[str, ...]
+) -> None:
+    usual(desk)
+    assert desk.brakes(desk.pack(spoil(table(4000)), spoil(table(4000))), UNDER)[-len(said) :] == said
+    spoiled, whole = spoil(table(10)), table(10)
+    about = desk.pack(spoiled, whole)
+    other = replace(about, files=(replace(about.files[0], name=b"1.pdf"), about.files[1]))
+    desk.brakes(other, UNDER)
+    assert (NO_ROWS in said) == (NO_ROWS in desk.brakes(about, UNDER)), "whatever was counted when it had another name"
+
+
+def test_documents_that_are_no_tables_are_worth_nothing_beside_one(desk: Desk) -> None:
+    usual(desk)
+    about = desk.pack(table(20), b"%PDF-1.7 a letter")
+    assert desk.brakes(replace(about, files=(about.files[0], replace(about.files[1], name=b"2.pdf"))), UNDER) == ()
+    assert desk.brakes(about, UNDER) == (NO_ROWS, NO_VALUE), "it is called a table"
+
+
 def test_what_goes_once_more_is_not_asked_about_and_where_nothing_was_agreed_nothing_is(desk: Desk) -> None:
     usual(desk)
     far = desk.pack(*mixed(*[4] * 9)())
@@ -195,6 +229,20 @@ def test_what_goes_once_more_is_not_asked_about_and_where_nothing_was_agreed_not
         pytest.param(b"sku,price\na,1e9\n", {}, Counted(1, None), id="no plain number"),
         pytest.param(b"sku,price\na,1\n", {"column": ""}, Counted(1, 0.0), id="no column is asked for"),
         pytest.param(b'sku,price\n"' + b"a" * 200_000, {}, Counted(1, None), id="a quote that is never closed"),
+        pytest.param(
+            "price\nß\n1\n".encode("utf-8-sig"), {"encoding": "latin-1"}, Counted(2, None), id="a mark of another encoding"
+        ),
+        pytest.param(b"\xef\xbb\xbfprice\n1\n", {"encoding": "latin-1"}, Counted(1, 1.0), id="a mark before another encoding"),
+        pytest.param(
+            "price\n1\n".encode("utf-16"), {"encoding": "utf-16"}, Counted(1, 1.0), id="two bytes a letter, as agreed"
+        ),
+        pytest.param(
+            "\ufeffprice\n1\n".encode("utf-16-le"), {"encoding": "utf-16-le"}, Counted(1, 1.0), id="marked all the same"
+        ),
+        pytest.param("price\n1\n".encode("utf-16-be"), {"encoding": "utf-16-be"}, Counted(1, 1.0), id="and unmarked"),
+        pytest.param("price\n1\n".encode("utf-16"), {}, None, id="two bytes a letter, not agreed"),
+        pytest.param("price\n1\n".encode("utf-16-le"), {}, None, id="nor marked"),
+        pytest.param(b"sku,price\na\0,1\n", {}, None, id="one byte that is in no text"),
         pytest.param(b"%PDF-1.7\n1\n2\n3\n", {}, Counted(0, 0.0), id="no table"),
         pytest.param(b"", {}, Counted(0, 0.0), id="nothing"),
     ],
@@ -203,6 +251,6 @@ def test_rows_and_values_of_a_document(tmp_path: Path, content: bytes, told: Map
     path = tmp_path / "document"
     path.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
-    assert braking._count(path, digest, len(content), replace(PRICES, **told)) == found
+    assert braking._count(path, digest, len(content), replace(PRICES, **told), promised=False) == found
     path.write_bytes(content + b"x")
-    assert braking._count(path, digest, len(content), PRICES) is None
+    assert braking._count(path, digest, len(content), PRICES, promised=False) is None
