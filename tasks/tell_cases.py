@@ -17,11 +17,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+import httpx
+from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import get_current_settings
 from prefect.states import Completed
 
@@ -50,13 +52,10 @@ def tell_cases(partner: str | None = None, stream: str | None = None) -> int:
         if lease is None:
             return 0  # somebody else does it just now; what came in meanwhile is told by the sweep
         unasked = ledger().cases_without(REVIEW_BEGUN, since=ANEW, partner=partner, stream=stream)[:MOST]
-        over = ledger().cases_left(REVIEW_BEGUN, REVIEW_ENDED)
+        over = ledger().cases_left(REVIEW_BEGUN, REVIEW_ENDED)[:MOST]
         # On a command line without a Prefect server nobody can be asked there.
         if (unasked or over) and get_current_settings().api.url:
-            with get_client(sync_client=True) as client:
-                _begin(client, unasked)
-                for journey in over:
-                    _end(client, journey)
+            _ask(unasked, over)  # first, so that who is told of a case is told where they are asked
         return _tell(ledger().cases_without(CASE_TOLD, since=ANEW, partner=partner, stream=stream)[:MOST])
 
 
@@ -112,17 +111,40 @@ def _notification(case: Case, history: Sequence[Recorded]) -> Notification:
 # --------------------------------------------------------------------------------------------- the run that asks
 
 
-def _begin(client: SyncPrefectClient, cases: Sequence[Case]) -> None:
-    deployment = review_deployment(client) if cases else None
-    if deployment is None:
-        return  # nothing was deployed: the command line decides cases
-    for case in cases:
-        key = f"{REVIEW_BEGUN}/{case.journey}/{_opened(ledger().journey(case.journey))}"
-        # Asked twice, it is the same run.
-        run = client.create_flow_run_from_deployment(
-            deployment.id, parameters={"journey": case.journey}, idempotency_key=key, tags=[f"case:{case.code}"]
-        )
-        ledger().append([Entry(case.journey, REVIEW_BEGUN, {"run": str(run.id)}, once=key)])
+def _ask(unasked: Sequence[Case], over: Sequence[str]) -> None:
+    """Begin the reviews of these cases, and end those of these journeys. What Prefect does not do now is the sweep's."""
+    try:
+        with get_client(sync_client=True) as client:
+            deployment = review_deployment(client) if unasked else None
+            if deployment is not None:  # else nothing was deployed: the command line decides cases
+                for case in unasked:
+                    with _by_itself(case.journey):
+                        _begin(client, deployment, case)
+            for journey in over:
+                with _by_itself(journey):
+                    _end(client, journey)
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("reviews of cases are left to the next sweep: %s: %s", type(error).__name__, error)
+
+
+@contextmanager
+def _by_itself(journey: str) -> Iterator[None]:
+    """What Prefect refuses about one case keeps nobody from the next. That Prefect is away does: the others need not be tried."""
+    try:
+        yield
+    except (httpx.HTTPStatusError, PrefectException) as error:
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code >= 500:
+            raise
+        get_run_logger().warning("%s: its review is left to the next sweep: %s", journey, error)
+
+
+def _begin(client: SyncPrefectClient, deployment: DeploymentResponse, case: Case) -> None:
+    key = f"{REVIEW_BEGUN}/{case.journey}/{_opened(ledger().journey(case.journey))}"
+    # Asked twice, it is the same run.
+    run = client.create_flow_run_from_deployment(
+        deployment.id, parameters={"journey": case.journey}, idempotency_key=key, tags=[f"case:{case.code}"]
+    )
+    ledger().append([Entry(case.journey, REVIEW_BEGUN, {"run": str(run.id)}, once=key)])
 
 
 def review_deployment(client: SyncPrefectClient) -> DeploymentResponse | None:

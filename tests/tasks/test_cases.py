@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 import yaml
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import disable_run_logger
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from typer.testing import CliRunner
 
 from blocks.errors import ConfigurationError, JourneyMoved
@@ -246,3 +249,42 @@ def test_a_mail_server_that_does_not_answer_is_waited_for_once_and_not_once_for_
         (dock.profiles / "notify.yaml").write_text(yaml.safe_dump({"mail": mail, "told": {"pricing": "p@example.com"}}))
         assert tell_cases.fn() == 3
     assert len(called) == 1 and len(opened_events(dock)) == 3
+
+
+@pytest.fixture
+def no_prefect() -> Iterator[None]:
+    """Prefect is said to be where nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with (
+        temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api", PREFECT_CLIENT_MAX_RETRIES: 0}),
+        disable_run_logger(),
+    ):
+        yield
+
+
+def test_who_has_a_case_is_told_while_prefect_is_away(dock: Dock, no_prefect: None) -> None:
+    journey = refused(dock)
+    assert tell_cases.fn("acme", "prices") == 1
+    assert opened_events(dock) == [(journey, "pricing")]
+    assert "review begun" not in [entry.kind for entry in dock.ledger.journey(journey)], "the sweep begins it"
+
+
+def test_what_prefect_refuses_about_one_case_keeps_nobody_from_the_next(
+    dock: Dock, no_prefect: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        dock.leave(f"{number}.csv", BAD.replace(b"one", b"one%d" % number))
+    dock.run()
+    first, second = (case.journey for case in dock.cases())
+
+    def begin(client: object, deployment: object, case: Case) -> None:
+        if case.journey == first:
+            raise ObjectNotFound(http_exc=RuntimeError("refused"))
+        dock.ledger.append([Entry(case.journey, "review begun", {"run": "a run"})])
+
+    monkeypatch.setattr("tasks.tell_cases.review_deployment", lambda client: "a deployment")
+    monkeypatch.setattr("tasks.tell_cases._begin", begin)
+    assert tell_cases.fn() == 2
+    begun = [journey for journey in (first, second) if "review begun" in [one.kind for one in dock.ledger.journey(journey)]]
+    assert begun == [second]
