@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -38,9 +38,11 @@ from tasks.connections import hang_up, ledger
 from tasks.consignment import Agreed
 from tasks.correct import Correction, correctable, corrections, unfit
 from tasks.retrying import task
-from tasks.rules.case_form import MOST_CHARACTERS, Answer, Decision, Page, page, parse
+from tasks.rules.case_form import MOST_CHARACTERS, Answer, Decision, Page, page, parse, texts, typed
 from tasks.rules.dialog import AWAITS
 from tasks.rules.judge import from_facts, not_acceptable
+from tasks.rules.variables import from_variable
+from tasks.settle_round import variables
 from tasks.tell_cases import REVIEW_BEGUN, review_ended
 
 ASKED, ANSWERED = "case asked", "case answered"
@@ -79,10 +81,12 @@ class Review:
         last = next((entry.body for entry in reversed(self.history) if entry.kind == ANSWERED), {})
         return str(last.get("refusal", "")), last.get("typed")
 
-    def settle(self, refusal: str = "", typed: Any = None) -> None:
+    def settle(self, refusal: str = "", raw: Any = None) -> None:
         """The open round is over; ``refusal``: nothing was done, and why."""
-        kept = typed if refusal and len(json.dumps(typed, default=str)) < 20_000 else None
-        facts = {"key": self.key, "run": self.run, "refusal": refusal[:2000], "typed": kept}
+        kept = typed(raw) if refusal else {}
+        if len(json.dumps(kept)) > 20_000:
+            kept = {}
+        facts = {"key": self.key, "run": self.run, "refusal": refusal[:2000], "typed": kept or None}
         ledger().append([Entry(self.journey, ANSWERED, facts, once=f"{ANSWERED}/{self.key}")])
         self.reload()
 
@@ -125,7 +129,12 @@ def settle_answer(review: Review) -> None:
     if raw is None:  # the run was moved on without an answer, or killed before anybody could give one
         review.settle()
         return
-    answer = parse(raw, _decisions(review), _people())
+    decisions, people = _decisions(review), _people()
+    choices = {*(one.value for one in decisions), *people, *(cases.owners() if people else ())}
+    if why := _not_typed(text for text in texts(raw) if text not in choices):
+        review.settle(why)  # a value of Prefect's, a secret perhaps: nothing of it is kept
+        return
+    answer = parse(raw, decisions, people)
     if isinstance(answer, str):
         review.settle(answer, raw)
         return
@@ -138,6 +147,17 @@ def settle_answer(review: Review) -> None:
         review.settle(str(error), raw)
     finally:
         hang_up()
+
+
+def _not_typed(texts: Iterable[str]) -> str:
+    """Why an answer does not count into which Prefect put one of its Variables; "" if it did not."""
+    known: list[tuple[str, Any]] | None = None
+    for text in texts:
+        if text.strip():
+            known = list(variables()) if known is None else known
+            if refusal := from_variable(text, known):
+                return refusal.first_line
+    return ""
 
 
 def _stored(run: str, key: str) -> Any:

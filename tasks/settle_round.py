@@ -151,10 +151,10 @@ def _judge(order: Order, asked: Round, answer: Any, at: datetime) -> None:
 def _from_variable(answer: Mapping[str, Any]) -> Refusal | None:
     """Why an answer does not count into which Prefect put one of its Variables."""
     comment = answer.get("comment")
-    return from_variable(comment, _variables()) if isinstance(comment, str) and comment.strip() else None
+    return from_variable(comment, variables()) if isinstance(comment, str) and comment.strip() else None
 
 
-def _variables() -> Iterator[tuple[str, Any]]:
+def variables() -> Iterator[tuple[str, Any]]:
     """Every Variable of Prefect's, with its value."""
     with get_client(sync_client=True) as client:
         read = 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from blocks.values import Finding, Severity, shown
 from tasks.rules.literal import code
@@ -17,6 +18,15 @@ _FINDINGS, _MOMENTS = 8, 6
 _LONGEST = 200
 MOST_CHARACTERS = 2000
 """Of a comment."""
+
+
+def _writable(text: str) -> str:
+    text.encode()  # JSON may hold halves of characters, which no ledger takes
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_writable)]
+_FILLED_IN: TypeAdapter[str | list[str]] = TypeAdapter(_Text | list[_Text], config=ConfigDict(strict=True))
 
 
 class Decision(StrEnum):
@@ -39,12 +49,12 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    decision: str
-    who: str
-    comment: str = ""
-    assign_to: str = ""
-    cells: list[str] = []
-    file: str = ""
+    decision: _Text
+    who: _Text
+    comment: _Text = ""
+    assign_to: _Text = ""
+    cells: list[_Text] = []
+    file: _Text = ""
 
     @property
     def decided(self) -> Decision:
@@ -57,7 +67,7 @@ def parse(raw: Any, decisions: Sequence[Decision], people: Sequence[str]) -> Ans
         answer = Answer.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        return f"The answer could not be read ({'.'.join(map(str, first['loc']))}: {first['msg']})."
+        return f"The answer could not be read ({shown('.'.join(map(str, first['loc']))[:80])}: {first['msg']})."
     if answer.decision not in {one.value for one in decisions}:
         return f"{shown(answer.decision[:80])} is none of the decisions that this case takes."
     if people and answer.who not in people:
@@ -75,6 +85,24 @@ def parse(raw: Any, decisions: Sequence[Decision], people: Sequence[str]) -> Ans
     if answer.decided is not Decision.CORRECT and (answer.cells or answer.file):
         return "Cells or a file were named, and the decision was not to correct it: nothing was done."
     return answer
+
+
+def texts(raw: Any) -> Iterator[str]:
+    """Every text of an answer that may be kept, or stand in why it is refused: what was filled in, and names that are no field's."""
+    if isinstance(raw, Mapping):
+        for name, value in raw.items():
+            if name not in Answer.model_fields:
+                yield str(name)
+            yield from (part for part in (value if isinstance(value, list) else [value]) if isinstance(part, str))
+
+
+def typed(raw: Any) -> dict[str, str | list[str]]:
+    """What was filled in, as it is shown again; of what may have been planted, only the fields there are, and only text that is text."""
+    kept = {}
+    for name in Answer.model_fields:
+        with suppress(ValidationError):
+            kept[name] = _FILLED_IN.validate_python(raw.get(name) if isinstance(raw, Mapping) else None)
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +135,9 @@ def page(case: Page) -> str:
     if case.refused:
         lines += [f"**Nothing was done:** {code(case.refused, _LONGEST)}", ""]
         if case.typed:
-            typed = "; ".join(f"{name}: {code(str(value), _LONGEST)}" for name, value in case.typed.items() if value)
-            lines += [f"You had answered: {typed}", ""]
+            known = {name: value for name in Answer.model_fields if (value := case.typed.get(name))}
+            told = "; ".join(f"{name}: {code(str(value), _LONGEST)}" for name, value in known.items())
+            lines += [f"You had answered: {told}", ""]
     lines += [
         f"**{code(case.about)}** on {code(case.stream)}",
         "",

@@ -2,8 +2,9 @@
 
 Both UIs can fill a field from a Variable, and an API caller with ``{"__prefect_kind": "workspace_variable", ...}``. Prefect then
 stores the value as if it had been typed (``prefect.utilities.schema_tools.hydration``), and nothing in the answer tells that it
-was not. Every other field of an answer that counts is one of the form's choices, or a proof; only a comment is kept as it is, in
-a certificate that goes on to others. So a comment is compared with what the Variables hold.
+was not. Every other field of an answer to a release that counts is one of the form's choices, or a proof; only a comment is kept as it
+is, in a certificate that goes on to others. So a comment is compared with what the Variables hold, and in an answer about a case every
+text that is none of the choices: cells, the file's name.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 def from_variable(comment: str, variables: Iterable[tuple[str, object]]) -> Refusal | None:
-    """Why a comment does not count: one of these Variables (name, value) stands in it. None if none does.
+    """Why a text does not count: one of these Variables (name, value) stands in it. None if none does.
 
     >>> from_variable("as agreed", [("tariff", "s3cr3t-value")]) is None
     True
@@ -38,8 +39,8 @@ def from_variable(comment: str, variables: Iterable[tuple[str, object]]) -> Refu
             named = f" '{name}'" if _NAME.fullmatch(name) else ""
             return Refusal(
                 "variable",
-                f"The comment held the value of Prefect's Variable{named}, which is nobody's own words. Nothing of it was kept: "
-                "please answer again and type a comment.",
+                f"The answer held the value of Prefect's Variable{named}, which is nobody's own words. Nothing of it was kept: "
+                "please answer again, and type it.",
             )
     return None
 

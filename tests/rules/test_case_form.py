@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from blocks.values import Finding
-from tasks.rules.case_form import Decision, Page, page, parse
+from tasks.rules.case_form import Decision, Page, page, parse, texts, typed
 from tasks.rules.cells import Cell, parsed, put_right
 from tests.rules.signoff.test_dialog import EVIL, assert_harmless
 
@@ -78,6 +80,7 @@ EVERY = list(Decision)
         ("approve", "could not be read"),
         ({"decision": Decision.COMMENT, "who": "anna", "comment": "x", "more": 1}, "could not be read"),
         ({"decision": Decision.COMMENT.value, "who": "anna", "comment": ["x"]}, "could not be read"),
+        ({"decision": Decision.COMMENT.value, "who": "anna", "comment": "\ud800"}, "could not be read"),
         ({"decision": "file it", "who": "anna"}, "none of the decisions"),
         ({"decision": Decision.COMMENT.value, "who": "eve", "comment": "x"}, "nobody of people.yaml"),
         ({"decision": Decision.RELEASE.value, "who": "anna", "comment": " "}, "Say why"),
@@ -102,5 +105,22 @@ def test_a_decision_that_a_case_does_not_take_is_refused_although_it_is_one() ->
 def test_nothing_from_outside_is_markup_in_the_form() -> None:
     for evil in EVIL:
         finding = Finding(evil, evil, evil, column=evil, value=evil, row=2, fix=evil)
-        told = Page("j", evil, evil, evil, evil, evil, evil, evil, (finding,), (evil,), (), evil, {"comment": evil, "file": ""})
+        told = Page("j", evil, evil, evil, evil, evil, evil, evil, (finding,), (evil,), (), evil, {"comment": evil, evil: evil})
         assert_harmless(page(told))
+
+
+def test_of_what_was_planted_only_the_fields_there_are_are_shown_again() -> None:
+    planted = {
+        "who": math.nan,
+        "comment": "\ud800",
+        "file": "f",
+        "cells": ["a", "b"],
+        "assign_to": [1],
+        "[x](y)": "z",
+        "decision": "d",
+    }
+    assert typed(planted) == {"decision": "d", "cells": ["a", "b"], "file": "f"}
+    assert list(texts(planted)) == ["\ud800", "f", "a", "b", "[x](y)", "z", "d"]
+    assert typed("x") == {} and list(texts(None)) == []
+    told = parse({"\ud800": 1}, EVERY, ["anna"])
+    assert isinstance(told, str) and told.encode(), "the ledger takes only what can be written"

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -20,7 +21,9 @@ from blocks.ledger import Case, CaseState, Entry
 from deployments.cli import app
 from tasks import cases, connections, retry
 from tasks.agreed import load_stream
+from tasks.ask_about import Review, settle_answer
 from tasks.correct import Correction, correct, corrections, unfit
+from tasks.rules.case_form import Decision
 from tasks.tell_cases import tell_cases
 from tests.servers.listener import Listener
 from tests.tasks.dock import STEPS, Dock, price_list
@@ -288,3 +291,31 @@ def test_what_prefect_refuses_about_one_case_keeps_nobody_from_the_next(
     assert tell_cases.fn() == 2
     begun = [journey for journey in (first, second) if "review begun" in [one.kind for one in dock.ledger.journey(journey)]]
     assert begun == [second]
+
+
+def test_no_value_that_prefect_put_into_an_answer_is_kept(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    journey, secret = refused(dock), "s3cr3t-value"
+    [begun] = dock.ledger.append([Entry(journey, "review begun", {"run": "r"})])
+    given: dict[str, Any] = {"decision": Decision.COMMENT.value, "who": "anna", "comment": "fine"}
+    monkeypatch.setattr("tasks.ask_about.variables", lambda: iter([("tariff", secret), ("person", "anna")]))
+    monkeypatch.setattr("tasks.ask_about._stored", lambda run, key: answer)
+    filled = [
+        ("comment", secret),
+        ("decision", secret),
+        ("who", secret),
+        ("assign_to", secret),
+        ("file", secret),
+        ("cells", [f"2, price = {secret}"]),
+        (secret, "x"),
+    ]
+    for field, value in filled:
+        answer = {**given, field: value}
+        dock.ledger.append([Entry(journey, "case asked", {"run": "r", "key": f"key of {field[:4]}"})])
+        settle_answer.fn(Review(journey, "r", begun))
+        settled = dock.ledger.journey(journey)[-1]
+        assert settled.kind == "case answered" and "'tariff'" in settled.body["refusal"] and not settled.body["typed"], settled
+        assert secret not in str([one.body for one in dock.ledger.journey(journey)][-1]), field
+    answer = given
+    dock.ledger.append([Entry(journey, "case asked", {"run": "r", "key": "typed"})])
+    settle_answer.fn(Review(journey, "r", begun))
+    assert [one.body["comment"] for one in dock.ledger.journey(journey) if one.kind == "commented"] == ["fine"]
