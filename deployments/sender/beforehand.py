@@ -32,6 +32,7 @@ from blocks.outbound import (
     SignoffProof,
     StandingSignoff,
     Vote,
+    iso,
     on,
     sha256,
 )
@@ -39,8 +40,8 @@ from blocks.profile import load_partner, policies_of
 from blocks.seals import SealKey
 from deployments.people import load_people
 from deployments.sender.proofs import signer
-from deployments.sender.store import Bench, SignedBeforehand, Store
-from tasks.rules.policy import standing
+from deployments.sender.store import Bench, SignedBeforehand, Step, Store
+from tasks.rules.policy import holds_key, standing
 from tasks.rules.signing import PROOF_REFUSED, timely, unpasted
 
 OLDEST_SIGNATURE = timedelta(minutes=10)
@@ -105,19 +106,22 @@ def stand_in(matter: Matter, terms: Outbound, people: PeopleFile, policies: Poli
     if bench.stood(package.partner, package.stream, now - _DAY) >= bounds.per_day:
         return
     good = {
-        given.signed.approver: given
+        given.signed.approver: given  # the newest one that is good
         for given in bench.standing(package.partner, package.stream)
         if given.revoked is None
         and given.signed.until > now
         and (given.signed.profile, given.signed.terms) == (policies.profile, policies.terms)
+        and (person := people.get(given.signed.approver)) is not None
+        and holds_key(person, given.key, people.day(now))
     }
     votes: list[Vote] = []
     while True:
         far = standing(matter, terms.signoff, people, votes, now)
-        able = [good[seat.approver] for seat in far.may_sign if seat.on_behalf_of is None and seat.approver in good]
+        able = [seat.approver for seat in far.may_sign if seat.on_behalf_of is None and seat.approver in good]
         if far.stage is None or not able:
             break
-        votes.append(_vote(able[0], package, far.stage, len(votes), now, key))
+        # Each once: should policy not count somebody's vote, the next one is asked for, and this comes to an end.
+        votes.append(_vote(good.pop(able[0]), package, far.stage, len(votes), now, key))
     bench.stand(package, votes, now)
 
 
@@ -142,12 +146,32 @@ def _vote(given: SignedBeforehand, package: Package, stage: int, number: int, no
     return replace(vote, seal=base64.b64encode(key.sign(vote.text.encode("ascii"))).decode())
 
 
-def check_revoked(package: Package, votes: list[Vote], store: Store) -> None:
-    """Raise ``SendRefused`` for a vote that was signed beforehand and has been revoked since, if nothing has left yet."""
-    mine = {vote.standing.id for vote in votes if vote.standing is not None}
-    if not mine or store.parcels(package.digest):
+def depart(package: Package, votes: list[Vote], terms: Outbound, store: Store) -> None:
+    """Write down that a package leaves now. Raises ``SendRefused`` if what was signed beforehand for it is good no more.
+
+    That is asked before the first byte, and with each further try until something of it may stand at the partner under its own name:
+    then the rest goes too. So no worker prolongs a sign-off, or hoards releases, by sending what was opened long ago.
+    """
+    if any(parcel.step not in (Step.INTENDED, Step.UPLOADED) for parcel in store.parcels(package.digest)):
         return
-    if any(given.revoked is not None and given.signed.id in mine for given in store.standing(package.partner, package.stream)):
-        raise SendRefused(
-            f"package {package.digits}: what was signed off beforehand was revoked since; nothing was sent. Order it anew"
-        )
+    now = datetime.now(UTC)
+    with store.bench() as bench:
+        problem = _good_no_more(package, [vote.standing for vote in votes if vote.standing is not None], terms, bench, now)
+        if problem:
+            raise SendRefused(f"package {package.digits}: {problem}; nothing was sent. Order it anew")
+        bench.depart(package, now)
+
+
+def _good_no_more(package: Package, mine: list[StandingSignoff], terms: Outbound, bench: Bench, now: datetime) -> str:
+    """Why a package may not leave by what was signed beforehand; "" if it may, or if nothing was."""
+    if not mine:
+        return ""
+    revoked = {given.signed.id for given in bench.standing(package.partner, package.stream) if given.revoked is not None}
+    if any(signed.id in revoked for signed in mine):
+        return "what was signed off beforehand was revoked since"
+    if over := [signed for signed in mine if signed.until <= now]:
+        return f"what {over[0].approver} signed off beforehand was good until {iso(over[0].until)}"
+    bounds = terms.signoff.standing
+    if bounds is None or bench.departed(package, now - _DAY) >= bounds.per_day:
+        return "as many releases of this stream as the terms allow have gone by what was signed off beforehand within a day"
+    return ""

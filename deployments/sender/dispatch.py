@@ -15,7 +15,7 @@ from blocks.profile import load_partner
 from blocks.sender import Arrived, Seen, Settled, Withdrawn
 from blocks.spool import Spool
 from blocks.values import Outgoing, Personality, Proof, shown
-from deployments.sender.beforehand import check_revoked
+from deployments.sender.beforehand import depart
 from deployments.sender.delivery import Freight, deliver, stage, unstage, withdraw
 from deployments.sender.judging import Judge, Reviewed, check_kit, check_redelivery, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
@@ -47,7 +47,6 @@ class Dispatcher:
             agreed = reviewed(package, policies, self._profiles)
             check_redelivery(package, self._store)
             every = self._judge.votes(package, votes)
-            check_revoked(package, every, self._store)
             now = self._approved(matter, agreed, every)
             places = [
                 place_of(package, told, agreed.terms.destinations, agreed.profile.endpoints) for told in package.destinations
@@ -57,6 +56,7 @@ class Dispatcher:
             check_kit(package, files, agreed.terms)
             ladings = [items(package, files, place.terms) for place in places]
             staged = stage(package.digest, [(file.sha256, file.size) for file in files], self._place, self._outbox)
+            depart(package, every, agreed.terms, self._store)
             return [
                 self._bring(package, number, place, lading, staged)
                 for number, (place, lading) in enumerate(zip(places, ladings, strict=True))

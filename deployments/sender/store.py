@@ -41,6 +41,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -167,6 +168,13 @@ _stood = Table(
     Column("stream", String, nullable=False),
     Column("vote", String, nullable=False),
     Column("at", Instant, nullable=False),
+)
+_departure = Table(
+    "departure",
+    _metadata,
+    # Packages that were about to leave, and when last nothing of them had left yet.
+    Column("package", String, primary_key=True),
+    Column("at", Instant, nullable=False, index=True),
 )
 _refused = Table(
     "refused",
@@ -679,9 +687,24 @@ class Bench:
         return next(one for one in self.standing(signed.partner, signed.stream) if one.signed.id == signed.id)
 
     def stood(self, partner: str, stream: str, since: datetime) -> int:
-        """How many packages of a stream had votes by what was signed beforehand since then."""
-        lately = (_stood.c.partner == partner, _stood.c.stream == stream, _stood.c.at > since)
-        return self._connection.execute(select(func.count(_stood.c.package.distinct())).where(*lately)).scalar_one()
+        """How many packages of a stream had votes by what was signed beforehand since then, or left by earlier ones."""
+        mine = (_stood.c.partner == partner, _stood.c.stream == stream)
+        lately = or_(_stood.c.at > since, _departure.c.at > since)
+        packages = select(func.count(_stood.c.package.distinct())).outerjoin(
+            _departure, _departure.c.package == _stood.c.package
+        )
+        return self._connection.execute(packages.where(*mine, lately)).scalar_one()
+
+    def departed(self, but: Package, since: datetime) -> int:
+        """How many other packages of its stream left since then with votes by what was signed beforehand."""
+        mine = (_stood.c.partner == but.partner, _stood.c.stream == but.stream, _stood.c.package != but.digest)
+        packages = select(func.count(_stood.c.package.distinct())).join(_departure, _departure.c.package == _stood.c.package)
+        return self._connection.execute(packages.where(*mine, _departure.c.at > since)).scalar_one()
+
+    def depart(self, package: Package, now: datetime) -> None:
+        """Remember that a package is about to leave."""
+        leaving = upsert(_departure).values(package=package.digest, at=now)
+        self._connection.execute(leaving.on_conflict_do_update(index_elements=["package"], set_={"at": now}))
 
     def stand(self, package: Package, votes: Sequence[Vote], now: datetime) -> None:
         """Keep votes that were given by what was signed beforehand."""

@@ -274,7 +274,7 @@ def _reason_lost(vote: Vote, matter: Matter, policy: SignoffPolicy, people: Peop
         return Refusal("not-in-group", "This approver is not, or no longer, in a group that signs in this stage.")
     if vote.proof is SignoffProof.CODE and policy.proof is SignoffProof.SIGNATURE:
         return Refusal("proof-too-weak", "This stream asks for a signature.")
-    if vote.proof is SignoffProof.SIGNATURE and not _key_of(approver, vote, people.day(vote.at)):
+    if vote.proof is SignoffProof.SIGNATURE and not holds_key(approver, vote.key, people.day(vote.at)):
         return Refusal("key-withdrawn", "The key of this signature is not, or no longer, one of the approver's.")
     return None
 
@@ -283,8 +283,9 @@ def _there(policy: SignoffPolicy, stage: int) -> bool:
     return 0 <= stage < len(policy.stages)
 
 
-def _key_of(person: Person, vote: Vote, day: date) -> bool:
-    blob = vote.key.split(" ")[:2]
+def holds_key(person: Person, key: str, day: date) -> bool:
+    """True if a public key is one of the person's on that day."""
+    blob = key.split(" ")[:2]
     return any(key.key.split(" ")[:2] == blob and on(day, key.valid_from, key.valid_until) for key in person.keys)
 
 

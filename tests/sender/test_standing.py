@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from sqlalchemy import update
+from sqlalchemy import Table, update
 
 from blocks.errors import SendRefused
 from blocks.outbound import STANDING_NAMESPACE, Refusal, StandingSignoff, Vote, canonical
-from deployments.sender.store import Store, _standing
-from tasks.rules.signing import pasted
+from deployments.sender.store import Step, Store, _delivery, _departure, _standing, _stood
+from tasks.rules.signing import pasted, unpasted
 from tests.sender.conftest import House, Outgoing
 
 SOON = timedelta(days=7)
@@ -119,7 +120,15 @@ def test_a_remainder_asks_people(house: House) -> None:
     assert opened(release) == ()
 
 
+def days_later(house: House, *tables: Table) -> None:
+    """As if what is written there had been two days ago: the sender's clock cannot be set."""
+    with Store(house.state) as store, store._writing() as connection:
+        for table in tables:
+            connection.execute(update(table).values(at=now() - timedelta(days=2)))
+
+
 def test_only_so_many_releases_in_a_day(house: House) -> None:
+    days_later(house, _stood, _departure)
     sign(house, "seldom")
     first, second = (house.outgoing(house.package(b"a", stream="seldom")) for _ in range(2))
     assert len(opened(first)) == 1
@@ -170,11 +179,86 @@ def test_over_revoked_and_gone_it_is_good_no_more(house: House) -> None:
         house.people()
     with house.client() as client:
         signed = next(one for one, _ in client.standing("acme", "routine") if one.approver == ben)
-    over = replace(signed, until=now() - timedelta(seconds=1))
+    past = replace(signed, until=now() - timedelta(seconds=1))
     assert len(opened(house.outgoing(house.package(b"e", stream="routine")))) == 1
     with Store(house.state) as store, store._writing() as connection:
-        connection.execute(update(_standing).where(_standing.c.id == signed.id).values(facts=canonical(over.facts)))
+        connection.execute(update(_standing).where(_standing.c.id == signed.id).values(facts=canonical(past.facts)))
     assert opened(house.outgoing(house.package(b"f", stream="routine"))) == ()
+
+
+def test_who_has_no_key_any_more_holds_up_nobody(house: House) -> None:
+    ben, anna = sign(house), sign(house)
+    house.people(**{anna: {"valid_until": str((now() - timedelta(days=3)).date())}})
+    try:
+        release = house.outgoing(house.package(b"a", stream="routine"))
+        assert [vote.approver for vote in opened(release)] == [ben]
+        assert not release.send([])[0].problem
+        with house.client() as client:
+            client.revoke_standing("acme", "routine", ben)
+        assert opened(house.outgoing(house.package(b"b", stream="routine"))) == ()
+    finally:
+        house.people()
+    assert [vote.approver for vote in opened(house.outgoing(house.package(b"c", stream="routine")))] == [anna]
+
+
+def over(house: House, vote: Vote) -> None:
+    """As if the person had signed what is over by now: the sender's clock cannot be set."""
+    assert vote.standing is not None
+    signed = replace(vote.standing, until=now() - timedelta(seconds=1))
+    line = unpasted(pasted(signed.time, house.keys[vote.approver].sign(signed.text, STANDING_NAMESPACE)))
+    assert line is not None
+    told = replace(vote, standing=signed, signature=line[1])
+    with Store(house.state) as store, store._writing() as connection:
+        told = replace(told, seal=base64.b64encode(store.seal_key.sign(told.text.encode("ascii"))).decode())
+        where = _stood.c.package == vote.package
+        assert connection.execute(update(_stood).where(where).values(vote=canonical(told.facts))).rowcount == 1
+
+
+def test_it_must_be_good_still_when_the_first_byte_leaves(house: House) -> None:
+    sign(house)
+    release = house.outgoing(house.package(b"a", stream="routine"))
+    (vote,) = opened(release)
+    over(house, vote)
+    assert "was good until" in refused_to_send(release)
+
+
+def test_releases_that_were_opened_on_other_days_do_not_leave_on_one(house: House) -> None:
+    days_later(house, _stood, _departure)
+    sign(house, "seldom")
+    first, second, third = (house.outgoing(house.package(b"a", stream="seldom")) for _ in range(3))
+    for release in (first, second):
+        assert len(opened(release)) == 1
+        days_later(house, _stood)
+    assert not first.send([])[0].problem
+    assert "as many releases" in refused_to_send(second)
+    assert opened(third) == (), "what left by it within a day counts, whenever it was opened"
+
+
+def untried(house: House, release: Outgoing, person: str) -> None:
+    """Try to send while the partner's folder is not there; then it is there again, and what was signed is revoked."""
+    assert len(opened(release)) == 1
+    house.folder(release.matter_package).rmdir()
+    assert release.send([])[0].problem
+    house.folder(release.matter_package).mkdir()
+    with house.client() as client:
+        assert client.revoke_standing("acme", "routine", person) == 1
+
+
+def test_revoking_stops_what_was_only_intended(house: House) -> None:
+    anna = sign(house)
+    release = house.outgoing(house.package(b"a", stream="routine"))
+    untried(house, release, anna)
+    assert "was revoked since" in refused_to_send(release)
+
+
+def test_what_may_stand_at_the_partner_already_is_gone_on_with(house: House) -> None:
+    anna = sign(house)
+    release = house.outgoing(house.package(b"a", b"b", stream="routine"))
+    untried(house, release, anna)
+    with Store(house.state) as store, store._writing() as connection:
+        mine = (_delivery.c.package == release.matter_package.digest, _delivery.c.position == 0)
+        assert connection.execute(update(_delivery).where(*mine).values(step=Step.RENAMING)).rowcount == 1
+    assert release.send([])[0].unknown == (b"1.csv",)
 
 
 def test_any_change_of_the_terms_ends_it(house: House) -> None:
