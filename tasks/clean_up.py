@@ -26,7 +26,7 @@ from blocks.errors import (
     SignInRefused,
     SpoolError,
 )
-from blocks.ledger import CaseState, Entry, Holding, Recorded
+from blocks.ledger import Case, CaseState, Entry, Holding, Recorded
 from blocks.profile import load_partner, partners
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.settings import settings
@@ -39,7 +39,7 @@ from tasks.connections import ledger, quarantine, repository_session, spool
 from tasks.consignment import Consignment, claimed_item
 from tasks.holds import Gate, configured, holds_here, tell_hold, with_same_bytes
 from tasks.incidents import REMOVAL_UNKNOWN
-from tasks.let_go_on import CORRECTS
+from tasks.let_go_on import compared_with, went_on
 from tasks.order import sender
 from tasks.retrying import task
 from tasks.rules.holding import NOT_THERE, REMOVED, Place, filed_at, same_bytes, wholes_of
@@ -170,14 +170,15 @@ def clear_outbox() -> Swept:
 def purge_quarantine(older_than: timedelta) -> Swept:
     """The bytes of cases that were resolved so long ago, and of files filed in parts so long ago. The ledger keeps what was decided."""
     limit = ledger().now() - older_than
-    waiting = {case.journey for case in ledger().cases()}
-    rested = [journey for journey in quarantine().journeys() if journey not in waiting and _rests(journey, limit)]
+    cases = {case.journey: case for case in ledger().cases(open_only=False)}
+    rested = [journey for journey in quarantine().journeys() if _rests(journey, limit, cases)]
     bars, gone, freed = Gate().bars(rested), 0, 0
     kept = [(journey, bar.reason) for journey, bar in bars.items()]
     for journey in (journey for journey in rested if journey not in bars):
         try:
             with alone(journey) as held:
-                if held is None or not _rests(journey, limit):
+                cases |= {case.journey: case for case in ledger().cases(journey=journey, open_only=False)}
+                if held is None or not _rests(journey, limit, cases):
                     continue  # somebody has just taken it up again
                 if bar := Gate().bars([journey]).get(journey):  # asking of all took its time
                     kept.append((journey, bar.reason))
@@ -190,20 +191,21 @@ def purge_quarantine(older_than: timedelta) -> Swept:
     return Swept("quarantine", gone, freed, tuple(kept))
 
 
-def _rests(journey: str, limit: datetime) -> bool:
-    """True if its case is resolved, and was before that moment; where it never had one, if it was filed in parts before."""
-    if cases := ledger().cases(journey=journey, open_only=False):
-        return all(case.state is CaseState.RESOLVED and case.changed < limit for case in cases)
-    history = ledger().journey(journey)
-    came = next((entry for entry in history if entry.kind == "duplicate" and CORRECTS in entry.body), None)
-    return came is not None and came.at < limit and not _compared_with(came)
+def _rests(journey: str, limit: datetime, cases: Mapping[str, Case]) -> bool:
+    """True if its case was over before that moment, or where it never had one, if it was filed in parts before; and if so are the cases
+    of all that it is compared with: what is missing of an earlier file is told by what stood in this one, too."""
+    case = cases.get(journey)
+    if case is not None and not _resolved_before(case, limit):
+        return False
+    told = went_on(ledger().journey(journey))
+    if case is None and (told is None or told.at >= limit):
+        return False
+    others = compared_with(told.body["parts"]) if told is not None else {}
+    return all(_resolved_before(cases[one], limit) for one in others if one in cases)
 
 
-def _compared_with(came: Recorded) -> bool:
-    """True if what is missing of an earlier file is told by what stood in this one, too: that case is open."""
-    parts = ledger().journeys([str(part) for part in came.body["parts"]])
-    wholes = sorted({whole for history in parts.values() for whole in wholes_of(history)})
-    return any(ledger().cases(journey=whole) for whole in wholes)
+def _resolved_before(case: Case, limit: datetime) -> bool:
+    return case.state is CaseState.RESOLVED and case.changed < limit
 
 
 @contextmanager

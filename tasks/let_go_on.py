@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.errors import JourneyReduced, LeaseLost
-from blocks.ledger import Entry
+from blocks.ledger import Entry, Recorded
 from blocks.settings import settings
 from blocks.values import Document, Finding, RowPolicy, Stage, Verdict
 from tasks import tables
@@ -73,7 +73,7 @@ def _table(item: Item) -> Table | None:
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """An earlier file, parts of which were filed: of the same name with an open case, or one that came whole after it."""
+    """An earlier file, parts of which were filed: of the same name with an open case, or one that came after it."""
 
     journey: str
     content: Path
@@ -87,31 +87,42 @@ def _earlier(agreed: Agreed, item: Item) -> list[_Before] | None:
     named = [case.journey for case in cases if case.name == item.arrival.file.shown and case.journey <= item.journey]
     histories = ledger().journeys([journey for journey in named if journey != item.journey])
     histories[item.journey] = list(item.history)
-    found = []
+    waiting = {}
     for journey, history in sorted(histories.items()):
-        parted = next((entry for entry in reversed(history) if entry.kind == PARTED), None)
-        if parted is None or (journey == item.journey and parted.body["round"] == item.round):
-            continue
+        told = went_on(history)
+        if told is not None and (journey != item.journey or told.body["round"] != item.round):
+            waiting[journey] = told
+    later = compared_with(one for told in waiting.values() for one in told.body["parts"])
+    later.pop(item.journey, None)
+    found = []
+    for journey, told in {**later, **waiting}.items():
         content = item.document.path if journey == item.journey and item.document else quarantine().content(journey)
         if content is None:
             return None
-        found.append(_Before(journey, content, frozenset(parted.body["held"]), tuple(parted.body["parts"])))
-    return _with_later(found, item.journey)
+        found.append(_Before(journey, content, frozenset(told.body["held"]), tuple(told.body["parts"])))
+    return found
 
 
-def _with_later(found: list[_Before], journey: str) -> list[_Before] | None:
-    """With the files that came whole after these, while their cases stayed open. None if nobody can tell what was in them."""
-    parts = ledger().journeys(list(dict.fromkeys(one for before in found for one in before.parts)))
-    wholes = {whole for history in parts.values() for whole in wholes_of(history)}
-    later = ledger().journeys(sorted(wholes - {journey, *(before.journey for before in found)}))
-    for whole, history in later.items():
-        came = next((entry.body for entry in history if entry.kind == "duplicate" and CORRECTS in entry.body), None)
-        if came is None:
-            continue
-        content = quarantine().content(whole)
-        if content is None:
-            return None
-        found.append(_Before(whole, content, frozenset(), tuple(came["parts"])))
+def went_on(history: Sequence[Recorded]) -> Recorded | None:
+    """What was said last about a file of which rows went on: which are held, and the journeys of all parts in which the others are."""
+    return next(
+        (one for one in reversed(history) if one.kind == PARTED or (one.kind == "duplicate" and CORRECTS in one.body)), None
+    )
+
+
+def compared_with(parts: Iterable[str]) -> dict[str, Recorded]:
+    """Whole files whose rows are in these parts, or in other parts of such a file, and so on; what was said last about each.
+
+    So a file is found whose own case is closed while an earlier one's is open.
+    """
+    found, asked, wanted = dict[str, Recorded](), set[str](), set(parts)
+    while new := wanted - asked:
+        asked |= new
+        wholes = {whole for history in ledger().journeys(sorted(new)).values() for whole in wholes_of(history)} - found.keys()
+        for whole, history in ledger().journeys(sorted(wholes)).items():
+            if (told := went_on(history)) is not None:
+                found[whole] = told
+                wanted.update(told.body["parts"])
     return found
 
 
@@ -156,6 +167,7 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
         "parts": list(dict.fromkeys(parts)),
     }
     steps = Steps(consignment)
+    rely_on(dict.fromkeys(one for before in earlier for one in before.parts), item.journey)
     if parted.held:
         note = f"{len(parted.fresh)} rows were filed, {len(parted.held)} are held"
         told = Verdict(item.journey, verdict.doctype, (*parted.changed, *verdict.findings), verdict.facts)
@@ -169,7 +181,6 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
         facts |= keeping(part_of)
         about = {"origin": agreed.origin(item.arrival), "digest": item.arrival.digest, "corrects": facts[CORRECTS]}
         facts |= {KEPT: quarantine().keep(item.journey, document.path, about).name}
-        rely_on(dict.fromkeys(parts), item.journey)
         steps.add(
             item,
             "duplicate",

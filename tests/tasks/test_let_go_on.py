@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.logging import disable_run_logger
 
 from blocks.chain import Link
 from blocks.errors import ConfigurationError
@@ -24,6 +25,7 @@ from tasks.clean_up import family_of, purge_quarantine, remove_what_has_ended, t
 from tasks.consignment import Consignment
 from tasks.export_evidence import chosen, export, meant
 from tasks.holds import Gate, apply_hold, holds_there, lift_hold
+from tasks.retry import reject
 from tasks.rules.bundle import Step, Story
 from tasks.verify_evidence import verify_evidence
 from tests.sender.thread import sender_thread
@@ -118,6 +120,46 @@ def test_what_came_in_tomorrow_s_file_is_not_filed_twice_while_the_case_is_open(
     assert filed(dock) == [*good("1.00", "2.00"), "B7,,EUR,7.00,2026-12-01"]
     assert dock.cases() == []
     assert purge_quarantine.fn(timedelta(seconds=-1)).gone == 3
+
+
+def tomorrow(*told: str) -> bytes:
+    """Articles B0, B1, ... at these prices, without a header."""
+    return b"".join(f"B{number},,EUR,{price},2026-12-01\n".encode() for number, price in enumerate(told))
+
+
+@pytest.mark.parametrize("by", ["its partner", "a person"])
+def test_what_came_in_a_file_is_not_filed_twice_after_its_own_case_was_closed(dock: Dock, by: str) -> None:
+    header = f"{HEADER}\n".encode()
+    dock.leave("p.csv", prices("1.00", "x"))
+    dock.run()
+    dock.leave("p.csv", header + tomorrow("7.00", "x"))
+    dock.run()
+    first, second = dock.journeys("p.csv")
+    if by == "a person":
+        with disable_run_logger():
+            reject(second, "we have it from them by letter", "ann")
+    else:
+        dock.leave("p.csv", header + b"B1,,EUR,8.00,2026-12-01\n")
+        dock.run()
+    assert [case.journey for case in dock.cases()] == [first]
+    assert purge_quarantine.fn(timedelta(seconds=-1)).gone == 0, "the open case needs to know what was in it"
+    dock.leave("p.csv", prices("1.00", "2.00") + tomorrow("7.00", "8.00"))
+    assert dock.run() == {"p.csv": "duplicate"}
+    assert filed(dock) == [*good("1.00", "2.00"), *tomorrow("7.00", "8.00").decode().splitlines()]
+    assert dock.cases() == []
+
+
+def test_what_a_file_brought_is_kept_until_the_cases_that_it_was_compared_for_are_over_so_long(
+    dock: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in (prices("1.00", "x"), f"{HEADER}\n".encode() + tomorrow("7.00"), prices("1.00", "2.00")):
+        dock.leave("p.csv", content)
+        dock.run()
+    [case] = dock.ledger.cases(open_only=False)
+    for since, gone in ((timedelta(), 0), (timedelta(microseconds=1), 3)):
+        now = case.changed + timedelta(days=90) + since
+        monkeypatch.setattr(type(dock.ledger), "now", lambda _, now=now: now)
+        assert purge_quarantine.fn(timedelta(days=90)).gone == gone
 
 
 def test_a_row_that_changes_what_was_filed_is_held_and_the_others_go_on(dock: Dock) -> None:

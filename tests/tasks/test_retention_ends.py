@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 
 import pytest
@@ -244,7 +244,7 @@ def test_a_case_whose_lease_ran_out_keeps_its_bytes_and_ends_nobody_else_s_purge
     for journey in journeys:
         reject(journey, "not wanted", by="ops")
 
-    def stalled(journey: str, limit: datetime) -> bool:
+    def stalled(journey: str, *_: object) -> bool:
         if journey == journeys[1]:  # as if so long had passed that another process has it now
             with ending.ledger._db.write() as connection:
                 connection.exec_driver_sql("UPDATE lease SET fence = fence + 1")
