@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.errors import JourneyReduced, LeaseLost
-from blocks.ledger import Entry, Recorded
+from blocks.ledger import Case, Entry, Recorded
 from blocks.settings import settings
 from blocks.values import Document, Finding, RowPolicy, Stage, Verdict
 from tasks import tables
@@ -46,25 +46,36 @@ CORRECTS = "corrects"
 KEPT = "kept"
 """What that entry calls the folder of the quarantine in which the corrected file's own bytes are: the repository has them in parts."""
 
+NOT_KEPT = "and its bytes are not in the quarantine"
+NOT_IN_ROWS = (
+    "and this one is not read by its rows (too large, another document type, or 'rows: good-rows' is not agreed any more)"
+)
+
 
 @task(task_run_name="let good rows go on")
 def let_go_on(consignment: Consignment) -> Consignment:
     """File the good rows of tables that are refused, and what was missing of corrected ones. All else is left to the tasks behind."""
-    if consignment.agreed.terms.rows is not RowPolicy.GOOD_ROWS:
-        return consignment
-    for item in consignment.at(Stage.JUDGED):
-        table = _table(item)
-        if table is not None and item.verdict is not None and separable(item.verdict.findings):
-            earlier = _earlier(consignment.agreed, item)
-            if earlier is None:
-                consignment = consignment.with_changes({item.journey: _unknown(item)})
-            elif not item.verdict.accepted or earlier:
-                consignment = _part(consignment, item, table, earlier)
+    agreed = consignment.agreed
+    going_on = [item for item in consignment.at(Stage.JUDGED) if item.verdict is not None and separable(item.verdict.findings)]
+    cases = ledger().cases(partner=agreed.partner, stream=agreed.stream) if going_on else []
+    for item in going_on:
+        assert item.verdict is not None  # noqa: S101 - it is judged
+        waiting = _waiting(cases, item)
+        table = _table(item) if agreed.terms.rows is RowPolicy.GOOD_ROWS else None
+        if table is None:
+            if item.verdict.accepted and waiting:
+                consignment = consignment.with_changes({item.journey: _unknown(item, NOT_IN_ROWS)})
+            continue
+        earlier = _earlier(waiting, item)
+        if earlier is None:
+            consignment = consignment.with_changes({item.journey: _unknown(item, NOT_KEPT)})
+        elif not item.verdict.accepted or earlier:
+            consignment = _part(consignment, item, table, earlier)
     return consignment
 
 
 def _table(item: Item) -> Table | None:
-    """The table that a document is, if its rows mean something without each other."""
+    """The table that a document is, if its rows mean something without each other, and are not too many."""
     if item.document is None or item.verdict is None or item.verdict.doctype is None or item.document.size > LARGEST_BYTES:
         return None
     table = find(item.verdict.doctype).table
@@ -81,21 +92,26 @@ class _Before:
     parts: tuple[str, ...]
 
 
-def _earlier(agreed: Agreed, item: Item) -> list[_Before] | None:
-    """What went on before of files of this name, and of this one itself, if a person has it tried again. None if nobody can tell."""
-    cases = ledger().cases(partner=agreed.partner, stream=agreed.stream)
+def _waiting(cases: Iterable[Case], item: Item) -> dict[str, Recorded]:
+    """Files of this name of which a part went on and the rest waits: journey -> what was said last about it. This one itself is among
+    them if a person has it tried again."""
     named = [case.journey for case in cases if case.name == item.arrival.file.shown and case.journey <= item.journey]
     histories = ledger().journeys([journey for journey in named if journey != item.journey])
     histories[item.journey] = list(item.history)
-    waiting = {}
+    found = {}
     for journey, history in sorted(histories.items()):
         told = went_on(history)
         if told is not None and (journey != item.journey or told.body["round"] != item.round):
-            waiting[journey] = told
+            found[journey] = told
+    return found
+
+
+def _earlier(waiting: Mapping[str, Recorded], item: Item) -> list[_Before] | None:
+    """What went on of these, and of those that are compared with them. None if nobody can tell."""
     later = compared_with(one for told in waiting.values() for one in told.body["parts"])
     later.pop(item.journey, None)
     found = []
-    for journey, told in {**later, **waiting}.items():
+    for journey, told in sorted({**later, **waiting}.items()):
         content = item.document.path if journey == item.journey and item.document else quarantine().content(journey)
         if content is None:
             return None
@@ -126,11 +142,11 @@ def compared_with(parts: Iterable[str]) -> dict[str, Recorded]:
     return found
 
 
-def _unknown(item: Item) -> Item:
+def _unknown(item: Item, why: str) -> Item:
     """Nothing of a file goes on while nobody can tell what of it did already."""
     finding = Finding(
         code="parts-unknown",
-        message="Rows of an earlier file of this name were filed, and its bytes are not in the quarantine: which rows, nobody can tell",
+        message=f"Rows of an earlier file of this name were filed, {why}: which rows, nobody can tell",
         file=item.arrival.file.shown,
         rule="No row is filed twice",
         fix="Compare with the parts in the repository, reject the earlier file's case, then 'countersign quarantine retry'",

@@ -357,6 +357,29 @@ def test_while_nobody_can_tell_what_was_filed_nothing_goes_on(dock: Dock) -> Non
     assert "parts-unknown" in dock.codes()
 
 
+@pytest.mark.parametrize("why", ["it is too large now", "good rows are not agreed on any more"])
+def test_a_corrected_file_that_is_not_read_by_its_rows_waits_for_a_person(
+    dock: Dock, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock.leave("p.csv", prices("1.00", "x"))
+    dock.run()
+    corrected = prices("1.00", "2.00")
+    if why == "it is too large now":
+        monkeypatch.setattr(let_go_on, "LARGEST_BYTES", len(corrected) - 1)
+    else:
+        dock.agree(notes=NOTES)
+    dock.leave("p.csv", corrected)
+    assert dock.run() == {"p.csv": "quarantined"}
+    assert filed(dock) == good("1.00")
+    first, second = dock.cases()
+    assert second.code == "parts-unknown"
+    with disable_run_logger():
+        reject(first.journey, "compared", "ann")
+    dock.retry(second.journey)
+    assert dock.cases() == []
+    assert dock.filed()["p.csv"] == corrected
+
+
 ONE_NAME = {"repository": "kept", "folder": "P", "name": "p.csv"}
 
 
