@@ -58,6 +58,11 @@ def rules(partner: str, stream: str) -> list[Taught]:
         elif entry.kind in _DECISIONS:
             rule, state = found[str(body["rule"])], _DECISIONS[entry.kind]
             found[rule.id] = replace(rule, state=state, decided_by=str(body["by"]), why=str(body["comment"]))
+        elif (
+            entry.kind == "forgotten"
+        ):  # as it was written before two people decided: all that was told of files of that pattern
+            for rule in [rule for rule in found.values() if rule.pattern == body["pattern"]]:
+                found[rule.id] = replace(rule, state=RuleState.RETRACTED, decided_by=str(body["by"]), why=str(body["comment"]))
     return list(found.values())
 
 

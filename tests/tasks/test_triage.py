@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from blocks.errors import ConfigurationError, LeaseLost
+from blocks.ledger import Entry
 from tasks import triage
 from tasks.rules.triage import Rehearsal, RuleState, Taught
 from tests.tasks.dock import Dock, price_list
@@ -72,6 +73,20 @@ def test_a_proposal_is_tried_on_past_files_and_changes_none(dock: Dock) -> None:
     assert note["message"] == "Its project is P-77, as ann told of such a file, and ben agreed (rule acme/prices/1)."
     against = triage.rehearse(Taught("acme/prices/new", rule.pattern, {"project": "P-2"}, "ann")).against
     assert sum("told by rule acme/prices/1" in one for one in against) == 2
+
+
+def test_what_was_forgotten_before_two_people_decided_is_no_proposal(dock: Dock) -> None:
+    """Ledgers from then hold it so."""
+    told = {"partner": "acme", "stream": "prices", "by": "ann", "comment": "so it was"}
+    proposed = {**told, "pattern": "a", "facts": {"project": "P-7"}}
+    other = {**proposed, "pattern": "b"}
+    entries = [("proposed", proposed), ("proposed", other), ("forgotten", {**told, "pattern": "a"}), ("proposed", proposed)]
+    dock.ledger.append([Entry("rule.acme.prices", kind, body) for kind, body in entries])
+    assert [rule.state for rule in triage.rules("acme", "prices")] == [
+        RuleState.RETRACTED,
+        RuleState.PROPOSED,
+        RuleState.PROPOSED,
+    ]
 
 
 def test_nobody_agrees_to_their_own(dock: Dock) -> None:
