@@ -4,8 +4,8 @@ The rows are data in ``writes``; ``test_faults_of_questions.py`` is about what i
 before the server does anything, while it does, or after it did. The write must come through; or raise an error that is worth retrying,
 and come through when it is made again; or, only where its row says why, leave a person to look.
 
-All of this is met by ``make soak``. What mostly looks like something else that is met (other faults, other calls of a row that makes
-many, calls that other rows make too) is left out of the daily run.
+All of this is met by ``make test`` and ``make soak`` together: what mostly looks like something else that is met (other faults, other
+calls of a row that makes many, calls that other rows make too) is left to ``make soak``.
 """
 
 from __future__ import annotations
