@@ -195,7 +195,12 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
         facts |= {CORRECTS: [journey for journey, records in held.items() if keys(records, table) <= came]}
         note = f"{len(parted.fresh)} rows were missing and are filed, as journey {part_of}"
         facts |= keeping(part_of)
-        about = {"origin": agreed.origin(item.arrival), "digest": item.arrival.digest, "corrects": facts[CORRECTS]}
+        about = {
+            **(quarantine().about(item.journey) or {}),
+            "origin": agreed.origin(item.arrival),
+            "digest": item.arrival.digest,
+        }
+        about |= {CORRECTS: facts[CORRECTS]}  # beside what was found in it, if it was refused before
         facts |= {KEPT: quarantine().keep(item.journey, document.path, about).name}
         steps.add(
             item,

@@ -216,13 +216,22 @@ def test_a_crash_at_any_moment_files_nothing_twice(dock: Dock, corrected: bool, 
 
 def test_a_person_who_has_the_file_tried_again_brings_what_was_missing(dock: Dock) -> None:
     """The rule was wrong, not the file."""
-    dock.leave("p.csv", prices("1.00", "2,00").replace(b"2,00", b'"2,00"'))
+    dock.leave("p.csv", prices("1", '"2,00"'))
     dock.run()
-    assert filed(dock) == good("1.00")
+    assert filed(dock) == good("1")
     [case] = dock.cases()
     dock.retry(case.journey)
-    assert filed(dock) == good("1.00"), "still wrong: nothing new, nothing twice"
+    assert filed(dock) == good("1"), "still wrong: nothing new, nothing twice"
     assert len(dock.cases()) == 1
+    told = connections.quarantine().about(case.journey)
+    dock.agree(rows="good-rows", notes=NOTES, decimal=",")
+    dock.retry(case.journey)
+    assert filed(dock) == good("1", '"2,00"')
+    assert dock.cases() == []
+    now = connections.quarantine().about(case.journey)
+    assert told is not None and now is not None
+    assert now["corrects"] == [case.journey]
+    assert now["findings"] == told["findings"], "why it was refused is still told"
 
 
 @pytest.mark.parametrize("refused", [False, True], ids=["first", "after another file that was refused"])
