@@ -42,7 +42,10 @@ LARGEST_BYTES = 32 * 1024 * 1024
 PARTED = "parted"
 """Kind of the entry about a file of which a part went on: ``held`` are the rows that did not, ``parts`` the parts' journeys."""
 CORRECTS = "corrects"
-"""What the entry about a corrected file calls the journeys whose held rows have all come: tomorrow's file may have the same name."""
+"""What the entry about a corrected file calls the journeys whose held rows have all come: tomorrow's file may have the same name.
+
+Earlier files that were held as a whole are among them: as elsewhere, the next one of their name that comes through is the right one,
+where the partner was asked for it."""
 KEPT = "kept"
 """What that entry calls the folder of the quarantine in which the corrected file's own bytes are: the repository has them in parts."""
 
@@ -70,7 +73,8 @@ def let_go_on(consignment: Consignment) -> Consignment:
         if earlier is None:
             consignment = consignment.with_changes({item.journey: _unknown(item, NOT_KEPT)})
         elif not item.verdict.accepted or earlier:
-            consignment = _part(consignment, item, table, earlier)
+            whole = [one for one in _named(cases, item) if one not in waiting and one != item.journey]
+            consignment = _part(consignment, item, table, earlier, whole)
     return consignment
 
 
@@ -95,8 +99,7 @@ class _Before:
 def _waiting(cases: Iterable[Case], item: Item) -> dict[str, Recorded]:
     """Files of this name of which a part went on and the rest waits: journey -> what was said last about it. This one itself is among
     them if a person has it tried again."""
-    named = [case.journey for case in cases if case.name == item.arrival.file.shown and case.journey <= item.journey]
-    histories = ledger().journeys([journey for journey in named if journey != item.journey])
+    histories = ledger().journeys([journey for journey in _named(cases, item) if journey != item.journey])
     histories[item.journey] = list(item.history)
     found = {}
     for journey, history in sorted(histories.items()):
@@ -104,6 +107,11 @@ def _waiting(cases: Iterable[Case], item: Item) -> dict[str, Recorded]:
         if told is not None and (journey != item.journey or told.body["round"] != item.round):
             found[journey] = told
     return found
+
+
+def _named(cases: Iterable[Case], item: Item) -> list[str]:
+    """Open cases of files of this name that came before, and its own if it has one."""
+    return [case.journey for case in cases if case.name == item.arrival.file.shown and case.journey <= item.journey]
 
 
 def _earlier(waiting: Mapping[str, Recorded], item: Item) -> list[_Before] | None:
@@ -154,7 +162,8 @@ def _unknown(item: Item, why: str) -> Item:
     return replace(item, verdict=Verdict(item.journey, item.verdict.doctype if item.verdict else None, (finding,)))
 
 
-def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[_Before]) -> Consignment:
+def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[_Before], whole: Sequence[str]) -> Consignment:
+    """File what is good and not filed yet. ``whole``: earlier files of this name that are held with all of their rows."""
     agreed, document, verdict = consignment.agreed, item.document, item.verdict
     assert document is not None and verdict is not None  # noqa: S101 - it is a table
     filed: set[Record] = set()
@@ -192,7 +201,7 @@ def _part(consignment: Consignment, item: Item, table: Table, earlier: Sequence[
     else:
         part_of = parts[-1]
         came = keys({*filed, *parted.fresh}, table)
-        facts |= {CORRECTS: [journey for journey, records in held.items() if keys(records, table) <= came]}
+        facts |= {CORRECTS: [*(journey for journey, records in held.items() if keys(records, table) <= came), *whole]}
         note = f"{len(parted.fresh)} rows were missing and are filed, as journey {part_of}"
         facts |= keeping(part_of)
         about = {

@@ -84,6 +84,18 @@ def test_a_file_whose_good_rows_were_filed_has_no_receipt_that_says_it_was_rejec
     assert sorted(path.name.rsplit(".", 2)[1] for path in receipts.iterdir()) == ["accepted", "received", "received"]
 
 
+def test_a_correction_that_was_held_as_a_whole_is_corrected_too(dock: Dock) -> None:
+    dock.leave("p.csv", prices("1.00", "x"))
+    dock.run()
+    dock.leave("p.csv", prices("1.00", "2.00") + b"A9,,EUR\n")
+    assert dock.run() == {"p.csv": "quarantined"}
+    assert filed(dock) == good("1.00")
+    dock.leave("p.csv", prices("1.00", "2.00"))
+    dock.run()
+    assert filed(dock) == good("1.00", "2.00")
+    assert dock.cases() == []
+
+
 def test_a_correction_that_brings_the_missing_rows_alone_is_one_too(dock: Dock) -> None:
     dock.leave("p.csv", prices("1.00", "x"))
     dock.run()
