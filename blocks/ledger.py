@@ -721,12 +721,14 @@ class Ledger:
                 Case(**{**row._mapping, "state": CaseState(row.state or CaseState.NEW)}) for row in connection.execute(wanted)
             ]
 
-    def cases_without(self, kind: str, *, since: str, partner: str | None = None, stream: str | None = None) -> list[Case]:
-        """Open cases, oldest first, without an entry of this kind; one from before the newest of the kind ``since`` does not count."""
+    def cases_without(
+        self, kind: str, *, since: Sequence[str], partner: str | None = None, stream: str | None = None
+    ) -> list[Case]:
+        """Open cases, oldest first, without an entry of this kind; one from before the newest of the kinds ``since`` does not count."""
         newest = _newest(kind)
         wanted = _with_journey().where(
             func.coalesce(_case.c.state, CaseState.NEW.value) != CaseState.RESOLVED.value,
-            newest.is_(None) | (func.coalesce(_newest(since), 0) > newest),
+            newest.is_(None) | (func.coalesce(_newest(*since), 0) > newest),
         )
         if partner is not None:
             wanted = wanted.where(_journey.c.partner == partner)
@@ -1432,9 +1434,9 @@ def _with_journey() -> Select[Any]:
     )
 
 
-def _newest(kind: str) -> ScalarSelect[Any]:
-    """Number of the newest entry of a kind in the journey of a case; null if there is none."""
-    there = (_entry.c.journey == _case.c.journey) & (_entry.c.kind == kind)
+def _newest(*kinds: str) -> ScalarSelect[Any]:
+    """Number of the newest entry of these kinds in the journey of a case; null if there is none."""
+    there = (_entry.c.journey == _case.c.journey) & _entry.c.kind.in_(kinds)
     return select(func.max(_entry.c.seq)).where(there).correlate(_case).scalar_subquery()
 
 

@@ -45,6 +45,17 @@ def state_of(history: Iterable[Recorded]) -> CaseState | None:
     return CaseState(states[-1]) if states else CaseState.NEW if told else None
 
 
+def openings(history: Iterable[Recorded]) -> list[Recorded]:
+    """The entries by which the case of a journey was opened: the first one, and one more each time after it was over."""
+    found, state = list[Recorded](), CaseState.RESOLVED
+    for entry in history:
+        if isinstance(case := entry.body.get("case"), Mapping):
+            before, state = state, CaseState(case.get("state") or (state if found else CaseState.NEW))
+            if before is CaseState.RESOLVED and state is not CaseState.RESOLVED:
+                found.append(entry)
+    return found
+
+
 def find_case(journey: str) -> Case:
     """A case, resolved ones too. Raises ``ConfigurationError`` for a journey that never had one."""
     found = ledger().cases(journey=journey, open_only=False)

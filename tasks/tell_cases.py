@@ -29,7 +29,7 @@ from prefect.states import Completed
 
 from blocks.ledger import Case, Entry, Lease, Recorded
 from blocks.settings import settings
-from tasks.cases import OPS
+from tasks.cases import OPS, openings
 from tasks.connections import ledger
 from tasks.notify import notify_all
 from tasks.report import tell_of_case
@@ -39,8 +39,8 @@ from tasks.side_doors import as_reviewed
 
 CASE_TOLD, REVIEW_BEGUN, REVIEW_ENDED = "case told", "review begun", "review ended"
 """Kinds of entries: its owner was told; a run asks a person; that run is over."""
-ANEW = "incident"
-"""Kind of the entry that opens a case of a journey once more, after it was over."""
+_OPENS = ("incident", "quarantined")
+"""Kinds of entries that may open a case of a journey once more, after it was over."""
 MOST = 100
 """Cases of which one pass tells, the oldest; the next one goes on."""
 
@@ -51,12 +51,24 @@ def tell_cases(partner: str | None = None, stream: str | None = None) -> int:
     with _alone() as lease:
         if lease is None:
             return 0  # somebody else does it just now; what came in meanwhile is told by the sweep
-        unasked = ledger().cases_without(REVIEW_BEGUN, since=ANEW, partner=partner, stream=stream)[:MOST]
+        unasked = _without(REVIEW_BEGUN, partner, stream)[:MOST]
         over = ledger().cases_left(REVIEW_BEGUN, REVIEW_ENDED)[:MOST]
         # On a command line without a Prefect server nobody can be asked there.
         if (unasked or over) and get_current_settings().api.url:
             _ask(unasked, over)  # first, so that who is told of a case is told where they are asked
-        return _tell(ledger().cases_without(CASE_TOLD, since=ANEW, partner=partner, stream=stream)[:MOST])
+        return _tell(_without(CASE_TOLD, partner, stream)[:MOST])
+
+
+def _without(kind: str, partner: str | None, stream: str | None) -> list[Case]:
+    """Open cases, oldest first, without an entry of this kind since they were last opened."""
+    found = ledger().cases_without(kind, since=_OPENS, partner=partner, stream=stream)
+    histories = ledger().journeys([case.journey for case in found])
+    return [case for case in found if not _is_there(kind, histories[case.journey])]
+
+
+def _is_there(kind: str, history: Sequence[Recorded]) -> bool:
+    opened = openings(history)[-1].n
+    return any(entry.kind == kind and entry.n > opened for entry in history)
 
 
 @contextmanager
@@ -85,7 +97,7 @@ def _tell(cases: Sequence[Case]) -> int:
 
 def _opened(history: Sequence[Recorded]) -> int:
     """How often the case of a journey was opened anew."""
-    return sum(entry.kind == ANEW for entry in history)
+    return len(openings(history))
 
 
 def _notification(case: Case, history: Sequence[Recorded]) -> Notification:

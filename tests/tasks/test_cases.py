@@ -109,6 +109,7 @@ def test_another_try_that_fails_leaves_the_case_with_whom_it_was_given_to(dock: 
     dock.retry(journey, "after all")
     case = cases.find_case(journey)
     assert (case.owner, case.state) == ("pricing", CaseState.NEW), "opened anew"
+    assert [one.kind for one in cases.openings(dock.ledger.journey(journey))] == ["quarantined", "quarantined"]
 
 
 def test_the_command_line_tells_whose_a_case_is_and_what_was_done(dock: Dock) -> None:
@@ -148,6 +149,10 @@ def test_a_case_is_told_once_whoever_runs_and_however_often(dock: Dock) -> None:
     dock.retry(journey)
     assert tell_cases.fn() == 0 and dock.run() == {} and tell_cases.fn("acme", "prices") == 0
     assert opened_events(dock) == [(journey, "pricing")]
+    retry.reject(journey, "given up", "ben")
+    dock.retry(journey, "after all")
+    assert tell_cases.fn() == 1 and tell_cases.fn() == 0, "opened anew, and refused again"
+    assert opened_events(dock) == [(journey, "pricing")] * 2
 
 
 def test_who_is_killed_between_telling_and_writing_so_down_tells_it_under_the_same_id(
