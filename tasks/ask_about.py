@@ -125,7 +125,7 @@ def settle_answer(review: Review) -> None:
     if not review.open or (key := review.key) is None:
         return
     asked = next(entry for entry in reversed(review.history) if entry.kind == ASKED)
-    raw = _stored(review.run, key) if asked.body["run"] == review.run else None
+    raw = _stored(str(asked.body["run"]), key)  # maybe of a run before this one, which failed before it could carry it out
     if raw is None:  # the run was moved on without an answer, or killed before anybody could give one
         review.settle()
         return

@@ -324,3 +324,14 @@ def test_no_value_that_prefect_put_into_an_answer_is_kept(dock: Dock, monkeypatc
     dock.ledger.append([Entry(journey, "case asked", {"run": "r", "key": "typed"})])
     settle_answer.fn(Review(journey, "r", begun))
     assert [one.body["comment"] for one in dock.ledger.journey(journey) if one.kind == "commented"] == ["fine"]
+
+
+def test_what_was_answered_to_a_run_that_failed_is_carried_out_by_the_next(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    journey = refused(dock)
+    answer = {"decision": Decision.COMMENT.value, "who": "anna", "comment": "fine"}
+    monkeypatch.setattr("tasks.ask_about.variables", lambda: iter([]))
+    monkeypatch.setattr("tasks.ask_about._stored", lambda run, key: answer if (run, key) == ("first", "k") else None)
+    dock.ledger.append([Entry(journey, "case asked", {"run": "first", "key": "k"})])
+    [begun] = dock.ledger.append([Entry(journey, "review begun", {"run": "second"})])
+    settle_answer.fn(Review(journey, "second", begun))
+    assert [one.body["comment"] for one in dock.ledger.journey(journey) if one.kind == "commented"] == ["fine"]
