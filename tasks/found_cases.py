@@ -70,17 +70,20 @@ def _owner(about: Mapping[str, Any]) -> tuple[str, timedelta]:
 def look_for_stuck_files(patience: timedelta = IN_WORK) -> None:
     """One case for each inbound stream with files that were begun and get no further; and close those of streams that have none."""
     standing = {case.journey for case in ledger().cases() if case.code == "stuck" and case.journey.startswith(_STREAM)}
-    found = dict(_stuck_files(ledger().now() - patience))
+    before = ledger().now() - patience
+    begun = ledger().in_work(before)
+    found = dict(_stuck_files(begun, before))
+    there = {f"{_STREAM}{partner}.{stream}" for partner, stream, _, _ in begun}  # also those whose profile cannot be read
     over = [
         Entry(journey, "resolved", {"case": {"state": CaseState.RESOLVED.value}}, stage=Stage.CLEARED)
-        for journey in sorted(standing - found.keys())
+        for journey in sorted(standing - there)
     ]
     ledger().append([entry for journey, entry in found.items() if journey not in standing] + over)
 
 
-def _stuck_files(before: datetime) -> Iterator[tuple[str, Entry]]:
+def _stuck_files(begun: Sequence[tuple[str, str, int, str]], before: datetime) -> Iterator[tuple[str, Entry]]:
     """The case's journey, and the entry that opens it."""
-    for partner, stream, count, oldest in ledger().in_work(before):
+    for partner, stream, count, oldest in begun:
         try:
             agreed = load_inbound(partner, stream)
         except ConfigurationError:

@@ -40,6 +40,12 @@ def test_files_that_get_no_further_are_one_case_of_their_stream_until_they_are_t
         dock.run(before=broken_off)
     look_for_stuck_files(timedelta(0))
     assert len(dock.cases("stuck")) == 1
+    profile = dock.profiles / "acme.yaml"
+    agreed = profile.read_text()
+    profile.write_text("partner: {")
+    look_for_stuck_files(timedelta(0))
+    assert len(dock.cases("stuck")) == 1, "a slip in a profile mends nothing"
+    profile.write_text(agreed)
     assert dock.run() == {"3.csv": "filed"}
     look_for_stuck_files(timedelta(0))
     assert dock.cases() == []
