@@ -88,6 +88,7 @@ class MailServer(Terms):
     def _message(self, to: str, subject: str, body: str, id: str) -> bytes:
         message = EmailMessage(policy=SMTP)
         try:
+            (self.sender + to).encode("ascii")  # others need a server that speaks SMTPUTF8, and a domain its ASCII form
             message["From"] = Address("Countersign", addr_spec=self.sender)
             message["To"] = Address(addr_spec=to)
         except (HeaderParseError, ValueError) as error:

@@ -186,6 +186,13 @@ def test_what_is_refused_for_good_is_told_and_not_tried_again(
     assert kinds(dock).count("attempt") == 1
 
 
+@pytest.mark.parametrize("address", ["joerg@müller.example", "jörg@example.com"])
+def test_an_address_that_the_server_cannot_be_told_is_a_finding(dock: Dock, box: Mailbox, address: str) -> None:
+    agree(dock, mail=mail(box.port), told={"anna": address})
+    notify(["anna"], ASKED)
+    assert swept() == ["not-notified"] and kinds(dock)[-1] == "not notified" and box.messages == []
+
+
 def test_a_lost_answer_is_told_and_the_message_is_not_repeated(dock: Dock, box: Mailbox, clock: list[timedelta]) -> None:
     box.hang_up = True
     notify(["anna"], ASKED)
