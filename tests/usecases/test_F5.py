@@ -7,6 +7,7 @@ File 360's own approval state and its roles. The weekly schedule is the deployme
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,13 @@ class Distributor:
                 self.seen.add(self.catalogue.read_bytes())
             except FileNotFoundError:
                 self.gone += 1
+
+    def wait_for(self, content: bytes) -> None:
+        """Until the program has found this, so that what it never found was looked for."""
+        over = time.monotonic() + 300
+        while content not in self.seen:
+            assert time.monotonic() < over, "the program does not see it"
+            time.sleep(0.01)
 
 
 @pytest.fixture
@@ -121,6 +129,7 @@ def test_a_checked_catalogue_goes_when_pricing_and_then_content_agree_and_is_nev
     program = threading.Thread(target=distributor.watch, args=(over,))
     program.start()
     try:
+        distributor.wait_for(OLD)
         distributor.server.faults["drop-after"] = len(NEW) // 2  # each connection is cut in the middle of the file
         state = release.sign(carl)
         assert state is None or state.name != "Delivered", state
@@ -129,9 +138,10 @@ def test_a_checked_catalogue_goes_when_pricing_and_then_content_agree_and_is_nev
         state = release.go()
         assert state is not None and state.name == "Delivered", state
         assert distributor.catalogue.read_bytes() == NEW
+        distributor.wait_for(NEW)
     finally:
         over.set()
         program.join()
-    assert distributor.seen <= {OLD, NEW} and distributor.gone == 0
+    assert distributor.seen == {OLD, NEW} and distributor.gone == 0
     assert [path.name for path in distributor.catalogue.parent.iterdir()] == [NAME], "nothing of ours is left beside it"
     assert len(box.receivers) == 2, "nobody is told twice"
