@@ -329,12 +329,12 @@ def order_latest(agreed: Agreed, order: str, files: Sequence[str], comment: str,
     if problem := _unproven(first) or _elsewhere(first) or _untold(agreed):
         raise ConfigurationError(f"order {first.id} cannot be corrected: {problem}")
     with in_hand(first) as held:
+        _go_on_correcting(held)
         told = _corrections(held)
         entry = _begun(held, told, chosen, comment.strip(), by.strip()) or _begin(
             held, told, chosen, comment.strip(), by.strip()
         )
-        refused = sum(step.kind == "refused" for step in ledger().journey(str(entry.body["journey"])))
-        run = _asked(held, entry.body["child_order"], f"{entry.body['journey']}/{refused}")
+        run = _corrected(held, entry)
     return Completed(
         name="Asked, correction",
         message=f"order {entry.body['child_order']}: run {run} gathers the newest versions and asks for their sign-off; what the "
@@ -353,16 +353,30 @@ def _corrections(order: Order) -> list[tuple[Recorded, list[Recorded]]]:
     return [(entry, ledger().journey(str(entry.body["journey"]))) for entry in order.each(CORRECTION)]
 
 
+def _go_on_correcting(order: Order) -> None:
+    """Have the corrections asked for whose request broke off before any run was given them: nobody else would, and they bar others."""
+    asked = {entry.body["child_order"] for entry in order.each("parted")}
+    for entry, history in _corrections(order):
+        if entry.body["child_order"] not in asked and not any(step.kind == "closed" for step in history):
+            _corrected(order, entry)
+
+
+def _corrected(order: Order, entry: Recorded) -> str:
+    """The run that gathers a correction and asks for it; one more each time that it was refused."""
+    ledger().append([_ordered(order, entry)])
+    refused = sum(step.kind == "refused" for step in ledger().journey(str(entry.body["journey"])))
+    return _asked(order, entry.body["child_order"], f"{entry.body['journey']}/{refused}")
+
+
 def _begun(
     order: Order, told: Sequence[tuple[Recorded, list[Recorded]]], files: Sequence[PackageFile], comment: str, by: str
 ) -> Recorded | None:
-    """The correction that is under way for the very same; its order is written down once more where that broke off."""
+    """The correction that is under way for the very same."""
     names = [file.shown for file in files]
     for entry, history in told:
         if any(step.kind == "closed" for step in history):
             continue
         if (entry.body["files"], entry.body["reason"], entry.body["by"]) == (names, comment, by):
-            ledger().append([_ordered(order, entry)])
             return entry
         if set(entry.body["files"]) & set(names):
             raise ConfigurationError(
@@ -388,9 +402,7 @@ def _begin(
         "reason": comment,
         "by": by,
     }
-    entry = order.write(CORRECTION, facts, once=f"{CORRECTION}/{order.journey}/{number}")
-    ledger().append([_ordered(order, entry)])
-    return entry
+    return order.write(CORRECTION, facts, once=f"{CORRECTION}/{order.journey}/{number}")
 
 
 def _ordered(order: Order, entry: Recorded) -> Entry:

@@ -11,6 +11,7 @@ import pytest
 from prefect.client.schemas.objects import State
 
 from blocks.errors import SendRefused
+from blocks.ledger import Entry
 from blocks.outbound import Correction, Package
 from flows.intake import intake
 from flows.reconcile import reconcile
@@ -76,7 +77,13 @@ def manifests(folder: Path) -> list[dict[str, Any]]:
     return sorted((json.loads(path.read_bytes()) for path in folder.glob("*.json")), key=lambda one: "corrects" in one)
 
 
-def test_the_newest_approved_version_takes_the_place_of_what_failed(world: ReleaseWorld) -> None:
+def killed(*_: object) -> Entry:
+    raise RuntimeError("killed here")
+
+
+def test_the_newest_approved_version_takes_the_place_of_what_failed(
+    world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bea, ann = world.newcomer(), world.newcomer()
     first = world.order("invoices", **{"invoice-77": V1})
     assert first.start() is None
@@ -115,8 +122,13 @@ def test_the_newest_approved_version_takes_the_place_of_what_failed(world: Relea
     said(world, "invoice-77.v2.csv@1.ack")
     assert cases(first) == [("answered-no", "resolved")]
 
-    # Sent twice it cannot be.
-    assert corrected(first, "once more").name == "Asked, correction"
+    # Sent twice it cannot be. Nor does a request that broke off bar others for ever: the next one has it asked for.
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.resend._ordered", killed)
+        assert corrected(first, "broken off").is_failed()
+    before = first.kinds.count("parted")
+    assert "is under way" in str(corrected(first, "once more").message)
+    assert first.kinds.count("parted") == before + 1
     again = correction(first).go()
     assert again is not None and again.name == "Nothing to release", again
     assert len(list(folder.glob("*.csv"))) == 2
