@@ -821,7 +821,7 @@ class Package:
         if len(set(self.destinations)) != len(self.destinations):
             raise ValueError("a destination is in the package twice")
         if (again := self.redelivery) is not None:
-            said = all(type(text) is str and text for text in (again.order, again.reason))
+            said = type(again.reason) is str and again.reason and type(again.order) is str and _ORDER.fullmatch(again.order)
             if not said or not _HEX.fullmatch(again.package) or type(again.attempt) is not int or again.attempt < 2:
                 raise ValueError("a redelivery says of which order and package, why, and under which attempt from 2 on")
         slots = [file.slot for file in self.files]
@@ -830,7 +830,7 @@ class Package:
         if self.kit and len(set(slots)) != len(slots):
             raise ValueError("two documents are in one slot of the kit")
         if (wrong := self.corrects) is not None:
-            said = all(type(text) is str and text for text in (wrong.order, wrong.reason))
+            said = type(wrong.reason) is str and wrong.reason and type(wrong.order) is str and _ORDER.fullmatch(wrong.order)
             if not said or not _HEX.fullmatch(wrong.package):
                 raise ValueError("a correction says of which order and package, and why")
         for file in self.files:

@@ -303,8 +303,16 @@ def _sealed(vote: Vote, key: SealKey) -> Vote:
 def check_redelivery(package: Package, store: Store) -> None:
     """Raise ``SendRefused`` unless what goes once more did go: these bytes under these names, to each of its destinations.
 
-    Of a correction the names did, with other bytes.
+    Of a correction the names did, with other bytes. Both are of the order that they say, which people and the partner read.
     """
+    for told, verb in ((package.redelivery, "sends again"), (package.corrects, "corrects")):
+        if told is not None:
+            claimed = {(package.partner, package.stream, order.partition("~")[0]) for order in (told.order, package.order)}
+            if claimed != {store.order_of(told.package)}:
+                raise SendRefused(
+                    f"package {package.digits}: it says that it {verb} what order {told.order} sent, but the package that it names "
+                    "is none of this order; nobody is asked and nothing is sent"
+                )
     for place in package.destinations:
         if (again := package.redelivery) is not None:
             went = _went(again.package, place, store)

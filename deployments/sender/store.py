@@ -424,6 +424,13 @@ class Store:
         with self._reading() as connection:
             return _opened(connection, package)
 
+    def order_of(self, package: str) -> tuple[str, str, str] | None:
+        """Partner, stream and root order of a package whose sign-off was opened; None if it never was."""
+        with self._reading() as connection:
+            about = select(_opening.c.partner, _opening.c.stream, _opening.c.order).where(_opening.c.package == package)
+            row = connection.execute(about).first()
+            return (row.partner, row.stream, row.order) if row else None
+
     def requested(self, partner: str, stream: str, order: str) -> Requested | None:
         """The proven request for an order; None if there is none."""
         with self._reading() as connection:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blocks.errors import SenderError, SendRefused
-from blocks.outbound import Package, PackageFile, Refusal, Requester, Vote, iso
+from blocks.outbound import Correction, Package, PackageFile, Redelivery, Refusal, Requester, Vote, iso
+from deployments.sender.judging import check_redelivery
 from deployments.sender.store import Store
+from tests.rules.signoff.world import terms
 from tests.sender.conftest import SHOWN, House, Outgoing
+from tests.sender.test_braking import Desk
 
 WEEKS = timedelta(days=14)
 """What the stream's terms say by default."""
@@ -204,3 +208,38 @@ def nothing_sent(house: House, release: Outgoing, *, votes: bool = True) -> bool
         with pytest.raises(SendRefused, match="not complete"):
             release.send()
     return house.received(release.matter_package) == {}
+
+
+def test_what_is_sent_again_or_corrected_is_of_the_order_that_is_named(tmp_path: Path) -> None:
+    """The order's name stands in the form and in the partner's manifest: a worker may not put another one there."""
+    with Store(tmp_path / "state") as store:
+        desk = Desk(tmp_path, store)
+        first, second = desk.pack(b"old"), desk.pack(b"another")
+        for about in (first, second):
+            desk.deliver(about, terms())
+        wrong = Correction(first.order, first.digest, "the price was wrong", "rita")
+        right = replace(desk.pack(b"new"), order=f"{first.order}~0123456789ab", corrects=wrong)
+        once_more = replace(
+            right, files=first.files, corrects=None, redelivery=Redelivery(first.order, first.digest, 2, "x", "r")
+        )
+        for about in (right, once_more):
+            check_redelivery(about, store)
+            for lie in (
+                _naming(about, second.order),
+                _naming(replace(about, order=second.order), second.order),
+                replace(about, order=second.order),
+                replace(about, stream="another"),
+                replace(about, partner="another"),
+            ):
+                with pytest.raises(SendRefused, match="none of this order"):
+                    check_redelivery(lie, store)
+            for name in (f"{first.order}<b>", "", f"{first.order}~no"):
+                with pytest.raises(ValueError, match="says of which order"):
+                    _naming(about, name)
+
+
+def _naming(about: Package, order: str) -> Package:
+    if about.corrects is not None:
+        return replace(about, corrects=replace(about.corrects, order=order))
+    assert about.redelivery is not None
+    return replace(about, redelivery=replace(about.redelivery, order=order))

@@ -34,7 +34,7 @@ def deliver(dock: Dock, *, repeats: str | None = None, **documents: tuple[str, b
         for name, (id, content) in documents.items()
     ]
     journey, about = new_journey(), {"partner": "acme", "stream": "specs", "name": "an order"}
-    again = Redelivery("an order", "0" * 64, 2, "lost there", "ann") if repeats else None
+    again = Redelivery("an-order", "0" * 64, 2, "lost there", "ann") if repeats else None
     told = [{"name": b64(file.shown), "source": b64(file.shown), "sent": file.sha256} for file in files]
     dock.ledger.append(
         [

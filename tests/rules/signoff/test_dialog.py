@@ -263,7 +263,7 @@ def test_28_the_dialog_stays_short_for_any_package(count: int) -> None:
     places = tuple(
         Destination("sftp", f"h{n}.example", 22, "acme", "/" + "y" * 300, "SHA256:" + "k" * 43) for n in range(min(count, 20))
     )
-    again = Redelivery(LONG, "0" * 64, 9, LONG, LONG)
+    again = Redelivery(LONG[:100], "0" * 64, 9, LONG, LONG)
     why = (f"1 in column {LONG[:100]}, usually 0",) * 6 if count == 51 else ()  # what goes once more is never unusual
     about = matter(
         package(*(document(f"{n}{LONG}") for n in range(count)), destinations=places, redelivery=None if why else again),
