@@ -1263,6 +1263,8 @@ class StandingSignoff:
 
 
 _STANDING = TypeAdapter(StandingSignoff)
+BEFOREHAND = "beforehand, has not seen these documents"
+"""Said wherever a vote is told that was signed beforehand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from blocks.ledger import Recorded
+    from blocks.outbound import Vote
     from tasks.order import Order
 
 MOST_FILES = 20
@@ -103,8 +104,7 @@ def _package(order: Order) -> Iterator[str]:
 def _signatures(order: Order) -> Iterator[str]:
     now = order.standing()
     for vote in now.votes:
-        words = f"{vote.seat.text}: {vote.decision.value}, as {vote.meaning.value}, by {vote.proof.value}"
-        yield _line("signed", f"{vote.at:%Y-%m-%d %H:%M} UTC {words}")
+        yield _line("signed", _signed(vote))
     for vote, reason in now.lost:
         yield _line("lost", f"{vote.seat.text}: {reason.first_line}")
     if order.last("closed"):
@@ -117,6 +117,13 @@ def _signatures(order: Order) -> Iterator[str]:
             yield _line("until", f"{order.matter.deadline:%Y-%m-%d %H:%M} UTC; then it expires, unsent")
     if order.refusal:
         yield _line("last answer", order.refusal.first_line)
+
+
+def _signed(vote: Vote) -> str:
+    from blocks.outbound import BEFOREHAND
+
+    words = f"{vote.seat.text}: {vote.decision.value}, as {vote.meaning.value}, by {vote.proof.value}"
+    return f"{vote.at:%Y-%m-%d %H:%M} UTC {words}" + (f", {BEFOREHAND}" if vote.standing else "")
 
 
 def _arrivals(order: Order) -> Iterator[str]:

@@ -7,11 +7,12 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from blocks.outbound import BEFOREHAND
 from tasks.rules import certificate, printed
 from tasks.rules.bundle import Step, Story, document_name, extract_name
 from tasks.rules.printed import code, literally, table, when
 
-VERSION = 1
+VERSION = 2
 """Raise it with every change of what this page, or the certificate's, looks like: a page is compared only with its own version's."""
 _LONG = 2000
 """Characters of a fact that are shown; the entry holds all of it."""
@@ -67,7 +68,11 @@ def _order(story: Story) -> list[str]:
 def _answers(story: Story) -> list[str]:
     votes = [step.body["vote"] for step in story.each("answered") if step.body["vote"]]
     rows = [
-        (code(vote["approver"]), f"{literally(vote['decision'])}, {when(vote['at'])}, comment {code(vote['comment'])}")
+        (
+            code(vote["approver"]),
+            f"{literally(vote['decision'])}, {when(vote['at'])}, comment {code(vote['comment'])}"
+            + (f", {literally(BEFOREHAND)}" if vote.get("standing") else ""),
+        )
         for vote in votes
     ]
     return ["<h2>Who decided</h2>", table(rows)] if rows else []

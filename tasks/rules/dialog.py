@@ -15,6 +15,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from blocks.outbound import (
+    BEFOREHAND,
     Decision,
     Delivered,
     Matter,
@@ -348,7 +349,7 @@ def _seat(people: PeopleFile, seat: Seat) -> str:
 
 
 def _signature(people: PeopleFile, vote: Vote) -> str:
-    return f"{_seat(people, vote.seat)}, {vote.meaning.value}"
+    return f"{_seat(people, vote.seat)}, {vote.meaning.value}" + (f", {BEFOREHAND}" if vote.standing else "")
 
 
 def _listed(parts: Sequence[str]) -> str:

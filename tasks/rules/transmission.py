@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from blocks.outbound import Delivered, Matter, Package, PackageFile, PeopleFile, Vote, canonical, iso
+from blocks.outbound import BEFOREHAND, Delivered, Matter, Package, PackageFile, PeopleFile, Vote, canonical, iso
 from blocks.values import Filed, name_b64, shown
 from tasks.rules.certificate import link_words
 
@@ -187,6 +187,7 @@ def kept(filed: Filed, repository: str) -> Kept:
 
 def _approver(vote: Vote, people: PeopleFile) -> dict[str, Any]:
     person = people.get(vote.approver)
+    beforehand = {"beforehand": BEFOREHAND} if vote.standing else {}
     return {
         "id": vote.approver,
         "name": person.name if person else "",
@@ -196,6 +197,7 @@ def _approver(vote: Vote, people: PeopleFile) -> dict[str, Any]:
         "comment": vote.comment,
         "at": iso(vote.at),
         "proof": vote.proof.value,
+        **beforehand,
     }
 
 

@@ -15,9 +15,23 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from blocks.outbound import Decision, Delivered, Destination, Meaning, PackageFile, Redelivery, Requester, SignoffProof
+from blocks.outbound import (
+    Decision,
+    Delivered,
+    Destination,
+    Meaning,
+    PackageFile,
+    Redelivery,
+    Requester,
+    SignoffProof,
+    StandingSignoff,
+    iso,
+)
 from blocks.values import Finding, Proof, Severity, shown
+from deployments import signoff_commands
 from tasks.ask import _form
+from tasks.rules import bundle_page
+from tasks.rules.bundle import Step, Story
 from tasks.rules.certificate import link_words
 from tasks.rules.dialog import (
     MOST_LINES,
@@ -36,6 +50,7 @@ from tasks.rules.dialog import (
 from tasks.rules.difference import CellChange, Changed, Columns, Decided, Difference, RowChanges, compare
 from tasks.rules.literal import cell, code, literal, words
 from tasks.rules.signing import parse_answer
+from tasks.rules.transmission import Kept, transmission
 from tests.rules.signoff.world import (
     DEADLINE,
     NOON,
@@ -134,6 +149,38 @@ def test_18_one_of_two_is_shown_with_who_signed_and_who_may() -> None:
     assert "round 2; **1 of 2** signed" in one.description
     assert "- Signed: Ann Weber (`ann`), approval" in one.description
     assert one.approvers == ("bea", "cem")
+
+
+def test_wherever_a_vote_is_told_it_says_that_it_was_given_beforehand() -> None:
+    about, under = matter(), terms(stage("pricing", 2))
+    own = cast(answer("ann", about), about, under)
+    signed = StandingSignoff(
+        partner="acme", stream="catalogue", profile="1" * 64, terms="3" * 64, approver="ann", until=DEADLINE, time=NOON
+    )
+    for vote, times in ((own, 0), (replace(own, standing=signed), 1)):
+        now = stands(about, under, (vote,))
+        kept = Kept("ecm", "1", 1)
+        record = transmission(
+            about,
+            people(),
+            [vote],
+            (),
+            title="",
+            source="",
+            copies={},
+            certificate="",
+            certificate_at=kept,
+            awaited=False,
+            made=NOON,
+        )
+        answered = Step("j", 1, "answered", iso(NOON), {"vote": vote.facts}, "0" * 64, 1)
+        told = (
+            form(about, under, people(), now, asked(about, 2), partner="ACME", checked=CHECKED).description,
+            signoff_commands._signed(vote),
+            record,
+            "".join(bundle_page._answers(Story("j", [answered]))),
+        )
+        assert [one.count("has not seen these documents") for one in told] == [times] * 4
 
 
 @pytest.mark.parametrize(
