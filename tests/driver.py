@@ -2,8 +2,8 @@
 
 Boundaries are counted before and after every write to the ledger and every answer of a remote verb: the moments between which the
 world differs. ``--stop-at N`` sends SIGSTOP at the N-th (a worker that stalls), ``--stop-when NAME`` at the first of that name.
-``--walk`` runs the intake of the streams s1, s2, ... and sends SIGKILL at the first, second, ... boundary, each in a forked process,
-until one survives; then it runs them all again.
+``--walk 1`` runs the intake of the streams s1, s2, ... and sends SIGKILL at the first, second, ... boundary, each in a forked process,
+until one survives; then it runs them all again. ``--walk 2`` takes every other boundary.
 The product has no such hooks; they are put around its classes here.
 """
 
@@ -115,11 +115,11 @@ def forked(work: Callable[[], bool]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def walk(partner: str) -> None:
-    """Die at every boundary once, then go on with everything."""
+def walk(partner: str, step: int) -> None:
+    """Die at every ``step``-th boundary once, then go on with everything."""
     import flows.intake  # noqa: F401  imported before the fork, so that each child is quick
 
-    for number in itertools.count(1):
+    for number in itertools.count(1, step):
         plan.clear()
         plan[number] = signal.SIGKILL
         stream = f"s{number}"
@@ -129,7 +129,7 @@ def walk(partner: str) -> None:
             break
     plan.clear()
     time.sleep(float(os.environ["COUNTERSIGN_LEASE_SECONDS"]) + 0.2)
-    again = [forked(lambda n=n: run(partner, f"s{n}")) for n in range(1, number + 1)]  # type: ignore[misc]
+    again = [forked(lambda n=n: run(partner, f"s{n}")) for n in range(1, number + 1, step)]  # type: ignore[misc]
     print(f"walked {number} again {sum(again)}")
 
 
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("stream")
     parser.add_argument("--stop-at", type=int)
     parser.add_argument("--stop-when", help="a boundary's name: 'before file'")
-    parser.add_argument("--walk", action="store_true")
+    parser.add_argument("--walk", type=int, help="die at every so many boundaries")
     parser.add_argument("--memory", action="store_true", help="tell this process's peak at the end, without hooks")
     given = parser.parse_args()
     if given.memory:
@@ -148,7 +148,7 @@ def main() -> None:
         sys.exit(0 if completed else 1)
     put_hooks()
     if given.walk:
-        return walk(given.partner)
+        return walk(given.partner, given.walk)
     if given.stop_when:
         stops.add(given.stop_when)
     if given.stop_at:
