@@ -1459,8 +1459,22 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Stood:
+    """A vote that was given by what somebody had signed beforehand."""
+
+    package: str
+    partner: str
+    stream: str
+    order: str
+    voter: str
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What was lately asked of the sender, by its own account. It holds no secret."""
 
     judged: tuple[Judged, ...]
     refused: tuple[Refused, ...]
+    stood: tuple[Stood, ...] = ()
+    sent: tuple[str, ...] = ()
+    """Digests of the packages that left, or were about to."""

@@ -38,6 +38,7 @@ from blocks.outbound import (
     Said,
     SignoffProof,
     StandingSignoff,
+    Stood,
     Vote,
     canonical,
     iso,
@@ -380,11 +381,13 @@ class Sender:
         return Health(told["key"], base64.b64decode(told["public"]), told.get("checkpoint", ""))
 
     def record(self, since: datetime) -> Record:
-        """What was judged and refused since then, whoever asked: what the ledger does not know of it went around our flows."""
+        """What was judged, refused and sent since then, whoever asked: what the ledger does not know of it went around our flows."""
         told = self._post("/record", {"since": iso(since)})
         return Record(
             tuple(Judged(**one) for one in told["judged"]),
             tuple(Refused(**{**one, "since": datetime.fromisoformat(one["since"])}) for one in told["refused"]),
+            tuple(Stood(**one) for one in told["stood"]),
+            tuple(told["sent"]),
         )
 
     # ---------------------------------------------------------------------------------------- what requesters ask

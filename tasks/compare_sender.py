@@ -11,9 +11,9 @@ from datetime import timedelta
 from prefect import get_run_logger
 
 from blocks.errors import SenderError
-from blocks.outbound import Record
+from blocks.outbound import Package, Record
 from tasks.connections import ledger
-from tasks.order import sender
+from tasks.order import order_key, sender
 from tasks.retrying import task
 from tasks.rules.reconcile import Finding
 from tasks.rules.sender_record import Known, around
@@ -24,7 +24,7 @@ _ASKED_SINCE = timedelta(hours=2)
 
 @task(task_run_name="compare with the sender")
 def compare_with_sender(look_back: timedelta) -> list[Finding]:
-    """What the sender judged or refused and no flow of ours asked for. Nothing if the sender does not answer: then releases say so."""
+    """What the sender judged, refused or sent and no flow of ours asked for. If it does not answer, nothing: releases say so."""
     now = ledger().now()
     try:
         with sender() as asked:
@@ -32,15 +32,32 @@ def compare_with_sender(look_back: timedelta) -> list[Finding]:
     except SenderError as error:
         get_run_logger().warning("the sender's record was not compared: %s", error)
         return []
-    if not record.judged and not record.refused:
+    if record == Record((), ()):
         return []
-    return around(record, replace(_known(look_back), telling=_telling(record)))
+    return around(
+        record, replace(_known(look_back), telling=_telling(record), gathered=_gathered(record), leaving=_leaving(record))
+    )
 
 
 def _telling(record: Record) -> frozenset[str]:
     """Of the messages that the sender refused, those that our flows had asked for."""
     refused = {one.about for one in record.refused if one.asked == "/tell"}
     return frozenset(one for one in refused if ledger().holder(f"telling/{one}"))
+
+
+def _gathered(record: Record) -> frozenset[str]:
+    """Of the packages that went by what was signed beforehand, those that our flows gathered: that is written before it is asked."""
+    ours: set[str] = set()
+    for one in record.stood:
+        ordered = ledger().holder(order_key(one.partner, one.stream, one.order))
+        history = ledger().journey(ordered.journey) if ordered else []
+        ours |= {Package.parse(str(entry.body["package"])).digest for entry in history if entry.kind == "frozen"}
+    return frozenset(ours)
+
+
+def _leaving(record: Record) -> frozenset[str]:
+    """Of the packages that left, those that our flows were about to send."""
+    return frozenset(package for package in record.sent if ledger().holder(f"sending/{package}"))
 
 
 def _known(look_back: timedelta) -> Known:

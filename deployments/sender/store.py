@@ -49,7 +49,20 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from blocks.database import Database, Instant, chunks
 from blocks.errors import ConfigurationError, LedgerError, SenderError, SendRefused
-from blocks.outbound import Judged, Package, Record, Refusal, Refused, Requested, Round, Said, StandingSignoff, Vote, canonical
+from blocks.outbound import (
+    Judged,
+    Package,
+    Record,
+    Refusal,
+    Refused,
+    Requested,
+    Round,
+    Said,
+    StandingSignoff,
+    Stood,
+    Vote,
+    canonical,
+)
 from blocks.seals import SealKey
 from blocks.sender import Settled
 from blocks.values import Proof, name_b64, shown
@@ -489,9 +502,12 @@ class Store:
             connection.execute(delete(_refused).where(_refused.c.id.not_in(kept)))
 
     def record(self, since: datetime) -> Record:
-        """What was judged and what was refused here since then, the newest first."""
+        """What was judged, what was refused, what counted beforehand and what left here since then, the newest first."""
         lately = select(_judgement).where(_judgement.c.at >= since).order_by(_judgement.c.at.desc()).limit(MOST_REFUSED)
         tried = select(_refused).where(_refused.c.at >= since).order_by(_refused.c.at.desc())
+        counted = select(_stood, _opening.c.order).join(_opening, _opening.c.package == _stood.c.package)
+        counted = counted.where(_stood.c.at >= since).order_by(_stood.c.at.desc())
+        left = select(_departure.c.package).where(_departure.c.at >= since).order_by(_departure.c.at.desc())
         with self._reading() as connection:
             return Record(
                 tuple(
@@ -508,6 +524,11 @@ class Store:
                     Refused(row.id, row.uid, row.asked, row.about, row.reason, row.since, row.times)
                     for row in connection.execute(tried)
                 ),
+                tuple(
+                    Stood(row.package, row.partner, row.stream, row.order, str(json.loads(row.vote)["approver"]))
+                    for row in connection.execute(counted)
+                ),
+                tuple(row.package for row in connection.execute(left)),
             )
 
     # ---------------------------------------------------------------------------------------- deliveries

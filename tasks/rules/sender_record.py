@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from blocks.outbound import Record, Refused
+from blocks.outbound import Record, Refused, Stood
 from blocks.values import shown
 from tasks.rules.reconcile import Finding
 
@@ -24,13 +24,19 @@ class Known:
     """Digests of the packages that were about to be sent, and since when."""
     telling: frozenset[str] = frozenset()
     """Ids of the service messages that partners were about to be sent."""
+    gathered: frozenset[str] = frozenset()
+    """Of the packages that went by what was signed beforehand, the digests of those that our flows have gathered."""
+    leaving: frozenset[str] = frozenset()
+    """Of the packages that have left, the digests of those that our flows were about to send."""
 
 
 def around(record: Record, known: Known) -> list[Finding]:
     """All that did not come from our flows; what was tried many times is one finding."""
     strange = Counter((one.package, one.voter, one.refusal) for one in record.judged if one.round not in known.rounds)
     judged = [_judged(*told, count) for told, count in sorted(strange.items())]
-    return judged + [_refused(one) for one in record.refused if not _ours(one, known)]
+    stood = [_stood(one) for one in record.stood if one.package not in known.gathered]
+    sent = [_sent(package) for package in record.sent if package not in known.leaving]
+    return judged + stood + sent + [_refused(one) for one in record.refused if not _ours(one, known)]
 
 
 def _judged(package: str, voter: str, refusal: str, count: int) -> Finding:
@@ -40,6 +46,25 @@ def _judged(package: str, voter: str, refusal: str, count: int) -> Finding:
         f"judged/{package}/{voter}/{refusal}",
         f"/judge: {what} on package {package[:8]}, in a round that none of our flows has asked: somebody calls the sender as the "
         "workers' user" + ("; ask that person at once whether they signed anything" if voter else ""),
+    )
+
+
+def _stood(one: Stood) -> Finding:
+    return Finding(
+        "sender",
+        f"stood/{one.package}/{one.voter}",
+        f"/open: what {shown(one.voter[:80])} had signed beforehand for {shown(f'{one.partner}/{one.stream}'[:200])} was counted for "
+        f"package {one.package[:8]}, order {shown(one.order[:80])}, which none of our flows has gathered: somebody calls the sender as "
+        "the workers' user",
+    )
+
+
+def _sent(package: str) -> Finding:
+    return Finding(
+        "sender",
+        f"sent/{package}",
+        f"/send: package {package[:8]} left, or was about to, and none of our flows has sent it: somebody calls the sender as the "
+        "workers' user; ask the partner what has come",
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from blocks.outbound import Judged, Record, Refused
+from blocks.outbound import Judged, Record, Refused, Stood
 from tasks.rules.sender_record import Known, around
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -48,3 +49,11 @@ def test_a_vote_that_no_flow_knows_is_an_alarm_and_guesses_are_one_finding() -> 
     guessed, voted = around(Record((ours, stolen, *guesses), ()), KNOWN)
     assert "5 answers were refused (proof)" in guessed.message and "eeeeeeee" in guessed.message
     assert "a vote of ann was sealed" in voted.message and "ask that person at once" in voted.message
+
+
+def test_what_went_past_our_flows_by_a_standing_sign_off_is_told() -> None:
+    ours, theirs = (Stood(digit * 64, "acme", "routine", "o-1", "ann") for digit in "12")
+    record = Record((), (), (ours, theirs), (ours.package, theirs.package))
+    stood, sent = around(record, replace(KNOWN, gathered=frozenset({ours.package}), leaving=frozenset({ours.package})))
+    assert "ann had signed beforehand for acme/routine" in stood.message and "22222222" in stood.message
+    assert "none of our flows has sent it" in sent.message and "22222222" in sent.message
