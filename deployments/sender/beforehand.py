@@ -42,10 +42,8 @@ from deployments.people import load_people
 from deployments.sender.proofs import signer
 from deployments.sender.store import Bench, SignedBeforehand, Step, Store
 from tasks.rules.policy import holds_key, standing
-from tasks.rules.signing import PROOF_REFUSED, timely, unpasted
+from tasks.rules.signing import OLDEST_SIGNATURE, PROOF_REFUSED, codes_seen, timely, unpasted
 
-OLDEST_SIGNATURE = timedelta(minutes=10)
-"""It is handed in as soon as it is made: one that was kept is signed anew."""
 _DAY = timedelta(hours=24)
 
 NOT_AGREED = Refusal("not-agreed", "The reviewed terms of this stream let nothing be signed off beforehand.")
@@ -62,7 +60,10 @@ class Beforehand:
         self._store, self._profiles = store, profiles
 
     def sign(self, partner: str, stream: str, approver: str, until: datetime, proof: str) -> StandingSignoff | Refusal:
-        """Keep it, or say why it is none. Raises ``SendRefused`` if there is no such stream."""
+        """Keep it, or say why it is none. Raises ``SendRefused`` if there is no such stream. A code in it is burnt, as elsewhere."""
+        with self._store.bench() as bench:
+            for code in codes_seen({"proof": proof}):
+                bench.burn(code, datetime.now(UTC))
         profile, people, now = load_partner(partner, self._profiles), load_people(self._profiles), datetime.now(UTC)
         terms = profile.outbound.get(stream)
         if terms is None:

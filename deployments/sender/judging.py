@@ -220,11 +220,12 @@ class Judge:
         if not max(now - OLDEST_ANSWER, case.asked.at - _SKEW) <= at <= now + _SKEW:
             return OUT_OF_TIME
         policy, people, matter = case.agreed.terms.signoff, case.agreed.people, case.matter
+        # When it was answered is told to us: nobody is in the wider circle before our own clock says so. A proof has clocks of its own.
+        counts = min(at, now)
         refused = (
             four_eyes(matter, policy, people)
             or locked(answer.seat.approver, bench.attempts(answer.seat.approver), now)
-            # When it was answered is told to us: nobody is in the wider circle before our own clock says so.
-            or eligible(answer.seat, matter, policy, people, min(at, now))
+            or eligible(answer.seat, matter, policy, people, counts)
             or reads(answer, matter.package)
         )
         if refused is not None:
@@ -235,7 +236,7 @@ class Judge:
             # The fifth one says so itself: whoever watches must hear of it now, and not when somebody tries once more.
             return locked(answer.seat.approver, bench.attempts(answer.seat.approver), now) or PROOF_REFUSED
         asked = case.asked
-        proposed = admissible(answer, matter, policy, people, case.votes, asked.round, at=at, shown=asked.shown)
+        proposed = admissible(answer, matter, policy, people, case.votes, asked.round, at=counts, shown=asked.shown)
         if isinstance(proposed, Refusal):
             return proposed
         return _sealed(

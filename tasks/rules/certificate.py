@@ -40,6 +40,7 @@ from blocks.outbound import (
 from blocks.values import Proof, name_b64, shown
 from tasks.rules.policy import Standing, Status
 from tasks.rules.printed import END, begin, code, literally, table, when
+from tasks.rules.signing import OLDEST_SIGNATURE, SKEW
 
 KIND = "countersign sign-off certificate"
 VERSION = 1
@@ -482,8 +483,11 @@ def _standing(vote: Vote, signed: StandingSignoff, read: _Read) -> Check:
     same = same and (signed.profile, signed.terms) == (read.policies.profile, read.policies.terms)
     theirs = signed.approver == vote.approver and signed.time == vote.signed_at and vote.on_behalf_of is None
     holds = same and theirs and vote.at < signed.until and bounds is not None
+    # These ask people, always.
+    holds = holds and not (read.facts.get("brake") or package.redelivery or package.corrects)
+    holds = holds and package.order == package.root_order
     if bounds is not None:
-        holds = holds and signed.until - signed.time <= timedelta(days=bounds.days, minutes=10)
+        holds = holds and signed.until - signed.time <= timedelta(days=bounds.days) + OLDEST_SIGNATURE + SKEW
         holds = holds and len(package.files) <= bounds.files and package.size <= bounds.size_bytes
     return _check(
         f"vote of {shown(vote.seat.text)}, beforehand",

@@ -37,7 +37,10 @@ MOST_CHARACTERS = {"decision": 40, "approver": 130, "meaning": 40, "package": 40
 MOST_CODES = 8
 _REQUIRED = ("decision", "approver", "meaning", "package", "proof")
 _FIELDS = frozenset({*_REQUIRED, "left_out", "comment"})
-_SKEW = timedelta(minutes=2)
+SKEW = timedelta(minutes=2)
+"""What two clocks may differ."""
+OLDEST_SIGNATURE = timedelta(minutes=10)
+"""What somebody signs beforehand is handed in as soon as it is made: one that was kept is signed anew."""
 
 
 def round_key(n: int, digest: str, random8: str) -> str:
@@ -181,7 +184,7 @@ def unpasted(proof: str) -> tuple[datetime, str] | None:
 
 def timely(signed_at: datetime, *, asked_at: datetime, now: datetime) -> bool:
     """True if a statement's time lies between the asking and now, give or take two minutes of a wrong clock."""
-    return asked_at - _SKEW <= signed_at <= now + _SKEW
+    return asked_at - SKEW <= signed_at <= now + SKEW
 
 
 def unchanged(raw: Any, recorded: str) -> bool:

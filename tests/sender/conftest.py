@@ -95,9 +95,11 @@ class House:
         policy = {"stages": [{"name": "release", "groups": ["pricing"], "quorum": quorum}], "four_eyes": four_eyes}
         pair = {"stages": [{"name": name, "groups": ["pricing"]} for name in ("first", "second")]}
         wider = {"wider": {"after": "P1D", "groups": ["heads"]}}
+        then = {"stages": [{"name": group, "groups": [group]} for group in ("pricing", "heads")]}
         streams = {
             "prices": {**stream, "signoff": {"proof": "code", **policy}},
             "patient": {**stream, "signoff": {"proof": "code", **policy, **wider}},
+            "slow": {**stream, "signoff": {"proof": "code", **then, **wider}},
             "contracts": {**stream, "signoff": {"proof": "signature", **policy}},
             "routine": {**stream, "signoff": {"proof": "code", **policy, "standing": ROUTINE}},
             "seldom": {**stream, "signoff": {"proof": "code", **policy, "standing": {**ROUTINE, "per_day": 1}}},

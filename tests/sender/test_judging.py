@@ -203,6 +203,16 @@ def test_24_the_wider_circle_signs_only_once_the_senders_own_clock_says_so(house
     assert not arrived.problem and house.received(release.matter_package) == {"1.csv": b"a"}
 
 
+def test_whose_turn_comes_later_is_not_in_the_wider_circle_early_either(house: House) -> None:
+    """Who signs in the second stage may answer from the beginning, and in the first one only by our own clock."""
+    head = house.newcomer("heads")
+    release = house.outgoing(house.package(b"a", stream="slow"))
+    asked, now = release.next_round(), datetime.now(UTC)
+    house.widens(release.matter_package, now + timedelta(seconds=100))
+    answer = release.answer(head, house.code(head, timedelta(seconds=119)))
+    assert refused(release.judge(answer, asked, at=now + timedelta(seconds=119)), "not-your-turn")
+
+
 def test_a_signature_is_a_vote_and_covers_the_decision(house: House) -> None:
     anna = house.newcomer()
     release = house.outgoing(house.package(b"a", b"b", stream="contracts"))

@@ -13,7 +13,7 @@ import yaml
 from sqlalchemy import Table, update
 
 from blocks.errors import SendRefused
-from blocks.outbound import STANDING_NAMESPACE, Refusal, StandingSignoff, Vote, canonical
+from blocks.outbound import STANDING_NAMESPACE, Refusal, StandingSignoff, Stood, Vote, canonical
 from deployments.sender.store import Step, Store, _delivery, _departure, _standing, _stood
 from tasks.rules.signing import pasted, unpasted
 from tests.sender.conftest import House, Outgoing
@@ -85,6 +85,11 @@ def test_what_lies_within_the_bounds_goes_without_asking(house: House) -> None:
     assert opened(release) == (vote,), "asked again, it is the same"
     (arrived,) = release.send([])
     assert not arrived.problem and house.received(release.matter_package) == {"1.csv": b"a", "2.csv": b"b"}
+    package = release.matter_package
+    with house.client() as client:
+        record = client.record(now() - timedelta(hours=1))
+    assert Stood(package.digest, "acme", "routine", package.order, anna) in record.stood
+    assert package.digest in record.sent, "so that the sweep sees what went past our flows"
 
 
 def editors(release: Outgoing, person: str) -> tuple[Vote, ...]:
@@ -305,6 +310,16 @@ def test_what_nobody_can_hand_in(house: House, code: str, told: dict[str, Any]) 
     outcome = hand_in(house, asked, proof=line)
     assert isinstance(outcome, Refusal) and outcome.code == code, outcome
     assert opened(house.outgoing(house.package(b"a", stream="routine"))) == ()
+
+
+def test_a_code_that_was_handed_in_is_burnt(house: House) -> None:
+    person = house.newcomer()
+    release = house.outgoing(house.package(b"a", stream="routine"))
+    asked, code = release.next_round(), house.code(person)
+    outcome = hand_in(house, statement(house, person), proof=code)
+    assert isinstance(outcome, Refusal) and outcome.code == "signature-wanted"
+    outcome = release.judge(release.answer(person, code), asked)
+    assert isinstance(outcome, Refusal) and outcome.code == "proof"
 
 
 def test_what_was_revoked_cannot_be_handed_in_once_more(house: House) -> None:

@@ -17,12 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.outbound import (
+    Correction,
     Decision,
     Delivered,
     Matter,
     Outbound,
     PackageFile,
     ProposedVote,
+    Redelivery,
     Said,
     SignoffProof,
     StandingSignoff,
@@ -536,11 +538,32 @@ def test_a_certificate_says_who_signed_beforehand_until_when_and_that_nobody_loo
         pytest.param({"profile": "9" * 64}, id="for another endpoint"),
         pytest.param({"approver": "bea"}, id="by somebody else"),
         pytest.param({"until": NOON}, id="over"),
-        pytest.param({"time": NOON - timedelta(days=11)}, id="for longer than was agreed"),
+        pytest.param({"time": NOON - timedelta(days=10, minutes=13)}, id="for longer than was agreed"),
     ],
 )
 def test_what_was_signed_beforehand_and_is_not_about_this_release(key: SealKey, changes: dict[str, Any]) -> None:
     assert failed(checks(beforehand(key, **changes), key, signed=lambda claim: True)) == ["vote of ann, beforehand"]
+
+
+def test_a_signature_as_old_as_the_sender_takes_it_is_good(key: SealKey) -> None:
+    found = checks(beforehand(key, time=NOON - timedelta(days=10, minutes=12)), key, signed=lambda claim: True)
+    assert verified(found), failed(found)
+
+
+@pytest.mark.parametrize(
+    ("of", "brake"),
+    [
+        pytest.param({}, ("3 files, usual is 1",), id="unusual"),
+        pytest.param({"redelivery": Redelivery("2026-11-19", "9" * 64, 2, "they lost it", "fay")}, (), id="once more"),
+        pytest.param({"corrects": Correction("2026-11-19", "9" * 64, "a wrong price", "fay")}, (), id="a correction"),
+        pytest.param({"order": "2026-11-20~0123456789ab"}, (), id="a remainder"),
+    ],
+)
+def test_what_always_asks_people_never_goes_by_what_was_signed_beforehand(
+    key: SealKey, of: dict[str, Any], brake: tuple[str, ...]
+) -> None:
+    about = matter(replace(package(), policy=ITS_POLICY.digest, **of), brake=brake)
+    assert failed(checks(beforehand(key, about=about), key, signed=lambda claim: True)) == ["vote of ann, beforehand"]
 
 
 @pytest.mark.parametrize(
