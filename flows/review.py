@@ -43,7 +43,7 @@ def retry(
         cells: Cells of the table as this person puts them right: "7, quantity = 12".
         file: Name of the corrected file in the folder ``corrections`` of the workers' home.
     """
-    with reopened(journey, comment, by, release, facts or {}) as consignment:
+    with reopened(journey, comment, by, release, facts or {}, corrected=bool(cells or file)) as consignment:
         checked = correct(check(pick_up(consignment)), Correction(by, comment, cells or [], file))
         aside = tell_partner(set_aside(file_away(let_go_on(checked))))
         cleared = clear_source(resolve(aside))

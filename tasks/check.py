@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from threading import Lock
 
-from blocks.values import Stage, shown
+from blocks.values import Document, Finding, Stage, shown
 from tasks import tables
 from tasks.connections import ledger
 from tasks.consignment import Consignment, Item, Steps
+from tasks.correct import under_way
 from tasks.retrying import task
 from tasks.returns import skip_our_own
 from tasks.rules.judge import accepting, as_facts, from_facts
@@ -41,6 +42,8 @@ def check(consignment: Consignment) -> Consignment:
     for item, (document, verdict) in zip(unjudged, judged, strict=True):
         if (released := item.recorded("retried")) is not None and released.body.get("released"):
             verdict = accepting(verdict, shown(str(released.body["by"])), consignment.agreed.terms.releasable)
+        if verdict.accepted and _put_right(item):
+            verdict = replace(verdict, findings=(_not_as_it_is(document), *verdict.findings))
         facts = {
             "digest": item.arrival.digest,
             "round": item.round,
@@ -50,6 +53,23 @@ def check(consignment: Consignment) -> Consignment:
         }
         steps.add(item, "judged", facts, stage=Stage.JUDGED, document=document, verdict=verdict)
     return steps.write(ledger().append)
+
+
+def _put_right(item: Item) -> bool:
+    """True if a person puts it right in this try, or what one put right before is filed, or may be."""
+    asked = item.recorded("retried")
+    return (asked is not None and bool(asked.body.get("corrected"))) or under_way(item.history) is not None
+
+
+def _not_as_it_is(document: Document) -> Finding:
+    """Whatever comes of a correction, also after a kill: nobody has asked for the partner's own bytes to be filed."""
+    return Finding(
+        code="put-right",
+        message="A person put it right, so it is not filed as the partner wrote it",
+        file=document.shown,
+        rule="Of a document and its correction one is filed",
+        fix="Correct it again, or 'countersign quarantine retry', which goes on with a correction that broke off, or files it as it is",
+    )
 
 
 def _told(consignment: Consignment, items: list[Item]) -> dict[str, tables.Told]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from blocks.ledger import Entry, Recorded
-from tasks.cases import RETURNED
+from blocks.errors import JourneyMoved
+from blocks.ledger import CaseState, Entry, Recorded
+from tasks.cases import RETURNED, state_of
 from tasks.connections import ledger, quarantine, spool
 from tasks.consignment import Consignment, Item, Steps
+from tasks.correct import under_way
 from tasks.doctypes import find
 from tasks.let_go_on import CORRECTS, PARTED
 from tasks.retrying import task
@@ -36,20 +38,33 @@ def _close_corrected(consignment: Consignment, through: list[Item]) -> None:
 
     A note asks, or a person. Elsewhere the same name may mean tomorrow's file.
     """
-    agreed, entries = consignment.agreed, []
+    agreed = consignment.agreed
     by_name = {item.arrival.file.shown: item for item in through}
     cases = ledger().cases(partner=agreed.partner, stream=agreed.stream) if through else []
     pairs = [(case.journey, item) for case in cases if (item := by_name.get(case.name or "")) and case.journey < item.journey]
     histories = ledger().journeys(list(dict.fromkeys([one for journey, item in pairs for one in (journey, item.journey)])))
     for journey, item in pairs:
-        # A duplicate brings nothing of what was asked for, unless it is one because all of its rows are filed.
-        corrects = [one for entry in histories[item.journey] for one in entry.body.get(CORRECTS, ())]
-        asked_for = any(entry.kind in (TOLD, PARTED, RETURNED) for entry in histories[journey])
-        if (item.filed or journey in corrects) and (asked_for or _completes(item, journey, histories)):
-            document = {"document": item.filed.id} if item.filed else {}
-            body = {**agreed.about(item.arrival), "by": item.journey, **document, "case": {"state": "resolved"}}
-            entries.append(Entry(journey, CORRECTED, body, once=f"{journey}/{CORRECTED}"))
-    ledger().append(entries)
+        document = {"document": item.filed.id} if item.filed else {}
+        body = {**agreed.about(item.arrival), "by": item.journey, **document, "case": {"state": "resolved"}}
+        entry = Entry(journey, CORRECTED, body, once=f"{journey}/{CORRECTED}")
+        while _corrects(item, journey, histories):
+            try:
+                ledger().append([entry], behind=len(histories[journey]))
+            except JourneyMoved:  # a person may have put it right meanwhile, or be about to
+                histories[journey] = ledger().journey(journey)
+                continue
+            break
+
+
+def _corrects(item: Item, journey: str, histories: Mapping[str, Sequence[Recorded]]) -> bool:
+    """True if an earlier file's open case is over with this one."""
+    history = histories[journey]
+    if state_of(history) is CaseState.RESOLVED or under_way(history) is not None:
+        return False
+    # A duplicate brings nothing of what was asked for, unless it is one because all of its rows are filed.
+    corrects = [one for entry in histories[item.journey] for one in entry.body.get(CORRECTS, ())]
+    asked_for = any(entry.kind in (TOLD, PARTED, RETURNED) for entry in history)
+    return (item.filed is not None or journey in corrects) and (asked_for or _completes(item, journey, histories))
 
 
 def _completes(item: Item, journey: str, histories: Mapping[str, Sequence[Recorded]]) -> bool:

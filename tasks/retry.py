@@ -16,9 +16,11 @@ from blocks.settings import settings
 from blocks.tombstones import REDUCED
 from blocks.values import Arrival, RemoteFile, Stage
 from tasks.agreed import load_inbound
-from tasks.cases import wait_for_partner
+from tasks.cases import open_history, wait_for_partner
 from tasks.connections import hang_up, ledger, quarantine, spool
 from tasks.consignment import GONE, Agreed, Consignment, claimed_item
+from tasks.correct import fixes, give_up, under_way
+from tasks.rules.holding import nobody_knows
 from tasks.rules.judge import from_facts, not_acceptable
 from tasks.rules.settle import OVER
 from tasks.tell_partner import tell_partner
@@ -28,12 +30,18 @@ _THROUGH = {"filed": Stage.FILED, "duplicate": Stage.DUPLICATE}
 
 @contextmanager
 def reopened(
-    journey: str, comment: str, by: str, release: bool = False, facts: Mapping[str, str] | None = None
+    journey: str,
+    comment: str,
+    by: str,
+    release: bool = False,
+    facts: Mapping[str, str] | None = None,
+    corrected: bool = False,
 ) -> Iterator[Consignment]:
     """A consignment of the one document, at the stage where its checks begin. Who asked, and why, is recorded first.
 
-    ``facts`` are what this person tells about it. ``release``: this person has looked into the document, which we could not. Raises
-    ``ConfigurationError`` for a case that nobody may release.
+    ``facts`` are what this person tells about it. ``release``: this person has looked into the document, which we could not.
+    ``corrected``: this person puts it right, so its own bytes are not filed by this try. Raises ``ConfigurationError`` for a case that
+    nobody may release, and for one that there is nothing to put right in any more.
     """
     history = _history(journey)
     arrived = next(entry for entry in reversed(history) if entry.kind == "arrived").body
@@ -52,12 +60,25 @@ def reopened(
                 raise ConfigurationError(
                     f"{journey}: nobody can release it; {why} Have it mended, then 'countersign quarantine retry'"
                 )
-            told = {"by": by, "comment": comment, "released": release, "facts": dict(facts or {})}
+            if corrected and _in_doubt(open_history(journey)):
+                raise ConfigurationError(
+                    f"{journey}: an earlier try may have filed it as the partner wrote it, so nothing is filed in its place. Look "
+                    f"into the repository; if it is not there, 'countersign quarantine retry {journey}'"
+                )
+            told = {"by": by, "comment": comment, "released": release, "facts": dict(facts or {}), "corrected": corrected}
             ledger().append([Entry(journey, "retried", told)], held.lease)
             arrival = _arrival(journey, arrived, history)
             yield Consignment(agreed, held, [claimed_item(arrival, ledger().journey(journey))])
     finally:
         hang_up()
+
+
+def _in_doubt(history: Sequence[Recorded]) -> bool:
+    """True if the document's own bytes were to be filed, and nobody knows what came of it."""
+    newest = next(
+        (entry.kind for entry in reversed(history) if entry.kind in ("filing", "filed", "quarantined", "rejected")), ""
+    )
+    return newest == "filing" or nobody_knows(history)
 
 
 def _held_back(journey: str, history: Sequence[Recorded], agreed: Agreed) -> str | None:
@@ -88,15 +109,30 @@ def reject(journey: str, comment: str, by: str) -> None:
     if lease is None:
         raise LeaseLost(f"{journey}: somebody works on this case just now; try again in a minute")
     with ledger().holding(lease, settings().lease_seconds) as held:
-        through = _through(ledger().journey(journey))
+        history = ledger().journey(journey)
+        through = _through(history)
         if through is not None:
             kept = through.body.get("repository_id") or f"journey {through.body.get('duplicate_of')}"
             raise ConfigurationError(
                 f"{journey}: cannot be rejected, the repository has it ({kept}): an earlier try broke off after that. "
                 f"'countersign quarantine retry {journey}' closes its case, and so does the next run of the stream"
             )
+        _no_correction_under_way(journey, history)
+        for fix in fixes(history):
+            if not fix.settled:
+                give_up(fix, by, comment)
         body = {"by": by, "comment": comment, "case": {"state": "resolved"}}
         ledger().append([Entry(journey, "rejected", body, stage=_rejected_at(journey))], held.lease)
+
+
+def _no_correction_under_way(journey: str, history: Sequence[Recorded]) -> None:
+    """Raise ``ConfigurationError`` where what a person put right is filed, or may be. In doubt a person has looked, and decides."""
+    fix = under_way(history)
+    if fix is not None and not fix.doubtful:
+        raise ConfigurationError(
+            f"{journey}: what was put right {'is' if fix.through else 'may be'} filed, as journey {fix.journey}: that try broke off. "
+            f"'countersign quarantine retry {journey}' goes on with it"
+        )
 
 
 def return_to_partner(journey: str, comment: str, by: str, once: str | None = None) -> None:
@@ -108,6 +144,7 @@ def return_to_partner(journey: str, comment: str, by: str, once: str | None = No
     if lease is None:
         raise LeaseLost(f"{journey}: somebody works on this case just now; try again in a minute")
     with ledger().holding(lease, settings().lease_seconds) as held:
+        _no_correction_under_way(journey, ledger().journey(journey))
         item = claimed_item(_arrival(journey, arrived, history), history)
         verdict = from_facts(journey, _last(history, "quarantined"))
         tell_partner.fn(Consignment(agreed, held, [replace(item, stage=Stage.QUARANTINED, verdict=verdict)]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -16,12 +17,16 @@ from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from typer.testing import CliRunner
 
-from blocks.errors import ConfigurationError, JourneyMoved
+from blocks.errors import ConfigurationError, CountersignError, JourneyMoved, OutcomeUnknown
 from blocks.ledger import Case, CaseState, Entry
+from blocks.profile import load_repositories
+from blocks.repositories.folder import FolderSession
+from blocks.values import Filed, Filing, NotFiled
 from deployments.cli import app
 from tasks import cases, connections, retry
 from tasks.agreed import load_stream
 from tasks.ask_about import Review, settle_answer
+from tasks.consignment import Consignment
 from tasks.correct import Correction, correct, corrections, unfit
 from tasks.rules.case_form import Decision
 from tasks.tell_cases import tell_cases
@@ -42,10 +47,10 @@ def dock(dock: Dock) -> Dock:
     return dock
 
 
-def refused(dock: Dock) -> str:
+def refused(dock: Dock, name: str = "prices.csv", content: bytes = BAD) -> str:
     """A case."""
-    dock.leave("prices.csv", BAD)
-    assert dock.run() == {"prices.csv": "quarantined"}
+    dock.leave(name, content)
+    assert list(dock.run().values()) == ["quarantined"]
     return dock.cases()[0].journey
 
 
@@ -197,9 +202,14 @@ def test_after_a_rejection_to_the_partner_the_right_file_closes_the_case(dock: D
     assert cases.moments(dock.ledger.journey(journey))[-1].what == "corrected"
 
 
+def _reopened(journey: str, correction: Correction) -> AbstractContextManager[Consignment]:
+    asked = bool(correction.cells or correction.file)
+    return retry.reopened(journey, correction.comment, correction.by, corrected=asked)
+
+
 def put_right(dock: Dock, journey: str, correction: Correction) -> None:
     """What ``flows.review.retry`` does with it."""
-    with disable_run_logger(), retry.reopened(journey, correction.comment, correction.by) as consignment:
+    with disable_run_logger(), _reopened(journey, correction) as consignment:
         for step in STEPS[:2]:
             consignment = step(consignment)
         consignment = correct.fn(consignment, correction)
@@ -227,6 +237,128 @@ def test_what_is_put_right_and_is_still_wrong_files_nothing(dock: Dock) -> None:
     assert "correction refused" in [entry.kind for entry in dock.ledger.journey(journey)]
     put_right(dock, journey, Correction("anna", "a typo", cells=["2, price = 1.50"]))
     assert dock.filed() == {"prices.csv": price_list()} and dock.cases() == []
+
+
+class Killed(BaseException):
+    """Whoever works on it is gone in that moment."""
+
+
+RIGHT, OTHER = (Correction("anna", "a typo", cells=[f"2, price = {price}"]) for price in ("1.50", "1.51"))
+AGAIN = Correction("ben", "once more")
+
+
+def versions(dock: Dock) -> int:
+    """How many there are of all that was filed."""
+    with load_repositories(dock.profiles)["kept"].session() as session:
+        return sum(kept.version for kept in session.look(("Prices",)))
+
+
+def kill_once_filed(dock: Dock, journey: str, correction: Correction = RIGHT) -> None:
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("tasks.correct.rely_on", killed)
+        put_right(dock, journey, correction)
+    assert dock.filed() == {"prices.csv": price_list()}
+
+
+@pytest.mark.parametrize(("correction", "duplicates"), [(RIGHT, "file"), (AGAIN, "record")])
+def test_a_correction_that_was_filed_when_its_try_broke_off_is_gone_on_with(
+    dock: Dock, correction: Correction, duplicates: str
+) -> None:
+    dock.agree(owner="pricing", duplicates=duplicates)
+    journey = refused(dock)
+    kill_once_filed(dock, journey)
+    with pytest.raises(ConfigurationError, match="is filed"):
+        retry.reject(journey, "not needed", "ben")
+    with pytest.raises(ConfigurationError, match="is filed"):
+        retry.return_to_partner(journey, "send it again", "ben")
+    with pytest.raises(ConfigurationError, match="nothing else is filed"):
+        put_right(dock, journey, OTHER)
+    dock.run()
+    assert versions(dock) == 1 and [case.journey for case in dock.cases()] == [journey]
+    put_right(dock, journey, correction)
+    assert versions(dock) == 1 and dock.filed() == {"prices.csv": price_list()} and dock.cases() == []
+    assert dock.ledger.journey(f"{journey}.fix2") == []
+    dock.ledger.verify()
+
+
+def test_a_correction_waits_for_a_repository_that_is_away(dock: Dock) -> None:
+    dock.agree(owner="pricing", naming=r"[a-z]+\.csv")
+    journey = refused(dock, "p1.csv", price_list())
+    dock.agree(owner="pricing")  # as the partner wrote it, it would pass today
+    (dock.home / "kept").rename(dock.home / "away")
+    with pytest.raises(CountersignError, match="kept"):
+        put_right(dock, journey, OTHER)
+    assert [entry.kind for entry in dock.ledger.journey(f"{journey}.fix1")] == ["derived", "filing"]
+    (dock.home / "away").rename(dock.home / "kept")
+    dock.run()
+    assert not (dock.home / "kept" / "Prices").exists()
+    with pytest.raises(ConfigurationError, match="may be filed"):
+        retry.reject(journey, "not needed", "ben")
+    with pytest.raises(ConfigurationError, match="nothing else is filed"):
+        put_right(dock, journey, Correction("anna", "a typo", cells=["2, price = 1.52"]))
+    put_right(dock, journey, AGAIN)
+    assert dock.filed() == {"p1.csv": price_list().replace(b"1.50", b"1.51")} and versions(dock) == 1 and dock.cases() == []
+
+
+@pytest.mark.parametrize("correction", [RIGHT, AGAIN])
+def test_a_correction_of_which_nobody_knows_is_filed_once(dock: Dock, correction: Correction) -> None:
+    journey, file = refused(dock), FolderSession.file
+
+    def lost(session: FolderSession, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        list(file(session, filings))
+        raise OutcomeUnknown("the answer was lost")
+        yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FolderSession, "file", lost)
+        put_right(dock, journey, RIGHT)
+    assert versions(dock) == 1 and [case.journey for case in dock.cases()] == [journey]
+    with pytest.raises(ConfigurationError, match="look into the repository"):
+        put_right(dock, journey, OTHER)
+    put_right(dock, journey, correction)
+    assert versions(dock) == 1 and dock.cases() == []
+
+
+def test_a_correction_that_the_repository_refused_gives_way_to_another(dock: Dock) -> None:
+    journey = refused(dock)
+    (dock.home / "kept" / "Prices").write_text("no folder")
+    put_right(dock, journey, RIGHT)
+    assert [entry.kind for entry in dock.ledger.journey(f"{journey}.fix1")] == ["derived", "filing", "rejected"]
+    (dock.home / "kept" / "Prices").unlink()
+    put_right(dock, journey, OTHER)
+    assert list(dock.filed().values()) == [price_list().replace(b"1.50", b"1.51")] and dock.cases() == []
+
+
+def test_nothing_is_put_right_once_the_case_is_over(dock: Dock) -> None:
+    journey = refused(dock)
+    retry.return_to_partner(journey, "a typo", "anna")
+    dock.leave("prices.csv", price_list(rows=9))
+    assert dock.run() == {"prices.csv": "filed"} and dock.cases() == []
+    with pytest.raises(ConfigurationError, match="resolved"):
+        put_right(dock, journey, RIGHT)
+    assert versions(dock) == 1 and "retried" not in [entry.kind for entry in dock.ledger.journey(journey)]
+
+
+def test_the_partners_own_bytes_are_not_filed_where_a_correction_is_refused(dock: Dock) -> None:
+    dock.agree(owner="pricing", naming=r"[a-z]+\.csv")
+    journey = refused(dock, "p1.csv", price_list())
+    dock.agree(owner="pricing")
+    put_right(dock, journey, Correction("anna", "a typo", cells=["2, price = two"]))
+    assert [case.code for case in dock.cases()] == ["put-right"] and not (dock.home / "kept" / "Prices").exists()
+    put_right(dock, journey, AGAIN)
+    assert dock.filed() == {"p1.csv": price_list()} and dock.cases() == []
+
+
+@pytest.mark.parametrize("name", ["prices\x1b[2J.csv", "a\u202ecsv.csv"])
+def test_no_correction_makes_a_name_legal(dock: Dock, name: str) -> None:
+    journey = refused(dock, name)
+    corrections().mkdir()
+    (corrections() / "mended").write_bytes(price_list())
+    put_right(dock, journey, Correction("anna", "x", file="mended"))
+    assert [case.code for case in dock.cases()] == ["illegal-name"] and not (dock.home / "kept" / "Prices").exists()
 
 
 def test_no_name_leads_out_of_the_corrections(dock: Dock) -> None:
