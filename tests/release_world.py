@@ -86,7 +86,7 @@ class ReleaseWorld:
             "proven": self.terms(signoff={**one, "four_eyes": "proven"}),
             "signed": self.terms(signoff={**one, "proof": "signature"}),
             "short": self.terms(signoff={**one, "expires_after": "PT1S"}),
-            "slow": self.terms(signoff={**one, "remind_after": "PT1S", "wider": {"after": "PT1S", "groups": ["heads"]}}),
+            "slow": self.terms(signoff={**one, "remind_after": "PT20S", "wider": {"after": "PT20S", "groups": ["heads"]}}),
             "routine": self.terms(
                 signoff={**one, "stages": [{"name": "release", "groups": ["routine"]}], "standing": standing}
             ),
