@@ -241,7 +241,9 @@ class Intruder:
 
         found = ledger().search(name=order, limit=10)
         journeys = ledger().journeys([one.journey for one in found]).values()
-        return next(entries for entries in journeys if entries and entries[0].body.get("order") == order)
+        return next(
+            entries for entries in journeys if entries and (entries[0].kind, entries[0].body.get("order")) == ("ordered", order)
+        )
 
     def last(self, order: str, kind: str) -> Any:
         return [entry.body for entry in self.history(order) if entry.kind == kind][-1]
