@@ -175,7 +175,7 @@ def _form(form: dialog.Form) -> type[RunInput]:
     Prefect checks an answer by this schema only, and an answer may be planted behind it: it is judged again, as raw JSON.
     """
     fields: dict[str, Any] = {
-        "decision": (one_of(form.decisions), Field(json_schema_extra=_told_by_the_classic_ui(form.in_field))),
+        "decision": (one_of(form.decisions), Field(json_schema_extra=told_by_the_classic_ui(form.in_field))),
         "approver": (
             one_of(form.approvers or ("nobody",)),
             Field(description="Who you are; 'bea for ann': bea signs for ann"),
@@ -195,7 +195,7 @@ def _form(form: dialog.Form) -> type[RunInput]:
     return made.with_initial_data(description=form.description)
 
 
-def _told_by_the_classic_ui(text: str) -> Callable[[dict[str, Any]], None]:
+def told_by_the_classic_ui(text: str) -> Callable[[dict[str, Any]], None]:
     """Put Markdown above a field's choices, for the classic UI only.
 
     The form's own text is all that the newer UI needs. The classic one gives that text no height when the window is lower than form

@@ -33,7 +33,7 @@ from blocks.values import Finding
 from tasks import cases, incidents
 from tasks import retry as again
 from tasks.agreed import load_inbound
-from tasks.ask import Asking, one_of
+from tasks.ask import Asking, one_of, told_by_the_classic_ui
 from tasks.connections import hang_up, ledger
 from tasks.consignment import Agreed
 from tasks.correct import Correction, correctable, corrections, unfit
@@ -267,9 +267,13 @@ def _people() -> list[str]:
 
 def _form(review: Review) -> type[RunInput]:
     decisions, people = _decisions(review), _people()
+    text = page(_page(review, decisions))
     who: Any = one_of(tuple(people)) if people else str
     fields: dict[str, Any] = {
-        "decision": (one_of(tuple(one.value for one in decisions)), Field(description="What shall be done")),
+        "decision": (
+            one_of(tuple(one.value for one in decisions)),
+            Field(json_schema_extra=told_by_the_classic_ui(text)),
+        ),
         "who": (who, Field(description="Who you are; recorded as you state it")),
         "comment": (str, Field(default="", max_length=MOST_CHARACTERS, description="Why; kept with the decision")),
     }
@@ -286,7 +290,7 @@ def _form(review: Review) -> type[RunInput]:
             Field(default="", max_length=255, description="Or the name of the corrected file in the folder named above"),
         )
     made: type[RunInput] = create_model("Case", __base__=RunInput, **fields)
-    return made.with_initial_data(description=page(_page(review, decisions)))
+    return made.with_initial_data(description=text)
 
 
 def _page(review: Review, decisions: Sequence[Decision]) -> Page:
@@ -316,7 +320,9 @@ def _page(review: Review, decisions: Sequence[Decision]) -> Page:
 def _hints(review: Review, decisions: Sequence[Decision]) -> list[str]:
     told = []
     if Decision.CORRECT in decisions:
-        told.append(f"A corrected file: put it into `{corrections()}` on the workers' machine, and give its name below")
+        told.append(
+            f"A corrected file: put it into the folder `{corrections().name}` in the workers' `COUNTERSIGN_HOME`, and give its name below"
+        )
     elif _refused(review) is not None and (why := correctable(_agreed(review).terms)):
         told.append(f"Not to be corrected here: {why}")
     if Decision.RETURN in decisions:

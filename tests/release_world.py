@@ -85,7 +85,7 @@ class ReleaseWorld:
             "stages": self.terms(signoff=stages),
             "proven": self.terms(signoff={**one, "four_eyes": "proven"}),
             "signed": self.terms(signoff={**one, "proof": "signature"}),
-            "short": self.terms(signoff={**one, "expires_after": "PT1S"}),
+            "short": self.terms(signoff={**one, "expires_after": "PT10S"}),
             "slow": self.terms(signoff={**one, "remind_after": "PT20S", "wider": {"after": "PT20S", "groups": ["heads"]}}),
             "routine": self.terms(
                 signoff={**one, "stages": [{"name": "release", "groups": ["routine"]}], "standing": standing}

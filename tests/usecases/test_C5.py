@@ -111,7 +111,9 @@ class Form:
 
     def answer(self, decision: str, who: str = "anna", **more: Any) -> State[Any] | None:
         """Somebody fills in the form; the run is made to go on."""
-        [full] = [choice for choice in self.schema["properties"]["decision"]["enum"] if choice.startswith(decision)]
+        [asked] = self.schema["properties"]["decision"]["allOf"]
+        assert asked["description"] == self.text, "the classic UI shows the form's text here only"
+        [full] = [choice for choice in asked["enum"] if choice.startswith(decision)]
         told = self.client.resume_flow_run(self.run, run_input={"decision": full, "who": who, **more})
         assert told.status.value == "ACCEPT", told
         return self.go()
