@@ -49,8 +49,9 @@ All of them are answered as if nothing had been (`repositories/test_faults_of_qu
 and so does a fault after which, below, a person looks, and nobody has to. `repositories/test_fault_rows.py` fails for a verb, and for a
 call in it, that no row makes.
 
-`make soak` brings all of that. `make test` leaves out what mostly looks like something that it brings: five of the eleven faults, the
-looks of a row that ask for the same, each other call of rows with many, and faults of rows whose calls other rows make too.
+`make test` and `make soak` together bring all of that. `make test` alone leaves out what mostly looks like something that it brings:
+five of the eleven faults, the looks of a row that ask for the same, each other call of rows with many, and faults of rows whose calls
+other rows make too.
 """
 
 _LEFT_OUT = """\
