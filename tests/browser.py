@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from PIL import Image
-from playwright.sync_api import BrowserContext, FloatRect, Locator, sync_playwright
+from playwright.sync_api import BrowserContext, FloatRect, Locator, TimeoutError, sync_playwright
 
 from tests.servers import need
 
@@ -245,12 +245,20 @@ class Window(ABC):
     def _send(self) -> None:
         self._click(self._dialog.get_by_role("button", name=self.submits, exact=True))
 
-    def _click(self, target: Locator) -> None:
-        target.click()
+    def _click(self, target: Locator, patience: float = PATIENCE) -> None:
+        target.click(timeout=patience)
 
     def _choose(self, name: str, option: str) -> None:
-        self._unfold(name)
-        self._click(self._options.get_by_text(option, exact=True))
+        """Choose in a list, which a page that draws itself anew may fold up under the pointer: then it is unfolded again."""
+        wanted, limit = self._options.get_by_text(option, exact=True), time.monotonic() + PATIENCE / 1000
+        while True:
+            if not self._options.first.is_visible():
+                self._unfold(name)
+            try:
+                return self._click(wanted, PATIENCE / 6)
+            except TimeoutError:
+                if time.monotonic() > limit:
+                    raise
 
     def _field(self, name: str) -> Locator:
         title = re.compile(rf"^\s*{name.replace('_', ' ')}(\s*\(Optional\))?\s*$", re.IGNORECASE)

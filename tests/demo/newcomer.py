@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Locator
 
-from tests.browser import Chromium, Classic, in_its_thread
+from tests.browser import PATIENCE, Chromium, Classic, in_its_thread
 from tests.demo.stage import ROOT
 
 PATIENCE_SECONDS = 600
@@ -37,9 +37,9 @@ class ByHand(Classic):
         self.page.keyboard.type(text, delay=200)
         self.digits += len(text)
 
-    def _click(self, target: Locator) -> None:
+    def _click(self, target: Locator, patience: float = PATIENCE) -> None:
         """Where it is to be seen, and with a finger that stays down for a moment, as fingers do."""
-        target.wait_for()
+        target.wait_for(timeout=patience)
         target.scroll_into_view_if_needed()
         box = target.bounding_box()
         assert box is not None
