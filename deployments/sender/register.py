@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.errors import SendRefused
@@ -14,10 +14,7 @@ from deployments.people import load_people
 from deployments.sender.proofs import Claim, Held, kind_of
 from deployments.sender.store import Bench, Store
 from tasks.rules.policy import Attempt, locked
-from tasks.rules.signing import PROOF_REFUSED, codes_seen
-
-OLDEST_SIGNATURE = timedelta(minutes=10)
-"""A request that was signed earlier is signed again: it is sent right away, or was somebody's who kept it."""
+from tasks.rules.signing import OLDEST_SIGNATURE, PROOF_REFUSED, codes_seen
 
 UNKNOWN = Refusal("unknown-requester", "This person is not among those in the people file today.")
 TAKEN = Refusal("order-taken", "This order was asked for already, by somebody else or with other documents. Choose another id.")

@@ -40,7 +40,7 @@ _FIELDS = frozenset({*_REQUIRED, "left_out", "comment"})
 SKEW = timedelta(minutes=2)
 """What two clocks may differ."""
 OLDEST_SIGNATURE = timedelta(minutes=10)
-"""What somebody signs beforehand is handed in as soon as it is made: one that was kept is signed anew."""
+"""Of a request, and of what is signed beforehand: each is handed in as soon as it is made, and one that somebody kept is signed anew."""
 
 
 def round_key(n: int, digest: str, random8: str) -> str:

@@ -27,6 +27,7 @@ from tasks import connections, holds
 from tasks.clean_up import clear_outbox
 from tasks.sweep import MIRRORS
 from tests.release_world import ROOT, Release, ReleaseWorld
+from tests.usecases.acknowledging import cases, said
 
 LETTER = b"sku,price\nA-1,9.90\n"
 
@@ -252,19 +253,6 @@ def test_what_it_says_of_a_document_names_it_as_the_partner_got_it(world: Releas
     assert release.kinds.count("acknowledged") == 2 and release.last("recorded")["acknowledgements"] == 2
     reconcile(patience_seconds=0)
     assert cases(release) == [("answered-no", "resolved")]
-
-
-def said(world: ReleaseWorld, name: str) -> None:
-    """The partner answers, and the next sweep has seen it."""
-    (world.remote / "acks" / name).write_bytes(name.encode())
-    assert intake("acme", "acknowledgements", patience_seconds=5, return_state=True).name == "Filed"
-    reconcile(patience_seconds=0)
-
-
-def cases(release: Release) -> list[tuple[str | None, str]]:
-    """Those about the order's acknowledgement, open or not."""
-    found = connections.ledger().cases(open_only=False)
-    return [(case.code, case.state.value) for case in found if case.journey == f"acknowledgement.{release.history[0].journey}"]
 
 
 def record_of(world: ReleaseWorld, release: Release) -> Any:

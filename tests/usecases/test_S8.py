@@ -13,13 +13,12 @@ from prefect.client.schemas.objects import State
 from blocks.errors import SendRefused
 from blocks.ledger import Entry
 from blocks.outbound import Correction, Package
-from flows.intake import intake
-from flows.reconcile import reconcile
 from flows.resend import resend
 from tasks import connections
 from tasks.export_evidence import meant
 from tasks.order import Order, load_release, sender
 from tests.release_world import Release, ReleaseWorld
+from tests.usecases.acknowledging import cases, said
 
 V1, V2 = b"invoice,total\n77,100.00\n", b"invoice,total\n77,90.00\n"
 WHY = "the total was wrong"
@@ -47,19 +46,6 @@ def world(release_world: ReleaseWorld) -> ReleaseWorld:
     untold = release_world.terms()
     release_world.agree(invoices=invoices, acknowledgements=acknowledgements, untold=untold)
     return release_world
-
-
-def said(world: ReleaseWorld, name: str) -> None:
-    """The partner answers, and the next sweep has seen it."""
-    (world.remote / "acks" / name).write_bytes(name.encode())
-    assert intake("acme", "acknowledgements", patience_seconds=5, return_state=True).name == "Filed"
-    reconcile(patience_seconds=0)
-
-
-def cases(release: Release) -> list[tuple[str | None, str]]:
-    """Those about the order's acknowledgement, open or not."""
-    found = connections.ledger().cases(open_only=False)
-    return [(case.code, case.state.value) for case in found if case.journey == f"acknowledgement.{release.history[0].journey}"]
 
 
 def corrected(release: Release, comment: str = WHY, **more: Any) -> State:
