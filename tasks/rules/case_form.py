@@ -141,7 +141,7 @@ def page(case: Page) -> str:
     lines += [
         f"**{code(case.about)}** on {code(case.stream)}",
         "",
-        f"{code(case.code)}: {code(case.reason, _LONGEST)}",
+        f"{code(case.code)}: {code(case.reason.removeprefix(f'{case.code}: '), _LONGEST)}",
         "",
         f"Owner {code(case.owner)}, due {code(case.due)}, {code(case.state)}",
     ]
