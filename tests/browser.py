@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
@@ -223,9 +223,20 @@ class Window(ABC):
 
     @in_its_thread
     def submit(self) -> None:
-        """Send the form, and wait until it is gone."""
+        """Send the form, and wait until it is gone. One that stays is sent again, as a person would: a busy server answers
+        with an error, and a click on a page that draws itself anew goes nowhere."""
+        limit = time.monotonic() + PATIENCE / 1000
+        before = len(self.asked)
         self._send()
-        self._dialog.wait_for(state="hidden")
+        while True:
+            try:
+                return self._dialog.wait_for(state="hidden", timeout=PATIENCE / 6)
+            except TimeoutError:
+                if time.monotonic() > limit:
+                    told = self._plain(self._dialog.inner_text())
+                    raise AssertionError(f"sent, and still there: {told}\n{self.asked[before:]}") from None
+            with suppress(TimeoutError):  # gone just now
+                self._click(self._submit, PATIENCE / 60)
 
     @in_its_thread
     def submit_refused(self) -> str:
@@ -243,7 +254,11 @@ class Window(ABC):
         return re.sub(r"\s+", " ", text)
 
     def _send(self) -> None:
-        self._click(self._dialog.get_by_role("button", name=self.submits, exact=True))
+        self._click(self._submit)
+
+    @property
+    def _submit(self) -> Locator:
+        return self._dialog.get_by_role("button", name=self.submits, exact=True)
 
     def _click(self, target: Locator, patience: float = PATIENCE) -> None:
         target.click(timeout=patience)
