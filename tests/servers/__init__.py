@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -25,12 +26,16 @@ def find(program: str, *more: str) -> str | None:
 def need(program: str, package: str, *more: str) -> str:
     """Where a server's program is. Without it the test is skipped, and with CI=true it fails."""
     found = find(program, *more)
-    if found:
-        return found
-    message = f"{program} is missing: install Debian's package {package} (make test does it as root)"
+    if not found:
+        lacking(f"{program} is missing: install Debian's package {package} (make test does it as root)")
+    return found
+
+
+def lacking(what: str) -> NoReturn:
+    """The test cannot run on this machine: it is skipped, and with CI=true it fails."""
     if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 def free_port() -> int:

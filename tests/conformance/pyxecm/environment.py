@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import pytest
+from tests.servers import lacking
 
 HERE = Path(__file__).parent
 ENVIRONMENT = HERE.parents[2] / ".venvs" / "pyxecm"
@@ -26,10 +26,8 @@ CALLED: list[str] = []
 def pyxecm_python() -> Path:
     """The interpreter that has pyxecm. Without a package registry the test is skipped, and with CI=true it fails."""
     trouble = _make()
-    if trouble and os.environ.get("CI") == "true":
-        pytest.fail(trouble)
     if trouble:
-        pytest.skip(trouble)
+        lacking(trouble)
     return ENVIRONMENT / "bin" / "python"
 
 
