@@ -36,7 +36,7 @@ from tasks.agreed import load_inbound
 from tasks.ask import Asking, one_of, told_by_the_classic_ui
 from tasks.connections import hang_up, ledger
 from tasks.consignment import Agreed
-from tasks.correct import Correction, correctable, corrections, unfit
+from tasks.correct import Correction, correctable, corrections, unfit, without_cells
 from tasks.retrying import task
 from tasks.rules.case_form import MOST_CHARACTERS, Answer, Decision, Page, page, parse, texts, typed
 from tasks.rules.dialog import AWAITS
@@ -250,7 +250,7 @@ def _decisions(review: Review) -> list[Decision]:
     if agreed.terms.transfers is None:
         if not not_acceptable(from_facts(review.journey, refused.body), agreed.terms.releasable):
             taken.insert(0, Decision.RELEASE)
-        if not correctable(agreed.terms):
+        if not correctable(agreed, review.history):
             taken.insert(0, Decision.CORRECT)
     return taken
 
@@ -281,10 +281,11 @@ def _form(review: Review) -> type[RunInput]:
         choices = ("", *cases.owners())
         fields["assign_to"] = (one_of(choices), Field(default="", description="Only with 'assign it': a person or a group"))
     if Decision.CORRECT in decisions:
-        cells: Any = Field(
-            default=[], description="Only with 'correct it': one cell each, as row, column = value: 7, quantity = 12"
-        )
-        fields["cells"] = (list[str], cells)
+        if not without_cells(review.journey):
+            cells: Any = Field(
+                default=[], description="Only with 'correct it': one cell each, as row, column = value: 7, quantity = 12"
+            )
+            fields["cells"] = (list[str], cells)
         fields["file"] = (
             str,
             Field(default="", max_length=255, description="Or the name of the corrected file in the folder named above"),
@@ -323,7 +324,9 @@ def _hints(review: Review, decisions: Sequence[Decision]) -> list[str]:
         told.append(
             f"A corrected file: put it into the folder `{corrections().name}` in the workers' `COUNTERSIGN_HOME`, and give its name below"
         )
-    elif _refused(review) is not None and (why := correctable(_agreed(review).terms)):
+        if why := without_cells(review.journey):
+            told.append(f"Not by single cells: it {why}")
+    elif _refused(review) is not None and (why := correctable(_agreed(review), review.history)):
         told.append(f"Not to be corrected here: {why}")
     if Decision.RETURN in decisions:
         kinds = {entry.kind for entry in review.history}

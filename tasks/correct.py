@@ -24,16 +24,16 @@ from typing import IO
 from blocks.errors import ConfigurationError, JourneyMoved
 from blocks.ledger import Entry, Recorded
 from blocks.settings import settings
-from blocks.values import Document, Duplicates, Inbound, RowPolicy, Stage, Succession, Verdict, name_b64
+from blocks.values import Document, Duplicates, Stage, Succession, Verdict, name_b64, shown
 from tasks import tables
 from tasks.cases import open_history
 from tasks.connections import ledger, quarantine, spool
 from tasks.consignment import Agreed, Consignment, Item, Steps
 from tasks.file_away import in_parts, stand_behind
-from tasks.let_go_on import LARGEST_BYTES, file_derived, keeping, rely_on
+from tasks.let_go_on import LARGEST_BYTES, file_derived, keeping, rely_on, rows_filed
 from tasks.retrying import task
 from tasks.rules import cells
-from tasks.rules.judge import as_facts, before_fetch, from_facts
+from tasks.rules.judge import as_facts, before_fetch, from_facts, name_refused
 from tasks.rules.sequence import UNKNOWN
 
 CORRECTION_REFUSED = "correction refused"
@@ -60,12 +60,19 @@ def corrections() -> Path:
     return settings().home / "corrections"
 
 
-def correctable(terms: Inbound) -> str:
-    """Why documents of a stream are not put right here; "" if they may be."""
+def correctable(agreed: Agreed, history: Iterable[Recorded]) -> str:
+    """Why a refused document is not put right here; "" if it may be."""
+    terms = agreed.terms
     if terms.transfers or terms.sets or terms.returns or terms.sequence is not Succession.FREE:
         return "files of this stream are judged together with others: ask the partner for a correct one"
-    if terms.rows is RowPolicy.GOOD_ROWS:
-        return "good rows of this file may be filed already: ask the partner for a correct one, of which only the missing rows are filed"
+    arrived = next(entry for entry in history if entry.kind == "arrived")
+    name = base64.b64decode(arrived.body["name_b64"])
+    if code := name_refused(name, terms):
+        return (
+            f"what is put right keeps its name, which is refused whatever is in it ({code}): ask the partner for another name"
+        )
+    if rows_filed(agreed, arrived.journey, shown(name)):
+        return "rows of it, or of another file of its name, are filed already, and would be once more: ask the partner for a correct one"
     return ""
 
 
@@ -150,7 +157,7 @@ def correct(consignment: Consignment, correction: Correction) -> Consignment:
         return consignment  # nothing was put right: another try of the partner's own bytes
     agreed = consignment.agreed
     if asked:
-        if why := correctable(agreed.terms):
+        if why := correctable(agreed, item.history):
             raise ConfigurationError(f"{agreed.key}: {why}")
         given = _put_right(item, agreed, correction)
         if standing is not None and given.digest != standing.document.digest:
@@ -315,12 +322,18 @@ def _left(journey: str, name: str, most: int) -> Iterator[IO[bytes]]:
         yield content
 
 
-def _with_cells(journey: str, agreed: Agreed, given: Sequence[str]) -> bytes:
+def without_cells(journey: str) -> str:
+    """Why only a whole file puts a refused document right; "" if its cells can be, too."""
     kept = quarantine().content(journey)
     if kept is None:
-        raise ConfigurationError(f"{journey}: was refused before it was fetched, so there are no cells: give a new file")
-    if kept.stat().st_size > LARGEST_BYTES:
-        raise ConfigurationError(f"{journey}: is too large to put single cells right: give a new file")
+        return "was refused before it was fetched, so there are no cells: give a new file"
+    return "is too large to put single cells right: give a new file" if kept.stat().st_size > LARGEST_BYTES else ""
+
+
+def _with_cells(journey: str, agreed: Agreed, given: Sequence[str]) -> bytes:
+    kept, why = quarantine().content(journey), without_cells(journey)
+    if kept is None or why:
+        raise ConfigurationError(f"{journey}: {why}")
     try:
         return cells.put_right(
             kept.read_bytes(),
@@ -334,7 +347,7 @@ def _with_cells(journey: str, agreed: Agreed, given: Sequence[str]) -> bytes:
 
 def unfit(journey: str, agreed: Agreed, correction: Correction) -> str:
     """Why nothing can be put right so; "" if it can be tried. Reads, and writes nothing."""
-    if why := correctable(agreed.terms):
+    if why := correctable(agreed, ledger().journey(journey)):
         return why
     try:
         with _opened(journey, agreed, correction):

@@ -134,6 +134,16 @@ def went_on(history: Sequence[Recorded]) -> Recorded | None:
     )
 
 
+def rows_filed(agreed: Agreed, journey: str, name: str) -> bool:
+    """True if rows of this file went on, or of another one of its name whose case is open: what is filed whole has them once more.
+
+    That is so whatever ``rows`` says by now.
+    """
+    cases = ledger().cases(partner=agreed.partner, stream=agreed.stream)
+    named = [case.journey for case in cases if case.name == name]
+    return any(went_on(history) for history in ledger().journeys([journey, *named]).values())
+
+
 def compared_with(parts: Iterable[str]) -> dict[str, Recorded]:
     """Whole files whose rows are in these parts, or in other parts of such a file, and so on; what was said last about each.
 

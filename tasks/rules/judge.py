@@ -46,6 +46,14 @@ def _unrecognised(name: bytes, stream: Inbound) -> Finding:
     )
 
 
+def name_refused(name: bytes, stream: Inbound) -> str | None:
+    """The code for which a file of this name is refused, whatever is in it; None if its content decides."""
+    found = next(iter((*legality(name), *naming(name, stream))), None)
+    if found is not None:
+        return found.code
+    return _unrecognised(name, stream).code if classify(name, stream)[0] is None else None
+
+
 # --------------------------------------------------------------------------------------------- the verdict
 
 

@@ -25,7 +25,7 @@ from blocks.values import Filed, Filing, NotFiled
 from deployments.cli import app
 from tasks import cases, connections, retry
 from tasks.agreed import load_stream
-from tasks.ask_about import Review, settle_answer
+from tasks.ask_about import Review, ask_about, settle_answer
 from tasks.consignment import Consignment
 from tasks.correct import Correction, correct, corrections, unfit
 from tasks.rules.case_form import Decision
@@ -357,8 +357,36 @@ def test_no_correction_makes_a_name_legal(dock: Dock, name: str) -> None:
     journey = refused(dock, name)
     corrections().mkdir()
     (corrections() / "mended").write_bytes(price_list())
-    put_right(dock, journey, Correction("anna", "x", file="mended"))
+    with pytest.raises(ConfigurationError, match=r"keeps its name.*\(illegal-name\)"):
+        put_right(dock, journey, Correction("anna", "x", file="mended"))
     assert [case.code for case in dock.cases()] == ["illegal-name"] and not (dock.home / "kept" / "Prices").exists()
+
+
+def offered(dock: Dock, journey: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, set[str], list[str]]:
+    """What the form about a case says, its fields, and the decisions that it offers."""
+    monkeypatch.setattr("tasks.ask_about._announce", lambda review: None)  # the run's name and tags
+    [begun] = dock.ledger.append([Entry(journey, "review begun", {"run": "r"})])
+    schema = ask_about.fn(Review(journey, "r", begun)).form.model_json_schema()
+    [decision] = schema["properties"]["decision"]["allOf"]
+    return decision["description"], set(schema["properties"]), decision["enum"]
+
+
+@pytest.mark.parametrize("name", ["a\x1b.csv", "P1.csv", "prices.txt", "prices.csv"])
+def test_the_form_offers_to_correct_only_what_that_can_help_and_says_why_not(
+    dock: Dock, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    dock.agree(owner="pricing", naming=r"[a-z]+\.\w+", limits={"largest_bytes": len(BAD)})
+    text, fields, decisions = offered(dock, refused(dock, name), monkeypatch)
+    helps = name == "prices.csv"
+    assert helps == ("cells" in fields) == ("file" in fields) == (Decision.CORRECT.value in decisions)
+    assert helps != ("Not to be corrected here: what is put right keeps its name" in text)
+
+
+def test_the_form_asks_for_no_cells_of_what_was_never_fetched(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    dock.agree(owner="pricing", limits={"largest_bytes": len(BAD) - 1})
+    text, fields, decisions = offered(dock, refused(dock), monkeypatch)
+    assert Decision.CORRECT.value in decisions and "file" in fields and "cells" not in fields
+    assert "Not by single cells: it was refused before it was fetched" in text
 
 
 def test_no_name_leads_out_of_the_corrections(dock: Dock) -> None:

@@ -21,8 +21,10 @@ from blocks.settings import settings
 from blocks.values import Stage
 from deployments.checking import sound_file
 from tasks import connections, let_go_on
+from tasks.agreed import load_stream
 from tasks.clean_up import family_of, purge_quarantine, remove_what_has_ended, tell_holds
 from tasks.consignment import Consignment
+from tasks.correct import correctable
 from tasks.export_evidence import chosen, export, meant
 from tasks.holds import Gate, apply_hold, holds_there, lift_hold
 from tasks.retry import reject
@@ -82,6 +84,29 @@ def test_a_file_whose_good_rows_were_filed_has_no_receipt_that_says_it_was_rejec
     dock.leave("p.csv", prices("1.00", "2.00"))
     dock.run()
     assert sorted(path.name.rsplit(".", 2)[1] for path in receipts.iterdir()) == ["accepted", "received", "received"]
+
+
+def test_a_person_puts_right_what_was_not_filed_in_part_whatever_is_agreed_by_now(dock: Dock) -> None:
+    def uncorrectable(number: int) -> str:
+        return correctable(load_stream("acme", "prices"), dock.ledger.journey(dock.journeys("p.csv")[number]))
+
+    dock.agree()
+    dock.leave("p.csv", prices("1.00", "x"))
+    dock.run()
+    assert uncorrectable(0) == ""
+    dock.agree(rows="good-rows", notes={"folder": "/in/notes", "formats": ["html"]})
+    assert uncorrectable(0) == "", "none of its rows is filed"
+    dock.leave("p.csv", prices("1.00", "y"))
+    dock.run()
+    assert filed(dock) == good("1.00")
+    assert "once more" in uncorrectable(0), "what is filed of the later one is in it too"
+    dock.agree()
+    assert all("once more" in uncorrectable(number) for number in (0, 1))
+    for journey in dock.journeys("p.csv"):
+        reject(journey, "given up", "ann")
+    dock.leave("p.csv", prices("1.00", "z"))
+    dock.run()
+    assert uncorrectable(2) == "", "it is a new one"
 
 
 def test_a_correction_that_was_held_as_a_whole_is_corrected_too(dock: Dock) -> None:
