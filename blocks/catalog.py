@@ -1,4 +1,4 @@
-"""Every back-end there is, found by looking: a new protocol or repository is one file in its package, and nothing here.
+"""Every back-end there is, found by looking: a new protocol, repository or system is one file in its package, and nothing here.
 
 Prefect registers the block types of this module (entry point ``prefect.collections``, or
 ``prefect block register -m blocks.catalog``).
@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 from prefect.blocks.core import Block
 from pydantic import Field
 
-from blocks import endpoints, repositories
+from blocks import endpoints, repositories, systems
 from blocks.endpoints import base as endpoint_contract
 from blocks.repositories import base as repository_contract
+from blocks.systems import base as system_contract
 
 
 class PartnerMirror(Block):
@@ -45,6 +46,7 @@ def _backends(package: ModuleType, contract: type[Block], word: str) -> dict[str
 
 ENDPOINTS: dict[str, type[endpoint_contract.Endpoint]] = _backends(endpoints, endpoint_contract.Endpoint, "protocol")
 REPOSITORIES: dict[str, type[repository_contract.Repository]] = _backends(repositories, repository_contract.Repository, "kind")
+SYSTEMS: dict[str, type[system_contract.System]] = _backends(systems, system_contract.System, "kind")
 
 # Prefect registers the blocks that it finds by name in this module.
-globals().update({kind.__name__: kind for kind in (*ENDPOINTS.values(), *REPOSITORIES.values())})
+globals().update({kind.__name__: kind for kind in (*ENDPOINTS.values(), *REPOSITORIES.values(), *SYSTEMS.values())})

@@ -20,6 +20,9 @@
     │   ├── OnHold                    a legal hold forbids to remove it
     │   ├── EditConflict         ↻    someone else changed it in between
     │   └── OutcomeUnknown            an answer was lost and looking could not tell: a person decides
+    ├── SystemFailure                 a line-of-business system
+    │   ├── SystemUnreachable    ↻    no answer to a question, or one that means "later"
+    │   └── SystemRefused             it answered, and said no
     ├── SpoolError
     │   ├── SpoolFull                 less free disk than the floor
     │   ├── SpoolMissing         ↻    bytes are not (or no longer) in the spool: fetch them again
@@ -129,6 +132,27 @@ class EditConflict(RepositoryError):
 
 class OutcomeUnknown(RepositoryError):
     """An answer was lost and looking could not tell what happened."""
+
+
+class SystemFailure(CountersignError):
+    """Something failed at a line-of-business system. What became of a message that it was sent is an ``Answer``, and no error."""
+
+
+class SystemUnreachable(SystemFailure):
+    """A question got no answer, or one that means "later": not before ``after_seconds`` have passed."""
+
+    worth_retrying = True
+
+    def __init__(self, message: str, after_seconds: float = 0.0) -> None:
+        super().__init__(message, after_seconds)
+        self.message, self.after_seconds = message, after_seconds
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SystemRefused(SystemFailure):
+    """The system answered, and said no: credentials, address or route are not what it takes."""
 
 
 class SpoolError(CountersignError):

@@ -1,4 +1,4 @@
-"""``python -m tests.sandbox serve extended-ecm|sftp|ftp|ftps|all``: stand-ins for the repository and the partner's servers."""
+"""``python -m tests.sandbox serve extended-ecm|sftp|ftp|ftps|business|all``: stand-ins for repository, partner's servers and systems."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def main() -> None:
 @app.command()
 def serve(
     services: Annotated[
-        list[str], typer.Argument(help="extended-ecm, sftp, ftp, ftps, or all (what the demo needs: all but ftp)")
+        list[str],
+        typer.Argument(help="extended-ecm, sftp, ftp, ftps, business, or all (what the demo needs: extended-ecm, sftp, ftps)"),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="First port; each further service takes the next one; 0 chooses free ones")] = 0,
@@ -44,6 +45,7 @@ def serve(
     password: Annotated[str, typer.Option(help="Its password")] = "acme",
     delivery_user: Annotated[str, typer.Option(help="Login that alone may use the folder 'in'")] = "acme-deliveries",
     delivery_password: Annotated[str, typer.Option(help="Its password")] = "acme-deliveries",
+    mutual_tls: Annotated[bool, typer.Option(help="business: speak TLS, and ask for the client's certificate")] = False,
     until_stdin_closes: Annotated[
         bool, typer.Option(help="End also when standard input closes; until then a JSON line on it changes a server's faults")
     ] = False,
@@ -61,7 +63,7 @@ def serve(
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(SERVICES)}, all")
     faults = dict(item.partition("=")[::2] for item in fault or [])
     known = {name: faults_of(name) for name in wanted}
-    if strange := faults.keys() - set().union(*known.values()):
+    if strange := {name.partition("@")[0] for name in faults} - set().union(*known.values()):
         raise typer.BadParameter(f"{', '.join(sorted(strange))}: choose from {', '.join(sorted(set().union(*known.values())))}")
     accounts = (user, password), (delivery_user, delivery_password)
     ended = threading.Event()
@@ -71,10 +73,12 @@ def serve(
     try:
         for position, name in enumerate(wanted):
             its_port = port + position if port else 0
-            its_faults = {fault: value for fault, value in faults.items() if fault in known[name]}
+            its_faults = {fault: value for fault, value in faults.items() if fault.partition("@")[0] in known[name]}
             if name == "extended-ecm":
                 seed = json.loads(config.read_text("utf-8")) if config else None
                 started, line = extended_ecm(data / "extended-ecm", host, its_port, base_path, seed, its_faults)
+            elif name == "business":
+                started, line = business(data, host, its_port, mutual_tls, its_faults)
             else:
                 started, line = partner(name, data, host, its_port, *accounts, its_faults)
             running.append(started)
@@ -94,7 +98,9 @@ def faults_of(service: str) -> frozenset[str]:
         from tests.sandbox.ecm_wire import Faults
 
         return frozenset((*Faults.COUNTED, *Faults.LASTING))
-    if service == "sftp":
+    if service == "business":
+        from tests.sandbox.business import FAULTS
+    elif service == "sftp":
         from tests.sandbox.sftp import FAULTS
     else:
         from tests.sandbox.ftp import FAULTS
@@ -112,6 +118,25 @@ def extended_ecm(
         raise typer.BadParameter(str(error)) from error
     service.start()
     return service, service.described()
+
+
+def business(data: Path, host: str, port: int, mutual_tls: bool, faults: dict[str, str]) -> tuple[Running, dict[str, Any]]:
+    """With ``mutual_tls``, its line says with which certificate a client may come."""
+    from tests.sandbox.business import BusinessSandbox
+    from tests.servers.certificates import make_certificate
+
+    trust: dict[str, Any] = {}
+    more: dict[str, Any] = {}
+    if mutual_tls:
+        server = make_certificate(data / "business-tls", "localhost", "127.0.0.1", host)
+        client = make_certificate(data / "business-client", "countersign")
+        more = {"certificate": server.path, "clients": client.authority}
+        trust = {"ca_file": str(server.authority), "client_certificate": str(client.path)}
+    try:
+        service = BusinessSandbox(data / "business", host=host, port=port, faults=faults, **more)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return service.start(), {**service.described(), **trust}
 
 
 def partner(
