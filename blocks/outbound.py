@@ -304,6 +304,13 @@ class Brake(Terms):
         return self
 
 
+class MostValue(Terms):
+    """The most that a column of a release may come to."""
+
+    column: str = Field(min_length=1, max_length=100, description="Name of a column of numbers in the stream's tables: price")
+    most: float = Field(ge=0, description="At most so much, all tables together, each number whatever its sign: 50000")
+
+
 class StandingTerms(Terms):
     """Which releases people may sign off beforehand. What is not within these bounds asks them."""
 
@@ -311,6 +318,26 @@ class StandingTerms(Terms):
     files: int = Field(ge=1, description="At most so many documents in a release")
     size_bytes: int = Field(ge=1, description="At most so many bytes in a release, all its documents together")
     per_day: int = Field(ge=1, description="At most so many releases within 24 hours")
+    doctypes: tuple[Slug, ...] = Field(
+        default=(), description="Only documents of these types of the stream's 'classify'; left out: of any of them"
+    )
+    rows: int | None = Field(default=None, ge=1, description="At most so many rows in a release, all its tables together")
+    value: MostValue | None = Field(default=None, description="The most that a column may come to in a release")
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The bounds of a release in words, for people."""
+        bounds = [
+            f"at most {self.files} documents and {self.size_bytes:,} bytes in a release",
+            f"{self.per_day} releases in 24 hours",
+        ]
+        if self.doctypes:
+            bounds.append(f"only documents of type {' or '.join(self.doctypes)}")
+        if self.rows is not None:
+            bounds.append(f"at most {self.rows:,} rows in a release")
+        if self.value is not None:
+            bounds.append(f"at most {self.value.most:,.15g} in column {self.value.column} in a release")
+        return tuple(bounds)
 
 
 class SignoffPolicy(Terms):
@@ -424,6 +451,7 @@ _CAME_LATER: Mapping[str, Mapping[str, Any]] = {
     "gather": {"review": None, "sensitive": []},
     "classify": {"facts": {}},
     "signoff": {"wider": None, "brake": None, "standing": None},
+    "signoff.standing": {"doctypes": [], "rows": None, "value": None},
     "evidence": {"workspace": None, "record_date": None, "retention": None},
     "record": {"acknowledged_within": None, "picked_up_within": None},
 }
@@ -473,6 +501,15 @@ class Outbound(Terms):
     )
 
     @model_validator(mode="after")
+    def _signed_beforehand_by_type(self) -> Self:
+        bounds, known = self.signoff.standing, {rule.doctype for rule in self.classify}
+        if bounds is not None and (lost := sorted(set(bounds.doctypes) - known)):
+            raise ValueError(
+                f"'standing': the stream's 'classify' makes no document a {lost[0]}: nothing would ever be within that"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _kits_are_whole(self) -> Self:
         for name, kit in self.kits.items():
             if kit.like is not None and (kit.like not in self.kits or self.kits[kit.like].like is not None):
@@ -492,6 +529,13 @@ class Outbound(Terms):
         return {**(self.slots(found.like) if found.like else {}), **found.slots}
 
     @property
+    def routine(self) -> tuple[str, ...]:
+        """The document types that may go by what was signed beforehand; empty where the stream knows none."""
+        standing = self.signoff.standing
+        named = standing.doctypes if standing and standing.doctypes else [rule.doctype for rule in self.classify]
+        return tuple(sorted(set(named)))
+
+    @property
     def recording(self) -> RecordTerms:
         """Where the transmission record is filed."""
         return self.record or RecordTerms(**dict(self.evidence))
@@ -509,7 +553,9 @@ class Outbound(Terms):
         if self.resolve_within == DUE_WITHIN:
             del agreed["resolve_within"]
         for key, later in _CAME_LATER.items():
-            told = agreed.get(key, [])
+            told: Any = agreed
+            for part in key.split("."):
+                told = told.get(part, [])
             for terms in told if isinstance(told, list) else [told]:
                 for name in [name for name, default in later.items() if terms[name] == default]:
                     del terms[name]
@@ -1263,6 +1309,25 @@ class StandingSignoff:
 
 
 _STANDING = TypeAdapter(StandingSignoff)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """What the sender found in a release's bytes, where the bounds of what was signed beforehand ask for it."""
+
+    doctypes: tuple[str, ...] = ()
+    """The types of its documents, sorted; empty where the stream knows none."""
+    rows: int | None = None
+    """Of all its tables."""
+    value: float | None = None
+    """The sum of the agreed column, each number by its size whatever its sign."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"doctypes": list(self.doctypes), "rows": self.rows, "value": self.value}
+
+
 BEFOREHAND = "beforehand, has not seen these documents"
 """Said wherever a vote is told that was signed beforehand."""
 
@@ -1313,16 +1378,19 @@ class Vote(ProposedVote):
     """The sender's signature over ``text``, in base64; "" until sealed."""
     standing: StandingSignoff | None = None
     """What was signed beforehand, if that is what the signature covers; None: it covers ``statement(...)``."""
+    extent: Extent | None = None
+    """Of the package, where it was signed beforehand: that it lies within the bounds, the sender found."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """As JSON values, the seal included."""
         told: dict[str, Any] = {name.name: getattr(self, name.name) for name in fields(self)}
         # Only where it is so: votes that were sealed before this could be said stay as they are.
-        if self.standing is None:
-            del told["standing"]
-        else:
-            told["standing"] = self.standing.facts
+        for name, later in (("standing", self.standing), ("extent", self.extent)):
+            if later is None:
+                del told[name]
+            else:
+                told[name] = later.facts
         told |= {"at": iso(self.at), "signed_at": iso(self.signed_at) if self.signed_at else None}
         return told | {
             "decision": self.decision.value,

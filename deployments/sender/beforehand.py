@@ -21,6 +21,7 @@ from blocks.errors import SendRefused
 from blocks.outbound import (
     STANDING_NAMESPACE,
     Decision,
+    Extent,
     Matter,
     Meaning,
     Outbound,
@@ -41,6 +42,7 @@ from blocks.seals import SealKey
 from deployments.people import load_people
 from deployments.sender.proofs import signer
 from deployments.sender.store import Bench, SignedBeforehand, Step, Store
+from tasks.rules.beforehand import outside
 from tasks.rules.policy import holds_key, standing
 from tasks.rules.signing import OLDEST_SIGNATURE, PROOF_REFUSED, codes_seen, timely, unpasted
 
@@ -96,13 +98,12 @@ def _statement(partner: str, stream: str, now: Policies, approver: str, until: d
     )
 
 
-def stand_in(matter: Matter, terms: Outbound, people: PeopleFile, policies: Policies, bench: Bench, key: SealKey) -> None:
+def stand_in(
+    matter: Matter, extent: Extent, terms: Outbound, people: PeopleFile, policies: Policies, bench: Bench, key: SealKey
+) -> None:
     """Give the votes that were signed beforehand for a package that is opened just now, by our own clock and record."""
     package, bounds, now = matter.package, terms.signoff.standing, datetime.now(UTC)
-    # What was left out, goes once more or corrects what went was looked at by people: they go on with it.
-    if bounds is None or package.redelivery or package.corrects or package.order != package.root_order:
-        return
-    if matter.brake or len(package.files) > bounds.files or package.size > bounds.size_bytes:
+    if bounds is None or matter.brake or outside(package, extent, terms):
         return
     if bench.stood(package.partner, package.stream, now - _DAY) >= bounds.per_day:
         return
@@ -122,11 +123,13 @@ def stand_in(matter: Matter, terms: Outbound, people: PeopleFile, policies: Poli
         if far.stage is None or not able:
             break
         # Each once: should policy not count somebody's vote, the next one is asked for, and this comes to an end.
-        votes.append(_vote(good.pop(able[0]), package, far.stage, len(votes), now, key))
+        votes.append(_vote(good.pop(able[0]), package, extent, far.stage, len(votes), now, key))
     bench.stand(package, votes, now)
 
 
-def _vote(given: SignedBeforehand, package: Package, stage: int, number: int, now: datetime, key: SealKey) -> Vote:
+def _vote(
+    given: SignedBeforehand, package: Package, extent: Extent, stage: int, number: int, now: datetime, key: SealKey
+) -> Vote:
     signed = given.signed
     proposed = ProposedVote(
         package=package.digest,
@@ -143,7 +146,7 @@ def _vote(given: SignedBeforehand, package: Package, stage: int, number: int, no
         shown=sha256(signed.text),
     )
     vote = proposed.proven(SignoffProof.SIGNATURE, key=given.key, signature=given.signature, signed_at=signed.time)
-    vote = replace(vote, standing=signed)
+    vote = replace(vote, standing=signed, extent=extent)
     return replace(vote, seal=base64.b64encode(key.sign(vote.text.encode("ascii"))).decode())
 
 

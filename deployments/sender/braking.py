@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from blocks.outbound import Brake, Outbound, Package, canonical, sha256
 from deployments.sender.store import Counted, Store
@@ -32,6 +32,7 @@ _TEXTS = frozenset({"txt", "tsv"}).union(*(doctype.extensions for doctype in kno
 """Endings of names that promise a text: what is none there was not counted, however well it is known."""
 _CHUNK = 1024 * 1024
 _LONGEST_LINE = 1024 * 1024
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +68,44 @@ def brakes(package: Package, terms: Outbound, store: Store, place: Callable[[str
         return ()
     reading = Reading(terms.encoding, terms.delimiter, terms.decimal, brake.value.column if brake.value else "")
     about = (package.partner, package.stream)
-    now = store.went(*about, package.root_order) | {file.name: (file.sha256, file.size) for file in package.files}
+    now = store.went(*about, package.root_order) | names_of(package)
     before = store.releases(*about, but=package.root_order, most=brake.releases)
-    counted = store.counted((digest for digest, _ in now.values()), reading.key)
-    if _counts(brake):
-        budget = MOST_BYTES
-        texts = {digest for name, (digest, _) in now.items() if extension(name) in _TEXTS}
-        for digest in texts & counted.keys():
-            if not counted[digest].rows:  # it may have had another name then, which promised no text
-                del counted[digest]
-        for digest, size in now.values():
-            if digest not in counted and size <= budget:
-                budget -= size
-                found = _count(place(digest), digest, size, reading, promised=digest in texts)
-                if found is not None:
-                    counted[digest] = found
-                    store.count(digest, reading.key, found)
-    told = [_amounts(names, store.counted((digest for digest, _ in names.values()), reading.key), reading) for names in before]
-    return unusual(_amounts(now, counted, reading), told, brake)
+    counted = count(now, reading, store, place) if _counts(brake) else {}
+    told = [amounts(names, store.counted((digest for digest, _ in names.values()), reading.key), reading) for names in before]
+    return unusual(amounts(now, counted, reading), told, brake)
+
+
+def names_of(package: Package) -> dict[bytes, tuple[str, int]]:
+    """Digest and size of each document, by its name."""
+    return {file.name: (file.sha256, file.size) for file in package.files}
 
 
 def _counts(brake: Brake) -> bool:
     return brake.rows is not None or brake.value is not None or brake.removed is not None
 
 
-def _amounts(names: Mapping[bytes, tuple[str, int]], counted: Mapping[str, Counted], reading: Reading) -> Amounts:
+def count(
+    names: Mapping[bytes, tuple[str, int]], reading: Reading, store: Store, place: Callable[[str], Path]
+) -> dict[str, Counted]:
+    """What these documents hold, by digest, as far as it can be counted while somebody waits; each is counted once."""
+    counted = store.counted((digest for digest, _ in names.values()), reading.key)
+    budget = MOST_BYTES
+    texts = {digest for name, (digest, _) in names.items() if extension(name) in _TEXTS}
+    for digest in texts & counted.keys():
+        if not counted[digest].rows:  # it may have had another name then, which promised no text
+            del counted[digest]
+    for digest, size in names.values():
+        if digest not in counted and size <= budget:
+            budget -= size
+            found = _count(place(digest), digest, size, reading, promised=digest in texts)
+            if found is not None:
+                counted[digest] = found
+                store.count(digest, reading.key, found)
+    return counted
+
+
+def amounts(names: Mapping[bytes, tuple[str, int]], counted: Mapping[str, Counted], reading: Reading) -> Amounts:
+    """What was counted in these documents, together."""
     found = [counted.get(digest) for digest, _ in names.values()]
     rows = [one.rows for one in found if one is not None]
     values = [one.value for one in found if one is not None and one.value is not None]
@@ -104,22 +118,30 @@ def _amounts(names: Mapping[bytes, tuple[str, int]], counted: Mapping[str, Count
 def _count(path: Path, digest: str, size: int, reading: Reading, *, promised: bool) -> Counted | None:
     """What a document holds, whose name may have promised a text; None if nobody can tell.
 
-    So it is where other bytes stand, or none: a worker may have put anything there, also a pipe.
+    So it is where other bytes stand, or none: not counted is not usual, and one more person signs.
+    """
+    return read(path, digest, size, lambda content: _counted(content, reading, promised))
+
+
+def read(path: Path, digest: str, size: int, look: Callable[[Hashed], Found | None]) -> Found | None:
+    """What is found in the bytes of this digest; None where other bytes stand, or none.
+
+    A worker may have put anything there, also a pipe or a link: neither is followed.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return None  # not counted is not usual: one more person signs
+        return None
     with os.fdopen(handle, "rb") as file:
         try:
-            content = _Hashed(file, size)
-            found = _counted(content, reading, promised)
+            content = Hashed(file, size)
+            found = look(content)
             return found if content.hexdigest() == digest else None
         except OSError:
             return None
 
 
-class _Hashed(io.RawIOBase):
+class Hashed(io.RawIOBase):
     """Bytes that are hashed as they are read, as far as they can be those of a document."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -142,7 +164,7 @@ class _Hashed(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def _counted(content: _Hashed, reading: Reading, promised: bool) -> Counted | None:
+def _counted(content: Hashed, reading: Reading, promised: bool) -> Counted | None:
     """Rows are lines that hold something, but for the first; what is known to be no text, and promised none, has none.
 
     None for what is nothing known, or is no text in this encoding: one byte is enough to make a table look like it.

@@ -22,6 +22,7 @@ from blocks.errors import ConfigurationError, CountersignError, SendRefused
 from blocks.outbound import (
     Answer,
     Destination,
+    Extent,
     Matter,
     Outbound,
     Package,
@@ -42,6 +43,7 @@ from blocks.values import shown as plainly
 from deployments.people import load_people
 from deployments.sender.beforehand import stand_in
 from deployments.sender.braking import brakes
+from deployments.sender.gauging import gauge
 from deployments.sender.proofs import Claim, Held, kind_of
 from deployments.sender.store import Asked, Bench, Opening, Store
 from deployments.ssh_signatures import signature_holds
@@ -119,6 +121,7 @@ class Judge:
         before = self._store.opening(package.digest)
         brake = before.brake if before else brakes(package, agreed.terms, self._store, self._place)
         told = Opening(requester.id if requester else None, editors, self._moments(now, agreed), brake)
+        extent = Extent() if before else gauge(package, agreed.terms, self._store, self._place)
         with self._store.bench() as bench:
             asked = _request(package, bench)
             if asked and asked.kit != package.kit and package.redelivery is None:
@@ -135,7 +138,7 @@ class Judge:
             opening = bench.open(package, told, now)
             if fresh:  # only then: what waits for people stays theirs
                 matter = _matter(package, opening, asked)
-                stand_in(matter, agreed.terms, agreed.people, agreed.policies, bench, self._store.seal_key)
+                stand_in(matter, extent, agreed.terms, agreed.people, agreed.policies, bench, self._store.seal_key)
             stood = tuple(vote for vote in bench.votes(package.digest) if vote.standing is not None)
         if opening.editors != told.editors or (asked is None and opening.requester != told.requester):
             raise SendRefused(

@@ -21,6 +21,7 @@ from blocks.outbound import (
     Correction,
     Decision,
     Delivered,
+    Extent,
     Matter,
     Outbound,
     Package,
@@ -32,12 +33,14 @@ from blocks.outbound import (
     Said,
     SignoffProof,
     StandingSignoff,
+    StandingTerms,
     Vote,
     canonical,
     iso,
     sha256,
 )
 from blocks.values import Proof, name_b64, shown
+from tasks.rules.beforehand import outside
 from tasks.rules.policy import Standing, Status
 from tasks.rules.printed import END, begin, code, literally, table, when
 from tasks.rules.signing import OLDEST_SIGNATURE, SKEW
@@ -482,17 +485,15 @@ def _standing(vote: Vote, signed: StandingSignoff, read: _Read) -> Check:
     same = (signed.partner, signed.stream) == (package.partner, package.stream)
     same = same and (signed.profile, signed.terms) == (read.policies.profile, read.policies.terms)
     theirs = signed.approver == vote.approver and signed.time == vote.signed_at and vote.on_behalf_of is None
-    holds = same and theirs and vote.at < signed.until and bounds is not None
-    # These ask people, always.
-    holds = holds and not (read.facts.get("brake") or package.redelivery or package.corrects)
-    holds = holds and package.order == package.root_order
+    holds = same and theirs and vote.at < signed.until and not read.facts.get("brake")  # what is unusual asks people, always
+    holds = holds and not outside(package, vote.extent, read.terms)
     if bounds is not None:
         holds = holds and signed.until - signed.time <= timedelta(days=bounds.days) + OLDEST_SIGNATURE + SKEW
-        holds = holds and len(package.files) <= bounds.files and package.size <= bounds.size_bytes
     return _check(
         f"vote of {shown(vote.seat.text)}, beforehand",
         holds and vote.decision is Decision.APPROVE,
-        f"it was signed off beforehand, until {iso(signed.until)}; these documents lie within the bounds",
+        f"it was signed off beforehand, until {iso(signed.until)}; these documents lie within the bounds: "
+        + "; ".join(bounds.told if bounds else ()),
         "what was signed beforehand is not about this release: another stream, other terms, out of bounds, or over",
     )
 
@@ -643,7 +644,7 @@ def _sections(facts: Mapping[str, Any], package: Package, hash: str) -> list[str
             ]
         ),
         "<h2>Who decided</h2>",
-        *(table(_signature(told)) for told in facts["votes"]),
+        *(table(_signature(told, facts)) for told in facts["votes"]),
         "<h2>Where it went</h2>",
         table(
             [
@@ -689,7 +690,25 @@ def _corrects(told: Correction) -> list[tuple[str, str]]:
     return [("Correction of", f"order {code(told.order)}, package {code(told.package)}"), ("Why", why)]
 
 
-def _signature(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _beforehand(vote: Vote, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was signed for releases to come, and what this one came to."""
+    if vote.standing is None:
+        return []
+    bounds = StandingTerms.model_validate(facts["terms"]["signoff"]["standing"])
+    found = vote.extent or Extent()
+    words = [
+        *found.doctypes,
+        *([f"{found.rows:,} rows"] if found.rows is not None else []),
+        *([f"{found.value:,.15g} in column {bounds.value.column}"] if bounds.value and found.value is not None else []),
+    ]
+    return [
+        ("Given beforehand", f"on {code(iso(vote.standing.time))}, until {code(iso(vote.standing.until))}"),
+        ("Within these bounds", code("; ".join(bounds.told))),
+        *([("This release, as the sender found it", code(", ".join(words)))] if words else []),
+    ]
+
+
+def _signature(told: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     vote = Vote.parse(told["vote"])
     behalf = f" on behalf of {literally(told['on_behalf_of_name'])} ({code(vote.on_behalf_of)})" if vote.on_behalf_of else ""
     return [
@@ -698,11 +717,7 @@ def _signature(told: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"<strong>{literally(vote.decision.value)}</strong>, as {literally(vote.meaning.value)}",
         ),
         ("When", when(iso(vote.at), told["at_local"])),
-        *(
-            [("Given beforehand", f"on {code(iso(vote.standing.time))}, until {code(iso(vote.standing.until))}")]
-            if vote.standing
-            else []
-        ),
+        *_beforehand(vote, facts),
         *([("Comment", code(vote.comment))] if vote.comment else []),
         ("Proof", literally(told["in_words"])),
         ("Digest of what was shown", code(vote.shown)),

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from blocks.outbound import Outbound
 from blocks.values import Finding, Inbound, shown
 from tasks.rules.findings import note
 
@@ -160,6 +161,6 @@ def facts_of_name(pattern: str, name: bytes) -> dict[str, str] | None:
     return {key: shown(value) for key, value in found.groupdict().items() if value is not None}
 
 
-def recognise(name: bytes, stream: Inbound) -> str | None:
+def recognise(name: bytes, stream: Inbound | Outbound) -> str | None:
     """The document type that the stream's rules give this name: the first rule that fits decides."""
     return next((rule.doctype for rule in stream.classify if re.fullmatch(rule.pattern, text(name))), None)

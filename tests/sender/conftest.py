@@ -34,6 +34,8 @@ SHOWN = hashlib.sha256(b"the dialog").hexdigest()
 
 ROUTINE = {"days": 30, "files": 2, "size_bytes": 1000, "per_day": 50}
 """What may be signed off beforehand."""
+BOUNDED = {**ROUTINE, "rows": 3, "value": {"column": "price", "most": 100}}
+"""The same, also by what stands in the documents."""
 
 
 @dataclass
@@ -104,6 +106,14 @@ class House:
             "routine": {**stream, "signoff": {"proof": "code", **policy, "standing": ROUTINE}},
             "seldom": {**stream, "signoff": {"proof": "code", **policy, "standing": {**ROUTINE, "per_day": 1}}},
             "braked": {**stream, "signoff": {"proof": "code", **policy, "standing": ROUTINE, "brake": {"files": {"most": 1}}}},
+            "bounded": {
+                **stream,
+                "classify": [
+                    {"pattern": r".*\.csv", "doctype": "price-list"},
+                    {"pattern": r".*\.pdf", "doctype": "invoice"},
+                ],
+                "signoff": {"proof": "code", **policy, "standing": {**BOUNDED, "doctypes": ["price-list"]}},
+            },
             "pairs": {**stream, "signoff": {"proof": "code", **pair, "standing": ROUTINE}},
         }
         for name, changed in (more or {}).items():

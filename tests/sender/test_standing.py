@@ -13,7 +13,7 @@ import yaml
 from sqlalchemy import Table, update
 
 from blocks.errors import SendRefused
-from blocks.outbound import STANDING_NAMESPACE, Refusal, StandingSignoff, Stood, Vote, canonical
+from blocks.outbound import STANDING_NAMESPACE, Extent, Refusal, StandingSignoff, Stood, Vote, canonical
 from deployments.sender.store import Step, Store, _delivery, _departure, _standing, _stood
 from tasks.rules.signing import pasted, unpasted
 from tests.sender.conftest import House, Outgoing
@@ -72,7 +72,7 @@ def nothing_signed(house: House) -> Iterator[None]:
     """What another test has signed is not good any more."""
     yield
     with house.client() as client:
-        for stream in ("routine", "seldom", "pairs", "braked"):
+        for stream in ("routine", "seldom", "pairs", "braked", "bounded"):
             client.revoke_standing("acme", stream, "")
 
 
@@ -116,6 +116,53 @@ def test_what_does_not_lie_within_them_asks_people(
     release = house.outgoing(house.package(*contents, stream=stream))
     assert opening(release, anna) == ()
     assert "not complete" in refused_to_send(release)
+
+
+def prices(*rows: str, header: str = "sku,description,currency,price,valid_from") -> bytes:
+    return "\n".join([header, *(f"A{n},Bolt,EUR,{price},2026-12-01" for n, price in enumerate(rows)), ""]).encode()
+
+
+def test_what_stands_in_the_documents_is_found_by_the_sender_itself(house: House) -> None:
+    anna = sign(house, "bounded")
+    release = house.outgoing(house.package(prices("60.5"), prices("-39.5", "0"), stream="bounded"))
+    (vote,) = opened(release)
+    assert vote.approver == anna and vote.extent == Extent(doctypes=("price-list",), rows=3, value=100.0)
+    assert not release.send([])[0].problem
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        pytest.param((prices("60"), prices("39.5", "0.6")), id="more value"),
+        pytest.param((prices("1", "1"), prices("1", "1")), id="more rows"),
+        pytest.param((prices("sixty"),), id="a value that is no number"),
+        pytest.param((prices("1", header="sku,description,currency,cost,valid_from"),), id="another table"),
+        pytest.param((prices("1"), b"%PDF-1.7\n"), id="one that is no table at all"),
+        pytest.param((prices("1"), b""), id="an empty one"),
+    ],
+)
+def test_what_stands_in_the_documents_is_bounded_too(house: House, contents: tuple[bytes, ...]) -> None:
+    sign(house, "bounded")
+    release = house.outgoing(house.package(*contents, stream="bounded"))
+    assert opened(release) == ()
+    assert "not complete" in refused_to_send(release)
+
+
+@pytest.mark.parametrize("there", [None, prices("1", "99")], ids=["no bytes", "other bytes"])
+def test_bytes_that_nobody_can_look_at_ask_people(house: House, there: bytes | None) -> None:
+    """Also where a worker changes them for so long: what the sender looks at has the digest of what it would send."""
+    sign(house, "bounded")
+    package = house.package(prices("1"), stream="bounded")
+    path = house.spool.path(package.files[0].sha256)
+    before = path.read_bytes()
+    path.chmod(0o600)
+    path.unlink()
+    if there is not None:
+        path.write_bytes(there)
+    assert opened(house.outgoing(package)) == ()
+    path.unlink(missing_ok=True)
+    path.write_bytes(before)
+    assert opened(house.outgoing(package)) == (), "people were asked already"
 
 
 def test_a_remainder_asks_people(house: House) -> None:

@@ -20,6 +20,7 @@ from blocks.outbound import (
     Correction,
     Decision,
     Delivered,
+    Extent,
     Matter,
     Outbound,
     PackageFile,
@@ -498,13 +499,15 @@ BEFOREHAND = StandingSignoff(
 )
 
 
-def beforehand(key: SealKey, under: Outbound = ROUTINE, about: Matter = ROUTINELY, **changes: Any) -> str:
+def beforehand(
+    key: SealKey, under: Outbound = ROUTINE, about: Matter = ROUTINELY, extent: Extent | None = None, **changes: Any
+) -> str:
     """The certificate of a release that went by what ann had signed, or by something like it."""
     signed = replace(BEFOREHAND, **changes)
     proposed = judge(answer("ann", about), about, under)
     assert isinstance(proposed, ProposedVote)
     told = proposed.proven(SignoffProof.SIGNATURE, key=ANN_KEY, signature="U1NI", signed_at=signed.time)
-    vote = by(key)(replace(told, standing=signed))
+    vote = by(key)(replace(told, standing=signed, extent=extent))
     deliveries = [delivered(file) for file in about.package.files]
     policies = replace(ITS_POLICY, terms=under.digest)
     sealing: dict[str, Any] = {"public_key": key.public, "seal": key.sign}
@@ -580,3 +583,33 @@ def test_a_release_out_of_bounds_is_seen_offline(key: SealKey, bounds: dict[str,
     about = matter(replace(package(), policy=replace(ITS_POLICY, terms=under.digest).digest))
     text = beforehand(key, under, about, terms=under.digest)
     assert failed(checks(text, key, signed=lambda claim: True)) == ["vote of ann, beforehand"]
+
+
+WITHIN = Extent(doctypes=("price-list",), rows=120, value=4000.5)
+
+
+@pytest.mark.parametrize(
+    ("extent", "inside"),
+    [
+        pytest.param(WITHIN, True, id="within"),
+        pytest.param(replace(WITHIN, rows=121), False, id="more rows"),
+        pytest.param(replace(WITHIN, value=4000.75), False, id="more value"),
+        pytest.param(replace(WITHIN, doctypes=("invoice", "price-list")), False, id="another type"),
+        pytest.param(replace(WITHIN, rows=None), False, id="rows that nobody counted"),
+        pytest.param(None, False, id="nobody looked"),
+    ],
+)
+def test_what_the_sender_found_in_the_documents_is_held_against_the_bounds(
+    key: SealKey, extent: Extent | None, inside: bool
+) -> None:
+    bounds = {"doctypes": ["price-list"], "rows": 120, "value": {"column": "price", "most": 4000.5}}
+    agreed = ROUTINE.agreed | {"classify": [{"pattern": ".*", "doctype": kind} for kind in ("price-list", "invoice")]}
+    agreed["signoff"]["standing"] |= bounds
+    under = Outbound.model_validate_json(canonical(agreed))
+    about = matter(replace(package(), policy=replace(ITS_POLICY, terms=under.digest).digest))
+    text = beforehand(key, under, about, extent, terms=under.digest)
+    assert failed(checks(text, key, signed=lambda claim: True)) == ([] if inside else ["vote of ann, beforehand"])
+    told = page(text)
+    assert "at most 120 rows in a release; at most 4,000.5 in column price" in told
+    if inside:
+        assert "price-list, 120 rows, 4,000.5 in column price" in told

@@ -1,0 +1,39 @@
+"""What was signed beforehand: whether a release lies within its bounds. Asked by the sender, and of a certificate by anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from blocks.outbound import Extent, Outbound, Package
+
+
+def outside(package: Package, extent: Extent | None, terms: Outbound) -> tuple[str, ...]:
+    """Why this release asks people, in words; empty if it lies within the bounds. ``extent``: None if nobody looked."""
+    return tuple(_outside(package, extent or Extent(), terms))
+
+
+def _outside(package: Package, found: Extent, terms: Outbound) -> Iterator[str]:
+    bounds = terms.signoff.standing
+    if bounds is None:
+        yield "the terms let nothing be signed off beforehand"
+        return
+    # What was left out, goes once more or corrects what went was looked at by people: they go on with it.
+    if package.redelivery or package.corrects or package.order != package.root_order:
+        yield "it was left of another release, goes once more or corrects what went"
+    if len(package.files) > bounds.files:
+        yield f"{len(package.files)} documents, at most {bounds.files} may go"
+    if package.size > bounds.size_bytes:
+        yield f"{package.size:,} bytes, at most {bounds.size_bytes:,} may go"
+    if terms.routine and not (found.doctypes and set(found.doctypes) <= set(terms.routine)):
+        yield f"not every document is of type {' or '.join(terms.routine)} by its name and its bytes"
+    if bounds.rows is not None:
+        yield from _more("rows", found.rows, bounds.rows)
+    if bounds.value is not None:
+        yield from _more(f"in column {bounds.value.column}", found.value, bounds.value.most)
+
+
+def _more(what: str, found: float | None, most: float) -> Iterator[str]:
+    if found is None:
+        yield f"nobody could count what it has {what}" if what.startswith("in ") else f"nobody could count its {what}"
+    elif found > most:
+        yield f"{found:,.15g} {what}, at most {most:,.15g} may go"
