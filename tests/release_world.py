@@ -38,8 +38,6 @@ from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer, client_of
 
 ROOT = Path(__file__).parents[1]
-HERE: list[dict[str, Any]] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
-"""Pull steps as ``prefect deploy`` makes them; without any, a worker copies the whole checkout for each run."""
 APPROVED = {"Partner Document": {"Reference": "Approved"}}
 
 

@@ -17,7 +17,11 @@ from uuid import uuid4
 
 import pytest
 import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
+from prefect.workers.process import ProcessWorker
 
 from blocks.ledger import Ledger, Recorded
 from blocks.profile import load_repositories
@@ -29,6 +33,8 @@ from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer, client_of
 
 ROOT = Path(__file__).parents[1]
+HERE: list[dict[str, Any]] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
+"""Pull steps as ``prefect deploy`` makes them; without any, a worker copies the whole checkout for each run."""
 ONE_LOOK = -60
 """Seconds of patience of a run that looks once. With 0 it looks again if the file's time is up, as it is where a look is slow."""
 COLUMNS = "sku,description,currency,price,valid_from"
@@ -44,6 +50,24 @@ def over_ftp(host: str, port: int, password: Path) -> dict[str, Any]:
     """An endpoint's terms: the account ``partner`` of an FTP server that protects nothing, its password in a file."""
     agreed = {"protocol": "ftp", "unprotected": "accepted", "host": host, "port": port, "username": "partner"}
     return agreed | {"password": f"file:{password}", "timeout_seconds": 60}
+
+
+@contextmanager
+def review_deployed(client: SyncPrefectClient, **more: Any) -> Iterator[None]:
+    """The deployment of the flow that asks about cases, as 'countersign deploy' makes it, while the block runs; there is no worker."""
+    from flows.review import review
+
+    try:
+        client.read_work_pool("countersign")
+    except ObjectNotFound:
+        template = ProcessWorker.get_default_base_job_template()
+        client.create_work_pool(WorkPoolCreate(name="countersign", type="process", base_job_template=template))
+    ours = {"entrypoint": "flows.review.review", "work_pool_name": "countersign", "pull_steps": HERE}
+    deployment = client.create_deployment(client.create_flow(review), "case", **ours, **more)
+    try:
+        yield
+    finally:
+        client.delete_deployment(deployment)
 
 
 @dataclass

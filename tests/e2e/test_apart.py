@@ -21,11 +21,12 @@ from deployments.sender.store import Step, Store
 from flows.reconcile import reconcile
 from tests.e2e.test_cases import PRICES, assert_one_of_six_counts, until
 from tests.e2e.test_release import assert_named, assert_verifies
-from tests.release_world import HERE, ROOT, ReleaseWorld, installed
+from tests.release_world import ROOT, ReleaseWorld, installed
 from tests.servers import free_port, running
 from tests.servers.openssh import OpenSsh
 from tests.servers.postgres import postgres
 from tests.servers.prefect import PrefectServer, serve
+from tests.world import HERE
 
 POOL = "apart"
 

@@ -52,7 +52,7 @@ from tests.servers.ftp import PASSWORD as FTP_PASSWORD
 from tests.servers.ftp import vsftpd_server
 from tests.servers.listener import Listener
 from tests.servers.openssh import OpenSsh
-from tests.servers.prefect import PrefectServer
+from tests.servers.prefect import PrefectServer, overheard
 from tests.world import ONE_LOOK, price_list
 
 PROTOCOLS = ("sftp", "ftps")
@@ -149,35 +149,26 @@ def test_row_28_a_file_copied_with_an_old_time_is_as_young_as_our_first_sight_of
 
 
 def test_row_29_a_file_that_vanishes_before_it_is_fetched_is_told_and_not_tried_again(
-    bay: Bay, monkeypatch: pytest.MonkeyPatch
+    bay: Bay, told: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = bay.leave("gone.csv", price_list())
     bay.leave("stays.csv", price_list(first=10))
-    told = spied(monkeypatch)
     with monkeypatch.context() as patch:
         meddled(bay, patch, "pick_up", gone.unlink)
         state = bay.run()
     assert (state.name, state.message) == ("Filed", "1 filed, 1 vanished"), "it is counted"
     assert bay.kinds() == [["arrived", "vanished"], ["arrived", "fetched", "judged", "filing", "filed", "clearing", "cleared"]]
-    assert told.count("countersign.intake.vanished") == 1
+    assert told().count("countersign.intake.vanished") == 1
     assert bay.run().name == "Nothing new"
     assert len(bay.kinds()) == 2
     assert bay.codes(everything=True) == []
 
 
-def spied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The events that are sent from now on."""
-    from tasks import report
-
-    told: list[str] = []
-    emit = report.emit_event
-
-    def heard(event: str, **facts: Any) -> Any:
-        told.append(event)
-        return emit(event=event, **facts)
-
-    monkeypatch.setattr(report, "emit_event", heard)
-    return told
+@pytest.fixture
+def told() -> Iterator[Callable[[], list[str]]]:
+    """The names of the events that were sent until then."""
+    with overheard() as sent:
+        yield lambda: [one.event for one in sent()]
 
 
 @pytest.mark.parametrize("moves", [False, True], ids=["remove", "move"])
@@ -235,9 +226,9 @@ def test_row_31_an_empty_file_is_a_marker_where_that_was_agreed_and_never_silent
     ids=["no done file", "no file"],
 )
 def test_row_32_after_the_agreed_time_a_person_is_told_once_which_half_is_missing(
-    first: str, second: str, code: str, sftp_bay: Bay, monkeypatch: pytest.MonkeyPatch
+    first: str, second: str, code: str, sftp_bay: Bay, told: Callable[[], list[str]]
 ) -> None:
-    bay, told = sftp_bay, spied(monkeypatch)
+    bay = sftp_bay
     contents = {"p1.csv": price_list(), "p1.csv.done": b""}
     bay.agree(settle={"quiet": "PT0S", "done_file": "{name}.done", "done_wait": "PT4S"})
     bay.leave(first, contents[first])
@@ -247,7 +238,7 @@ def test_row_32_after_the_agreed_time_a_person_is_told_once_which_half_is_missin
     (case,) = bay.cases()
     assert first in str(case.reason) and case.owner == "prices@example.com" and case.due is not None
     assert bay.run(patience_seconds=0).name == "Nothing new"
-    assert told.count(f"countersign.intake.{code}") == 1
+    assert told().count(f"countersign.intake.{code}") == 1
     assert bay.filed() == {}
     bay.leave(second, contents[second])
     until(
@@ -962,9 +953,9 @@ def test_row_47_a_planned_rotation_is_a_second_pin_beforehand(tmp_path: Path, mo
 
 
 def test_row_48_another_key_stops_everything_with_one_incident_until_a_person_has_decided(
-    own_server: Server, tmp_path: Path, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch
+    own_server: Server, tmp_path: Path, prefect_server: PrefectServer, told: Callable[[], list[str]]
 ) -> None:
-    server, told = own_server, spied(monkeypatch)
+    server = own_server
     with bay_at(tmp_path / "home", server, prefect_server) as bay:
         pinned = {"certificates": [server.trust["certificate"]]} if isinstance(server, FtpSandbox) else {}
         bay.agree(at=pinned)
@@ -979,7 +970,7 @@ def test_row_48_another_key_stops_everything_with_one_incident_until_a_person_ha
         assert (bay.filed(), bay.histories()) == ({}, {})
         assert (bay.out / "p1.csv").exists()
         assert bay.codes() == ["host-key-changed"]
-        assert told.count("countersign.intake.host-key-changed") == 1
+        assert told().count("countersign.intake.host-key-changed") == 1
         (case,) = bay.cases()
         shows = server.trust.get("certificate") or server.trust["host_key"]
         assert shows in str(case.reason) and "Ask the partner by another way" in str(case.reason)
@@ -1156,15 +1147,15 @@ def test_row_54_a_day_has_23_24_or_25_hours(now: str, hours: int) -> None:
 
 
 def test_row_54_what_has_not_come_in_time_is_told_once_and_over_when_it_comes(
-    sftp_bay: Bay, monkeypatch: pytest.MonkeyPatch
+    sftp_bay: Bay, told: Callable[[], list[str]]
 ) -> None:
-    bay, told, zone = sftp_bay, spied(monkeypatch), "Pacific/Auckland"
+    bay, zone = sftp_bay, "Pacific/Auckland"
     a_minute_ago = (datetime.now(ZoneInfo(zone)) - timedelta(minutes=1)).strftime("%H:%M:%S")
     bay.agree(zone=zone, expect={"by": a_minute_ago})
     for _ in range(2):
         assert bay.run().name == "Nothing new"
     assert bay.codes() == ["late"]
-    assert told.count("countersign.intake.late") == 1
+    assert told().count("countersign.intake.late") == 1
     bay.leave("p1.csv", price_list())
     assert bay.run().name == "Filed"
     assert bay.run().name == "Nothing new"

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from typing import Any
 
 import prefect
 import pytest
+from prefect.events import Event
+from prefect.events.clients import AssertingPassthroughEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.settings import (
     PREFECT_API_URL,
@@ -71,6 +73,26 @@ def client_of(server: PrefectServer) -> Iterator[None]:
             yield
         finally:
             EventsWorker.drain_all(timeout=60, at_exit=False)
+
+
+@contextmanager
+def overheard() -> Iterator[Callable[[], list[Event]]]:
+    """What this process tells the Prefect server that it talks to, while the block runs, of events of ours: it gets there all the same.
+
+    What it yields answers with those that were sent until then.
+    """
+    AssertingPassthroughEventsClient.reset()
+    EventsWorker.set_client_override(AssertingPassthroughEventsClient)
+
+    def told() -> list[Event]:
+        EventsWorker.instance().wait_until_empty()
+        every = [event for client in AssertingPassthroughEventsClient.all for event in getattr(client, "events", ())]
+        return [event for event in every if event.event.startswith("countersign.")]
+
+    try:
+        yield told
+    finally:
+        EventsWorker.set_client_override(None)
 
 
 @contextmanager

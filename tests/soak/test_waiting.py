@@ -19,8 +19,9 @@ from prefect.workers.process import ProcessWorker
 
 from flows.reconcile import reconcile
 from flows.release import release as release_flow
-from tests.release_world import HERE, ROOT, Release, ReleaseWorld
+from tests.release_world import ROOT, Release, ReleaseWorld
 from tests.servers.prefect import PrefectServer
+from tests.world import HERE
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3500)]
 

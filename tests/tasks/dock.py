@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
@@ -62,7 +63,7 @@ class Dock:
 
     home: Path
     told: list[dict[str, Any]] = field(default_factory=list)
-    """Events, as programs hear them."""
+    """Events, as programs hear them; with the id of those that were given one."""
 
     @property
     def out(self) -> Path:
@@ -208,8 +209,8 @@ def dock_at(home: Path) -> Iterator[Dock]:
         "COUNTERSIGN_LEASE_SECONDS": "60",
     }
 
-    def heard(event: str, payload: dict[str, Any], **_: Any) -> None:
-        dock.told.append({"event": event, **payload})
+    def heard(event: str, payload: dict[str, Any], id: UUID | None = None, **_: Any) -> None:
+        dock.told.append({"event": event, **payload, **({"id": id} if id else {})})
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():

@@ -8,17 +8,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import yaml
-from prefect.exceptions import ObjectNotFound
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import VariableCreate
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from typer.testing import CliRunner
 
-from blocks.errors import ConfigurationError, CountersignError, JourneyMoved, OutcomeUnknown
-from blocks.ledger import Case, CaseState, Entry
+from blocks.errors import ConfigurationError, CountersignError, JourneyMoved, LedgerUnreachable, OutcomeUnknown
+from blocks.ledger import CaseState, Entry
 from blocks.profile import load_repositories
 from blocks.repositories.folder import FolderSession
 from blocks.values import Filed, Filing, NotFiled
@@ -30,8 +32,11 @@ from tasks.consignment import Consignment
 from tasks.correct import Correction, correct, corrections, unfit
 from tasks.rules.case_form import Decision
 from tasks.tell_cases import tell_cases
+from tests.ledger.full import no_room_for
 from tests.servers.listener import Listener
+from tests.servers.prefect import PrefectServer, client_of
 from tests.tasks.dock import STEPS, Dock, price_list
+from tests.world import review_deployed
 
 BAD = price_list().replace(b"1.50", b"one")
 
@@ -160,25 +165,17 @@ def test_a_case_is_told_once_whoever_runs_and_however_often(dock: Dock) -> None:
     assert opened_events(dock) == [(journey, "pricing")] * 2
 
 
-def test_who_is_killed_between_telling_and_writing_so_down_tells_it_under_the_same_id(
-    dock: Dock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_breaks_off_between_telling_and_writing_so_down_tells_it_under_the_same_id(dock: Dock) -> None:
     journey = refused(dock)
-    ids: list[UUID] = []
-
-    def dies(case: Case, id: UUID) -> None:
-        ids.append(id)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("tasks.tell_cases.tell_of_case", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with no_room_for(dock.ledger, "case told"), pytest.raises(LedgerUnreachable):
         tell_cases.fn()
-    monkeypatch.setattr("tasks.tell_cases.tell_of_case", lambda case, id: ids.append(id))
     assert tell_cases.fn() == 1 and tell_cases.fn() == 0
-    assert ids[0] == ids[1], "Prefect takes two events of one id as one"
     dock.ledger.append([Entry(journey, "resolved", {"case": {"state": "resolved"}})])
     dock.ledger.append([Entry(journey, "incident", {"case": {"code": "late", "state": "new"}})])
-    assert tell_cases.fn() == 1 and ids[2] != ids[0], "opened anew, it is another"
+    assert tell_cases.fn() == 1
+    first, again, anew = (one["id"] for one in dock.told if one["event"] == "countersign.case.opened")
+    assert first == again, "Prefect takes two events of one id as one"
+    assert anew != first, "opened anew, it is another"
 
 
 def test_while_somebody_else_tells_nobody_does_it_twice(dock: Dock) -> None:
@@ -438,32 +435,60 @@ def test_who_has_a_case_is_told_while_prefect_is_away(dock: Dock, no_prefect: No
     assert "review begun" not in [entry.kind for entry in dock.ledger.journey(journey)], "the sweep begins it"
 
 
-def test_what_prefect_refuses_about_one_case_keeps_nobody_from_the_next(
-    dock: Dock, no_prefect: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def prefect(dock: Dock, prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
+    with client_of(prefect_server), disable_run_logger(), get_client(sync_client=True) as client:
+        yield client
+
+
+def test_what_prefect_refuses_about_one_case_keeps_nobody_from_the_next(dock: Dock, prefect: SyncPrefectClient) -> None:
     for number in range(2):
         dock.leave(f"{number}.csv", BAD.replace(b"one", b"one%d" % number))
     dock.run()
     first, second = (case.journey for case in dock.cases())
-
-    def begin(client: object, deployment: object, case: Case) -> None:
-        if case.journey == first:
-            raise ObjectNotFound(http_exc=RuntimeError("refused"))
-        dock.ledger.append([Entry(case.journey, "review begun", {"run": "a run"})])
-
-    monkeypatch.setattr("tasks.tell_cases.review_deployment", lambda client: "a deployment")
-    monkeypatch.setattr("tasks.tell_cases._begin", begin)
-    assert tell_cases.fn() == 2
+    anything_but = {"type": "object", "properties": {"journey": {"type": "string", "not": {"const": first}}}}
+    with review_deployed(prefect, parameter_openapi_schema=anything_but, enforce_parameter_schema=True):
+        assert tell_cases.fn() == 2
     begun = [journey for journey in (first, second) if "review begun" in [one.kind for one in dock.ledger.journey(journey)]]
     assert begun == [second]
 
 
-def test_no_value_that_prefect_put_into_an_answer_is_kept(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    journey, secret = refused(dock), "s3cr3t-value"
-    [begun] = dock.ledger.append([Entry(journey, "review begun", {"run": "r"})])
-    given: dict[str, Any] = {"decision": Decision.COMMENT.value, "who": "anna", "comment": "fine"}
-    monkeypatch.setattr("tasks.ask_about.variables", lambda: iter([("tariff", secret), ("person", "anna")]))
-    monkeypatch.setattr("tasks.ask_about._stored", lambda run, key: answer)
+@flow
+def asks() -> None:
+    """Whose run a review is said to be of."""
+
+
+class Asked:
+    """Runs of Prefect that ask about a case, and what is answered to them: no flow of ours runs."""
+
+    def __init__(self, client: SyncPrefectClient, dock: Dock, journey: str) -> None:
+        self.client, self.dock, self.journey = client, dock, journey
+
+    def begin(self) -> None:
+        """A run begins, and is the one that asks."""
+        self.run = str(self.client.create_flow_run(asks).id)
+        [self.begun] = self.dock.ledger.append([Entry(self.journey, "review begun", {"run": self.run})])
+
+    def answer(self, key: str, answer: dict[str, Any]) -> None:
+        """It asks, and somebody answers."""
+        self.dock.ledger.append([Entry(self.journey, "case asked", {"run": self.run, "key": key})])
+        self.client.create_flow_run_input(UUID(self.run), f"suspended-{key}-response", json.dumps(answer))
+
+    def settle(self) -> None:
+        settle_answer.fn(Review(self.journey, self.run, self.begun))
+
+    @property
+    def comments(self) -> list[str]:
+        return [one.body["comment"] for one in self.dock.ledger.journey(self.journey) if one.kind == "commented"]
+
+
+FINE: dict[str, Any] = {"decision": Decision.COMMENT.value, "who": "anna", "comment": "fine"}
+
+
+def test_no_value_that_prefect_put_into_an_answer_is_kept(dock: Dock, prefect: SyncPrefectClient) -> None:
+    secret = f"s3cr3t-{uuid4().hex}"
+    asked = Asked(prefect, dock, refused(dock))
+    asked.begin()
     filled = [
         ("comment", secret),
         ("decision", secret),
@@ -473,25 +498,28 @@ def test_no_value_that_prefect_put_into_an_answer_is_kept(dock: Dock, monkeypatc
         ("cells", [f"2, price = {secret}"]),
         (secret, "x"),
     ]
-    for field, value in filled:
-        answer = {**given, field: value}
-        dock.ledger.append([Entry(journey, "case asked", {"run": "r", "key": f"key of {field[:4]}"})])
-        settle_answer.fn(Review(journey, "r", begun))
-        settled = dock.ledger.journey(journey)[-1]
-        assert settled.kind == "case answered" and "'tariff'" in settled.body["refusal"] and not settled.body["typed"], settled
-        assert secret not in str([one.body for one in dock.ledger.journey(journey)][-1]), field
-    answer = given
-    dock.ledger.append([Entry(journey, "case asked", {"run": "r", "key": "typed"})])
-    settle_answer.fn(Review(journey, "r", begun))
-    assert [one.body["comment"] for one in dock.ledger.journey(journey) if one.kind == "commented"] == ["fine"]
+    values = {"of_a_case": secret, "of_a_person": "anna"}
+    for name, value in values.items():
+        prefect.create_variable(VariableCreate(name=name, value=value))
+    try:
+        for field, value in filled:
+            asked.answer(f"key-of-{field[:4]}", {**FINE, field: value})
+            asked.settle()
+            settled = dock.ledger.journey(asked.journey)[-1]
+            assert settled.kind == "case answered" and "'of_a_case'" in settled.body["refusal"], settled
+            assert not settled.body["typed"] and secret not in str(settled.body), field
+        asked.answer("typed", FINE)
+        asked.settle()
+    finally:
+        for name in values:
+            prefect.delete_variable_by_name(name)
+    assert asked.comments == ["fine"]
 
 
-def test_what_was_answered_to_a_run_that_failed_is_carried_out_by_the_next(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    journey = refused(dock)
-    answer = {"decision": Decision.COMMENT.value, "who": "anna", "comment": "fine"}
-    monkeypatch.setattr("tasks.ask_about.variables", lambda: iter([]))
-    monkeypatch.setattr("tasks.ask_about._stored", lambda run, key: answer if (run, key) == ("first", "k") else None)
-    dock.ledger.append([Entry(journey, "case asked", {"run": "first", "key": "k"})])
-    [begun] = dock.ledger.append([Entry(journey, "review begun", {"run": "second"})])
-    settle_answer.fn(Review(journey, "second", begun))
-    assert [one.body["comment"] for one in dock.ledger.journey(journey) if one.kind == "commented"] == ["fine"]
+def test_what_was_answered_to_a_run_that_failed_is_carried_out_by_the_next(dock: Dock, prefect: SyncPrefectClient) -> None:
+    asked = Asked(prefect, dock, refused(dock))
+    asked.begin()
+    asked.answer("k", FINE)
+    asked.begin()
+    asked.settle()
+    assert asked.comments == ["fine"]

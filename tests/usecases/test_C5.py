@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
-from prefect.exceptions import ObjectNotFound, Pause
+from prefect.events import Event
+from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.states import Pending
-from prefect.workers.process import ProcessWorker
 
 from tasks.connections import quarantine
 from tasks.retry import reject
 from tasks.tell_cases import tell_cases
-from tests.release_world import HERE
-from tests.world import World, price_list
+from tests.servers.prefect import overheard
+from tests.world import World, price_list, review_deployed
 
 GOOD, MENDED = price_list(), price_list(rows=4)
 SHIPMENTS = b"shipment,line,sku,quantity,shipped_on\nS1,1,A-1,2,2026-11-20\n#TRAILER;rows=2;quantity=4\n"
@@ -40,16 +39,10 @@ FAILURES = {
 
 
 @pytest.fixture
-def events(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What is told of cases."""
-    heard: list[dict[str, Any]] = []
-
-    def hear(event: str, **facts: Any) -> None:
-        if event == "countersign.case.opened":
-            heard.append(facts)
-
-    monkeypatch.setattr("tasks.report.emit_event", hear)
-    return heard
+def opened(world: World) -> Iterator[Callable[[], list[Event]]]:
+    """What was told of cases until then."""
+    with overheard() as told:
+        yield lambda: [one for one in told() if one.event == "countersign.case.opened"]
 
 
 @pytest.fixture
@@ -75,20 +68,8 @@ def partner(world: World) -> World:
 
 @pytest.fixture
 def prefect(partner: World) -> Iterator[SyncPrefectClient]:
-    """The deployment of the review, as 'countersign deploy' makes it, while a test runs; there is no worker."""
-    from flows.review import review
-
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_work_pool("countersign")
-        except ObjectNotFound:
-            template = ProcessWorker.get_default_base_job_template()
-            client.create_work_pool(WorkPoolCreate(name="countersign", type="process", base_job_template=template))
-        deployment = client.create_deployment(
-            client.create_flow(review), "case", entrypoint="flows.review.review", work_pool_name="countersign", pull_steps=HERE
-        )
+    with get_client(sync_client=True) as client, review_deployed(client):
         yield client
-        client.delete_deployment(deployment)
 
 
 class Form:
@@ -139,7 +120,7 @@ def listening() -> socket.socket:
 
 
 def test_each_kind_of_failure_has_its_code_is_told_once_and_calls_no_system(
-    partner: World, events: list[dict[str, Any]]
+    partner: World, opened: Callable[[], list[Event]]
 ) -> None:
     repositories = partner.profiles / "repositories.yaml"
     agreed = yaml.safe_load(repositories.read_text())
@@ -155,16 +136,16 @@ def test_each_kind_of_failure_has_its_code_is_told_once_and_calls_no_system(
     cases = partner.ledger.cases()
     assert {case.name: case.code for case in cases} == {name: code for name, (code, _) in FAILURES.items()}
     assert len({case.code for case in cases}) == len(FAILURES)
-    told = [one["payload"] for one in events]
-    assert sorted(one["file"] for one in told) == sorted(FAILURES), "each once"
-    assert {one["related"][0]["prefect.resource.id"] for one in events} == {"countersign.owner.pricing"}
+    told = opened()
+    assert sorted(one.payload["file"] for one in told) == sorted(FAILURES), "each once"
+    assert {one.resource_in_role["owner"].id for one in told} == {"countersign.owner.pricing"}
     for case in cases:
         content = quarantine().content(case.journey)
         assert case.code == "too-large" if content is None else content.read_bytes() == FAILURES[str(case.name)][1]
 
 
 def test_a_person_releases_with_a_reason_and_puts_cells_right_in_the_form(
-    partner: World, prefect: SyncPrefectClient, events: list[dict[str, Any]]
+    partner: World, prefect: SyncPrefectClient, opened: Callable[[], list[Event]]
 ) -> None:
     for name in ("Prices (1).csv", "type.csv", "range.csv"):
         partner.leave(name, FAILURES[name][1])
@@ -209,5 +190,5 @@ def test_a_person_releases_with_a_reason_and_puts_cells_right_in_the_form(
     told = prefect.read_flow_run(other.run)
     assert (told.state_name, told.tags.count("awaits:anna")) == ("Resolved", 1)
     assert [entry.kind for entry in partner.ledger.journey(other.journey)].count("review ended") == 1
-    assert partner.ledger.cases() == [] and len(events) == 3
+    assert partner.ledger.cases() == [] and len(opened()) == 3
     partner.ledger.verify()
