@@ -1,8 +1,6 @@
 """A described system: any HTTP interface that takes JSON or documents, told in its file and not in code.
 
-A message goes on one of its ``routes``: a method, a path, and templates over the message's facts. ``{number}`` stands for a fact,
-``{key}`` for the message's key, ``{{`` for a brace. A template that is one fact and nothing else keeps the fact's type: a number
-stays one.
+A message goes on one of its ``routes``: a method, a path, and templates over the message's facts; ``{key}`` is the message's key.
 
 What a lost answer means, the route says:
 
@@ -17,20 +15,18 @@ none of these              a person looks
 from __future__ import annotations
 
 import json
-import re
-import string
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
-from urllib.parse import quote
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from blocks.errors import SystemRefused, SystemUnreachable
 from blocks.spool import Batch, Spooled
 from blocks.systems.base import Answer, Fate, Message, SystemSession
+from blocks.systems.templates import BadFact, PathTemplate, Template, fill, fill_path, fill_text, well_formed
 from blocks.systems.web import PAUSE_SECONDS, AnswerLost, NotNow, Reply, WebSystem, Wire
 from blocks.values import Slug, Terms, shown
 
@@ -38,46 +34,14 @@ KEY, ID = "key", "id"
 """Facts of every message: its key; and, in ``poll``, what the system calls it."""
 Scalar = None | bool | int | float | str
 
-
-def _template(template: str) -> str:
-    """Checked when the file is read: facts only, no attributes, no formats, so that it cannot read anything else."""
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise ValueError(f"is no template: {error}; a brace itself is written twice") from None
-    for _, name, spec, conversion in parts:
-        if name is not None and (not re.fullmatch(r"[a-z][a-z0-9_]*", name) or spec or conversion):
-            raise ValueError(f"{{{name}}}: a fact is small letters, digits and underscores, and takes no format")
-    return template
-
-
-Template = Annotated[str, AfterValidator(_template)]
-Path_ = Annotated[str, StringConstraints(pattern=r"^/[^\s?#]*$"), AfterValidator(_template)]
 Place = Annotated[str, StringConstraints(pattern=r"^[^.\s]+(\.[^.\s]+)*$")]
 """Where in a JSON answer: ``data.id``, ``results.0.number``."""
-
-
-def _body_template(body: Any) -> Any:
-    for text in _texts(body):
-        _template(text)
-    return body
-
-
-def _texts(body: Any) -> Iterator[str]:
-    if isinstance(body, str):
-        yield body
-    elif isinstance(body, list):
-        for item in body:
-            yield from _texts(item)
-    elif isinstance(body, dict):
-        for item in body.values():
-            yield from _texts(item)
 
 
 class Question(Terms):
     """A call that changes nothing."""
 
-    path: Path_ = Field(description="Below the system's url: '/invoices/{key}'")
+    path: PathTemplate = Field(description="Below the system's url: '/invoices/{key}'")
     query: Mapping[str, Template] = Field(default_factory=dict, description="What follows the question mark, by name")
 
 
@@ -108,10 +72,10 @@ class Route(Terms):
     """One thing that the system can be told."""
 
     method: Literal["POST", "PUT", "PATCH", "DELETE"] = Field(default="POST")
-    path: Path_ = Field(description="Below the system's url: '/invoices'")
+    path: PathTemplate = Field(description="Below the system's url: '/invoices'")
     query: Mapping[str, Template] = Field(default_factory=dict, description="What follows the question mark, by name")
     headers: Mapping[str, Template] = Field(default_factory=dict, description="Further headers")
-    body: Annotated[Any, AfterValidator(_body_template)] = Field(
+    body: Annotated[Any, AfterValidator(well_formed)] = Field(
         default=None, description="JSON, its texts templates; left out: no body, or the document"
     )
     document: bool = Field(default=False, description="true: the body is a document's bytes")
@@ -154,14 +118,6 @@ class HttpSystem(WebSystem):
         return HttpSession(self)
 
 
-@dataclass(frozen=True, slots=True)
-class _BadFact(Exception):
-    """A message does not have what its route needs."""
-
-    code: str
-    reason: str
-
-
 class HttpSession(SystemSession):
     def __init__(self, system: HttpSystem) -> None:
         self._routes, self._wire = system.routes, Wire(system)
@@ -175,7 +131,7 @@ class HttpSession(SystemSession):
         for message in messages:
             try:
                 yield self._send(message)
-            except _BadFact as bad:
+            except BadFact as bad:
                 yield Answer(message.key, Fate.REFUSED, code=bad.code, reason=bad.reason)
             except NotNow as error:
                 yield Answer(message.key, Fate.LATER, message.id or "", reason=str(error), after_seconds=error.after_seconds)
@@ -183,18 +139,18 @@ class HttpSession(SystemSession):
     def _send(self, message: Message) -> Answer:
         route = self._routes.get(message.route)
         if route is None:
-            raise _BadFact("no-such-route", f"the system's file has no route {message.route!r}")
+            raise BadFact("no-such-route", f"the system's file has no route {message.route!r}")
         facts = {**message.facts, KEY: message.key}
         if message.id is not None and route.poll is not None:
             return self._ask_for_last_word(message, route, route.poll, message.id)
         if message.doubted and not route.may_be_repeated:
             return self._look(message, route, "an earlier attempt was broken off")
         path, headers, content = (
-            _path(route.path, facts),
+            fill_path(route.path, facts),
             self._headers(message, route, facts),
             self._content(message, route, facts),
         )
-        query = {name: _text(template, facts) for name, template in route.query.items()}
+        query = {name: fill_text(template, facts) for name, template in route.query.items()}
         try:
             reply = self._wire.call(message.route, route.method, path, query=query, headers=headers, content=content)
         except AnswerLost as error:
@@ -265,12 +221,12 @@ class HttpSession(SystemSession):
         return Answer(message.key, Fate.PENDING, id, reason=f"{poll.field} is {shown(str(state))}", after_seconds=every)
 
     def _headers(self, message: Message, route: Route, facts: Mapping[str, Any]) -> dict[str, str]:
-        told = {name: _text(template, facts) for name, template in route.headers.items()}
+        told = {name: fill_text(template, facts) for name, template in route.headers.items()}
         if route.key_header is not None:
             told[route.key_header] = message.key
         for name, value in told.items():
             if not value.isascii() or not value.isprintable():
-                raise _BadFact("bad-fact", f"{shown(value)[:80]} cannot stand in the header {name}")
+                raise BadFact("bad-fact", f"{shown(value)[:80]} cannot stand in the header {name}")
         if route.document:
             told.setdefault("Content-Type", "application/octet-stream")
             if message.path is not None:
@@ -282,11 +238,11 @@ class HttpSession(SystemSession):
     def _content(self, message: Message, route: Route, facts: Mapping[str, Any]) -> bytes | Pieces | None:
         if route.document:
             if message.path is None:
-                raise _BadFact("no-document", f"route {message.route!r} takes a document")
+                raise BadFact("no-document", f"route {message.route!r} takes a document")
             return Pieces(message.path)
         if route.body is None:
             return None
-        return json.dumps(_value(route.body, facts), ensure_ascii=False).encode()
+        return json.dumps(fill(route.body, facts), ensure_ascii=False).encode()
 
     # ------------------------------------------------------------------------------------------------- asking
 
@@ -337,45 +293,6 @@ def _name(id: Any) -> str:
 
 def _question(question: Question, facts: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     try:
-        return _path(question.path, facts), {name: _text(template, facts) for name, template in question.query.items()}
-    except _BadFact as bad:
+        return fill_path(question.path, facts), {name: fill_text(template, facts) for name, template in question.query.items()}
+    except BadFact as bad:
         raise SystemRefused(f"{question.path}: {bad.reason}") from None
-
-
-def _path(template: str, facts: Mapping[str, Any]) -> str:
-    """A path in which no fact adds, leaves or climbs a level."""
-    path = ""
-    for literal, name, _, _ in string.Formatter().parse(template):
-        path += literal
-        if name is not None:
-            value = _text(f"{{{name}}}", facts)
-            if value in ("", ".", ".."):
-                raise _BadFact("bad-fact", f"{{{name}}} is {value!r}, which cannot stand in a path")
-            path += quote(value, safe="")
-    return path
-
-
-def _text(template: str, facts: Mapping[str, Any]) -> str:
-    value = _value(template, facts)
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: ""}[value]
-    if isinstance(value, list | dict):
-        raise _BadFact("bad-fact", f"{template!r} is a list or an object, where a text was due")
-    return str(value)
-
-
-def _value(template: Any, facts: Mapping[str, Any]) -> Any:
-    """A template filled in. One fact and nothing else keeps its type."""
-    if isinstance(template, list):
-        return [_value(item, facts) for item in template]
-    if isinstance(template, dict):
-        return {key: _value(item, facts) for key, item in template.items()}
-    if not isinstance(template, str):
-        return template
-    parts = list(string.Formatter().parse(template))
-    for _, name, _, _ in parts:
-        if name is not None and name not in facts:
-            raise _BadFact("missing-fact", f"{{{name}}} is not known of this message")
-    if len(parts) == 1 and parts[0][0] == "" and parts[0][1] is not None:
-        return facts[parts[0][1]]
-    return "".join(literal + ("" if name is None else _text(f"{{{name}}}", facts)) for literal, name, _, _ in parts)

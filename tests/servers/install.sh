@@ -12,6 +12,8 @@ need lftp lftp /usr/bin/lftp
 need curl curl /usr/bin/curl
 need proftpd proftpd-core /usr/sbin/proftpd
 need mod_tls proftpd-mod-crypto /usr/lib/proftpd/mod_tls.so
+need rsyslogd rsyslog /usr/sbin/rsyslogd
+need lmnsd_gtls rsyslog-gnutls '/usr/lib/*/rsyslog/lmnsd_gtls.so'
 need systemd-analyze systemd /usr/bin/systemd-analyze
 need chromium chromium /usr/bin/chromium
 need chromedriver chromium-driver /usr/bin/chromedriver
