@@ -46,33 +46,35 @@ def put_right(content: bytes, cells: Sequence[Cell], encoding: str, delimiter: s
     if not 0 < len(cells) <= MOST:
         raise ValueError(f"{len(cells)} cells: name at least one, and at most {MOST}; give a new file for more")
     try:
-        lines = list(io.StringIO(content.decode(encoding), newline=""))
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise ValueError(f"the file cannot be read as {encoding}: give a new file instead of cells") from error
     wanted: dict[int, dict[str, str]] = {}
     for cell in cells:
         if wanted.setdefault(cell.row, {}).setdefault(cell.column, cell.value) != cell.value:
             raise ValueError(f"row {cell.row}, {shown(cell.column)}: two values are given")
+    mark = _BOM if text.startswith(_BOM) else ""
+    lines = list(io.StringIO(text.removeprefix(mark), newline=""))
     out, header, before = list[str](), list[str](), 0
     reader = csv.reader(lines, delimiter=delimiter)
     try:
         for row, record in enumerate(reader, 1):
             written, before = "".join(lines[before : reader.line_num]), reader.line_num
-            if row == 1:
-                header = [name.removeprefix(_BOM) for name in record]
+            header = record if row == 1 else header
             out.append(_written(record, wanted.pop(row), header, written, row, delimiter) if row in wanted else written)
     except csv.Error as error:
         raise ValueError(f"the table cannot be read from row {len(out) + 1} on ({error}): give a new file") from error
     if wanted:
         raise ValueError(f"row {min(wanted)}: the table has {len(out)} rows")
     try:
-        return "".join(out).encode(encoding)
+        return (mark + "".join(out)).encode(encoding)
     except UnicodeEncodeError as error:
         raise ValueError(f"{shown(error.object[error.start : error.end])!r} cannot be written in {encoding}") from error
 
 
 def _written(record: list[str], cells: dict[str, str], header: list[str], before: str, row: int, delimiter: str) -> str:
-    changed = list(record)
+    ending = before[len(before.rstrip("\r\n")) :]
+    changed, fields = list(record), _fields(before.removesuffix(ending), delimiter)
     for column, value in cells.items():
         if header.count(column) != 1:
             raise ValueError(
@@ -82,9 +84,27 @@ def _written(record: list[str], cells: dict[str, str], header: list[str], before
         position = header.index(column)
         if position >= len(record):
             raise ValueError(f"row {row}: it has only {len(record)} fields, and none for {shown(column)}: give a new file")
-        bom = _BOM if row == 1 and position == 0 and record[0].startswith(_BOM) else ""
-        changed[position] = bom + value
-    ending = before[len(before.rstrip("\r\n")) :]
-    made = io.StringIO(newline="")
-    csv.writer(made, delimiter=delimiter, lineterminator=ending).writerow(changed)
-    return made.getvalue()
+        changed[position] = value
+        quoted = fields[position].startswith('"') or any(char in value for char in f'{delimiter}"\r\n') or changed == [""]
+        fields[position] = '"' + value.replace('"', '""') + '"' if quoted else value
+    made = delimiter.join(fields) + ending
+    if next(csv.reader(io.StringIO(made, newline=""), delimiter=delimiter)) != changed:
+        raise ValueError(f"row {row}: its quotes cannot be told from its values: give a new file")
+    return made
+
+
+def _fields(row: str, delimiter: str) -> list[str]:
+    """The fields of a row as they are written, quotes and all: what ``csv.reader`` reads as one field each.
+
+    >>> _fields('1,"a ""b"", c",d"e', ",")
+    ['1', '"a ""b"", c"', 'd"e']
+    """
+    other = f"[^{re.escape(delimiter)}]*"
+    field = re.compile(f'"(?:[^"]|"")*+(?:"{other})?|{other}')
+    found, at = list[str](), 0
+    while at <= len(row):
+        whole = field.match(row, at)
+        assert whole is not None  # noqa: S101 - nothing is a field, too
+        found.append(whole[0])
+        at = whole.end() + 1
+    return found
