@@ -44,6 +44,7 @@ from typing import Any, Self
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     LargeBinary,
     MetaData,
@@ -700,7 +701,6 @@ class Ledger:
         since: datetime | None = None,
     ) -> list[Case]:
         """Quarantine cases, oldest first; without the resolved ones unless asked for. ``since``: those that changed since then too."""
-        standing = func.coalesce(_case.c.state, CaseState.NEW.value)
         wanted = _with_journey()
         if journey is not None:
             wanted = wanted.where(_case.c.journey == journey)
@@ -709,10 +709,10 @@ class Ledger:
         if stream is not None:
             wanted = wanted.where(_journey.c.stream == stream)
         if state is not None:
-            wanted = wanted.where(standing == CaseState(state).value)
+            wanted = wanted.where(_standing() == CaseState(state).value)
         elif open_only:
             lately = [_case.c.changed >= since] if since is not None else []
-            wanted = wanted.where(or_(standing != CaseState.RESOLVED.value, *lately))
+            wanted = wanted.where(or_(_open(), *lately))
         return self._found_cases(wanted)
 
     def _found_cases(self, wanted: Select[Any]) -> list[Case]:
@@ -727,7 +727,7 @@ class Ledger:
         """Open cases, oldest first, without an entry of this kind; one from before the newest of the kinds ``since`` does not count."""
         newest = _newest(kind)
         wanted = _with_journey().where(
-            func.coalesce(_case.c.state, CaseState.NEW.value) != CaseState.RESOLVED.value,
+            _open(),
             newest.is_(None) | (func.coalesce(_newest(*since), 0) > newest),
         )
         if partner is not None:
@@ -736,13 +736,67 @@ class Ledger:
             wanted = wanted.where(_journey.c.stream == stream)
         return self._found_cases(wanted)
 
-    def cases_left(self, begun: str, ended: str) -> list[str]:
-        """Journeys of resolved cases whose newest entry of the kind ``begun`` has none of the kind ``ended`` behind it."""
+    def cases_left(self, begun: str, ended: str, *, since: datetime) -> list[str]:
+        """Journeys of cases that were resolved since then and whose newest entry of the kind ``begun`` has none of the kind ``ended``
+        behind it."""
         left = select(_case.c.journey).where(
-            _case.c.state == CaseState.RESOLVED.value, _newest(begun) > func.coalesce(_newest(ended), 0)
+            _case.c.state == CaseState.RESOLVED.value,
+            _case.c.changed >= since,
+            _newest(begun) > func.coalesce(_newest(ended), 0),
         )
         with self._db.read() as connection:
             return list(connection.execute(left.order_by(_case.c.opened, _case.c.journey)).scalars())
+
+    def cases_behind(
+        self,
+        begun: str,
+        ended: str,
+        *,
+        mark: str,
+        besides: Collection[str],
+        since: datetime,
+        partner: str | None = None,
+        stream: str | None = None,
+    ) -> list[str]:
+        """Journeys of cases that are open, or changed since then, and about which something is to be done, oldest first.
+
+        It is done when there is an entry of the kind ``begun`` and one of the kind ``ended`` behind it, both with ``mark`` in their
+        ``once`` keys; and is to be done anew for each entry behind the former, unless that is of one of these kinds or among ``besides``.
+        """
+        holds = (func.strpos if self._db.postgres else func.instr)(_entry.c.once, mark) > 0
+
+        def newest(which: ColumnElement[bool]) -> ColumnElement[int]:
+            return func.coalesce(func.max(_entry.c.seq).filter(which), 0)
+
+        first, last = newest(holds & (_entry.c.kind == begun)), newest(holds & (_entry.c.kind == ended))
+        news = newest(_entry.c.kind.not_in([begun, ended, *besides]))
+        behind = (
+            select(_case.c.journey)
+            .join(_entry, _entry.c.journey == _case.c.journey)
+            .where(_open() | (_case.c.changed >= since))
+            .group_by(_case.c.opened, _case.c.journey)
+            .having((first == 0) | (last < first) | (news > first))
+            .order_by(_case.c.opened, _case.c.journey)
+        )
+        if partner is not None or stream is not None:
+            behind = behind.join(_journey, _journey.c.journey == _case.c.journey)
+        if partner is not None:
+            behind = behind.where(_journey.c.partner == partner)
+        if stream is not None:
+            behind = behind.where(_journey.c.stream == stream)
+        with self._db.read() as connection:
+            return list(connection.execute(behind).scalars())
+
+    def in_open_cases(self, *kinds: str) -> list[Recorded]:
+        """Entries of these kinds in the journeys of all open cases, the oldest case first."""
+        wanted = (
+            select(_entry)
+            .join(_case, _case.c.journey == _entry.c.journey)
+            .where(_open(), _entry.c.kind.in_(kinds))
+            .order_by(_case.c.opened, _case.c.journey, _entry.c.n)
+        )
+        with self._db.read() as connection:
+            return [_recorded(link := Link(*row), link.facts) for row in connection.execute(wanted)]
 
     def in_work(self, before: datetime) -> list[tuple[str, str, int, str]]:
         """Files that were begun and are not through, and about which nothing was recorded since then: partner, stream, how many, and the
@@ -1432,6 +1486,16 @@ def _with_journey() -> Select[Any]:
         .join(_journey, _journey.c.journey == _case.c.journey)
         .order_by(_case.c.opened, _case.c.journey)
     )
+
+
+def _standing() -> ColumnElement[str]:
+    """The state of a case."""
+    return func.coalesce(_case.c.state, CaseState.NEW.value)
+
+
+def _open() -> ColumnElement[bool]:
+    """True for a case that is not resolved."""
+    return _standing() != CaseState.RESOLVED.value
 
 
 def _newest(*kinds: str) -> ScalarSelect[Any]:

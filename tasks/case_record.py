@@ -18,17 +18,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
 
+from blocks.database import chunks
 from blocks.errors import (
     ConfigurationError,
     DocumentChanged,
     DocumentMissing,
+    JourneyMoved,
     JourneyReduced,
     LeaseLost,
     RepositoryError,
@@ -44,7 +46,7 @@ from tasks.connections import hang_up, ledger, quarantine, repository_session, s
 from tasks.evidence import file_pieces, written
 from tasks.holds import configured
 from tasks.retrying import task
-from tasks.rules.case_record import RECORDED, Beside, changes, named, page
+from tasks.rules.case_record import RECORDED, UNTOLD, Beside, changes, named, page
 from tasks.rules.filing import Evidence
 from tasks.rules.reconcile import Finding
 from tasks.rules.removal import being_removed, was_removed
@@ -69,10 +71,17 @@ class _Place:
 
     terms: CaseTerms
     repository: Repository
+    away: set[str] = field(default_factory=set)
+    """Other repositories that did not answer: in this pass nobody waits for them once more."""
 
     @property
     def facts(self) -> dict[str, str]:
         return {"repository": self.repository.address, "folder": self.terms.folder}
+
+    @property
+    def key(self) -> str:
+        """What tells it from any other, in the keys of entries."""
+        return hashlib.sha256(str(sorted(self.facts.items())).encode()).hexdigest()[:16]
 
     def entries(self, history: Sequence[Recorded], kind: str) -> list[Recorded]:
         """Those about a record that is kept there. One that was filed elsewhere stays there, and begins anew here."""
@@ -85,11 +94,13 @@ def keep_case_records(partner: str | None = None, stream: str | None = None) -> 
     agreed = load_cases(settings().profiles)
     if agreed is None:
         return []
-    place, found = _Place(*agreed), list[Finding]()
+    place, found, done = _Place(*agreed), list[Finding](), 0
     try:
-        for journey in _behind(place, partner, stream)[:MOST]:
+        behind = _behind(place, partner, stream)
+        while done < MOST and (journey := next(behind, None)) is not None:
             try:
                 _bring_up_to_date(journey, place)
+                done += 1
             except (LeaseLost, JourneyReduced):
                 continue  # somebody is at it, or it is over for long
             except (RepositoryUnreachable, SignInRefused) as error:
@@ -103,17 +114,17 @@ def keep_case_records(partner: str | None = None, stream: str | None = None) -> 
     return found
 
 
-def _behind(place: _Place, partner: str | None, stream: str | None) -> list[str]:
-    """Cases whose record does not tell all of them, the oldest first."""
+def _behind(place: _Place, partner: str | None, stream: str | None) -> Iterator[str]:
+    """Cases whose record does not tell all of them, the oldest first. Of the others nothing is read but kinds of entries."""
     since = ledger().now() - LOOKS_BACK
-    wanted = [case.journey for case in ledger().cases(partner=partner, stream=stream, since=since)]
+    wanted = ledger().cases_behind(
+        RECORDING, RECORDED, mark=f"/{place.key}/", besides=UNTOLD, since=since, partner=partner, stream=stream
+    )
     if partner is None:
         wanted += ledger().open_intents(RECORDING, (RECORDED,))
-    found, wanted = list[str](), list(dict.fromkeys(wanted))
-    for start in range(0, len(wanted), _LOOKED_AT):
-        histories = ledger().journeys(wanted[start : start + _LOOKED_AT])
-        found += [journey for journey, history in histories.items() if _wanted(history, place) is not None]
-    return found
+    for part in chunks(list(dict.fromkeys(wanted)), _PAGE):
+        histories = ledger().journeys(part)
+        yield from (journey for journey, history in histories.items() if _wanted(history, place) is not None)
 
 
 def _wanted(history: Sequence[Recorded], place: _Place) -> int | None:
@@ -130,9 +141,15 @@ def _bring_up_to_date(journey: str, place: _Place) -> None:
         while (upto := _wanted(history := ledger().journey(journey), place)) is not None:
             begun = place.entries(history, RECORDING)
             sample = begun[0].body["sample"] if begun else _sample(journey, history)
-            key = f"{journey}/{hashlib.sha256(str(sorted(place.facts.items())).encode()).hexdigest()[:16]}"
+            key = f"{journey}/{place.key}"
             body = {"place": place.facts, "upto": upto}
-            ledger().append([Entry(journey, RECORDING, {**body, "sample": sample}, once=f"{RECORDING}/{key}/{upto}")])
+            intent = Entry(journey, RECORDING, {**body, "sample": sample}, once=f"{RECORDING}/{key}/{upto}")
+            try:
+                ledger().append(
+                    [intent], behind=len(history)
+                )  # what came in since is behind the intent: else nobody would see it
+            except JourneyMoved:
+                continue
             filed = _File(journey, history[:upto], place, key, place.entries(history, RECORDED)).file(sample, held)
             ledger().append([Entry(journey, RECORDED, {**body, **filed}, once=f"{RECORDED}/{key}/{upto}")])
 
@@ -200,7 +217,7 @@ class _File:
         if (sample["size"] or 0) > LARGEST_SAMPLE_BYTES:
             return None, Beside(what, name, digest, f"{origin}; too large to be copied")
         try:
-            path = _read_back(sample, digest)
+            path = _read_back(sample, digest, self.place)
         except (DocumentMissing, DocumentChanged, ConfigurationError) as error:
             return None, Beside(what, name, digest, f"{origin}; not copied: {error}")
         piece = self._piece("sample", name, digest, path, _BYTES)
@@ -252,10 +269,23 @@ def _filed(history: Sequence[Recorded]) -> Mapping[str, Any] | None:
     return filed if filed and filed.get("repository_id") and filed.get("digest") else None
 
 
-def _read_back(sample: Mapping[str, Any], digest: str) -> Path:
+class _SampleAway(RepositoryError):
+    """The repository of a last good document does not answer, while that of the records may."""
+
+
+def _read_back(sample: Mapping[str, Any], digest: str, place: _Place) -> Path:
     if not spool().holds(digest):
-        with repository_session(configured(str(sample["repository"]))) as session, spool().batch() as batch:
-            found = session.fetch(str(sample["repository_id"]), int(sample["version"]), batch)
+        where = str(sample["repository"])
+        if where in place.away:
+            raise _SampleAway(f"{where} did not answer just now, and the last good document is kept there")
+        try:
+            with repository_session(configured(where)) as session, spool().batch() as batch:
+                found = session.fetch(str(sample["repository_id"]), int(sample["version"]), batch)
+        except (RepositoryUnreachable, SignInRefused) as error:
+            if where == place.repository.address:
+                raise
+            place.away.add(where)
+            raise _SampleAway(f"the last good document cannot be read: {error}") from error
         if found.digest != digest:
             raise DocumentChanged(f"{sample['repository_id']}: other bytes stand there than were filed")
     return spool().path(digest)

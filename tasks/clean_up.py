@@ -37,6 +37,7 @@ from tasks.cases import opened
 from tasks.clear_source import ON_HOLD, clear_source
 from tasks.connections import ledger, quarantine, repository_session, spool
 from tasks.consignment import Consignment, claimed_item
+from tasks.correct import digests_given
 from tasks.holds import Gate, configured, holds_here, tell_hold, with_same_bytes
 from tasks.incidents import REMOVAL_UNKNOWN
 from tasks.let_go_on import compared_with, went_on
@@ -138,10 +139,15 @@ def collect_spool(older_than: timedelta) -> Swept:
     def must_stay(digests: Sequence[str]) -> set[str]:
         found = gate.kept_digests(digests)
         kept.extend(sorted(found))
-        return found | ledger().open_digests()  # asking for holds takes long: a journey may have taken bytes up meanwhile
+        return found | _needed()  # asking for holds takes long: a journey may have taken bytes up meanwhile
 
-    freed = spool().collect(ledger().open_digests(), must_stay, older_than=older_than)
+    freed = spool().collect(_needed(), must_stay, older_than=older_than)
     return Swept("spool", freed_bytes=freed, kept=tuple((digest, "a hold, or nobody can tell") for digest in kept))
+
+
+def _needed() -> set[str]:
+    """Digests of bytes that an open journey or case still needs."""
+    return ledger().open_digests() | digests_given()
 
 
 @task(task_run_name="clear the sender's outbox")

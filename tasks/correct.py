@@ -134,6 +134,11 @@ def fixes(history: Iterable[Recorded]) -> list[Fix]:
     ]
 
 
+def digests_given() -> set[str]:
+    """Digests of what people gave to put documents right whose cases are open: clean-up keeps these bytes."""
+    return {str(entry.body["fix"]["digest"]) for entry in ledger().in_open_cases(CORRECTING, CORRECTION_REFUSED)}
+
+
 def under_way(history: Iterable[Recorded]) -> Fix | None:
     """The correction that is filed, or may be, while its case is open still. Until it is settled nothing else is filed in its place."""
     return next((fix for fix in fixes(history) if fix.through or fix.begun), None)
@@ -265,7 +270,7 @@ def _refused(consignment: Consignment, item: Item, correction: Correction, named
     steps = Steps(consignment)
     case = {"case": {"reason": f"put right by {correction.by}, and refused again: {verdict.reason}"}}
     about = {"by": correction.by, "comment": correction.comment, "corrected": True}
-    steps.add(item, CORRECTION_REFUSED, {**about, "digest": named.digest, **case, **as_facts(verdict)})
+    steps.add(item, CORRECTION_REFUSED, {**about, "fix": {"digest": named.digest}, **case, **as_facts(verdict)})
     return steps.write(ledger().append)
 
 

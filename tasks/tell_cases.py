@@ -14,6 +14,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -43,6 +44,8 @@ _OPENS = ("incident", "quarantined")
 """Kinds of entries that may open a case of a journey once more, after it was over."""
 MOST = 100
 """Cases of which one pass tells, the oldest; the next one goes on."""
+LOOKS_BACK = timedelta(days=7)
+"""So long after its case was resolved a run that still asks about it is ended; an older one ends itself once somebody answers."""
 
 
 @task(task_run_name="tell of cases")
@@ -52,7 +55,7 @@ def tell_cases(partner: str | None = None, stream: str | None = None) -> int:
         if lease is None:
             return 0  # somebody else does it just now; what came in meanwhile is told by the sweep
         unasked = _without(REVIEW_BEGUN, partner, stream)[:MOST]
-        over = ledger().cases_left(REVIEW_BEGUN, REVIEW_ENDED)[:MOST]
+        over = ledger().cases_left(REVIEW_BEGUN, REVIEW_ENDED, since=ledger().now() - LOOKS_BACK)[:MOST]
         # On a command line without a Prefect server nobody can be asked there.
         if (unasked or over) and get_current_settings().api.url:
             _ask(unasked, over)  # first, so that who is told of a case is told where they are asked

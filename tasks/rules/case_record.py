@@ -14,6 +14,8 @@ RECORDED = "case-recorded"
 """Kind of the entry that says which documents are the record of a journey's case, and up to which of its entries they tell."""
 MOST_FINDINGS = 200
 """On the page; of the rest only the number is told. The ledger holds as many as were written down."""
+UNTOLD = frozenset({"case told", "review begun", "review ended", "case asked", "case answered"})
+"""Kinds of entries of a case's journey that change nothing of it; only for them nobody looks into its record."""
 _SAID = frozenset({"told", "not told"})
 """Kinds of entries about what the partner was told, which change nothing of the case."""
 _LONGEST_NAME = 180

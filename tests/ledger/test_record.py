@@ -228,6 +228,31 @@ def test_a_case_is_opened_changed_and_resolved(ledger: Ledger) -> None:
     assert ledger.verify().entries == 4
 
 
+def test_cases_that_something_is_to_be_done_about_are_told_from_kinds_of_entries_alone(ledger: Ledger) -> None:
+    def keyed(journey: str, kind: str, mark: str) -> Entry:
+        return Entry(journey, kind, once=f"{kind}/{journey}/{mark}/1")
+
+    def behind(mark: str = "m", **where: str) -> list[str]:
+        return ledger.cases_behind("begun", "done", mark=f"/{mark}/", besides={"asked"}, since=soon, **where)
+
+    soon = ledger.now() + timedelta(minutes=1)
+    for journey, stream in (("done", "s"), ("half", "s"), ("none", "t"), ("over", "s")):
+        ledger.append([Entry(journey, "quarantined", {"partner": "acme", "stream": stream, "case": {"code": "x"}})])
+    ledger.append([keyed(journey, "begun", "m") for journey in ("done", "half", "over")])
+    ledger.append([keyed(journey, "done", "m") for journey in ("done", "over")])
+    ledger.append([Entry("done", "asked"), Entry("over", "rejected", {"case": {"state": "resolved"}})])
+    assert behind() == ["half", "none"] and behind(partner="acme", stream="s") == ["half"] and behind(stream="u") == []
+    assert behind("n") == ["done", "half", "none"], "nothing was done about them under that mark"
+    ledger.append([Entry("done", "commented")])
+    assert behind() == ["done", "half", "none"]
+    assert [one.journey for one in ledger.in_open_cases("begun", "asked")] == ["done", "done", "half"]
+    assert ledger.cases_left("begun", "done", since=soon) == []
+    ledger.append([keyed("over", "begun", "n")])
+    assert ledger.cases_left("begun", "done", since=soon) == [] and ledger.cases_left(
+        "begun", "done", since=ledger.now() - timedelta(1)
+    )
+
+
 def test_bytes_are_needed_until_journey_and_case_are_done(ledger: Ledger) -> None:
     def at(journey: str, stage: Stage | None, **more: object) -> Entry:
         return Entry(journey, "x", {"digest": journey, **more}, stage=stage)

@@ -28,6 +28,7 @@ from deployments.cli import app
 from tasks import cases, connections, retry
 from tasks.agreed import load_stream
 from tasks.ask_about import Review, ask_about, settle_answer
+from tasks.clean_up import collect_spool
 from tasks.consignment import Consignment
 from tasks.correct import Correction, correct, corrections, unfit
 from tasks.rules.case_form import Decision
@@ -279,6 +280,24 @@ def test_a_correction_that_was_filed_when_its_try_broke_off_is_gone_on_with(
     assert versions(dock) == 1 and dock.filed() == {"prices.csv": price_list()} and dock.cases() == []
     assert dock.ledger.journey(f"{journey}.fix2") == []
     dock.ledger.verify()
+
+
+def test_clean_up_leaves_what_was_put_right_while_the_case_is_open(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise Killed
+
+    def clean_up() -> int:
+        return collect_spool.fn(timedelta(0)).freed_bytes
+
+    journey = refused(dock)
+    put_right(dock, journey, Correction("anna", "a typo", cells=["2, price = two"]))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("tasks.correct.file_derived", killed)
+        put_right(dock, journey, RIGHT)
+    assert clean_up() == 0
+    put_right(dock, journey, RIGHT)
+    assert dock.filed() == {"prices.csv": price_list()} and dock.cases() == []
+    assert clean_up() > 0, "nobody needs them any more"
 
 
 def test_a_correction_waits_for_a_repository_that_is_away(dock: Dock) -> None:
