@@ -63,23 +63,23 @@ class Tried:
         return not self.shortfalls
 
 
-def try_all(rogues: Rogues, trials: Iterable[Trial]) -> Iterator[Tried]:
+def try_all(rogues: Rogues, trials: Iterable[Trial], longest_seconds: float = LONGEST_SECONDS) -> Iterator[Tried]:
     """Each trial, over its protocols at once: much of it is waiting, and each has a server of its own."""
     with ThreadPoolExecutor(len(KINDS)) as pool:
         for trial in trials:
-            yield from pool.map(partial(_tried, rogues, trial), trial.over)
+            yield from pool.map(partial(_tried, rogues, trial, longest_seconds), trial.over)
 
 
-def _tried(rogues: Rogues, trial: Trial, protocol: str) -> Tried:
+def _tried(rogues: Rogues, trial: Trial, longest_seconds: float, protocol: str) -> Tried:
     stage = Stage(rogues.servers[protocol], KINDS[protocol], f"{trial.name}-{uuid4().hex[:6]}", rogues.place)
     shortfalls: list[str] = []
     began = time.monotonic()
     # In a thread of its own: a session that waits for ever is what some trials are about.
     thread = threading.Thread(target=_act, args=(trial, stage, shortfalls), name=f"trial {trial.name}", daemon=True)
     thread.start()
-    thread.join(LONGEST_SECONDS)
+    thread.join(longest_seconds)
     if thread.is_alive():
-        shortfalls.append(f"it had not ended after {LONGEST_SECONDS:g} s")
+        shortfalls.append(f"it had not ended after {longest_seconds:g} s")
     stage.rogue.misbehave({})
     return Tried(trial, protocol, tuple(shortfalls), time.monotonic() - began)
 

@@ -79,11 +79,11 @@ def _preview(order: Order, file: PackageFile, stream: Inbound) -> Preview:
     return Preview(file.shown, note="it is empty" if media_type == EMPTY else "no preview of this kind of document")
 
 
-def picture_of(path: Path, media_type: str) -> bytes | str:
-    """A JPEG of a document; or why there is none: it may do what it likes to the process that reads it."""
+def picture_of(path: Path, media_type: str, *, child: Path = CHILD, patience_seconds: float = PATIENCE_SECONDS) -> bytes | str:
+    """A JPEG of a document; or why there is none: it may do what it likes to the process that reads it, the ``child``."""
     if path.stat().st_size > MOST_BYTES:
         return "no preview: it is too large"
-    command = [sys.executable, "-I", "-B", str(CHILD), media_type]
+    command = [sys.executable, "-I", "-B", str(child), media_type]
     with tempfile.TemporaryDirectory() as empty, path.open("rb") as document, tempfile.TemporaryFile() as drawn:
         try:
             done = subprocess.run(  # killed when its time is over
@@ -94,7 +94,7 @@ def picture_of(path: Path, media_type: str) -> bytes | str:
                 env={},
                 cwd=empty,
                 start_new_session=True,
-                timeout=PATIENCE_SECONDS,
+                timeout=patience_seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired:

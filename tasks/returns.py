@@ -102,7 +102,7 @@ def returned(agreed: Agreed, documents: Sequence[Document]) -> Delivered:
     return delivered(agreed, digests={one.digest for one in documents}, names={one.name for one in documents})
 
 
-def delivered(agreed: Agreed, *, digests: Iterable[str] = (), names: Iterable[bytes] = ()) -> Delivered:
+def delivered(agreed: Agreed, *, digests: Iterable[str] = (), names: Iterable[bytes] = (), page: int = _PAGE) -> Delivered:
     """What the stream whose returns these are has sent of these bytes and under these names, newest orders first.
 
     A name needs every order there ever was, to tell that it always meant the same document.
@@ -110,14 +110,14 @@ def delivered(agreed: Agreed, *, digests: Iterable[str] = (), names: Iterable[by
     found, digests, names = Delivered(), set(digests), set(names)
     until: datetime | None = None
     while digests - found.orders.keys() or any(len(found.documents.get(name, ())) < 2 for name in names):
-        page = ledger().search(partner=agreed.partner, stream=agreed.terms.returns, until=until, limit=_PAGE)
-        for part in chunks((one.journey for one in page), _AT_ONCE):
+        some = ledger().search(partner=agreed.partner, stream=agreed.terms.returns, until=until, limit=page)
+        for part in chunks((one.journey for one in some), _AT_ONCE):
             histories = ledger().journeys(part)
             for journey in part:
                 _sent_by(journey, histories[journey], found, digests, names)
-        if len(page) < _PAGE:
+        if len(some) < page:
             break
-        until = page[-1].opened + timedelta(milliseconds=1)  # those of the same moment come twice: none is left out
+        until = some[-1].opened + timedelta(milliseconds=1)  # those of the same moment come twice: none is left out
     return found
 
 

@@ -49,17 +49,23 @@ Told: TypeAlias = tuple[Mapping[str, str], tuple[Finding, ...]]
 
 
 def judge(
-    documents: Sequence[Document], stream: Inbound, told: Mapping[str, Told] | None = None
+    documents: Sequence[Document],
+    stream: Inbound,
+    told: Mapping[str, Told] | None = None,
+    *,
+    frame_bytes: int = FRAME_TEXT_BYTES,
+    chunk: int = CHUNK,
 ) -> list[tuple[Document, Verdict]]:
     """Classify, examine and judge documents in the spool, in their order. Each comes back with its sniffed type.
 
     ``told`` is what people said of some, by journey: facts that neither name nor content tell, and a note for each.
+    ``frame_bytes`` of text, and as many more as a ``chunk`` that is read has, are checked at once.
 
     Raises ``SpoolMissing`` if the bytes of one are not where it says.
     """
     classified = {document.journey: classify(document.name, stream) for document in documents}
     recognised = [(document, find(slug)) for document in documents if (slug := classified[document.journey][0])]
-    examined = examine(recognised, stream)
+    examined = examine(recognised, stream, frame_bytes, chunk)
     judged = []
     for document in documents:
         slug, facts = classified[document.journey]
@@ -70,15 +76,17 @@ def judge(
     return judged
 
 
-def examine(documents: Sequence[tuple[Document, Doctype]], stream: Inbound) -> dict[str, Examined]:
+def examine(
+    documents: Sequence[tuple[Document, Doctype]], stream: Inbound, frame_bytes: int = FRAME_TEXT_BYTES, chunk: int = CHUNK
+) -> dict[str, Examined]:
     """Findings and facts of the content, by journey. Raises ``SpoolMissing``."""
     results: dict[str, Examined] = {}
     progress: dict[str, _Progress] = {}
     for slug, group in groupby(sorted(documents, key=lambda pair: pair[1].slug), key=lambda pair: pair[1].slug):
         doctype = find(slug)
-        frame = _Frame(doctype.table, stream) if doctype.table else None
+        frame = _Frame(doctype.table, stream, frame_bytes) if doctype.table else None
         for document, _ in group:
-            with _Content(document) as content:
+            with _Content(document, chunk) as content:
                 if content.size == 0 and stream.empty is EmptyFiles.ACCEPT:
                     results[document.journey] = Examined(EMPTY, (as_agreed(document.shown),))
                     continue
@@ -108,7 +116,8 @@ def _unrecognised(document: Document, stream: Inbound) -> Examined:
 class _Content:
     """A document's bytes: first, last, and all of them in chunks. A small one is read once."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, chunk: int = CHUNK) -> None:
+        self._chunk = chunk
         try:
             self._file: IO[bytes] = document.path.open("rb", buffering=0)
         except FileNotFoundError as error:
@@ -116,7 +125,7 @@ class _Content:
                 f"{document.shown}: its bytes {document.digest[:16]}… are not in the spool any more; they will be fetched again"
             ) from error
         self.size = os.fstat(self._file.fileno()).st_size
-        self._first = self._file.read(CHUNK)
+        self._first = self._file.read(chunk)
         self.head = self._first[:HEAD_BYTES]
 
     @property
@@ -129,7 +138,7 @@ class _Content:
     def chunks(self) -> Iterator[bytes]:
         yield self._first
         self._file.seek(len(self._first))
-        while chunk := self._file.read(CHUNK):
+        while chunk := self._file.read(self._chunk):
             yield chunk
 
     def __enter__(self) -> _Content:
@@ -180,8 +189,8 @@ class _Progress:
 class _Frame:
     """Rows of many files of one document type, judged together as soon as there are enough."""
 
-    def __init__(self, table: Table, stream: Inbound) -> None:
-        self._table, self._stream = table, stream
+    def __init__(self, table: Table, stream: Inbound, most_bytes: int) -> None:
+        self._table, self._stream, self._most_bytes = table, stream, most_bytes
         self._blocks: list[tuple[_Progress, Block]] = []
         self._bytes = 0
 
@@ -191,7 +200,7 @@ class _Frame:
         for block in scan.blocks(content.chunks()):
             self._blocks.append((progress, block))
             self._bytes += len(block.data)
-            if self._bytes >= FRAME_TEXT_BYTES:
+            if self._bytes >= self._most_bytes:
                 self.flush()
         progress.read = True
         return progress

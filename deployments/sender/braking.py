@@ -57,7 +57,9 @@ class Reading:
         return float(text.strip().replace(self.decimal, "."))
 
 
-def brakes(package: Package, terms: Outbound, store: Store, place: Callable[[str], Path]) -> tuple[str, ...]:
+def brakes(
+    package: Package, terms: Outbound, store: Store, place: Callable[[str], Path], *, most_bytes: int = MOST_BYTES
+) -> tuple[str, ...]:
     """Why one more person must sign this package; empty if it is as usual, or if nothing was agreed about that.
 
     An order counts with all of it that was delivered already: what is left of one is no small release, nor are its parts. What goes
@@ -70,7 +72,7 @@ def brakes(package: Package, terms: Outbound, store: Store, place: Callable[[str
     about = (package.partner, package.stream)
     now = store.went(*about, package.root_order) | names_of(package)
     before = store.releases(*about, but=package.root_order, most=brake.releases)
-    counted = count(now, reading, store, place) if _counts(brake) else {}
+    counted = count(now, reading, store, place, most_bytes) if _counts(brake) else {}
     told = [amounts(names, store.counted((digest for digest, _ in names.values()), reading.key), reading) for names in before]
     return unusual(amounts(now, counted, reading), told, brake)
 
@@ -85,11 +87,15 @@ def _counts(brake: Brake) -> bool:
 
 
 def count(
-    names: Mapping[bytes, tuple[str, int]], reading: Reading, store: Store, place: Callable[[str], Path]
+    names: Mapping[bytes, tuple[str, int]],
+    reading: Reading,
+    store: Store,
+    place: Callable[[str], Path],
+    most_bytes: int = MOST_BYTES,
 ) -> dict[str, Counted]:
     """What these documents hold, by digest, as far as it can be counted while somebody waits; each is counted once."""
     counted = store.counted((digest for digest, _ in names.values()), reading.key)
-    budget = MOST_BYTES
+    budget = most_bytes
     texts = {digest for name, (digest, _) in names.items() if extension(name) in _TEXTS}
     for digest in texts & counted.keys():
         if not counted[digest].rows:  # it may have had another name then, which promised no text

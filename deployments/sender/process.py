@@ -13,6 +13,7 @@ import pwd
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +41,7 @@ from deployments.sender.register import Register
 from deployments.sender.sealing import seal
 from deployments.sender.store import Store
 from deployments.sender.turns import Lanes
-from deployments.sender.watch import Watch
+from deployments.sender.watch import APART, Watch
 
 SENDS_AT_ONCE = 8
 """More packages than these wait for their turn, so that partners who answer slowly never keep anybody from signing."""
@@ -88,14 +89,16 @@ def run(
         store.close()
 
 
-def service(store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, floor_bytes: int) -> FastAPI:
-    """The application. ``spool`` is the workers' folder of bytes by digest, which we only read."""
+def service(
+    store: Store, profiles: Path, spool: Path, ops: frozenset[int], *, floor_bytes: int, apart: timedelta = APART
+) -> FastAPI:
+    """The application. ``spool`` is the workers' folder of bytes by digest, which we only read; ``apart``: the looks for a pickup."""
     app = FastAPI(title="Countersign sender", docs_url=None, redoc_url=None, openapi_url=None)
     place = partial(place_in, spool)
     judge, register, beforehand = Judge(store, profiles, place), Register(store, profiles), Beforehand(store, profiles)
     dispatcher = Dispatcher(store, judge, profiles, place, floor_bytes=floor_bytes)
     messenger = Messenger(store, profiles, floor_bytes=floor_bytes)
-    watch = Watch(store, profiles)
+    watch = Watch(store, profiles, apart)
     sends, messages = CapacityLimiter(SENDS_AT_ONCE), Lanes(MESSAGES_AT_ONCE)
     _tell_errors(app, store)
 

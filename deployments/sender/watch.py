@@ -37,8 +37,8 @@ COARSE = timedelta(minutes=1)
 class Watch:
     """Looks for what was delivered, in folders where the sender itself has put it, and at nothing else there."""
 
-    def __init__(self, store: Store, profiles: Path) -> None:
-        self._store, self._profiles = store, profiles
+    def __init__(self, store: Store, profiles: Path, apart: timedelta = APART) -> None:
+        self._store, self._profiles, self._apart = store, profiles, apart
         self._gone: dict[tuple[str, str, bytes], datetime] = {}
         """First seen gone. Not written down: a sender that starts anew looks twice again."""
         self._turns = Turns()
@@ -93,7 +93,7 @@ class Watch:
         for key in [key for key, first in self._gone.items() if now - first > REMEMBERED]:
             del self._gone[key]
         first = self._gone.setdefault(_key(parcel), now)
-        return first if now - first >= APART else None
+        return first if now - first >= self._apart else None
 
 
 def _changed(session: EndpointSession, place: Place) -> datetime:

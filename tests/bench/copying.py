@@ -128,19 +128,21 @@ def table(name: str, load: Load, rounds: int, lines: list[Line]) -> str:
     return "\n".join([*rows, ""])
 
 
-def measure(load: Load, rounds: int) -> list[Line]:
+def measure(load: Load, rounds: int, tools: Sequence[type[Tool]] = TOOLS) -> list[Line]:
     """Every tool in both directions, one after another within each round, beginning with another one each time."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir=_roomy(8 * load.files * load.size)) as scratch,
         _serving(load.protocol, Path(scratch)) as (server, endpoint),
     ):
-        return Course(Path(scratch), server, endpoint, load).run(rounds)
+        return Course(Path(scratch), server, endpoint, load, tools).run(rounds)
 
 
 class Course:
     """A server with files, the same files here, and those who carry them."""
 
-    def __init__(self, base: Path, server: OpenSsh | Ftp, endpoint: Endpoint, load: Load) -> None:
+    def __init__(
+        self, base: Path, server: OpenSsh | Ftp, endpoint: Endpoint, load: Load, tools: Sequence[type[Tool]] = TOOLS
+    ) -> None:
         self.base, self.server, self.endpoint = base, server, endpoint
         self.source, self.originals = server.root / "out", base / "originals"
         self.source.mkdir()
@@ -148,7 +150,7 @@ class Course:
         self.digests = dict(_fill(self.originals, load))
         for path in self.originals.iterdir():
             shutil.copy(path, self.source)
-        self.part = _part(load)
+        self.part = _part(load, tools)
         if self.part:
             for whole in (self.source, self.originals):
                 few = whole.with_name(f"{whole.name}-part")
@@ -161,7 +163,7 @@ class Course:
             (OURS, direction): work for direction, work in ours.items()
         }
         lacking, parts = {}, dict[str, int]()
-        for kind in TOOLS:
+        for kind in tools:
             if missing := kind.lacks(server):
                 lacking[kind.program] = missing
                 continue
@@ -230,9 +232,9 @@ class Course:
         return stand if said == stand.keys() else {}
 
 
-def _part(load: Load) -> int | None:
+def _part(load: Load, tools: Sequence[type[Tool]]) -> int | None:
     """So many of the files make the part that the slowest tools carry; None if there are not many more."""
-    most = min((kind.most_over_ftps for kind in TOOLS if kind.most_over_ftps), default=load.files)
+    most = min((kind.most_over_ftps for kind in tools if kind.most_over_ftps), default=load.files)
     return most if load.protocol == "ftps" and load.files > 2 * most else None
 
 

@@ -19,7 +19,7 @@ from blocks.ledger import HEAD, Ledger
 from blocks.settings import settings
 from blocks.spool import Batch
 from blocks.values import Exists, Fetched, FileKind, Missed, Outcome, Outgoing, Placed, Proof, RemoteFile, Unread
-from deployments import rogue, selftest_verdicts, trying
+from deployments import rogue, selftest_verdicts
 from deployments.rogue import Rogues
 from deployments.selftest_verdicts import State
 from deployments.trial_claims import (
@@ -194,11 +194,10 @@ def rogues(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rogues]:
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_endpoint_fails(how: str, rogues: Rogues, monkeypatch: pytest.MonkeyPatch) -> None:
     protocol, broken, name, told = BROKEN[how]
-    if broken is Patient:
-        monkeypatch.setattr(trying, "LONGEST_SECONDS", 5.0)
     monkeypatch.setitem(rogue.KINDS, protocol, broken)
     (trial,) = trials([name])
-    (tried,) = try_all(rogues, [replace(trial, over=(protocol,))])
+    seconds = {"longest_seconds": 5.0} if broken is Patient else {}
+    (tried,) = try_all(rogues, [replace(trial, over=(protocol,))], **seconds)
     assert not tried.passed
     assert any(told in shortfall for shortfall in tried.shortfalls), tried.shortfalls
 

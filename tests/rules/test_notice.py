@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import pytest
-
 from blocks.values import Classification, FileKind, Inbound, RemoteFile, Sighting, Stage, Target, Unread
 from tasks.rules import notice
 from tasks.rules.notice import notices
@@ -30,15 +28,14 @@ def told(links: list[Sighting], before: frozenset[str] = frozenset()) -> list[st
     return [one.key for one in notices(Readiness(not_files=tuple(links)), Unread(), False, STREAM, NOON, before)]
 
 
-def test_what_was_told_keeps_no_place_of_what_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notice, "MOST", 2)
-    links = [link(f"{number}.csv") for number in range(5)]
+def test_what_was_told_keeps_no_place_of_what_comes_after_it() -> None:
+    links = [link(f"{number}.csv") for number in range(2 * notice.MOST + 1)]
     every: list[str] = []
-    for expected in (2, 2, 1, 0):
+    for expected in (notice.MOST, notice.MOST, 1, 0):
         news = told(links, frozenset(every))
         assert len(news) == expected
         every += news
-    assert len(set(every)) == 5
+    assert len(set(every)) == len(links)
 
 
 def test_a_link_that_is_listed_every_other_time_is_told_once() -> None:

@@ -42,8 +42,8 @@ class Desk:
             files.append(PackageFile(f"{number}.csv".encode(), len(content), digest, f"id-{number}", 1))
         return replace(package(*files), **{"order": f"o-{uuid4().hex[:6]}", **changed})
 
-    def brakes(self, about: Package, under: Outbound) -> tuple[str, ...]:
-        return brakes(about, under, self.store, self.place)
+    def brakes(self, about: Package, under: Outbound, **bounds: int) -> tuple[str, ...]:
+        return brakes(about, under, self.store, self.place, **bounds)
 
     def deliver(self, about: Package, under: Outbound, step: Step = Step.PROVEN, left_out: tuple[str, ...] = ()) -> None:
         """It is opened, and what is not left out comes as far as told, each a day after the one before."""
@@ -162,11 +162,12 @@ def test_what_was_counted_once_is_known_also_when_the_spool_has_lost_it(desk: De
 
 
 def test_tables_that_are_too_large_to_be_counted_ask_for_one_more_signature(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk,
 ) -> None:
-    monkeypatch.setattr(braking, "MOST_BYTES", 1000)
-    assert desk.brakes(desk.pack(table(1000)), terms(brake={"rows": {"most": 10**6}})) == ("nobody could count its rows",)
-    assert desk.brakes(desk.pack(table(1000)), terms(brake={"files": 3})) == (), "nobody asks for its rows"
+    about, rows = desk.pack(table(1000)), terms(brake={"rows": {"most": 10**6}})
+    assert desk.brakes(about, rows, most_bytes=1000) == ("nobody could count its rows",)
+    assert desk.brakes(about, terms(brake={"files": 3}), most_bytes=1000) == (), "nobody asks for its rows"
+    assert desk.brakes(about, rows) == ()
 
 
 NO_ROWS, NO_VALUE = "nobody could count its rows", "nobody could count what it has in column price"

@@ -10,13 +10,11 @@ import pytest
 from blocks.errors import SendRefused
 from blocks.outbound import Package
 from blocks.sender import PickedUp, Watched
-from deployments.sender import watch
 from tests.sender.conftest import House
 from tests.sender.thread import sender_thread
 
 
-def test_what_was_taken_is_told_and_nothing_that_only_looks_so(quiet_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "APART", timedelta(microseconds=1))
+def test_what_was_taken_is_told_and_nothing_that_only_looks_so(quiet_house: House) -> None:
     house, folder = quiet_house, quiet_house.remote / "in"
     folder.mkdir()
     place = {"endpoint": "drop", "folder": str(folder)}
@@ -33,7 +31,9 @@ def test_what_was_taken_is_told_and_nothing_that_only_looks_so(quiet_house: Hous
     def gone(package: Package = release.matter_package) -> list[bytes]:
         return [file.name for file in look(package).files if file.gone]
 
-    with sender_thread(house.socket, house.state, profiles=house.profiles, spool=house.spool.folder):
+    with sender_thread(
+        house.socket, house.state, profiles=house.profiles, spool=house.spool.folder, apart=timedelta(microseconds=1)
+    ):
         with pytest.raises(SendRefused, match="nothing of it was sent"):
             look()
         with pytest.raises(SendRefused, match="nobody agreed"):

@@ -16,6 +16,7 @@ from blocks.ledger import Ledger, first_sight, new_journey
 from deployments.cli import app
 from tasks import incidents
 from tasks.agreed import load_stream
+from tasks.rules import notice
 from tests.tasks.dock import Dock, price_list
 
 DONE = {"quiet": "PT0S", "done_file": "{name}.done", "done_wait": "PT0.001S"}
@@ -82,19 +83,18 @@ def test_a_change_after_the_fetch_is_over_when_the_newer_version_is_through(dock
 # --------------------------------------------------------------------------------------------- halves
 
 
-def test_as_many_lone_files_as_a_person_can_look_at_are_cases_at_once(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incidents, "MOST", 3)
+def test_as_many_lone_files_as_a_person_can_look_at_are_cases_at_once(dock: Dock) -> None:
     dock.agree(settle=DONE)
-    for number in range(5):
+    for number in range(incidents.MOST + 2):
         dock.leave(f"{number}.csv", price_list())
     for _ in range(3):
         dock.look(patience=timedelta(0))
-    assert dock.codes() == ["done-file-missing"] * 3
+    assert dock.codes() == ["done-file-missing"] * incidents.MOST
     (dock.out / dock.cases()[0].name).unlink()  # type: ignore[operator]
     dock.look()
     dock.look()
-    assert dock.codes() == ["done-file-missing"] * 3, "the next one is told when one is over"
-    assert len(dock.events("done-file-missing")) == 4
+    assert dock.codes() == ["done-file-missing"] * incidents.MOST, "the next one is told when one is over"
+    assert len(dock.events("done-file-missing")) == incidents.MOST + 1
 
 
 def two_streams(dock: Dock, done_file: str) -> None:
@@ -323,14 +323,12 @@ def test_an_id_tells_when_its_journey_began() -> None:
 # --------------------------------------------------------------------------------------------- what was noticed
 
 
-def test_a_hundred_old_oddities_do_not_hide_a_new_one(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.rules import notice
-
-    monkeypatch.setattr(notice, "MOST", 2)
-    for number in range(3):
-        (dock.out / f"{number}.csv").symlink_to("nowhere")
-    assert [one.name for one in dock.look().notices] == [b"0.csv", b"1.csv"]
-    assert [one.name for one in dock.look().notices] == [b"2.csv"]
+def test_a_hundred_old_oddities_do_not_hide_a_new_one(dock: Dock) -> None:
+    names = [b"%03d.csv" % number for number in range(notice.MOST + 1)]
+    for name in names:
+        (dock.out / name.decode()).symlink_to("nowhere")
+    assert [one.name for one in dock.look().notices] == names[:-1]
+    assert [one.name for one in dock.look().notices] == names[-1:]
     assert dock.look().notices == ()
 
 

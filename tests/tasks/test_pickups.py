@@ -21,7 +21,6 @@ from blocks.sender import destination_of
 from blocks.settings import settings
 from blocks.spool import Spool
 from blocks.values import Outgoing, name_b64
-from deployments.sender import watch
 from deployments.sender.delivery import Freight, deliver
 from deployments.sender.store import Store
 from tasks.acknowledge import add_acknowledgements
@@ -39,7 +38,6 @@ NAMES = ("a.csv", "b.csv")
 def order(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Order]:
     """Two documents stand at a partner that acknowledges nothing, and a sender answers that has brought them there."""
     agree(dock, acknowledged_by=None, picked_up_within="PT0.001S")
-    monkeypatch.setattr(watch, "APART", timedelta(microseconds=1))
     (dock.home / "partner" / "in").mkdir()
     endpoint = load_partner("acme", dock.profiles).endpoints["drop"]
     contents = {name: name.encode() for name in NAMES}
@@ -74,7 +72,9 @@ def order(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Order]:
     socket = Path(tempfile.mkdtemp()) / "s"  # a socket's path must be short
     monkeypatch.setenv("COUNTERSIGN_SENDER_SOCKET", str(socket))
     settings.cache_clear()
-    with sender_thread(socket, dock.home / "sender", profiles=dock.profiles, spool=dock.home / "spool"):
+    with sender_thread(
+        socket, dock.home / "sender", profiles=dock.profiles, spool=dock.home / "spool", apart=timedelta(microseconds=1)
+    ):
         yield found
 
 

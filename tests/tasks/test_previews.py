@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tasks import previews
 from tasks.previews import CHILD, picture_of
 from tasks.rules.preview import Preview, first_rows, page
 from tests.rules.signoff.test_dialog import EVIL, assert_harmless
@@ -102,13 +101,13 @@ def test_what_cannot_be_drawn_is_said_to_be_so(kept: Callable[[bytes], Path], co
     assert told == "no preview: it is encrypted, broken, too large, or made to break what reads it"
 
 
-def child(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def child(source: str, tmp_path: Path) -> Path:
     """In place of the child: it takes the same limits upon itself, and then does this."""
     script = tmp_path / "child.py"
     lines = f"import importlib.util, sys\nspec = importlib.util.spec_from_file_location('child', {str(CHILD)!r})\n"
     lines += "child = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(child)\nchild.limit()\n"
     script.write_text(lines + textwrap.dedent(source))
-    monkeypatch.setattr(previews, "CHILD", script)
+    return script
 
 
 def test_the_child_has_no_environment_and_is_held_to_its_limits(
@@ -123,10 +122,10 @@ def test_the_child_has_no_environment_and_is_held_to_its_limits(
                 "cwd": os.listdir(".")}
         sys.stdout.buffer.write(b"\\xff\\xd8\\xff" + json.dumps(told).encode())
     """
-    child(source, tmp_path, monkeypatch)
+    script = child(source, tmp_path)
     read, write = os.pipe()
     os.set_inheritable(write, True)
-    told = picture_of(kept(b"x"), "image/png")
+    told = picture_of(kept(b"x"), "image/png", child=script)
     os.close(read)
     os.close(write)
     assert isinstance(told, bytes), told
@@ -147,19 +146,15 @@ def test_the_child_has_no_environment_and_is_held_to_its_limits(
         pytest.param("sys.stdout.buffer.write(b'<svg onload=alert(1)>')", id="an answer that is no picture"),
     ],
 )
-def test_a_child_that_wants_too_much_ends_without_a_picture(
-    source: str, kept: Callable[[bytes], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    child(f"{source}\nsys.stdout.buffer.write(b'\\xff\\xd8\\xff')" if "stdout" not in source else source, tmp_path, monkeypatch)
-    assert isinstance(picture_of(kept(b"x"), "image/png"), str)
+def test_a_child_that_wants_too_much_ends_without_a_picture(source: str, kept: Callable[[bytes], Path], tmp_path: Path) -> None:
+    script = child(f"{source}\nsys.stdout.buffer.write(b'\\xff\\xd8\\xff')" if "stdout" not in source else source, tmp_path)
+    assert isinstance(picture_of(kept(b"x"), "image/png", child=script), str)
 
 
-def test_a_child_that_never_ends_is_killed(
-    kept: Callable[[bytes], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    child("import time\ntime.sleep(3600)", tmp_path, monkeypatch)
-    monkeypatch.setattr(previews, "PATIENCE_SECONDS", 1.0)
-    assert picture_of(kept(b"x"), "image/png") == "no preview: making it took too long"
+def test_a_child_that_never_ends_is_killed(kept: Callable[[bytes], Path], tmp_path: Path) -> None:
+    script = child("import time\ntime.sleep(3600)", tmp_path)
+    told = picture_of(kept(b"x"), "image/png", child=script, patience_seconds=1.0)
+    assert told == "no preview: making it took too long"
 
 
 def test_a_page_that_is_drawn_without_an_end_stops_at_the_limit_of_its_processor_time(tmp_path: Path) -> None:

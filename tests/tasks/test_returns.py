@@ -8,19 +8,16 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import ConfigurationError
+from blocks.errors import ConfigurationError, LedgerUnreachable
 from blocks.ledger import Entry, new_journey
 from blocks.outbound import PackageFile, Redelivery
 from blocks.profile import load_partner, load_repositories
-from blocks.repositories.folder import FolderSession
 from blocks.values import Kept
-from tasks import returns
+from tasks.agreed import load_stream
+from tasks.returns import delivered
+from tests.ledger.full import no_room_for
 from tests.rules.signoff.world import package
 from tests.tasks.dock import Dock, price_list
-
-
-class Killed(Exception):
-    """The process ended here."""
 
 
 def b64(name: str) -> str:
@@ -82,13 +79,12 @@ def kept(dock: Dock, name: str) -> Kept:
     return found
 
 
-def test_our_own_bytes_are_skipped_under_any_name_however_long_ago_they_went(
-    dock: Dock, specs: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(returns, "_PAGE", 2)
+def test_our_own_bytes_are_skipped_under_any_name_however_long_ago_they_went(dock: Dock, specs: dict[str, str]) -> None:
     order = deliver(dock, **{"1": (specs["1.csv"], price_list(first=1))})
     for number in range(5):
         deliver(dock, **{f"other{number}": (specs["2.csv"], price_list(first=number + 50))})
+    digest = hashlib.sha256(price_list(first=1)).hexdigest()
+    assert delivered(load_stream("acme", "prices"), digests=[digest], page=2).orders.keys() == {digest}, "page by page"
     dock.leave("whatever.csv", price_list(first=1))
     assert dock.run() == {"whatever.csv": "duplicate"}
     assert dock.history("whatever.csv")[2].body["duplicate_of"] == order
@@ -143,15 +139,11 @@ def test_what_went_again_from_the_record_is_a_copy_of_the_document_that_went_fir
     assert [kept(dock, name).version for name in ("1.csv", "2.csv")] == [2, 1]
 
 
-def test_what_was_begun_for_one_document_is_finished_whatever_was_delivered_since(
-    dock: Dock, specs: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_begun_for_one_document_is_finished_whatever_was_delivered_since(dock: Dock, specs: dict[str, str]) -> None:
     deliver(dock, spec=(specs["1.csv"], price_list(first=1)))
     dock.leave("spec.csv", price_list(rows=9))
-    with monkeypatch.context() as patch:
-        patch.setattr(FolderSession, "file", lambda *_: (_ for _ in ()).throw(Killed()))
-        with pytest.raises(Killed):
-            dock.run()
+    with no_room_for(dock.ledger, "filed"), pytest.raises(LedgerUnreachable):
+        dock.run()
     deliver(dock, spec=(specs["2.csv"], price_list(first=2)))
     assert dock.run() == {"spec.csv": "filed"}
     assert [kept(dock, name).version for name in ("1.csv", "2.csv")] == [2, 1]
