@@ -36,6 +36,7 @@ from blocks.canonical import canonical as canonical
 from blocks.canonical import iso as iso
 from blocks.canonical import sha256 as sha256
 from blocks.values import DUE_WITHIN, Classification, Exists, Limits, Proof, Slug, Target, Terms, name_b64, shown
+from blocks.values import SignoffProof as SignoffProof
 
 NAMESPACE = "release@countersign"
 """Of our SSH signatures (``ssh-keygen -Y sign -n``): one made for a commit or a mail is never an approval."""
@@ -221,13 +222,6 @@ class PreviewKind(StrEnum):
 
     FINDINGS = "findings"  # what the checks found, with the failing rows
     FULL = "full"  # and first rows, first pages, small pictures: content stands at Prefect while people decide
-
-
-class SignoffProof(StrEnum):
-    """How approvers prove that a decision is theirs."""
-
-    CODE = "code"  # TOTP: proves the person and the moment, binds neither decision nor files
-    SIGNATURE = "signature"  # SSH: covers the whole statement
 
 
 class FourEyes(StrEnum):

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import httpx
 
+from blocks.case_signoff import CaseDecision, CaseSignoff
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError, SenderError, SenderUnreachable, SendRefused
 from blocks.outbound import (
@@ -320,6 +321,24 @@ class Sender:
             self._sending,
         )
         return _arrived(told)
+
+    def judge_case(
+        self, decision: CaseDecision, comment: str, proof: str, round_key: str, *, at: datetime
+    ) -> CaseSignoff | Refusal:
+        """What somebody decides about a refused document, judged by the stream's reviewed terms: sealed, or why it does not count.
+
+        ``round_key``: which asking this answers, for ever; it is judged once, and asked again with the same answer it is answered the
+        same. ``at``: when it was answered.
+        """
+        about = {**decision.about, "comment": comment, "proof": proof, "round": round_key, "at": iso(at)}
+        told = self._post("/case", about)
+        if refusal := told.get("refusal"):
+            return Refusal(refusal["code"], refusal["first_line"])
+        return CaseSignoff.parse(told["signoff"])
+
+    def burn(self, text: str) -> None:
+        """Have every code in a text never accepted: it was seen where it decides nothing."""
+        self._post("/burn", {"text": text[:20_000]})
 
     def sign_beforehand(self, signed: StandingSignoff, proof: str) -> StandingSignoff | Refusal:
         """Hand in what somebody signs beforehand, as ``countersign standing sign`` does; or why it does not count."""

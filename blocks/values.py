@@ -911,6 +911,20 @@ class ReceiptTerms(Terms):
     )
 
 
+class SignoffProof(StrEnum):
+    """How people prove that a decision is theirs."""
+
+    CODE = "code"  # TOTP: proves the person and the moment, binds neither decision nor files
+    SIGNATURE = "signature"  # SSH: covers the whole statement
+
+
+class CaseSignoffTerms(Terms):
+    """Who proves that they let a refused document through, or put it right."""
+
+    proof: SignoffProof = Field(description="code (TOTP) or signature (SSH key over the whole statement)")
+    groups: tuple[Slug, ...] = Field(min_length=1, description="Whose members may; groups of people.yaml. One of them suffices")
+
+
 class TransferTerms(Terms):
     """What this stream brings are transfers that another program has made: files, with the log and perhaps an acknowledgement of each.
 
@@ -997,6 +1011,10 @@ class Inbound(Terms):
     releasable: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]*$")], ...] = Field(
         default=(),
         description="Reason codes of refusals that a person may overrule, besides cannot-inspect: [naming-rule, duplicate-key]",
+    )
+    signoff: CaseSignoffTerms | None = Field(
+        default=None,
+        description="Who must prove it when a refused document is released, or corrected; left out: whoever answers, as stated",
     )
     rows: RowPolicy = Field(
         default=RowPolicy.WHOLE_FILE,

@@ -27,12 +27,14 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
 
 from blocks import outbound
+from blocks.case_signoff import CaseAction, CaseDecision
 from blocks.errors import ConfigurationError, CountersignError, SenderUnreachable, SendRefused
 from blocks.outbound import Package, Policies, Refusal, Requester, Round, Vote, iso
 from blocks.sender import Arrived, MessageKind, Seen, ServiceMessage, delivered_facts
 from blocks.spool import place_in
 from blocks.values import RemoteFile, name_b64, shown
 from deployments.sender.beforehand import Beforehand
+from deployments.sender.cases import CaseJudge
 from deployments.sender.dispatch import Dispatcher
 from deployments.sender.judging import CHANGED, NEVER_ASKED, Judge
 from deployments.sender.messages import Messenger
@@ -98,6 +100,7 @@ def service(
     judge, register, beforehand = Judge(store, profiles, place), Register(store, profiles), Beforehand(store, profiles)
     dispatcher = Dispatcher(store, judge, profiles, place, floor_bytes=floor_bytes)
     messenger = Messenger(store, profiles, floor_bytes=floor_bytes)
+    cases = CaseJudge(store, profiles)
     watch = Watch(store, profiles, apart)
     sends, messages = CapacityLimiter(SENDS_AT_ONCE), Lanes(MESSAGES_AT_ONCE)
     _tell_errors(app, store)
@@ -196,6 +199,22 @@ def service(
             "standing sign-offs of %s/%s %r were revoked by user id %d", asked.partner, asked.stream, asked.approver, caller
         )
         return {"revoked": store.revoke_standing(asked.partner, asked.stream, asked.approver, _account(caller))}
+
+    @app.post("/case")
+    def case_judged(asked: CaseRequest, request: Request) -> dict[str, Any]:
+        request.state.about = asked.round
+        decision = asked.parsed()
+        outcome = cases.judge(decision, asked.comment, asked.proof, asked.round, at=asked.at)
+        about = shown(f"{asked.action} of {asked.partner}/{asked.stream} {asked.journey}"[:200])
+        if isinstance(outcome, Refusal):
+            _log.info("%s: refused (%s)", about, outcome.code)
+            return {"refusal": {"code": outcome.code, "first_line": outcome.first_line}}
+        _log.info("%s: signed off by %s", about, outcome.approver)
+        return {"signoff": outcome.facts}
+
+    @app.post("/burn")
+    def burnt(asked: BurnRequest) -> dict[str, int]:
+        return {"burnt": cases.burn(asked.text)}
 
     @app.post("/withdraw")
     def withdrawn(asked: PackageRequest) -> dict[str, Any]:
@@ -323,6 +342,25 @@ class StandingSignRequest(StreamRequest):
     approver: str = Field(max_length=100)
     until: AwareDatetime
     proof: str = Field(max_length=8192)
+
+
+class CaseRequest(StreamRequest):
+    journey: str = Field(min_length=1, max_length=200)
+    action: CaseAction
+    document: str = Field(pattern="^([0-9a-f]{64})?$")
+    corrected: str = Field(pattern="^([0-9a-f]{64})?$")
+    approver: str = Field(max_length=200)
+    comment: str = Field(max_length=2000)
+    proof: str = Field(max_length=8192)
+    round: str = Field(min_length=1, max_length=200)
+    at: AwareDatetime
+
+    def parsed(self) -> CaseDecision:
+        return CaseDecision(**{name: getattr(self, name) for name in CaseDecision.__dataclass_fields__})
+
+
+class BurnRequest(_Asked):
+    text: str = Field(max_length=20_000)
 
 
 class OpenRequest(PackageAsked):

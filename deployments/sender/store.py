@@ -47,6 +47,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from blocks.case_signoff import CaseSignoff
 from blocks.database import Database, Instant, chunks
 from blocks.errors import ConfigurationError, LedgerError, SenderError, SendRefused
 from blocks.outbound import (
@@ -188,6 +189,16 @@ _departure = Table(
     # Packages that were about to leave, and when last nothing of them had left yet.
     Column("package", String, primary_key=True),
     Column("at", Instant, nullable=False, index=True),
+)
+_case = Table(
+    "case",
+    _metadata,
+    # Answers about refused documents, each judged once.
+    Column("round", String, primary_key=True),
+    Column("answer", String, nullable=False),  # SHA-256 of what was judged
+    Column("signoff", String),  # null: refused
+    Column("refusal", String),
+    Column("at", Instant, nullable=False),
 )
 _refused = Table(
     "refused",
@@ -782,6 +793,23 @@ class Bench:
         else:
             row["refusal"] = canonical({"code": outcome.code, "first_line": outcome.first_line})
         self._connection.execute(insert(_judgement).values(row))
+
+    def case_judged(self, round_key: str) -> tuple[str, CaseSignoff | Refusal] | None:
+        """The same for an answer about a refused document."""
+        row = self._connection.execute(select(_case).where(_case.c.round == round_key)).first()
+        if row is None:
+            return None
+        told = row.signoff or row.refusal
+        return row.answer, CaseSignoff.parse(json.loads(told)) if row.signoff else Refusal(**json.loads(told))
+
+    def keep_case(self, round_key: str, answer: str, outcome: CaseSignoff | Refusal, at: datetime) -> None:
+        """The same for an answer about a refused document."""
+        row = {"round": round_key, "answer": answer, "at": at}
+        if isinstance(outcome, Refusal):
+            row["refusal"] = canonical({"code": outcome.code, "first_line": outcome.first_line})
+        else:
+            row["signoff"] = canonical(outcome.facts)
+        self._connection.execute(insert(_case).values(row))
 
     def votes(self, package: str) -> list[Vote]:
         """Every vote on a package that was ever sealed here."""
