@@ -4,8 +4,9 @@
 
     review begun (this run) ─ case asked (a key) ─ case answered (the key) ─ case asked ... ─ review ended
 
-Like the form of a release it is a bell and no lock: who answers is as stated, as on the command line. What an answer does, the command
-line does too, and what it may not do, it does not do here either.
+Like the form of a release it is a bell and no lock: who answers is as stated, as on the command line, but where the stream's ``signoff``
+wants a release or a correction proven. That the sender judges. What an answer does, the command line does too, and what it may not do,
+it does not do here either.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -25,24 +27,30 @@ from prefect.states import Completed
 from pydantic import Field, create_model
 
 from blocks import reviewed
+from blocks.case_signoff import CaseAction, CaseDecision
 from blocks.errors import ConfigurationError, CountersignError
 from blocks.ledger import CaseState, Entry, Recorded
 from blocks.outbound import PeopleFile, on
+from blocks.sender import Sender
 from blocks.settings import settings
-from blocks.values import Finding
+from blocks.values import CaseSignoffTerms, Finding, SignoffProof
 from tasks import cases, incidents
 from tasks import retry as again
 from tasks.agreed import load_inbound
 from tasks.ask import Asking, one_of, told_by_the_classic_ui
+from tasks.case_signoff import document_of, sign_off
 from tasks.connections import hang_up, ledger
 from tasks.consignment import Agreed
-from tasks.correct import Correction, correctable, corrections, unfit, without_cells
+from tasks.correct import Correction, correctable, corrections, digest_of, unfit, without_cells
+from tasks.report import tell
 from tasks.retrying import task
-from tasks.rules.case_form import MOST_CHARACTERS, Answer, Decision, Page, page, parse, texts, typed
+from tasks.rules.case_form import MOST_CHARACTERS, PROVEN, Answer, Decision, Page, page, parse, texts, typed
 from tasks.rules.dialog import AWAITS
 from tasks.rules.judge import from_facts, not_acceptable
+from tasks.rules.signing import MOST_CHARACTERS as MOST_TYPED
+from tasks.rules.signing import codes_seen
 from tasks.rules.variables import from_variable
-from tasks.settle_round import variables
+from tasks.settle_round import left_wait, variables
 from tasks.tell_cases import REVIEW_BEGUN, review_ended
 
 ASKED, ANSWERED = "case asked", "case answered"
@@ -124,17 +132,20 @@ def settle_answer(review: Review) -> None:
     """Carry out what somebody has answered; another try of the document is left to the flow. What cannot be done is told next."""
     if not review.open or (key := review.key) is None:
         return
-    asked = next(entry for entry in reversed(review.history) if entry.kind == ASKED)
-    raw = _stored(str(asked.body["run"]), key)  # maybe of a run before this one, which failed before it could carry it out
+    raw = _stored(_asked(review), key)
     if raw is None:  # the run was moved on without an answer, or killed before anybody could give one
         review.settle()
         return
     decisions, people = _decisions(review), _people()
     choices = {*(one.value for one in decisions), *people, *(cases.owners() if people else ())}
-    if why := _not_typed(text for text in texts(raw) if text not in choices):
+    terms = _signoff(review)
+    answer = parse(raw, decisions, people, proving=terms is not None)
+    why = _not_typed(text for text in texts(raw) if text not in choices)
+    if terms is not None and (why or isinstance(answer, str) or answer.decided not in PROVEN):
+        _burn(raw)
+    if why:
         review.settle(why)  # a value of Prefect's, a secret perhaps: nothing of it is kept
         return
-    answer = parse(raw, decisions, people)
     if isinstance(answer, str):
         review.settle(answer, raw)
         return
@@ -147,6 +158,26 @@ def settle_answer(review: Review) -> None:
         review.settle(str(error), raw)
     finally:
         hang_up()
+
+
+def _asked(review: Review) -> str:
+    """The run that asked last: maybe one before this one, which failed before it could carry out the answer."""
+    return str(next(entry for entry in reversed(review.history) if entry.kind == ASKED).body["run"])
+
+
+def _answered_at(run: str, key: str) -> datetime:
+    """When the run left its wait, by the server's clock."""
+    with get_client(sync_client=True) as client:
+        _, after = left_wait(client, run, key)
+    return after.timestamp if after is not None else ledger().now()
+
+
+def _burn(raw: Any) -> None:
+    """Whatever was given for a proof where nothing is judged by it stands in Prefect's database all the same."""
+    given = raw.get("proof") if isinstance(raw, Mapping) else None
+    if codes := codes_seen({"proof": given}):
+        with Sender(settings().sender_socket) as sender:
+            sender.burn(" ".join(codes))
 
 
 def _not_typed(texts: Iterable[str]) -> str:
@@ -196,10 +227,34 @@ def _act(review: Review, answer: Answer, key: str) -> bool:
             correction = Correction(by, comment, answer.cells, answer.file)
             if why := unfit(journey, _agreed(review), correction):
                 raise ConfigurationError(why)
+            if _signoff(review) is not None:
+                _prove(review, answer, key, CaseAction.CORRECT, digest_of(journey, _agreed(review), correction))
             review.again = {"journey": journey, "comment": comment, "by": by, "cells": answer.cells, "file": answer.file}
         case Decision.RELEASE:
+            if _signoff(review) is not None:
+                _prove(review, answer, key, CaseAction.RELEASE)
             review.again = {"journey": journey, "comment": comment, "by": by, "release": True}
     return review.again is not None
+
+
+def _prove(review: Review, answer: Answer, key: str, action: CaseAction, corrected: str = "") -> None:
+    """Have the sender judge that it is this person who decides so. Raises ``ConfigurationError`` with why it does not count."""
+    asked, agreed = _asked(review), _agreed(review)
+    decision = CaseDecision(
+        journey=review.journey,
+        partner=agreed.partner,
+        stream=agreed.stream,
+        action=action,
+        document=document_of(review.history),
+        corrected=corrected,
+        approver=answer.who,
+    )
+    refused = sign_off(decision, answer.comment, answer.proof, f"{asked}/{key}", _answered_at(asked, key))
+    if refused is not None:
+        if refused.code == "locked":
+            tell(agreed, "locked", {"approver": answer.who, "journey": review.journey})
+        raise ConfigurationError(refused.first_line)
+    review.reload()
 
 
 def settle_try(review: Review, made: State[Any]) -> None:
@@ -238,6 +293,11 @@ def _refused(review: Review) -> Recorded | None:
 def _agreed(review: Review) -> Agreed:
     arrived = next(entry for entry in reversed(review.history) if entry.kind == "arrived").body
     return load_inbound(arrived["partner"], arrived["stream"])
+
+
+def _signoff(review: Review) -> CaseSignoffTerms | None:
+    """Who must prove a release or a correction; None if nobody must, or it is no document."""
+    return _agreed(review).terms.signoff if _refused(review) is not None else None
 
 
 def _decisions(review: Review) -> list[Decision]:
@@ -290,6 +350,15 @@ def _form(review: Review) -> type[RunInput]:
             str,
             Field(default="", max_length=255, description="Or the name of the corrected file in the folder named above"),
         )
+    terms = _signoff(review)
+    if terms is not None and PROVEN & set(decisions):
+        said = "The six digits that your phone shows now"
+        if terms.proof is SignoffProof.SIGNATURE:
+            said = "The line that 'countersign quarantine sign' prints"
+        fields["proof"] = (
+            str,
+            Field(default="", max_length=MOST_TYPED["proof"], description=f"Only to release or correct it. {said}"),
+        )
     made: type[RunInput] = create_model("Case", __base__=RunInput, **fields)
     return made.with_initial_data(description=text)
 
@@ -320,6 +389,13 @@ def _page(review: Review, decisions: Sequence[Decision]) -> Page:
 
 def _hints(review: Review, decisions: Sequence[Decision]) -> list[str]:
     told = []
+    terms = _signoff(review)
+    if terms is not None and PROVEN & set(decisions):
+        document = document_of(review.history)
+        told.append(
+            f"To release or correct it, one of {', '.join(f'`{group}`' for group in terms.groups)} proves that it is they, in `proof`"
+            + (f"; it is the document with SHA-256 `{document}`" if document else "")
+        )
     if Decision.CORRECT in decisions:
         told.append(
             f"A corrected file: put it into the folder `{corrections().name}` in the workers' `COUNTERSIGN_HOME`, and give its name below"

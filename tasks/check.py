@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from threading import Lock
 
+from blocks.case_signoff import CaseAction
+from blocks.ledger import Recorded
 from blocks.values import Document, Finding, Stage, shown
 from tasks import tables
+from tasks.case_signoff import signed_off
 from tasks.connections import ledger
-from tasks.consignment import Consignment, Item, Steps
+from tasks.consignment import Agreed, Consignment, Item, Steps
 from tasks.correct import under_way
 from tasks.retrying import task
 from tasks.returns import skip_our_own
@@ -40,7 +43,7 @@ def check(consignment: Consignment) -> Consignment:
     documents = [item.document for item in unjudged if item.document]
     judged = tables.judge(documents, consignment.agreed.terms, _told(consignment, unjudged))
     for item, (document, verdict) in zip(unjudged, judged, strict=True):
-        if (released := item.recorded("retried")) is not None and released.body.get("released"):
+        if (released := _released(consignment.agreed, item, document)) is not None:
             verdict = accepting(verdict, shown(str(released.body["by"])), consignment.agreed.terms.releasable)
         if verdict.accepted and _put_right(item):
             verdict = replace(verdict, findings=(_not_as_it_is(document), *verdict.findings))
@@ -53,6 +56,14 @@ def check(consignment: Consignment) -> Consignment:
         }
         steps.add(item, "judged", facts, stage=Stage.JUDGED, document=document, verdict=verdict)
     return steps.write(ledger().append)
+
+
+def _released(agreed: Agreed, item: Item, document: Document) -> Recorded | None:
+    """Who lets these very bytes through, in this try; None if nobody does, or has not proven it where that is agreed."""
+    asked = item.recorded("retried")
+    if asked is None or not asked.body.get("released"):
+        return None
+    return asked if signed_off(item.journey, agreed, CaseAction.RELEASE, document.digest) else None
 
 
 def _put_right(item: Item) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import codecs
+import hashlib
 import io
 import os
 import stat
@@ -21,11 +22,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from blocks.case_signoff import CaseAction
 from blocks.errors import ConfigurationError, JourneyMoved
 from blocks.ledger import Entry, Recorded
 from blocks.settings import settings
 from blocks.values import Document, Duplicates, Stage, Succession, Verdict, name_b64, shown
 from tasks import tables
+from tasks.case_signoff import need_signoff
 from tasks.cases import open_history
 from tasks.connections import ledger, quarantine, spool
 from tasks.consignment import Agreed, Consignment, Item, Steps
@@ -176,6 +179,9 @@ def correct(consignment: Consignment, correction: Correction) -> Consignment:
                 f"{item.journey}: the repository has it already: 'countersign quarantine retry {item.journey}' closes its case"
             )
         return consignment
+    if standing is None or not standing.through:
+        wanted = given if standing is None else standing.document
+        need_signoff(item.journey, agreed, CaseAction.CORRECT, item.arrival.digest or "", wanted.digest)
     if standing is None:
         named, verdict = _judged(item, agreed, given)
         if not verdict.accepted:
@@ -348,6 +354,12 @@ def _with_cells(journey: str, agreed: Agreed, given: Sequence[str]) -> bytes:
         )
     except ValueError as error:
         raise ConfigurationError(f"{journey}: {error}") from error
+
+
+def digest_of(journey: str, agreed: Agreed, correction: Correction) -> str:
+    """SHA-256 of what a person puts right. Raises ``ConfigurationError`` if it cannot be had."""
+    with _opened(journey, agreed, correction) as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def unfit(journey: str, agreed: Agreed, correction: Correction) -> str:

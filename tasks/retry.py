@@ -10,12 +10,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from blocks.case_signoff import CaseAction
 from blocks.errors import ConfigurationError, LeaseLost, SpoolCorrupt
 from blocks.ledger import Entry, Recorded
 from blocks.settings import settings
 from blocks.tombstones import REDUCED
 from blocks.values import Arrival, RemoteFile, Stage
 from tasks.agreed import load_inbound
+from tasks.case_signoff import document_of, need_signoff
 from tasks.cases import open_history, wait_for_partner
 from tasks.connections import hang_up, ledger, quarantine, spool
 from tasks.consignment import GONE, Agreed, Consignment, claimed_item
@@ -60,6 +62,8 @@ def reopened(
                 raise ConfigurationError(
                     f"{journey}: nobody can release it; {why} Have it mended, then 'countersign quarantine retry'"
                 )
+            if release:
+                need_signoff(journey, agreed, CaseAction.RELEASE, document_of(history))
             if corrected and _in_doubt(open_history(journey)):
                 raise ConfigurationError(
                     f"{journey}: an earlier try may have filed it as the partner wrote it, so nothing is filed in its place. Look "
@@ -171,7 +175,7 @@ def _arrival(journey: str, arrived: Mapping[str, Any], history: Sequence[Recorde
         int(arrived["size"]),
         datetime.fromisoformat(arrived["modified"]) if arrived["modified"] else None,
     )
-    digest = next((str(entry.body["digest"]) for entry in reversed(history) if entry.kind == "fetched"), None)
+    digest = document_of(history) or None
     first_seen = datetime.fromisoformat(arrived["first_seen"])
     through = _through(history)
     if through is not None:  # an earlier try broke off after that: what is left to do is to close its case

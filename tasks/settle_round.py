@@ -78,11 +78,16 @@ def _settle(order: Order, asked: Round) -> None:
 def _left(asked: Round) -> _Left:
     """Read the round's answer, and how the run left its wait."""
     with get_client(sync_client=True) as client:
-        states = sorted(client.read_flow_run_states(UUID(asked.run)), key=lambda state: state.timestamp)
+        waited, after = left_wait(client, asked.run, asked.key)
         raw = _stored(client, asked)
-    waits = [n for n, state in enumerate(states) if state.is_paused() and state.state_details.pause_key == asked.key]
-    after = _after(states, waits)
-    return _Left(bool(waits), after.timestamp if after else None, str(after.name) if after else "", _parsed(raw))
+    return _Left(waited, after.timestamp if after else None, str(after.name) if after else "", _parsed(raw))
+
+
+def left_wait(client: SyncPrefectClient, run: str, key: str) -> tuple[bool, State[Any] | None]:
+    """Whether a run was suspended with this key, and the state into which it left that; None: it has not."""
+    states = sorted(client.read_flow_run_states(UUID(run)), key=lambda state: state.timestamp)
+    waits = [n for n, state in enumerate(states) if state.is_paused() and state.state_details.pause_key == key]
+    return bool(waits), _after(states, waits)
 
 
 def _stored(client: SyncPrefectClient, asked: Round) -> str | None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from blocks.values import Finding, Severity, shown
+from tasks.rules import signing
 from tasks.rules.literal import code
 
 _FINDINGS, _MOMENTS = 8, 6
@@ -44,6 +45,10 @@ class Decision(StrEnum):
 WANT_A_REASON = frozenset({Decision.CORRECT, Decision.RELEASE, Decision.CLOSE, Decision.DISMISS, Decision.COMMENT})
 
 
+PROVEN = frozenset({Decision.CORRECT, Decision.RELEASE})
+"""What is proven where the stream's ``signoff`` wants it: by these a document is filed that the checks have refused."""
+
+
 class Answer(BaseModel):
     """What was filled in, as raw JSON: it may have been planted, so nothing of it is taken for granted."""
 
@@ -55,14 +60,19 @@ class Answer(BaseModel):
     assign_to: _Text = ""
     cells: list[_Text] = []
     file: _Text = ""
+    proof: _Text = Field("", repr=False)
 
     @property
     def decided(self) -> Decision:
         return Decision(self.decision)
 
 
-def parse(raw: Any, decisions: Sequence[Decision], people: Sequence[str]) -> Answer | str:
-    """An answer, or why it is none: the first line of the next asking."""
+_KEPT = tuple(name for name in Answer.model_fields if name != "proof")
+"""What of an answer may be kept, and is shown again."""
+
+
+def parse(raw: Any, decisions: Sequence[Decision], people: Sequence[str], *, proving: bool = False) -> Answer | str:
+    """An answer, or why it is none: the first line of the next asking. ``proving``: the stream wants some decisions proven."""
     try:
         answer = Answer.model_validate(raw)
     except ValidationError as error:
@@ -74,6 +84,8 @@ def parse(raw: Any, decisions: Sequence[Decision], people: Sequence[str]) -> Ans
         return f"{shown(answer.who[:80])} is nobody of people.yaml today."
     if not answer.who.strip() or len(answer.who) > 200:
         return "Say who you are."
+    if len(answer.proof) > signing.MOST_CHARACTERS["proof"]:
+        return "That is no proof: it is too long."
     if len(answer.comment) > MOST_CHARACTERS:
         return f"The comment has {len(answer.comment)} characters; at most {MOST_CHARACTERS} are kept."
     if answer.decided in WANT_A_REASON and not answer.comment.strip():
@@ -84,6 +96,8 @@ def parse(raw: Any, decisions: Sequence[Decision], people: Sequence[str]) -> Ans
         return "To correct it name either cells or a file."
     if answer.decided is not Decision.CORRECT and (answer.cells or answer.file):
         return "Cells or a file were named, and the decision was not to correct it: nothing was done."
+    if proving and answer.decided in PROVEN and not answer.proof.strip():
+        return "Prove that it is you, in 'proof': this stream lets no refused document go on without."
     return answer
 
 
@@ -91,6 +105,8 @@ def texts(raw: Any) -> Iterator[str]:
     """Every text of an answer that may be kept, or stand in why it is refused: what was filled in, and names that are no field's."""
     if isinstance(raw, Mapping):
         for name, value in raw.items():
+            if name == "proof":
+                continue  # never kept, and never shown
             if name not in Answer.model_fields:
                 yield str(name)
             yield from (part for part in (value if isinstance(value, list) else [value]) if isinstance(part, str))
@@ -99,7 +115,7 @@ def texts(raw: Any) -> Iterator[str]:
 def typed(raw: Any) -> dict[str, str | list[str]]:
     """What was filled in, as it is shown again; of what may have been planted, only the fields there are, and only text that is text."""
     kept = {}
-    for name in Answer.model_fields:
+    for name in _KEPT:
         with suppress(ValidationError):
             kept[name] = _FILLED_IN.validate_python(raw.get(name) if isinstance(raw, Mapping) else None)
     return kept
@@ -135,7 +151,7 @@ def page(case: Page) -> str:
     if case.refused:
         lines += [f"**Nothing was done:** {code(case.refused, _LONGEST)}", ""]
         if case.typed:
-            known = {name: value for name in Answer.model_fields if (value := case.typed.get(name))}
+            known = {name: value for name in _KEPT if (value := case.typed.get(name))}
             told = "; ".join(f"{name}: {code(str(value), _LONGEST)}" for name, value in known.items())
             lines += [f"You had answered: {told}", ""]
     lines += [

@@ -31,7 +31,7 @@ DOCUMENT, MENDED = "1" * 64, "2" * 64
 
 @dataclass
 class Office:
-    """A sender's state beside the reviewed files of ``acme``: stream ``prices`` by code, ``contracts`` by signature, ``free`` by nobody."""
+    """A sender's state beside the reviewed files of ``acme``: ``prices`` by code, ``contracts`` by signature, ``free`` by nobody."""
 
     home: Path
     store: Store

@@ -1,0 +1,87 @@
+"""Sign-offs of cases: where a stream's ``signoff`` wants it, a refused document goes on only if somebody has proven that they let it.
+
+::
+
+    answer with a proof ── judged by the sender ── signed off (the case's journey) ── asked for again where it is filed, for these bytes
+
+An entry of the ledger that does not bear the sender's seal is none, whoever wrote it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from datetime import datetime
+
+from blocks.case_signoff import CaseAction, CaseDecision, CaseSignoff
+from blocks.errors import ConfigurationError
+from blocks.ledger import Entry, Recorded
+from blocks.outbound import Refusal
+from blocks.seals import signed
+from blocks.sender import Sender
+from blocks.settings import settings
+from tasks.cases import SIGNED_OFF
+from tasks.connections import ledger
+from tasks.consignment import Agreed
+
+
+def document_of(history: Sequence[Recorded]) -> str:
+    """SHA-256 of the partner's bytes as they were fetched; "" if they never were."""
+    return next((str(entry.body["digest"]) for entry in reversed(history) if entry.kind == "fetched"), "")
+
+
+def sign_off(decision: CaseDecision, comment: str, proof: str, round_key: str, at: datetime) -> Refusal | None:
+    """Have a decision judged, and write it down if it is proven. ``round_key`` and the same answer: it is done once."""
+    with Sender(settings().sender_socket) as sender:
+        outcome = sender.judge_case(decision, comment, proof, round_key, at=at)
+    if isinstance(outcome, Refusal):
+        return outcome
+    body = {"by": outcome.approver, "comment": comment, "signoff": outcome.facts}
+    ledger().append([Entry(decision.journey, SIGNED_OFF, body, once=f"{SIGNED_OFF}/{round_key}")])
+    return None
+
+
+def signed_off(journey: str, agreed: Agreed, action: CaseAction, document: str, corrected: str = "") -> bool:
+    """True if somebody has proven that they decide this for exactly these bytes, or nobody need prove it on this stream."""
+    if agreed.terms.signoff is None:
+        return True
+    wanted = (journey, agreed.partner, agreed.stream, action, document, corrected)
+    told = [
+        one
+        for one in map(_told, ledger().journey(journey))
+        if one is not None and (one.journey, one.partner, one.stream, one.action, one.document, one.corrected) == wanted
+    ]
+    if not told:
+        return False
+    with Sender(settings().sender_socket) as sender:
+        public = sender.health().public
+    return any(_bears_seal(one, public) for one in told)
+
+
+def need_signoff(journey: str, agreed: Agreed, action: CaseAction, document: str, corrected: str = "") -> None:
+    """Raise ``ConfigurationError`` unless it is signed off."""
+    if not signed_off(journey, agreed, action, document, corrected):
+        assert agreed.terms.signoff is not None  # noqa: S101 - where there is none, all is signed off
+        raise ConfigurationError(
+            f"{journey}: nobody has proven that they {action} it, as {agreed.key} wants it (one of "
+            f"{', '.join(agreed.terms.signoff.groups)}), for these very bytes; nothing was filed. Answer the form of the case, or "
+            f"'countersign quarantine {action} {journey} --as ID'"
+        )
+
+
+def _told(entry: Recorded) -> CaseSignoff | None:
+    """The sign-off that an entry holds; None if it holds none, or something else."""
+    if entry.kind != SIGNED_OFF:
+        return None
+    try:
+        return CaseSignoff.parse(entry.body.get("signoff"))
+    except ValueError:
+        return None
+
+
+def _bears_seal(signoff: CaseSignoff, public: bytes) -> bool:
+    try:
+        return signed(public, signoff.text.encode("ascii"), base64.b64decode(signoff.seal, validate=True))
+    except binascii.Error:
+        return False

@@ -1,0 +1,250 @@
+"""Where a stream wants it proven, nothing that was refused goes on without the sender's seal over these very bytes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyotp
+import pytest
+import yaml
+from prefect.logging import disable_run_logger
+
+from blocks.case_signoff import CaseAction, CaseDecision, CaseSignoff
+from blocks.errors import ConfigurationError, SenderUnreachable
+from blocks.ledger import Entry
+from blocks.outbound import SignoffProof
+from blocks.seals import SealKey
+from blocks.settings import settings
+from deployments.sender.proofs import new_seed
+from deployments.sender.store import Store
+from tasks.agreed import load_stream
+from tasks.ask_about import Review, _form, settle_answer
+from tasks.case_signoff import document_of, sign_off
+from tasks.cases import moments
+from tasks.correct import Correction, correct, digest_of
+from tasks.retry import reopened
+from tasks.rules.case_form import Decision
+from tests.sender.thread import sender_thread
+from tests.tasks.dock import STEPS, Dock, price_list
+
+NAMED, BAD = "Prices (1).csv", price_list().replace(b"1.50", b"one")
+CELLS = ["2, price = 1.50"]
+
+
+@dataclass
+class Office:
+    """A dock whose stream wants a code of somebody in ``pricing``, beside its sender."""
+
+    dock: Dock
+    seeds: dict[str, str]
+
+    def refused(self, name: str = NAMED, content: bytes | None = None) -> str:
+        """A case."""
+        self.dock.leave(name, price_list() if content is None else content)
+        assert list(self.dock.run().values()) == ["quarantined"]
+        return self.dock.cases()[-1].journey
+
+    def code(self, who: str) -> str:
+        return pyotp.TOTP(self.seeds[who]).now()
+
+    def answer(self, journey: str, decision: Decision, who: str, proof: str | None, **more: Any) -> Review:
+        """One that stands in Prefect's database, however it came there; as it was settled."""
+        given = {"decision": decision.value, "who": who, "comment": "seen it", **more}
+        given |= {} if proof is None else {"proof": proof}
+        review = self.review(journey)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tasks.ask_about.variables", lambda: iter([]))
+            patch.setattr("tasks.ask_about._stored", lambda run, key: given)
+            patch.setattr("tasks.ask_about._answered_at", lambda run, key: datetime.now(UTC))
+            settle_answer.fn(review)
+        return review
+
+    def review(self, journey: str) -> Review:
+        [begun] = self.dock.ledger.append([Entry(journey, "review begun", {"run": "r"}, once=f"{journey}/begun")])
+        self.dock.ledger.append([Entry(journey, "case asked", {"run": "r", "key": uuid4().hex})])
+        return Review(journey, "r", begun)
+
+    def decision(self, journey: str, **changes: Any) -> CaseDecision:
+        history = self.dock.ledger.journey(journey)
+        plain = CaseDecision(
+            journey=journey,
+            partner="acme",
+            stream="prices",
+            action=CaseAction.RELEASE,
+            document=document_of(history),
+            approver="anna",
+        )
+        return replace(plain, **changes)
+
+    def put_right(self, journey: str, correction: Correction) -> None:
+        """What ``flows.review.retry`` does with it."""
+        again = reopened(journey, correction.comment, correction.by, corrected=True)
+        with disable_run_logger(), again as consignment:
+            for step in STEPS[:2]:
+                consignment = step(consignment)
+            consignment = correct.fn(consignment, correction)
+            for step in STEPS[2:]:
+                consignment = step(consignment)
+
+    def filed(self) -> dict[str, bytes]:
+        return self.dock.filed() if (self.dock.home / "kept" / "Prices").exists() else {}
+
+    def kinds(self, journey: str) -> list[str]:
+        return [entry.kind for entry in self.dock.ledger.journey(journey)]
+
+
+@pytest.fixture
+def office(dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    groups = {"anna": "pricing", "ben": "pricing", "lou": "logistics"}
+    people = [{"id": id, "name": id, "mail": f"{id}@example.com", "groups": [group]} for id, group in groups.items()]
+    (dock.profiles / "people.yaml").write_text(yaml.safe_dump({"people": people}))
+    signoff = {"proof": "code", "groups": ["pricing"]}
+    dock.agree(naming=r"[a-z0-9-]+\.csv", releasable=["naming-rule"], signoff=signoff)
+    seeds = {id: new_seed() for id in groups}
+    with Store(tmp_path / "state") as store:
+        for id, seed in seeds.items():
+            store.enrol(id, seed)
+    monkeypatch.setenv("COUNTERSIGN_SENDER_SOCKET", str(tmp_path / "s"))
+    settings.cache_clear()
+    with sender_thread(tmp_path / "s", tmp_path / "state", profiles=dock.profiles, spool=tmp_path):
+        yield Office(dock, seeds)
+
+
+def test_an_answer_without_a_proof_that_holds_releases_nothing(office: Office) -> None:
+    journey = office.refused()
+    code = office.code("lou")
+    for who, proof, why in (
+        ("anna", None, "Prove that it is you"),
+        ("anna", " ", "Prove that it is you"),
+        ("anna", "000000", "check the code"),
+        ("anna", "1" * 9000, "too long"),
+        ("anna", office.code("ben"), "check the code"),
+        ("lou", code, "among those"),
+    ):
+        review = office.answer(journey, Decision.RELEASE, who, proof)
+        assert review.again is None and why in review.refusal[0], (who, proof)
+        assert "signed off" not in office.kinds(journey) and "retried" not in office.kinds(journey)
+        assert review.refusal[1] == {"decision": Decision.RELEASE.value, "who": who, "comment": "seen it"}, "and not the proof"
+    assert office.filed() == {}
+
+
+def test_what_is_proven_is_released_and_its_seal_stands_in_the_journey(office: Office) -> None:
+    journey = office.refused()
+    review = office.answer(journey, Decision.RELEASE, "anna", office.code("anna"))
+    assert review.refusal[0] == "" and review.again is not None
+    office.dock.retry(**review.again)
+    assert office.filed() == {NAMED: price_list()} and office.dock.cases() == []
+    [entry] = [one for one in office.dock.ledger.journey(journey) if one.kind == "signed off"]
+    signoff = CaseSignoff.parse(entry.body["signoff"])
+    assert signoff.about == office.decision(journey).about and signoff.comment == "seen it"
+    assert [(one.what, one.by, one.said) for one in moments([entry])] == [("signed off", "anna", "seen it")]
+    office.dock.ledger.verify()
+
+
+def test_an_answer_that_is_settled_again_after_a_kill_is_judged_once(office: Office) -> None:
+    journey = office.refused()
+    code = office.code("anna")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("tasks.case_signoff.ledger", killed)
+        office.answer(journey, Decision.RELEASE, "anna", code)
+    assert "signed off" not in office.kinds(journey)
+    asked = [one for one in office.dock.ledger.journey(journey) if one.kind == "case asked"][-1]
+    with pytest.MonkeyPatch.context() as patch:  # the same round
+        patch.setattr("tests.tasks.test_case_signoff.Office.review", lambda self, journey: Review(journey, "r", begun))
+        [begun] = office.dock.ledger.append([Entry(journey, "review begun", {"run": "r"}, once=f"{journey}/begun")])
+        for _ in range(2):
+            review = office.answer(journey, Decision.RELEASE, "anna", code)
+            assert review.again is not None and review.key == asked.body["key"]
+    assert office.kinds(journey).count("signed off") == 1
+
+
+def forged(office: Office, signoff: CaseSignoff) -> CaseSignoff:
+    """With a seal, and not the sender's."""
+    key = SealKey.open(office.dock.home / "own.pem")
+    return replace(signoff, seal=base64.b64encode(key.sign(signoff.text.encode())).decode())
+
+
+def test_who_starts_the_flow_without_a_signoff_of_these_bytes_releases_nothing(office: Office) -> None:
+    journey, other = office.refused(), office.refused("Prices (2).csv", price_list(rows=4))
+    own = office.decision(journey)
+    assert sign_off(office.decision(other), "seen it", office.code("anna"), "k", datetime.now(UTC)) is None
+    [of_another] = [one for one in office.dock.ledger.journey(other) if one.kind == "signed off"]
+    sealed = CaseSignoff.parse(of_another.body["signoff"])
+    named = {name: getattr(own, name) for name in own.about}
+    made = CaseSignoff(**named, comment="x", at=datetime.now(UTC), proof=SignoffProof.CODE)
+    for planted in (sealed, replace(sealed, **named), made, forged(office, made), replace(made, seal="no base64")):
+        office.dock.ledger.append([Entry(journey, "signed off", {"by": "anna", "signoff": planted.facts})])
+    office.dock.ledger.append([Entry(journey, "signed off", {"by": "anna", "signoff": "anna says so"})])
+    with pytest.raises(ConfigurationError, match="nobody has proven that they release it"):
+        office.dock.retry(journey, release=True)
+    assert office.filed() == {} and "retried" not in office.kinds(journey)
+    # Were the first who asks for it to look away, the checks would let it through no more than that.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.retry.need_signoff", lambda *_: None)
+        assert [row.outcome for row in office.dock.retry(journey, release=True)] == ["quarantined"]
+    assert office.filed() == {}
+    office.dock.retry(other, release=True)
+    assert office.filed() == {"Prices (2).csv": price_list(rows=4)}
+
+
+def test_a_correction_is_proven_for_what_is_filed(office: Office) -> None:
+    journey = office.refused("prices.csv", BAD)
+    mended = Correction("anna", "a typo", cells=CELLS)
+    with pytest.raises(ConfigurationError, match="nobody has proven that they correct it"):
+        office.put_right(journey, mended)
+    assert office.filed() == {}
+    review = office.answer(journey, Decision.CORRECT, "anna", office.code("anna"), cells=CELLS)
+    assert review.again is not None, review.refusal
+    with pytest.raises(ConfigurationError, match="nobody has proven that they correct it"):
+        office.put_right(journey, Correction("anna", "a typo", cells=["2, price = 1.51"]))
+    assert office.filed() == {}
+    office.put_right(journey, mended)
+    assert office.filed() == {"prices.csv": price_list()} and office.dock.cases() == []
+
+
+def test_a_code_that_proves_nothing_is_good_for_nothing_else(office: Office) -> None:
+    journey = office.refused()
+    code = office.code("anna")
+    review = office.answer(journey, Decision.COMMENT, "anna", code)
+    assert review.refusal[0] == "" and "commented" in office.kinds(journey)
+    review = office.answer(journey, Decision.RELEASE, "anna", code)
+    assert "check the code" in review.refusal[0] and office.filed() == {}
+
+
+def test_the_form_asks_for_a_proof_and_says_of_which_document_and_whose(office: Office) -> None:
+    journey = office.refused()
+    with disable_run_logger():
+        form = _form(office.review(journey))
+    told = str(form.model_json_schema()), str(form._description)
+    assert (
+        "The six digits" in told[0] and document_of(office.dock.ledger.journey(journey)) in told[1] and "`pricing`" in told[1]
+    )
+    office.dock.agree(naming=r"[a-z0-9-]+\.csv", releasable=["naming-rule"])
+    assert "proof" not in _form(office.review(journey)).model_fields
+    review = office.answer(journey, Decision.RELEASE, "lou", None)
+    assert review.again is not None, "as stated, where nothing else was agreed"
+    office.dock.retry(**review.again)
+    assert office.filed() == {NAMED: price_list()}
+
+
+def test_without_a_sender_nothing_is_taken_for_proven(office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    journey = office.refused("prices.csv", BAD)
+    correction = Correction("anna", "a typo", cells=CELLS)
+    digest = digest_of(journey, load_stream("acme", "prices"), correction)
+    decision = office.decision(journey, action=CaseAction.CORRECT, corrected=digest)
+    assert sign_off(decision, "a typo", office.code("anna"), "k", datetime.now(UTC)) is None
+    monkeypatch.setenv("COUNTERSIGN_SENDER_SOCKET", str(tmp_path / "nobody"))
+    settings.cache_clear()
+    with pytest.raises(SenderUnreachable):
+        office.put_right(journey, correction)
+    assert office.filed() == {}
