@@ -13,10 +13,11 @@ from uuid import uuid4
 import pyotp
 import pytest
 import yaml
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.logging import disable_run_logger
 
 from blocks.case_signoff import CaseAction, CaseDecision, CaseSignoff
-from blocks.errors import ConfigurationError, SenderUnreachable
+from blocks.errors import ConfigurationError, LedgerUnreachable, SenderUnreachable
 from blocks.ledger import Entry
 from blocks.outbound import SignoffProof
 from blocks.seals import SealKey
@@ -30,7 +31,9 @@ from tasks.cases import moments
 from tasks.correct import Correction, correct, digest_of
 from tasks.retry import reopened
 from tasks.rules.case_form import Decision
+from tests.ledger.full import no_room_for
 from tests.sender.thread import sender_thread
+from tests.tasks.asked import Asked
 from tests.tasks.dock import STEPS, Dock, price_list
 
 NAMED, BAD = "Prices (1).csv", price_list().replace(b"1.50", b"one")
@@ -42,6 +45,7 @@ class Office:
     """A dock whose stream wants a code of somebody in ``pricing``, beside its sender."""
 
     dock: Dock
+    prefect: SyncPrefectClient
     seeds: dict[str, str]
 
     def refused(self, name: str = NAMED, content: bytes | None = None) -> str:
@@ -56,19 +60,15 @@ class Office:
     def answer(self, journey: str, decision: Decision, who: str, proof: str | None, **more: Any) -> Review:
         """One that stands in Prefect's database, however it came there; as it was settled."""
         given = {"decision": decision.value, "who": who, "comment": "seen it", **more}
-        given |= {} if proof is None else {"proof": proof}
-        review = self.review(journey)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tasks.ask_about.variables", lambda: iter([]))
-            patch.setattr("tasks.ask_about._stored", lambda run, key: given)
-            patch.setattr("tasks.ask_about._answered_at", lambda run, key: datetime.now(UTC))
-            settle_answer.fn(review)
-        return review
+        asked = Asked(self.prefect, self.dock, journey)
+        asked.begin()
+        asked.answer(uuid4().hex, given if proof is None else {**given, "proof": proof})
+        return self.settle(asked)
 
-    def review(self, journey: str) -> Review:
-        [begun] = self.dock.ledger.append([Entry(journey, "review begun", {"run": "r"}, once=f"{journey}/begun")])
-        self.dock.ledger.append([Entry(journey, "case asked", {"run": "r", "key": uuid4().hex})])
-        return Review(journey, "r", begun)
+    def settle(self, asked: Asked) -> Review:
+        review = Review(asked.journey, asked.run, asked.begun)
+        settle_answer.fn(review)
+        return review
 
     def decision(self, journey: str, **changes: Any) -> CaseDecision:
         history = self.dock.ledger.journey(journey)
@@ -100,7 +100,7 @@ class Office:
 
 
 @pytest.fixture
-def office(dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+def office(dock: Dock, prefect: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     groups = {"anna": "pricing", "ben": "pricing", "lou": "logistics"}
     people = [{"id": id, "name": id, "mail": f"{id}@example.com", "groups": [group]} for id, group in groups.items()]
     (dock.profiles / "people.yaml").write_text(yaml.safe_dump({"people": people}))
@@ -113,7 +113,7 @@ def office(dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("COUNTERSIGN_SENDER_SOCKET", str(tmp_path / "s"))
     settings.cache_clear()
     with sender_thread(tmp_path / "s", tmp_path / "state", profiles=dock.profiles, spool=tmp_path):
-        yield Office(dock, seeds)
+        yield Office(dock, prefect, seeds)
 
 
 def test_an_answer_without_a_proof_that_holds_releases_nothing(office: Office) -> None:
@@ -147,24 +147,17 @@ def test_what_is_proven_is_released_and_its_seal_stands_in_the_journey(office: O
     office.dock.ledger.verify()
 
 
-def test_an_answer_that_is_settled_again_after_a_kill_is_judged_once(office: Office) -> None:
+def test_an_answer_that_is_settled_again_after_it_broke_off_is_judged_once(office: Office) -> None:
     journey = office.refused()
-    code = office.code("anna")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-
-        def killed(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        patch.setattr("tasks.case_signoff.ledger", killed)
-        office.answer(journey, Decision.RELEASE, "anna", code)
-    assert "signed off" not in office.kinds(journey)
-    asked = [one for one in office.dock.ledger.journey(journey) if one.kind == "case asked"][-1]
-    with pytest.MonkeyPatch.context() as patch:  # the same round
-        patch.setattr("tests.tasks.test_case_signoff.Office.review", lambda self, journey: Review(journey, "r", begun))
-        [begun] = office.dock.ledger.append([Entry(journey, "review begun", {"run": "r"}, once=f"{journey}/begun")])
-        for _ in range(2):
-            review = office.answer(journey, Decision.RELEASE, "anna", code)
-            assert review.again is not None and review.key == asked.body["key"]
+    asked = Asked(office.prefect, office.dock, journey)
+    asked.begin()
+    answer = {"decision": Decision.RELEASE.value, "who": "anna", "comment": "seen it", "proof": office.code("anna")}
+    asked.answer("k", answer)
+    with no_room_for(office.dock.ledger, "signed off"), pytest.raises(LedgerUnreachable):
+        office.settle(asked)
+    assert "signed off" not in office.kinds(journey), "and its code is spent"
+    for _ in range(2):
+        assert office.settle(asked).again is not None
     assert office.kinds(journey).count("signed off") == 1
 
 
@@ -223,14 +216,14 @@ def test_a_code_that_proves_nothing_is_good_for_nothing_else(office: Office) -> 
 
 def test_the_form_asks_for_a_proof_and_says_of_which_document_and_whose(office: Office) -> None:
     journey = office.refused()
-    with disable_run_logger():
-        form = _form(office.review(journey))
+    [begun] = office.dock.ledger.append([Entry(journey, "review begun", {"run": "r"})])
+    form = _form(Review(journey, "r", begun))
     told = str(form.model_json_schema()), str(form._description)
     assert (
         "The six digits" in told[0] and document_of(office.dock.ledger.journey(journey)) in told[1] and "`pricing`" in told[1]
     )
     office.dock.agree(naming=r"[a-z0-9-]+\.csv", releasable=["naming-rule"])
-    assert "proof" not in _form(office.review(journey)).model_fields
+    assert "proof" not in _form(Review(journey, "r", begun)).model_fields
     review = office.answer(journey, Decision.RELEASE, "lou", None)
     assert review.again is not None, "as stated, where nothing else was agreed"
     office.dock.retry(**review.again)

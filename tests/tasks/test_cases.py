@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 import yaml
-from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -27,7 +26,7 @@ from blocks.values import Filed, Filing, NotFiled
 from deployments.cli import app
 from tasks import cases, connections, retry
 from tasks.agreed import load_stream
-from tasks.ask_about import Review, ask_about, settle_answer
+from tasks.ask_about import Review, ask_about
 from tasks.clean_up import collect_spool
 from tasks.consignment import Consignment
 from tasks.correct import Correction, correct, corrections, unfit
@@ -35,7 +34,7 @@ from tasks.rules.case_form import Decision
 from tasks.tell_cases import tell_cases
 from tests.ledger.full import no_room_for
 from tests.servers.listener import Listener
-from tests.servers.prefect import PrefectServer, client_of
+from tests.tasks.asked import Asked
 from tests.tasks.dock import STEPS, Dock, price_list
 from tests.world import review_deployed
 
@@ -454,12 +453,6 @@ def test_who_has_a_case_is_told_while_prefect_is_away(dock: Dock, no_prefect: No
     assert "review begun" not in [entry.kind for entry in dock.ledger.journey(journey)], "the sweep begins it"
 
 
-@pytest.fixture
-def prefect(dock: Dock, prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
-    with client_of(prefect_server), disable_run_logger(), get_client(sync_client=True) as client:
-        yield client
-
-
 def test_what_prefect_refuses_about_one_case_keeps_nobody_from_the_next(dock: Dock, prefect: SyncPrefectClient) -> None:
     for number in range(2):
         dock.leave(f"{number}.csv", BAD.replace(b"one", b"one%d" % number))
@@ -470,35 +463,6 @@ def test_what_prefect_refuses_about_one_case_keeps_nobody_from_the_next(dock: Do
         assert tell_cases.fn() == 2
     begun = [journey for journey in (first, second) if "review begun" in [one.kind for one in dock.ledger.journey(journey)]]
     assert begun == [second]
-
-
-@flow
-def asks() -> None:
-    """Whose run a review is said to be of."""
-
-
-class Asked:
-    """Runs of Prefect that ask about a case, and what is answered to them: no flow of ours runs."""
-
-    def __init__(self, client: SyncPrefectClient, dock: Dock, journey: str) -> None:
-        self.client, self.dock, self.journey = client, dock, journey
-
-    def begin(self) -> None:
-        """A run begins, and is the one that asks."""
-        self.run = str(self.client.create_flow_run(asks).id)
-        [self.begun] = self.dock.ledger.append([Entry(self.journey, "review begun", {"run": self.run})])
-
-    def answer(self, key: str, answer: dict[str, Any]) -> None:
-        """It asks, and somebody answers."""
-        self.dock.ledger.append([Entry(self.journey, "case asked", {"run": self.run, "key": key})])
-        self.client.create_flow_run_input(UUID(self.run), f"suspended-{key}-response", json.dumps(answer))
-
-    def settle(self) -> None:
-        settle_answer.fn(Review(self.journey, self.run, self.begun))
-
-    @property
-    def comments(self) -> list[str]:
-        return [one.body["comment"] for one in self.dock.ledger.journey(self.journey) if one.kind == "commented"]
 
 
 FINE: dict[str, Any] = {"decision": Decision.COMMENT.value, "who": "anna", "comment": "fine"}
