@@ -119,18 +119,22 @@ def walk(partner: str, step: int) -> None:
     """Die at every ``step``-th boundary once, then go on with everything."""
     import flows.intake  # noqa: F401  imported before the fork, so that each child is quick
 
+    ended = {}
     for number in itertools.count(1, step):
         plan.clear()
         plan[number] = signal.SIGKILL
         stream = f"s{number}"
         status = forked(lambda stream=stream: run(partner, stream))  # type: ignore[misc]
         print(f"{stream}: ended with {status}", flush=True)
+        ended[number] = time.monotonic()
         if status != -signal.SIGKILL:
             break
     plan.clear()
-    time.sleep(float(os.environ["COUNTERSIGN_LEASE_SECONDS"]) + 0.2)
-    again = [forked(lambda n=n: run(partner, f"s{n}")) for n in range(1, number + 1, step)]  # type: ignore[misc]
-    print(f"walked {number} again {sum(again)}")
+    free, again = float(os.environ["COUNTERSIGN_LEASE_SECONDS"]) + 0.2, 0
+    for number, moment in ended.items():
+        time.sleep(max(0.0, moment + free - time.monotonic()))  # until then the one that died has what it worked on
+        again += forked(lambda number=number: run(partner, f"s{number}"))  # type: ignore[misc]
+    print(f"walked {number} again {again}")
 
 
 def main() -> None:

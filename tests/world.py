@@ -241,7 +241,6 @@ def world(
         "COUNTERSIGN_PROFILES": str(made.profiles),
         "COUNTERSIGN_SPOOL_FLOOR_BYTES": "0",
         "COUNTERSIGN_RETRY_SECONDS": "0.2",
-        "COUNTERSIGN_LEASE_SECONDS": "6",
         "ECM_PASSWORD": str(ecm["password"]),
     }
     for name, value in made.environment.items():

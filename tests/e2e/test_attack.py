@@ -146,7 +146,6 @@ class Estate:
             "COUNTERSIGN_SENDER_SOCKET": str(self.socket),
             "COUNTERSIGN_SPOOL_FLOOR_BYTES": "0",
             "COUNTERSIGN_RETRY_SECONDS": "0.2",
-            "COUNTERSIGN_LEASE_SECONDS": "6",
         }
 
     def worker_environment(self) -> dict[str, str]:

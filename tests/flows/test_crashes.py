@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -13,8 +14,9 @@ from tests.world import World, price_list
 
 BAD = b"not,the,header\n1,2,3\n"
 MOST = 60
-LEASE_SECONDS = 8
-"""Of a worker that stalls: not so few that a busy machine makes one lose its lease before."""
+LEASE_SECONDS = 20
+"""Not so few that a busy machine makes a worker lose its lease before it stalls or is killed."""
+LEASE = {"COUNTERSIGN_LEASE_SECONDS": str(LEASE_SECONDS)}
 
 
 def good(number: int) -> bytes:
@@ -33,7 +35,7 @@ def test_kill_at_every_boundary_then_a_restart(world: World, step: int) -> None:
         target = {"repository": "ecm", "folder": f"Tests/{world.remote.name}", "name": f"s{number} {{name}}"}
         streams[f"s{number}"] = {"folder": str(folder), "target": target}
     world.agree(streams=streams)
-    output, _ = world.run_apart("--walk", str(step), COUNTERSIGN_LEASE_SECONDS="5").communicate(timeout=900)
+    output, _ = world.run_apart("--walk", str(step), **LEASE).communicate(timeout=900)
     walked = re.search(r"walked (\d+) again 0", output)
     assert walked, output[-3000:]
     number = int(walked[1])
@@ -54,49 +56,50 @@ def test_kill_at_every_boundary_then_a_restart(world: World, step: int) -> None:
     world.ledger.verify()
 
 
-def test_a_worker_stalled_past_its_lease_wakes_and_changes_nothing(world: World) -> None:
-    world.leave("p1.csv", price_list())
-    # Stopped before the write of "judged": it holds the lease, has the bytes, and sleeps through the end of its lease.
-    stalled = world.run_apart("--stop-at", "12", COUNTERSIGN_LEASE_SECONDS=str(LEASE_SECONDS))
+def test_workers_that_stall_past_their_lease_wake_and_change_nothing(world: World) -> None:
+    """Three of them, each with a stream of its own, so that the end of a lease is waited for once."""
+    stops = {
+        # Before the write of "judged": it holds the lease, has the bytes, and sleeps through the end of its lease.
+        "judged": ("--stop-at", "12"),
+        "file": ("--stop-when", "before file"),
+        "remove": ("--stop-when", "before remove"),
+    }
+    streams, places = {}, {}
+    for number, name in enumerate(stops, 1):
+        places[name] = world.remote / name / "p1.csv"
+        places[name].parent.mkdir()
+        places[name].write_bytes(price_list(first=number))
+        os.utime(places[name], (1_790_000_000, 1_790_000_000))
+        target = {"repository": "ecm", "folder": f"Tests/{world.remote.name}", "name": f"{name} {{name}}"}
+        streams[name] = {"folder": str(places[name].parent), "target": target}
+    world.agree(streams=streams)
+    stalled = {name: replace(world, stream=name).run_apart(*stop, **LEASE) for name, stop in stops.items()}
     try:
-        limit = time.monotonic() + 180
-        while "T" not in _state(stalled.pid):
-            assert time.monotonic() < limit and stalled.poll() is None
+        limit = time.monotonic() + 300
+        while not all("T" in _state(process.pid) for process in stalled.values()):
+            assert time.monotonic() < limit and all(process.poll() is None for process in stalled.values())
             time.sleep(0.1)
         time.sleep(LEASE_SECONDS + 0.5)
-        assert world.run().name == "Filed"
+        for name in stops:
+            assert world.run(name).name == "Filed"
+        # Who removed only by name, size and time would now remove these.
+        for number, name in enumerate(stops, 7):
+            places[name].write_bytes(price_list(first=number))
+            os.utime(places[name], (1_790_000_000, 1_790_000_000))
         before = world.kinds()
     finally:
-        os.kill(stalled.pid, signal.SIGCONT)
-    output, _ = stalled.communicate(timeout=180)
-    assert "LeaseLost" in output or "Failed" in output, output
+        for process in stalled.values():
+            os.kill(process.pid, signal.SIGCONT)
+    outputs = {name: process.communicate(timeout=300)[0] for name, process in stalled.items()}
+    assert "LeaseLost" in outputs["judged"] or "Failed" in outputs["judged"], outputs["judged"]
+    assert all(place.exists() for place in places.values())
     assert world.kinds() == before
-    assert world.versions() == {"p1.csv": 1}
+    assert world.filed() == {f"{name} p1.csv": price_list(first=number) for number, name in enumerate(stops, 1)}
+    assert set(world.versions().values()) == {1}
     world.ledger.verify()
-
-
-@pytest.mark.parametrize("where", ["before file", "before remove"])
-def test_a_worker_that_wakes_before_an_act_that_shows_outside_does_not_act(world: World, where: str) -> None:
-    world.leave("p1.csv", price_list(first=1), modified=1_790_000_000)
-    stalled = world.run_apart("--stop-when", where, COUNTERSIGN_LEASE_SECONDS=str(LEASE_SECONDS))
-    try:
-        limit = time.monotonic() + 180
-        while "T" not in _state(stalled.pid):
-            assert time.monotonic() < limit and stalled.poll() is None
-            time.sleep(0.1)
-        time.sleep(LEASE_SECONDS + 0.5)
-        assert world.run().name == "Filed"
-        # Who removed only by name, size and time would now remove this one.
-        alike = world.leave("p1.csv", price_list(first=2), modified=1_790_000_000)
-        before = world.kinds()
-    finally:
-        os.kill(stalled.pid, signal.SIGCONT)
-    stalled.communicate(timeout=180)
-    assert alike.exists()
-    assert world.kinds() == before
-    assert world.filed() == {"p1.csv": price_list(first=1)}
-    assert world.run().name == "Filed"
-    assert world.versions() == {"p1.csv": 2}
+    for name in stops:
+        assert world.run(name).name == "Filed"
+    assert world.versions() == {f"{name} p1.csv": 2 for name in stops}
 
 
 def _state(pid: int) -> str:

@@ -154,7 +154,6 @@ def bay_at(home: Path, server: Server, prefect: PrefectServer) -> Iterator[Bay]:
         "COUNTERSIGN_HOME": str(home),
         "COUNTERSIGN_PROFILES": str(made.profiles),
         "COUNTERSIGN_SPOOL_FLOOR_BYTES": "0",
-        "COUNTERSIGN_LEASE_SECONDS": "6",
         "PARTNER_PASSWORD": PASSWORD,
     }
     with pytest.MonkeyPatch.context() as patch:
