@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
@@ -117,10 +117,15 @@ class Window(ABC):
 
     @in_its_thread
     def go(self, path: str, *signs: str) -> str:
-        """Open an address of this UI and wait until these are there; all text of the page at that moment: it may draw itself anew."""
-        self.page.goto(self.origin + self.path(path))
+        """Open an address of this UI and wait until these are there; all text of the page at that moment: it may draw itself anew.
+        A page that shows nothing is loaded again, as a person would: a busy server may have answered with an error."""
         whole = "signs => signs.every(sign => document.body.innerText.includes(sign)) && document.body.innerText"
-        return str(self.page.wait_for_function(whole, arg=signs).json_value())
+
+        def read() -> str:
+            self.page.goto(self.origin + self.path(path))
+            return str(self.page.wait_for_function(whole, arg=signs, timeout=PATIENCE / 3).json_value())
+
+        return self._again(read)
 
     @in_its_thread
     def picture(self, path: Path, clip: FloatRect | None = None) -> None:
@@ -141,13 +146,28 @@ class Window(ABC):
 
     @in_its_thread
     def open_dialog(self, run: UUID | str | None) -> float:
-        """Open the page of a waiting run, and its form; seconds from the click until the form was there."""
-        self.page.goto(self.origin + self.path(f"/runs/flow-run/{run}"))
-        self._prepare()
-        began = time.monotonic()
-        self._resume()
-        self._field("decision").wait_for()
-        return time.monotonic() - began
+        """Open the page of a waiting run, and its form; seconds from the click until the form was there. Begun again where
+        nothing comes: a menu may be gone with the page that draws itself anew."""
+
+        def open_form() -> float:
+            self.page.goto(self.origin + self.path(f"/runs/flow-run/{run}"))
+            self._prepare()
+            began = time.monotonic()
+            self._resume()
+            self._field("decision").wait_for(timeout=PATIENCE / 3)
+            return time.monotonic() - began
+
+        return self._again(open_form)
+
+    def _again(self, act: Callable[[], Result]) -> Result:
+        """What this gives, tried again while it comes to nothing."""
+        limit = time.monotonic() + PATIENCE / 1000
+        while True:
+            try:
+                return act()
+            except TimeoutError:
+                if time.monotonic() > limit:
+                    raise
 
     @in_its_thread
     def visible(self, *signs: str) -> str:
@@ -216,64 +236,65 @@ class Window(ABC):
     @in_its_thread
     def offered(self, name: str) -> list[str]:
         """What can be chosen in a field."""
-        self._unfold(name)
-        found = self._options.all_inner_texts()
-        self.page.keyboard.press("Escape")
-        return [one.strip() for one in found]
+        limit = time.monotonic() + PATIENCE / 1000
+        while True:
+            self._again(lambda: self._unfold(name))
+            found = self._options.all_inner_texts()  # none, if the page drew itself anew just now
+            if found or time.monotonic() > limit:
+                self.page.keyboard.press("Escape")
+                return [one.strip() for one in found]
 
     @in_its_thread
     def submit(self) -> None:
-        """Send the form, and wait until it is gone. One that stays is sent again, as a person would: a busy server answers
-        with an error, and a click on a page that draws itself anew goes nowhere."""
+        """Send the form, and wait until it is gone. It is sent again, as a person would, if the busy server answers with an
+        error, or if the click went nowhere because the page drew itself anew."""
         limit = time.monotonic() + PATIENCE / 1000
-        before = len(self.asked)
-        self._send()
-        while True:
+        while self._dialog.is_visible() and time.monotonic() < limit:
             try:
-                return self._dialog.wait_for(state="hidden", timeout=PATIENCE / 6)
+                with self.page.expect_request(lambda asked: asked.url.endswith("/resume"), timeout=PATIENCE / 12) as sent:
+                    self._send(PATIENCE / 12)
             except TimeoutError:
-                if time.monotonic() > limit:
-                    told = self._plain(self._dialog.inner_text())
-                    raise AssertionError(f"sent, and still there: {told}\n{self.asked[before:]}") from None
-            with suppress(TimeoutError):  # gone just now
-                self._click(self._submit, PATIENCE / 60)
+                continue
+            answer = sent.value.response()
+            if answer is not None and answer.status < 500:
+                break
+        try:
+            self._dialog.wait_for(state="hidden")
+        except TimeoutError:
+            raise AssertionError(f"sent, and still there: {self._plain(self._dialog.inner_text())}") from None
 
     @in_its_thread
     def submit_refused(self) -> str:
         """Send a form that Prefect does not take; what it says."""
-        self._send()
-        said = "all => all.filter(one => one.checkVisibility()).map(one => one.innerText).join(' ')"
-        # Seen and read in one step: a complaint may be gone after some seconds.
-        limit = time.monotonic() + PATIENCE / 1000
-        while not (told := str(self._complaints.evaluate_all(said))) and time.monotonic() < limit:
-            self.page.wait_for_timeout(100)
-        return told
+        said = """where => [...document.querySelectorAll(where)].filter(one => one.checkVisibility())
+            .map(one => one.innerText).join(" ")"""
+
+        def read() -> str:
+            self._send()
+            # Seen and read in one step, by the page itself: a complaint may be gone after some seconds.
+            return str(self.page.wait_for_function(said, arg=self.complaints, timeout=PATIENCE / 6).json_value())
+
+        return self._again(read)
 
     @staticmethod
     def _plain(text: str) -> str:
         return re.sub(r"\s+", " ", text)
 
-    def _send(self) -> None:
-        self._click(self._submit)
-
-    @property
-    def _submit(self) -> Locator:
-        return self._dialog.get_by_role("button", name=self.submits, exact=True)
+    def _send(self, patience: float = PATIENCE) -> None:
+        self._click(self._dialog.get_by_role("button", name=self.submits, exact=True), patience)
 
     def _click(self, target: Locator, patience: float = PATIENCE) -> None:
         target.click(timeout=patience)
 
     def _choose(self, name: str, option: str) -> None:
         """Choose in a list, which a page that draws itself anew may fold up under the pointer: then it is unfolded again."""
-        wanted, limit = self._options.get_by_text(option, exact=True), time.monotonic() + PATIENCE / 1000
-        while True:
+
+        def choose() -> None:
             if not self._options.first.is_visible():
                 self._unfold(name)
-            try:
-                return self._click(wanted, PATIENCE / 6)
-            except TimeoutError:
-                if time.monotonic() > limit:
-                    raise
+            self._click(self._options.get_by_text(option, exact=True), PATIENCE / 6)
+
+        self._again(choose)
 
     def _field(self, name: str) -> Locator:
         title = re.compile(rf"^\s*{name.replace('_', ' ')}(\s*\(Optional\))?\s*$", re.IGNORECASE)
@@ -282,6 +303,7 @@ class Window(ABC):
     submits: ClassVar[str]
     fields: ClassVar[str]
     labels: ClassVar[str]
+    complaints: ClassVar[str]
 
     @abstractmethod
     def path(self, path: str) -> str:
@@ -294,10 +316,6 @@ class Window(ABC):
     @property
     @abstractmethod
     def _options(self) -> Locator: ...
-
-    @property
-    @abstractmethod
-    def _complaints(self) -> Locator: ...
 
     @abstractmethod
     def _prepare(self) -> None:
@@ -316,6 +334,7 @@ class Classic(Window):
     """The UI at ``/``."""
 
     submits, fields, labels = "Submit", ".schema-form-property", ".schema-form-property__label"
+    complaints = ".p-modal__card .p-label__message"
 
     def path(self, path: str) -> str:
         return path
@@ -328,27 +347,24 @@ class Classic(Window):
     def _options(self) -> Locator:
         return self.page.locator(".p-select-option")
 
-    @property
-    def _complaints(self) -> Locator:
-        return self._dialog.locator(".p-label__message")
-
     def _prepare(self) -> None:
-        self.page.get_by_role("button", name="Resume", exact=True).wait_for()
+        self.page.get_by_role("button", name="Resume", exact=True).wait_for(timeout=PATIENCE / 3)
 
     def _resume(self) -> None:
-        self._click(self.page.get_by_role("button", name="Resume", exact=True))
+        self._click(self.page.get_by_role("button", name="Resume", exact=True), PATIENCE / 6)
 
     def _unfold(self, name: str) -> None:
         # A click on the middle opens the list and closes it at once (Prefect 3.8.8: the button and the box around it both listen).
         # The box alone is hit at the arrows at its right end; docs/approvers.md tells people so.
-        self._click(self._field(name).locator(".p-select-button__icon").first)
-        self._options.first.wait_for()
+        self._click(self._field(name).locator(".p-select-button__icon").first, PATIENCE / 6)
+        self._options.first.wait_for(timeout=PATIENCE / 6)
 
 
 class Newer(Window):
     """The UI at ``/v2``."""
 
     submits, fields, labels = "Resume", "div.group", "label"
+    complaints = "[data-sonner-toast][data-type=error]"
     tolerated = frozenset({"sr-client-cfg.amplitude.com"})  # tried with analytics off too; see docs/ops.md
 
     def path(self, path: str) -> str:
@@ -362,16 +378,12 @@ class Newer(Window):
     def _options(self) -> Locator:
         return self.page.get_by_role("option")
 
-    @property
-    def _complaints(self) -> Locator:
-        return self.page.locator("[data-sonner-toast][data-type=error]")
-
     def _prepare(self) -> None:
-        self.page.locator("button[aria-haspopup=menu]").last.click()
+        self.page.locator("button[aria-haspopup=menu]").last.click(timeout=PATIENCE / 3)
 
     def _resume(self) -> None:
-        self.page.get_by_role("menuitem", name="Resume").click()
+        self.page.get_by_role("menuitem", name="Resume").click(timeout=PATIENCE / 6)
 
     def _unfold(self, name: str) -> None:
-        self._field(name).locator("button[aria-haspopup=listbox]").click()
-        self._options.first.wait_for()
+        self._field(name).locator("button[aria-haspopup=listbox]").click(timeout=PATIENCE / 6)
+        self._options.first.wait_for(timeout=PATIENCE / 6)
