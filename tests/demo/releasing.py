@@ -116,7 +116,7 @@ def _step() -> int:
 
 def unreleased(here: Stage, samples: list[Sample]) -> list[str]:
     """Release as a program does, with nothing but HTTP. What is not as it must be, in words; empty if all is well."""
-    with httpx.Client(base_url=f"{here.prefect_url}/api/", timeout=30) as api:
+    with httpx.Client(base_url=f"{here.prefect_url}/api/", timeout=120) as api:
         return list(_faults(here, samples, api))
 
 
@@ -263,7 +263,7 @@ def _received(here: Stage) -> dict[str, str]:
     """What the partner gets from its own server with a client that is not ours: name -> SHA-256."""
     place, received = here.services["ftps"], {}
     context = ssl.create_default_context(cafile=place["ca_file"])
-    with _PartnersClient(context=context, encoding="utf-8", timeout=30) as client:
+    with _PartnersClient(context=context, encoding="utf-8", timeout=120) as client:
         client.connect(place["host"], place["port"])
         client.login(place["delivery_user"], place["delivery_password"])
         client.prot_p()

@@ -8,7 +8,7 @@ from datetime import timedelta
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.schedules import IntervalSchedule
 
 from flows.reconcile import reconcile
@@ -23,11 +23,12 @@ def test_a_schedule_makes_runs(prefect_server: PrefectServer) -> None:
             runs = _scheduled(client, DeploymentFilter(id=DeploymentFilterId(any_=[made])))
         finally:
             client.delete_deployment(made)
-    assert all(run.auto_scheduled and run.state_name == "Scheduled" for run in runs)
+    # On a busy machine one may be late already.
+    assert all(run.auto_scheduled and run.state_type is StateType.SCHEDULED for run in runs)
 
 
 def _scheduled(client: SyncPrefectClient, deployment: DeploymentFilter) -> list[FlowRun]:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not (runs := client.read_flow_runs(deployment_filter=deployment)):
         assert time.monotonic() < until, "no run was made for the schedule: see the Prefect server's log"
         time.sleep(0.5)

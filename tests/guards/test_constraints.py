@@ -31,5 +31,5 @@ def test_the_environment_is_the_constraints() -> None:
 
 
 def test_the_prefect_server_of_the_constraints_starts(prefect_server: PrefectServer) -> None:
-    version = httpx.get(f"{prefect_server.url}/admin/version", timeout=10).json()
+    version = httpx.get(f"{prefect_server.url}/admin/version", timeout=120).json()
     assert version == wanted()["prefect"]
