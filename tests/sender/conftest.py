@@ -205,10 +205,13 @@ class House:
     # ---------------------------------------------------------------------------------------- the process
 
     @contextmanager
-    def sender(self, *options: str, die_at: int = 0, log: str = "sender.log") -> Iterator[subprocess.Popen[bytes]]:
+    def sender(
+        self, *options: str, die_at: int = 0, die_in_upload: int = 0, log: str = "sender.log"
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """A sender process while the block runs."""
         places = {"socket": self.socket, "state": self.state, "profiles": self.profiles}
-        with sender_process(self.home, *options, **places, die_at=die_at, log=log) as process:
+        dying = {"die_at": die_at, "die_in_upload": die_in_upload}
+        with sender_process(self.home, *options, **places, **dying, log=log) as process:
             yield process
 
     def client(self) -> Sender:

@@ -1,4 +1,5 @@
-"""Runs the sender as its command does; with ``--die-at N`` it is killed when it writes down its N-th step of a delivery."""
+"""Runs the sender as its command does; with ``--die-at N`` it is killed when it writes down its N-th step of a delivery, with
+``--die-in-upload N`` when it has begun to send N bytes of one file."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from collections.abc import Iterable
 
 import typer
 
+from blocks.endpoints import sftp_engine
+from blocks.endpoints.sftp_engine import Request
 from deployments.sender.store import Parcel, Step, Store
 from deployments.sender_commands import sender
 
@@ -31,8 +34,23 @@ def die_at(number: int, *, written: bool) -> None:
     Store.move = counted  # type: ignore[method-assign]
 
 
+def die_in_upload(size: int) -> None:
+    """From now on: kill -9 of this process before it asks a server to write what comes after so many bytes of a file."""
+    write = sftp_engine.write
+
+    def counted(handle: sftp_engine.Bytes, offset: int, data: sftp_engine.Bytes) -> Request:
+        if offset >= size:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(handle, offset, data)
+
+    sftp_engine.write = counted
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "--die-at":
         die_at(int(sys.argv[2]), written=True)
+        del sys.argv[1:3]
+    elif sys.argv[1] == "--die-in-upload":
+        die_in_upload(int(sys.argv[2]))
         del sys.argv[1:3]
     typer.run(sender)

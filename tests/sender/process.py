@@ -18,10 +18,18 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def sender_process(
-    home: Path, *options: str, socket: Path, state: Path, profiles: Path, die_at: int = 0, log: str = "sender.log"
+    home: Path,
+    *options: str,
+    socket: Path,
+    state: Path,
+    profiles: Path,
+    die_at: int = 0,
+    die_in_upload: int = 0,
+    log: str = "sender.log",
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A sender of the installation in ``home``, once it answers; with ``die_at`` it is killed at that step of its delivery."""
-    dying = ["--die-at", str(die_at)] if die_at else []
+    """A sender of the installation in ``home``, once it answers; with ``die_at`` it is killed at that step of its delivery, with
+    ``die_in_upload`` after so many bytes of a file."""
+    dying = ["--die-at", str(die_at)] if die_at else ["--die-in-upload", str(die_in_upload)] if die_in_upload else []
     places = ["--socket", str(socket), "--state", str(state), "--profiles", str(profiles), "--spool", str(home / "spool")]
     command = [sys.executable, "-m", "tests.sender.driver", *dying, *places, *options]
     environment = {**os.environ, "COUNTERSIGN_HOME": str(home), "COUNTERSIGN_SPOOL_FLOOR_BYTES": "0"}
