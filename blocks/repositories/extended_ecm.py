@@ -27,16 +27,16 @@ Facts about the interface are in ``otcs_wire``, names in ``otcs_names``.
 from __future__ import annotations
 
 import re
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -87,8 +87,9 @@ from blocks.repositories.otcs_wire import (
 )
 from blocks.repositories.otcs_workflows import COMPLETED, Attached, Process, Workflows, stood_there
 from blocks.repositories.otcs_workspaces import Workspaces
+from blocks.repositories.turns import in_turns
 from blocks.spool import Batch, Spooled, SpoolFile
-from blocks.values import BusinessObject, Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled, Right
+from blocks.values import Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled, Right
 
 SOURCE = "ftp"
 """From the interface's list of external sources: a node with it carries a journey as its external identity."""
@@ -218,10 +219,6 @@ def _fits(held: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
     )
 
 
-_Place: TypeAlias = tuple[BusinessObject | None, tuple[str, ...], str]
-"""Where a filing goes: its workspace's object, its folder and its name, as the server compares them."""
-
-
 class ExtendedEcmSession(RepositorySession):
     def __init__(self, wire: Wire, names: Names, connections: int) -> None:
         self._wire, self._names, self._connections = wire, names, connections
@@ -252,37 +249,9 @@ class ExtendedEcmSession(RepositorySession):
     # ------------------------------------------------------------------------------------------------- filing
 
     def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
-        waiting: deque[tuple[_Place, Future[Filed | NotFiled]]] = deque()
-        latest: dict[_Place, Future[Filed | NotFiled]] = {}
+        return in_turns(filings, self._connections, self._file_one)
 
-        def oldest() -> Filed | NotFiled:
-            place, future = waiting.popleft()
-            answer = future.result()
-            if latest.get(place) is future:
-                del latest[place]
-            return answer
-
-        with ThreadPoolExecutor(self._connections, thread_name_prefix="filing") as pool:
-            try:
-                for filing in filings:
-                    about = filing.workspace.about if filing.workspace else None
-                    place = (about, tuple(part.casefold() for part in filing.folder), filing.name.casefold())
-                    if filing.document is not None:
-                        place = (None, (), f"/{filing.document}")  # no name has a slash
-                    latest[place] = future = pool.submit(self._in_turn, latest.get(place), filing)
-                    waiting.append((place, future))
-                    if len(waiting) >= 4 * self._connections:
-                        yield oldest()
-                while waiting:
-                    yield oldest()
-            finally:
-                for _, future in waiting:
-                    future.cancel()
-
-    def _in_turn(self, before: Future[Filed | NotFiled] | None, filing: Filing) -> Filed | NotFiled:
-        """File after the one before it under the same name. Threads take filings in order, so that one is running or done."""
-        if before is not None:
-            before.result()
+    def _file_one(self, filing: Filing) -> Filed | NotFiled:
         try:
             return self._file(self._wanted(filing))
         except Unfit as unfit:

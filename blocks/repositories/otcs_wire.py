@@ -150,6 +150,8 @@ def pauses() -> Iterator[None]:
 class Wire:
     """One signed-in account at one server. Used by several threads at once."""
 
+    SERVER: ClassVar = "Content Server"
+
     def __init__(
         self,
         url: str,
@@ -190,8 +192,12 @@ class Wire:
         for _ in pauses():
             try:
                 return self._judge(what, self._send(what, method, path, query=query, fields=_form(body, fields)))
-            except Stalled as error:
+            except NotCarriedOut as error:
                 failure: RepositoryUnreachable = error
+                if not error.soon:
+                    break
+            except Stalled as error:
+                failure = error
                 timeouts += 1
                 if timeouts == 2:  # each has already waited as long as was agreed
                     break
@@ -219,8 +225,10 @@ class Wire:
             try:
                 response = self._send(what, method, path, fields=form, upload=upload)
                 break
-            except _NoConnection as error:
+            except NotCarriedOut as error:
                 failure = error
+                if not error.soon:
+                    raise
             except RepositoryUnreachable as error:
                 raise AnswerLost(
                     f"{error}; whether it was carried out is looked up", isinstance(error, Stalled | _Dropped)
@@ -259,11 +267,11 @@ class Wire:
             if self._sign_ins != generation:
                 return  # another thread has just done it for all of us
             what = f"sign-in of {self._username}"
-            form = {"username": self._username, "password": self._password()}
+            address, form, word = self._door()
             for _ in pauses():
                 try:
                     with _translated(f"{what} at {self.url}"):
-                        response = self._client.post(self._at("v1/auth"), data=form)
+                        response = self._client.post(address, data=form)
                     answer = self._judge(what, response)
                     break
                 except RepositoryUnreachable as error:
@@ -272,12 +280,16 @@ class Wire:
                         raise
             else:
                 raise RepositoryUnreachable(*failure.args) from failure
-            ticket = answer.get("ticket")
+            ticket = answer.get(word)
             if not isinstance(ticket, str) or not ticket:
                 raise RepositoryError(
-                    f"{what} at {self.url}: the answer holds no ticket; is this the address of Content Server?"
+                    f"{what} at {self.url}: the answer holds no ticket; is this the address of {self.SERVER}?"
                 )
             self._ticket, self._sign_ins = ticket, self._sign_ins + 1
+
+    def _door(self) -> tuple[str, dict[str, str], str]:
+        """Where one signs in, what is said there, and which word of the answer is the ticket."""
+        return self._at("v1/auth"), {"username": self._username, "password": self._password()}, "ticket"
 
     def _keys(self) -> tuple[int, dict[str, str]]:
         with self._lock:
@@ -314,7 +326,7 @@ class Wire:
                 headers |= framed.headers
                 body["content"] = framed.content()
             elif fields:
-                body["data"] = fields
+                body |= self._encoded(fields)
             try:
                 with _translated(f"{what} at {self.url}"):
                     response = self._client.request(method, self._at(path), params=query, headers=headers, **body)
@@ -327,6 +339,10 @@ class Wire:
                 return response
             self._sign_in(generation)
         raise AssertionError
+
+    def _encoded(self, fields: Fields) -> dict[str, Any]:
+        """How fields are sent that come without a file, in httpx's words."""
+        return {"data": fields}
 
     def _judge(self, what: str, response: httpx.Response, *, bare: bool = False) -> Json:
         """The answer's JSON object, or the error that it means."""
@@ -388,8 +404,10 @@ class _Dropped(RepositoryUnreachable):
     """The connection ended while we waited for the answer; the server may have the whole call and go on with it."""
 
 
-class _NoConnection(RepositoryUnreachable):
-    """Nothing was sent."""
+class NotCarriedOut(RepositoryUnreachable):
+    """Certainly nothing was done: there was no connection, or the server asked us to come back. ``soon``: it may be said again here."""
+
+    soon = True
 
 
 @contextmanager
@@ -397,7 +415,7 @@ def _translated(where: str) -> Iterator[None]:
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise _NoConnection(f"{where}: no connection ({error}); check address and network, nothing was changed") from error
+        raise NotCarriedOut(f"{where}: no connection ({error}); check address and network, nothing was changed") from error
     except httpx.TimeoutException as error:
         raise Stalled(f"{where}: no answer in time; it is safe to try again") from error
     except (httpx.ReadError, httpx.RemoteProtocolError) as error:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-SERVICES = ("extended-ecm", "sftp", "ftp", "ftps", "business")
+SERVICES = ("extended-ecm", "file360", "sftp", "ftp", "ftps", "business")
 ALL = ("extended-ecm", "sftp", "ftps")
 """What is served when nothing is named: what the demo needs."""
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""``python -m tests.sandbox serve extended-ecm|sftp|ftp|ftps|business|all``: stand-ins for repository, partner's servers and systems."""
+"""``python -m tests.sandbox serve extended-ecm|file360|sftp|ftp|ftps|business|all``: stand-ins for repositories, servers and systems."""
 
 from __future__ import annotations
 
@@ -33,13 +33,17 @@ def main() -> None:
 def serve(
     services: Annotated[
         list[str],
-        typer.Argument(help="extended-ecm, sftp, ftp, ftps, business, or all (what the demo needs: extended-ecm, sftp, ftps)"),
+        typer.Argument(
+            help="extended-ecm, file360, sftp, ftp, ftps, business, or all (what the demo needs: extended-ecm, sftp, ftps)"
+        ),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="First port; each further service takes the next one; 0 chooses free ones")] = 0,
     base_path: Annotated[str, typer.Option(help="Where Extended ECM is mounted")] = "/cs/cs",
     data: Annotated[Path, typer.Option(help="Everything is kept here and survives a restart")] = Path(".countersign/sandbox"),
-    config: Annotated[Path | None, typer.Option(help="JSON that replaces entries of the seed of Extended ECM")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="JSON that replaces entries of the seed of Extended ECM or File 360")
+    ] = None,
     fault: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, as often as needed: lost-answer=3")] = None,
     user: Annotated[str, typer.Option(help="Login at the partner's server")] = "acme",
     password: Annotated[str, typer.Option(help="Its password")] = "acme",
@@ -79,6 +83,9 @@ def serve(
                 started, line = extended_ecm(data / "extended-ecm", host, its_port, base_path, seed, its_faults)
             elif name == "business":
                 started, line = business(data, host, its_port, mutual_tls, its_faults)
+            elif name == "file360":
+                seed = json.loads(config.read_text("utf-8")) if config else None
+                started, line = file360(data / "file360", host, its_port, seed, its_faults)
             else:
                 started, line = partner(name, data, host, its_port, *accounts, its_faults)
             running.append(started)
@@ -98,6 +105,10 @@ def faults_of(service: str) -> frozenset[str]:
         from tests.sandbox.ecm_wire import Faults
 
         return frozenset((*Faults.COUNTED, *Faults.LASTING))
+    if service == "file360":
+        from tests.sandbox.file360 import File360Faults
+
+        return frozenset((*File360Faults.COUNTED, *File360Faults.LASTING))
     if service == "business":
         from tests.sandbox.business import FAULTS
     elif service == "sftp":
@@ -137,6 +148,17 @@ def business(data: Path, host: str, port: int, mutual_tls: bool, faults: dict[st
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return service.start(), {**service.described(), **trust}
+
+
+def file360(data: Path, host: str, port: int, seed: Any, faults: dict[str, str]) -> tuple[Running, dict[str, Any]]:
+    from tests.sandbox.file360 import File360Sandbox
+
+    try:
+        service = File360Sandbox(data, host=host, port=port, seed=seed, faults=faults)
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(str(error)) from error
+    service.start()
+    return service, service.described()
 
 
 def partner(

@@ -628,7 +628,7 @@ class Api:
             self.stats["writes" if writes else "reads"] += 1
         kind = "write" if writes else "read"
         harmed = not anyone and not self.faults.spend(f"spare-{kind}s")
-        struck = self._struck(tuple(f"{kind}-{fault}" for fault in Faults.BEFORE)) if harmed else ""
+        struck = self._struck(tuple(f"{kind}-{fault}" for fault in self.faults.BEFORE)) if harmed else ""
         stalled = struck.endswith("-stall")
         try:
             known = self._who(request, anyone=anyone)
@@ -636,14 +636,14 @@ class Api:
                 async for _ in request.stream():
                     break
                 return as_json(401, {"error": SIGN_IN_REQUIRED})
-            if struck.endswith(("-500", "-503")):
-                return html_page(int(struck[-3:]), "Please come back later")
+            if struck.endswith(("-429", "-500", "-503")):
+                return self.come_back_later(int(struck[-3:]))
             if struck.endswith("-drop"):
                 async for _ in request.stream():
                     break
                 return NoAnswer()
             if request.method != "GET":
-                body = await read_body(request, self.incoming, self.faults["max-body"])
+                body = await self.read(request)
             if stalled:
                 async with asyncio.timeout(60):
                     while not await request.is_disconnected():
@@ -677,9 +677,22 @@ class Api:
             body.discard()
             if stalled:
                 self.stats["went on"] += 1
-        if known and "OTCSTicket" not in response.headers and response.status_code != 401:
-            response.headers["OTCSTicket"] = self.tickets.issue(known[0], session=known[1])
+        if known and response.status_code != 401:
+            self.renew(response, *known)
         return response
+
+    def come_back_later(self, status: int) -> Response:
+        """What is answered instead of doing anything."""
+        return html_page(status, "Please come back later")
+
+    async def read(self, request: Request) -> Body:
+        """The body, in the encodings that this interface has."""
+        return await read_body(request, self.incoming, self.faults["max-body"])
+
+    def renew(self, response: Response, user: int, session: str) -> None:
+        """Each answer carries a younger ticket."""
+        if "OTCSTicket" not in response.headers:
+            response.headers["OTCSTicket"] = self.tickets.issue(user, session=session)
 
     def _struck(self, faults: tuple[str, ...]) -> str:
         """The one of these faults that meets this call, used up by it."""
@@ -718,7 +731,7 @@ class Api:
         return known
 
 
-def as_json(status: int, payload: Mapping[str, Any], *, quiet: bool = False) -> Response:
+def as_json(status: int, payload: Any, *, quiet: bool = False) -> Response:
     """A JSON answer; a ``quiet`` one (``suppress_response_codes``) is always 200 and tells its status inside."""
     if quiet:
         payload, status = {**payload, "statusCode": status}, 200

@@ -11,9 +11,11 @@ from typing import Any
 
 from blocks.repositories.base import Repository
 from blocks.repositories.extended_ecm import ExtendedEcm
+from blocks.repositories.file360 import File360
 from blocks.repositories.folder import FolderRepository
 from blocks.values import BusinessObject, Grant, InWorkspace
 from tests.sandbox import sandbox
+from tests.sandbox.file360 import File360Sandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Enrolment:
 
 
 PASSWORD = "CONFORMANCE_ECM_PASSWORD"
+SECRET = "CONFORMANCE_FILE360_SECRET"
 
 
 def block(service: Mapping[str, Any], **more: Any) -> ExtendedEcm:
@@ -35,10 +38,25 @@ def block(service: Mapping[str, Any], **more: Any) -> ExtendedEcm:
     return ExtendedEcm(url=service["url"], username=service["user"], password=f"env:{PASSWORD}", **more)
 
 
+def file360_block(service: Mapping[str, Any], **more: Any) -> File360:
+    """The same for File 360."""
+    os.environ[SECRET] = service["password"]
+    return File360(url=service["url"], client_id=service["user"], client_secret=f"env:{SECRET}", **more)
+
+
 @contextmanager
 def _extended_ecm(place: Path) -> Iterator[Repository]:
     with sandbox("extended-ecm", data=place) as services:
         yield block(services["extended-ecm"])
+
+
+@contextmanager
+def _file360(place: Path) -> Iterator[Repository]:
+    service = File360Sandbox(place).start()
+    try:
+        yield file360_block(service.described())
+    finally:
+        service.stop()
 
 
 @contextmanager
@@ -68,6 +86,14 @@ ENROLLED: Mapping[str, Enrolment] = {
             "unknown-template": {"workspace": _workspace("Supplier/No Such Template")},
             "unknown-role": {"workspace": _workspace("Supplier", **{"No Such Role": ("Admin",)})},
             "unknown-business-object": {"workspace": _workspace("Supplier", system="No Such System")},
+        },
+    ),
+    "file360": Enrolment(
+        File360,
+        _file360,
+        refusals={
+            "no-workspaces": {"workspace": _workspace("Supplier")},
+            "access-by-folder": {"access": (Grant(who="somebody"),)},
         },
     ),
     "folder": Enrolment(FolderRepository, _folder, refusals={"no-workspaces": {"workspace": _workspace("Supplier")}}),

@@ -1,0 +1,884 @@
+"""OpenText File 360: documents in folders that teams and guests share, over a REST interface in the shape of Core Share's.
+
+No reference of File 360's interface is public. What rests on public evidence and what is our decision:
+
+- From OpenText's own client (``pyxecm.coreshare``): signing in with OAuth 2, users, guests and groups, the children of a folder and
+  their fields (``externalData`` among them), the trash, collaborators. A 401 is answered by one new sign-in and one more try.
+- Seen in public code: ``POST api/v3/documents?collisionStrategy=overwrite`` adds a version to the document of that name.
+- Named by OpenText, without a public form: versions and their content, locks, comments, links, changes, the audit trail.
+- Our decision alone: that ``externalData`` is taken with an upload and kept per version, ``collisionStrategy=fail``, the filter ``name``
+  of a list, search, retention, holds, ``users/me``, and the shapes and paths of all that is only named.
+
+``docs/file360.md`` tells it call by call. A real tenant needs this one file adapted, and nothing else.
+
+How a filing is done: one POST makes the document with its bytes, and with what we know of it in ``externalData`` (journey, digest,
+values, original name, retention), so nothing can be half filed. A taken name is told by the refusal; then a look tells whose it is. A
+version's values are its own: a document's are those of all its versions, newer over older. Class, schedule and dates of retention are
+recorded and not enforced: the legal record belongs into records management. People get access to folders, not to single documents: a
+filing with access of its own is not filed.
+
+Folders that anybody outside can see are no place for a filing: what is shown outside leaves by a sign-off, and the sender's own account.
+The account of the workers must lack the right to share outside; then neither this file nor bare HTTP can do it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import Field
+
+from blocks import credentials
+from blocks.errors import (
+    DocumentChanged,
+    DocumentMissing,
+    EditConflict,
+    OnHold,
+    OutcomeUnknown,
+    RepositoryError,
+    RepositoryUnreachable,
+    SignInRefused,
+)
+from blocks.repositories.base import Repository, RepositorySession
+from blocks.repositories.naming import beside, fitted, marked
+from blocks.repositories.once import Once
+from blocks.repositories.otcs_names import Unfit
+from blocks.repositories.otcs_wire import (
+    CHUNK_BYTES,
+    SMALL_BYTES,
+    AnswerLost,
+    Fields,
+    FilePart,
+    Json,
+    NameTaken,
+    NotCarriedOut,
+    Query,
+    Refusal,
+    Stalled,
+    Upload,
+    Wire,
+    moment,
+    pauses,
+    settling,
+)
+from blocks.repositories.turns import in_turns
+from blocks.spool import Batch, Spooled, SpoolFile
+from blocks.values import Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
+
+FORBIDDEN = '/\\:*?"<>|'
+LONGEST_NAME = 240
+PAGE = 100
+OURS = "countersign"
+"""The key in ``externalData`` below which our own knowledge of a version stands."""
+
+
+def kept_name(name: str) -> str:
+    """``name`` as File 360 can hold it (see ``naming``)."""
+    return fitted(name, forbidden=FORBIDDEN, length=len, most=LONGEST_NAME, reserved=lambda one: one in (".", ".."))
+
+
+def twin_name(name: str) -> str:
+    """Where ``name`` is kept if another one, which differs only in case, stands there already."""
+    return marked(kept_name(name).lstrip(".") or "_", name, length=len, most=LONGEST_NAME)
+
+
+def other_name(name: str, digest: str) -> str:
+    return beside(name, digest, length=len, most=LONGEST_NAME)
+
+
+class File360(Repository):
+    """A tenant of OpenText File 360, reached over its REST interface."""
+
+    _block_type_name = "File 360"
+
+    kind: ClassVar[str] = "file360"
+
+    url: str = Field(pattern=r"^https?://[^/@\s]+(/\S*)?$", description="Address of the tenant: https://files.example.com")
+    sign_on: str = Field(default="", description="Address of its sign-on (OTDS); empty: the same as the tenant's")
+    client_id: str = Field(description="OAuth 2 client of the account that files")
+    client_secret: credentials.Reference = Field(description="Its secret, as env:NAME or file:/path")
+    username: str = Field(default="", description="Login of the account; empty: the client's own service account")
+    password: credentials.Reference | None = Field(default=None, description="The login's password, as env:NAME or file:/path")
+    root: str = Field(
+        default="",
+        description="Where filing paths begin: empty for the account's own files, a path below them, or a folder's id",
+    )
+    connections: int = Field(default=4, ge=1, le=32, description="Documents filed at the same time")
+    ca: Path | None = Field(
+        default=None, description="File with the certificate authority of the server; default: the system's"
+    )
+
+    @property
+    def address(self) -> str:
+        return self.url.rstrip("/")
+
+    def session(self) -> File360Session:
+        return File360Session(self.signed_in(), self.root, self.connections)
+
+    def signed_in(self) -> File360Wire:
+        """The bare interface, for what is no part of a session."""
+        wire = File360Wire(self)
+        try:
+            wire.sign_in()
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+
+# --------------------------------------------------------------------------------------------- speaking with it
+
+
+class File360Wire(Wire):
+    """The HTTP of ``otcs_wire``, with File 360's own bodies (JSON), tokens (OAuth 2), meanings, and its asking to come back later."""
+
+    SERVER: ClassVar = "File 360's sign-on"
+
+    def __init__(self, block: File360) -> None:
+        self._patience = block.timeout_seconds
+        self._block = block
+        secret = partial(credentials.read, block.client_secret)
+        super().__init__(
+            block.address,
+            block.username or block.client_id,
+            secret,
+            timeout_seconds=block.timeout_seconds,
+            connections=block.connections,
+            ca=block.ca,
+        )
+
+    def _door(self) -> tuple[str, dict[str, str], str]:
+        block = self._block
+        form = {"client_id": block.client_id, "client_secret": self._password(), "grant_type": "client_credentials"}
+        if block.username:
+            form |= {"grant_type": "password", "username": block.username}
+            form["password"] = credentials.read(block.password) if block.password else ""
+        return f"{block.sign_on.rstrip('/') or self.url}/otdsws/oauth2/token", form, "access_token"
+
+    def _keys(self) -> tuple[int, dict[str, str]]:
+        with self._lock:
+            return self._sign_ins, {"Authorization": f"Bearer {self._ticket}"}
+
+    def _renew(self, generation: int, response: httpx.Response) -> None:
+        """A token is good for as long as it was issued for; no answer brings another."""
+
+    def _at(self, path: str) -> str:
+        return f"{self.url}/{path}"
+
+    def _encoded(self, fields: Fields) -> dict[str, Any]:
+        return {"content": str(fields["body"]).encode()}  # as the calls' common form has it: JSON in the one field ``body``
+
+    def _send(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        fields: Fields | None = None,
+        upload: FilePart | None = None,
+    ) -> httpx.Response:
+        response = super()._send(what, method, path, query=query, fields=fields, upload=upload)
+        if response.status_code == 429:
+            self._come_back(what, response)
+        return response
+
+    def _come_back(self, what: str, response: httpx.Response) -> None:
+        """Wait as long as the server asks for, if that is no longer than we wait for any answer. Raises ``NotCarriedOut``."""
+        seconds = _retry_after(response.headers.get("Retry-After", ""))
+        error = NotCarriedOut(
+            f"{what} at {self.url}: too many calls, it asks to come back in {seconds:.0f} s; nothing was done"
+        )
+        error.soon = seconds <= self._patience
+        if error.soon:
+            time.sleep(seconds)
+        raise error
+
+    def _judge(self, what: str, response: httpx.Response, *, bare: bool = False) -> Json:
+        where, status = f"{what} at {self.url}", response.status_code
+        if status == 429:
+            self._come_back(what, response)
+        if status in (502, 503, 504):
+            raise RepositoryUnreachable(f"{where}: {status}, the server is away or too busy; it is safe to try again")
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if response.is_success:
+            if isinstance(answer, list):  # OpenText's client reads some lists as they are, and some as ``results``
+                return {"results": answer}
+            if isinstance(answer, dict) and (answer or bare):
+                return answer
+            raise RepositoryUnreachable(f"{where}: {status} without a JSON answer; it is safe to try again")
+        if not isinstance(answer, dict):
+            if status not in (401, 413):
+                raise RepositoryUnreachable(f"{where}: {status} with a page instead of an answer; it is safe to try again")
+            answer = {}
+        text = str(answer.get("error_description") or answer.get("error") or f"status {status} without a reason")
+        if status == 401 or answer.get("error") in ("invalid_client", "invalid_grant"):
+            raise SignInRefused(f"{where}: {text}; check the account, nothing was changed")
+        if status == 404:
+            raise DocumentMissing(f"{where}: {text}")
+        if status == 423:
+            raise EditConflict(f"{where}: {text}; nothing was changed")
+        if answer.get("code") in ("onHold", "retention"):
+            raise OnHold(f"{where}: {text}; nothing was removed")
+        if "already exists" in text.casefold():
+            raise NameTaken(f"{where}: {text}", text)
+        raise Refusal(f"{where}: {text}", text, answer)
+
+    def put(self, what: str, method: str, path: str, body: Json | None = None) -> Json:
+        """A write that changes nothing when it is made twice: after a lost answer it is said again."""
+        for _ in pauses():
+            try:
+                return self.write(what, method, path, body=body)
+            except AnswerLost as error:
+                failure = error
+        raise RepositoryUnreachable(f"{failure}; it is safe to say it again") from failure
+
+    def every(self, what: str, path: str, **query: str) -> Iterator[Json]:
+        """What a list holds, page after page."""
+        offset = 0
+        while True:
+            found = self.some(what, path, **query, limit=str(PAGE), offset=str(offset))
+            yield from found
+            if len(found) < PAGE:
+                return
+            offset += PAGE
+
+    def some(self, what: str, path: str, **query: str) -> list[Json]:
+        """What a list that has no pages, or one page of it, holds."""
+        results = self.ask(what, "GET", path, query=query).get("results")
+        if not isinstance(results, list):
+            raise RepositoryError(f"{what} at {self.url}: the answer holds no list")
+        return results
+
+    def close(self) -> None:
+        """Close the connections; the token runs out by itself. Safe to call twice."""
+        self._client.close()
+
+
+def _retry_after(text: str) -> float:
+    """Seconds, from either form of the header (RFC 9110); 1 where it tells nothing."""
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return 1.0
+
+
+# --------------------------------------------------------------------------------------------- what it tells
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A folder or document as lists describe it."""
+
+    id: str
+    name: str
+    folder: bool
+    parent: str | None
+    size: int
+    version: int
+    media_type: str
+    modified: datetime | None
+    deleted: bool
+    deleted_at: datetime | None
+    shown_outside: bool
+    locked_by: str | None
+    external: Mapping[str, Any]
+    """What we know of its newest version."""
+
+    @property
+    def journey(self) -> str | None:
+        return self.external.get("journey")
+
+    def kept(self) -> Kept:
+        return Kept(
+            self.id, self.name, self.folder, self.size, self.version, self.media_type, self.modified, identity=self.journey
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a document."""
+
+    id: str
+    number: int
+    size: int
+    external: Mapping[str, Any]
+
+    @property
+    def journey(self) -> str | None:
+        return self.external.get("journey")
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """What somebody wrote to a document."""
+
+    id: str
+    text: str
+    author: str
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that happened in a folder or below it."""
+
+    id: str
+    event: str
+    target: str
+    actor: str
+    at: datetime | None
+
+
+def item_of(told: Json, what: str) -> Item:
+    """An item of an answer. Raises ``RepositoryError`` where it is none."""
+    try:
+        locks = told.get("locks") or []
+        return Item(
+            id=str(told["id"]),
+            name=str(told["name"]),
+            folder=told["resourceType"] == "folder",
+            parent=None if told.get("parentId") is None else str(told["parentId"]),
+            size=int(told.get("size") or 0),
+            version=int(told.get("currentVersionNumber") or 0),
+            media_type=str(told.get("mimeType") or ""),
+            modified=moment(told.get("lastModified")),
+            deleted=bool(told.get("isDeleted")),
+            deleted_at=moment(told.get("deletedAt")),
+            shown_outside=bool(told.get("isSharedExternally")),
+            locked_by=str(locks[0].get("user")) if locks else None,
+            external=_ours(told.get("externalData")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RepositoryError(f"{what}: the answer holds no item ({error!r}); is this File 360?") from error
+
+
+def _ours(text: Any) -> Mapping[str, Any]:
+    """What we wrote into ``externalData``; nothing where somebody else did."""
+    try:
+        held = json.loads(text).get(OURS)
+    except (ValueError, TypeError, AttributeError):
+        return {}
+    return held if isinstance(held, dict) else {}
+
+
+def _about(filing: Filing) -> str:
+    """What is known of a version, for ``externalData``. ASCII, whatever the names are."""
+    known = {
+        "journey": filing.journey,
+        "sha256": filing.digest,
+        "name": filing.name,
+        "categories": {name: dict(values) for name, values in filing.categories.items()},
+        "recordsClass": filing.records_class,
+        "schedule": filing.schedule,
+        "recordDate": filing.record_date and filing.record_date.isoformat(),
+        "keepUntil": filing.keep_until and filing.keep_until.isoformat(),
+        "modified": filing.modified and filing.modified.astimezone(UTC).isoformat(),
+        "sent": filing.sent,
+    }
+    return json.dumps({OURS: {key: value for key, value in known.items() if value}})
+
+
+# --------------------------------------------------------------------------------------------- the session
+
+
+class File360Session(RepositorySession):
+    def __init__(self, wire: File360Wire, root: str, connections: int) -> None:
+        self._wire, self._root, self._connections = wire, root, connections
+        self._me = Once[None, Json]()
+        self._folders = Once[tuple[bool, tuple[str, ...]], str | None]()
+        """Ids of folders by their path below the root, whatever its case; of those that were to be made apart from the others."""
+
+    def close(self) -> None:
+        self._wire.close()
+
+    # ------------------------------------------------------------------------------------------------- filing
+
+    def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
+        return in_turns(filings, self._connections, self._file_one)
+
+    def _file_one(self, filing: Filing) -> Filed | NotFiled:
+        try:
+            return self._file(filing)
+        except Unfit as unfit:
+            return NotFiled(filing.journey, unfit.code, unfit.reason)
+        except Refusal as refusal:
+            return NotFiled(filing.journey, "refused", str(refusal))
+
+    def _file(self, filing: Filing) -> Filed:
+        if filing.workspace is not None:
+            raise Unfit("no-workspaces", "File 360 keeps no business workspaces")
+        if filing.access:
+            raise Unfit(
+                "access-by-folder", "File 360 gives access to folders, not to single documents; give it to the folder instead"
+            )
+        if filing.document is not None:
+            return self._file_as_version(filing.document, filing)
+        for _ in range(2):
+            parent = self._folder(filing.folder, create=True)
+            assert parent is not None  # noqa: S101 - it was to be created
+            try:
+                return self._file_in(parent, kept_name(filing.name), filing)
+            except DocumentMissing:
+                # Perhaps a remembered folder was removed in the meantime; then make it again, once.
+                if self._is_there(parent):
+                    raise
+                self._forget_folder(filing.folder)
+        raise RepositoryError(f"{filing.name!r}: its folder is removed while we file; nothing was filed")
+
+    def _file_as_version(self, id: str, filing: Filing) -> Filed:
+        try:
+            document = self._document(id)
+        except DocumentMissing as error:
+            raise Unfit("document-missing", str(error)) from error
+        return self._filed_before(document, filing) or self._add_version(document, filing)
+
+    def _file_in(self, parent: str, name: str, filing: Filing) -> Filed:
+        keeps_both = filing.collision is Collision.KEEP_BOTH
+        other = other_name(name, filing.digest)
+        if keeps_both:
+            # Filed before, beside another one? Then that place is ours, even if the plain name is free by now.
+            held = self._child(parent, other)
+            if held is not None and (filed := self._filed_before(held, filing)):
+                return filed
+        # A refusal costs the whole upload: of a large one the name is looked up first.
+        found = (self._child(parent, name) if filing.size >= SMALL_BYTES else None) or self._create(parent, name, filing)
+        if isinstance(found, Filed):
+            return found
+        if filed := self._filed_before(found, filing):
+            return filed
+        if found.name != name and name != twin_name(filing.name):
+            # The server takes two names for one that their senders tell apart: another document, not a version.
+            return self._file_in(parent, twin_name(filing.name), filing)
+        where = f"{name!r} in folder {'/'.join(filing.folder)!r}"
+        if filing.collision is Collision.NEW_VERSION:
+            if found.folder:
+                raise Unfit("name-taken", f"{where} is no document")
+            return self._add_version(found, filing)
+        if keeps_both:
+            made = self._create(parent, other, filing)
+            if isinstance(made, Filed):
+                return made
+            if filed := self._filed_before(made, filing):
+                return filed
+            raise Unfit("name-taken", f"{where} and {other!r} are both taken by other journeys")
+        raise Unfit("name-taken", f"{where} is taken (item {found.id}); nothing was replaced")
+
+    def _create(self, parent: str, name: str, filing: Filing) -> Filed | Item:
+        """A new document; or what holds its name, which after a lost answer may be this very document.
+
+        A name is taken only once, so that this may be said again: what came late is refused then.
+        """
+        what = f"document {name!r} in folder {parent}"
+        for _ in pauses():
+            try:
+                made = self._upload(what, "fail", parent, name, filing)
+                return Filed(filing.journey, made.id, made.version, made.name, filing.folder)
+            except (AnswerLost, NameTaken) as error:
+                failure: RepositoryError = error
+                if found := self._child(parent, name):
+                    return found
+        raise RepositoryUnreachable(f"{what} at {self._wire.url}: {failure}; it is safe to try again") from failure
+
+    def _add_version(self, document: Item, filing: Filing) -> Filed:
+        what = f"version of {document.name!r} ({document.id})"
+        if self._outside(document.parent):
+            raise self._shown(what)
+        before = {version.id for version in self._versions(document.id)}
+        for _ in pauses():
+            try:
+                made = self._upload(what, "overwrite", str(document.parent), document.name, filing)
+            except AnswerLost as lost:
+                if filed := self._lost_version(document, filing, before, lost):
+                    return filed
+                continue
+            if made.id == document.id:
+                return self._filed_before(document, filing) or self._vanished(what)
+            # It was moved, renamed or removed in between, and a new document stands under its name: ours alone, so it goes again.
+            self.remove(made.id, (filing.journey,))
+            raise EditConflict(
+                f"{what} at {self._wire.url}: it is not where it was; nothing was filed, it is safe to try again"
+            )
+        raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was added; it is safe to try again")
+
+    def _lost_version(self, document: Item, filing: Filing, before: set[str], lost: AnswerLost) -> Filed | None:
+        """The version whose answer was lost; None if it certainly was not added: nothing keeps a version from being added twice."""
+        for _ in pauses():
+            if filed := self._filed_before(document, filing):
+                return filed
+            newer = [version for version in self._versions(document.id) if version.id not in before]
+            if any(version.journey is None and version.size == filing.size for version in newer):
+                break  # ours without its identity, or a person's: we cannot tell
+            if not lost.running:
+                return None
+        raise OutcomeUnknown(
+            f"version of {document.name!r} ({document.id}) at {self._wire.url}: the answer was lost and looking does not tell whether "
+            f"the server still adds it; look at its versions, then file journey {filing.journey} again or close it by hand"
+        ) from lost
+
+    def _vanished(self, what: str) -> Filed:
+        raise OutcomeUnknown(f"{what} at {self._wire.url}: said to be added and not found; look before filing it again")
+
+    def _filed_before(self, item: Item, filing: Filing) -> Filed | None:
+        """The version that this journey made of a document, with the bytes that it was to have."""
+        if item.folder:
+            return None
+        for version in self._versions(item.id):
+            if version.journey != filing.journey:
+                continue
+            if version.size != filing.size:
+                raise OutcomeUnknown(
+                    f"{item.name!r} ({item.id}) version {version.number} at {self._wire.url} carries journey {filing.journey} and holds "
+                    f"{version.size} bytes instead of {filing.size}; a person decides, nothing was changed"
+                )
+            return Filed(filing.journey, item.id, version.number, item.name, filing.folder)
+        return None
+
+    def _upload(self, what: str, collision: str, parent: str, name: str, filing: Filing) -> Item:
+        upload = Upload(filing.path, name, filing.media_type, filing.size, filing.digest)
+        fields = {"parentId": parent, "externalData": _about(filing)}
+        path = f"api/v3/documents?collisionStrategy={collision}"
+        return item_of(self._wire.write(what, "POST", path, fields=fields, upload=upload), what)
+
+    # ------------------------------------------------------------------------------------------------- folders
+
+    def _folder(self, path: tuple[str, ...], *, create: bool) -> str | None:
+        """The id of a folder below the root; None where it is missing and not to be created. Raises ``Unfit``."""
+        here: str | None = self._root if self._root.isdecimal() else str(self.me()["rootId"])
+        below = self._below_root(path)
+        for depth, name in enumerate(below, 1):
+            key = (create, _folded(below[:depth]))
+            here = self._folders.get(key, partial(self._step, str(here), name, create))
+            if here is None:
+                self._folders.forget(key)
+                return None
+        return here
+
+    def _below_root(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        top = () if self._root.isdecimal() else tuple(part for part in self._root.split("/") if part)
+        return tuple(kept_name(part) for part in (*top, *path))
+
+    def _forget_folder(self, path: tuple[str, ...]) -> None:
+        gone = _folded(self._below_root(path))
+        self._folders.forget_where(lambda key: gone[: len(key[1])] == key[1])
+
+    def _step(self, parent: str, name: str, create: bool) -> str | None:
+        what = f"folder {name!r} in {parent}"
+        for _ in pauses():
+            found = self._child(parent, name)
+            if found is None and create:
+                try:
+                    body = {"name": name, "parentId": parent}
+                    found = item_of(self._wire.write(what, "POST", "api/v1/folders", body=body), what)
+                except (AnswerLost, NameTaken):
+                    continue  # either it stands now, or somebody else has just made it: look again
+            if found is None:
+                return None
+            if not found.folder:
+                raise Unfit("folder-name-taken", f"{found.name!r} in {parent} is a document, not a folder")
+            if create and found.shown_outside:
+                raise self._shown(what)
+            return found.id
+        raise RepositoryUnreachable(
+            f"{what} at {self._wire.url}: cannot be made and cannot be seen; nothing was filed, try again"
+        )
+
+    def _outside(self, folder: str | None) -> bool:
+        what = f"folder {folder}"
+        return item_of(self._wire.ask(what, "GET", f"api/v1/folders/{folder}"), what).shown_outside
+
+    def _shown(self, what: str) -> Unfit:
+        return Unfit("shown-outside", f"{what}: people outside can see it; nothing is filed there, a release shows it to them")
+
+    def _is_there(self, folder: str) -> bool:
+        try:
+            told = self._wire.ask(f"folder {folder}", "GET", f"api/v1/folders/{folder}")
+        except DocumentMissing:
+            return False
+        return not told.get("isDeleted")
+
+    def _child(self, parent: str, name: str) -> Item | None:
+        """What a folder holds under a name, whatever its case."""
+        what = f"{name!r} in folder {parent}"
+        found = self._wire.some(what, f"api/v1/folders/{parent}/children", filter="any", name=name, limit="25")
+        items = [item_of(one, what) for one in found]
+        return next((one for one in items if one.name.casefold() == name.casefold()), None)
+
+    # ------------------------------------------------------------------------------------------------- holds and removal
+
+    def holds(self, id: str) -> tuple[Hold, ...]:
+        return tuple(Hold(str(one["name"]), moment(one.get("since")), str(one.get("comment") or "")) for one in self._holds(id))
+
+    def _holds(self, id: str) -> list[Json]:
+        return self._wire.some(f"holds of {id}", f"api/v1/documents/{self._number(id)}/holds")
+
+    def apply_hold(self, id: str, name: str, comment: str = "") -> None:
+        body = {"name": name, "comment": comment}
+        self._wire.put(f"hold on {id}", "POST", f"api/v1/documents/{self._number(id)}/holds", body)
+
+    def lift_hold(self, id: str, name: str) -> None:
+        for held in self._holds(id):
+            if held["name"] == name and not held.get("inherited"):
+                try:
+                    path = f"api/v1/documents/{self._number(id)}/holds/{quote(str(held['id']), safe='')}"
+                    self._wire.put(f"hold on {id}", "DELETE", path)
+                except DocumentMissing:
+                    self._document(id)  # the hold is gone, by the call whose answer was lost or by somebody else
+
+    def remove(self, id: str, made_by: Sequence[str | None] | None = None) -> None:
+        """Into the trash. It is locked first, so that nobody else can add to what we have looked at; our own account still can."""
+        self._document(id)
+        self._refuse_if_held(id)
+        if made_by is not None:
+            self._wire.put(f"lock of {id}", "PUT", f"api/v1/documents/{id}/lock")
+        try:
+            self._trash(id, made_by)
+        except (Refusal, EditConflict, OnHold):
+            if made_by is not None:
+                self.let_stand(id)
+            raise
+
+    def _trash(self, id: str, made_by: Sequence[str | None] | None) -> None:
+        lost = False
+        for _ in pauses():
+            try:
+                if made_by is not None and self.filed_by(id) != tuple(made_by):
+                    raise EditConflict(f"{id} at {self._wire.url}: another version has come meanwhile; nothing was removed")
+                self._wire.write(f"document {id}", "PUT", f"api/v1/documents/{id}", body={"state": "deleted"})
+            except DocumentMissing:
+                if not lost:
+                    raise
+            except AnswerLost:
+                lost = True
+                continue
+            return
+        raise RepositoryUnreachable(f"document {id} at {self._wire.url}: no answer tells that it was removed; try again")
+
+    def was_removed(self, id: str, since: datetime) -> bool:
+        try:
+            found = self._any(id)
+        except DocumentMissing:
+            return False  # perhaps hidden from us
+        # Clocks differ.
+        return found.deleted and (found.deleted_at is None or found.deleted_at > since - timedelta(days=1))
+
+    def let_stand(self, id: str) -> None:
+        if self._document(id).locked_by == str(self.me()["id"]):
+            self._wire.put(f"lock of {id}", "DELETE", f"api/v1/documents/{id}/lock")
+
+    def _refuse_if_held(self, id: str) -> None:
+        if held := self.holds(id):
+            raise OnHold(f"{id} at {self._wire.url}: is on hold ({held[0].name}); nothing was removed")
+
+    # ------------------------------------------------------------------------------------------------- reading
+
+    def find(self, folder: tuple[str, ...], name: str) -> Kept | None:
+        parent = self._looked_up(folder)
+        found = None if parent is None else self._child(parent, kept_name(name))
+        if parent is not None and found is not None and found.name != kept_name(name):
+            found = self._child(parent, twin_name(name)) or found
+        return None if found is None else found.kept()
+
+    def look(self, folder: tuple[str, ...]) -> Iterator[Kept]:
+        parent = self._looked_up(folder)
+        if parent is None:
+            raise DocumentMissing(f"folder {'/'.join(folder)!r} at {self._wire.url}: there is none below the root")
+        what = f"list of folder {parent}"
+        for told in self._wire.every(what, f"api/v1/folders/{parent}/children", filter="any", order="created:asc"):
+            yield item_of(told, what).kept()
+
+    def _looked_up(self, folder: tuple[str, ...]) -> str | None:
+        """A folder that is there now: one that is remembered may have been removed."""
+        for _ in range(2):
+            try:
+                parent = self._folder(folder, create=False)
+            except Unfit:
+                return None
+            if parent is None or self._is_there(parent):
+                return parent
+            self._forget_folder(folder)
+        return None
+
+    def get(self, id: str) -> Kept:
+        document, values = self._document(id), dict[str, Any]()
+        for version in self._versions(id):
+            values |= version.external.get("categories", {})
+        return replace(document.kept(), categories=values)
+
+    def filed_by(self, id: str) -> tuple[str | None, ...]:
+        return tuple(version.journey for version in self._versions(id))
+
+    def search(self, *, name: str | None = None, text: str | None = None) -> Iterator[Kept]:
+        words = (text or "").strip()
+        if not (name or words):
+            return
+        # What a name may not hold stands there as "_"; the original name tells whether it is meant.
+        fit = "".join("_" if char in FORBIDDEN else char for char in name or "").strip()
+        query = {"q": words} if words else {"q": fit, "in": "name"}
+        for told in self._wire.every("search", "search/v1/resources", **query):
+            found = item_of(told, "search")
+            called = (found.name, str(found.external.get("name", "")))
+            if not found.folder and (name is None or any(name.casefold() in one.casefold() for one in called)):
+                yield found.kept()
+
+    def fetch(self, id: str, version: int | None, into: Batch) -> Spooled:
+        held = self._versions(id)
+        wanted = next((one for one in reversed(held) if version in (None, one.number)), None)
+        if wanted is None:
+            raise DocumentMissing(f"document {id} at {self._wire.url}: no version {version}")
+        what = f"content of {id} version {wanted.number}"
+        file = into.open()
+        try:
+            self._download(what, f"api/v1/documents/{id}/versions/{quote(wanted.id, safe='')}/content", wanted.size, file)
+        except BaseException:
+            file.discard()
+            raise
+        spooled = file.finish()
+        if wanted.external.get("sha256", spooled.digest) != spooled.digest:
+            raise DocumentChanged(f"{what} at {self._wire.url}: other bytes than were filed; a person looks")
+        return spooled
+
+    def _download(self, what: str, path: str, announced: int, file: SpoolFile) -> None:
+        stalls = 0
+        for _ in pauses():
+            try:
+                with self._wire.download(what, path) as response:
+                    for piece in response.iter_bytes(CHUNK_BYTES):
+                        file.write(piece)
+                if file.size == announced:
+                    return
+                failure = RepositoryUnreachable(
+                    f"{what} at {self._wire.url}: {file.size} of {announced} bytes; it is safe to try again"
+                )
+            except RepositoryUnreachable as error:
+                failure = error
+                stalls += isinstance(error, Stalled)
+                if stalls == 2 or (isinstance(error, NotCarriedOut) and not error.soon):
+                    break
+            file.restart()
+        raise RepositoryUnreachable(*failure.args) from failure
+
+    def history(self, id: str) -> Iterator[HistoryEvent]:
+        for told in self._wire.every(f"trail of {id}", f"api/v1/documents/{self._number(id)}/audit"):
+            at = moment(told.get("at"))
+            if at is not None:
+                yield HistoryEvent(at, str(told["type"]), _account(told.get("actor")))
+
+    # ------------------------------------------------------------------------------------------------- what only File 360 has
+
+    def me(self) -> Json:
+        """The account that is signed in, as the tenant describes it."""
+        return self._me.get(None, lambda: self._wire.ask("our own account", "GET", "api/v1/users/me"))
+
+    def comments(self, id: str) -> list[Comment]:
+        """What people wrote to a document, oldest first."""
+        told = self._wire.some(f"comments on {id}", f"api/v1/documents/{self._number(id)}/replies")
+        return [
+            Comment(str(one["id"]), str(one["text"]), _account(one.get("createdBy")), moment(one.get("created")))
+            for one in told
+        ]
+
+    def comment(self, id: str, text: str) -> str:
+        """Write to a document; the comment's id. Raises ``OutcomeUnknown`` where nobody can tell whether it stands there."""
+        what, before = f"comment on {id}", {one.id for one in self.comments(id)}
+        for _ in pauses():
+            try:
+                return str(
+                    self._wire.write(what, "POST", f"api/v1/documents/{self._number(id)}/replies", body={"text": text})["id"]
+                )
+            except AnswerLost as error:
+                lost = error
+            with settling(what):
+                if written := self._lost_comment(id, text, before, lost):
+                    return written
+        raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was written; try again") from lost
+
+    def _lost_comment(self, id: str, text: str, before: set[str], lost: AnswerLost) -> str | None:
+        """The comment whose answer was lost; None if it certainly was not written."""
+        for _ in pauses():
+            for one in self.comments(id):
+                if one.id not in before and one.text == text and one.author == _account(self.me()):
+                    return one.id
+            if not lost.running:
+                return None
+        raise OutcomeUnknown(
+            f"comment on {id} at {self._wire.url}: the answer was lost; look before it is written again"
+        ) from lost
+
+    def changes(self, folder: tuple[str, ...], since: str = "0") -> Iterator[Change]:
+        """What happened in a folder and below it after the change of that id, oldest first."""
+        parent = self._looked_up(folder)
+        if parent is None:
+            raise DocumentMissing(f"folder {'/'.join(folder)!r} at {self._wire.url}: there is none below the root")
+        what = f"changes in folder {parent}"
+        while True:
+            query = {"since": since, "limit": str(PAGE)}
+            told = self._wire.ask(what, "GET", f"api/v1/folders/{parent}/library_changes", query=query)
+            for one in told.get("changes") or ():
+                target = str((one.get("target") or {}).get("id"))
+                yield Change(str(one["id"]), str(one["type"]), target, _account(one.get("actor")), moment(one.get("at")))
+            if len(told.get("changes") or ()) < PAGE:
+                return
+            since = str(told["cursor"])
+
+    def retain(self, folder: tuple[str, ...], action: str, days: int = 0) -> None:
+        """What becomes of a folder's documents after so many days: ``trash``, ``delete``, ``keep`` until then, or ``none``."""
+        parent = self._folder(folder, create=True)
+        self._wire.put(
+            f"retention of folder {parent}",
+            "PUT",
+            f"api/v1/folders/{parent}/retention",
+            {"action": action, "days": days},
+        )
+
+    # ------------------------------------------------------------------------------------------------- small things
+
+    def _number(self, id: str) -> str:
+        if not (id.isascii() and id.isdecimal()):
+            raise DocumentMissing(f"{id!r}: not an id of {self._wire.url}, which are numbers")
+        return id
+
+    def _any(self, id: str) -> Item:
+        """A document, also one in the trash."""
+        what = f"document {id}"
+        return item_of(self._wire.ask(what, "GET", f"api/v1/documents/{self._number(id)}"), what)
+
+    def _document(self, id: str) -> Item:
+        found = self._any(id)
+        if found.deleted:
+            raise DocumentMissing(f"document {id} at {self._wire.url}: is in the trash")
+        return found
+
+    def _versions(self, id: str) -> list[Version]:
+        """Oldest first."""
+        what = f"versions of {id}"
+        found = [
+            Version(str(told["id"]), int(told["label"]), int(told.get("size") or 0), _ours(told.get("externalData")))
+            for told in self._wire.some(what, f"api/v1/documents/{self._number(id)}/versions")
+        ]
+        return sorted(found, key=lambda version: version.number)
+
+
+def _folded(path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.casefold() for part in path)
+
+
+def _account(told: Any) -> str:
+    """A person's address, as people know them."""
+    return str(told.get("email") or told.get("id")) if isinstance(told, dict) else "unknown"

@@ -1,0 +1,435 @@
+"""What only File 360 does: asking to come back later, tokens, roles, guests, links, comments, changes, retention, trash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from blocks.errors import (
+    ConfigurationError,
+    DocumentChanged,
+    DocumentMissing,
+    OnHold,
+    OutcomeUnknown,
+    RepositoryUnreachable,
+    SignInRefused,
+)
+from blocks.repositories import file360
+from blocks.repositories.file360 import File360, File360Session
+from blocks.values import Collision, Filed, NotFiled
+from tests.conformance.repositories.checks import Ground, one
+from tests.conformance.repositories.conftest import Repositories
+from tests.conformance.repositories.enrolment import file360_block
+from tests.sandbox.file360 import File360Sandbox
+
+MANY = 24 * 1024**2
+
+
+@pytest.fixture
+def enrolled() -> str:
+    return "file360"
+
+
+@dataclass(slots=True)
+class Server:
+    """A stand-in of this module's own, whose faults a test may set."""
+
+    sandbox: File360Sandbox
+    repository: File360
+    stack: ExitStack
+
+    def bare(self, email: str = "", password: str = "") -> httpx.Client:
+        """Bare HTTP as somebody; as the account that files, if nobody is named."""
+        http = self.anybody()
+        form = {"client_id": "countersign", "client_secret": "countersign-secret", "grant_type": "client_credentials"}
+        if email:
+            form |= {"grant_type": "password", "username": email, "password": password}
+        http.headers["Authorization"] = f"Bearer {http.post('/otdsws/oauth2/token', data=form).json()['access_token']}"
+        return http
+
+    def anybody(self) -> httpx.Client:
+        """Bare HTTP as nobody."""
+        return self.stack.enter_context(httpx.Client(base_url=self.sandbox.url, timeout=60, trust_env=False))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    sandbox = File360Sandbox(tmp_path_factory.mktemp("file360") / "data").start()
+    try:
+        with ExitStack() as stack:
+            yield Server(sandbox, file360_block(sandbox.described()), stack)
+    finally:
+        sandbox.stop()
+
+
+@pytest.fixture
+def ours(server: Server, ground: Ground) -> Iterator[Ground]:
+    """A ground in that stand-in. Faults end with the test."""
+    yield replace(ground, repository=server.repository)
+    server.sandbox.faults.set(dict.fromkeys(server.sandbox.faults.as_dict(), 0))
+
+
+@pytest.fixture
+def session(server: Server) -> Iterator[File360Session]:
+    with server.repository.session() as session:
+        yield session
+
+
+def folder_of(session: File360Session, ground: Ground) -> str:
+    found = session.find(ground.folder[:-1], ground.folder[-1])
+    assert found is not None and found.container
+    return found.id
+
+
+# --------------------------------------------------------------------------------------------- the wire
+
+
+def test_it_comes_back_when_it_is_asked_to_and_keeps_nobody_else_waiting(
+    server: Server, ours: Ground, session: File360Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call waits as long as the server says; a call of another thread comes through meanwhile."""
+    waited: list[float] = []
+    asked, others = threading.Event(), threading.Event()
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        asked.set()
+        assert others.wait(60), "the other call did not come through"
+
+    first = one(ours.filed(ours.filing("there.csv")))
+    monkeypatch.setattr(file360, "time", SimpleNamespace(sleep=sleep))
+    server.sandbox.faults.set({"write-429": 1, "retry-after": 7})
+    waiting = threading.Thread(target=lambda: ours.filed(ours.filing("late.csv")))
+    waiting.start()
+    try:
+        assert asked.wait(60), "it did not wait"
+        assert session.get(first.id).name == "there.csv"
+    finally:
+        others.set()
+        waiting.join(60)
+    assert waited == [7.0]
+    assert sorted(kept.name for kept in ours.look()) == ["late.csv", "there.csv"]
+
+
+def test_what_would_have_to_wait_too_long_is_left_for_another_time(server: Server, ours: Ground) -> None:
+    server.sandbox.faults.set({"write-429": 1, "retry-after": 3600})
+    with pytest.raises(RepositoryUnreachable, match="3600 s; nothing was done") as told:
+        ours.file(ours.filing("later.csv"))
+    assert told.value.worth_retrying
+    assert server.sandbox.faults["write-429"] == 0, "it was asked once"
+    one(ours.filed(ours.filing("later.csv")))
+
+
+def test_a_date_says_when_to_come_back_too() -> None:
+    assert file360._retry_after("Fri, 31 Dec 1999 23:59:59 GMT") == 0
+    assert file360._retry_after("2.5") == 2.5
+    assert file360._retry_after("soon") == 1
+
+
+def test_a_token_that_ran_out_is_renewed_in_mid_upload(server: Server, ours: Ground) -> None:
+    signed_in = server.sandbox.stats["sign-ins"]
+    with server.repository.session() as session:
+        server.sandbox.faults.set({"clock-ahead": 3600})
+        [answer] = session.file([ours.filing("large.bin", os.urandom(3 * 1024**2))])
+        assert isinstance(answer, Filed)
+        assert session.get(answer.id).version == 1
+    assert server.sandbox.stats["sign-ins"] == signed_in + 2
+
+
+def test_a_wrong_secret_is_refused_and_asked_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WRONG_SECRET", "no")
+    before = server.sandbox.stats["refused sign-ins"]
+    with pytest.raises(SignInRefused, match="check the account") as told:
+        server.repository.model_copy(update={"client_secret": "env:WRONG_SECRET"}).session()
+    assert server.sandbox.stats["refused sign-ins"] == before + 1
+    assert "no" not in str(told.value).replace("nothing", "").replace("not", "").split()
+    with pytest.raises(ConfigurationError):
+        server.repository.model_copy(update={"client_secret": "env:NOT_SET_ANYWHERE"}).session()
+
+
+def test_a_person_s_login_files_into_their_own_files(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADA", "admin")
+    block = server.repository.model_copy(update={"username": "admin@example.com", "password": "env:ADA"})
+    with block.session() as theirs, server.repository.session() as session:
+        assert theirs.me()["email"] == "admin@example.com"
+        assert session.me()["email"] == "countersign@example.com"
+
+
+@pytest.mark.parametrize("size", [MANY, pytest.param(1024**3, marks=pytest.mark.soak)])
+def test_a_large_file_passes_in_bounded_memory(ours: Ground, session: File360Session, tmp_path: Path, size: int) -> None:
+    """Both ways; the server, which is in this process too, streams as well."""
+    source, digest, piece = tmp_path / "large.bin", hashlib.sha256(), os.urandom(1024**2)
+    with source.open("wb") as file:
+        for _ in range(size // len(piece)):
+            file.write(piece)
+            digest.update(piece)
+    filing = replace(ours.filing("large.bin"), path=source, size=size, digest=digest.hexdigest())
+    tracemalloc.start()
+    try:
+        [answer] = session.file([filing])
+        assert isinstance(answer, Filed)
+        with ours.spool.batch() as batch:
+            spooled = session.fetch(answer.id, None, batch)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (spooled.digest, spooled.size) == (filing.digest, size)
+    assert peak < 8 * 1024**2, f"{peak / 1024**2:.0f} MiB"
+
+
+# --------------------------------------------------------------------------------------------- filing
+
+
+def test_a_filing_below_a_folder_by_its_id(server: Server, ours: Ground, session: File360Session) -> None:
+    one(ours.filed(ours.filing("a.csv")))
+    id = folder_of(session, ours)
+    with server.repository.model_copy(update={"root": id}).session() as below:
+        assert below.find((), "a.csv") is not None
+    with server.repository.model_copy(update={"root": "/".join(ours.folder)}).session() as below:
+        assert below.find((), "a.csv") is not None
+
+
+def test_other_bytes_than_were_filed_are_told(server: Server, ours: Ground) -> None:
+    filed = one(ours.filed(ours.filing("a.csv", b"as filed")))
+    version = server.bare().get(f"/api/v1/documents/{filed.id}").json()["currentVersionId"]
+    (server.sandbox.data / "content" / version).write_bytes(b"as tamp.")
+    with pytest.raises(DocumentChanged, match="a person looks"):
+        ours.bytes(filed.id)
+
+
+def test_a_version_of_somebody_else_leaves_our_values(server: Server, ours: Ground, session: File360Session) -> None:
+    filed = one(ours.filed(ours.filing("a.csv", b"1", categories={"Partner Document": {"Partner ID": "4711"}})))
+    theirs = server.bare().post(
+        "/api/v3/documents?collisionStrategy=overwrite",
+        data={"parentId": folder_of(session, ours)},
+        files={"file": ("a.csv", b"22", "text/csv")},
+    )
+    assert theirs.is_success
+    kept = session.get(filed.id)
+    assert (kept.version, kept.identity, kept.categories) == (2, None, {"Partner Document": {"Partner ID": "4711"}})
+    assert session.filed_by(filed.id)[1] is None
+
+
+def test_what_carries_our_journey_and_has_another_size_is_left_to_a_person(
+    server: Server, ours: Ground, session: File360Session
+) -> None:
+    one(ours.filed(ours.filing("first.csv")))
+    filing = ours.filing("a.csv", b"four")
+    theirs = server.bare().post(
+        "/api/v3/documents?collisionStrategy=fail",
+        data={"parentId": folder_of(session, ours), "externalData": file360._about(filing)},
+        files={"file": ("a.csv", b"other", "text/csv")},
+    )
+    assert theirs.is_success
+    with pytest.raises(OutcomeUnknown, match="a person decides"):
+        ours.file(filing)
+
+
+def test_a_folder_removed_meanwhile_is_made_again(server: Server, ours: Ground, session: File360Session) -> None:
+    [first] = session.file([ours.filing("a.csv")])
+    assert isinstance(first, Filed)
+    server.bare().put(f"/api/v1/folders/{folder_of(session, ours)}", json={"state": "deleted"})
+    [second] = session.file([ours.filing("b.csv")])
+    assert isinstance(second, Filed)
+    assert [kept.name for kept in ours.look()] == ["b.csv"]
+
+
+def test_an_old_name_that_others_took_is_no_version_of_theirs(ours: Ground) -> None:
+    first = one(ours.filed(ours.filing("Report.csv", b"1")))
+    refused = ours.file(ours.filing("Report.csv", b"2", collision=Collision.REFUSE))[0]
+    assert isinstance(refused, NotFiled) and first.id in refused.reason
+
+
+# --------------------------------------------------------------------------------------------- people and guests
+
+
+def test_roles_say_who_may_do_what(server: Server, ours: Ground, session: File360Session) -> None:
+    filed = one(ours.filed(ours.filing("a.csv")))
+    folder, files = folder_of(session, ours), server.bare()
+    admin = server.bare("admin@example.com", "admin")
+    at = f"/api/v1/documents/{filed.id}"
+    sent: dict[str, Any] = {"data": {"parentId": folder}, "files": {"file": ("new.csv", b"x", "text/csv")}}
+
+    def may(role: int) -> list[bool]:
+        if role:
+            members = {"members": [{"email": "admin@example.com", "role": role}]}
+            assert files.post(f"/api/v1/folders/{folder}/collaborators", json=members).is_success
+        return [
+            admin.get(at).is_success,
+            admin.post("/api/v3/documents?collisionStrategy=overwrite", **sent).is_success,
+            admin.put(at, json={"name": f"renamed {role}.csv"}).is_success,
+            admin.post(f"{at}/holds", json={"name": "Case"}).is_success,
+        ]
+
+    assert may(0) == [False, False, False, False], "an administrator sees nobody's files"
+    assert may(1) == [True, False, False, False]
+    assert may(2) == [True, True, False, False]
+    assert may(3) == [True, True, True, False]
+    assert files.delete(f"/api/v1/folders/{folder}/collaborators").is_success
+    assert may(0) == [False, False, False, False]
+
+
+def test_the_account_that_files_shows_nothing_to_anybody_outside(server: Server, ours: Ground, session: File360Session) -> None:
+    """No verb of ours does; and bare HTTP with the workers' account is refused, whatever way it takes."""
+    filed = one(ours.filed(ours.filing("a.csv")))
+    folder, files = folder_of(session, ours), server.bare()
+    admin = server.bare("admin@example.com", "admin")
+    group = admin.post("/api/v1/groups", json={"name": f"Agency {ours.folder[-1]}"}).json()["id"]
+    guest = f"guest-{folder}@agency.example.org"
+    admin.post("/api/v1/invites", json={"email": guest, "firstName": "Gus", "lastName": "Guest"})
+    assert admin.post(f"/api/v1/groups/{group}/members", json={"members": [guest]}).json()[0]["success"]
+    for method, path, body in (
+        ("POST", f"folders/{folder}/collaborators", {"members": [{"email": "new@agency.example.org", "role": 1}]}),
+        ("POST", f"folders/{folder}/collaborators", {"members": [{"email": guest, "role": 1}]}),
+        ("POST", f"folders/{folder}/collaborators", {"members": [{"groupId": group, "role": 1}]}),
+        ("POST", f"folders/{folder}/shares", {"days_to_expire": 1}),
+        ("POST", f"documents/{filed.id}/shares", {"days_to_expire": 1}),
+    ):
+        answer = files.request(method, f"/api/v1/{path}", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (403, "external"), path
+    assert files.get(f"/api/v1/folders/{folder}").json()["isSharedExternally"] is False
+    assert files.get(f"/api/v1/folders/{folder}/collaborators").json() == []
+    assert files.get(f"/api/v1/documents/{filed.id}/shares").json() == []
+
+
+def test_nothing_is_filed_where_guests_see_it(server: Server, ours: Ground, session: File360Session) -> None:
+    """Somebody else, who may, has shown the folder to a guest: what is filed there would be shown without a sign-off."""
+    filed = one(ours.filed(ours.filing("before.csv")))
+    folder, files = folder_of(session, ours), server.bare()
+    sender = server.bare("sender@example.com", "sender")
+    members = [{"email": "sender@example.com", "role": 3}]
+    assert files.post(f"/api/v1/folders/{folder}/collaborators", json={"members": members}).is_success
+    guests = {"members": [{"email": "guest@agency.example.org", "role": 1}]}
+    assert sender.post(f"/api/v1/folders/{folder}/collaborators", json=guests).is_success
+    answers = [
+        *ours.file(ours.filing("after.csv")),
+        *ours.file(ours.filing("before.csv", b"2")),
+        *ours.file(ours.filing("other.csv", b"2", document=filed.id)),
+        *ours.file(ours.filing("below.csv", folder=(*ours.folder, "below"))),
+    ]
+    assert [getattr(answer, "code", "filed") for answer in answers] == ["shown-outside"] * 4
+    into = {"parentId": folder}
+    bare = files.post("/api/v3/documents?collisionStrategy=fail", data=into, files={"file": ("x.csv", b"x", "text/csv")})
+    assert (bare.status_code, bare.json()["code"]) == (403, "external"), "and bare HTTP is refused too"
+    assert [(kept.name, kept.version) for kept in ours.look()] == [("before.csv", 1)]
+
+
+def test_a_link_ends(server: Server, ours: Ground, session: File360Session) -> None:
+    filed = one(ours.filed(ours.filing("a.csv", b"shown")))
+    folder, files = folder_of(session, ours), server.bare()
+    files.post(f"/api/v1/folders/{folder}/collaborators", json={"members": [{"email": "sender@example.com", "role": 3}]})
+    sender = server.bare("sender@example.com", "sender")
+    both = {"days_to_expire": 1, "expiration": "2099-01-01T00:00:00+00:00"}
+    assert sender.post(f"/api/v1/documents/{filed.id}/shares", json=both).status_code == 400
+    link = sender.post(f"/api/v1/documents/{filed.id}/shares", json={"days_to_expire": 1, "comment": "for the printer"}).json()
+    anybody, path = server.anybody(), link["permalinks"][0]["href"]
+    assert anybody.get(path).content == b"shown"
+    server.sandbox.faults.set({"clock-ahead": 86_401})
+    assert anybody.get(path).status_code == 404
+    assert sender.get(f"/api/v1/documents/{filed.id}").status_code == 401, "so is the token"
+    server.sandbox.faults.set({"clock-ahead": 0})
+    assert sender.delete(f"/api/v1/shares/{link['id']}").is_success
+    assert anybody.get(path).status_code == 404
+
+
+# --------------------------------------------------------------------------------------------- what is kept, and for how long
+
+
+def test_rules_of_a_folder_keep_and_let_go(server: Server, ours: Ground, session: File360Session) -> None:
+    kept, held = ours.filed(ours.filing("kept.csv"), ours.filing("held.csv"))
+    session.retain(ours.folder, "keep", 9)
+    with pytest.raises(OnHold, match="kept until"):
+        session.remove(kept.id)
+    session.retain(ours.folder, "trash", 9)
+    session.apply_hold(held.id, "Case")
+    server.sandbox.faults.set({"clock-ahead": 10 * 86_400})
+    assert [entry.name for entry in ours.look()] == ["held.csv"], "what is on hold stays"
+    with server.repository.session() as later:
+        assert later.was_removed(kept.id, datetime.now(UTC))
+        later.retain(ours.folder, "none")
+
+
+def test_a_hold_on_a_folder_holds_what_is_in_it(server: Server, ours: Ground, session: File360Session) -> None:
+    filed = one(ours.filed(ours.filing("a.csv")))
+    folder = folder_of(session, ours)
+    assert server.bare().post(f"/api/v1/folders/{folder}/holds", json={"name": "Case"}).is_success
+    assert [hold.name for hold in session.holds(filed.id)] == ["Case"]
+    session.lift_hold(filed.id, "Case")
+    with pytest.raises(OnHold):
+        session.remove(filed.id)
+    gone = server.bare().put(f"/api/v1/folders/{folder}", json={"state": "deleted"})
+    assert (gone.status_code, gone.json()["code"]) == (409, "onHold")
+
+
+def test_out_of_the_trash_and_for_ever_gone(server: Server, ours: Ground, session: File360Session) -> None:
+    since, files = datetime.now(UTC), server.bare()
+    back, gone = ours.filed(ours.filing("back.csv"), ours.filing("gone.csv"))
+    for document in (back, gone):
+        session.remove(document.id)
+        assert session.was_removed(document.id, since)
+    assert files.put(f"/api/v1/documents/{back.id}", json={"state": "active"}).is_success
+    assert [kept.name for kept in ours.look()] == ["back.csv"]
+    assert files.delete(f"/api/v3/users/{session.me()['id']}/emptyAllTrash").json()["count"] >= 1
+    assert not session.was_removed(gone.id, since), "nobody can tell any more"
+    with pytest.raises(DocumentMissing):
+        session.get(gone.id)
+    assert session.get(back.id).version == 1
+
+
+# --------------------------------------------------------------------------------------------- comments, changes
+
+
+def test_comments_are_told_in_order(server: Server, ours: Ground, session: File360Session) -> None:
+    filed = one(ours.filed(ours.filing("a.csv")))
+    ids = [session.comment(filed.id, text) for text in ("first", "second", "first")]
+    assert [(note.id, note.text, note.author) for note in session.comments(filed.id)] == [
+        (ids[0], "first", "countersign@example.com"),
+        (ids[1], "second", "countersign@example.com"),
+        (ids[2], "first", "countersign@example.com"),
+    ]
+    files = server.bare()
+    assert files.put(f"/api/v1/replies/{ids[1]}", json={"text": "mended"}).json()["text"] == "mended"
+    assert files.delete(f"/api/v1/replies/{ids[0]}").is_success
+    assert [note.text for note in session.comments(filed.id)] == ["mended", "first"]
+
+
+def test_changes_are_told_once_and_in_order(ours: Ground, session: File360Session) -> None:
+    filed = one(ours.filed(ours.filing("a.csv")))
+    below = one(ours.filed(ours.filing("b.csv", folder=(*ours.folder, "below"))))
+    seen = list(session.changes(ours.folder))
+    assert [(change.event, change.target) for change in seen if change.target in (filed.id, below.id)] == [
+        ("Create", filed.id),
+        ("Create", below.id),
+    ]
+    assert list(session.changes(ours.folder, seen[-1].id)) == []
+    session.comment(filed.id, "seen")
+    assert [change.event for change in session.changes(ours.folder, seen[-1].id)] == ["Comment"]
+    for number in range(file360.PAGE):
+        session.apply_hold(filed.id, f"Case {number}")
+    many = list(session.changes(ours.folder, seen[-1].id))
+    assert len(many) == len({change.id for change in many}) == file360.PAGE + 1
+    with pytest.raises(DocumentMissing):
+        list(session.changes((*ours.folder, "nowhere")))
+
+
+def test_what_was_there_is_there_after_a_restart(tmp_path: Path, ground: Ground, repositories: Repositories) -> None:
+    sandbox = File360Sandbox(tmp_path / "kept").start()
+    filed = one(replace(ground, repository=file360_block(sandbox.described())).filed(ground.filing("a.csv", b"kept")))
+    sandbox.stop()
+    again = File360Sandbox(tmp_path / "kept").start()
+    try:
+        assert replace(ground, repository=file360_block(again.described())).bytes(filed.id) == b"kept"
+    finally:
+        again.stop()
