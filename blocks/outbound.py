@@ -1306,6 +1306,26 @@ _STANDING = TypeAdapter(StandingSignoff)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StandingEnd:
+    """What somebody signs to end what they have signed beforehand."""
+
+    partner: str
+    stream: str
+    approver: str
+    ends: tuple[str, ...]
+    """Ids of what they signed, sorted."""
+    time: datetime
+    """When it was signed, by the signer's clock."""
+
+    @property
+    def text(self) -> str:
+        """The canonical text that the signature covers, in the namespace of what it ends."""
+        told: dict[str, Any] = {name.name: getattr(self, name.name) for name in fields(self)}
+        told |= {"ends": list(self.ends), "time": iso(self.time)}
+        return canonical({"kind": "countersign end of standing sign-offs", **told})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
     """What the sender found in a release's bytes, where the bounds of what was signed beforehand ask for it."""
 
@@ -1529,6 +1549,62 @@ class Stood:
     stream: str
     order: str
     voter: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldStanding:
+    """What somebody signed beforehand, as the sender holds it."""
+
+    signed: StandingSignoff
+    ended: str
+    """When it was ended, and by whom; "" if it was not."""
+    used: int
+    """For how many releases it gave a vote."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandingBook:
+    """What the sender holds about a stream."""
+
+    held: tuple[HeldStanding, ...]
+    """Everything that was ever signed beforehand, the oldest first."""
+    today: int
+    """How many releases of the last 24 hours went by it, or wait to."""
+
+
+class DeedKind(StrEnum):
+    """What is done about sign-offs that are given beforehand."""
+
+    SIGNED = "signed"
+    REFUSED = "refused"  # somebody wanted to sign, and it does not count
+    ENDED = "ended"  # by who had signed
+    REVOKED = "revoked"  # by operations
+    USED = "used"  # a release has got a vote by it
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One of these, by the sender's own account."""
+
+    id: str
+    kind: DeedKind
+    partner: str
+    stream: str
+    approver: str
+    """Whose; "" where nobody was known."""
+    at: datetime
+    """By the sender's clock."""
+    facts: Mapping[str, Any]
+    """What was signed, with key and signature; or what was ended, by whom; or the release; or why it was refused."""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {name.name: getattr(self, name.name) for name in fields(self)} | {"kind": self.kind.value, "at": iso(self.at)}
+
+    @classmethod
+    def parse(cls, told: Mapping[str, Any]) -> Deed:
+        return cls(**{**told, "kind": DeedKind(told["kind"]), "at": datetime.fromisoformat(told["at"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,10 @@ from blocks.case_signoff import CaseDecision, CaseSignoff
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError, SenderError, SenderUnreachable, SendRefused
 from blocks.outbound import (
+    Deed,
     Delivered,
     Destination,
+    HeldStanding,
     Judged,
     Matter,
     Package,
@@ -38,6 +40,8 @@ from blocks.outbound import (
     Round,
     Said,
     SignoffProof,
+    StandingBook,
+    StandingEnd,
     StandingSignoff,
     Stood,
     Vote,
@@ -348,13 +352,29 @@ class Sender:
             return Refusal(refusal["code"], refusal["first_line"])
         return StandingSignoff.parse(canonical(told["signed"]))
 
-    def standing(self, partner: str, stream: str) -> tuple[tuple[StandingSignoff, str], ...]:
-        """What was signed beforehand for a stream, the oldest first; each with what ended it, "" if it was not revoked."""
-        told = self._post("/standing", {"partner": partner, "stream": stream})["standing"]
-        return tuple((StandingSignoff.parse(canonical(one["signed"])), one["revoked"]) for one in told)
+    def standing(self, partner: str, stream: str) -> StandingBook:
+        """What was signed beforehand for a stream."""
+        told = self._post("/standing", {"partner": partner, "stream": stream})
+        held = [
+            HeldStanding(StandingSignoff.parse(canonical(one["signed"])), str(one["ended"]), int(one["used"]))
+            for one in told["standing"]
+        ]
+        return StandingBook(tuple(held), int(told["today"]))
+
+    def end_standing(self, ending: StandingEnd, proof: str) -> int | Refusal:
+        """Hand in what somebody signs to end what they have signed beforehand; how many that are, or why it does not count."""
+        about = {"partner": ending.partner, "stream": ending.stream, "approver": ending.approver}
+        told = self._post("/standing/end", {**about, "ends": list(ending.ends), "proof": proof})
+        if refusal := told.get("refusal"):
+            return Refusal(refusal["code"], refusal["first_line"])
+        return int(told["ended"])
+
+    def deeds(self, after: str = "") -> tuple[Deed, ...]:
+        """What was done about sign-offs beforehand, for the ledger, oldest first: the next ones after the deed of this id."""
+        return tuple(Deed.parse(one) for one in self._post("/standing/deeds", {"after": after})["deeds"])
 
     def revoke_standing(self, partner: str, stream: str, approver: str) -> int:
-        """End what somebody, or with an empty id everybody, has signed beforehand; how many that are. Only ops of the sender may."""
+        """End what somebody, or with an empty id everybody, has signed beforehand; how many that are. Ops only."""
         return int(self._post("/standing/revoke", {"partner": partner, "stream": stream, "approver": approver})["revoked"])
 
     def withdraw(self, package: Package) -> Withdrawn:

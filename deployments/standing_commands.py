@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deployments.sender_commands import SocketOption
+
+if TYPE_CHECKING:
+    from blocks.sender import Sender
 
 app = typer.Typer(no_args_is_help=True, help="Sign off a stream's releases beforehand, see that, end it.")
 WhatArgument = Annotated[str, typer.Argument(help="Partner and outbound stream.", metavar="PARTNER/STREAM")]
@@ -64,9 +67,10 @@ def sign(
     typer.echo(f"To {profile.title}, stream {what}, without asking you:")
     for place in terms.destinations:
         typer.echo(f"  to {profile.endpoints[place.endpoint].address}, folder {place.folder}")
-    typer.echo(
-        f"  at most {bounds.files} documents and {bounds.size_bytes:,} bytes in a release, {bounds.per_day} releases in 24 hours"
-    )
+    for bound in bounds.told:
+        typer.echo(f"  {bound}")
+    if terms.routine and not bounds.doctypes:
+        typer.echo(f"  only documents of type {' or '.join(terms.routine)}")
     typer.echo(
         f"  until {signed.until:%Y-%m-%d %H:%M} UTC; terms {signed.terms[:12]}, which stand in {partner}.yaml: read them"
     )
@@ -82,30 +86,91 @@ def sign(
 
 
 @app.command()
-def show(what: WhatArgument, socket: SocketOption = None) -> None:
-    """What was signed beforehand for a stream, and whether it is good today.
+def show(
+    what: Annotated[
+        str | None,
+        typer.Argument(help="Partner and outbound stream; left out: every stream that lets something be signed beforehand."),
+    ] = None,
+    socket: SocketOption = None,
+) -> None:
+    """Who signed what beforehand, until when, for how many releases it was used, what is left, and whether it is good today.
 
     Example: countersign standing show acme/catalogue
     """
+    from blocks.profile import load_partner, partners
+    from blocks.sender import Sender
+    from blocks.settings import settings
+
+    folder = settings().profiles
+    every = ((name, load_partner(name, folder).outbound.items()) for name in (() if what else partners(folder)))
+    found = [f"{name}/{stream}" for name, streams in every for stream, terms in streams if terms.signoff.standing]
+    with Sender(socket or settings().sender_socket) as sender:
+        for one in [what] if what else found:
+            _show(one, sender)
+    if not what and not found:
+        typer.echo("no stream's terms let anything be signed off beforehand ('standing:')")
+
+
+def _show(what: str, sender: Sender) -> None:
     from datetime import UTC, datetime
 
     from blocks.profile import load_partner, policies_of
-    from blocks.sender import Sender
     from blocks.settings import settings
     from deployments.people import load_people
+    from tasks.rules.beforehand import state
 
     folder, (partner, _, stream) = settings().profiles, what.partition("/")
-    profile = load_partner(partner, folder)
-    policies = policies_of(profile, stream, load_people(folder)) if stream in profile.outbound else None
-    with Sender(socket or settings().sender_socket) as sender:
-        found = sender.standing(partner, stream)
-    for signed, revoked in found:
-        same = policies is not None and (signed.profile, signed.terms) == (policies.profile, policies.terms)
-        state = f"revoked {revoked}" if revoked else "good" if same else "void: the terms are others now"
-        state = "over" if not revoked and signed.until <= datetime.now(UTC) else state
-        typer.echo(f"{signed.approver}  signed {signed.time:%Y-%m-%d %H:%M}  until {signed.until:%Y-%m-%d %H:%M} UTC  {state}")
-    if not found:
+    profile, people, now = load_partner(partner, folder), load_people(folder), datetime.now(UTC)
+    terms, book = profile.outbound.get(stream), sender.standing(partner, stream)
+    bounds = terms.signoff.standing if terms else None
+    if bounds is not None:
+        left = max(0, bounds.per_day - book.today)
+        typer.echo(f"{what}: {'; '.join(bounds.told)}; {left} of {bounds.per_day} releases left now")
+    for held in book.held:
+        signed = held.signed
+        good = (
+            state(held, terms, policies_of(profile, stream, people), people, now) if terms else "void: there is no such stream"
+        )
+        typer.echo(
+            f"{signed.approver}  signed {signed.time:%Y-%m-%d %H:%M}  until {signed.until:%Y-%m-%d %H:%M} UTC  "
+            f"used for {held.used} releases  {good}"
+        )
+    if not book.held:
         typer.echo(f"{what}: nothing was signed off beforehand")
+
+
+@app.command()
+def end(
+    what: WhatArgument,
+    approver: Annotated[str, typer.Option("--as", help="Your id in people.yaml.")],
+    key: Annotated[Path, typer.Option(help="Your SSH key (.pub: held by an ssh-agent).")] = Path("~/.ssh/id_ed25519"),
+    socket: SocketOption = None,
+) -> None:
+    """End what you have signed beforehand for a stream, at once: you are asked again. Signed with your key, as it was.
+
+    A release for which it counted already, and of which nothing has left, is not sent either.
+
+    Exit codes: 0 it is ended; 1 it was refused, or there is nothing to end.
+
+    Example: countersign standing end acme/catalogue --as anna
+    """
+    from datetime import UTC, datetime
+
+    from blocks.outbound import STANDING_NAMESPACE, Refusal, StandingEnd
+    from blocks.sender import Sender
+    from blocks.settings import settings
+    from deployments.signing import ssh_sign
+
+    (partner, _, stream), now = what.partition("/"), datetime.now(UTC).replace(microsecond=0)
+    with Sender(socket or settings().sender_socket) as sender:
+        held = sender.standing(partner, stream).held
+        mine = sorted(one.signed.id for one in held if one.signed.approver == approver and not one.ended)
+        ending = StandingEnd(partner=partner, stream=stream, approver=approver, ends=tuple(mine), time=now)
+        outcome = sender.end_standing(ending, ssh_sign(ending.text, key, STANDING_NAMESPACE, now))
+    if isinstance(outcome, Refusal):
+        typer.echo(f"countersign: {outcome.first_line}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{what}: {outcome} ended; you are asked about each release again")
 
 
 @app.command()
@@ -114,9 +179,10 @@ def revoke(
     approver: Annotated[str, typer.Option("--of", help="Whose; left out: everybody's.")] = "",
     socket: SocketOption = None,
 ) -> None:
-    """End what was signed beforehand, at once: people are asked again. For ops of the sender (its --ops-uid).
+    """End what others have signed beforehand, at once: people are asked again. For ops of the sender (its --ops-uid).
 
-    A release for which it counted already, and of which nothing has left, is not sent either.
+    A release for which it counted already, and of which nothing has left, is not sent either. Who has signed ends that with
+    'countersign standing end'.
 
     Example: countersign standing revoke acme/catalogue --of anna
     """

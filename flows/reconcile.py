@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from tasks.acknowledge import add_acknowledgements
+from tasks.carry_standing import carry_standing
 from tasks.case_record import keep_case_records
 from tasks.checkpoint import checkpoint
 from tasks.compare import compare, compare_mirrors
@@ -24,8 +25,9 @@ from tasks.tell_cases import tell_cases
 def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> State:
     """Find what went around the sign-off, tell it once, and bring what got stuck on its way again; add what has come to records.
 
-    Acknowledgements and records of cases are filed, messages to people that nobody took are sent again, previews that nobody needs go. It
-    sends nothing to partners and judges no answer: a run that is woken asks its approvers again.
+    Acknowledgements and records of cases are filed, what the sender knows of sign-offs beforehand is written down, messages to people
+    that nobody took are sent again, previews that nobody needs go. It sends nothing to partners and judges no answer: a run that is
+    woken asks its approvers again.
 
     Args:
         patience_seconds: How long a run may take to begin, or between two steps, before it counts as stuck.
@@ -37,6 +39,7 @@ def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> Stat
     around = [*compare_mirrors(), *look_for_side_doors(look_back), *compare_with_sender(look_back), *add_acknowledgements()]
     around += [*keep_case_records(), *notify_again(look_back)]
     rows = [*redrive(stuck, patience), *begin_again(look_back, patience), *tell(around)]
+    carry_standing()
     tell_cases()
     delete_previews()
     return report(rows)

@@ -13,6 +13,7 @@ was signed is good any more. Votes are counted like all others: not the requeste
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,9 @@ from blocks.errors import SendRefused
 from blocks.outbound import (
     STANDING_NAMESPACE,
     Decision,
+    DeedKind,
     Extent,
+    HeldStanding,
     Matter,
     Meaning,
     Outbound,
@@ -31,13 +34,15 @@ from blocks.outbound import (
     ProposedVote,
     Refusal,
     SignoffProof,
+    StandingBook,
+    StandingEnd,
     StandingSignoff,
     Vote,
     iso,
     on,
     sha256,
 )
-from blocks.profile import load_partner, policies_of
+from blocks.profile import PartnerProfile, load_partner, policies_of
 from blocks.seals import SealKey
 from deployments.people import load_people
 from deployments.sender.proofs import signer
@@ -52,7 +57,8 @@ NOT_AGREED = Refusal("not-agreed", "The reviewed terms of this stream let nothin
 UNKNOWN = Refusal("unknown-approver", "This person is not among those who may sign on this stream today.")
 SIGNATURE_WANTED = Refusal("signature-wanted", "Only an SSH signature signs beforehand: a code binds nothing.")
 TOO_LONG = Refusal("too-long", "This is not a moment to come, or is further away than the reviewed terms allow.")
-REVOKED = Refusal("revoked", "This was revoked. Sign anew.")
+REVOKED = Refusal("revoked", "This was ended. Sign anew.")
+NOT_YOURS = Refusal("not-yours", "You have signed nothing like that beforehand on this stream, or it is ended already.")
 
 
 class Beforehand:
@@ -63,14 +69,30 @@ class Beforehand:
 
     def sign(self, partner: str, stream: str, approver: str, until: datetime, proof: str) -> StandingSignoff | Refusal:
         """Keep it, or say why it is none. Raises ``SendRefused`` if there is no such stream. A code in it is burnt, as elsewhere."""
-        with self._store.bench() as bench:
-            for code in codes_seen({"proof": proof}):
-                bench.burn(code, datetime.now(UTC))
+        self._burn(proof)
         profile, people, now = load_partner(partner, self._profiles), load_people(self._profiles), datetime.now(UTC)
         terms = profile.outbound.get(stream)
         if terms is None:
             raise SendRefused(f"{partner}: the reviewed profile has no outbound stream {stream[:80]!r}")
-        person = people.get(approver)
+        outcome = self._sign(profile, stream, people, approver, until, proof, now)
+        if isinstance(outcome, Refusal):
+            with self._store.bench() as bench:
+                # Of an id that nobody has, nothing is repeated: whoever may call us could fill the ledger with them.
+                known = approver if people.get(approver) else ""
+                bench.note(DeedKind.REFUSED, partner, stream, known, {"code": outcome.code}, now)
+        return outcome
+
+    def _sign(
+        self,
+        profile: PartnerProfile,
+        stream: str,
+        people: PeopleFile,
+        approver: str,
+        until: datetime,
+        proof: str,
+        now: datetime,
+    ) -> StandingSignoff | Refusal:
+        partner, terms, person = profile.name, profile.outbound[stream], people.get(approver)
         if terms.signoff.standing is None:
             return NOT_AGREED
         groups = {group for stage in terms.signoff.stages for group in stage.groups}
@@ -90,6 +112,66 @@ class Beforehand:
         with self._store.bench() as bench:
             kept = bench.sign_beforehand(SignedBeforehand(signed, key, told[1]), now)
         return signed if kept.revoked is None else REVOKED
+
+    def end(self, partner: str, stream: str, approver: str, ends: tuple[str, ...], proof: str) -> int | Refusal:
+        """End what a person has signed, because they say so with a key of theirs; how many that are, or why it does not count."""
+        self._burn(proof)
+        people, now = load_people(self._profiles), datetime.now(UTC)
+        person, told = people.get(approver), unpasted(proof)
+        if person is None:
+            return UNKNOWN
+        if told is None:
+            return SIGNATURE_WANTED
+        text = StandingEnd(partner=partner, stream=stream, approver=approver, ends=tuple(sorted(set(ends))), time=told[0]).text
+        if not timely(told[0], asked_at=now - OLDEST_SIGNATURE, now=now):
+            return PROOF_REFUSED
+        key = signer(person, people, text, told[1], now, STANDING_NAMESPACE)
+        if key is None:
+            return PROOF_REFUSED
+        proven = {"text": text, "key": key, "signature": told[1]}
+        with self._store.bench() as bench:
+            ended = _end(
+                bench, partner, stream, lambda one: one.approver == approver and one.id in ends, person.id, proven, now
+            )
+        return ended or NOT_YOURS
+
+    def revoke(self, partner: str, stream: str, approver: str, by: str) -> int:
+        """End what somebody, or with an empty id everybody, has signed beforehand for a stream, for operations; how many that are."""
+        with self._store.bench() as bench:
+            return _end(bench, partner, stream, lambda one: approver in ("", one.approver), by, {}, datetime.now(UTC))
+
+    def book(self, partner: str, stream: str) -> StandingBook:
+        """What was signed beforehand for a stream, and what it was used for."""
+        used = self._store.used(partner, stream)
+        held = [
+            HeldStanding(one.signed, f"{iso(one.revoked)} by {one.by}" if one.revoked else "", used.get(one.signed.id, 0))
+            for one in self._store.standing(partner, stream)
+        ]
+        with self._store.bench() as bench:
+            return StandingBook(tuple(held), bench.stood(partner, stream, datetime.now(UTC) - _DAY))
+
+    def _burn(self, proof: str) -> None:
+        with self._store.bench() as bench:
+            for code in codes_seen({"proof": proof}):
+                bench.burn(code, datetime.now(UTC))
+
+
+def _end(
+    bench: Bench,
+    partner: str,
+    stream: str,
+    meant: Callable[[StandingSignoff], bool],
+    by: str,
+    proven: dict[str, str],
+    now: datetime,
+) -> int:
+    """End those that are meant and not ended yet. ``proven``: with what their signer has; empty for operations."""
+    mine = [one.signed for one in bench.standing(partner, stream) if one.revoked is None and meant(one.signed)]
+    count = bench.end_beforehand(mine, by, now)
+    kind = DeedKind.ENDED if proven else DeedKind.REVOKED
+    for signed in mine:
+        bench.note(kind, partner, stream, signed.approver, {"standing": signed.id, "by": by, **proven}, now)
+    return count
 
 
 def _statement(partner: str, stream: str, now: Policies, approver: str, until: datetime, time: datetime) -> StandingSignoff:

@@ -49,6 +49,7 @@ SENDS_AT_ONCE = 8
 """More packages than these wait for their turn, so that partners who answer slowly never keep anybody from signing."""
 MESSAGES_AT_ONCE = 2
 """To each partner: so that one who answers slowly holds up no other, and none of them a release."""
+DEEDS_AT_ONCE = 200
 _log = logging.getLogger("countersign.sender")
 
 
@@ -188,9 +189,23 @@ def service(
 
     @app.post("/standing")
     def standing(asked: StreamRequest) -> dict[str, Any]:
-        found = store.standing(asked.partner, asked.stream)
-        ended = [f"{iso(one.revoked)} by {one.by}" if one.revoked else "" for one in found]
-        return {"standing": [{"signed": one.signed.facts, "revoked": end} for one, end in zip(found, ended, strict=True)]}
+        book = beforehand.book(asked.partner, asked.stream)
+        held = [{"signed": one.signed.facts, "ended": one.ended, "used": one.used} for one in book.held]
+        return {"standing": held, "today": book.today}
+
+    @app.post("/standing/end")
+    def ended(asked: StandingEndRequest) -> dict[str, Any]:
+        outcome = beforehand.end(asked.partner, asked.stream, asked.approver, tuple(asked.ends), asked.proof)
+        about = shown(f"{asked.partner}/{asked.stream} by {asked.approver}"[:200])
+        if isinstance(outcome, Refusal):
+            _log.info("end of standing sign-offs of %s: refused (%s)", about, outcome.code)
+            return {"refusal": {"code": outcome.code, "first_line": outcome.first_line}}
+        _log.warning("standing sign-offs of %s: %d ended by who had signed", about, outcome)
+        return {"ended": outcome}
+
+    @app.post("/standing/deeds")
+    def deeds(asked: DeedsRequest) -> dict[str, Any]:
+        return {"deeds": [deed.told for deed in store.deeds(asked.after, DEEDS_AT_ONCE)]}
 
     @app.post("/standing/revoke")
     def revoked(asked: StandingRevokeRequest, request: Request) -> dict[str, int]:
@@ -198,7 +213,7 @@ def service(
         _log.warning(
             "standing sign-offs of %s/%s %r were revoked by user id %d", asked.partner, asked.stream, asked.approver, caller
         )
-        return {"revoked": store.revoke_standing(asked.partner, asked.stream, asked.approver, _account(caller))}
+        return {"revoked": beforehand.revoke(asked.partner, asked.stream, asked.approver, _account(caller))}
 
     @app.post("/case")
     def case_judged(asked: CaseRequest, request: Request) -> dict[str, Any]:
@@ -336,6 +351,16 @@ class StreamRequest(_Asked):
 
 class StandingRevokeRequest(StreamRequest):
     approver: str = Field(max_length=100)
+
+
+class DeedsRequest(_Asked):
+    after: str = Field(max_length=100)
+
+
+class StandingEndRequest(StreamRequest):
+    approver: str = Field(max_length=100)
+    ends: list[str] = Field(max_length=1000)
+    proof: str = Field(max_length=8192)
 
 
 class StandingSignRequest(StreamRequest):

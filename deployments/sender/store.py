@@ -51,6 +51,8 @@ from blocks.case_signoff import CaseSignoff
 from blocks.database import Database, Instant, chunks
 from blocks.errors import ConfigurationError, LedgerError, SenderError, SendRefused
 from blocks.outbound import (
+    Deed,
+    DeedKind,
     Judged,
     Package,
     Record,
@@ -183,6 +185,18 @@ _stood = Table(
     Column("vote", String, nullable=False),
     Column("at", Instant, nullable=False),
 )
+_deed = Table(
+    "deed",
+    _metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("kind", String, nullable=False),
+    Column("partner", String, nullable=False),
+    Column("stream", String, nullable=False),
+    Column("approver", String, nullable=False),
+    Column("facts", String, nullable=False),  # JSON
+    Column("at", Instant, nullable=False),
+)
 _departure = Table(
     "departure",
     _metadata,
@@ -290,7 +304,7 @@ class SignedBeforehand:
     signature: str
     revoked: datetime | None = None
     by: str = ""
-    """Who revoked it."""
+    """Who ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,16 +479,22 @@ class Store:
         with self._reading() as connection:
             return _beforehand(connection, partner, stream)
 
-    def revoke_standing(self, partner: str, stream: str, approver: str, by: str) -> int:
-        """End what somebody, or with an empty id everybody, has signed beforehand for a stream; how many that are."""
-        with self._writing() as connection:
-            mine = [
-                one.signed.id
-                for one in _beforehand(connection, partner, stream)
-                if one.revoked is None and approver in ("", one.signed.approver)
+    def used(self, partner: str, stream: str) -> dict[str, int]:
+        """For how many packages each sign-off of a stream that was given beforehand gave a vote, by its id."""
+        mine = (_stood.c.partner == partner, _stood.c.stream == stream)
+        counted = select(_stood.c.standing, func.count()).where(*mine).group_by(_stood.c.standing)
+        with self._reading() as connection:
+            return {row[0]: row[1] for row in connection.execute(counted)}
+
+    def deeds(self, after: str, most: int) -> list[Deed]:
+        """What was done about sign-offs beforehand after the deed of this id, oldest first; from the first on if there is none of it."""
+        begin = select(_deed.c.number).where(_deed.c.id == after).scalar_subquery()
+        later = select(_deed).where(_deed.c.number > func.coalesce(begin, 0)).order_by(_deed.c.number).limit(most)
+        with self._reading() as connection:
+            return [
+                Deed(row.id, DeedKind(row.kind), row.partner, row.stream, row.approver, row.at, json.loads(row.facts))
+                for row in connection.execute(later)
             ]
-            told = update(_standing).where(_standing.c.id.in_(mine)).values(revoked=datetime.now(UTC), by=by)
-            return connection.execute(told).rowcount if mine else 0
 
     # ---------------------------------------------------------------------------------------- the ledger's checkpoints
 
@@ -722,8 +742,26 @@ class Bench:
         signed = given.signed
         row = {"id": signed.id, "partner": signed.partner, "stream": signed.stream, "facts": canonical(signed.facts), "at": now}
         more = {"key": given.key, "signature": given.signature}
-        self._connection.execute(upsert(_standing).values({**row, **more}).on_conflict_do_nothing())
+        if self._connection.execute(upsert(_standing).values({**row, **more}).on_conflict_do_nothing()).rowcount:
+            told = {"standing": signed.id, "signed": signed.facts, **more}
+            self.note(DeedKind.SIGNED, signed.partner, signed.stream, signed.approver, told, now)
         return next(one for one in self.standing(signed.partner, signed.stream) if one.signed.id == signed.id)
+
+    def end_beforehand(self, ended: Sequence[StandingSignoff], by: str, now: datetime) -> int:
+        """End these: they are good for no release any more. How many were not ended before."""
+        which = _standing.c.id.in_([signed.id for signed in ended])
+        fresh = update(_standing).where(which, _standing.c.revoked.is_(None))
+        return self._connection.execute(fresh.values(revoked=now, by=by)).rowcount
+
+    def note(self, kind: DeedKind, partner: str, stream: str, approver: str, facts: Mapping[str, Any], now: datetime) -> None:
+        """Write down what was done about a sign-off beforehand, for the ledger; the same refusal once in an hour."""
+        told = canonical(facts)
+        about = {"kind": kind.value, "partner": partner, "stream": stream, "approver": approver, "facts": told}
+        if kind is DeedKind.REFUSED:
+            same = [_deed.c[name] == value for name, value in about.items()]
+            if self._connection.execute(select(_deed.c.id).where(*same, _deed.c.at > now - timedelta(hours=1))).first():
+                return
+        self._connection.execute(insert(_deed).values(id=secrets.token_hex(16), at=now, **about))
 
     def stood(self, partner: str, stream: str, since: datetime) -> int:
         """How many packages of a stream had votes by what was signed beforehand since then, or left by earlier ones."""
@@ -751,6 +789,10 @@ class Bench:
         rows = [{**about, "standing": vote.standing.id, "vote": canonical(vote.facts)} for vote in votes if vote.standing]
         if rows:
             self._connection.execute(insert(_stood), rows)
+        for vote in votes:
+            if vote.standing is not None:
+                told = {"standing": vote.standing.id, "order": package.order, "package": package.digest}
+                self.note(DeedKind.USED, package.partner, package.stream, vote.approver, told, now)
 
     def under_way(self, partner: str, stream: str, order: str) -> bool:
         """True if a package of this order was opened."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
-from blocks.outbound import Extent, Outbound, Package
+from blocks.outbound import Extent, HeldStanding, Outbound, Package, PeopleFile, Policies, on
 
 
 def outside(package: Package, extent: Extent | None, terms: Outbound) -> tuple[str, ...]:
@@ -37,3 +38,18 @@ def _more(what: str, found: float | None, most: float) -> Iterator[str]:
         yield f"nobody could count what it has {what}" if what.startswith("in ") else f"nobody could count its {what}"
     elif found > most:
         yield f"{found:,.15g} {what}, at most {most:,.15g} may go"
+
+
+def state(held: HeldStanding, terms: Outbound, policies: Policies, people: PeopleFile, now: datetime) -> str:
+    """Whether it is good for a release that is asked for now, in words."""
+    signed, person = held.signed, people.get(held.signed.approver)
+    if held.ended:
+        return f"ended {held.ended}"
+    if signed.until <= now:
+        return "over"
+    if (signed.profile, signed.terms) != (policies.profile, policies.terms):
+        return "void: the terms are others now"
+    groups = {group for stage in terms.signoff.stages for group in stage.groups}
+    if person is None or not on(people.day(now), person.valid_from, person.valid_until) or groups.isdisjoint(person.groups):
+        return "void: this person may not sign here today"
+    return "good"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +17,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from blocks.outbound import Round
+from blocks.sender import Sender
 from deployments.cli import app
+from tasks.carry_standing import carry_standing
+from tasks.connections import ledger
 from tasks.rules.signing import parse_answer, pasted, statement
 from tests.e2e.test_release import assert_named, assert_verifies
 from tests.release_world import Release, ReleaseWorld
@@ -335,7 +339,7 @@ def test_the_documents_of_a_proven_request_and_no_others(release_world: ReleaseW
 def test_what_was_signed_off_beforehand_goes_without_asking_until_it_is_revoked(
     release_world: ReleaseWorld, tmp_path: Path
 ) -> None:
-    """By the commands, through the flow: delivered, certified and checked without us; out of bounds and revoked it asks."""
+    """By the commands, through the flow: delivered, certified and checked without us; out of bounds, ended and revoked it asks."""
     made = ssh_key(tmp_path, "ann")
     ann = release_world.newcomer("routine", keys=[{"key": made.public}])
     what = "acme/routine"
@@ -361,9 +365,50 @@ def test_what_was_signed_off_beforehand_goes_without_asking_until_it_is_revoked(
         if entry.kind == "answered":
             assert entry.body["vote"]["standing"]["approver"] == ann
 
+    assert_evidence_holds(release_world, release, tmp_path)
+
     larger = release_world.order("routine", prices=PRICES, stock=b"sku,stock\n1,3\n")
     assert larger.start() is None and ann in larger.form
+    assert "used for 1 releases  good" in runs("show").stdout and "8 of 9 releases left now" in runs("show", what).stdout
+    mine = ("--as", ann, "--key", str(made.path))
+    assert "1 ended" in runs("end", what, *mine).stdout and "ended" in runs("end", what, *mine).stderr
+    assert runs("sign", what, *mine, "--yes").exit_code == 0
     assert "1 revoked" in runs("revoke", what, "--of", ann).stdout
-    assert "revoked" in runs("show", what).stdout
+    first, second = runs("show", what).stdout.splitlines()[1:]
+    assert f"by {ann}" in first and "user id" in second
+    assert carry_standing.fn() >= 5 and carry_standing.fn() == 0
+    book = [entry for entry in ledger().journey("standing.acme.routine") if entry.body["approver"] == ann]
+    kinds = [entry.kind.removeprefix("standing-") for entry in book]
+    assert kinds == ["signed", "used", "ended", "signed", "revoked"] and book[1].body["order"] == release.id
     later = release_world.order("routine", prices=PRICES)
     assert later.start() is None and later.received == {}
+
+
+def assert_evidence_holds(world: ReleaseWorld, release: Release, folder: Path) -> None:
+    """Offline it says who allowed it beforehand, within which bounds; and whatever one byte of that becomes is named."""
+    with Sender(world.socket) as client:
+        public = base64.b64encode(client.health().public).decode()
+    bundle = folder / "evidence"
+
+    def runs(*words: object) -> Result:
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    assert runs("evidence", "export", release.id, "--with-bytes", "--to", bundle).exit_code == 0
+    told = runs("evidence", "verify", bundle, "--key", public)
+    assert told.exit_code == 0, told.output
+    page = (bundle / "index.html").read_text()
+    assert "This person has not seen these documents" in page and "9 releases in 24 hours" in page
+    (certificate,) = bundle.glob("orders/*/*.signoff.json")
+    checked = runs("verify-signoff", certificate, *bundle.glob("documents/*"), "--key", public)
+    assert checked.exit_code == 0 and "within the bounds: at most 1 documents and 1,000 bytes" in checked.output, checked.output
+    (extract,) = bundle.glob("journeys/*.jsonl")
+    for path in (certificate, extract):
+        whole = path.read_bytes()
+        at = whole.index(b"until", whole.index(b"countersign" if path is extract else b"standing")) + 10
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        told = runs("evidence", "verify", bundle, "--key", public)
+        assert told.exit_code == 1 and f"FAIL  {path.relative_to(bundle).as_posix()}: " in told.output, told.output
+        if path is certificate:
+            checked = runs("verify-signoff", certificate, "--key", public)
+            assert checked.exit_code == 1 and "signature: it does not cover this decision" in checked.output, checked.output
+        path.write_bytes(whole)
