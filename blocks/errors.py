@@ -39,6 +39,7 @@
     │   ├── NoticeDelayed        ↻    nobody took it: unreachable, or not now
     │   ├── NoticeRefused             nobody took it, and trying again will not help
     │   └── NoticeUnknown             the answer was lost: they may have been told
+    │       └── NoticeUnanswered      and it was waited for as long as was agreed
     └── SenderError                   the process that alone sends could not do as asked
         ├── SenderUnreachable    ↻    it does not answer, or is busy with this very package
         └── SendRefused               it will not send this: seals, signatures, policy or bytes do not hold
@@ -233,6 +234,10 @@ class NoticeRefused(NoticeError):
 
 class NoticeUnknown(NoticeError):
     """The message was on its way when its answer was lost: it is not sent again."""
+
+
+class NoticeUnanswered(NoticeUnknown):
+    """The answer did not come for as long as a server is given: waiting with the next message, too, would take as long again."""
 
 
 class SenderError(CountersignError):

@@ -27,7 +27,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from blocks import reviewed
 from blocks.credentials import Reference, read
-from blocks.errors import NoticeDelayed, NoticeError, NoticeRefused, NoticeUnknown
+from blocks.errors import NoticeDelayed, NoticeError, NoticeRefused, NoticeUnanswered, NoticeUnknown
 from blocks.outbound import PeopleFile
 from blocks.values import Terms, shown
 
@@ -76,12 +76,18 @@ class MailServer(Terms):
             for code, answer in (server.mail(self.sender), server.rcpt(to)):
                 if code not in (250, 251):
                     raise self._refusal(code, answer)
+            code, answer = server.docmd(
+                "DATA"
+            )  # not smtplib's data(): that does not tell a silence before the message from one after it
+            if code != 354:
+                raise self._refusal(code, answer)
             try:
-                code, answer = server.data(message)
-            except smtplib.SMTPDataError as error:
-                raise self._refusal(error.smtp_code, error.smtp_error) from error
+                server.send(re.sub(rb"(?m)^\.", b"..", message) + b".\r\n")  # RFC 5321, 4.5.2
+                code, answer = server.getreply()
             except (OSError, smtplib.SMTPException) as error:
-                raise NoticeUnknown(f"{self._place}: the answer to a message was lost ({type(error).__name__})") from error
+                lost = f"{self._place}: the answer to a message was lost ({type(error).__name__})"
+                # smtplib hides a silence behind its own error.
+                raise (NoticeUnanswered if _silent(error) else NoticeUnknown)(lost) from error
             if code != 250:
                 raise self._refusal(code, answer)
 
@@ -135,6 +141,11 @@ class MailServer(Terms):
     @property
     def _place(self) -> str:
         return f"mail server {self.host}:{self.port}"
+
+
+def _silent(error: BaseException) -> bool:
+    """True if a server let us wait for as long as it is given."""
+    return isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
 
 
 class NotifyFile(Terms):
@@ -198,6 +209,8 @@ def send_by_block(name: str, subject: str, body: str) -> None:
         raise _of_status(name, error.response.status_code) from error
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise NoticeDelayed(f"{name}: nothing was sent ({type(error).__name__})") from error
+    except httpx.TimeoutException as error:
+        raise NoticeUnanswered(f"{name}: whether the message was taken cannot be told ({type(error).__name__})") from error
     except Exception as error:  # a block is anybody's code; what it says may hold its webhook's address
         raise NoticeUnknown(f"{name}: whether the message was taken cannot be told ({type(error).__name__})") from error
 

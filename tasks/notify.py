@@ -16,7 +16,7 @@ from datetime import timedelta
 from prefect.settings import PREFECT_UI_URL
 
 from blocks import reviewed
-from blocks.errors import ConfigurationError, NoticeDelayed, NoticeError, NoticeUnknown
+from blocks.errors import ConfigurationError, NoticeDelayed, NoticeError, NoticeUnanswered, NoticeUnknown
 from blocks.ledger import JOURNEY, Entry, Lease, Recorded
 from blocks.notifying import NotifyFile, load_notify
 from blocks.outbound import PeopleFile
@@ -148,6 +148,8 @@ def _attempt(what: Notification, channel: str, post: _Post, lease: Lease, journe
         post.away.add("@" in channel)
         _write(lease, journey, NOT_TAKEN, {"channel": channel, "reason": str(error)})
     except NoticeUnknown as error:
+        if isinstance(error, NoticeUnanswered):
+            post.away.add("@" in channel)
         _write(lease, journey, UNKNOWN, {"channel": channel, "reason": str(error)})
     except (NoticeError, ConfigurationError) as error:
         _write(lease, journey, NOT_NOTIFIED, {"channel": channel, "reason": str(error)})

@@ -29,6 +29,8 @@ class Mailbox:
     at_data: str = "250 OK"
     hang_up: bool = False
     """The connection is cut when a message is there, instead of an answer."""
+    silent: bool = False
+    """A message is taken, and never answered."""
     meanwhile: Callable[[], object] = lambda: None
     """What happens while a message is there and not answered yet."""
     protected: list[bool] = field(default_factory=list)
@@ -48,6 +50,8 @@ class Mailbox:
             self.receivers += envelope.rcpt_tos
             self.protected.append(server.transport.get_extra_info("ssl_object") is not None)  # type: ignore[union-attr]
         self.meanwhile()
+        if self.silent:
+            await asyncio.Event().wait()
         if self.hang_up:
             assert server.transport is not None
             server.transport.abort()  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_UI_URL, temporary_settings
 
 from blocks.errors import ConfigurationError
 from blocks.ledger import Ledger
-from blocks.notifying import NotifyFile, load_notify
+from blocks.notifying import MailServer, NotifyFile, load_notify
 from tasks.notify import notify, notify_again
 from tasks.rules.notification import Notification, body, harmless, subject
 from tests.servers.certificates import Certificate, make_certificate
@@ -199,6 +199,52 @@ def test_a_lost_answer_is_told_and_the_message_is_not_repeated(dock: Dock, box: 
     assert len(box.messages) == 1 and kinds(dock)[-1] == "unknown"
     clock[0] = timedelta(hours=2)
     assert swept() == ["notice-unknown"] and len(box.messages) == 1
+
+
+PEOPLE = ["anna", "prices@example.com", "ops@example.com"]
+
+
+def attempts(dock: Dock) -> int:
+    return sum(kinds(dock, who).count("attempt") for who in PEOPLE)
+
+
+def test_a_mail_server_that_takes_a_message_and_says_nothing_is_waited_for_once_a_round(
+    dock: Dock, box: Mailbox, clock: list[timedelta]
+) -> None:
+    agree(dock, mail=mail(box.port, timeout_seconds=1))
+    box.silent = True
+    notify(PEOPLE, ASKED)
+    assert attempts(dock) == 1, "who comes after it waits for the next round"
+    swept()
+    assert attempts(dock) == 2
+    box.silent = False
+    agree(dock, mail=mail(box.port))
+    clock[0] = timedelta(minutes=5)
+    swept()
+    assert sorted(box.receivers) == sorted(["anna@example.com", *PEOPLE[1:]]), "nothing is lost, and nothing comes twice"
+
+
+def test_a_mail_server_that_is_silent_before_the_message_has_not_taken_it(dock: Dock) -> None:
+    called: list[int] = []
+
+    def silent(connection: socket.socket) -> None:
+        called.append(1)
+        connection.sendall(b"220 here\r\n")
+        with connection.makefile("rb") as lines:
+            while line := lines.readline():
+                if not line.startswith(b"DATA"):
+                    connection.sendall(b"250 fine\r\n")
+
+    with Listener(silent) as port:
+        agree(dock, mail=mail(port, timeout_seconds=1))
+        notify(PEOPLE, ASKED)
+    assert kinds(dock) == ["notification", "attempt", "not taken"] and attempts(dock) == len(called) == 1
+
+
+def test_a_line_that_is_a_dot_ends_no_message(box: Mailbox) -> None:
+    told = "a\n.\n..b\n.c\n"
+    MailServer(**mail(box.port)).send("anna@example.com", "s", told, "id")
+    assert text_of(box.messages[0]) == told
 
 
 def test_who_is_killed_while_sending_leaves_an_unknown(dock: Dock, box: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
