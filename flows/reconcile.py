@@ -16,6 +16,7 @@ from tasks.compare import compare, compare_mirrors
 from tasks.compare_sender import compare_with_sender
 from tasks.notify import notify_again
 from tasks.previews import delete_previews
+from tasks.review_again import review_again
 from tasks.side_doors import look_for_side_doors
 from tasks.sweep import begin_again, redrive, report, tell
 from tasks.tell_cases import tell_cases
@@ -41,6 +42,7 @@ def reconcile(patience_seconds: float = 60, look_back_hours: float = 24) -> Stat
     rows = [*redrive(stuck, patience), *begin_again(look_back, patience), *tell(around)]
     carry_standing()
     tell_cases()
+    review_again()
     delete_previews()
     return report(rows)
 

@@ -123,7 +123,7 @@ def compare(look_back: timedelta, patience: timedelta) -> list[str]:
     orders, in_force = watch(ledger().begun("ordered", now - look_back)), InForce()
     try:
         with get_client(sync_client=True) as client:
-            runs = _runs(client, [order.run for order in orders])
+            runs = known_runs(client, [order.run for order in orders])
             return [
                 order.journey
                 for order in orders
@@ -137,7 +137,7 @@ def compare(look_back: timedelta, patience: timedelta) -> list[str]:
 
 def look_again(client: SyncPrefectClient, order: Watched, patience: timedelta, in_force: InForce) -> list[Finding]:
     """What differs about one order at this moment."""
-    run = _runs(client, [order.run]).get(order.run)
+    run = known_runs(client, [order.run]).get(order.run)
     found = _differences(client, order, run, ledger().now(), patience, in_force)
     return [one for one in found if not known(order, one)]
 
@@ -299,7 +299,7 @@ def _differences(
     return reconcile.compare(ledgers, _run(client, run, ledgers, order.ordered) if run else None, now, patience)
 
 
-def _runs(client: SyncPrefectClient, ids: Sequence[str]) -> dict[str, FlowRun]:
+def known_runs(client: SyncPrefectClient, ids: Sequence[str]) -> dict[str, FlowRun]:
     """These runs by id, without those that Prefect does not know."""
     found: dict[str, FlowRun] = {}
     for start in range(0, len(ids), _PAGE):

@@ -13,6 +13,7 @@ review-not-started      a person has looked at the repository's workflows, and c
 set-incomplete          the set is whole; or a person closes it, and what came of it is refused (``in_sets``)
 removed-meanwhile       a person has had the original filed anew, and closes it
 removal-unknown         a person has seen that the document is gone, and closes it
+nobody-asked            a person has mended what breaks the runs that ask about cases, and closes it (``review_again``)
 not-acknowledged        the partner has acknowledged what was sent (``await_answer``)
 answered-no             the partner has acknowledged it after all, or it was sent again and is delivered (``await_answer``)
 failed, cancelled, ...  the order got further (``found_cases``)
@@ -59,8 +60,11 @@ SET_INCOMPLETE = "set-incomplete"
 """About files that belong together, of which some have not come."""
 NOT_ACKNOWLEDGED, ANSWERED_NO = "not-acknowledged", "answered-no"
 """About an order that was delivered: the partner's acknowledgement has not come in time, or says no."""
+NOBODY_ASKED = "nobody-asked"
+"""About the runs that ask people about cases: they break off again and again."""
 _OURS = frozenset(
     {
+        NOBODY_ASKED,
         NOT_ACKNOWLEDGED,
         ANSWERED_NO,
         CHANGED,

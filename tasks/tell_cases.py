@@ -51,7 +51,7 @@ LOOKS_BACK = timedelta(days=7)
 @task(task_run_name="tell of cases")
 def tell_cases(partner: str | None = None, stream: str | None = None) -> int:
     """Tell of open cases that nobody was told of, and begin their reviews; end the reviews of cases that are over. How many were told."""
-    with _alone() as lease:
+    with alone() as lease:
         if lease is None:
             return 0  # somebody else does it just now; what came in meanwhile is told by the sweep
         unasked = _without(REVIEW_BEGUN, partner, stream)[:MOST]
@@ -75,7 +75,7 @@ def _is_there(kind: str, history: Sequence[Recorded]) -> bool:
 
 
 @contextmanager
-def _alone() -> Iterator[Lease | None]:
+def alone() -> Iterator[Lease | None]:
     """One at a time, so that nothing is told twice."""
     seconds = settings().lease_seconds
     lease = ledger().lease(["cases"], owner=f"{socket.gethostname()}/{os.getpid()}", seconds=seconds)
@@ -133,17 +133,17 @@ def _ask(unasked: Sequence[Case], over: Sequence[str]) -> None:
             deployment = review_deployment(client) if unasked else None
             if deployment is not None:  # else nothing was deployed: the command line decides cases
                 for case in unasked:
-                    with _by_itself(case.journey):
+                    with by_itself(case.journey):
                         _begin(client, deployment, case)
             for journey in over:
-                with _by_itself(journey):
+                with by_itself(journey):
                     _end(client, journey)
     except (httpx.HTTPError, PrefectException) as error:
         get_run_logger().warning("reviews of cases are left to the next sweep: %s: %s", type(error).__name__, error)
 
 
 @contextmanager
-def _by_itself(journey: str) -> Iterator[None]:
+def by_itself(journey: str) -> Iterator[None]:
     """What Prefect refuses about one case keeps nobody from the next. That Prefect is away does: the others need not be tried."""
     try:
         yield
@@ -155,11 +155,15 @@ def _by_itself(journey: str) -> Iterator[None]:
 
 def _begin(client: SyncPrefectClient, deployment: DeploymentResponse, case: Case) -> None:
     key = f"{REVIEW_BEGUN}/{case.journey}/{_opened(ledger().journey(case.journey))}"
-    # Asked twice, it is the same run.
+    ledger().append([Entry(case.journey, REVIEW_BEGUN, {"run": create_review(client, deployment, case, key)}, once=key)])
+
+
+def create_review(client: SyncPrefectClient, deployment: DeploymentResponse, case: Case, key: str) -> str:
+    """A run that asks about a case; its id. Asked twice with one key, it is the same run."""
     run = client.create_flow_run_from_deployment(
         deployment.id, parameters={"journey": case.journey}, idempotency_key=key, tags=[f"case:{case.code}"]
     )
-    ledger().append([Entry(case.journey, REVIEW_BEGUN, {"run": str(run.id)}, once=key)])
+    return str(run.id)
 
 
 def review_deployment(client: SyncPrefectClient) -> DeploymentResponse | None:

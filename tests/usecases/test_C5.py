@@ -6,6 +6,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,13 +18,17 @@ from prefect.client.schemas.objects import State
 from prefect.events import Event
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
-from prefect.states import Pending
+from prefect.logging import disable_run_logger
+from prefect.states import Crashed, Failed, Pending
 
+from blocks.ledger import Ledger
 from blocks.settings import settings
 from deployments.sender.proofs import new_seed
 from deployments.sender.store import Store
 from tasks.connections import quarantine
+from tasks.incidents import close
 from tasks.retry import reject
+from tasks.review_again import review_again, tries
 from tasks.rules.case_form import Decision
 from tasks.tell_cases import tell_cases
 from tests.sender.thread import sender_thread
@@ -241,3 +246,53 @@ def test_where_it_is_to_be_proven_nobody_releases_by_the_prefect_api_alone(
     [signed] = [entry.body["signoff"] for entry in partner.ledger.journey(case.journey) if entry.kind == "signed off"]
     assert (signed["approver"], signed["document"], signed["comment"]) == ("anna", digest, "they told us on the phone")
     partner.ledger.verify()
+
+
+def test_a_case_is_asked_about_again_when_its_run_broke_off_and_never_twice(
+    partner: World, prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, now = [timedelta(0)], Ledger.now
+    monkeypatch.setattr(Ledger, "now", lambda self: now(self) + ahead[0])
+    partner.leave("type.csv", FAILURES["type.csv"][1])
+    partner.run()
+    [case] = partner.ledger.cases()
+    form = Form(prefect, partner, case.journey)
+    assert form.go() is None
+    assert [sweep(), sweep()] == [0, 0], "one that waits is left alone"
+
+    def runs() -> list[UUID]:
+        begun = [entry for entry in partner.ledger.journey(case.journey) if entry.kind == "review begun"]
+        return [UUID(str(entry.body["run"])) for entry in begun]
+
+    prefect.delete_flow_run(form.run)
+    assert [sweep(), sweep()] == [1, 0]
+    for pause in (timedelta(minutes=11), timedelta(minutes=61)):
+        prefect.set_flow_run_state(runs()[-1], Crashed(), force=True)
+        assert sweep() == 0, "not at once again"
+        ahead[0] += pause
+        assert [sweep(), sweep()] == [1, 0]
+    form.run = runs()[-1]
+    assert form.go() is None and form.answer("comment", comment="still there") is None, "it asks as the first one did"
+    prefect.set_flow_run_state(form.run, Failed(), force=True)
+    ahead[0] += timedelta(hours=2)
+    assert [sweep(), sweep()] == [0, 0] and len(set(runs())) == 4, "not for ever"
+    [incident] = [one for one in partner.ledger.cases() if one.journey != case.journey]
+    assert (incident.code, incident.owner) == ("nobody-asked", "ops") and case.journey in str(incident.reason)
+    close(incident.journey, "the worker had no disk", "ben")
+    assert [sweep(), sweep()] == [1, 0] and len(set(runs())) == 5
+    reject(case.journey, "not needed", "ben")
+    prefect.delete_flow_run(runs()[-1])
+    assert sweep() == 0, "nobody is asked about what is over"
+
+
+def sweep() -> int:
+    with disable_run_logger():
+        return review_again.fn()
+
+
+@pytest.mark.parametrize(
+    ("hours", "count"), [((), 0), ((0,), 0), ((0, 1, 2), 2), ((0, 30, 31), 1), ((0, 1, 1, 2), 2), ((0, 30, 60), 0)]
+)
+def test_runs_that_broke_off_one_after_the_other_are_counted(hours: tuple[int, ...], count: int) -> None:
+    begun = datetime(2026, 11, 1, tzinfo=UTC)
+    assert tries([(begun + timedelta(hours=hour), f"run {hour}") for hour in hours]) == count
