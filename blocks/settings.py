@@ -19,6 +19,7 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(
         default=10.0, gt=0, description="First pause before a task is tried again; it doubles, with jitter"
     )
+    pause_seconds: float = Field(default=4.0, gt=0, description="Longest pause before a call to a repository is made again")
     lease_seconds: float = Field(default=60.0, gt=0, description="How long a silent worker keeps its work")
 
     sender_socket: Path = Field(

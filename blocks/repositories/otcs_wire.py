@@ -45,12 +45,12 @@ from blocks.errors import (
     SpoolMissing,
 )
 from blocks.pace import Pace
+from blocks.settings import settings
 
 SMALL_BYTES = 1024 * 1024
 """Below this a file is sent from memory in one piece; measured to be the faster way for small posts."""
 CHUNK_BYTES = 256 * 1024
 ATTEMPTS = 6
-LONGEST_PAUSE_SECONDS = 4.0
 
 Query: TypeAlias = Mapping[str, str | int | list[str]]
 Fields: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
@@ -141,9 +141,10 @@ def readable(upload: Upload) -> Iterator[BinaryIO]:
 
 def pauses() -> Iterator[None]:
     """Yields once per attempt; sleeps between attempts, longer each time and never in step with others."""
+    longest = settings().pause_seconds
     for attempt in range(ATTEMPTS):
         if attempt:
-            time.sleep(min(LONGEST_PAUSE_SECONDS, 0.15 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311
+            time.sleep(min(longest, 0.15 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311
         yield
 
 

@@ -16,7 +16,6 @@ import yaml
 from typer.testing import CliRunner
 
 from blocks.errors import RepositoryUnreachable
-from blocks.repositories import otcs_wire
 from blocks.values import Stage
 from deployments.cli import app
 from flows.governance import clean_up
@@ -30,7 +29,7 @@ NOW = timedelta(seconds=-1)
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setenv("COUNTERSIGN_PAUSE_SECONDS", "0.02")
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qsl, quote
 
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
@@ -52,6 +53,17 @@ def truth(value: object) -> bool:
 
 
 # --------------------------------------------------------------------------------------------- faults and counters
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Meanwhile:
+    """What one call meets (``Faults.meanwhile``)."""
+
+    path: str
+    act: Callable[[], object]
+    method: str
+    after: bool
+    struck: str
 
 
 class Faults:
@@ -86,6 +98,7 @@ class Faults:
 
     def __init__(self, initial: Mapping[str, float | str] | None = None) -> None:
         self._values: dict[str, float] = {}
+        self._meanwhile: list[Meanwhile] = []
         self.set(initial or {})
 
     def set(self, wanted: Mapping[str, float | str | None]) -> None:
@@ -111,6 +124,29 @@ class Faults:
 
     def as_dict(self) -> dict[str, float]:
         return {name: self[name] for name in (*self.COUNTED, *self.LASTING)}
+
+    def meanwhile(
+        self, path: str, act: Callable[[], object] = lambda: None, *, method: str = "", after: bool = False, struck: str = ""
+    ) -> None:
+        """Around the next call of this method (else: the next that changes something) whose path ends so, somebody else acts.
+
+        Just before the call is carried out, or ``after`` that. ``struck`` as well by ``write-drop`` or ``write-503`` (nothing is done),
+        or by ``lost-answer``. For tests in the server's own process.
+        """
+        self._meanwhile.append(Meanwhile(path, act, method, after, struck))
+
+    @property
+    def unmet(self) -> list[str]:
+        """Paths of what no call has met yet."""
+        return [one.path for one in self._meanwhile]
+
+    def met(self, method: str, path: str, *, writes: bool) -> Meanwhile | None:
+        """What this call meets, and no other after it."""
+        kinds = (method, "") if writes else (method,)
+        found = next((one for one in self._meanwhile if path.endswith(one.path) and one.method in kinds), None)
+        if found is not None:
+            self._meanwhile.remove(found)
+        return found
 
 
 # --------------------------------------------------------------------------------------------- tickets
@@ -648,6 +684,13 @@ class Api:
                 async with asyncio.timeout(60):
                     while not await request.is_disconnected():
                         await asyncio.sleep(0.01)
+            met = self.faults.met(request.method, request.url.path, writes=writes)
+            if met is not None and not met.after:
+                await run_in_threadpool(met.act)  # it asks this server
+            if met is not None and met.struck == "write-503":
+                return html_page(503, "Service Unavailable")
+            if met is not None and met.struck == "write-drop":
+                return NoAnswer()
             user, session = known or (0, "")
             call = Call(request, user, session, body)
             if struck.endswith("-late"):
@@ -656,8 +699,12 @@ class Api:
                 return NoAnswer()
             result = endpoint(call, **request.path_params)
             response = result if isinstance(result, Response) else as_json(200, result, quiet=quiet)
+            if met is not None and met.after:
+                await run_in_threadpool(met.act)
             if harmed:
                 struck = self._struck(Faults.AFTER_WRITES if writes else Faults.AFTER_READS)
+            if met is not None and met.struck == "lost-answer":
+                return NoAnswer()
             if struck == "lost-answer":
                 return NoAnswer()
             if struck.endswith("-after"):

@@ -19,7 +19,6 @@ from prefect.logging import disable_run_logger
 from blocks.errors import OutcomeUnknown
 from blocks.ledger import Case, CaseState
 from blocks.profile import load_repositories
-from blocks.repositories import otcs_wire
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.spool import Spool
 from tasks import case_record, cases
@@ -100,7 +99,7 @@ def exchange(
     tmp_path: Path, servers: tuple[FtpSandbox, ExtendedEcmSandbox], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Exchange]:
     ftp, ecm = servers
-    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setenv("COUNTERSIGN_PAUSE_SECONDS", "0.05")
     monkeypatch.setenv("ECM_PASSWORD", ecm.PASSWORD)
     (ftp.root / "out").mkdir(exist_ok=True)
     (tmp_path / "password").write_text("secret")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.repositories import otcs_wire
 from blocks.repositories.base import Repository
+from blocks.settings import settings
 from blocks.spool import Spool
 from tests.conformance.repositories.checks import Ground
 from tests.conformance.repositories.enrolment import ENROLLED
@@ -58,5 +58,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.02)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("COUNTERSIGN_PAUSE_SECONDS", "0.02")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()

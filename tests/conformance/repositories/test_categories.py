@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from blocks.errors import EditConflict, OutcomeUnknown
-from blocks.repositories import otcs_wire
 from blocks.repositories.otcs_categories import surplus_rows
 from blocks.repositories.otcs_names import Unfit
 from blocks.values import Filed
@@ -21,19 +20,15 @@ def shown(bench: Bench, document: int) -> dict[str, Any]:
     return bench.session.categories.values(document)[NAME]
 
 
-def meddle(bench: Bench, monkeypatch: pytest.MonkeyPatch, document: int, *, lost: bool) -> None:
-    """Somebody changes the document just before our write arrives; where ``lost``, ours is then not carried out either."""
-    original = otcs_wire.Wire.write
+def meddle(bench: Bench, document: int, *, lost: bool) -> None:
+    """Somebody changes the document just before our write is carried out; where ``lost``, ours is then not carried out either."""
+    category = bench.wire.at("Partner Exchange", "Partner Document", volume=133)
+    path = f"/v2/nodes/{document}/categories/{category}"
 
-    def write(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
-        monkeypatch.setattr(otcs_wire.Wire, "write", original)
-        category = bench.wire.at("Partner Exchange", "Partner Document", volume=133)
-        bench.wire.plain("PUT", f"/v2/nodes/{document}/categories/{category}", **{f"{category}_2": "by hand"})
-        if lost:
-            raise otcs_wire.AnswerLost("the network went away", False)
-        return original(wire, *arguments, **more)
+    def by_hand() -> None:
+        bench.wire.plain("PUT", path, **{f"{category}_2": "by hand"})
 
-    monkeypatch.setattr(otcs_wire.Wire, "write", write)
+    bench.sandbox.faults.meanwhile("", by_hand, struck="write-503" if lost else "")
 
 
 def test_values_several_values_and_rows(bench: Bench) -> None:
@@ -62,18 +57,18 @@ def test_setting_what_stands_writes_nothing(bench: Bench) -> None:
     assert bench.count("writes") == before
 
 
-def test_what_somebody_changed_meanwhile_is_not_overwritten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_somebody_changed_meanwhile_is_not_overwritten(bench: Bench) -> None:
     document = filled(bench)
-    meddle(bench, monkeypatch, document, lost=False)
+    meddle(bench, document, lost=False)
     with pytest.raises(EditConflict) as raised:
         bench.session.categories.change(document, NAME, {"Partner ID": "ours"})
     assert raised.value.worth_retrying
     assert shown(bench, document)["Partner ID"] == "by hand"
 
 
-def test_a_row_is_left_to_a_person_when_looking_does_not_tell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_left_to_a_person_when_looking_does_not_tell(bench: Bench) -> None:
     document = filled(bench)
-    meddle(bench, monkeypatch, document, lost=True)
+    meddle(bench, document, lost=True)
     with pytest.raises(OutcomeUnknown, match="look at it before"):
         bench.session.categories.drop_row(document, NAME, "Lines", 2)
     assert shown(bench, document)["Lines:SKU"] == ["S1", "S2", "S3"]

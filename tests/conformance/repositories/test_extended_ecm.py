@@ -91,9 +91,7 @@ def server(running: Server) -> Iterator[Server]:
     running.faults(clock_ahead=0, html500=0, burst503=0, lost_answer=0, search_lag=0, slow=0, max_body=0, read_trickle=0)
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.1)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.fixture

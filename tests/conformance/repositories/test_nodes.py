@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from blocks.errors import DocumentMissing, EditConflict, OutcomeUnknown, RepositoryUnreachable, SpoolCorrupt, SpoolMissing
-from blocks.repositories import otcs_large, otcs_wire
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.repositories.otcs_names import PAGE
 from blocks.repositories.otcs_nodes import Inheritance
@@ -32,10 +31,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @pytest.fixture(autouse=True)
-def _calm_after(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.02)
+def _calm_after(bench: Bench, short_pauses: None) -> Iterator[None]:
     yield
     bench.sandbox.faults.set(dict.fromkeys(bench.sandbox.faults.as_dict(), 0))
+    assert bench.sandbox.faults.unmet == []
 
 
 @pytest.fixture
@@ -80,45 +79,39 @@ def test_a_copy_is_another_document(bench: Bench, session: ExtendedEcmSession) -
         session.nodes.copy(document, target, name="Copy.txt")
 
 
-def instead(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], *, running: bool = True) -> None:
-    """Our next write never arrives, and somebody else does something meanwhile."""
-    original = otcs_wire.Wire.write
-
-    def write(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
-        monkeypatch.setattr(otcs_wire.Wire, "write", original)
-        act()
-        raise otcs_wire.AnswerLost("the network went away", running)
-
-    monkeypatch.setattr(otcs_wire.Wire, "write", write)
+def instead(bench: Bench, act: Callable[[], object], *, running: bool = True) -> None:
+    """Our next write is not carried out, and somebody else does something meanwhile. ``running``: as far as we know, the server may
+    still be at it."""
+    bench.sandbox.faults.meanwhile("", act, struck="write-drop" if running else "write-503")
 
 
-def test_a_copy_that_may_be_somebody_elses_is_left_to_a_person(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_may_be_somebody_elses_is_left_to_a_person(bench: Bench) -> None:
     document, target = bench.document(b"original"), bench.folder()
-    instead(monkeypatch, lambda: bench.wire.document("copy.txt", b"another one", target))
+    instead(bench, lambda: bench.wire.document("copy.txt", b"another one", target))
     with pytest.raises(OutcomeUnknown, match="look there"):
         bench.session.nodes.copy(document, target, name="copy.txt")
     assert bench.names_in(target) == ["copy.txt"]
 
 
-def test_a_copy_that_never_arrived_is_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_never_arrived_is_made(bench: Bench) -> None:
     document, target = bench.document(), bench.folder()
-    instead(monkeypatch, lambda: None)
+    instead(bench, lambda: None)
     assert bench.session.nodes.copy(document, target, name="copy.txt").name == "copy.txt"
 
 
-def test_a_promotion_is_made_again_only_where_that_is_certain(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_promotion_is_made_again_only_where_that_is_certain(bench: Bench) -> None:
     folder = bench.folder()
     bench.session.nodes.version_control(folder, advanced=True)
     document = bench.wire.document("a.txt", b"1", folder)
-    instead(monkeypatch, lambda: None)
+    instead(bench, lambda: None)
     with pytest.raises(OutcomeUnknown, match="before promoting it again"):
         bench.session.nodes.promote(document, 1)  # the server may still be at it
     assert len(bench.session.nodes.versions(document)) == 1
-    instead(monkeypatch, lambda: None, running=False)
+    instead(bench, lambda: None, running=False)
     assert bench.session.nodes.promote(document, 1).name == "1.0"
     major = {"add_major_version": "true"}
     other = {"files": {"file": ("a.txt", b"by hand", "text/plain")}, "data": major}
-    instead(monkeypatch, lambda: bench.wire.http.post(f"/v2/nodes/{document}/versions", **other), running=False)
+    instead(bench, lambda: bench.wire.http.post(f"/v2/nodes/{document}/versions", **other), running=False)
     assert bench.session.nodes.promote(document, 1).name == "3.0"  # the second is plainly another one
     assert [version.name for version in bench.session.nodes.versions(document)] == ["0.1", "1.0", "2.0", "3.0"]
 
@@ -169,40 +162,23 @@ def test_what_somebody_restored_is_not_taken_for_purged(bench: Bench, session: E
     folder = bench.folder()
     document = bench.wire.document("a.txt", b"x", folder)
     session.nodes.delete(document)
-    original, calls = otcs_wire.Wire.write, iter(range(100))
-
-    def write(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
-        if next(calls) == 0:
-            bench.tell("POST", "v2/volumes/recyclebin/nodes/restore", ids=[document])
-            raise otcs_wire.AnswerLost("the network went away", True)
-        return original(wire, *arguments, **more)
-
-    otcs_wire.Wire.write = write  # type: ignore[method-assign]
-    try:
-        settled = session.nodes.purge([document])
-    finally:
-        otcs_wire.Wire.write = original  # type: ignore[method-assign]
+    instead(bench, lambda: bench.tell("POST", "v2/volumes/recyclebin/nodes/restore", ids=[document]))
+    settled = session.nodes.purge([document])
     assert settled.done == () and document in settled.refused
     assert bench.names_in(folder) == ["a.txt"]
 
 
-def test_a_call_that_comes_to_its_end_only_now_is_not_a_refusal(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_comes_to_its_end_only_now_is_not_a_refusal(bench: Bench) -> None:
     """Its answer is lost, a look finds nothing, and then it is done after all: the call that was made again is refused."""
     document = bench.document()
     bench.session.nodes.reserve(document)
     bench.session.nodes.queue(document)
-    original, calls = otcs_wire.Wire.write, iter(range(100))
-
-    def write(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
-        if next(calls) == 0:
-            raise otcs_wire.AnswerLost("the network went away", True)
-        bench.tell("DELETE", f"v2/reservemanagement/nodes/{document}")
-        return original(wire, *arguments, **more)
-
-    monkeypatch.setattr(otcs_wire.Wire, "write", write)
+    path = f"v2/reservemanagement/nodes/{document}"
+    bench.sandbox.faults.meanwhile(path, struck="write-drop")
+    bench.sandbox.faults.meanwhile(path, lambda: bench.tell("DELETE", path))
     bench.session.nodes.leave_queue(document)
     with pytest.raises(Refusal, match="not in reservation queue"):
-        original(bench.session._wire, "queue", "DELETE", f"v2/reservemanagement/nodes/{document}")
+        bench.session._wire.write("queue", "DELETE", path)
 
 
 def test_reserving(bench: Bench, session: ExtendedEcmSession) -> None:
@@ -297,15 +273,14 @@ def test_a_server_without_parts_gets_the_file_in_one(
         assert content(bench, file(bench)) == DATA
 
 
-def test_a_session_that_ran_out_is_started_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, sent = otcs_large.LargeFiles._send_part, iter(range(100))
+def test_a_session_that_ran_out_is_started_again(bench: Bench) -> None:
+    faults = bench.sandbox.faults
 
-    def send_part(large: Any, session: Any, part: Any) -> None:
-        number = next(sent)
-        bench.sandbox.faults.set({"upload-life": 1e-9 if number == 2 else 0})
-        original(large, session, part)
+    def run_out() -> None:
+        faults.set({"upload-life": 1e-9})
+        faults.meanwhile("/multipart", lambda: faults.set({"upload-life": 0}), method="POST")
 
-    monkeypatch.setattr(otcs_large.LargeFiles, "_send_part", send_part)
+    faults.meanwhile("/3", run_out)  # as the third part comes
     with counted(bench) as asked:
         assert content(bench, file(bench)) == DATA
     assert asked["POST /v2/multipart"] == 2
@@ -336,20 +311,11 @@ def test_other_bytes_than_promised_are_never_filed_in_parts(bench: Bench, change
     assert asked["DELETE /v2/multipart/{key}"] == 1
 
 
-def test_bytes_that_change_before_a_part_is_sent_again_are_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_that_change_before_a_part_is_sent_again_are_noticed(bench: Bench) -> None:
     """The server keeps the part that came first; the whole that is hashed at last is the promised one."""
     filing = bench.filing("large.bin", bench.unique("Large"), DATA)
     filing.path.write_bytes(b"other" + DATA[5:])
-    original, sent = otcs_wire.Wire.write, iter(range(100))
-
-    def write(wire: otcs_wire.Wire, *arguments: Any, **more: Any) -> Any:
-        answer = original(wire, *arguments, **more)
-        if "upload" in more and next(sent) == 0:
-            filing.path.write_bytes(DATA)
-            raise otcs_wire.AnswerLost("the network went away", False)
-        return answer
-
-    monkeypatch.setattr(otcs_wire.Wire, "write", write)
+    bench.sandbox.faults.meanwhile("/1", lambda: filing.path.write_bytes(DATA), after=True, struck="lost-answer")
     with pytest.raises(SpoolCorrupt):
         list(bench.session.file([filing]))
     assert bench.session.find(filing.folder, "large.bin") is None

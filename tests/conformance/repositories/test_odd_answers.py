@@ -61,9 +61,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Odd]:
+def odd(monkeypatch: pytest.MonkeyPatch, short_pauses: None) -> Iterator[Odd]:
     monkeypatch.setenv("ODD_PASSWORD", "x")
-    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.01)
     with Odd(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()

@@ -40,9 +40,7 @@ def records(bench: Bench) -> Records:
     return bench.session.records
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.02)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 # --------------------------------------------------------------------------------------------- records
@@ -222,9 +220,7 @@ def test_a_hold_on_a_folder_holds_what_is_in_it(bench: Bench, records: Records) 
 
 
 @pytest.mark.parametrize("moment", ["before it is looked at", "after that"])
-def test_no_version_that_comes_at_the_last_moment_goes_with_its_document(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
+def test_no_version_that_comes_at_the_last_moment_goes_with_its_document(bench: Bench, moment: str) -> None:
     """Somebody works with it just then: either we see what came, or the server lets nothing come."""
     node, nodes = bench.document(), bench.session.nodes
     bench.wire.user(person := bench.unique("person"))
@@ -235,11 +231,10 @@ def test_no_version_that_comes_at_the_last_moment_goes_with_its_document(
             files = {"file": ("b.txt", b"theirs", "text/plain")}
             answers.append(other.http.post(f"/v2/nodes/{node}/versions", files=files).status_code)
 
-    verb = "reserve" if moment == "before it is looked at" else "delete"
-    act = getattr(nodes, verb)
-    monkeypatch.setattr(nodes, verb, lambda *given: (add(), act(*given)))
+    looked_at = moment != "before it is looked at"
     seen = bench.session.filed_by(str(node))
-    if verb == "delete":
+    bench.sandbox.faults.meanwhile(f"/nodes/{node}", add, method="DELETE" if looked_at else "PUT")  # it is reserved first
+    if looked_at:
         bench.session.remove(str(node), seen)
         assert answers == [500]
         with pytest.raises(DocumentMissing):

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from blocks.errors import EditConflict, OutcomeUnknown
-from blocks.repositories.otcs_categories import Categories
 from blocks.repositories.otcs_wire import AnswerLost, Wire
 from blocks.values import Filed, Filing, Grant, NotFiled, Right
 from tests.conformance.repositories.writes import filing as filings
@@ -94,7 +93,7 @@ def regranted(filing: Filing) -> Filing:
     return replace(filing, access=(Grant(who="DefaultGroup", right=Right.EDIT),))
 
 
-def test_access_that_an_earlier_call_has_taken_away_is_no_refusal(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_access_that_an_earlier_call_has_taken_away_is_no_refusal(bench: Bench) -> None:
     """The call whose answer was lost is carried out after we have compared, and before we ask once more."""
     folder = bench.unique("Access")
     first = filings.file(bench.session, bench.filing("seed.txt", folder))
@@ -103,20 +102,20 @@ def test_access_that_an_earlier_call_has_taken_away_is_no_refusal(bench: Bench, 
         bench.wire.user(bench.unique("u").replace(" ", "")),
     )
     bench.tell("POST", f"v2/nodes/{parent}/permissions/custom", right_id=user, permissions=["see"], apply_to=0)
-    original, calls = Wire.write, []
+    line, lost = f"/permissions/custom/{user}", list[str]()
 
-    def write(wire: Wire, what: str, method: str, path: str, **more: Any) -> Any:
-        if path.endswith(f"/custom/{user}"):
-            calls.append(method)
-            if len(calls) == 1:
-                raise AnswerLost("the network went away", True)
-            original(wire, what, method, path, **more)
-        return original(wire, what, method, path, **more)
+    def carry_out() -> None:
+        """What the first call asked for; whose it is, its path tells no more."""
+        document = bench.session.find((folder,), "new.txt")
+        assert document is not None
+        lost.append(document.id)
+        bench.tell("DELETE", f"v2/nodes/{document.id}{line}")
 
-    monkeypatch.setattr(Wire, "write", write)
+    bench.sandbox.faults.meanwhile(line, method="DELETE", struck="write-drop")
+    bench.sandbox.faults.meanwhile(line, carry_out, method="DELETE")
     filing = bench.filing("new.txt", folder, access=(Grant(who="DefaultGroup", right=Right.READ),))
     filed = filings.file(bench.session, filing)
-    assert calls == ["DELETE", "DELETE"]
+    assert lost == [filed.id]
     lines = [entry["data"]["permissions"] for entry in bench.ask(f"v2/nodes/{filed.id}/permissions")["results"]]
     assert {line["right_id"] for line in lines if line["type"] == "custom"} == {1001}
 
@@ -156,23 +155,6 @@ def test_bytes_that_an_earlier_call_has_used_are_not_sent_again_unlooked(bench: 
 CATEGORY = "Partner Document"
 
 
-def meanwhile(monkeypatch: pytest.MonkeyPatch, path: str, act: Callable[[], object], *, after: bool = False) -> None:
-    """Somebody else acts once, right before (or after) our first writing call to a path that ends so."""
-    original, calls = Wire.write, list[str]()
-
-    def write(wire: Wire, what: str, method: str, where: str, **more: Any) -> Any:
-        first = where.endswith(path) and not calls
-        calls.extend([where] if first else [])
-        if first and not after:
-            act()
-        answer = original(wire, what, method, where, **more)
-        if first and after:
-            act()
-        return answer
-
-    monkeypatch.setattr(Wire, "write", write)
-
-
 def valued(bench: Bench) -> tuple[Filing, int, str]:
     """A document with values and another filing for it; with it its node, and the end of the path of its category."""
     folder, named = bench.unique("Valued"), {"Partner ID": "1", "Tags": ("a",)}
@@ -186,33 +168,27 @@ def by_a_person(bench: Bench, path: str, name: str, value: str) -> Callable[[], 
     return lambda: bench.tell("PUT", f"v2/nodes/{path}", **{key: value})
 
 
-def test_a_value_that_somebody_changes_while_we_set_ours_is_never_overwritten(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_value_that_somebody_changes_while_we_set_ours_is_never_overwritten(bench: Bench) -> None:
     filing, id, path = valued(bench)
-    meanwhile(monkeypatch, path, by_a_person(bench, path, "Partner ID", "by a person"))
+    bench.sandbox.faults.meanwhile(path, by_a_person(bench, path, "Partner ID", "by a person"))
     with pytest.raises(OutcomeUnknown, match=f"values of node {id}.*somebody has changed the same ones.*a person decides"):
         list(bench.session.file([filing]))
     assert bench.session.categories.values(id)[CATEGORY]["Partner ID"] == "by a person"
 
 
-def test_another_value_that_somebody_changes_while_we_set_ours_stands_beside_them(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_value_that_somebody_changes_while_we_set_ours_stands_beside_them(bench: Bench) -> None:
     filing, id, path = valued(bench)
-    meanwhile(monkeypatch, path, by_a_person(bench, path, "Tags", "by a person"))
+    bench.sandbox.faults.meanwhile(path, by_a_person(bench, path, "Tags", "by a person"))
     filings.file(bench.session, filing)
     values = bench.session.categories.values(id)[CATEGORY]
     assert (values["Partner ID"], values["Tags"]) == ("2", ["by a person"])
 
 
 @pytest.mark.parametrize("name", ["Partner ID", "Tags"])
-def test_values_that_somebody_has_changed_since_are_not_put_back(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_values_that_somebody_has_changed_since_are_not_put_back(bench: Bench, name: str) -> None:
     """The same one: a person decides. Another one: it stands, and ours is put back."""
     filing, id, path = valued(bench)
-    meanwhile(monkeypatch, f"{id}/rmclassifications", by_a_person(bench, path, name, "by a person"))
+    bench.sandbox.faults.meanwhile(f"{id}/rmclassifications", by_a_person(bench, path, name, "by a person"))
     refused = replace(filing, records_class=NO_CLASS)
     if name == "Partner ID":
         with pytest.raises(OutcomeUnknown, match=r"it stands.*somebody has changed its values since.*a person decides"):
@@ -226,47 +202,36 @@ def test_values_that_somebody_has_changed_since_are_not_put_back(
     assert "by a person" in bench.session.categories.values(id)[CATEGORY][name]
 
 
-def test_a_category_of_ours_that_somebody_has_filled_in_since_is_not_taken_off(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_category_of_ours_that_somebody_has_filled_in_since_is_not_taken_off(bench: Bench) -> None:
     folder = bench.unique("Filled in")
     id = int(filings.file(bench.session, bench.filing("one.txt", folder, b"first")).id)
     path = f"{id}/categories/{bench.session._names.category(CATEGORY).id}"
-    meanwhile(monkeypatch, f"{id}/rmclassifications", by_a_person(bench, path, "Tags", "by a person"))
+    bench.sandbox.faults.meanwhile(f"{id}/rmclassifications", by_a_person(bench, path, "Tags", "by a person"))
     filing = bench.filing("one.txt", folder, categories={CATEGORY: {"Partner ID": "2"}}, records_class=NO_CLASS)
     with pytest.raises(OutcomeUnknown, match="somebody has changed its values since"):
         list(bench.session.file([filing]))
     assert bench.session.categories.values(id)[CATEGORY]["Tags"] == ["by a person"]
 
 
-def test_of_two_filings_of_one_name_at_once_the_later_version_says_the_values(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_filings_of_one_name_at_once_the_later_version_says_the_values(bench: Bench) -> None:
     second, id, _ = valued(bench)
     third = replace(bench.filing("one.txt", second.folder[0], b"third"), categories={CATEGORY: {"Partner ID": "3"}})
-    edit_token, versions = Categories.edit_token, list[int]()
-
-    def token(categories: Categories, *node: int) -> str:
-        if not versions:
-            versions.append(0)
-            versions[0] = filings.file(bench.session, third).version
-        return edit_token(categories, *node)
-
-    monkeypatch.setattr(Categories, "edit_token", token)
+    versions = list[int]()
+    bench.sandbox.faults.meanwhile(  # as the second one asks for its token
+        "/forms/nodes/categories/update", lambda: versions.append(filings.file(bench.session, third).version), method="GET"
+    )
     assert (filings.file(bench.session, second).version, versions) == (2, [3])
     assert bench.session.categories.values(id)[CATEGORY]["Partner ID"] == "3"
 
 
-def test_the_values_of_a_document_that_somebody_has_continued_since_are_theirs_and_its_class_is_set(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_values_of_a_document_that_somebody_has_continued_since_are_theirs_and_its_class_is_set(bench: Bench) -> None:
     filing, id, _ = valued(bench)
 
     def add_version() -> None:
         answer = bench.wire.http.post(f"/v2/nodes/{id}/versions", files={"file": ("one.txt", b"by a person")})
         assert answer.status_code == 200, answer.text
 
-    meanwhile(monkeypatch, f"{id}/versions", add_version, after=True)
+    bench.sandbox.faults.meanwhile(f"{id}/versions", add_version, after=True)
     filed = filings.file(bench.session, replace(filing, records_class="Contracts"))
     assert filed.version == 2
     assert bench.session.categories.values(id)[CATEGORY]["Partner ID"] == "1"
@@ -285,22 +250,16 @@ def test_a_version_of_somebody_else_is_not_ours_because_ours_before_it_is_gone(b
     assert bench.session.filed_by(filed.id) == (None, filing.journey)
 
 
-def test_a_removal_that_is_asked_for_again_looks_again_at_what_stands_there(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_removal_that_is_asked_for_again_looks_again_at_what_stands_there(bench: Bench) -> None:
     """Its reservation keeps others from adding a version, not another worker of our own account."""
     filing = bench.filing("one.txt", bench.unique("Removed"), b"first")
     id = filings.file(bench.session, filing).id
-    seen, write, asked = bench.session.filed_by(id), Wire.write, list[str]()
+    seen = bench.session.filed_by(id)
 
-    def lost(wire: Wire, what: str, method: str, path: str, **more: Any) -> Any:
-        if method == "DELETE" and not asked:
-            asked.append(path)
-            filings.file(bench.session, bench.filing("one.txt", filing.folder[0], b"second"))
-            raise AnswerLost("no answer")
-        return write(wire, what, method, path, **more)
+    def second() -> None:
+        filings.file(bench.session, bench.filing("one.txt", filing.folder[0], b"second"))
 
-    monkeypatch.setattr(Wire, "write", lost)
+    bench.sandbox.faults.meanwhile(f"/nodes/{id}", second, method="DELETE", struck="write-503")
     with pytest.raises(EditConflict, match="another version has come meanwhile"):
         bench.session.remove(id, seen)
     assert sizes(bench, id) == [5, 6]

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from blocks.repositories import otcs_wire, otcs_workspaces
+from blocks.repositories import otcs_workspaces
 from blocks.repositories.extended_ecm import ExtendedEcm, ExtendedEcmSession
 from blocks.repositories.otcs_names import Unfit
 from blocks.repositories.otcs_workspaces import Workspaces
@@ -35,9 +35,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExtendedEcm
         server.stop()
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otcs_wire, "LONGEST_PAUSE_SECONDS", 0.05)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.fixture
