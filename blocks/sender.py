@@ -15,12 +15,11 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
 from blocks.case_signoff import CaseDecision, CaseSignoff
-from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError, SenderError, SenderUnreachable, SendRefused
 from blocks.outbound import (
     Deed,
@@ -50,6 +49,9 @@ from blocks.outbound import (
     sha256,
 )
 from blocks.values import Personality, Proof, ReceiptState, RemoteFile, name_b64
+
+if TYPE_CHECKING:
+    from blocks.endpoints.base import Endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from blocks.endpoints.base import Endpoint, EndpointSession
 from blocks.ledger import Ledger
 from blocks.quarantine import Quarantine
-from blocks.repositories.base import Repository, RepositorySession
 from blocks.settings import settings
 from blocks.spool import Spool
 from blocks.values import Personality
+
+if TYPE_CHECKING:  # they are blocks of Prefect, which takes a second to import: commands that only read the ledger need none
+    from blocks.endpoints.base import Endpoint, EndpointSession
+    from blocks.repositories.base import Repository, RepositorySession
 
 
 class _Closable(Protocol):
