@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import getpass
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from blocks.case_signoff import CaseDecision
+    from tasks.consignment import Agreed
+
+AsOption = Annotated[
+    str | None, typer.Option("--as", help="Your id in people.yaml, where the stream's 'signoff' wants it proven.")
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(help="Prove it by an SSH signature with this key (.pub: held by an ssh-agent), not by a code."),
+]
+CellOption = Annotated[
+    list[str] | None, typer.Option(help="One cell: '7, quantity = 12'. The header is row 1. May be given several times.")
+]
+FileOption = Annotated[str, typer.Option(help="Or the name of the corrected file in the folder 'corrections' of the home.")]
 
 app = typer.Typer(no_args_is_help=True, help="Refused documents, their findings, and what a person does about them.")
 
@@ -109,28 +126,64 @@ def retry(
 def release(
     journey: Annotated[str, typer.Argument(help="The case's journey.")],
     comment: Annotated[str, typer.Option(help="What you have seen in it, and why it may be filed; recorded.")],
+    approver: AsOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Let a document through that we could not inspect (such as an encrypted PDF), because you have.
 
+    Where the stream's 'signoff' wants it, you prove that it is you: by the code of your phone, or with --key.
+
     Example: countersign quarantine release 0193e2a4-... --comment "opened with the password they phoned in; it is the signed copy"
     """
-    _again(journey, comment, release=True)
+    by = _proven(journey, comment, approver, key)
+    _again(journey, comment, release=True, by=by)
 
 
 @app.command()
 def correct(
     journey: Annotated[str, typer.Argument(help="The case's journey.")],
     comment: Annotated[str, typer.Option(help="How you know what is right; recorded.")],
-    cell: Annotated[
-        list[str] | None, typer.Option(help="One cell: '7, quantity = 12'. The header is row 1. May be given several times.")
-    ] = None,
-    file: Annotated[str, typer.Option(help="Or the name of the corrected file in the folder 'corrections' of the home.")] = "",
+    cell: CellOption = None,
+    file: FileOption = "",
+    approver: AsOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Put cells of a refused table right, or give a corrected file; it is checked, and filed if it passes.
 
+    Where the stream's 'signoff' wants it, you prove that it is you: by the code of your phone, or with --key.
+
     Example: countersign quarantine correct 0193e2a4-... --cell "7, quantity = 12" --comment "they confirmed it by mail"
     """
-    _again(journey, comment, release=False, cells=cell or [], file=file)
+    by = _proven(journey, comment, approver, key, cell or [], file, correcting=True)
+    _again(journey, comment, release=False, cells=cell or [], file=file, by=by)
+
+
+@app.command()
+def sign(
+    journey: Annotated[str, typer.Argument(help="The case's journey.")],
+    approver: Annotated[str, typer.Option("--as", help="Your id in people.yaml.")],
+    key: Annotated[Path, typer.Option(help="Your private key, or the .pub file of one that an ssh-agent holds.")] = Path(
+        "~/.ssh/id_ed25519"
+    ),
+    cell: CellOption = None,
+    file: FileOption = "",
+) -> None:
+    """Sign that a document is released, or with --cell or --file corrected so: the line for the field 'proof' of the case's form.
+
+    Fill in the form within ten minutes, with the same cells or file. A comment is not covered by the signature.
+
+    Example: countersign quarantine sign 0193e2a4-... --as anna
+    """
+    from blocks.case_signoff import CaseAction
+
+    agreed, decided = _decided(journey, approver, cell or [], file, correcting=bool(cell or file))
+    if agreed.terms.signoff is None:
+        typer.echo(f"countersign: nobody need prove anything about cases of {agreed.key}: it has no 'signoff'", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{decided.action} case {journey} of {agreed.key}, SHA-256 {decided.document or 'never fetched'}", err=True)
+    if decided.action is CaseAction.CORRECT:
+        typer.echo(f"  to what has SHA-256 {decided.corrected}", err=True)
+    typer.echo(_signed(decided, key))
 
 
 @app.command("return")
@@ -150,11 +203,67 @@ def return_(
     typer.echo(f"{journey}: waits for the partner")
 
 
-def _again(journey: str, comment: str, *, release: bool, cells: list[str] | None = None, file: str = "") -> None:
+def _decided(journey: str, approver: str, cells: list[str], file: str, *, correcting: bool) -> tuple[Agreed, CaseDecision]:
+    """What is to be proven, and what was agreed about it."""
+    from blocks.case_signoff import CaseAction
+    from tasks.case_signoff import agreed_about, decision
+    from tasks.connections import ledger
+    from tasks.correct import Correction, digest_of
+
+    history = ledger().journey(journey)
+    agreed = agreed_about(history)
+    action = CaseAction.CORRECT if correcting else CaseAction.RELEASE
+    corrected = digest_of(journey, agreed, Correction(approver, "", cells, file)) if correcting else ""
+    return agreed, decision(journey, history, agreed, action, approver, corrected)
+
+
+def _proven(
+    journey: str,
+    comment: str,
+    approver: str | None,
+    key: Path | None,
+    cells: list[str] | None = None,
+    file: str = "",
+    *,
+    correcting: bool = False,
+) -> str:
+    """Who does it: whoever has proven so where that is agreed, else the account that runs this."""
+    from datetime import UTC, datetime
+    from uuid import uuid4
+
+    from blocks.errors import ConfigurationError
+    from tasks.case_signoff import agreed_about, sign_off
+    from tasks.connections import ledger
+
+    terms = agreed_about(ledger().journey(journey)).terms.signoff
+    if terms is None:
+        return getpass.getuser()
+    if approver is None:
+        raise ConfigurationError(f"{journey}: --as: say which of {', '.join(terms.groups)} you are; you prove it then")
+    _, decided = _decided(journey, approver, cells or [], file, correcting=correcting)
+    typed = _signed(decided, key) if key else str(typer.prompt("The code that your phone shows now", hide_input=True))
+    refused = sign_off(decided, comment, typed, f"by hand/{uuid4()}", datetime.now(UTC))
+    if refused is not None:
+        typer.echo(f"countersign: {refused.first_line}", err=True)
+        raise typer.Exit(1)
+    return approver
+
+
+def _signed(decided: CaseDecision, key: Path) -> str:
+    from datetime import UTC, datetime
+
+    from blocks.case_signoff import CASE_NAMESPACE
+    from deployments.signing import ssh_sign
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    return ssh_sign(decided.statement(now), key, CASE_NAMESPACE, now)
+
+
+def _again(journey: str, comment: str, *, release: bool, cells: list[str] | None = None, file: str = "", by: str = "") -> None:
     from flows.review import retry as again
 
     more: dict[str, object] = {"cells": cells or [], "file": file}
-    state = again(journey, comment, by=getpass.getuser(), release=release, return_state=True, **more)
+    state = again(journey, comment, by=by or getpass.getuser(), release=release, return_state=True, **more)
     typer.echo(f"{state.name}: {state.message}")
     went_through = state.is_completed() and ("Filed" in str(state.name) or "duplicate" in str(state.name))
     raise typer.Exit(0 if went_through and "quarantined" not in str(state.name) else 1)

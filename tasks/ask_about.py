@@ -27,7 +27,7 @@ from prefect.states import Completed
 from pydantic import Field, create_model
 
 from blocks import reviewed
-from blocks.case_signoff import CaseAction, CaseDecision
+from blocks.case_signoff import CaseAction
 from blocks.errors import ConfigurationError, CountersignError
 from blocks.ledger import CaseState, Entry, Recorded
 from blocks.outbound import PeopleFile, on
@@ -36,9 +36,8 @@ from blocks.settings import settings
 from blocks.values import CaseSignoffTerms, Finding, SignoffProof
 from tasks import cases, incidents
 from tasks import retry as again
-from tasks.agreed import load_inbound
 from tasks.ask import Asking, one_of, told_by_the_classic_ui
-from tasks.case_signoff import document_of, sign_off
+from tasks.case_signoff import agreed_about, decision, document_of, sign_off
 from tasks.connections import hang_up, ledger
 from tasks.consignment import Agreed
 from tasks.correct import Correction, correctable, corrections, digest_of, unfit, without_cells
@@ -240,16 +239,8 @@ def _act(review: Review, answer: Answer, key: str) -> bool:
 def _prove(review: Review, answer: Answer, key: str, action: CaseAction, corrected: str = "") -> None:
     """Have the sender judge that it is this person who decides so. Raises ``ConfigurationError`` with why it does not count."""
     asked, agreed = _asked(review), _agreed(review)
-    decision = CaseDecision(
-        journey=review.journey,
-        partner=agreed.partner,
-        stream=agreed.stream,
-        action=action,
-        document=document_of(review.history),
-        corrected=corrected,
-        approver=answer.who,
-    )
-    refused = sign_off(decision, answer.comment, answer.proof, f"{asked}/{key}", _answered_at(asked, key))
+    decided = decision(review.journey, review.history, agreed, action, answer.who, corrected)
+    refused = sign_off(decided, answer.comment, answer.proof, f"{asked}/{key}", _answered_at(asked, key))
     if refused is not None:
         if refused.code == "locked":
             tell(agreed, "locked", {"approver": answer.who, "journey": review.journey})
@@ -291,8 +282,7 @@ def _refused(review: Review) -> Recorded | None:
 
 
 def _agreed(review: Review) -> Agreed:
-    arrived = next(entry for entry in reversed(review.history) if entry.kind == "arrived").body
-    return load_inbound(arrived["partner"], arrived["stream"])
+    return agreed_about(review.history)
 
 
 def _signoff(review: Review) -> CaseSignoffTerms | None:

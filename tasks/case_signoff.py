@@ -21,6 +21,7 @@ from blocks.outbound import Refusal
 from blocks.seals import signed
 from blocks.sender import Sender
 from blocks.settings import settings
+from tasks.agreed import load_inbound
 from tasks.cases import SIGNED_OFF
 from tasks.connections import ledger
 from tasks.consignment import Agreed
@@ -31,14 +32,37 @@ def document_of(history: Sequence[Recorded]) -> str:
     return next((str(entry.body["digest"]) for entry in reversed(history) if entry.kind == "fetched"), "")
 
 
-def sign_off(decision: CaseDecision, comment: str, proof: str, round_key: str, at: datetime) -> Refusal | None:
+def agreed_about(history: Sequence[Recorded]) -> Agreed:
+    """What was agreed about the stream of a refused document. Raises ``ConfigurationError`` for the journey of anything else."""
+    arrived = next((entry.body for entry in reversed(history) if entry.kind == "arrived"), None)
+    if arrived is None:
+        raise ConfigurationError("this is no case of a refused document; see 'countersign quarantine list'")
+    return load_inbound(arrived["partner"], arrived["stream"])
+
+
+def decision(
+    journey: str, history: Sequence[Recorded], agreed: Agreed, action: CaseAction, approver: str, corrected: str = ""
+) -> CaseDecision:
+    """What somebody decides about a refused document, to be proven."""
+    return CaseDecision(
+        journey=journey,
+        partner=agreed.partner,
+        stream=agreed.stream,
+        action=action,
+        document=document_of(history),
+        corrected=corrected,
+        approver=approver,
+    )
+
+
+def sign_off(decided: CaseDecision, comment: str, proof: str, round_key: str, at: datetime) -> Refusal | None:
     """Have a decision judged, and write it down if it is proven. ``round_key`` and the same answer: it is done once."""
     with Sender(settings().sender_socket) as sender:
-        outcome = sender.judge_case(decision, comment, proof, round_key, at=at)
+        outcome = sender.judge_case(decided, comment, proof, round_key, at=at)
     if isinstance(outcome, Refusal):
         return outcome
     body = {"by": outcome.approver, "comment": comment, "signoff": outcome.facts}
-    ledger().append([Entry(decision.journey, SIGNED_OFF, body, once=f"{SIGNED_OFF}/{round_key}")])
+    ledger().append([Entry(decided.journey, SIGNED_OFF, body, once=f"{SIGNED_OFF}/{round_key}")])
     return None
 
 

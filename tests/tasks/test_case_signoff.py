@@ -15,6 +15,7 @@ import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.logging import disable_run_logger
+from typer.testing import CliRunner, Result
 
 from blocks.case_signoff import CaseAction, CaseDecision, CaseSignoff
 from blocks.errors import ConfigurationError, LedgerUnreachable, SenderUnreachable
@@ -22,6 +23,7 @@ from blocks.ledger import Entry
 from blocks.outbound import SignoffProof
 from blocks.seals import SealKey
 from blocks.settings import settings
+from deployments.cli import app
 from deployments.sender.proofs import new_seed
 from deployments.sender.store import Store
 from tasks.agreed import load_stream
@@ -32,6 +34,7 @@ from tasks.correct import Correction, correct, digest_of
 from tasks.retry import reopened
 from tasks.rules.case_form import Decision
 from tests.ledger.full import no_room_for
+from tests.sender.keys import ssh_key
 from tests.sender.thread import sender_thread
 from tests.tasks.asked import Asked
 from tests.tasks.dock import STEPS, Dock, price_list
@@ -241,3 +244,29 @@ def test_without_a_sender_nothing_is_taken_for_proven(office: Office, monkeypatc
     with pytest.raises(SenderUnreachable):
         office.put_right(journey, correction)
     assert office.filed() == {}
+
+
+def test_the_command_line_proves_too_and_signs_for_the_form(office: Office, tmp_path: Path) -> None:
+    key = ssh_key(tmp_path, "anna")
+    people = office.dock.profiles / "people.yaml"
+    told = yaml.safe_load(people.read_text())
+    told["people"][0]["keys"] = [key.public]
+    people.write_text(yaml.safe_dump(told))
+
+    def command(*words: str, typed: str = "") -> Result:
+        return CliRunner().invoke(app, ["quarantine", *words], input=typed)
+
+    journey, bad = office.refused(), office.refused("prices.csv", BAD)
+    why = ("--comment", "seen it")
+    for words, typed in (((), ""), (("--as", "lou"), office.code("lou")), (("--as", "anna"), "000000")):
+        assert command("release", journey, *why, *words, typed=typed).exit_code != 0
+        assert "signed off" not in office.kinds(journey) and "retried" not in office.kinds(journey)
+    line = command("sign", journey, "--as", "anna", "--key", str(key.path)).stdout.strip()
+    assert "check the code" in office.answer(bad, Decision.CORRECT, "anna", line, cells=CELLS).refusal[0], "for that case only"
+    review = office.answer(journey, Decision.RELEASE, "anna", line)
+    assert review.again is not None, review.refusal
+    fixed = command("correct", bad, *why, "--cell", *CELLS, "--as", "anna", "--key", str(key.path))
+    assert fixed.exit_code == 0, fixed.output
+    assert office.filed() == {"prices.csv": price_list()}
+    [retried] = [one for one in office.dock.ledger.journey(bad) if one.kind == "retried"]
+    assert retried.body["by"] == "anna"
