@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -16,10 +18,14 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from blocks.canonical import canonical, iso
+from blocks.seals import signed
 from blocks.values import SignoffProof, shown
 
 CASE_NAMESPACE = "case@countersign"
 """Of SSH signatures over a ``CaseDecision``: one made for a release is never good for a case."""
+
+SIGNED_OFF = "signed off"
+"""Kind of the entry of a case's journey that holds one, as ``signoff``."""
 
 
 class CaseAction(StrEnum):
@@ -82,6 +88,13 @@ class CaseSignoff(CaseDecision):
     def text(self) -> str:
         """The canonical text that is sealed: everything but the seal."""
         return canonical({key: value for key, value in self.facts.items() if key != "seal"})
+
+    def sealed_by(self, public: bytes) -> bool:
+        """True if it bears the seal of the sender with this public key."""
+        try:
+            return signed(public, self.text.encode("ascii"), base64.b64decode(self.seal, validate=True))
+        except binascii.Error:
+            return False
 
     @classmethod
     def parse(cls, facts: object) -> CaseSignoff:

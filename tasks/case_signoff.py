@@ -9,20 +9,16 @@ An entry of the ledger that does not bear the sender's seal is none, whoever wro
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from datetime import datetime
 
-from blocks.case_signoff import CaseAction, CaseDecision, CaseSignoff
+from blocks.case_signoff import SIGNED_OFF, CaseAction, CaseDecision, CaseSignoff
 from blocks.errors import ConfigurationError
 from blocks.ledger import Entry, Recorded
 from blocks.outbound import Refusal
-from blocks.seals import signed
 from blocks.sender import Sender
 from blocks.settings import settings
 from tasks.agreed import load_inbound
-from tasks.cases import SIGNED_OFF
 from tasks.connections import ledger
 from tasks.consignment import Agreed
 
@@ -80,7 +76,7 @@ def signed_off(journey: str, agreed: Agreed, action: CaseAction, document: str, 
         return False
     with Sender(settings().sender_socket) as sender:
         public = sender.health().public
-    return any(_bears_seal(one, public) for one in told)
+    return any(one.sealed_by(public) for one in told)
 
 
 def need_signoff(journey: str, agreed: Agreed, action: CaseAction, document: str, corrected: str = "") -> None:
@@ -102,10 +98,3 @@ def _told(entry: Recorded) -> CaseSignoff | None:
         return CaseSignoff.parse(entry.body.get("signoff"))
     except ValueError:
         return None
-
-
-def _bears_seal(signoff: CaseSignoff, public: bytes) -> bool:
-    try:
-        return signed(public, signoff.text.encode("ascii"), base64.b64decode(signoff.seal, validate=True))
-    except binascii.Error:
-        return False

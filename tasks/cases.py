@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from blocks import reviewed
+from blocks.case_signoff import SIGNED_OFF
 from blocks.errors import ConfigurationError, JourneyMoved
 from blocks.ledger import Case, CaseState, Entry, Recorded
 from blocks.outbound import PeopleFile
@@ -28,8 +29,6 @@ OPS = "ops"
 """Whose a case is where neither its stream nor its partner names anybody."""
 ASSIGNED, COMMENTED, RETURNED = "assigned", "commented", "returned"
 """Kinds of entries about what people say: whose it is now; a remark; that the partner is to send it again, right."""
-SIGNED_OFF = "signed off"
-"""Kind of the entry about somebody who has proven that they let the document through, or put it right."""
 _OF_PEOPLE = frozenset({ASSIGNED, COMMENTED, RETURNED, SIGNED_OFF, "retried", "told", "not told"})
 """Kinds of entries that belong to a case's history and may change nothing of it."""
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from blocks.bundle import Bundle, open_bundle
+from blocks.case_signoff import CASE_NAMESPACE, SIGNED_OFF, CaseSignoff
 from blocks.chain import Link, proven
 from blocks.errors import BundleBroken, ChainBroken
 from blocks.ledger import Checkpoint
@@ -203,6 +204,9 @@ def _journey(
     found.page.update(section.encode())
     found.heads.update(story.heads.encode())
     yield Check(name, not faults, "; ".join(faults) or f"{len(story.steps)} entries, each holding the hash of the one before")
+    for step in story.steps:
+        if step.kind == SIGNED_OFF:
+            yield _case_signoff(name, step, keys, signed)
     for other, text in texts.items():
         if other in bundle.sizes and bundle.text(other, _LARGEST_TEXT) != text:
             yield Check(other, False, "it is not what the ledger's entries say")
@@ -227,6 +231,23 @@ def _story(bundle: Bundle, name: str, found: _Found) -> Story:
     if not steps:
         raise ValueError("it has no entries")
     return Story(steps[0].journey, steps)
+
+
+def _case_signoff(name: str, step: Step, keys: Mapping[str, bytes], signed: Callable[[Claim], bool]) -> Check:
+    """Who let a refused document through, or put it right: as the sender sealed it."""
+    try:
+        signoff = CaseSignoff.parse(step.body.get("signoff"))
+    except ValueError as error:
+        return Check(name, False, f"entry {step.n}: {error}")
+    if signoff.journey != step.journey or not any(map(signoff.sealed_by, keys.values())):
+        return Check(name, False, f"entry {step.n}: this sign-off of a case is another's, or does not bear the sender's seal")
+    if signoff.signed_at is not None:
+        text = signoff.statement(signoff.signed_at)
+        if not signed(Claim(signoff.approver, signoff.key, text, signoff.signature, signoff.at, CASE_NAMESPACE)):
+            return Check(name, False, f"entry {step.n}: the signature of {shown(signoff.approver)} does not hold")
+    of = signoff.corrected or signoff.document
+    who = f"{signoff.action} of {of[:16]}… by {shown(signoff.approver)}, proven by {signoff.proof.value}"
+    return Check(name, True, f"entry {step.n}: {who} and sealed by the sender")
 
 
 def _certificate(name: str, text: str, keys: Mapping[str, bytes], signed: Callable[[Claim], bool]) -> Check:

@@ -21,11 +21,13 @@ from blocks.case_signoff import CaseAction, CaseDecision, CaseSignoff
 from blocks.errors import ConfigurationError, LedgerUnreachable, SenderUnreachable
 from blocks.ledger import Entry
 from blocks.outbound import SignoffProof
-from blocks.seals import SealKey
+from blocks.seals import SealKey, key_id
+from blocks.sender import Sender
 from blocks.settings import settings
 from deployments.cli import app
 from deployments.sender.proofs import new_seed
 from deployments.sender.store import Store
+from deployments.ssh_signatures import signature_holds
 from tasks.agreed import load_stream
 from tasks.ask_about import Review, _form, settle_answer
 from tasks.case_signoff import document_of, sign_off
@@ -33,6 +35,8 @@ from tasks.cases import moments
 from tasks.correct import Correction, correct, digest_of
 from tasks.retry import reopened
 from tasks.rules.case_form import Decision
+from tasks.rules.certificate import Check
+from tasks.verify_evidence import verify_evidence
 from tests.ledger.full import no_room_for
 from tests.sender.keys import ssh_key
 from tests.sender.thread import sender_thread
@@ -270,3 +274,19 @@ def test_the_command_line_proves_too_and_signs_for_the_form(office: Office, tmp_
     assert office.filed() == {"prices.csv": price_list()}
     [retried] = [one for one in office.dock.ledger.journey(bad) if one.kind == "retried"]
     assert retried.body["by"] == "anna"
+
+    # An auditor sees it in the bundle of evidence, and one that the sender has not sealed is named.
+    def checks(to: Path) -> list[Check]:
+        with Sender(settings().sender_socket) as sender:
+            public = sender.health().public
+        exported = CliRunner().invoke(app, ["evidence", "export", bad, "--to", str(to)])
+        assert exported.exit_code == 0, exported.output
+        return list(verify_evidence(to, {key_id(public): public}, signature_holds))
+
+    found = checks(tmp_path / "whole")
+    assert all(check.passed for check in found) and any("by anna, proven by signature" in check.words for check in found)
+    [entry] = [one.body for one in office.dock.ledger.journey(bad) if one.kind == "signed off"]
+    sealed = CaseSignoff.parse(entry["signoff"])
+    office.dock.ledger.append([Entry(bad, "signed off", {"by": "ben", "signoff": replace(sealed, approver="ben").facts})])
+    [wrong] = [check.words for check in checks(tmp_path / "planted") if not check.passed]
+    assert "does not bear the sender's seal" in wrong
