@@ -1,7 +1,8 @@
 """Runs in the environment of OpenText's client: calls its methods as told on standard input, one JSON line each.
 
 Asked ``{"call": "get_node", "with": {"node_id": 2000}}`` it answers ``{"answer": ...}`` or ``{"raised": "..."}``, and the log lines
-the client wrote meanwhile under ``log``. Iterators become lists, bytes become text.
+the client wrote meanwhile under ``log``. Iterators become lists, bytes become text. With an OAuth 2 client and its secret as well, it is
+the client of Core Share, otherwise that of Content Server.
 """
 
 import json
@@ -12,12 +13,14 @@ from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
-from pyxecm import otcs
+from pyxecm import coreshare, otcs
+from pyxecm.coreshare import CoreShare
 from pyxecm.otcs import OTCS
 
 # It sleeps half a minute after every renewed sign-in; what it does afterwards is what we want to see.
 otcs.REQUEST_RETRY_DELAY = 0.05
 otcs.REQUEST_RETRY_BACKOFF = 0.05
+coreshare.REQUEST_RETRY_DELAY = 0.05
 
 
 class Lines(logging.Handler):
@@ -46,11 +49,9 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def main(url: str, user: str, password: str) -> None:
-    lines = Lines()
-    logging.getLogger("pyxecm").addHandler(lines)
+def content_server(url: str, user: str, password: str) -> OTCS:
     parts = urlsplit(url)
-    client = OTCS(
+    return OTCS(
         protocol=parts.scheme,
         hostname=str(parts.hostname),
         port=parts.port or 80,
@@ -58,6 +59,16 @@ def main(url: str, user: str, password: str) -> None:
         password=password,
         base_path=parts.path,
     )
+
+
+def core_share(url: str, user: str, password: str, client: str, secret: str) -> CoreShare:
+    return CoreShare(url, url, client, secret, user, password)
+
+
+def main(*given: str) -> None:
+    lines = Lines()
+    logging.getLogger("pyxecm").addHandler(lines)
+    client: Any = content_server(*given) if len(given) == 3 else core_share(*given)
     print(json.dumps({"answer": version("pyxecm")}), flush=True)
     for text in sys.stdin:
         asked = json.loads(text)
@@ -69,4 +80,4 @@ def main(url: str, user: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:])

@@ -53,10 +53,13 @@ def _make() -> str:
 
 
 class Pyxecm:
-    """An ``OTCS`` object of OpenText's client in a process of its own: every method of it is a method here."""
+    """An ``OTCS`` object of OpenText's client in a process of its own: every method of it is a method here.
 
-    def __init__(self, url: str, user: str, password: str) -> None:
-        command = [str(pyxecm_python()), str(HERE / "driver.py"), url, user, password]
+    Given an OAuth 2 client and its secret too, it is a ``CoreShare`` object.
+    """
+
+    def __init__(self, url: str, user: str, password: str, *client: str) -> None:
+        command = [str(pyxecm_python()), str(HERE / "driver.py"), url, user, password, *client]
         # The client may not look for proxies or credentials of whoever runs the tests.
         environment = {"PATH": os.environ["PATH"], "NO_PROXY": "*", "OTEL_SDK_DISABLED": "true", "PYTHONUTF8": "1"}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)

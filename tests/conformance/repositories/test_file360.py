@@ -167,6 +167,19 @@ def test_a_person_s_login_files_into_their_own_files(server: Server, monkeypatch
         assert session.me()["email"] == "countersign@example.com"
 
 
+def test_the_bare_interface_is_signed_in(server: Server) -> None:
+    wire = server.repository.signed_in()
+    assert wire.some("our files", f"api/v1/folders/{wire.ask('us', 'GET', 'api/v1/users/me')['rootId']}/children") is not None
+    wire.close()
+    wire.close()
+
+
+def test_the_newest_content_has_an_address_of_its_own(server: Server, ours: Ground) -> None:
+    filed = one(ours.filed(ours.filing("a.csv", b"newest")))
+    answer = server.bare().get(f"/api/v1/documents/{filed.id}/content")
+    assert (answer.content, answer.headers["content-length"]) == (b"newest", "6")
+
+
 @pytest.mark.parametrize("size", [MANY, pytest.param(1024**3, marks=pytest.mark.soak)])
 def test_a_large_file_passes_in_bounded_memory(ours: Ground, session: File360Session, tmp_path: Path, size: int) -> None:
     """Both ways; the server, which is in this process too, streams as well."""
@@ -371,6 +384,11 @@ def test_a_hold_on_a_folder_holds_what_is_in_it(server: Server, ours: Ground, se
         session.remove(filed.id)
     gone = server.bare().put(f"/api/v1/folders/{folder}", json={"state": "deleted"})
     assert (gone.status_code, gone.json()["code"]) == (409, "onHold")
+    files = server.bare()
+    [hold] = files.get(f"/api/v1/folders/{folder}/holds").json()
+    assert files.delete(f"/api/v1/folders/{folder}/holds/{hold['id']}").json() == []
+    assert [event["type"] for event in files.get(f"/api/v1/folders/{folder}/audit").json()] == ["Hold lifted", "Hold", "Create"]
+    session.remove(filed.id)
 
 
 def test_out_of_the_trash_and_for_ever_gone(server: Server, ours: Ground, session: File360Session) -> None:
@@ -403,6 +421,9 @@ def test_comments_are_told_in_order(server: Server, ours: Ground, session: File3
     assert files.put(f"/api/v1/replies/{ids[1]}", json={"text": "mended"}).json()["text"] == "mended"
     assert files.delete(f"/api/v1/replies/{ids[0]}").is_success
     assert [note.text for note in session.comments(filed.id)] == ["mended", "first"]
+    about = f"/api/v1/folders/{folder_of(session, ours)}/replies"
+    assert files.post(about, json={"text": "to all of it"}).is_success
+    assert [note["text"] for note in files.get(about).json()] == ["to all of it"]
 
 
 def test_changes_are_told_once_and_in_order(ours: Ground, session: File360Session) -> None:
