@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.logging import disable_run_logger
+from typer.testing import CliRunner
 
 from blocks.ledger import CaseState
-from blocks.outbound import PackageFile, canonical
+from blocks.outbound import Matter, PackageFile, PeopleFile, canonical, sha256
 from blocks.profile import load_partner
-from blocks.sender import destination_of
+from blocks.sender import Sender, destination_of
 from blocks.settings import settings
 from blocks.spool import Spool
-from blocks.values import Outgoing, name_b64
+from blocks.values import Outgoing
+from deployments.cli import app
 from deployments.sender.delivery import Freight, deliver
+from deployments.sender.dispatch import delivered
 from deployments.sender.store import Store
 from tasks.acknowledge import add_acknowledgements
 from tasks.await_answer import await_answer
 from tasks.order import Order, load_release
+from tasks.rules.transmission import Kept, transmission
+from tasks.verify_evidence import verify_evidence
 from tests.rules.signoff.world import package
 from tests.sender.thread import sender_thread
 from tests.tasks.dock import Dock
@@ -62,11 +66,24 @@ def order(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Order]:
     )
     with Store(dock.home / "sender") as store:
         deliver(freight, store, Spool(dock.home / "scratch", floor_bytes=0))
-    record = {"transmissions": [{"name_b64": name_b64(file.name)} for file in files], "acknowledgements": [], "state": "TO_ACK"}
+        sent = [delivered(parcel, 0) for parcel in store.parcels(made.digest)]
+    record = transmission(
+        Matter(made, "", None),
+        PeopleFile(people=()),
+        (),
+        sent,
+        title="ACME",
+        source="kept",
+        copies={},
+        certificate="",
+        certificate_at=Kept("kept", "1", 1),
+        awaited=True,
+        made=datetime.now(UTC),
+    )
     write(dock, "ordered", order="o-1", requester="")
     write(dock, "frozen", package=made.text, editors=[], policies={})
-    write(dock, "recording", text=json.dumps(record))
-    write(dock, "recorded", record="")
+    write(dock, "recording", text=record)
+    write(dock, "recorded", record=sha256(record))
     found = Order(load_release("acme", "letters"), "o-1", ORDER, "", None)
     await_answer(found)
     socket = Path(tempfile.mkdtemp()) / "s"  # a socket's path must be short
@@ -100,6 +117,32 @@ def test_what_is_gone_is_picked_up_and_what_stands_is_told(dock: Dock, order: Or
     assert all(one["picked_up"].startswith("seen gone at ") and "received" not in one for one in told)
     before = dock.ledger.journey(ORDER)
     assert sweep() == [] and dock.ledger.journey(ORDER) == before, "it is over"
+    assert_evidence_tells_it(dock)
+
+
+def assert_evidence_tells_it(dock: Dock) -> None:
+    """Offline, and as what it is: seen by us, not said by the partner. One byte that is changed in it is named."""
+    bundle = dock.home / "evidence"
+    done = CliRunner().invoke(app, ["evidence", "export", ORDER, "--to", str(bundle)])
+    assert done.exit_code == 0, done.output
+    with Sender(settings().sender_socket) as client:
+        health = client.health()
+
+    def failed() -> set[str]:
+        found = list(verify_evidence(bundle, {health.key: health.public}, lambda claim: False))
+        assert found, "there is always something that was looked at"
+        return {check.name for check in found if not check.passed}
+
+    assert failed() == set()
+    page = (bundle / "index.html").read_text()
+    assert page.count("Picked up") == len(NAMES) == page.count("the partner itself said nothing")
+    (record,) = (bundle / "orders" / ORDER).iterdir()
+    for path in (record, bundle / "journeys" / f"{ORDER}.jsonl", bundle / "index.html"):
+        whole = path.read_bytes()
+        at = whole.rindex(b"seen gone at ") + len("seen gone at ")
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert failed() == {path.relative_to(bundle).as_posix()}
+        path.write_bytes(whole)
 
 
 def last(dock: Dock, kind: str) -> Mapping[str, Any]:
