@@ -114,6 +114,11 @@ class House:
                 ],
                 "signoff": {"proof": "code", **policy, "standing": {**BOUNDED, "doctypes": ["price-list"]}},
             },
+            "kitted": {
+                **stream,
+                "kits": {"whole": {"slots": {"one": {"pattern": "1.csv"}, "two": {"pattern": "2.csv"}}}},
+                "signoff": {"proof": "code", **policy, "standing": ROUTINE},
+            },
             "pairs": {**stream, "signoff": {"proof": "code", **pair, "standing": ROUTINE}},
         }
         for name, changed in (more or {}).items():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -72,7 +73,7 @@ def nothing_signed(house: House) -> Iterator[None]:
     """What another test has signed is not good any more."""
     yield
     with house.client() as client:
-        for stream in ("routine", "seldom", "pairs", "braked", "bounded"):
+        for stream in ("routine", "seldom", "pairs", "braked", "bounded", "kitted"):
             client.revoke_standing("acme", stream, "")
 
 
@@ -309,18 +310,64 @@ def test_what_may_stand_at_the_partner_already_is_gone_on_with(house: House) -> 
     assert release.send([])[0].unknown == (b"1.csv",)
 
 
+def more_documents(partner: dict[str, Any]) -> None:
+    partner["streams"]["routine"]["signoff"]["standing"]["files"] = 3
+
+
+def another_key_of_the_server(partner: dict[str, Any]) -> None:
+    partner["endpoints"]["drop"]["host_keys"].append("SHA256:" + "A" * 43)
+
+
 def test_any_change_of_the_terms_ends_it(house: House) -> None:
     sign(house)
     path = house.profiles / "acme.yaml"
     before = path.read_text()
-    agreed = yaml.safe_load(before)
-    agreed["partner"]["streams"]["routine"]["signoff"]["standing"]["files"] = 3
-    path.write_text(yaml.safe_dump(agreed))
     try:
-        assert opened(house.outgoing(house.package(b"a", stream="routine"))) == ()
+        for change in (more_documents, another_key_of_the_server):
+            agreed = yaml.safe_load(before)
+            change(agreed["partner"])
+            path.write_text(yaml.safe_dump(agreed))
+            assert opened(house.outgoing(house.package(b"a", stream="routine"))) == (), change.__name__
     finally:
         path.write_text(before)
     assert len(opened(house.outgoing(house.package(b"a", stream="routine")))) == 1
+
+
+def test_terms_that_change_once_it_counted_keep_the_release_here(house: House) -> None:
+    sign(house)
+    release = house.outgoing(house.package(b"a", stream="routine"))
+    votes = opened(release)
+    path = house.profiles / "acme.yaml"
+    before = path.read_text()
+    agreed = yaml.safe_load(before)
+    more_documents(agreed["partner"])
+    path.write_text(yaml.safe_dump(agreed))
+    try:
+        assert "have changed since it was frozen" in refused_to_send(release, *votes)
+    finally:
+        path.write_text(before)
+
+
+def test_who_signs_on_another_stream_only_has_signed_nothing_here(house: House) -> None:
+    anna = sign(house)
+    release = house.outgoing(house.package(b"a", stream="routine"))
+    votes = opened(release)
+    house.groups[anna] = "heads"
+    house.people()
+    assert "not complete" in refused_to_send(release, *votes)
+    assert opened(house.outgoing(house.package(b"b", stream="routine"))) == ()
+
+
+def test_a_kit_must_be_whole_whatever_was_signed(house: House) -> None:
+    sign(house, "kitted")
+    whole = house.package(b"a", b"b", stream="kitted")
+    files = tuple(replace(file, slot=slot) for file, slot in zip(whole.files, ("one", "two"), strict=True))
+    kit = replace(whole, kit="whole", files=files)
+    release = house.outgoing(kit)
+    assert len(opened(release)) == 1 and not release.send([])[0].problem
+    for part in (replace(kit, files=files[:1]), whole):
+        with pytest.raises(SendRefused, match="nobody is asked"):
+            opened(house.outgoing(replace(part, journey=str(uuid4()))))
 
 
 @pytest.mark.parametrize(
