@@ -180,9 +180,14 @@ class NotifyFile(Terms):
             self.mail.send(channel, subject, body, id)
 
 
+def notify_path(folder: Path) -> Path:
+    """Where the file is, or would be."""
+    return folder / "notify.yaml"
+
+
 def load_notify(folder: Path) -> NotifyFile | None:
     """How people are told; None where nothing was agreed about that. Raises ``ConfigurationError``."""
-    path = folder / "notify.yaml"
+    path = notify_path(folder)
     return reviewed.load(path, NotifyFile) if path.exists() else None
 
 

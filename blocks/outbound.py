@@ -35,7 +35,7 @@ from blocks.calendars import Period
 from blocks.canonical import canonical as canonical
 from blocks.canonical import iso as iso
 from blocks.canonical import sha256 as sha256
-from blocks.values import DUE_WITHIN, Classification, Exists, Limits, Proof, Slug, Target, Terms, name_b64, shown
+from blocks.values import DUE_WITHIN, Classification, Exists, Limits, Owned, Proof, Slug, Target, Terms, name_b64, shown
 from blocks.values import SignoffProof as SignoffProof
 
 NAMESPACE = "release@countersign"
@@ -453,7 +453,7 @@ _CAME_LATER: Mapping[str, Mapping[str, Any]] = {
 were there, so they do not count in its digest then: what waits for its sign-offs survives an upgrade of ours."""
 
 
-class Outbound(Terms):
+class Outbound(Owned):
     """One named kind of exchange that goes out. The words for checks are those of an inbound stream."""
 
     direction: Literal["outbound"]
@@ -484,14 +484,6 @@ class Outbound(Terms):
     evidence: Target = Field(description="Where the certificate is filed; {name} is its own name")
     record: RecordTerms | None = Field(
         default=None, description="Where the transmission record is filed; left out: beside the certificate, without copies"
-    )
-    owner: str = Field(
-        default="",
-        description="Whose the cases are, and who hears of rejections, changes asked for and expiry: a person's id or a group of "
-        "people.yaml, a team's name, a mail address; left out: the partner's owner, else ops",
-    )
-    resolve_within: timedelta = Field(
-        default=DUE_WITHIN, gt=timedelta(0), description="By when a case is to be resolved, from its opening: PT4H, P2D"
     )
 
     @model_validator(mode="after")
@@ -666,6 +658,11 @@ class PeopleFile(Terms):
 
     def get(self, id: str | None) -> Person | None:
         return self._by_id.get(id) if id else None
+
+    @property
+    def known(self) -> set[str]:
+        """Whom a case may be given to: the ids of all, and their groups."""
+        return {word for person in self.people for word in (person.id, *person.groups)}
 
     def only(self, ids: Collection[str]) -> PeopleFile:
         """The file with nobody else in it."""

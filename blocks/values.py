@@ -956,7 +956,20 @@ DUE_WITHIN = timedelta(days=2)
 """By when a case is to be resolved, where nothing else is agreed."""
 
 
-class Inbound(Terms):
+class Owned(Terms):
+    """Whose a stream is."""
+
+    owner: str = Field(
+        default="",
+        description="Whose the cases are, and who hears what becomes of a release: a person's id or a group of people.yaml, a team's "
+        "name, a mail address; left out: the partner's owner, else ops",
+    )
+    resolve_within: timedelta = Field(
+        default=DUE_WITHIN, gt=timedelta(0), description="By when a case is to be resolved, from its opening: PT4H, P2D"
+    )
+
+
+class Inbound(Owned):
     """One named kind of exchange that comes in."""
 
     direction: Literal["inbound"] = "inbound"
@@ -1000,14 +1013,6 @@ class Inbound(Terms):
         default=None, description="Workflow map that is started with each filed document: Process Library/Quality Review"
     )
     sets: SetTerms | None = Field(default=None, description="Files that are filed only together")
-    owner: str = Field(
-        default="",
-        description="Whose the cases are: a person's id or a group of people.yaml, a team's name, a mail address; "
-        "left out: the partner's owner, else ops",
-    )
-    resolve_within: timedelta = Field(
-        default=DUE_WITHIN, gt=timedelta(0), description="By when a case is to be resolved, from its opening: PT4H, P2D"
-    )
     releasable: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]*$")], ...] = Field(
         default=(),
         description="Reason codes of refusals that a person may overrule, besides cannot-inspect: [naming-rule, duplicate-key]",

@@ -14,13 +14,14 @@ from blocks import reviewed
 from blocks.credentials import read as read_credential
 from blocks.endpoints.base import Endpoint, EndpointSession
 from blocks.errors import ConfigurationError, CountersignError
+from blocks.notifying import load_notify, notify_path
 from blocks.outbound import Destination, Outbound
 from blocks.profile import PartnerFile, PartnerProfile, load_calendars, load_file, load_repositories, partner_path
 from blocks.repositories.base import Repository
 from blocks.reviewed import Loc, Problem, nearest
 from blocks.sender import destination_of
 from blocks.values import Exists, Inbound, RowPolicy
-from deployments.people import load_people
+from deployments.people import load_people, people_path
 from tasks.doctypes.base import Doctype
 from tasks.rules.enough import shortfalls, tight
 from tasks.rules.packing import fill
@@ -61,6 +62,7 @@ def check_partner(name: str, folder: Path, *, offline: bool) -> Iterator[Result]
             "sender alone",
         )
     yield from _signers(partner, folder)
+    yield from _owners(partner, folder)
     if offline:
         return
     inbound = {stream.endpoint for stream in partner.inbound.values()}
@@ -115,6 +117,28 @@ def _signers(partner: PartnerProfile, folder: Path) -> Iterator[Result]:
         if not short:
             for told in tight(stream.signoff, people, today):
                 yield Result(True, f"WARNING: stream {name}: {told}")
+
+
+def _owners(partner: PartnerProfile, folder: Path) -> Iterator[Result]:
+    """Owners of cases whom no inbox shows them, or whom nobody could tell."""
+    try:
+        people = load_people(folder) if people_path(folder).exists() else None
+        notify = load_notify(folder)
+    except ConfigurationError as error:
+        yield Result(False, str(error))
+        return
+    told = {"partner.owner": partner.owner} | {
+        f"partner.streams.{name}.owner": one.owner for name, one in partner.streams.items()
+    }
+    for key, owner in told.items():
+        where = f"WARNING: {partner_path(partner.name, folder)}: {key}: {owner!r}"
+        if owner and people is not None and "@" not in owner and owner not in (known := people.known):
+            yield Result(
+                True,
+                f"{where} is no person and no group of people.yaml, so no inbox shows these cases; {nearest(owner, known)}",
+            )
+        if owner and notify is not None and notify.channel(owner, people) is None:
+            yield Result(True, f"{where} is told of no case: {notify_path(folder)} has no line for it under 'told'")
 
 
 def _destinations(session: EndpointSession, partner: PartnerProfile, endpoint: str) -> Iterator[Result]:

@@ -77,6 +77,8 @@ def check(
 
     The code of a rehearsal is used up, and a wrong one counts, as in a sign-off.
 
+    Whom no message reaches (notify.yaml) is told, too.
+
     Exit code 1: somebody cannot sign, or the code was not right.
 
     Example: countersign people check anna
@@ -181,10 +183,12 @@ def _list(file: PeopleFile, store: Store) -> bool:
     from rich.console import Console
     from rich.table import Table
 
+    from blocks.notifying import load_notify, notify_path
     from blocks.outbound import on
     from tasks.rules.policy import MOST_WRONG
 
     today, enrolled, wrong = file.day(datetime.now(UTC)), store.enrolled(), store.wrong()
+    path, notify = notify_path(_profiles()), load_notify(_profiles())
     table, sound = Table("id", "name", "groups", "code since", "keys valid today", "remark"), True
     for person in file.people:
         keys = [key for key in person.keys if on(today, key.valid_from, key.valid_until)]
@@ -194,10 +198,14 @@ def _list(file: PeopleFile, store: Store) -> bool:
         if wrong.get(person.id, 0) >= MOST_WRONG:
             remarks.append("locked: countersign signoff unlock")
         sound = sound and (not remarks or remarks == ["may not sign today"])
+        if notify is not None and notify.channel(person.id, file) is None:
+            remarks.append(f"is told of nothing: {path} has no line for '{person.id}' under 'told', and no 'mail'")
         since = f"{enrolled[person.id]:%Y-%m-%d}" if person.id in enrolled else ""
         fingerprints = "\n".join(key.fingerprint for key in keys)
         table.add_row(person.id, person.name, ", ".join(person.groups), since, fingerprints, "; ".join(remarks))
     Console(markup=False, highlight=False).print(table)
+    if notify is None:
+        typer.echo(f"Nobody is told what waits for them: there is no {path}.")
     if strangers := sorted(set(enrolled) - {person.id for person in file.people}):
         typer.echo(f"Seeds of people who are not in the file: {', '.join(strangers)} (countersign people revoke)")
     return sound

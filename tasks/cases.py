@@ -104,8 +104,7 @@ def _moment(entry: Recorded) -> Moment:
 
 def owners() -> list[str]:
     """Whom a case may be given to: everybody in people.yaml by id, and their groups. Raises ``ConfigurationError`` without that file."""
-    people = reviewed.load(settings().profiles / "people.yaml", PeopleFile).people
-    return sorted({person.id for person in people} | {group for person in people for group in person.groups})
+    return sorted(reviewed.load(settings().profiles / "people.yaml", PeopleFile).known)
 
 
 def assign(journey: str, to: str, comment: str, by: str, once: str | None = None) -> None:

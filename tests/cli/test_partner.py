@@ -295,6 +295,27 @@ def test_check_of_what_goes_out(countersign: Countersign, globex: Path, profiles
     assert "people.yaml" in countersign("partner", "check", "globex", "--offline").stderr
 
 
+def test_check_tells_of_owners_that_nobody_knows_or_tells(countersign: Countersign, globex: Path, profiles: Path) -> None:
+    def told() -> list[str]:
+        result = countersign("partner", "check", "globex", "--offline")
+        assert result.exit_code == 0, result.output
+        return [line for line in result.stdout.splitlines() if ".owner: " in line]
+
+    signers(profiles, *KEYS)
+    leaving(profiles, owner="pricng")
+    [line] = told()
+    assert f"{profiles / 'globex.yaml'}: partner.streams.kits.owner: 'pricng' is no person and no group" in line
+    assert "did you mean 'pricing'?" in line
+    leaving(profiles, owner="pricing")
+    assert told() == []
+    server = {"host": "127.0.0.1", "port": 25, "security": "none", "sender": "us@example.com"}
+    (profiles / "notify.yaml").write_text(yaml.safe_dump({"mail": server}))
+    [line] = told()
+    assert "partner.streams.kits.owner: 'pricing' is told of no case" in line and str(profiles / "notify.yaml") in line
+    (profiles / "notify.yaml").write_text(yaml.safe_dump({"mail": server, "told": {"pricing": "slack-webhook/pricing"}}))
+    assert told() == []
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [

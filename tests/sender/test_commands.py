@@ -103,6 +103,21 @@ def test_the_list_names_who_cannot_sign(typist: Typist) -> None:
     assert "locked" in lines[anna]
 
 
+def test_the_list_names_whom_no_message_reaches(typist: Typist) -> None:
+    path = typist.house.profiles / "notify.yaml"
+
+    def listed() -> str:
+        return CliRunner(env={"COLUMNS": "400"}).invoke(root, ["people", "check"]).output
+
+    try:
+        assert f"there is no {path}" in listed()
+        path.write_text("told: {ann: slack-webhook/ann}")
+        silent = {line.split()[1] for line in listed().splitlines() if f"is told of nothing: {path} has no line" in line}
+        assert "rita" in silent and "ann" not in silent
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def test_unlock_asks_the_running_sender(typist: Typist) -> None:
     house = typist.house
     anna = house.newcomer()
