@@ -168,7 +168,7 @@ def test_collection_removes_the_batch_of_a_dead_writer_and_leaves_a_living_one(s
         f"batch = Spool(Path({str(spool.folder)!r}), floor_bytes=0).batch(); batch.open().write(b'left behind')\n"
         "os.kill(os.getpid(), 9)"
     )
-    subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    subprocess.run([sys.executable, "-c", code], timeout=300, check=False)
     assert len(list(spool.incoming.iterdir())) == 1
     with spool.batch() as living:
         file = living.open()

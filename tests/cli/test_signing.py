@@ -44,7 +44,7 @@ def test_a_key_that_only_an_agent_holds(tmp_path: Path, monkeypatch: pytest.Monk
     key = ssh_key(tmp_path, "key")
     with agent(tmp_path) as socket:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-        subprocess.run([need("ssh-add", "openssh-client"), "-q", str(key.path)], check=True, timeout=30)
+        subprocess.run([need("ssh-add", "openssh-client"), "-q", str(key.path)], check=True, timeout=300)
         key.path.unlink()
         assert holds(ssh_sign(TEXT, key.path.with_name("key.pub"), NAMESPACE, NOW), key)
     with pytest.raises(ConfigurationError, match="ssh-keygen did not sign"):
@@ -54,7 +54,7 @@ def test_a_key_that_only_an_agent_holds(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_key_with_a_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = ssh_key(tmp_path, "key")
     change = [need("ssh-keygen", "openssh-client"), "-q", "-p", "-N", "tell nobody", "-f", str(key.path)]
-    subprocess.run(change, check=True, timeout=30)
+    subprocess.run(change, check=True, timeout=300)
     typed = tmp_path / "typed"
     # What somebody types at the terminal, where there is none: ssh-keygen(1), SSH_ASKPASS_REQUIRE.
     typed.write_text('#!/bin/sh\necho "$TYPED"\n')

@@ -217,7 +217,7 @@ class Estate:
             yield Intruder(process, config)
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(300)
             for pipe in (process.stdin, process.stdout):
                 assert pipe is not None
                 pipe.close()

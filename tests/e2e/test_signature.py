@@ -129,7 +129,7 @@ def stock_verifies(folder: Path, who: str) -> bool:
         input=(folder / "vote-1.json").read_bytes(),
         capture_output=True,
         check=False,
-        timeout=30,
+        timeout=300,
     )
     return done.returncode == 0
 

@@ -176,7 +176,7 @@ def test_six_processes_share_the_work_without_doubling_it(url: str) -> None:
             worker.start()
         done = dict(answers.get(timeout=300) for _ in workers)
         for worker in workers:
-            worker.join(30)
+            worker.join(300)
         assert sorted(journey for mine in done.values() for journey in mine) == sorted(journeys)
         assert all([entry.kind for entry in entries] == ["worked"] for entries in ledger.journeys(journeys).values())
         assert ledger.verify().entries == len(journeys)

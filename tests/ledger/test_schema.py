@@ -45,7 +45,7 @@ def test_several_processes_migrate_at_once(empty: str) -> None:
         worker.start()
     assert sorted([answers.get(timeout=300) for _ in workers], key=str) == [1, 2, 3, 4]
     for worker in workers:
-        worker.join(30)
+        worker.join(300)
 
 
 def test_a_migration_waits_for_another(empty: str) -> None:

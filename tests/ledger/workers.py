@@ -22,7 +22,7 @@ def work(url: str, number: int, start: Any, answers: Any) -> None:
     mine: list[str] = []
     with Ledger(url) as ledger:
         journeys = [each.journey for each in ledger.sightings("acme", "prices")]
-        start.wait(60)
+        start.wait(300)
         while taken := ledger.claim("acme", "prices", journeys, owner=f"worker {number}", seconds=60):
             lease, arrivals = taken
             some = [each.journey for each in arrivals[:7]]
@@ -36,7 +36,7 @@ def work(url: str, number: int, start: Any, answers: Any) -> None:
 
 def migrate(url: str, start: Any, answers: Any) -> None:
     """Make the ledger, all workers at the same moment."""
-    start.wait(60)
+    start.wait(300)
     try:
         with Ledger(url) as ledger:
             ledger.migrate()

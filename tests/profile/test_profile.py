@@ -382,4 +382,4 @@ def test_a_profile_needs_no_server(tmp_path: Path) -> None:
     """Reading a profile talks to nobody: it works with no Prefect server and no home folder."""
     code = "from pathlib import Path; from blocks.profile import load_partner; load_partner('acme', Path('deployments'))"
     env = {"PATH": "/usr/bin:/bin", "PREFECT_API_URL": "http://127.0.0.1:1/api", "PREFECT_HOME": str(tmp_path / "none")}
-    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, env=env, check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, env=env, check=True, timeout=300)

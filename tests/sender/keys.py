@@ -23,7 +23,7 @@ class SshKey:
             input=message.encode(),
             capture_output=True,
             check=True,
-            timeout=20,
+            timeout=300,
         )
         return done.stdout.decode()
 
@@ -31,5 +31,5 @@ class SshKey:
 def ssh_key(folder: Path, name: str, kind: str = "ed25519") -> SshKey:
     path = folder / name
     keygen = need("ssh-keygen", "openssh-client")
-    subprocess.run([keygen, "-q", "-t", kind, "-N", "", "-C", name, "-f", str(path)], check=True, timeout=60)
+    subprocess.run([keygen, "-q", "-t", kind, "-N", "", "-C", name, "-f", str(path)], check=True, timeout=300)
     return SshKey(path, path.with_name(f"{name}.pub").read_text().strip())

@@ -553,7 +553,7 @@ def test_a_large_file_passes_in_bounded_memory(server: Server, tmp_path: Path) -
         "digest": digest.hexdigest(),
         "spool": str(tmp_path / "spool"),
     }
-    done = subprocess.run([sys.executable, "-c", LARGE, json.dumps(asked)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", LARGE, json.dumps(asked)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["digest"], told["size"]) == (digest.hexdigest(), size)

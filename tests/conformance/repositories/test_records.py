@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -308,8 +309,9 @@ def test_our_hold_writes_take_turns_and_parallel_ones_are_refused(bench: Bench, 
 
         def apply(node: int) -> None:
             with Wire(bench.sandbox.described()) as wire:
-                go.wait(30)
-                for _ in range(5):
+                go.wait(300)
+                limit = time.monotonic() + 300
+                while 500 not in statuses and time.monotonic() < limit:
                     statuses.append(wire.http.post(f"/v1/nodes/{node}/holds", data={"hold_id": hold}).status_code)
 
         with ThreadPoolExecutor(4) as pool:

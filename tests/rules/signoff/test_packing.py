@@ -247,6 +247,6 @@ def test_a_sidecar_is_read_by_sha256sum(tmp_path: Path) -> None:
         file = replace(document(name), sha256=hashlib.sha256(content).hexdigest())
         (tmp_path / "sums").write_bytes(sidecar(file, name))
         done = subprocess.run(
-            ["sha256sum", "--check", "--strict", "sums"], cwd=tmp_path, capture_output=True, timeout=20, check=False
+            ["sha256sum", "--check", "--strict", "sums"], cwd=tmp_path, capture_output=True, timeout=300, check=False
         )
         assert done.returncode == 0, done

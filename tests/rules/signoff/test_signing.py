@@ -202,7 +202,7 @@ def keygen(*args: str, folder: Path, message: str) -> subprocess.CompletedProces
         input=message,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=300,
         check=False,
         env={"TZ": "UTC"},
     )
