@@ -2,32 +2,114 @@
 
 ::
 
-    system: { kind: http, url: …, auth: { … }, routes: { … } }      parsed by the block class of the kind
+    system:    { kind: http, url: …, auth: { … }, routes: { … } }      parsed by the block class of the kind
+    handovers: { invoices: { about: …, content: …, target: … } }       documents that it makes, and where they are kept
 
-Nothing outside this file says where a system is, or what it is told; only credentials are references (``env:``, ``file:``).
+Nothing outside this file says where a system is, what it is told, or where its documents go; only credentials are references
+(``env:``, ``file:``).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+
+from pydantic import Field, ModelWrapValidatorHandler, StringConstraints, model_validator
 
 from blocks import reviewed
 from blocks.catalog import SYSTEMS
 from blocks.chosen import Chosen
 from blocks.errors import ConfigurationError
-from blocks.reviewed import nearest
+from blocks.profile import FACTS, digest_of
+from blocks.reviewed import Problem, nearest
 from blocks.systems.base import System
-from blocks.values import Terms
+from blocks.systems.http import HttpSystem, Place, Question
+from blocks.values import DUE_WITHIN, Slug, Target, Terms
 
 _system = Chosen("kind", SYSTEMS)
+
+Fact = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+KEY = "document"
+"""The fact by which the questions of a handover name one document: its idempotency key."""
+
+
+class Offers(Question):
+    """Which documents wait to be handed over."""
+
+    items: Place = Field(description="Where in the answer the list of them stands")
+    key: Place = Field(description="Where in one of them its key stands")
+
+
+class About(Question):
+    """What the system says about one document: '/documents/{document}'."""
+
+    name: Place = Field(description="Where in the answer its name stands, with its ending: INV-4711.pdf")
+    sha256: Place | None = Field(
+        default=None, description="Where the SHA-256 of its bytes stands, in hex; what comes must have it"
+    )
+    size: Place | None = Field(default=None, description="Where the number of its bytes stands; so many must come")
+    facts: Mapping[Fact, Place] = Field(
+        default_factory=dict, description="Facts for the target's templates, and where they stand"
+    )
+
+
+class Handover(Terms):
+    """Documents that a system makes, each kept in a repository exactly once by its key."""
+
+    owner: str = Field(default="", description="Who of us is asked about what cannot be handed over")
+    resolve_within: timedelta = Field(default=DUE_WITHIN, gt=timedelta(0), description="By when that is to be resolved")
+    offers: Offers | None = Field(default=None, description="Left out: only documents whose key a call names are handed over")
+    about: About
+    content: Question = Field(description="Where its bytes are: '/documents/{document}/content'")
+    largest_bytes: int = Field(default=5 * 1024**3, gt=0, description="Larger documents are refused")
+    media_types: tuple[str, ...] = Field(default=(), description="What its bytes may be: [application/pdf]. Left out: anything")
+    target: Target
+    done: Slug | None = Field(
+        default=None, description="Route by which the system is told: facts {document}, {id}, {version}, {repository}"
+    )
 
 
 class SystemFile(Terms):
     """What was agreed about one system."""
 
     system: Annotated[System, _system]
+    handovers: Mapping[Slug, Handover] = Field(default_factory=dict, description="Documents that it makes, by a short name")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _can_do_it(cls, given: Any, handler: ModelWrapValidatorHandler[SystemFile]) -> SystemFile:
+        """Asked of what was written, so that it is told along with all else."""
+        valid: SystemFile = reviewed.beside(_odd_handovers(given), given, handler)
+        return valid
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of the terms, for the ledger."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+def _odd_handovers(given: Any) -> Iterator[Problem]:
+    """Handovers of a kind that has no documents, those that tell it on no route, and facts that are ours."""
+    content = given if isinstance(given, dict) else {}
+    system, handovers = content.get("system"), content.get("handovers")
+    if not isinstance(system, dict) or not isinstance(handovers, dict):
+        return
+    if handovers and system.get("kind") != HttpSystem.kind:
+        yield Problem(("handovers",), f"only a system of kind {HttpSystem.kind!r} has documents to hand over")
+        return
+    routes: dict[str, Any] = system["routes"] if isinstance(system.get("routes"), dict) else {}
+    for name, terms in handovers.items():
+        if not isinstance(terms, dict):
+            continue
+        if terms.get("done") is not None and terms["done"] not in routes:
+            yield Problem(("handovers", name, "done"), f"no such route; {nearest(str(terms['done']), routes)}")
+        about = terms.get("about")
+        facts = about.get("facts") if isinstance(about, dict) else None
+        for fact in sorted({KEY, *FACTS} & set(facts if isinstance(facts, dict) else ())):
+            yield Problem(("handovers", name, "about", "facts", fact), "is a fact that every document has; choose another word")
 
 
 def load_system_file(name: str, folder: Path) -> SystemFile:

@@ -16,6 +16,9 @@ removal-unknown         a person has seen that the document is gone, and closes 
 nobody-asked            a person has mended what breaks the runs that ask about cases, and closes it (``review_again``)
 not-acknowledged        the partner has acknowledged what was sent (``await_answer``)
 answered-no             the partner has acknowledged it after all, or it was sent again and is delivered (``await_answer``)
+not-handed-over         the document was handed over after all (``hand_over``)
+key-reused              a person has looked: one key of a system, and two documents (``hand_over``)
+handover-in-doubt       a person has looked, and closes it; then it is tried again (``hand_over``)
 failed, cancelled, ...  the order got further (``found_cases``)
 bypass, planted, ...    a person knows who went around the sign-off, and how (``found_cases``)
 ======================  ============================================================================================
@@ -28,7 +31,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Protocol
 
 from prefect import get_run_logger
 
@@ -39,7 +43,7 @@ from blocks.values import Sighting, Stage
 from tasks.cases import opened
 from tasks.connections import ledger
 from tasks.consignment import Agreed
-from tasks.report import tell
+from tasks.report import Stream, tell
 from tasks.rules.expected import last_due, owed
 from tasks.rules.holding import REMOVED
 from tasks.rules.reconcile import AROUND, STOPPED
@@ -62,9 +66,14 @@ NOT_ACKNOWLEDGED, ANSWERED_NO = "not-acknowledged", "answered-no"
 """About an order that was delivered: the partner's acknowledgement has not come in time, or says no."""
 NOBODY_ASKED = "nobody-asked"
 """About the runs that ask people about cases: they break off again and again."""
+NOT_HANDED_OVER, KEY_REUSED, HANDOVER_IN_DOUBT = "not-handed-over", "key-reused", "handover-in-doubt"
+"""About a document that a system has made: refused, or another one under a key that is taken, or nobody can tell what became of it."""
 _OURS = frozenset(
     {
         NOBODY_ASKED,
+        NOT_HANDED_OVER,
+        KEY_REUSED,
+        HANDOVER_IN_DOUBT,
         NOT_ACKNOWLEDGED,
         ANSWERED_NO,
         CHANGED,
@@ -93,7 +102,23 @@ class _Incident:
     reason: str
 
 
-def case(agreed: Agreed, code: str, reason: str) -> dict[str, Any]:
+class Terms(Protocol):
+    """Who is asked, and by when it is to be resolved."""
+
+    @property
+    def owner(self) -> str: ...
+    @property
+    def resolve_within(self) -> timedelta: ...
+
+
+class Owned(Stream, Protocol):
+    """Something with an owner: an inbound stream, or a system's handover."""
+
+    @property
+    def terms(self) -> Terms: ...
+
+
+def case(agreed: Owned, code: str, reason: str) -> dict[str, Any]:
     """A case for the stream's owner, for the body of an entry."""
     return opened(code, reason, agreed.terms.owner, agreed.terms.resolve_within)
 
@@ -223,7 +248,7 @@ def _through_anew(agreed: Agreed, changed: Case) -> bool:
     return any(entry.kind in _THROUGH for history in ledger().journeys(newer).values() for entry in history)
 
 
-def _open(agreed: Agreed, wanted: Sequence[_Incident], most: int = MOST) -> int:
+def _open(agreed: Owned, wanted: Sequence[_Incident], most: int = MOST) -> int:
     """Open the first ``most`` of those that are news; how many are left."""
     histories = ledger().journeys([one.journey for one in wanted]) if wanted else {}
     news = [one for one in wanted if _is_news(one, histories[one.journey])]
@@ -253,18 +278,18 @@ def _newest(history: Sequence[Recorded]) -> str:
     return kinds[-1] if "incident" in kinds else ""
 
 
-def open_incident(agreed: Agreed, journey: str, name: str, code: str, reason: str) -> None:
+def open_incident(agreed: Owned, journey: str, name: str, code: str, reason: str) -> None:
     """Tell a person of something, once while it stands."""
     _open(agreed, [_Incident(journey, name, code, reason)])
 
 
-def close_incidents(agreed: Agreed, code: str, journeys: Collection[str]) -> None:
+def close_incidents(agreed: Owned, code: str, journeys: Collection[str]) -> None:
     """What these were about is so no more."""
     standing = ledger().cases(partner=agreed.partner, stream=agreed.stream)
     _close(agreed, [one for one in standing if one.code == code and one.journey in journeys])
 
 
-def _close(agreed: Agreed, over: Iterable[Case]) -> None:
+def _close(agreed: Owned, over: Iterable[Case]) -> None:
     about = {"partner": agreed.partner, "stream": agreed.stream}
     entries = [
         Entry(one.journey, "resolved", {**about, "case": {"state": "resolved"}}, stage=_over(one.journey)) for one in over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -20,6 +21,17 @@ from tasks.rules.outcome import state_name, summary
 
 SHOWN = 1000
 """Rows in the table artifact: the page of a longer one would not open. The ledger has them all."""
+
+
+class Stream(Protocol):
+    """Whatever events are about: a partner's stream, or a system's handover."""
+
+    @property
+    def partner(self) -> str: ...
+    @property
+    def stream(self) -> str: ...
+    @property
+    def key(self) -> str: ...
 
 
 def report(agreed: Agreed, rows: Sequence[Row], *, dry_run: bool = False) -> State:
@@ -97,7 +109,7 @@ def tell_of_case(case: Case, id: UUID) -> None:
     )
 
 
-def tell(agreed: Agreed, what: str, payload: dict[str, object]) -> None:
+def tell(agreed: Stream, what: str, payload: dict[str, object]) -> None:
     """An event for programs: ``countersign.intake.<what>``."""
     run = FlowRunContext.get()
     related = (

@@ -280,6 +280,15 @@ def check_evidence(target: Target, terms: Outbound) -> Iterator[str]:
     groups = [{*re.compile(rule.pattern).groupindex, *rule.facts} for rule in terms.classify]
     told = (set.intersection(*groups) if groups else set[str]()) | set(re.compile(terms.naming or "").groupindex)
     offered = {*OURS, "order", *told}
+    yield from _check(target, offered, "a certificate")
+
+
+def check_handover(target: Target, facts: Iterable[str]) -> Iterator[str]:
+    """The same for where a system's documents are kept: known are what every document has, and what the system is asked about it."""
+    yield from _check(target, {*OURS, *facts}, "a document that is handed over")
+
+
+def _check(target: Target, offered: set[str], what: str) -> Iterator[str]:
     for where, template in _templates(target):
         if "/" in where and template in _LISTS:
             continue
@@ -290,7 +299,7 @@ def check_evidence(target: Target, terms: Outbound) -> Iterator[str]:
             yield f"{where}: {error}"
             continue
         for fact in unknown:
-            yield f"{where}: {{{fact}}} is not known of a certificate; known are {', '.join(sorted(known_here))}"
+            yield f"{where}: {{{fact}}} is not known of {what}; known are {', '.join(sorted(known_here))}"
     yield from _place(target)
 
 

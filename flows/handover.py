@@ -1,0 +1,33 @@
+"""Handover: what a line-of-business system has made -> repository -> the system is told where it is kept."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks.connections import hang_up
+from tasks.hand_over import find_offers, hand_over, load_handover, report_handover
+
+
+@flow(name="handover", flow_run_name="handover {system}/{stream}", validate_parameters=True)
+def handover(system: str, stream: str, document: str = "", patience_seconds: float = 60) -> State:
+    """Keep documents that a system has made, each exactly once by its key, and tell the system where.
+
+    Run it again at any moment: it goes on where it stopped, and whoever asks for a document twice is told the same id.
+
+    Args:
+        system: Name of the system's file in the folder ``systems`` of the profiles.
+        stream: One of its handovers.
+        document: Key of the one document that is asked for; left out: all that the system offers, and what is not through yet.
+        patience_seconds: Longest wait for a system that says "later"; the rest waits for the next run.
+    """
+    agreed = load_handover(system, stream)
+    rows = []
+    try:
+        for documents in find_offers(agreed, document):
+            rows += hand_over(agreed, documents, timedelta(seconds=patience_seconds))
+    finally:
+        hang_up()
+    return report_handover(agreed, rows)
