@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +26,7 @@ from blocks.profile import FACTS, digest_of
 from blocks.reviewed import Problem, nearest
 from blocks.systems.base import System
 from blocks.systems.http import HttpSystem, Place, Question
-from blocks.values import DUE_WITHIN, Slug, Target, Terms
+from blocks.values import Owned, Slug, Target, Terms
 
 _system = Chosen("kind", SYSTEMS)
 
@@ -56,11 +55,9 @@ class About(Question):
     )
 
 
-class Handover(Terms):
+class Handover(Owned):
     """Documents that a system makes, each kept in a repository exactly once by its key."""
 
-    owner: str = Field(default="", description="Who of us is asked about what cannot be handed over")
-    resolve_within: timedelta = Field(default=DUE_WITHIN, gt=timedelta(0), description="By when that is to be resolved")
     offers: Offers | None = Field(default=None, description="Left out: only documents whose key a call names are handed over")
     about: About
     content: Question = Field(description="Where its bytes are: '/documents/{document}/content'")

@@ -31,7 +31,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Protocol
 
 from prefect import get_run_logger
@@ -39,7 +38,7 @@ from prefect import get_run_logger
 from blocks.errors import ConfigurationError, HostKeyChanged
 from blocks.ledger import Case, Entry, Recorded, first_sight
 from blocks.tombstones import REDUCED
-from blocks.values import Sighting, Stage
+from blocks.values import Owned, Sighting, Stage
 from tasks.cases import opened
 from tasks.connections import ledger
 from tasks.consignment import Agreed
@@ -102,23 +101,14 @@ class _Incident:
     reason: str
 
 
-class Terms(Protocol):
-    """Who is asked, and by when it is to be resolved."""
+class About(Stream, Protocol):
+    """What an incident is about: an inbound stream, or a system's handover."""
 
     @property
-    def owner(self) -> str: ...
-    @property
-    def resolve_within(self) -> timedelta: ...
+    def terms(self) -> Owned: ...
 
 
-class Owned(Stream, Protocol):
-    """Something with an owner: an inbound stream, or a system's handover."""
-
-    @property
-    def terms(self) -> Terms: ...
-
-
-def case(agreed: Owned, code: str, reason: str) -> dict[str, Any]:
+def case(agreed: About, code: str, reason: str) -> dict[str, Any]:
     """A case for the stream's owner, for the body of an entry."""
     return opened(code, reason, agreed.terms.owner, agreed.terms.resolve_within)
 
@@ -248,7 +238,7 @@ def _through_anew(agreed: Agreed, changed: Case) -> bool:
     return any(entry.kind in _THROUGH for history in ledger().journeys(newer).values() for entry in history)
 
 
-def _open(agreed: Owned, wanted: Sequence[_Incident], most: int = MOST) -> int:
+def _open(agreed: About, wanted: Sequence[_Incident], most: int = MOST) -> int:
     """Open the first ``most`` of those that are news; how many are left."""
     histories = ledger().journeys([one.journey for one in wanted]) if wanted else {}
     news = [one for one in wanted if _is_news(one, histories[one.journey])]
@@ -278,18 +268,18 @@ def _newest(history: Sequence[Recorded]) -> str:
     return kinds[-1] if "incident" in kinds else ""
 
 
-def open_incident(agreed: Owned, journey: str, name: str, code: str, reason: str) -> None:
+def open_incident(agreed: About, journey: str, name: str, code: str, reason: str) -> None:
     """Tell a person of something, once while it stands."""
     _open(agreed, [_Incident(journey, name, code, reason)])
 
 
-def close_incidents(agreed: Owned, code: str, journeys: Collection[str]) -> None:
+def close_incidents(agreed: About, code: str, journeys: Collection[str]) -> None:
     """What these were about is so no more."""
     standing = ledger().cases(partner=agreed.partner, stream=agreed.stream)
     _close(agreed, [one for one in standing if one.code == code and one.journey in journeys])
 
 
-def _close(agreed: Owned, over: Iterable[Case]) -> None:
+def _close(agreed: About, over: Iterable[Case]) -> None:
     about = {"partner": agreed.partner, "stream": agreed.stream}
     entries = [
         Entry(one.journey, "resolved", {**about, "case": {"state": "resolved"}}, stage=_over(one.journey)) for one in over
