@@ -126,7 +126,7 @@ def test_an_event_starts_a_run_with_what_it_tells(deploy: Deploy, project: Path,
     assert done.returncode == 0, done.stdout + done.stderr
     (deployed,) = ask(prefect_server, "deployments/filter", deployments={"name": {"any_": ["globex-on-event"]}})
     # An automation is known to the server's trigger service a moment after it is made; until then an event passes unseen.
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 300
     while not (runs := ask(prefect_server, "flow_runs/filter", deployments={"id": {"any_": [deployed["id"]]}})):
         assert time.monotonic() < limit, "no event started a run"
         told = {

@@ -38,7 +38,7 @@ SECRET = "s3cr3t-tariff"
 """What stands in every Variable of a test, and must not be found anywhere else."""
 
 
-def until(found: Callable[[], T | None], seconds: float = 120) -> T:
+def until(found: Callable[[], T | None], seconds: float = 300) -> T:
     """The first answer that is one."""
     limit = time.monotonic() + seconds
     while (answer := found()) is None:

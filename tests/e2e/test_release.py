@@ -552,7 +552,7 @@ def test_case_10_an_automation_that_resumes_the_run_sends_nothing(release_world:
     core = AutomationCore(name=f"resume {release.id}", trigger=trigger, actions=[resume])
     automation = release_world.client.create_automation(core)
     try:
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 300
         while release.told.state is not None and release.told.state.is_paused() and time.monotonic() < give_up:
             nudge = Event(event="countersign.test.nudge", resource=Resource(about))
             # Not emitted: this process sends what it emits in turn, and the events of hundreds of runs are before it.

@@ -324,7 +324,7 @@ def test_a_finding_is_an_event_and_a_line_in_the_table(started: tuple[Release, s
     artifact = release.world.client.request("GET", "/artifacts/sweep/latest").json()
     assert f"acme/prices {release.id}" in artifact["data"] and "asked again" in artifact["data"]
     wanted = {"filter": {"event": {"name": ["countersign.signoff.bypass"]}, "occurred": _lately()}}
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while time.monotonic() < until:
         events = release.world.client.request("POST", "/events/filter", json=wanted).json()["events"]
         if any(event["payload"].get("order") == release.id for event in events):

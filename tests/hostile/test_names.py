@@ -153,7 +153,7 @@ def alerted(code: str, words: str) -> bool:
     now = datetime.now(UTC)
     occurred = {"since": (now - timedelta(hours=1)).isoformat(), "until": (now + timedelta(hours=1)).isoformat()}
     wanted = {"filter": {"event": {"name": ["countersign.intake.noticed"]}, "occurred": occurred}}
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     with get_client(sync_client=True) as client:
         while time.monotonic() < until:
             events = client.request("POST", "/events/filter", json=wanted).json()["events"]

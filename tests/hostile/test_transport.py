@@ -263,7 +263,7 @@ def test_row_32_a_done_file_that_came_before_its_file_does_not_speak_for_half_of
     assert bay.filed() == {"p1.csv": [whole]}
 
 
-def until(claim: Callable[[], bool], seconds: float = 120) -> None:
+def until(claim: Callable[[], bool], seconds: float = 300) -> None:
     """Wait for it to become true."""
     limit = time.monotonic() + seconds
     while not claim():

@@ -56,7 +56,7 @@ def listening(port: int, host: str = "127.0.0.1") -> bool:
 
 @contextmanager
 def running(
-    command: list[str], *, log: Path, ready: Callable[[], bool], seconds: float = 120.0, **options: object
+    command: list[str], *, log: Path, ready: Callable[[], bool], seconds: float = 300.0, **options: object
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A server process while the block runs. A process that does not become ready fails with the end of its log."""
     with log.open("wb") as output:

@@ -50,7 +50,7 @@ def endpoint(server: SftpSandbox | FtpSandbox, **fields: object) -> Sftp | Ftp |
 
 def patiently(agreed: Endpoint) -> EndpointSession:
     """A session as soon as the sandbox, which may still be asleep, is there again, however short the deadline that was agreed."""
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 300
     while True:
         try:
             return agreed.session()

@@ -446,7 +446,7 @@ def test_a_fetch_left_half_way_leaves_no_file_open_at_the_server(sandbox: SftpSa
             assert open_below(ground.place), "nothing is open half-way: nothing is tested"
             break
         assert len(list(session.look(ground.folder))) == 2
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + 300
         while (left := open_below(ground.place)) and time.monotonic() < limit:
             time.sleep(0.05)
         assert not left
@@ -487,7 +487,7 @@ def test_a_connection_that_ends_leaves_no_thread(sandbox: SftpSandbox) -> None:
         pass
     with pytest.raises(HostKeyChanged):
         endpoint(sandbox, host_keys=("SHA256:" + "A" * 43,)).session()
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 300
     while (
         left := [thread for thread in threading.enumerate() if isinstance(thread, paramiko.Transport | threading.Timer)]
     ) and (time.monotonic() < limit):

@@ -472,7 +472,7 @@ def search_finds_parts_of_names_and_words(ground: Ground) -> None:
             ground.filing('odd" or *.csv'),
         )
     ]
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 300
     while True:
         with ground.repository.session() as session:
             by_name = {kept.id for kept in session.search(name=word[3:-1].upper() + word[-1])}
