@@ -38,6 +38,7 @@ from tasks import connections
 from tests.sender.process import sender_process
 from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer, client_of
+from tests.world import reached
 
 ROOT = Path(__file__).parents[1]
 APPROVED = {"Partner Document": {"Reference": "Approved"}}
@@ -108,10 +109,9 @@ class ReleaseWorld:
         places = {"drop": endpoint, **(endpoints or {})}
         partner = {"name": "acme", "title": "ACME", "endpoints": places, "streams": streams}
         (self.profiles / "acme.yaml").write_text(yaml.safe_dump({"partner": partner}))
-        ecm = {"kind": "extended-ecm", "url": self.ecm["url"], "username": self.ecm["user"], "password": "env:ECM_PASSWORD"}
         shelf_terms = {"kind": "folder", "path": str(self.home / "shelf")}
         (self.home / "shelf").mkdir(exist_ok=True)
-        repositories = {"ecm": {**ecm, "timeout_seconds": 60}, "shelf": shelf_terms}
+        repositories = {"ecm": reached(self.ecm), "shelf": shelf_terms}
         (self.profiles / "repositories.yaml").write_text(yaml.safe_dump({"repositories": repositories}))
 
     def terms(self, **changes: Any) -> dict[str, Any]:

@@ -121,15 +121,7 @@ class World:
             "streams": {name: self.terms(**changes) for name, changes in streams.items()} if streams else one,
         }
         (self.profiles / "acme.yaml").write_text(yaml.safe_dump({"partner": partner}))
-        ecm = {
-            "kind": "extended-ecm",
-            "url": self.services["url"],
-            "username": self.services["user"],
-            "password": "env:ECM_PASSWORD",
-        }
-        (self.profiles / "repositories.yaml").write_text(
-            yaml.safe_dump({"repositories": {"ecm": {**ecm, "timeout_seconds": 60}}})
-        )
+        (self.profiles / "repositories.yaml").write_text(yaml.safe_dump({"repositories": {"ecm": reached(self.services)}}))
 
     def terms(self, **changes: Any) -> dict[str, Any]:
         return {
@@ -218,6 +210,25 @@ class World:
         body = json.dumps({name.replace("_", "-"): value for name, value in faults.items()}).encode()
         request = urllib.request.Request(f"{origin}/_faults", body, {"Content-Type": "application/json"})
         urllib.request.urlopen(request, timeout=60).close()
+
+
+def reached(service: Mapping[str, Any]) -> dict[str, Any]:
+    """The terms of the repository that a sandbox told about itself."""
+    account = {"extended-ecm": ("username", "password"), "file360": ("client_id", "client_secret")}[service["service"]]
+    told = {"kind": service["service"], "url": service["url"], account[0]: service["user"], account[1]: "env:ECM_PASSWORD"}
+    return {**told, "timeout_seconds": 60}
+
+
+@contextmanager
+def file360(folder: Path) -> Iterator[Mapping[str, Any]]:
+    """File 360 in this process. A module whose fixture ``ecm`` is this has it for its repository, still called ``ecm``."""
+    from tests.sandbox.file360 import File360Sandbox
+
+    service = File360Sandbox(folder).start()
+    try:
+        yield service.described()
+    finally:
+        service.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """F4 Large media: a video over a flaky FTP line is one governed copy, and the corrected one is its next version.
 
-File 360 is the repository of this use case; until its back-end exists, Extended ECM's sandbox stands in for it.
+File 360 is the repository of this use case.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.sandbox.ftp import FtpSandbox
-from tests.world import World, over_ftp
+from tests.world import World, file360, over_ftp
 
 MIB = 1024 * 1024
 SIZE = 100 * MIB
@@ -30,6 +31,13 @@ def video(size: int) -> bytes:
 
 def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def ecm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
+    """File 360 is this use case's repository."""
+    with file360(tmp_path_factory.mktemp("file360")) as service:
+        yield service
 
 
 @pytest.fixture

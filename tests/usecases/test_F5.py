@@ -1,14 +1,14 @@
 """F5 Draft to catalogue release: pricing, then content, agree to a catalogue that was checked; the distributor never sees half of it.
 
-File 360 is the repository of this use case; until its back-end exists, the folder repository stands in for it: what is missing is
-File 360's own approval state and its roles. The weekly schedule is the deployment's, and an order by hand stands in for it.
+File 360 is the repository of this use case. It has no approval state that we know of: the checks and the sign-offs are ours. The weekly
+schedule is the deployment's, and an order by hand stands in for it.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from tests.release_world import Release, ReleaseWorld
 from tests.sandbox.ftp import FtpSandbox
 from tests.servers.mail import Mailbox, mail_server
-from tests.world import over_ftp, price_list
+from tests.world import file360, over_ftp, price_list
 
 NAME = "catalogue.csv"
 ROWS = 4000
@@ -60,6 +60,13 @@ class Distributor:
             time.sleep(0.01)
 
 
+@pytest.fixture(scope="module")
+def ecm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
+    """File 360 is this use case's repository."""
+    with file360(tmp_path_factory.mktemp("file360")) as service:
+        yield service
+
+
 @pytest.fixture
 def distributor(release_world: ReleaseWorld, tmp_path: Path) -> Iterator[Distributor]:
     (tmp_path / "password").write_text("not a secret")
@@ -69,11 +76,11 @@ def distributor(release_world: ReleaseWorld, tmp_path: Path) -> Iterator[Distrib
         endpoint = over_ftp(server.host, server.port, tmp_path / "password")
         stages = [{"name": "pricing", "groups": ["pricing"]}, {"name": "content", "groups": ["content"]}]
         catalogue = release_world.terms(
-            gather={"repository": "shelf", "folder": "Outbox/{order}"},
+            gather={"repository": "ecm", "folder": "Outbox/{order}"},
             classify=[{"pattern": r"catalogue\.csv", "doctype": "price-list"}],
             destinations=[{"endpoint": "distributor", "folder": "/in", "exists": "replace"}],
             signoff={"stages": stages, "proof": "code"},
-            evidence={"repository": "shelf", "folder": "Evidence/{order}"},
+            evidence={"repository": "ecm", "folder": "Evidence/{order}"},
         )
         release_world.agree(endpoints={"distributor": endpoint}, catalogue=catalogue)
         yield Distributor(server)
@@ -102,8 +109,8 @@ def test_a_checked_catalogue_goes_when_pricing_and_then_content_agree_and_is_nev
     release_world: ReleaseWorld, distributor: Distributor, box: Mailbox
 ) -> None:
     pia, carl = release_world.newcomer("pricing"), release_world.newcomer("content")
-    release = release_world.order("catalogue", "shelf")
-    release_world.keep(release.id, NAME, BAD, repository="shelf")
+    release = release_world.order("catalogue")
+    release_world.keep(release.id, NAME, BAD)
 
     for _ in range(2):  # starting it again is no way around
         state = release.start() if release.run is None else release.go()
@@ -114,7 +121,7 @@ def test_a_checked_catalogue_goes_when_pricing_and_then_content_agree_and_is_nev
     assert f"| `{NAME}` | {BAD_ROW} | `price` | `-21.50` |" in shown, shown
     assert box.receivers == [], "whose sign-off would be in vain is not asked for it"
 
-    release_world.keep(release.id, NAME, NEW, repository="shelf")
+    release_world.keep(release.id, NAME, NEW)
     assert release.go() is None, "corrected, checked anew, and asked about"
     assert "nothing found" in release.form
     assert f"**Stopped before, and corrected since**: `{NAME}` row {BAD_ROW}" in release.form, release.form

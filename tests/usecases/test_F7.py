@@ -1,6 +1,6 @@
 """F7 Archive of scheduled outputs: 400 daily reports, each found again with the last day it must be kept; no original strays.
 
-File 360 is the repository of this use case; until its back-end exists, Extended ECM's sandbox stands in for it.
+File 360 is the repository of this use case.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from blocks.repositories.base import RepositorySession
 from deployments.cli import app
 from tests.sandbox.ftp import FtpSandbox
-from tests.world import World, over_ftp, price_list
+from tests.world import World, file360, over_ftp, price_list
 
 FIRST = date(2025, 10, 1)
 REPORTS = {f"report_{day}.csv": price_list(rows=2, first=2 * n + 1) for n in range(400) if (day := FIRST + timedelta(days=n))}
@@ -33,6 +34,13 @@ def share(stream: str) -> dict[str, bytes]:
 def keep_until(name: str) -> date:
     """Ten years from the end of the year of the report's day."""
     return date(date.fromisoformat(name[7:17]).year + 10, 12, 31)
+
+
+@pytest.fixture(scope="module")
+def ecm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
+    """File 360 is this use case's repository."""
+    with file360(tmp_path_factory.mktemp("file360")) as service:
+        yield service
 
 
 @pytest.fixture

@@ -1,20 +1,21 @@
 """F8 Onboarding with exceptions: three bad rows of five hundred, and a report on them that the partner can work with.
 
-The report goes where the profile says, by the channel that there is: a folder on the partner's own server. A folder at File 360 is one
-more endpoint of the same kind once that repository is there.
+File 360 is the repository of this use case. The report goes where the profile says: a folder on the partner's own server. A folder at
+File 360 that the partner sees would be a share outside.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
 from blocks.settings import settings
 from tests.sender.thread import sender_thread
-from tests.world import World
+from tests.world import World, file360
 
 HEADER = "shipment,line,sku,quantity,shipped_on"
 NAME = "shipments.csv"
@@ -34,6 +35,13 @@ def agree(world: World, rows: str) -> None:
         classify=[{"pattern": r"shipments\.csv", "doctype": "shipment-manifest"}],
         notes={"folder": f"{world.remote}/notes", "formats": ["csv"]},
     )
+
+
+@pytest.fixture(scope="module")
+def ecm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
+    """File 360 is this use case's repository."""
+    with file360(tmp_path_factory.mktemp("file360")) as service:
+        yield service
 
 
 @pytest.fixture
