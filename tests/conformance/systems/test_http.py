@@ -12,10 +12,11 @@ import pytest
 
 from blocks.errors import ConfigurationError, SystemRefused
 from blocks.spool import Spool
+from blocks.system_file import load_system
 from blocks.systems.base import Answer, Fate, Message, persevere
 from blocks.systems.http import HttpSystem, Question
 from blocks.systems.traffic import Breaker, Rate, Traffic
-from tests.sandbox import sandbox
+from tests.sandbox import ROOT, sandbox
 from tests.sandbox.business import AFTER, BEFORE, BusinessSandbox
 from tests.servers.certificates import make_certificate
 
@@ -250,6 +251,20 @@ def test_documents_go_out_and_come_in_whole(shop: BusinessSandbox, tmp_path: Pat
         with pytest.raises(SystemRefused, match="404"):
             session.fetch("document", what, {"key": "not made"}, batch, 1000)
     assert spool.path(found.digest).read_bytes() == content
+
+
+def test_a_third_system_is_one_file(shop: BusinessSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNTERSIGN_TICKETS_PASSWORD", shop.PASSWORD)
+    ours = (ROOT / "deployments" / "systems" / "tickets.yaml").read_text("utf-8")
+    (tmp_path / "systems").mkdir()
+    (tmp_path / "systems" / "tickets.yaml").write_text(ours.replace("http://127.0.0.1:8090", shop.url))
+    agreed = load_system("tickets", tmp_path)
+    with agreed.session() as session:
+        facts = {"document": "4711", "reason": "price exception"}
+        answers = list(persevere(session, [Message("t-1", "approval", facts)] * 2, PATIENCE))
+    assert [answer.fate for answer in answers] == [Fate.TAKEN] * 2 and len({answer.id for answer in answers}) == 1
+    [ticket] = [job for job in shop.books.things["jobs"].values() if job.get("title") == "Approve 4711"]
+    assert ticket["because"] == "price exception"
 
 
 # --------------------------------------------------------------------------------------------- signing in
