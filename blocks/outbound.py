@@ -1141,6 +1141,8 @@ class Matter:
     """From then on the wider circle may sign too."""
     brake: tuple[str, ...] = ()
     """Why one more person must sign, as the sender found it; empty: it is as usual."""
+    outside: tuple[str, ...] = ()
+    """Why what people have signed beforehand is not good for it, as the sender found it; empty: it is, or nobody has."""
 
     def widened(self, at: datetime) -> bool:
         """True if the wider circle may sign at that moment."""

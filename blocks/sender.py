@@ -119,6 +119,8 @@ class Opened:
     """Why one more person must sign; empty: it is as usual."""
     votes: tuple[Vote, ...] = ()
     """Those that were signed beforehand."""
+    outside: tuple[str, ...] = ()
+    """Why what people have signed beforehand is not good for it; told when it is opened first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,8 @@ class Sender:
         requester = Requester(known["id"], SignoffProof(known["proof"]) if known["proof"] else None) if known else None
         remind, widens = (datetime.fromisoformat(told[name]) if told.get(name) else None for name in ("remind", "widens"))
         brake, votes = tuple(told.get("brake", ())), tuple(Vote.parse(facts) for facts in told.get("votes", ()))
-        return Opened(requester, datetime.fromisoformat(told["deadline"]), remind, widens, brake, votes)
+        outside = tuple(told.get("outside", ()))
+        return Opened(requester, datetime.fromisoformat(told["deadline"]), remind, widens, brake, votes, outside)
 
     def requested(self, partner: str, stream: str, order: str) -> Requested | None:
         """Who has proven that they asked for this order; None if nobody has."""

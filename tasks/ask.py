@@ -110,6 +110,7 @@ def _open(order: Order, told: Opened) -> Recorded:
         "remind": told.remind.isoformat() if told.remind else None,
         "widens": told.widens.isoformat() if told.widens else None,
         "brake": list(told.brake),
+        **({"outside": list(told.outside)} if told.outside else {}),
         "link": _publish(order, package),
         "beside": _beside(order),
         "preview": publish_previews(order),

@@ -239,7 +239,16 @@ class Order:
         told = opened.body if opened else {}
         deadline, widens = (datetime.fromisoformat(told[key]) if told.get(key) else None for key in ("deadline", "widens"))
         package, editors = Package.parse(body["package"]), frozenset(body["editors"])
-        return Matter(package, self.run, self.requester, editors, deadline, widens, tuple(told.get("brake", ())))
+        return Matter(
+            package,
+            self.run,
+            self.requester,
+            editors,
+            deadline,
+            widens,
+            tuple(told.get("brake", ())),
+            tuple(told.get("outside", ())),
+        )
 
     @property
     def requester(self) -> Requester | None:

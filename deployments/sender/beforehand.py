@@ -182,13 +182,14 @@ def _statement(partner: str, stream: str, now: Policies, approver: str, until: d
 
 def stand_in(
     matter: Matter, extent: Extent, terms: Outbound, people: PeopleFile, policies: Policies, bench: Bench, key: SealKey
-) -> None:
-    """Give the votes that were signed beforehand for a package that is opened just now, by our own clock and record."""
+) -> tuple[str, ...]:
+    """Give the votes that were signed beforehand for a package that is opened just now, by our own clock and record.
+
+    Returns why what somebody has signed is not good for it, in words; empty if it is, or nobody has.
+    """
     package, bounds, now = matter.package, terms.signoff.standing, datetime.now(UTC)
-    if bounds is None or matter.brake or outside(package, extent, terms):
-        return
-    if bench.stood(package.partner, package.stream, now - _DAY) >= bounds.per_day:
-        return
+    if bounds is None:
+        return ()
     good = {
         given.signed.approver: given  # the newest one that is good
         for given in bench.standing(package.partner, package.stream)
@@ -198,6 +199,11 @@ def stand_in(
         and (person := people.get(given.signed.approver)) is not None
         and holds_key(person, given.key, people.day(now))
     }
+    why = [*outside(package, extent, terms)]
+    if (count := bench.stood(package.partner, package.stream, now - _DAY)) >= bounds.per_day:
+        why.append(f"{count} releases have gone by it within 24 hours, or wait to")
+    if why or matter.brake or not good:  # what is unusual, people are told as such
+        return tuple(why) if good else ()
     votes: list[Vote] = []
     while True:
         far = standing(matter, terms.signoff, people, votes, now)
@@ -207,6 +213,7 @@ def stand_in(
         # Each once: should policy not count somebody's vote, the next one is asked for, and this comes to an end.
         votes.append(_vote(good.pop(able[0]), package, extent, far.stage, len(votes), now, key))
     bench.stand(package, votes, now)
+    return ()
 
 
 def _vote(

@@ -136,9 +136,10 @@ class Judge:
                 raise SendRefused(f"package {package.digits}: {refused.first_line} Nobody is asked")
             fresh = bench.opening(package.digest) is None
             opening = bench.open(package, told, now)
+            beyond: tuple[str, ...] = ()
             if fresh:  # only then: what waits for people stays theirs
                 matter = _matter(package, opening, asked)
-                stand_in(matter, extent, agreed.terms, agreed.people, agreed.policies, bench, self._store.seal_key)
+                beyond = stand_in(matter, extent, agreed.terms, agreed.people, agreed.policies, bench, self._store.seal_key)
             stood = tuple(vote for vote in bench.votes(package.digest) if vote.standing is not None)
         if opening.editors != told.editors or (asked is None and opening.requester != told.requester):
             raise SendRefused(
@@ -146,7 +147,7 @@ class Judge:
             )
         until = opening.moments
         requester = _matter(package, opening, asked).requester
-        return Opened(requester, until.deadline, until.remind, until.widens, opening.brake, stood)
+        return Opened(requester, until.deadline, until.remind, until.widens, opening.brake, stood, beyond)
 
     def _moments(self, now: datetime, agreed: Reviewed) -> Moments:
         policy = agreed.terms.signoff

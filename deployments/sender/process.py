@@ -134,7 +134,7 @@ def service(
         known = judge.open(package, policies, stated, frozenset(asked.editors))
         moments = {"deadline": known.deadline, "remind": known.remind, "widens": known.widens}
         told: dict[str, Any] = {name: iso(at) if at else None for name, at in moments.items()}
-        told |= {"brake": list(known.brake), "votes": [vote.facts for vote in known.votes]}
+        told |= {"brake": list(known.brake), "votes": [vote.facts for vote in known.votes], "outside": list(known.outside)}
         return {"requester": _requester(known.requester), **told}
 
     @app.post("/ask")

@@ -153,7 +153,7 @@ def form(
     package, choices = matter.package, matter.package.choices
     parts = [
         [f"**Asked again: {refused.first_line}**"] if refused else [],
-        [*_what(package, partner), *_brake(matter)],
+        [*_what(package, partner), *_unusual(matter)],
         _where(package, since),
         _since(since, zone) if since else [],
         _files(package, _FILES - 2 if since else _FILES),
@@ -197,9 +197,11 @@ def _what(package: Package, partner: str) -> list[str]:
     ]
 
 
-def _brake(matter: Matter) -> list[str]:
-    """Why one more person than usual must sign."""
-    return ["", f"**One more signature than usual**: {'; '.join(map(words, matter.brake))}"] if matter.brake else []
+def _unusual(matter: Matter) -> list[str]:
+    """Why one more person than usual must sign, or anybody at all though somebody has signed beforehand."""
+    why = {"One more signature than usual": matter.brake, "Not within what was signed beforehand": matter.outside}
+    told = [f"**{what}**: {'; '.join(map(words, reasons))}" for what, reasons in why.items() if reasons]
+    return ["", " · ".join(told)] if told else []
 
 
 def _where(package: Package, since: Difference | None) -> list[str]:

@@ -369,6 +369,7 @@ def test_what_was_signed_off_beforehand_goes_without_asking_until_it_is_revoked(
 
     larger = release_world.order("routine", prices=PRICES, stock=b"sku,stock\n1,3\n")
     assert larger.start() is None and ann in larger.form
+    assert "**Not within what was signed beforehand**: 2 documents, at most 1 may go" in larger.form
     assert "used for 1 releases  good" in runs("show").stdout and "8 of 9 releases left now" in runs("show", what).stdout
     mine = ("--as", ann, "--key", str(made.path))
     assert "1 ended" in runs("end", what, *mine).stdout and "ended" in runs("end", what, *mine).stderr

@@ -141,6 +141,9 @@ def test_what_stands_in_the_documents_is_bounded_too(house: House) -> None:
         "one that is no table at all": (prices("1"), b"%PDF-1.7\n"),
         "an empty one": (prices("1"), b""),
     }
+    with house.client() as client:
+        large = house.outgoing(house.package(prices("60"), prices("39.5", "0.7"), stream="bounded"))
+        assert client.open(large.matter, large.policies).outside == ("100.2 in column price, at most 100 may go",)
     releases = {what: house.outgoing(house.package(*contents, stream="bounded")) for what, contents in outside.items()}
     assert {what: opened(release) for what, release in releases.items()} == dict.fromkeys(outside, ())
     assert "not complete" in refused_to_send(releases["more value"])

@@ -151,6 +151,13 @@ def test_18_one_of_two_is_shown_with_who_signed_and_who_may() -> None:
     assert one.approvers == ("bea", "cem")
 
 
+def test_who_has_signed_beforehand_reads_why_they_are_asked_all_the_same() -> None:
+    about, under = matter(outside=("3 documents, at most 2 may go", "<b>120</b> rows")), terms(stage("pricing"))
+    one = form(about, under, people(), stands(about, under), asked(about), partner="ACME", checked=CHECKED)
+    (told,) = [line for line in one.description.splitlines() if line.startswith("**Not within what was signed beforehand**")]
+    assert "3 documents, at most 2 may go; " in told and told.endswith("`<b>120</b> rows`")
+
+
 def test_wherever_a_vote_is_told_it_says_that_it_was_given_beforehand() -> None:
     about, under = matter(), terms(stage("pricing", 2))
     own = cast(answer("ann", about), about, under)
@@ -317,6 +324,7 @@ def test_28_the_dialog_stays_short_for_any_package(count: int) -> None:
         requester=LONG,
         editors=("x",) * 9,
         brake=why,
+        outside=why[:4],
     )
     under = terms(*TWO, stage("legal"), veto=["legal", "content"], proof="signature", brake={"files": 3})
     signed = replace(stands(about, under), left_out=about.package.choices[:9])
