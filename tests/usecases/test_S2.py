@@ -8,9 +8,6 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from tests.release_world import ReleaseWorld
 
-TODAY = datetime.now(UTC).date()
-YESTERDAY, TOMORROW = TODAY - timedelta(days=1), TODAY + timedelta(days=1)
-
 
 def values(until: object) -> dict[str, dict[str, str]]:
     return {"Partner Document": {"Reference": "Approved", "Document Date": str(until)}}
@@ -27,7 +24,9 @@ def test_two_go_and_the_one_whose_approval_expired_is_withheld_with_its_reason(r
         )
     )
     bea = release_world.newcomer()
-    for name, last_day in (("one.pdf", TOMORROW), ("two.pdf", TODAY), ("three.pdf", YESTERDAY)):
+    today = datetime.now(UTC).date()  # not when the file is read: a run of the suite may begin the day before
+    yesterday, tomorrow = today - timedelta(days=1), today + timedelta(days=1)
+    for name, last_day in (("one.pdf", tomorrow), ("two.pdf", today), ("three.pdf", yesterday)):
         release_world.keep(window, name, name.encode(), categories=values(last_day))
     release = release_world.order("window")
     # The window opens: a schedule starts the run, nobody in particular asks.
@@ -36,7 +35,7 @@ def test_two_go_and_the_one_whose_approval_expired_is_withheld_with_its_reason(r
     release.id = release.ordered_as
 
     assert [file.shown for file in release.package.files] == ["one.pdf", "two.pdf"]
-    reason = f"its approval ended on {YESTERDAY}"
+    reason = f"its approval ended on {yesterday}"
     assert "`three.pdf`" in release.form and reason in release.form
     key = ArtifactFilter(key=ArtifactFilterKey(any_=[f"release-{release.package.journey}"]))
     (listing,) = release_world.client.request(
