@@ -23,7 +23,7 @@ from blocks.sender import destination_of
 from blocks.values import Exists, Inbound, RowPolicy
 from deployments.people import load_people, people_path
 from tasks.doctypes.base import Doctype
-from tasks.rules.enough import shortfalls, tight
+from tasks.rules.enough import case_shortfall, shortfalls, tight
 from tasks.rules.packing import fill
 
 
@@ -101,8 +101,9 @@ def check_partner(name: str, folder: Path, *, offline: bool) -> Iterator[Result]
 
 
 def _signers(partner: PartnerProfile, folder: Path) -> Iterator[Result]:
-    """Whether there is anybody to sign for each outbound stream."""
-    if not partner.outbound:
+    """Whether there is anybody to sign for each outbound stream, and for cases where that is to be proven."""
+    proving = {name: stream.signoff for name, stream in partner.inbound.items() if stream.signoff is not None}
+    if not partner.outbound and not proving:
         return
     try:
         people = load_people(folder)
@@ -110,6 +111,9 @@ def _signers(partner: PartnerProfile, folder: Path) -> Iterator[Result]:
         yield Result(False, str(error))
         return
     today = people.day(datetime.now(UTC))
+    for name, terms in proving.items():
+        if told := case_shortfall(terms, people, today):
+            yield Result(False, f"stream {name}: {told}: no refused document can be released or corrected")
     for name, stream in partner.outbound.items():
         short = shortfalls(stream.signoff, people, today)
         for told in short:

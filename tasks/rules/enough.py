@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from blocks.outbound import PeopleFile, Person, SignoffPolicy, SignoffProof, StageTerms, on
+from blocks.values import CaseSignoffTerms
 
 
 def shortfalls(policy: SignoffPolicy, people: PeopleFile, today: date) -> list[str]:
@@ -45,14 +46,22 @@ def tight(policy: SignoffPolicy, people: PeopleFile, today: date) -> Iterator[st
 
 def able_people(stage: StageTerms, policy: SignoffPolicy, people: PeopleFile, today: date) -> list[Person]:
     """Who of a stage's groups could sign today. Codes are the sender's to know (``countersign people check``)."""
-    return [
-        person
-        for person in _members(stage, people, today)
-        if policy.proof is SignoffProof.CODE or any(on(today, key.valid_from, key.valid_until) for key in person.keys)
-    ]
+    return [person for person in _members(stage, people, today) if _proves(person, policy.proof, today)]
 
 
-def _members(stage: StageTerms, people: PeopleFile, today: date) -> list[Person]:
+def case_shortfall(terms: CaseSignoffTerms, people: PeopleFile, today: date) -> str:
+    """Why nobody could release or correct a refused document with the people of today; "" if somebody could."""
+    if any(_proves(person, terms.proof, today) for person in _members(terms, people, today)):
+        return ""
+    key = "" if terms.proof is SignoffProof.CODE else " with a key that is valid"
+    return f"nobody of {', '.join(terms.groups)}{key} is in people.yaml today"
+
+
+def _proves(person: Person, proof: SignoffProof, today: date) -> bool:
+    return proof is SignoffProof.CODE or any(on(today, key.valid_from, key.valid_until) for key in person.keys)
+
+
+def _members(stage: StageTerms | CaseSignoffTerms, people: PeopleFile, today: date) -> list[Person]:
     return [p for p in people.people if set(p.groups) & set(stage.groups) and on(today, p.valid_from, p.valid_until)]
 
 

@@ -291,6 +291,12 @@ def test_check_of_what_goes_out(countersign: Countersign, globex: Path, profiles
         in result.stderr
     )
     assert "PROBLEM: stream kits: " in result.stderr.splitlines()[-1], "the folder of a destination is not there"
+    terms = yaml.safe_load((profiles / "globex.yaml").read_text())
+    inbound = next(stream for stream in terms["partner"]["streams"].values() if "gather" not in stream)
+    inbound["signoff"] = {"proof": "code", "groups": ["sales"]}
+    (profiles / "globex.yaml").write_text(yaml.safe_dump(terms))
+    nobody = "nobody of sales is in people.yaml today: no refused document can be released or corrected"
+    assert nobody in countersign("partner", "check", "globex", "--offline").stderr
     (profiles / "people.yaml").unlink()
     assert "people.yaml" in countersign("partner", "check", "globex", "--offline").stderr
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks.rules.enough import shortfalls, tight
+from blocks.values import CaseSignoffTerms
+from tasks.rules.enough import case_shortfall, shortfalls, tight
 from tests.rules.signoff.world import ANN_KEY, NOON, people, stage, terms
 
 TODAY = NOON.date()
@@ -51,6 +52,27 @@ def test_a_package_that_nobody_could_sign_is_told_before(
     stages: list[dict[str, Any]], proof: str, changed: dict[str, Any], told: list[str]
 ) -> None:
     assert shortfalls(terms(*stages, proof=proof).signoff, people(**changed), TODAY) == told
+
+
+@pytest.mark.parametrize(
+    ("groups", "proof", "changed", "told"),
+    [
+        pytest.param(["pricing"], "code", {}, "", id="one of three suffices"),
+        pytest.param(["sales"], "code", {}, "nobody of sales is in people.yaml today", id="a group of nobody"),
+        pytest.param(
+            ["pricing"],
+            "signature",
+            {"ann": {"keys": [{"key": ANN_KEY, **GONE}]}, "bea": GONE},
+            "nobody of pricing with a key that is valid is in people.yaml today",
+            id="a key that ended, a person who left, and one who never had a key",
+        ),
+    ],
+)
+def test_a_case_that_nobody_could_release_is_told_before(
+    groups: list[str], proof: str, changed: dict[str, Any], told: str
+) -> None:
+    signoff = CaseSignoffTerms.model_validate({"groups": groups, "proof": proof}, strict=False)
+    assert case_shortfall(signoff, people(**changed), TODAY) == told
 
 
 def test_a_stage_without_anybody_to_spare_is_named() -> None:
