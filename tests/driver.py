@@ -2,8 +2,9 @@
 
 Boundaries are counted before and after every write to the ledger and every answer of a remote verb: the moments between which the
 world differs. ``--stop-at N`` sends SIGSTOP at the N-th (a worker that stalls), ``--stop-when NAME`` at the first of that name.
-``--walk 1`` runs the intake of the streams s1, s2, ... and sends SIGKILL at the first, second, ... boundary, each in a forked process,
-until one survives; then it runs them all again. ``--walk 2`` takes every other boundary.
+``--walk`` runs the intake of the streams s1, s2, ... and sends SIGKILL at the first, second, ... boundary, each in a forked process,
+until one survives; then it runs them all again. ``--walk --plain`` takes the same steps one after the other without a run of Prefect,
+which costs a fifth.
 The product has no such hooks; they are put around its classes here.
 """
 
@@ -103,6 +104,15 @@ def run(partner: str, stream: str) -> bool:
     return state.is_completed()
 
 
+def run_plainly(partner: str, stream: str) -> bool:
+    """The steps of an intake, without Prefect around them."""
+    from tests.tasks.dock import Dock
+
+    assert partner == "acme", "the dock's partner"
+    print(f"{stream}: {Dock(Path()).run(stream)}", flush=True)
+    return True
+
+
 def forked(work: Callable[[], bool]) -> int:
     """Do it in a child process; its exit status, negative for a signal."""
     child = os.fork()
@@ -115,16 +125,18 @@ def forked(work: Callable[[], bool]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def walk(partner: str, step: int) -> None:
-    """Die at every ``step``-th boundary once, then go on with everything."""
-    import flows.intake  # noqa: F401  imported before the fork, so that each child is quick
+def walk(partner: str, intake: Callable[[str, str], bool]) -> None:
+    """Die at every boundary once, then go on with everything."""
+    # Imported before the fork, so that each child is quick.
+    import flows.intake  # noqa: F401
+    import tests.tasks.dock  # noqa: F401
 
     ended = {}
-    for number in itertools.count(1, step):
+    for number in itertools.count(1):
         plan.clear()
         plan[number] = signal.SIGKILL
         stream = f"s{number}"
-        status = forked(lambda stream=stream: run(partner, stream))  # type: ignore[misc]
+        status = forked(lambda stream=stream: intake(partner, stream))  # type: ignore[misc]
         print(f"{stream}: ended with {status}", flush=True)
         ended[number] = time.monotonic()
         if status != -signal.SIGKILL:
@@ -133,7 +145,7 @@ def walk(partner: str, step: int) -> None:
     free, again = float(os.environ["COUNTERSIGN_LEASE_SECONDS"]) + 0.2, 0
     for number, moment in ended.items():
         time.sleep(max(0.0, moment + free - time.monotonic()))  # until then the one that died has what it worked on
-        again += forked(lambda number=number: run(partner, f"s{number}"))  # type: ignore[misc]
+        again += forked(lambda number=number: intake(partner, f"s{number}"))  # type: ignore[misc]
     print(f"walked {number} again {again}")
 
 
@@ -143,7 +155,8 @@ def main() -> None:
     parser.add_argument("stream")
     parser.add_argument("--stop-at", type=int)
     parser.add_argument("--stop-when", help="a boundary's name: 'before file'")
-    parser.add_argument("--walk", type=int, help="die at every so many boundaries")
+    parser.add_argument("--walk", action="store_true", help="die at every boundary")
+    parser.add_argument("--plain", action="store_true", help="walk without a run of Prefect")
     parser.add_argument("--memory", action="store_true", help="tell this process's peak at the end, without hooks")
     given = parser.parse_args()
     if given.memory:
@@ -152,7 +165,7 @@ def main() -> None:
         sys.exit(0 if completed else 1)
     put_hooks()
     if given.walk:
-        return walk(given.partner, given.walk)
+        return walk(given.partner, run_plainly if given.plain else run)
     if given.stop_when:
         stops.add(given.stop_when)
     if given.stop_at:

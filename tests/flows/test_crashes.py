@@ -24,8 +24,10 @@ def good(number: int) -> bytes:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.soak, id="each"), pytest.param(2, id="every other")])
-def test_kill_at_every_boundary_then_a_restart(world: World, step: int) -> None:
+@pytest.mark.parametrize(
+    "how", [pytest.param((), marks=pytest.mark.soak, id="in runs of Prefect"), pytest.param(("--plain",), id="step by step")]
+)
+def test_kill_at_every_boundary_then_a_restart(world: World, how: tuple[str, ...]) -> None:
     streams = {}
     for number in range(1, MOST + 1):
         folder = world.remote / f"s{number}"
@@ -35,13 +37,13 @@ def test_kill_at_every_boundary_then_a_restart(world: World, step: int) -> None:
         target = {"repository": "ecm", "folder": f"Tests/{world.remote.name}", "name": f"s{number} {{name}}"}
         streams[f"s{number}"] = {"folder": str(folder), "target": target}
     world.agree(streams=streams)
-    output, _ = world.run_apart("--walk", str(step), **LEASE).communicate(timeout=900)
+    output, _ = world.run_apart("--walk", *how, **LEASE).communicate(timeout=900)
     walked = re.search(r"walked (\d+) again 0", output)
     assert walked, output[-3000:]
     number = int(walked[1])
     assert 20 < number < MOST, "boundaries were walked, and the last run survived"
 
-    visited = range(1, number + 1, step)
+    visited = range(1, number + 1)
     names = {f"s{n} good.csv": good(n) for n in visited}
     assert world.filed() == names
     assert set(world.versions().values()) == {1}
