@@ -109,12 +109,12 @@ def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Vault]:
 
 @contextmanager
 def never_half(vault: Vault) -> Iterator[None]:
-    """Somebody at the partner looks all the time: what has a name of its own is whole."""
+    """Somebody at the partner looks a hundred times a second: what has a name of its own is whole."""
     halves: set[str] = set()
     over = threading.Event()
 
     def look() -> None:
-        while not over.is_set():
+        while not over.wait(0.01):
             halves.update(name for name, data in vault.named.items() if name in AGREEMENTS and data != AGREEMENTS[name])
 
     reader = threading.Thread(target=look)
