@@ -154,6 +154,7 @@ def test_a_run_that_is_killed_anywhere_is_gone_on_with(world: World, monkeypatch
             raise RuntimeError("killed here")
         return append(self, entries, *more)
 
+    # A kill between two steps, once at each; real kills of processes are in test_crashes.py.
     monkeypatch.setattr(Ledger, "append", dying)
     while (state := run(world)).is_failed():
         assert "killed here" in str(state.message), state

@@ -99,6 +99,7 @@ def test_a_server_that_changes_is_told_once_and_files_flow_on(
         said.extend(commands)
         await say(wire, commands)
 
+    # Overheard, not replaced: which commands were sent.
     monkeypatch.setattr(Wire, "say", heard)
     assert world.run().name == "Nothing new"
     assert b"LIST" in said and b"LIST -a" not in said, "that it does not understand that was known"

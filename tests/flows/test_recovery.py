@@ -114,6 +114,7 @@ def test_an_outcome_that_nobody_can_tell_becomes_a_case_and_is_never_tried_again
                 raise OutcomeUnknown("the answer was lost and looking did not tell")
             yield from file(self, [filing])
 
+    # Both at once, an answer that looking does not tell and a break behind it, at two files of one consignment.
     monkeypatch.setattr(ExtendedEcmSession, "file", unsure)
     assert world.run().name == "Filed, 1 quarantined"
     assert asked.count("p1.csv") == 1

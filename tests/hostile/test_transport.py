@@ -78,6 +78,7 @@ def meddled(bay: Bay, monkeypatch: pytest.MonkeyPatch, task: str, act: Any) -> N
 
     meddler = Meddler()
     meddler.submit = submit  # type: ignore[attr-defined]
+    # Nothing else acts exactly between two tasks of a run.
     monkeypatch.setattr(intake, task, meddler)
 
 
@@ -369,6 +370,7 @@ def test_row_36_where_another_file_has_the_name_then_only_the_partner_knows(
             (ground.place / "p1.csv").write_bytes(b"theirs, longer")
         look_after(courier, *standing)
 
+    # Exactly between the rename and our look.
     monkeypatch.setattr(delivery._Courier, "_look_after", replaced)
     assert [parcel.step for parcel in box.send()] == [Step.UNKNOWN]
     assert box.received() == {"p1.csv": b"theirs, longer"}
@@ -648,6 +650,7 @@ def test_row_40_also_if_it_is_taken_at_the_last_moment(
         looked(self)
         ground.write(b"p1.csv", b"theirs")
 
+    # Exactly between our look and the rename.
     monkeypatch.setattr(delivery._Courier, "_must_fit", and_then)
     with pytest.raises(SendRefused, match="exists"):
         box.send()

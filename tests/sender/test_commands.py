@@ -48,6 +48,7 @@ def typist(quiet_house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Typi
 
 def test_enrolled_once_a_code_was_right(typist: Typist, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
+    # The code that is typed hangs on the key that is shown before: a person with a phone, at one terminal.
     monkeypatch.setattr(people_commands.typer, "prompt", lambda _: pyotp.TOTP(_key(shown)).at(datetime.now(UTC)))
     echo = typer.echo
     monkeypatch.setattr(people_commands.typer, "echo", lambda text="", **more: (shown.append(str(text)), echo(text, **more)))

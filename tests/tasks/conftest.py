@@ -9,6 +9,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.logging import disable_run_logger
 
+from tests.ledger.clock import Clock
 from tests.servers.prefect import PrefectServer, client_of
 from tests.tasks.dock import Dock, dock_at
 
@@ -23,3 +24,9 @@ def dock(tmp_path: Path) -> Iterator[Dock]:
 def prefect(dock: Dock, prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
     with client_of(prefect_server), disable_run_logger(), get_client(sync_client=True) as client:
         yield client
+
+
+@pytest.fixture
+def clock(dock: Dock) -> Clock:
+    """Of the database of the dock's ledger."""
+    return Clock(dock.ledger)

@@ -255,6 +255,7 @@ def kill_once_filed(dock: Dock, journey: str, correction: Correction = RIGHT) ->
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        # A kill just there: the ledger knows that it was filed, and nothing came after.
         patch.setattr("tasks.correct.rely_on", killed)
         put_right(dock, journey, correction)
     assert dock.filed() == {"prices.csv": price_list()}

@@ -467,6 +467,7 @@ def test_a_zip_holds_nothing_that_another_program_could_find_in_it(whole: Path, 
 
 
 def test_a_bundle_with_the_long_form_of_a_zip_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The long form is written from 65,536 files on; the library's own limit makes it with three.
     monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
     with BundleWriter(tmp_path / "one.zip") as writer:
         for name in ("a", "b", "c"):

@@ -145,6 +145,7 @@ def test_bytes_that_came_again_while_holds_were_asked_for_stay(dock: Dock, monke
             dock.run(before=ends)
         return kept
 
+    # Nothing else happens exactly between the question and the collection.
     monkeypatch.setattr(holds.Gate, "kept_digests", slow)
     collect_spool.fn(timedelta(seconds=-60))
     assert connections.spool().holds(digest)

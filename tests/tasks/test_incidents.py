@@ -12,24 +12,17 @@ from prefect.logging import disable_run_logger
 from typer.testing import CliRunner
 
 from blocks.errors import ConfigurationError, HostKeyChanged
-from blocks.ledger import Ledger, first_sight, new_journey
+from blocks.ledger import first_sight, new_journey
 from deployments.cli import app
 from tasks import incidents
 from tasks.agreed import load_stream
 from tasks.rules import notice
+from tests.ledger.clock import Clock
 from tests.tasks.dock import Dock, price_list
 
 DONE = {"quiet": "PT0S", "done_file": "{name}.done", "done_wait": "PT0.001S"}
 AT_ONCE = {"quiet": "PT1H", "abandoned_after": "PT0S"}
 """Files that are never quiet are never finished, and that is told at once."""
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
-    """How far the database's clock is ahead."""
-    ahead, now = [timedelta(0)], Ledger.now
-    monkeypatch.setattr(Ledger, "now", lambda self: now(self) + ahead[0])
-    return ahead
 
 
 def rewrite(path: Path, content: bytes) -> None:
@@ -258,34 +251,30 @@ def sighted_at(dock: Dock, moment: datetime) -> None:
     dock.ledger.append([Entry(journey, "arrived", about), Entry(journey, "filed", about, stage=Stage.CLEARED)])
 
 
-def test_what_comes_late_every_day_is_told_every_day(
-    dock: Dock, clock: list[timedelta], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_comes_late_every_day_is_told_every_day(dock: Dock, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     due = until_due(dock, -1)
     dock.look()
     assert dock.codes() == ["late"]
     sighted_at(dock, due + timedelta(hours=1))  # an hour late
-    clock[0] = timedelta(hours=2)
+    clock.ahead = timedelta(hours=2)
     dock.look()
     assert dock.codes() == []
-    clock[0] = DAY
+    clock.ahead = DAY
     dock.look()
     assert dock.codes() == ["late"], "what came yesterday an hour late is not what was due today"
     assert len(dock.events("late")) == 2
 
 
-def test_a_day_that_was_left_out_makes_no_later_one_late(
-    dock: Dock, clock: list[timedelta], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_day_that_was_left_out_makes_no_later_one_late(dock: Dock, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     due = until_due(dock, -1)
     dock.look()
     sighted_at(dock, due + DAY - timedelta(minutes=30))
-    clock[0] = DAY
+    clock.ahead = DAY
     dock.look()
     assert dock.codes() == []
 
 
-def test_an_old_file_that_waits_is_not_what_is_due(dock: Dock, clock: list[timedelta]) -> None:
+def test_an_old_file_that_waits_is_not_what_is_due(dock: Dock, clock: Clock) -> None:
     dock.agree(settle={"quiet": "PT10H"})
     dock.leave("old.csv", price_list())
     dock.look(patience=timedelta(0))
@@ -293,7 +282,7 @@ def test_an_old_file_that_waits_is_not_what_is_due(dock: Dock, clock: list[timed
     dock.agree(settle={"quiet": "PT10H"}, expect={"by": f"{due:%H:%M:%S}"})
     dock.look(patience=timedelta(0))
     assert dock.codes() == [], "it came after the last time something was due"
-    clock[0] = 2 * DAY
+    clock.ahead = 2 * DAY
     dock.look(patience=timedelta(0))
     assert "late" in dock.codes()
 

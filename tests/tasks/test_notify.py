@@ -21,6 +21,7 @@ from blocks.ledger import Ledger
 from blocks.notifying import MailServer, NotifyFile, load_notify
 from tasks.notify import notify, notify_again
 from tasks.rules.notification import Notification, body, harmless, subject
+from tests.ledger.clock import Clock
 from tests.servers.certificates import Certificate, make_certificate
 from tests.servers.listener import Listener
 from tests.servers.mail import Mailbox, mail_server
@@ -34,14 +35,6 @@ ASKED = Notification(
 )
 ANNA = {"id": "anna", "name": "Anna Berg", "mail": "anna@example.com"}
 LOOK_BACK = timedelta(days=2)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
-    """How far the database's clock is ahead."""
-    ahead, now = [timedelta(0)], Ledger.now
-    monkeypatch.setattr(Ledger, "now", lambda self: now(self) + ahead[0])
-    return ahead
 
 
 @pytest.fixture(scope="module")
@@ -150,37 +143,37 @@ def test_long_text_is_cut_and_no_address_survives() -> None:
 # --------------------------------------------------------------------------------------------- a mail server's moods
 
 
-def test_what_nobody_took_is_tried_again_ever_more_seldom(dock: Dock, box: Mailbox, clock: list[timedelta]) -> None:
+def test_what_nobody_took_is_tried_again_ever_more_seldom(dock: Dock, box: Mailbox, clock: Clock) -> None:
     box.at_receiver = "451 try later"
     notify(["anna"], ASKED)
     assert swept() == [] and kinds(dock).count("attempt") == 1, "not at once"
-    clock[0] = timedelta(seconds=61)
+    clock.ahead = timedelta(seconds=61)
     assert swept() == [] and kinds(dock).count("attempt") == 2
     box.at_receiver = "250 OK"
     assert swept() == [] and box.messages == [], "the next pause is longer"
-    clock[0] = timedelta(minutes=4)
+    clock.ahead = timedelta(minutes=4)
     assert swept() == [] and swept() == []
     assert len(box.messages) == 1 and kinds(dock)[-1] == "notified"
 
 
-def test_what_nobody_takes_for_a_day_is_told(dock: Dock, clock: list[timedelta]) -> None:
+def test_what_nobody_takes_for_a_day_is_told(dock: Dock, clock: Clock) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     agree(dock, mail=mail(port))
     notify(["anna", "prices@example.com"], ASKED)
     assert kinds(dock) == ["notification", "attempt", "not taken"]
     assert kinds(dock, "prices@example.com") == ["notification"], "who is away is not waited for twice"
-    clock[0] = timedelta(hours=25)
+    clock.ahead = timedelta(hours=25)
     assert swept() == ["not-notified", "not-notified"] and kinds(dock)[-1] == "not notified"
 
 
 @pytest.mark.parametrize(("at_receiver", "at_data"), [("550 nobody here", "250 OK"), ("250 OK", "554 no")])
 def test_what_is_refused_for_good_is_told_and_not_tried_again(
-    dock: Dock, box: Mailbox, clock: list[timedelta], at_receiver: str, at_data: str
+    dock: Dock, box: Mailbox, clock: Clock, at_receiver: str, at_data: str
 ) -> None:
     box.at_receiver, box.at_data = at_receiver, at_data
     notify(["anna"], ASKED)
-    clock[0] = timedelta(minutes=5)
+    clock.ahead = timedelta(minutes=5)
     (finding,) = notify_again.fn(LOOK_BACK)
     assert finding.code == "not-notified" and "anna" in finding.message and "55" in finding.message
     assert kinds(dock).count("attempt") == 1
@@ -193,11 +186,11 @@ def test_an_address_that_the_server_cannot_be_told_is_a_finding(dock: Dock, box:
     assert swept() == ["not-notified"] and kinds(dock)[-1] == "not notified" and box.messages == []
 
 
-def test_a_lost_answer_is_told_and_the_message_is_not_repeated(dock: Dock, box: Mailbox, clock: list[timedelta]) -> None:
+def test_a_lost_answer_is_told_and_the_message_is_not_repeated(dock: Dock, box: Mailbox, clock: Clock) -> None:
     box.hang_up = True
     notify(["anna"], ASKED)
     assert len(box.messages) == 1 and kinds(dock)[-1] == "unknown"
-    clock[0] = timedelta(hours=2)
+    clock.ahead = timedelta(hours=2)
     assert swept() == ["notice-unknown"] and len(box.messages) == 1
 
 
@@ -209,7 +202,7 @@ def attempts(dock: Dock) -> int:
 
 
 def test_a_mail_server_that_takes_a_message_and_says_nothing_is_waited_for_once_a_round(
-    dock: Dock, box: Mailbox, clock: list[timedelta]
+    dock: Dock, box: Mailbox, clock: Clock
 ) -> None:
     agree(dock, mail=mail(box.port, timeout_seconds=1))
     box.silent = True
@@ -219,7 +212,7 @@ def test_a_mail_server_that_takes_a_message_and_says_nothing_is_waited_for_once_
     assert attempts(dock) == 2
     box.silent = False
     agree(dock, mail=mail(box.port))
-    clock[0] = timedelta(minutes=5)
+    clock.ahead = timedelta(minutes=5)
     swept()
     assert sorted(box.receivers) == sorted(["anna@example.com", *PEOPLE[1:]]), "nothing is lost, and nothing comes twice"
 
@@ -328,16 +321,14 @@ def webhook(port: int) -> CustomWebhookNotificationBlock:
     return CustomWebhookNotificationBlock(name="team", url=f"http://127.0.0.1:{port}/hook", json_data=told)
 
 
-def test_prefects_own_blocks_send_what_they_are_named_for(
-    dock: Dock, prefect_server: PrefectServer, clock: list[timedelta]
-) -> None:
+def test_prefects_own_blocks_send_what_they_are_named_for(dock: Dock, prefect_server: PrefectServer, clock: Clock) -> None:
     agree(dock, told={"anna": "custom-webhook/team", "merchandising": "mattermost-webhook/team"})
     with client_of(prefect_server), receiver(503, 200, 0, 200, 500, 404) as (port, posted):
         webhook(port).save("team", overwrite=True)
         MattermostWebhook(hostname="127.0.0.1", port=port, token="t", secure=False).save("team", overwrite=True)
         notify(["anna"], ASKED)
         assert kinds(dock)[-1] == "not taken"
-        clock[0] = timedelta(seconds=61)
+        clock.ahead = timedelta(seconds=61)
         assert swept() == [] and kinds(dock)[-1] == "notified"
         assert [told["subject"] for told in posted] == ["Countersign: acme/prices o-1 waits for your sign-off"] * 2
         assert f"/runs/flow-run/{RUN}" in posted[1]["text"]

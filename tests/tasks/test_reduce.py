@@ -50,6 +50,7 @@ def old(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> Dock:
         dock.leave(f"{n}.csv", price_list(first=10 * n))
     dock.run()
     checkpoint.checkpoint.fn()
+    # What is asked alone, and not the database's clock: what a test does after this counts as done years ago as well.
     now = Ledger.now
     monkeypatch.setattr(Ledger, "now", lambda ledger: now(ledger) + YEARS)
     return dock

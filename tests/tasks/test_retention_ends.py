@@ -115,6 +115,7 @@ def test_what_keeps_a_document_is_asked_once_and_not_for_each_of_its_versions(
         ending.leave(name, price_list(first=10 * n))
         ending.run()
     asked: list[str] = []
+    # Counted, not replaced: how often it is asked is seen in no result.
     monkeypatch.setattr(clean_up, "family_of", lambda one, ask=clean_up.family_of: asked.append(one) or ask(one))
     swept, [last] = sweep(), ending.journeys(LONG)
     reason = f"it is one document with journey {last}, which must be kept longer"
@@ -161,6 +162,7 @@ def during(dock: Dock, monkeypatch: pytest.MonkeyPatch, nth: int, act: Callable[
                 act()
             return found
 
+    # Nothing else happens exactly between two questions of one clean-up.
     monkeypatch.setattr(clean_up, "Gate", Slow)
 
 
@@ -250,6 +252,7 @@ def test_a_case_whose_lease_ran_out_keeps_its_bytes_and_ends_nobody_else_s_purge
                 connection.exec_driver_sql("UPDATE lease SET fence = fence + 1")
         return True
 
+    # A worker that stands still between two documents, for longer than its lease.
     monkeypatch.setattr(clean_up, "_rests", stalled)
     swept = purge_quarantine.fn(timedelta(seconds=-1))
     assert (swept.gone, [journey for journey, _ in swept.kept]) == (2, [journeys[1]])

@@ -192,6 +192,7 @@ def test_who_lost_the_sequence_files_nothing_more(dock: Dock, monkeypatch: pytes
         if step == "file_away":
             in_sequence.file_in_sequence(consignment, file_one)
 
+    # A worker that reaches the ledger's database no more, while another one does: one process is both here.
     monkeypatch.setattr(Ledger, "renew", stalled)
     # Of two that could be filed only the first was begun.
     dock.agree(sequence="latest")

@@ -191,6 +191,7 @@ def test_what_was_left_out_was_not_released(stream: Stream) -> None:
 
 @pytest.mark.parametrize("typed", [True, False], ids=["by the type's key", "line by line"])
 def test_a_large_table_is_compared_in_parts(stream: Stream, typed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A table of more than 4 MiB takes seconds to be made and compared.
     monkeypatch.setattr(since_last, "PART_BYTES", 4096)
     stream.agree(**({} if typed else {"classify": None}))
     stream.end(stream.freeze("o-1", stream.file("a.csv", table(3000))))
@@ -204,6 +205,7 @@ def test_a_large_table_is_compared_in_parts(stream: Stream, typed: bool, monkeyp
 def test_a_first_field_that_names_nothing_is_no_key_and_fills_no_memory(
     stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As above.
     monkeypatch.setattr(since_last, "PART_BYTES", 1024)
     stream.agree(classify=None)
     lines = [f"x,{n},{n}" for n in range(2000)]
@@ -248,6 +250,7 @@ def test_other_documents_are_told_by_their_sizes(stream: Stream, monkeypatch: py
     stream.agree(classify=None)
     stream.end(stream.freeze("o-1", stream.file("a.pdf", b"%PDF-1.4 one"), stream.file("b.csv", table(50))))
     stream.freeze("o-2", stream.file("a.pdf", b"%PDF-1.4 three"), stream.file("b.csv", table(51)))
+    # Not 256 MiB for one comparison of two numbers.
     monkeypatch.setattr(since_last, "MOST_BYTES", 100)
     found = stream.since("o-2")
     assert found is not None
@@ -322,6 +325,7 @@ def test_whether_a_preview_may_go_asks_about_its_own_documents_alone(stream: Str
         return read(ledger, some)
 
     read = Ledger.journeys
+    # Counted, not replaced: what else is read is seen in no result.
     monkeypatch.setattr(Ledger, "journeys", journeys)
     assert previews._may_go(mine.journey, [one.sha256])
     assert mine.journey in asked and alike.journey in asked and not [id for id in asked if id.startswith(strange.journey)]

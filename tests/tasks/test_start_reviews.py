@@ -52,6 +52,7 @@ def test_what_says_nothing_about_the_document_is_tried_again_and_then_looked_for
             raise error("not now")
         return "4711"
 
+    # The dock's folder has no workflows; Extended ECM's are tested in tests/conformance. Here: what the step does with an answer.
     monkeypatch.setattr(FolderSession, "review", review, raising=False)
     dock.agree(workflow=MAP)
     dock.leave("a.csv", price_list())

@@ -144,6 +144,7 @@ def test_another_spool_goes_on_between_filed_and_recorded(dock: Dock, monkeypatc
 
 
 def test_a_log_that_is_not_read_to_its_end_is_refused(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not 64 MiB for one comparison of two numbers.
     monkeypatch.setattr(match_module, "MOST_LOG", 1000)
     agree(dock)
     dock.leave("a.csv", DOCUMENT)

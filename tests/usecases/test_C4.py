@@ -75,6 +75,7 @@ def test_what_was_filed_before_the_repository_went_away_is_not_taken_for_late(
             raise RepositoryUnreachable("away for a moment")
         yield from file(self, filings)
 
+    # The server's faults count calls; which call is the third document's depends on its categories and folders.
     monkeypatch.setattr(ExtendedEcmSession, "file", away_once)
     assert world.run().name == "Filed"
     assert asked[0] > len(NAMES), "it was away"

@@ -171,6 +171,7 @@ def test_a_repository_that_is_away_is_waited_for_once_in_a_pass(world: ReleaseWo
         tried.append(self.address)
         return session(self)
 
+    # Counted, not replaced: nobody listens there who could count.
     monkeypatch.setattr(ExtendedEcm, "session", counted)
     agreed = file.read_text()
     with socket.socket() as nobody, disable_run_logger():

@@ -208,6 +208,7 @@ def test_a_listing_without_an_end_is_broken_off(
 ) -> None:
     for number in range(50):
         ground.write(b"%02d.csv" % number)
+    # Not two million entries, nor 256 MiB of a listing.
     monkeypatch.setattr(sftp_engine, "MOST_ENTRIES", 40)
     monkeypatch.setattr(ftp_wire, "LONGEST_LISTING", 1000)
     with pytest.raises(EndpointUnsuitable, match="a listing that has no end"):

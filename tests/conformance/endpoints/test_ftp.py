@@ -183,6 +183,7 @@ def test_a_server_that_is_always_about_to_be_ready_ends_in_time() -> None:
 
 
 def test_an_answer_without_an_end_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not 16 MiB of a reply, for each server.
     monkeypatch.setattr(ftp_wire, "_LONGEST_REPLY", 100_000)
     endless = speaking(b"220-welcome\r\n" * 1000, 0)
     with Listener(endless) as port, pytest.raises(EndpointUnsuitable, match="an answer that has no end"):

@@ -250,6 +250,7 @@ def test_a_rename_that_is_known_to_be_refused_is_not_tried(
         said.append("RNTO in SFTP")
         return rename(old, new)
 
+    # Overheard, not replaced.
     monkeypatch.setattr(sftp_engine, "rename", heard)
     counts, known = [], Personality()
     for _ in range(2):

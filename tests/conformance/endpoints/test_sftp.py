@@ -261,6 +261,7 @@ def test_a_line_that_takes_nothing_more_ends_an_upload_in_time(
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
         return connection
 
+    # The system's buffers take megabytes on loopback; real lines to partners do not.
     monkeypatch.setattr(socket, "create_connection", connect_with_little_room)
     spool = Spool(tmp_path / "spool", floor_bytes=0)
     place = openssh.root / f"dead-line-{jumps}"
@@ -332,6 +333,7 @@ def test_a_server_that_loses_waiting_requests_is_asked_one_at_a_time(
         assert wire_of(session) is Engine
         assert session.personality.one_by_one is None
     sandbox.faults["forgets-waiting"] = 1
+    # Not twenty seconds of silence; and below it would be seen, if it were waited for once more.
     monkeypatch.setattr(sftp, "_PROOF_SECONDS", 0.5)
     agreed = endpoint(sandbox, timeout_seconds=60)
     with agreed.session() as session:

@@ -92,6 +92,7 @@ def strike(bench: Bench, write: Write, wanted: Undisturbed, fault: str, spared: 
 
 
 def test_a_process_is_looked_for_when_the_last_answer_is_lost_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So that the next lost answer meets the next call.
     monkeypatch.setattr(otcs_wire, "ATTEMPTS", 1)
     given = workflows.document(bench)
     with bench.fault({"lost-answer": 1}, 3):  # refused without a draft, a draft, its title

@@ -268,6 +268,7 @@ def test_a_server_without_parts_gets_the_file_in_one(
 ) -> None:
     if settings is None:
         register = "tests.sandbox.ecm_large.LargeUploads.register"
+        # An older server has no such routes.
         monkeypatch.setattr(register, lambda self: None)  # its routes are unknown then, as before this was built
     with benched(tmp_path, {"large_upload": {**SMALL_PARTS, **(settings or {})}}) as bench:
         assert content(bench, file(bench)) == DATA

@@ -133,6 +133,7 @@ def test_a_server_that_takes_the_class_and_not_the_date_is_noticed(bench: Bench,
             body.pop("record_date", None)
         return original(wire, *arguments, **more)  # type: ignore[arg-type]
 
+    # As a server that ignores a field; which one, the sandbox is not told.
     monkeypatch.setattr(otcs_wire.Wire, "write", forgetful)
     filing = bench.filing("a.txt", bench.unique("Filed"), records_class="Invoices", record_date=date(2001, 1, 1))
     [answer] = bench.session.file([filing])

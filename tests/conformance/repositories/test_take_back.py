@@ -145,6 +145,7 @@ def test_bytes_that_an_earlier_call_has_used_are_not_sent_again_unlooked(bench: 
             raise AnswerLost("the network went away")
         return original(wire, what, method, path, **more)
 
+    # The key of the upload, which is used up here, is known to this call alone.
     monkeypatch.setattr(Wire, "write", write)
     with pytest.raises(OutcomeUnknown, match=r"large\.bin.*look at its versions"):
         list(bench.session.file([bench.filing("large.bin", folder, bytes(1_500_000))]))

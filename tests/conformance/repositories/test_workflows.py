@@ -228,6 +228,7 @@ def test_the_newest_version_is_approved_though_older_ones_are_purged_but_not_aft
     ground.filed(ground.filing("a.txt", b"a third"))
     session.nodes.drop_version(int(filed.id), 3)
     assert "was removed" in session.unreviewed(second, REVIEW, "Accepted")[filed.id]
+    # A server that keeps no trail: the sandbox always does.
     monkeypatch.setattr(AuditTrail, "events", lambda *_, **__: iter(()))
     assert "does not tell" in session.unreviewed(second, REVIEW, "Accepted")[filed.id], "a trail that is not kept"
 
@@ -309,6 +310,7 @@ def test_many_documents_cost_the_list_of_processes_once(
         return original(wire, what, *arguments, **more)
 
     process = approve(session, REVIEW, *map(int, many))
+    # Overheard, not replaced: what was asked for.
     monkeypatch.setattr(Wire, "ask", ask)
     before = len(asked)
     assert session.unreviewed(dict.fromkeys(many, 1), REVIEW, "Accepted") == {}

@@ -152,6 +152,7 @@ def count_writes(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], Non
             act()
         return answer
 
+    # Our own process is killed around one call: no server can do that.
     monkeypatch.setattr(httpx.Client, "request", request)
     return counted
 
@@ -351,6 +352,7 @@ def test_types_templates_and_systems_are_told(session: ExtendedEcmSession) -> No
 def test_lists_go_through_all_pages_and_can_be_narrowed(
     session: ExtendedEcmSession, wanted: InWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A hundred workspaces take seconds to be made.
     monkeypatch.setattr(otcs_workspaces, "PAGE", 2)
     made = []
     for letter in "abcde":
