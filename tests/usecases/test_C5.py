@@ -272,7 +272,7 @@ def test_a_case_is_asked_about_again_when_its_run_broke_off_and_never_twice(
         ahead[0] += pause
         assert [sweep(), sweep()] == [1, 0]
     form.run = runs()[-1]
-    assert form.go() is None and form.answer("comment", comment="still there") is None, "it asks as the first one did"
+    assert form.go() is None and "type.csv" in form.text, "it asks as the first one did"
     prefect.set_flow_run_state(form.run, Failed(), force=True)
     ahead[0] += timedelta(hours=2)
     assert [sweep(), sweep()] == [0, 0] and len(set(runs())) == 4, "not for ever"
