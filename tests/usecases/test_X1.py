@@ -216,23 +216,31 @@ def test_what_is_refused_hinders_no_other_and_its_case_ends_when_it_is_handed_ov
 def test_bytes_that_are_not_what_the_system_says_are_never_kept(dock: Dock, erp: BusinessSandbox) -> None:
     invoice(erp, "1")
     digest = erp.books.things["documents"]["1"]["sha256"]
-    (erp.content / digest).write_bytes(PDF[:-3])
+    (erp.content / digest).write_bytes(PDF[:-1] + b"x")
     row = run("1", timedelta(0))["1"]
     assert row.outcome == "waits" and "came instead of" in row.reason and not (dock.home / "kept" / "Prices").exists()
     (erp.content / digest).write_bytes(PDF)
     assert run("1")["1"].outcome == "filed"
 
 
-def test_where_nobody_can_tell_whether_the_system_was_told_a_person_looks(dock: Dock, erp: BusinessSandbox) -> None:
+@pytest.mark.parametrize("broken_off", [False, True], ids=["its answer was lost", "we broke off before we wrote it down"])
+def test_where_nobody_can_tell_whether_the_system_was_told_a_person_looks(
+    broken_off: bool, dock: Dock, erp: BusinessSandbox
+) -> None:
     """A route that may not be repeated and cannot be looked at: never told twice."""
     path = dock.profiles / "systems" / "erp.yaml"
     file = yaml.safe_load(path.read_text())
     file["system"]["routes"]["invoice-filed"] |= {"method": "POST", "path": "/filed-invoices"}
     path.write_text(yaml.safe_dump(file))
     invoice(erp, "1")
-    erp.faults.set({"lost-answer@filed-invoices": 1})
+    if broken_off:
+        with no_room_for(dock.ledger, "told"), pytest.raises(LedgerUnreachable):
+            run()
+    else:
+        erp.faults.set({"lost-answer@filed-invoices": 1})
     first, again = run()["1"], run()["1"]
     assert (first.outcome, again.outcome) == ("in doubt", "in doubt") and first.repository_id
+    assert erp.books.writes["filed-invoices"] == 1
     [case] = dock.cases("handover-in-doubt")
     assert incidents.close(case.journey, "the ERP shows it", "ann") == "handover-in-doubt"
     assert run()["1"].outcome == "filed" and not dock.cases()
