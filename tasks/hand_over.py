@@ -27,6 +27,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from blocks.canonical import sha256
 from blocks.errors import ConfigurationError, OutcomeUnknown, RepositoryError, SystemRefused, SystemUnreachable
 from blocks.ledger import JOURNEY, Entry, Holding, Recorded, new_journey
 from blocks.profile import load_repositories
@@ -129,15 +130,25 @@ def find_offers(agreed: Handing, document: str = "") -> list[list[str]]:
     if not isinstance(items, list):
         raise SystemRefused(f"{agreed.key}: no list at {offers.items!r} of what the system answers; mend 'offers' in its file")
     keys = [str(at(item, offers.key) or "") for item in items]
+    for odd in (key for key in keys if not _is_sound(key)):  # of no document that could be asked for: it hinders no other
+        place, name = f"handover.{agreed.partner}.{agreed.stream}.{sha256(odd)[:16]}", shown(odd)[:80]
+        open_incident(agreed, place, name, NOT_HANDED_OVER, f"offered under {name!r}, and a key is {_SOUND}")
     begun = ledger().journeys(ledger().begun(OFFERED, ledger().now()))
     mine = [str(first.body["document"]) for first, *_ in begun.values() if _about(agreed).items() <= first.body.items()]
-    found = list(dict.fromkeys([*mine, *map(_sound, keys)]))
+    found = list(dict.fromkeys([*mine, *filter(_is_sound, keys)]))
     return [found[start : start + MOST_DOCUMENTS] for start in range(0, len(found), MOST_DOCUMENTS)]
 
 
+_SOUND = "printable text of 1 to 200 characters"
+
+
+def _is_sound(key: str) -> bool:
+    return 0 < len(key) <= 200 and key.isprintable()
+
+
 def _sound(key: str) -> str:
-    if not key or len(key) > 200 or not key.isprintable():
-        raise ConfigurationError(f"{shown(key)[:80]!r}: a document's key is printable text of at most 200 characters")
+    if not _is_sound(key):
+        raise ConfigurationError(f"{shown(key)[:80]!r}: a document's key is {_SOUND}")
     return key
 
 

@@ -189,12 +189,12 @@ class BusinessSandbox:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def offer(self, key: str, content: bytes, **facts: Any) -> None:
-        """The system has made a document, which waits to be handed over."""
+    def offer(self, id: str, content: bytes, **facts: Any) -> None:
+        """The system has made a document, which waits to be handed over under its key: ``id``, unless the facts say another one."""
         digest = hashlib.sha256(content).hexdigest()
         (self.content / digest).write_bytes(content)
-        thing = {"key": key, "state": "ready", "sha256": digest, "size": len(content), **facts}
-        self.books.write(kind="documents", id=key, thing=thing)
+        thing = {"key": id, "state": "ready", "sha256": digest, "size": len(content), **facts}
+        self.books.write(kind="documents", id=id, thing=thing)
 
     def described(self) -> dict[str, Any]:
         """What a client must know, as one JSON-ready line."""

@@ -213,6 +213,15 @@ def test_what_is_refused_hinders_no_other_and_its_case_ends_when_it_is_handed_ov
     assert run()["2"].outcome == "filed" and [case.name for case in dock.cases()] == ["1"]
 
 
+def test_an_offer_without_a_sound_key_is_a_case_and_hinders_no_other(dock: Dock, erp: BusinessSandbox) -> None:
+    erp.offer("odd", PDF, name="odd.pdf", number="odd", customer="ACME", key="a\nb")
+    invoice(erp, "1")
+    assert {key: row.outcome for key, row in run().items()} == {"1": "filed"}
+    run()
+    [case] = dock.cases("not-handed-over")
+    assert case.name == "a\\x0ab" and "printable text" in str(case.reason)
+
+
 def test_bytes_that_are_not_what_the_system_says_are_never_kept(dock: Dock, erp: BusinessSandbox) -> None:
     invoice(erp, "1")
     digest = erp.books.things["documents"]["1"]["sha256"]
