@@ -255,6 +255,7 @@ def test_documents_go_out_and_come_in_whole(shop: BusinessSandbox, tmp_path: Pat
 
 def test_a_third_system_is_one_file(shop: BusinessSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COUNTERSIGN_TICKETS_PASSWORD", shop.PASSWORD)
+    shop.faults.set({"job-looks": 0})
     ours = (ROOT / "deployments" / "systems" / "tickets.yaml").read_text("utf-8")
     (tmp_path / "systems").mkdir()
     (tmp_path / "systems" / "tickets.yaml").write_text(ours.replace("http://127.0.0.1:8090", shop.url))
