@@ -123,11 +123,16 @@ def test_it_comes_back_when_it_is_asked_to_and_keeps_nobody_else_waiting(
     assert sorted(kept.name for kept in ours.look()) == ["late.csv", "there.csv"]
 
 
-def test_what_would_have_to_wait_too_long_is_left_for_another_time(server: Server, ours: Ground) -> None:
+def test_what_would_have_to_wait_too_long_is_left_for_another_time(
+    server: Server, ours: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(file360, "time", SimpleNamespace(sleep=waited.append))
     server.sandbox.faults.set({"write-429": 1, "retry-after": 3600})
     with pytest.raises(RepositoryUnreachable, match="3600 s; nothing was done") as told:
         ours.file(ours.filing("later.csv"))
     assert told.value.worth_retrying
+    assert waited == []
     assert server.sandbox.faults["write-429"] == 0, "it was asked once"
     one(ours.filed(ours.filing("later.csv")))
 
