@@ -11,7 +11,6 @@ from blocks.endpoints.ftp import Ftp, Ftps
 from blocks.values import Placed
 from tests.conformance.endpoints.conftest import ground_on
 from tests.conformance.endpoints.enrolment import Shore
-from tests.servers import lacking
 from tests.servers.ftp import PASSWORD, pyftpdlib_server
 
 
@@ -23,7 +22,8 @@ def test_ipv6(tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
     except OSError as error:
-        lacking(f"this machine has no IPv6 ({error.strerror})")
+        # Nothing that could be installed, also where CI runs.
+        pytest.skip(f"this machine has no IPv6 ({error.strerror})")
     with pyftpdlib_server(tmp_path / "server", tls=tls, host="::1") as server:
         agreed = {"host": "::1", "port": server.port, "username": server.username, "password": "env:PARTNER_PASSWORD"}
         if server.certificate is not None:

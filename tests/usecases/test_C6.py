@@ -26,7 +26,6 @@ from flows.reconcile import reconcile
 from tasks import connections
 from tests.release_world import Release, ReleaseWorld
 from tests.sandbox.ftp import FtpSandbox
-from tests.servers import lacking
 from tests.servers.ftp import PASSWORD, Ftp, proftpd_server
 from tests.servers.openssh import openssh_server
 from tests.servers.users import need_root
@@ -94,7 +93,8 @@ def small_disk(place: Path) -> Iterator[Callable[[], None]]:
         ["mount", "-t", "tmpfs", "-o", f"size={LARGE}", "vault", str(place)], capture_output=True, text=True
     )
     if mounted.returncode:
-        lacking(f"no disk can be mounted here, not even by root: {mounted.stderr.strip()}")
+        # Many containers forbid it, also where CI runs: nothing that could be installed.
+        pytest.skip(f"no disk can be mounted here, not even by root: {mounted.stderr.strip()}")
     try:
         yield lambda: subprocess.run(["mount", "-o", f"remount,size={4 * LARGE}", str(place)], check=True) and None
     finally:
