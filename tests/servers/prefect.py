@@ -96,8 +96,10 @@ def overheard() -> Iterator[Callable[[], list[Event]]]:
 
 
 @contextmanager
-def serve(home: Path, *, seconds: float = 300.0, port: int = 0, database: str = "") -> Iterator[PrefectServer]:
+def serve(home: Path, *, seconds: float = 300.0, port: int = 0, database: str = "", **settings: str) -> Iterator[PrefectServer]:
     """Run a Prefect server while the block runs. Its logs, profile and (unless told otherwise) database stay in ``home``.
+
+    ``settings`` are more of Prefect's, by the names of their environment variables.
 
     It goes on where one that was killed stopped, if ``home``, ``port`` and ``database`` (an SQLAlchemy URL) are the same.
     """
@@ -116,6 +118,7 @@ def serve(home: Path, *, seconds: float = 300.0, port: int = 0, database: str = 
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
         "NO_COLOR": "1",
+        **settings,
         **({"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}),
     }
     # While it starts, the server must not find itself configured as its own client.
@@ -127,8 +130,8 @@ def serve(home: Path, *, seconds: float = 300.0, port: int = 0, database: str = 
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """One server for all tests of the session."""
-    with serve(tmp_path_factory.mktemp("prefect")) as server:
+    """One server for all tests of the session. It records no runs of tasks, which nothing of ours reads: half of what a run costs it."""
+    with serve(tmp_path_factory.mktemp("prefect"), PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED="false") as server:
         yield server
 
 
