@@ -235,6 +235,8 @@ class Window(ABC):
             if name in ("decision", "approver", "meaning", "left_out"):
                 for one in [answer] if isinstance(answer, str) else answer:
                     self._choose(name, one)
+                if isinstance(answer, str):  # while its list folds up, it must not be taken for the next field's
+                    self._options.first.wait_for(state="hidden")
             else:
                 self._field(name).locator("textarea").fill(str(answer))
 
