@@ -315,8 +315,14 @@ class StandingTerms(Terms):
     doctypes: tuple[Slug, ...] = Field(
         default=(), description="Only documents of these types of the stream's 'classify'; left out: of any of them"
     )
-    rows: int | None = Field(default=None, ge=1, description="At most so many rows in a release, all its tables together")
-    value: MostValue | None = Field(default=None, description="The most that a column may come to in a release")
+    rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="At most so many rows in a release, all its tables together; needs the stream's 'classify'",
+    )
+    value: MostValue | None = Field(
+        default=None, description="The most that a column may come to in a release; needs the stream's 'classify'"
+    )
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -493,6 +499,8 @@ class Outbound(Owned):
             raise ValueError(
                 f"'standing': the stream's 'classify' makes no document a {lost[0]}: nothing would ever be within that"
             )
+        if bounds is not None and (bounds.rows is not None or bounds.value is not None) and not known:
+            raise ValueError("'standing': 'rows' and 'value' need 'classify': of what has no known type nobody can count all")
         return self
 
     @model_validator(mode="after")

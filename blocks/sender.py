@@ -245,6 +245,7 @@ class Sender:
                 "requester": asked.id if asked else None,
                 "editors": sorted(matter.editors),
             },
+            self._sending,  # where bounds were signed beforehand, it may read the documents
         )
         known = told["requester"]
         requester = Requester(known["id"], SignoffProof(known["proof"]) if known["proof"] else None) if known else None

@@ -48,6 +48,11 @@ class Reading:
     @property
     def key(self) -> str:
         """What was counted in this way is comparable."""
+        return sha256(canonical({"v": 2, **asdict(self)}))
+
+    @property
+    def key_before(self) -> str:
+        """Of what was counted before open quotes were found: it tells what was usual, and nothing about a release that is to go."""
         return sha256(canonical(asdict(self)))
 
     def number(self, text: str) -> float | None:
@@ -73,8 +78,13 @@ def brakes(
     now = store.went(*about, package.root_order) | names_of(package)
     before = store.releases(*about, but=package.root_order, most=brake.releases)
     counted = count(now, reading, store, place, most_bytes) if _counts(brake) else {}
-    told = [amounts(names, store.counted((digest for digest, _ in names.values()), reading.key), reading) for names in before]
+    told = [amounts(names, _counted_before(names, reading, store), reading) for names in before]
     return unusual(amounts(now, counted, reading), told, brake)
+
+
+def _counted_before(names: Mapping[bytes, tuple[str, int]], reading: Reading, store: Store) -> dict[str, Counted]:
+    digests = [digest for digest, _ in names.values()]
+    return store.counted(digests, reading.key_before) | store.counted(digests, reading.key)
 
 
 def names_of(package: Package) -> dict[bytes, tuple[str, int]]:
@@ -201,7 +211,8 @@ def _rows(lines: Iterator[str], reading: Reading) -> tuple[int, float | None]:
     """How many rows there are, and the sum of the column; None where a cell of it is no number, and 0 where there is no such column."""
     if not reading.column:
         return sum(1 for line in lines if line.strip()), 0.0
-    records = csv.reader(lines, delimiter=reading.delimiter)
+    # Strict: else a quote that is never closed makes one cell of all rows behind it.
+    records = csv.reader(lines, delimiter=reading.delimiter, strict=True)
     count, total, known = 0, 0.0, True
     try:
         header = [name.strip() for name in next(records, [])]

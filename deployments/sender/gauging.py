@@ -6,12 +6,15 @@ cells nobody looks at here; the workers did.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 from blocks.outbound import Extent, Outbound, Package, PackageFile
 from blocks.values import Severity
-from deployments.sender.braking import MOST_BYTES, Hashed, Reading, amounts, count, names_of, read
+from deployments.sender.braking import Hashed, Reading, amounts, count, names_of, read
 from deployments.sender.store import Store
 from tasks.doctypes import find
 from tasks.doctypes.base import Doctype
@@ -21,12 +24,16 @@ from tasks.rules.sniff import EMPTY, HEAD_BYTES, TAIL_BYTES, inspect, sniff
 from tasks.rules.structure import HEADER_BYTES, Scan, Shape
 
 _CHUNK = 1024 * 1024
+_SCANNING = Lock()
 
 
 def gauge(package: Package, terms: Outbound, store: Store, place: Callable[[str], Path]) -> Extent:
-    """What a package is, as far as its bounds ask. What is larger than they let pass is not read: it is outside them anyway."""
+    """What a package is, as far as its bounds ask. What is larger than they let pass is not read: it is outside them anyway.
+
+    Within them all of it is read, for its types, however large they let it be; rows and values are counted in so much as ``count`` takes.
+    """
     bounds = terms.signoff.standing
-    if bounds is None or len(package.files) > bounds.files or package.size > min(bounds.size_bytes, MOST_BYTES):
+    if bounds is None or len(package.files) > bounds.files or package.size > bounds.size_bytes:
         return Extent()
     reading = Reading(terms.encoding, terms.delimiter, terms.decimal, bounds.value.column if bounds.value else "")
     names = names_of(package)
@@ -67,7 +74,19 @@ def _refuses(findings: Iterator[object]) -> Iterator[bool]:
 
 def _begins_as(first: bytes, shape: Shape) -> bool:
     """Its header is exactly that of the table."""
-    scan = Scan(shape, Findings(""))
-    for _ in scan.blocks([first]):
-        pass
+    with _usual_cells():
+        scan = Scan(shape, Findings(""))
+        for _ in scan.blocks([first]):
+            pass
     return scan.sound
+
+
+@contextmanager
+def _usual_cells() -> Iterator[None]:
+    """A scan lets cells of any length pass, in the whole process; who counts in it afterwards shall not hold one of all memory."""
+    with _SCANNING:
+        most = csv.field_size_limit()
+        try:
+            yield
+        finally:
+            csv.field_size_limit(most)

@@ -9,12 +9,15 @@ from blocks.outbound import Extent, HeldStanding, Outbound, Package, PeopleFile,
 
 
 def outside(package: Package, extent: Extent | None, terms: Outbound) -> tuple[str, ...]:
-    """Why this release asks people, in words; empty if it lies within the bounds. ``extent``: None if nobody looked."""
-    return tuple(_outside(package, extent or Extent(), terms))
+    """Why this release asks people, in words; empty if it lies within the bounds.
+
+    ``extent``: None if nobody looked, as in votes of senders that knew of no types, rows and values yet: no terms bounded these then.
+    """
+    return tuple(_outside(package, extent, terms))
 
 
-def _outside(package: Package, found: Extent, terms: Outbound) -> Iterator[str]:
-    bounds = terms.signoff.standing
+def _outside(package: Package, extent: Extent | None, terms: Outbound) -> Iterator[str]:
+    bounds, found = terms.signoff.standing, extent or Extent()
     if bounds is None:
         yield "the terms let nothing be signed off beforehand"
         return
@@ -25,7 +28,10 @@ def _outside(package: Package, found: Extent, terms: Outbound) -> Iterator[str]:
         yield f"{len(package.files)} documents, at most {bounds.files} may go"
     if package.size > bounds.size_bytes:
         yield f"{package.size:,} bytes, at most {bounds.size_bytes:,} may go"
-    if terms.routine and not (found.doctypes and set(found.doctypes) <= set(terms.routine)):
+    if len(package.files) > bounds.files or package.size > bounds.size_bytes:
+        return  # no more of it was looked at
+    looked = extent is not None or bounds.doctypes
+    if terms.routine and looked and not (found.doctypes and set(found.doctypes) <= set(terms.routine)):
         yield f"not every document is of type {' or '.join(terms.routine)} by its name and its bytes"
     if bounds.rows is not None:
         yield from _more("rows", found.rows, bounds.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +15,11 @@ from uuid import uuid4
 import pytest
 
 from blocks.outbound import Outbound, Package, PackageFile, Redelivery, canonical
-from deployments.sender import braking
+from deployments.sender import braking, gauging
 from deployments.sender.braking import Reading, brakes
 from deployments.sender.store import Counted, Opening, Parcel, Step, Store
 from tasks.rules.policy import Moments
+from tasks.rules.structure import Shape
 from tests.rules.signoff.world import package, terms
 
 PRICES = Reading("utf-8", ",", ".", "price")
@@ -102,6 +104,27 @@ def test_what_is_far_from_what_was_delivered_asks_for_one_more_signature(
 ) -> None:
     usual(desk)
     assert desk.brakes(desk.pack(*contents()), UNDER) == said
+
+
+def test_what_was_counted_before_open_quotes_were_found_is_counted_again_and_still_usual(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reading, "key", Reading.key_before)
+    usual(desk)
+    hidden = desk.pack(b'sku,price,x\na,40,"x\n' + b"b,999999,x\n" * 19)
+    desk.store.count(hidden.files[0].sha256, PRICES.key, Counted(1, 40.0))
+    monkeypatch.undo()
+    assert desk.brakes(hidden, terms(brake={"value": BRAKE["value"]})) == (NO_VALUE,)
+    assert desk.brakes(desk.pack(*mixed(30, 31)()), UNDER) == ("61 rows, usually 20", "122 in column price, usually 40")
+
+
+def test_who_looks_for_a_table_s_header_leaves_other_readers_their_bound() -> None:
+    before = csv.field_size_limit(1000)
+    try:
+        assert gauging._begins_as(b"sku,price\na,1\n", Shape(("sku", "price"), "utf-8", ","))
+        assert csv.field_size_limit() == 1000
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_only_what_was_delivered_is_usual(desk: Desk) -> None:
@@ -230,6 +253,7 @@ def test_what_goes_once_more_is_not_asked_about_and_where_nothing_was_agreed_not
         pytest.param(b"sku,price\na,1e9\n", {}, Counted(1, None), id="no plain number"),
         pytest.param(b"sku,price\na,1\n", {"column": ""}, Counted(1, 0.0), id="no column is asked for"),
         pytest.param(b'sku,price\n"' + b"a" * 200_000, {}, Counted(1, None), id="a quote that is never closed"),
+        pytest.param(b'sku,price,x\na,1,"x\nb,9,x\nc,9,x\n', {}, Counted(1, None), id="nor before the rows behind it end"),
         pytest.param(
             "price\nß\n1\n".encode("utf-8-sig"), {"encoding": "latin-1"}, Counted(2, None), id="a mark of another encoding"
         ),

@@ -144,6 +144,8 @@ def test_what_stands_in_the_documents_is_bounded_too(house: House) -> None:
     with house.client() as client:
         large = house.outgoing(house.package(prices("60"), prices("39.5", "0.7"), stream="bounded"))
         assert client.open(large.matter, large.policies).outside == ("100.2 in column price, at most 100 may go",)
+        many = house.outgoing(house.package(prices("1"), prices("2"), prices("3"), stream="bounded"))
+        assert client.open(many.matter, many.policies).outside == ("3 documents, at most 2 may go",), "nobody looked into them"
     releases = {what: house.outgoing(house.package(*contents, stream="bounded")) for what, contents in outside.items()}
     assert {what: opened(release) for what, release in releases.items()} == dict.fromkeys(outside, ())
     assert "not complete" in refused_to_send(releases["more value"])

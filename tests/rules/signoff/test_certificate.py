@@ -585,6 +585,22 @@ def test_a_release_out_of_bounds_is_seen_offline(key: SealKey, bounds: dict[str,
     assert failed(checks(text, key, signed=lambda claim: True)) == ["vote of ann, beforehand"]
 
 
+@pytest.mark.parametrize(
+    ("extent", "inside"),
+    [
+        pytest.param(None, True, id="by a sender that knew of no types yet"),
+        pytest.param(Extent(doctypes=("price-list",)), True, id="of the stream's type"),
+        pytest.param(Extent(), False, id="of none, as the sender found"),
+    ],
+)
+def test_a_vote_from_before_types_were_bounded_is_good_still(key: SealKey, extent: Extent | None, inside: bool) -> None:
+    agreed = ROUTINE.agreed | {"classify": [{"pattern": ".*", "doctype": "price-list"}]}
+    under = Outbound.model_validate_json(canonical(agreed))
+    about = matter(replace(package(), policy=replace(ITS_POLICY, terms=under.digest).digest))
+    text = beforehand(key, under, about, extent, terms=under.digest)
+    assert failed(checks(text, key, signed=lambda claim: True)) == ([] if inside else ["vote of ann, beforehand"])
+
+
 WITHIN = Extent(doctypes=("price-list",), rows=120, value=4000.5)
 
 

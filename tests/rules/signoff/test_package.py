@@ -185,6 +185,7 @@ def test_a_vote_comes_back_from_its_facts_and_nothing_else_does() -> None:
 
 
 ONE: dict[str, Any] = {"proof": "code", "stages": [stage("a")]}
+FEW = {"days": 30, "files": 2, "size_bytes": 1000, "per_day": 5}
 
 
 def outbound(**changed: Any) -> dict[str, Any]:
@@ -240,6 +241,12 @@ def outbound(**changed: Any) -> dict[str, Any]:
             id="a circle too late",
         ),
         pytest.param({"signoff": {**ONE, "wider": {"after": "P1D", "groups": []}}}, "at least 1", id="a circle of nobody"),
+        pytest.param({"signoff": {**ONE, "standing": {**FEW, "rows": 9}}}, "need 'classify'", id="rows of anything"),
+        pytest.param(
+            {"signoff": {**ONE, "standing": {**FEW, "value": {"column": "price", "most": 9}}}},
+            "need 'classify'",
+            id="the value of anything",
+        ),
         pytest.param({"typo": 1}, "Extra inputs", id="a typo"),
     ],
 )
