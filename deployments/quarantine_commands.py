@@ -131,7 +131,8 @@ def release(
 ) -> None:
     """Let a document through that we could not inspect (such as an encrypted PDF), because you have.
 
-    Where the stream's 'signoff' wants it, you prove that it is you: by the code of your phone, or with --key.
+    Where the stream's 'signoff' wants it, you prove that it is you: by the code of your phone, or with --key; once more if the case
+    was closed since.
 
     Example: countersign quarantine release 0193e2a4-... --comment "opened with the password they phoned in; it is the signed copy"
     """
@@ -227,19 +228,29 @@ def _proven(
     *,
     correcting: bool = False,
 ) -> str:
-    """Who does it: whoever has proven so where that is agreed, else the account that runs this."""
+    """Who does it: whoever has proven so where that is agreed, else the account that runs this. What cannot be done is not proven."""
     from datetime import UTC, datetime
     from uuid import uuid4
 
     from blocks.errors import ConfigurationError
     from tasks.case_signoff import agreed_about, sign_off
     from tasks.connections import ledger
+    from tasks.correct import Correction, unfit
+    from tasks.retry import check_releasable
+    from tasks.rules.case_form import MOST_CHARACTERS
 
-    terms = agreed_about(ledger().journey(journey)).terms.signoff
+    agreed = agreed_about(ledger().journey(journey))
+    terms = agreed.terms.signoff
     if terms is None:
         return getpass.getuser()
     if approver is None:
         raise ConfigurationError(f"{journey}: --as: say which of {', '.join(terms.groups)} you are; you prove it then")
+    if len(comment) > MOST_CHARACTERS:
+        raise ConfigurationError(f"{journey}: a comment has at most {MOST_CHARACTERS} characters, this one {len(comment)}")
+    if not correcting:
+        check_releasable(journey, agreed)
+    elif why := unfit(journey, agreed, Correction(approver, comment, cells or [], file)):
+        raise ConfigurationError(f"{journey}: {why}")
     _, decided = _decided(journey, approver, cells or [], file, correcting=correcting)
     typed = _signed(decided, key) if key else str(typer.prompt("The code that your phone shows now", hide_input=True))
     refused = sign_off(decided, comment, typed, f"by hand/{uuid4()}", datetime.now(UTC))

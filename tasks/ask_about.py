@@ -172,9 +172,9 @@ def _answered_at(run: str, key: str) -> datetime:
 
 
 def _burn(raw: Any) -> None:
-    """Whatever was given for a proof where nothing is judged by it stands in Prefect's database all the same."""
-    given = raw.get("proof") if isinstance(raw, Mapping) else None
-    if codes := codes_seen({"proof": given}):
+    """Whatever code was given where nothing is judged by it stands in Prefect's database all the same, and a comment is shown again."""
+    given = {name: raw.get(name) for name in ("proof", "comment")} if isinstance(raw, Mapping) else {}
+    if codes := codes_seen(given):
         with Sender(settings().sender_socket) as sender:
             sender.burn(" ".join(codes))
 

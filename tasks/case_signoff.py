@@ -4,7 +4,8 @@
 
     answer with a proof ── judged by the sender ── signed off (the case's journey) ── asked for again where it is filed, for these bytes
 
-An entry of the ledger that does not bear the sender's seal is none, whoever wrote it.
+An entry of the ledger that does not bear the sender's seal is none, whoever wrote it. Nor is one from before the case was closed: then
+somebody decides anew.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from datetime import datetime
 
 from blocks.case_signoff import SIGNED_OFF, CaseAction, CaseDecision, CaseSignoff
 from blocks.errors import ConfigurationError
-from blocks.ledger import Entry, Recorded
+from blocks.ledger import CaseState, Entry, Recorded
 from blocks.outbound import Refusal
 from blocks.sender import Sender
 from blocks.settings import settings
 from tasks.agreed import load_inbound
+from tasks.cases import state_of
 from tasks.connections import ledger
 from tasks.consignment import Agreed
 
@@ -62,32 +64,38 @@ def sign_off(decided: CaseDecision, comment: str, proof: str, round_key: str, at
     return None
 
 
-def signed_off(journey: str, agreed: Agreed, action: CaseAction, document: str, corrected: str = "") -> bool:
-    """True if somebody has proven that they decide this for exactly these bytes, or nobody need prove it on this stream."""
-    if agreed.terms.signoff is None:
-        return True
+def signed_off(journey: str, agreed: Agreed, action: CaseAction, document: str, corrected: str = "") -> CaseSignoff | None:
+    """By what somebody has proven that they decide this for exactly these bytes, since the case was closed last; None if nobody has."""
     wanted = (journey, agreed.partner, agreed.stream, action, document, corrected)
+    history = ledger().journey(journey)
+    # What came through ("resolved") is not filed again; a try that goes on behind that needs no other sign-off.
+    over = [entry.at for entry in history if entry.kind != "resolved" and state_of([entry]) is CaseState.RESOLVED]
     told = [
         one
-        for one in map(_told, ledger().journey(journey))
-        if one is not None and (one.journey, one.partner, one.stream, one.action, one.document, one.corrected) == wanted
+        for one in map(_told, reversed(history))
+        if one is not None
+        and (one.journey, one.partner, one.stream, one.action, one.document, one.corrected) == wanted
+        and all(at < one.at for at in over)
     ]
     if not told:
-        return False
+        return None
     with Sender(settings().sender_socket) as sender:
         public = sender.health().public
-    return any(one.sealed_by(public) for one in told)
+    return next((one for one in told if one.sealed_by(public)), None)
 
 
-def need_signoff(journey: str, agreed: Agreed, action: CaseAction, document: str, corrected: str = "") -> None:
-    """Raise ``ConfigurationError`` unless it is signed off."""
-    if not signed_off(journey, agreed, action, document, corrected):
-        assert agreed.terms.signoff is not None  # noqa: S101 - where there is none, all is signed off
+def need_signoff(journey: str, agreed: Agreed, action: CaseAction, document: str, corrected: str = "") -> CaseSignoff | None:
+    """By what it is signed off; None where nobody need prove it. Raises ``ConfigurationError`` unless it is."""
+    if agreed.terms.signoff is None:
+        return None
+    signoff = signed_off(journey, agreed, action, document, corrected)
+    if signoff is None:
         raise ConfigurationError(
             f"{journey}: nobody has proven that they {action} it, as {agreed.key} wants it (one of "
-            f"{', '.join(agreed.terms.signoff.groups)}), for these very bytes; nothing was filed. Answer the form of the case, or "
-            f"'countersign quarantine {action} {journey} --as ID'"
+            f"{', '.join(agreed.terms.signoff.groups)}), for these very bytes, since the case was closed last; nothing was filed. Answer "
+            f"the form of the case, or 'countersign quarantine {action} {journey} --as ID'"
         )
+    return signoff
 
 
 def _told(entry: Recorded) -> CaseSignoff | None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from threading import Lock
 
 from blocks.case_signoff import CaseAction
-from blocks.ledger import Recorded
 from blocks.values import Document, Finding, Stage, shown
 from tasks import tables
 from tasks.case_signoff import signed_off
@@ -44,7 +43,7 @@ def check(consignment: Consignment) -> Consignment:
     judged = tables.judge(documents, consignment.agreed.terms, _told(consignment, unjudged))
     for item, (document, verdict) in zip(unjudged, judged, strict=True):
         if (released := _released(consignment.agreed, item, document)) is not None:
-            verdict = accepting(verdict, shown(str(released.body["by"])), consignment.agreed.terms.releasable)
+            verdict = accepting(verdict, shown(released), consignment.agreed.terms.releasable)
         if verdict.accepted and _put_right(item):
             verdict = replace(verdict, findings=(_not_as_it_is(document), *verdict.findings))
         facts = {
@@ -58,12 +57,18 @@ def check(consignment: Consignment) -> Consignment:
     return steps.write(ledger().append)
 
 
-def _released(agreed: Agreed, item: Item, document: Document) -> Recorded | None:
-    """Who lets these very bytes through, in this try; None if nobody does, or has not proven it where that is agreed."""
+def _released(agreed: Agreed, item: Item, document: Document) -> str | None:
+    """Who lets these very bytes through, in this try; None if nobody does, or has not proven it where that is agreed.
+
+    Proven it is whoever did so, and not whoever has started the flow with that.
+    """
     asked = item.recorded("retried")
     if asked is None or not asked.body.get("released"):
         return None
-    return asked if signed_off(item.journey, agreed, CaseAction.RELEASE, document.digest) else None
+    if agreed.terms.signoff is None:
+        return str(asked.body["by"])
+    signoff = signed_off(item.journey, agreed, CaseAction.RELEASE, document.digest)
+    return signoff.approver if signoff else None
 
 
 def _put_right(item: Item) -> bool:

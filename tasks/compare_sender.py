@@ -12,6 +12,7 @@ from prefect import get_run_logger
 
 from blocks.errors import SenderError
 from blocks.outbound import Package, Record
+from tasks.ask_about import ASKED
 from tasks.connections import ledger
 from tasks.order import order_key, sender
 from tasks.retrying import task
@@ -34,15 +35,22 @@ def compare_with_sender(look_back: timedelta) -> list[Finding]:
         return []
     if record == Record((), ()):
         return []
-    return around(
-        record, replace(_known(look_back), telling=_telling(record), gathered=_gathered(record), leaving=_leaving(record))
-    )
+    known = replace(_known(look_back), telling=_telling(record), gathered=_gathered(record), leaving=_leaving(record))
+    return around(record, replace(known, cases=_cases(record)))
 
 
 def _telling(record: Record) -> frozenset[str]:
     """Of the messages that the sender refused, those that our flows had asked for."""
     refused = {one.about for one in record.refused if one.asked == "/tell"}
     return frozenset(one for one in refused if ledger().holder(f"telling/{one}"))
+
+
+def _cases(record: Record) -> frozenset[str]:
+    """Of the rounds of cases in which the sender refused, those in which our flows had asked."""
+    asked = {(one.about, *one.about.partition("/")[::2]) for one in record.refused if one.asked == "/case"}
+    return frozenset(
+        round for round, run, key in asked if (held := ledger().holder(f"{ASKED}/{key}")) and held.body.get("run") == run
+    )
 
 
 def _gathered(record: Record) -> frozenset[str]:

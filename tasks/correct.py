@@ -181,7 +181,9 @@ def correct(consignment: Consignment, correction: Correction) -> Consignment:
         return consignment
     if standing is None or not standing.through:
         wanted = given if standing is None else standing.document
-        need_signoff(item.journey, agreed, CaseAction.CORRECT, item.arrival.digest or "", wanted.digest)
+        signoff = need_signoff(item.journey, agreed, CaseAction.CORRECT, item.arrival.digest or "", wanted.digest)
+        if signoff is not None:  # whoever has started the flow with it says what they like
+            correction = replace(correction, by=signoff.approver, comment=signoff.comment)
     if standing is None:
         named, verdict = _judged(item, agreed, given)
         if not verdict.accepted:

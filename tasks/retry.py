@@ -58,11 +58,8 @@ def reopened(
         raise LeaseLost(f"{journey}: somebody works on this case just now; try again in a minute")
     try:
         with ledger().holding(lease, settings().lease_seconds) as held:
-            if release and (why := _held_back(journey, history, agreed)):
-                raise ConfigurationError(
-                    f"{journey}: nobody can release it; {why} Have it mended, then 'countersign quarantine retry'"
-                )
             if release:
+                check_releasable(journey, agreed)
                 need_signoff(journey, agreed, CaseAction.RELEASE, document_of(history))
             if corrected and _in_doubt(open_history(journey)):
                 raise ConfigurationError(
@@ -85,9 +82,10 @@ def _in_doubt(history: Sequence[Recorded]) -> bool:
     return newest == "filing" or nobody_knows(history)
 
 
-def _held_back(journey: str, history: Sequence[Recorded], agreed: Agreed) -> str | None:
-    """Why nobody may let a refused document through; None if a person may."""
-    return not_acceptable(from_facts(journey, _last(history, "quarantined")), agreed.terms.releasable)
+def check_releasable(journey: str, agreed: Agreed) -> None:
+    """Raise ``ConfigurationError`` for a refused document that nobody may let through."""
+    if why := not_acceptable(from_facts(journey, _last(_history(journey), "quarantined")), agreed.terms.releasable):
+        raise ConfigurationError(f"{journey}: nobody can release it; {why} Have it mended, then 'countersign quarantine retry'")
 
 
 def _history(journey: str) -> list[Recorded]:

@@ -223,6 +223,9 @@ def service(
         about = shown(f"{asked.action} of {asked.partner}/{asked.stream} {asked.journey}"[:200])
         if isinstance(outcome, Refusal):
             _log.info("%s: refused (%s)", about, outcome.code)
+            if outcome.code == "locked":  # whoever guesses past our flows is found by that
+                reason = f"{decision.approver[:80]}: {outcome.first_line}"
+                store.refused(request.state.peer.uid, "/case", asked.round, reason)
             return {"refusal": {"code": outcome.code, "first_line": outcome.first_line}}
         _log.info("%s: signed off by %s", about, outcome.approver)
         return {"signoff": outcome.facts}

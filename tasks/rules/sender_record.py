@@ -28,6 +28,8 @@ class Known:
     """Of the packages that went by what was signed beforehand, the digests of those that our flows have gathered."""
     leaving: frozenset[str] = frozenset()
     """Of the packages that have left, the digests of those that our flows were about to send."""
+    cases: frozenset[str] = frozenset()
+    """Rounds of cases in which our flows have asked, as ``tasks.ask_about`` names them to the sender."""
 
 
 def around(record: Record, known: Known) -> list[Finding]:
@@ -80,5 +82,11 @@ def _ours(one: Refused, known: Known) -> bool:
     """True if a flow of ours has asked, and was refused: that flow says so."""
     if one.asked == "/send":
         return one.about in known.sending and one.since >= known.sending[one.about]
-    about = {"/open": known.frozen, "/ask": known.rounds, "/judge": known.rounds, "/tell": known.telling}
+    about = {
+        "/open": known.frozen,
+        "/ask": known.rounds,
+        "/judge": known.rounds,
+        "/tell": known.telling,
+        "/case": known.cases,
+    }
     return one.about in about.get(one.asked, frozenset())

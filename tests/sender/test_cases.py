@@ -197,5 +197,10 @@ def test_a_worker_asks_over_the_socket(office: Office, tmp_path: Path) -> None:
         sender.burn(code)
         told = sender.judge_case(office.decision(ben), "seen it", code, "l", at=datetime.now(UTC))
         assert isinstance(told, Refusal) and told.code == "proof"
+        for _ in range(4):
+            told = sender.judge_case(office.decision(ben), "seen it", "000000", uuid4().hex, at=datetime.now(UTC))
+        assert isinstance(told, Refusal) and told.code == "locked"
+        [tried] = sender.record(datetime.now(UTC) - timedelta(hours=1)).refused
+        assert tried.asked == "/case" and ben in tried.reason and "locked" in tried.reason, "so that the sweep tells of it"
         with pytest.raises(SendRefused, match="a correction names"):
             sender.judge_case(replace(decision, corrected=MENDED), "seen it", "", "m", at=datetime.now(UTC))

@@ -33,7 +33,7 @@ from tasks.ask_about import Review, _form, settle_answer
 from tasks.case_signoff import document_of, sign_off
 from tasks.cases import moments
 from tasks.correct import Correction, correct, digest_of
-from tasks.retry import reopened
+from tasks.retry import reject, reopened
 from tasks.rules.case_form import Decision
 from tasks.rules.certificate import Check
 from tasks.verify_evidence import verify_evidence
@@ -197,6 +197,21 @@ def test_who_starts_the_flow_without_a_signoff_of_these_bytes_releases_nothing(o
     assert office.filed() == {"Prices (2).csv": price_list(rows=4)}
 
 
+def test_a_case_that_was_closed_needs_another_sign_off(office: Office) -> None:
+    journey = office.refused()
+    assert sign_off(office.decision(journey), "seen it", office.code("anna"), "k", datetime.now(UTC)) is None
+    reject(journey, "not this one", "ben")
+    with pytest.raises(ConfigurationError, match="since the case was closed last"):
+        office.dock.retry(journey, release=True)
+    assert office.filed() == {}
+    assert sign_off(office.decision(journey, approver="ben"), "it is right", office.code("ben"), "l", datetime.now(UTC)) is None
+    for _ in range(2):  # whatever broke off behind the filing is gone on with
+        office.dock.retry(journey, by="mallory", release=True)
+    assert office.filed() == {NAMED: price_list()}
+    [told] = [str(one.body["findings"]) for one in office.dock.ledger.journey(journey)[::-1] if one.kind == "judged"][:1]
+    assert "Let through by ben" in told and "mallory" not in told, "who proved it, and not who started the flow"
+
+
 def test_a_correction_is_proven_for_what_is_filed(office: Office) -> None:
     journey = office.refused("prices.csv", BAD)
     mended = Correction("anna", "a typo", cells=CELLS)
@@ -208,8 +223,10 @@ def test_a_correction_is_proven_for_what_is_filed(office: Office) -> None:
     with pytest.raises(ConfigurationError, match="nobody has proven that they correct it"):
         office.put_right(journey, Correction("anna", "a typo", cells=["2, price = 1.51"]))
     assert office.filed() == {}
-    office.put_right(journey, mended)
+    office.put_right(journey, replace(mended, by="mallory", comment="of my own"))
     assert office.filed() == {"prices.csv": price_list()} and office.dock.cases() == []
+    [intended] = [one.body for one in office.dock.ledger.journey(journey) if one.kind == "correcting"]
+    assert (intended["by"], intended["comment"]) == ("anna", "seen it"), "as it was proven, whoever starts the flow with it"
 
 
 def test_a_code_that_proves_nothing_is_good_for_nothing_else(office: Office) -> None:
@@ -219,6 +236,10 @@ def test_a_code_that_proves_nothing_is_good_for_nothing_else(office: Office) -> 
     assert review.refusal[0] == "" and "commented" in office.kinds(journey)
     review = office.answer(journey, Decision.RELEASE, "anna", code)
     assert "check the code" in review.refusal[0] and office.filed() == {}
+    code = office.code("ben")
+    office.answer(journey, Decision.RELEASE, "ben", None, comment=f"here it is: {code}")
+    review = office.answer(journey, Decision.RELEASE, "ben", code)
+    assert "check the code" in review.refusal[0] and office.filed() == {}, "it was shown"
 
 
 def test_the_form_asks_for_a_proof_and_says_of_which_document_and_whose(office: Office) -> None:
@@ -262,6 +283,13 @@ def test_the_command_line_proves_too_and_signs_for_the_form(office: Office, tmp_
 
     journey, bad = office.refused(), office.refused("prices.csv", BAD)
     why = ("--comment", "seen it")
+    for of, words, said in (
+        ("release", (bad, *why), "nobody can release it"),
+        ("correct", (bad, *why, "--cell", "2, nothing = 1"), "'nothing'"),
+        ("release", (journey, "--comment", "x" * 2001), "at most 2000 characters"),
+    ):
+        done = command(of, *words, "--as", "anna", typed="000000")
+        assert said in done.output and "The code" not in done.output, "what cannot be done is not asked for"
     for words, typed in (((), ""), (("--as", "lou"), office.code("lou")), (("--as", "anna"), "000000")):
         assert command("release", journey, *why, *words, typed=typed).exit_code != 0
         assert "signed off" not in office.kinds(journey) and "retried" not in office.kinds(journey)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from blocks.ledger import Entry
-from blocks.outbound import Record, Stood
-from tasks.compare_sender import _gathered, _leaving
+from blocks.outbound import Record, Refused, Stood
+from tasks.compare_sender import _cases, _gathered, _leaving
 from tasks.order import order_key
 from tests.rules.signoff.world import package
 from tests.tasks.dock import Dock
@@ -28,3 +28,11 @@ def test_only_what_the_ledger_had_before_is_ours(dock: Dock) -> None:
     record = Record((), (), stood, tuple(one.digest for one in three))
     assert _leaving(record) == {ours.digest}
     assert [one in _gathered(record) for one in (ours.digest, other.digest, unknown.digest)] == [True, False, False]
+
+
+def test_only_a_case_s_round_that_its_own_run_has_asked_in_is_ours(dock: Dock) -> None:
+    dock.ledger.append([Entry("j", "case asked", {"key": "case-1-a", "run": "r"}, once="case asked/case-1-a")])
+    now = dock.ledger.now()
+    rounds = ("r/case-1-a", "s/case-1-a", "r/case-2-a", "by hand/1", "case-1-a")
+    refused = tuple(Refused(about, 1001, "/case", about, "locked", now, 1) for about in rounds)
+    assert _cases(Record((), refused)) == {"r/case-1-a"}

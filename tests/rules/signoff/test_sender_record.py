@@ -12,7 +12,11 @@ from tasks.rules.sender_record import Known, around
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 KNOWN = Known(
-    rounds=frozenset({"signoff-1-a-b"}), frozen=frozenset({"f" * 64}), sending={"5" * 64: NOW}, telling=frozenset({"7" * 64})
+    rounds=frozenset({"signoff-1-a-b"}),
+    frozen=frozenset({"f" * 64}),
+    sending={"5" * 64: NOW},
+    telling=frozenset({"7" * 64}),
+    cases=frozenset({"run/case-1-a"}),
 )
 
 
@@ -32,6 +36,8 @@ def refused(asked: str, about: str = "", seconds: float = 1) -> Refused:
         pytest.param(refused("/open", "f" * 64), False, id="a flow has frozen this package"),
         pytest.param(refused("/tell", "7" * 64), False, id="a flow wanted the partner told"),
         pytest.param(refused("/tell", "8" * 64), True, id="a message that no flow has asked for"),
+        pytest.param(refused("/case", "run/case-1-a"), False, id="a flow has asked about this case"),
+        pytest.param(refused("/case", "run/case-2-a"), True, id="a round of a case of somebody's own"),
         pytest.param(refused("/unlock"), True, id="no flow ever unlocks"),
         pytest.param(refused("connect"), True, id="a user who has no business there"),
     ],
