@@ -17,7 +17,8 @@ version's values are its own: a document's are those of all its versions, newer 
 recorded and not enforced: the legal record belongs into records management. People get access to folders, not to single documents: a
 filing with access of its own is not filed.
 
-Folders that anybody outside can see are no place for a filing: what is shown outside leaves by a sign-off, and the sender's own account.
+Folders and documents that anybody outside can see are no place for a filing: what is shown outside leaves by a sign-off, and the sender's
+own account. That is asked before each document, for somebody may show a folder at any moment; in the moment between, only the server can.
 The account of the workers must lack the right to share outside; then neither this file nor bare HTTP can do it.
 """
 
@@ -31,11 +32,11 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import quote
+from typing import Any, ClassVar, Self
+from urllib.parse import quote, urlsplit
 
 import httpx
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from blocks import credentials
 from blocks.errors import (
@@ -77,6 +78,7 @@ from blocks.values import Collision, Filed, Filing, HistoryEvent, Hold, Kept, No
 FORBIDDEN = '/\\:*?"<>|'
 LONGEST_NAME = 240
 PAGE = 100
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OURS = "countersign"
 """The key in ``externalData`` below which our own knowledge of a version stands."""
 
@@ -103,7 +105,11 @@ class File360(Repository):
     kind: ClassVar[str] = "file360"
 
     url: str = Field(pattern=r"^https?://[^/@\s]+(/\S*)?$", description="Address of the tenant: https://files.example.com")
-    sign_on: str = Field(default="", description="Address of its sign-on (OTDS); empty: the same as the tenant's")
+    sign_on: str = Field(
+        default="",
+        pattern=r"^(https?://[^/@\s]+(/\S*)?)?$",
+        description="Address of its sign-on (OTDS); empty: the same as the tenant's",
+    )
     client_id: str = Field(description="OAuth 2 client of the account that files")
     client_secret: credentials.Reference = Field(description="Its secret, as env:NAME or file:/path")
     username: str = Field(default="", description="Login of the account; empty: the client's own service account")
@@ -116,6 +122,13 @@ class File360(Repository):
     ca: Path | None = Field(
         default=None, description="File with the certificate authority of the server; default: the system's"
     )
+
+    @model_validator(mode="after")
+    def _protected(self) -> Self:
+        for url in (self.url, self.sign_on):
+            if url.startswith("http:") and urlsplit(url).hostname not in _LOOPBACK:
+                raise ValueError("'http' is for a stand-in on this machine itself; use 'https'")
+        return self
 
     @property
     def address(self) -> str:
@@ -486,6 +499,10 @@ class File360Session(RepositorySession):
         A name is taken only once, so that this may be said again: what came late is refused then.
         """
         what = f"document {name!r} in folder {parent}"
+        if self._outside(parent):
+            if found := self._child(parent, name):
+                return found  # perhaps filed by this very journey, before the folder was shown
+            raise self._shown(what)
         for _ in pauses():
             try:
                 made = self._upload(what, "fail", parent, name, filing)
@@ -498,7 +515,7 @@ class File360Session(RepositorySession):
 
     def _add_version(self, document: Item, filing: Filing) -> Filed:
         what = f"version of {document.name!r} ({document.id})"
-        if self._outside(document.parent):
+        if document.shown_outside or self._outside(document.parent):
             raise self._shown(what)
         before = {version.id for version in self._versions(document.id)}
         for _ in pauses():
@@ -583,6 +600,8 @@ class File360Session(RepositorySession):
         for _ in pauses():
             found = self._child(parent, name)
             if found is None and create:
+                if self._outside(parent):
+                    raise self._shown(what)
                 try:
                     body = {"name": name, "parentId": parent}
                     found = item_of(self._wire.write(what, "POST", "api/v1/folders", body=body), what)
@@ -592,8 +611,6 @@ class File360Session(RepositorySession):
                 return None
             if not found.folder:
                 raise Unfit("folder-name-taken", f"{found.name!r} in {parent} is a document, not a folder")
-            if create and found.shown_outside:
-                raise self._shown(what)
             return found.id
         raise RepositoryUnreachable(
             f"{what} at {self._wire.url}: cannot be made and cannot be seen; nothing was filed, try again"

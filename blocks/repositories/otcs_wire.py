@@ -277,7 +277,7 @@ class Wire:
                     break
                 except RepositoryUnreachable as error:
                     failure = error
-                    if isinstance(error, Stalled):
+                    if isinstance(error, Stalled) or (isinstance(error, NotCarriedOut) and not error.soon):
                         raise
             else:
                 raise RepositoryUnreachable(*failure.args) from failure

@@ -30,10 +30,11 @@ from tests.sandbox.file360_store import Store
 
 
 class File360Faults(Faults):
-    """Those of Extended ECM's stand-in, and ``write-429`` and ``read-429``: too many calls, come back after ``retry-after`` seconds."""
+    """Those of Extended ECM's stand-in, and ``write-429``, ``read-429`` and ``sign-in-429``: too many calls, come back after
+    ``retry-after`` seconds."""
 
     BEFORE: ClassVar = (*Faults.BEFORE, "429")
-    COUNTED: ClassVar = (*Faults.COUNTED, "write-429", "read-429")
+    COUNTED: ClassVar = (*Faults.COUNTED, "write-429", "read-429", "sign-in-429")
     LASTING: ClassVar = (*Faults.LASTING, "retry-after")
 
 
@@ -123,6 +124,8 @@ def token(store: Store, api: Api) -> Any:
     """OAuth 2: a token for a client's own account, or for a user whose name and password it has."""
 
     async def issue(request: Request) -> Response:
+        if api.faults.spend("sign-in-429"):
+            return api.come_back_later(429)
         form = await request.form()
         client = store.seed["clients"].get(form.get("client_id"))
         user = None

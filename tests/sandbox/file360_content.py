@@ -229,6 +229,7 @@ def documents(store: Store, api: Api, content_: Content) -> None:
             return content_.described(document, call.user)
         if call.asked("collisionStrategy") != "overwrite" or held["kind"] != DOCUMENT:
             content_.free(parent["id"], name)
+        content_.allow_outside(call, store.shown_outside(held))
         content_.not_locked(call, held)
         version = store.add_version(held, call.user, sent, external)
         store.note("Add Version", call.user, held, f"version {version['number']}")

@@ -221,8 +221,8 @@ per version and is told again; that `collisionStrategy=fail` refuses a taken nam
 
 Also ours: names are unique in a folder whatever their case, have no `/ \\ : * ? " < > |` and at most 255 characters; 423 for what
 somebody else has locked; 409 with `code` `onHold` or `retention`; 403 with `code` `external` for an account that may not share with
-anybody outside the tenant, also for an upload to a folder that somebody outside can see; `externalData` holds journey, digest, category
-values and dates.
+anybody outside the tenant, also for an upload to a folder, or of a version of a document, that somebody outside can see; `externalData`
+holds journey, digest, category values and dates.
 
 Known of OpenText's client (3.6.2): `get_folders` documents a bare list, which `cleanup_user_files` reads as if it had `results`; with a
 file in the user's folder it raises. `empty_trash` deletes there, and puts in later versions; the stand-in takes both.

@@ -137,6 +137,29 @@ def test_what_would_have_to_wait_too_long_is_left_for_another_time(
     one(ours.filed(ours.filing("later.csv")))
 
 
+def test_a_sign_on_that_is_too_busy_is_asked_once_and_left_for_another_time(server: Server, ours: Ground) -> None:
+    server.sandbox.faults.set({"sign-in-429": 6, "retry-after": 3600})
+    with pytest.raises(RepositoryUnreachable, match="3600 s; nothing was done"):
+        server.repository.session()
+    assert server.sandbox.faults["sign-in-429"] == 5, "it was asked once"
+
+
+@pytest.mark.parametrize(
+    ("where", "address", "told"),
+    [
+        ("url", "http://files.example.com", "use 'https'"),
+        ("sign_on", "http://login.example.com", "use 'https'"),
+        ("sign_on", "https://me:pw@login.example.com", "sign_on"),
+        ("sign_on", "login.example.com", "sign_on"),
+    ],
+)
+def test_a_secret_goes_to_no_odd_address(where: str, address: str, told: str) -> None:
+    agreed: Any = {"url": "https://files.example.com", "client_id": "us", "client_secret": "env:SECRET"}
+    assert File360(**agreed, sign_on="https://login.example.com").address == "https://files.example.com"
+    with pytest.raises(ValueError, match=told):
+        File360(**agreed | {where: address})
+
+
 def test_a_date_says_when_to_come_back_too() -> None:
     assert file360._retry_after("Fri, 31 Dec 1999 23:59:59 GMT") == 0
     assert file360._retry_after("2.5") == 2.5
@@ -342,6 +365,38 @@ def test_nothing_is_filed_where_guests_see_it(server: Server, ours: Ground, sess
     bare = files.post("/api/v3/documents?collisionStrategy=fail", data=into, files={"file": ("x.csv", b"x", "text/csv")})
     assert (bare.status_code, bare.json()["code"]) == (403, "external"), "and bare HTTP is refused too"
     assert [(kept.name, kept.version) for kept in ours.look()] == [("before.csv", 1)]
+
+
+def test_what_a_link_shows_gets_no_new_version(server: Server, ours: Ground, session: File360Session) -> None:
+    """A link shows the newest version, whichever that is."""
+    filed = one(ours.filed(ours.filing("a.csv", b"signed off")))
+    folder, files = folder_of(session, ours), server.bare()
+    files.post(f"/api/v1/folders/{folder}/collaborators", json={"members": [{"email": "sender@example.com", "role": 3}]})
+    sender = server.bare("sender@example.com", "sender")
+    link = sender.post(f"/api/v1/documents/{filed.id}/shares", json={"days_to_expire": 1}).json()
+    answers = [*ours.file(ours.filing("a.csv", b"2")), *ours.file(ours.filing("b.csv", b"2", document=filed.id))]
+    assert [getattr(answer, "code", "filed") for answer in answers] == ["shown-outside"] * 2
+    sent: dict[str, Any] = {"data": {"parentId": folder}, "files": {"file": ("a.csv", b"3", "text/csv")}}
+    bare = files.post("/api/v3/documents?collisionStrategy=overwrite", **sent)
+    assert (bare.status_code, bare.json()["code"]) == (403, "external"), "and bare HTTP is refused too"
+    assert server.anybody().get(link["permalinks"][0]["href"]).content == b"signed off"
+    assert sender.delete(f"/api/v1/shares/{link['id']}").is_success
+    assert one(ours.filed(ours.filing("a.csv", b"2"))).version == 2
+
+
+def test_a_folder_that_is_shown_while_we_file_gets_nothing_more(server: Server, ours: Ground, session: File360Session) -> None:
+    """What was filed there before is still told to be."""
+    before = ours.filing("before.csv")
+    [first] = session.file([before])
+    folder = folder_of(session, ours)
+    server.bare().post(
+        f"/api/v1/folders/{folder}/collaborators", json={"members": [{"email": "sender@example.com", "role": 3}]}
+    )
+    guests = {"members": [{"email": "guest@agency.example.org", "role": 1}]}
+    assert server.bare("sender@example.com", "sender").post(f"/api/v1/folders/{folder}/collaborators", json=guests).is_success
+    again, after = session.file([before, ours.filing("after.csv")])
+    assert isinstance(first, Filed) and again == first
+    assert isinstance(after, NotFiled) and after.code == "shown-outside"
 
 
 def test_a_link_ends(server: Server, ours: Ground, session: File360Session) -> None:
