@@ -3,7 +3,10 @@
 ::
 
     offered ─ fetched ─ filing (an intent) ─ filed ─ telling (an intent) ─ told       one journey for each key
-    handover.<journey>:   incident (``not-handed-over``, ``key-reused``, ``handover-in-doubt``) ─ resolved | dismissed
+                        ... ─ not filed               ... ─ pending | not told        the intent's end; then it is tried again
+                        ... ─ in doubt                ... ─ in doubt                  nobody can tell: a person looks first
+    handover.<journey>:      incident (``not-handed-over``, ``key-reused``) ─ resolved | dismissed
+    handover.<journey>.<n>:  incident (``handover-in-doubt``) ─ dismissed              one for each doubt
 
 The key's first entry decides, among all workers, whose journey the document is; the repository knows that journey as the document's
 identity. So whoever asks again, at any moment, goes on where it stopped, and is told the same id.
@@ -36,7 +39,7 @@ from blocks.settings import settings
 from blocks.system_file import KEY, Handover, load_system_file
 from blocks.systems.base import Fate, Message
 from blocks.systems.http import HttpSession, HttpSystem, at
-from blocks.values import Filed, Filing, Stage, shown
+from blocks.values import Filed, Filing, NotFiled, Stage, shown
 from tasks.connections import ledger, repository_session, spool
 from tasks.incidents import HANDOVER_IN_DOUBT, KEY_REUSED, NOT_HANDED_OVER, close_incidents, open_incident
 from tasks.report import SHOWN, tell
@@ -46,7 +49,7 @@ from tasks.rules.literal import literal
 from tasks.rules.outcome import summary
 from tasks.rules.sniff import sniff
 
-OFFERED = "offered"
+OFFERED, IN_DOUBT = "offered", "in doubt"
 MOST_DOCUMENTS = 100
 """Of one consignment."""
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
@@ -131,12 +134,46 @@ def find_offers(agreed: Handing, document: str = "") -> list[list[str]]:
         raise SystemRefused(f"{agreed.key}: no list at {offers.items!r} of what the system answers; mend 'offers' in its file")
     keys = [str(at(item, offers.key) or "") for item in items]
     for odd in (key for key in keys if not _is_sound(key)):  # of no document that could be asked for: it hinders no other
-        place, name = f"handover.{agreed.partner}.{agreed.stream}.{sha256(odd)[:16]}", shown(odd)[:80]
+        place, name = f"handover.{agreed.partner}.{agreed.stream}.{sha256(odd)[:16]}", _short(odd)
         open_incident(agreed, place, name, NOT_HANDED_OVER, f"offered under {name!r}, and a key is {_SOUND}")
     begun = ledger().journeys(ledger().begun(OFFERED, ledger().now()))
     mine = [str(first.body["document"]) for first, *_ in begun.values() if _about(agreed).items() <= first.body.items()]
-    found = list(dict.fromkeys([*mine, *filter(_is_sound, keys)]))
+    found = _not_given_up(agreed, list(dict.fromkeys([*mine, *filter(_is_sound, keys)])))
     return [found[start : start + MOST_DOCUMENTS] for start in range(0, len(found), MOST_DOCUMENTS)]
+
+
+def _not_given_up(agreed: Handing, keys: Sequence[str]) -> list[str]:
+    """Without what was refused and a person has closed the incident of: only a call that names it has it tried again."""
+    known = {key: first.journey for key in keys if (first := ledger().holder(_once(agreed, key))) is not None}
+    about = ledger().journeys([_place(journey) for journey in known.values()])
+    closed = {
+        journey: said for journey in known.values() if (said := _said(about[_place(journey)])) and said.kind == "dismissed"
+    }
+    histories = ledger().journeys(list(closed))
+    given_up = {journey for journey, said in closed.items() if _given_up(histories[journey], about[_place(journey)], said)}
+    return [key for key in keys if known.get(key) not in given_up]
+
+
+def _given_up(history: Sequence[Recorded], about: Sequence[Recorded], closed: Recorded) -> bool:
+    opened = next(entry for entry in reversed(about) if entry.kind == "incident")
+    # A call that named it may have begun it anew since then.
+    last = next(entry for entry in reversed(history) if entry.kind != "fetched")
+    begun = last.seq > closed.seq and last.kind != "not filed"
+    return opened.body["case"]["code"] == NOT_HANDED_OVER and not begun
+
+
+def _said(about: Sequence[Recorded]) -> Recorded | None:
+    """What was last done about an incident: "incident" (opened), "resolved" or "dismissed"; None if there is none."""
+    return next((entry for entry in reversed(about) if entry.kind in ("incident", "resolved", "dismissed")), None)
+
+
+def _once(agreed: Handing, document: str) -> str:
+    return f"handover/{agreed.key}/{document}"
+
+
+def _place(journey: str) -> str:
+    """Where the incidents about a document are."""
+    return f"handover.{journey}"
 
 
 _SOUND = "printable text of 1 to 200 characters"
@@ -148,7 +185,7 @@ def _is_sound(key: str) -> bool:
 
 def _sound(key: str) -> str:
     if not _is_sound(key):
-        raise ConfigurationError(f"{shown(key)[:80]!r}: a document's key is {_SOUND}")
+        raise ConfigurationError(f"{_short(key)!r}: a document's key is {_SOUND}")
     return key
 
 
@@ -220,14 +257,17 @@ def _hand_over(journey: _Journey) -> Row:
     if journey.held is None:
         return journey.row("waits", "another run has it in hand")
     try:
-        if journey.doubt == "incident":
+        if journey.asked:
             return journey.row("in doubt", "a person is asked about it; when its incident is closed it is tried again")
         filed = journey.filed()
         journey.tell(filed)
     except _Refused as refused:
-        outcome = "in doubt" if refused.code == HANDOVER_IN_DOUBT else "refused"
+        if refused.code == HANDOVER_IN_DOUBT:
+            journey.write(IN_DOUBT, {"reason": refused.reason})
+            journey.open_doubt()
+            return journey.row("in doubt", refused.reason)
         open_incident(journey.agreed, journey.place, journey.document, refused.code, refused.reason)
-        return journey.row(outcome, refused.reason)
+        return journey.row("refused", refused.reason)
     except (SystemUnreachable, RepositoryError) as error:
         if not error.worth_retrying:
             raise
@@ -259,10 +299,9 @@ class _Journey:
         self._session = session
         self.held: Holding | None = None
         facts = {**_about(agreed), "name": document, "document": document, "profile": agreed.digest}
-        once = f"handover/{agreed.key}/{document}"
-        [self._first] = ledger().append([Entry(new_journey(), OFFERED, facts, once=once)])
+        [self._first] = ledger().append([Entry(new_journey(), OFFERED, facts, once=_once(agreed, document))])
         self.id = self._first.journey
-        self.place = f"handover.{self.id}"
+        self.place = _place(self.id)
         self._history: Sequence[Recorded] = ()
 
     def hold(self, held: Holding) -> None:
@@ -284,12 +323,34 @@ class _Journey:
         id, version = (str(filed.body["repository_id"]), int(filed.body["version"])) if filed else ("", 0)
         return Row(self.document, outcome, self.id, id, version, reason)
 
+    # ------------------------------------------------------------------------------------------------- in doubt
+
     @property
-    def doubt(self) -> str:
-        """ "incident" while a person is asked what became of it, "dismissed" once they have looked; empty if nobody is in doubt."""
-        told = [entry for entry in ledger().journey(self.place) if entry.kind in ("incident", "resolved", "dismissed")]
-        opened = next((entry for entry in reversed(told) if entry.kind == "incident"), None)
-        return told[-1].kind if opened is not None and opened.body["case"]["code"] == HANDOVER_IN_DOUBT else ""
+    def asked(self) -> bool:
+        """True while a person is asked what became of it."""
+        if self.last(IN_DOUBT) is None:
+            return False
+        if (said := self._said()) is None:
+            self.open_doubt()  # we broke off before we had asked
+        return said is None or said.kind != "dismissed"
+
+    def open_doubt(self) -> None:
+        """Ask a person about the newest doubt, once."""
+        doubt = self.last(IN_DOUBT)
+        assert doubt is not None  # noqa: S101 - it was just written or looked at
+        open_incident(self.agreed, self._doubted_at(), self.document, HANDOVER_IN_DOUBT, str(doubt.body["reason"]))
+
+    def looked_at_since(self, before: Recorded) -> bool:
+        """True if a person has closed the incident about a doubt that came after an entry."""
+        doubt, said = self.last(IN_DOUBT), self._said()
+        return doubt is not None and doubt.seq > before.seq and said is not None and said.kind == "dismissed"
+
+    def _said(self) -> Recorded | None:
+        """The newest entry about the newest doubt; None while nobody has been asked."""
+        return _said(ledger().journey(self._doubted_at()))
+
+    def _doubted_at(self) -> str:
+        return f"{self.place}.{sum(entry.kind == IN_DOUBT for entry in self._history)}"
 
     # ------------------------------------------------------------------------------------------------- kept
 
@@ -308,7 +369,8 @@ class _Journey:
             announced = self._announced(told)
             if announced not in ("", filed.body["digest"]):
                 raise _Refused(
-                    KEY_REUSED, f"kept under this key is {filed.body['digest']}, and {announced} is offered under it now"
+                    KEY_REUSED,
+                    f"kept under this key is {filed.body['digest']}, and {_short(announced)} is offered under it now",
                 )
             return filed
         return self._file(told, self._fetched(told))
@@ -323,19 +385,21 @@ class _Journey:
         terms, announced = self.agreed.terms, self._announced(told)
         if terms.about.sha256 and not re.fullmatch(r"[0-9a-f]{64}", announced):
             raise _Refused(NOT_HANDED_OVER, f"the system says no SHA-256 of it at {terms.about.sha256!r}")
-        before, begun = self.last("fetched"), self.last("filing")
+        before, begun = self.last("fetched"), self._begun()
         if before is not None and spool().holds(str(before.body["digest"])) and announced in ("", before.body["digest"]):
             return before
+        size = at(told, terms.about.size) if terms.about.size else None
+        if isinstance(size, int) and size > terms.largest_bytes:
+            raise _Refused(NOT_HANDED_OVER, f"it has {size:,} bytes, and at most {terms.largest_bytes:,} were agreed")
         try:
             with spool().batch() as batch:
                 came = self._session.fetch("content", terms.content, {KEY: self.document}, batch, terms.largest_bytes)
         except SystemRefused as error:
             raise _Refused(NOT_HANDED_OVER, str(error)) from error
-        size = at(told, terms.about.size) if terms.about.size else came.size
-        if announced not in ("", came.digest) or size != came.size:
-            said = f"{announced or 'no digest'}, {size} bytes"
+        if announced not in ("", came.digest) or (terms.about.size and size != came.size):
+            said = f"{announced or 'no digest'}, {_short(size)} bytes"
             raise SystemUnreachable(
-                f"{self.document}: {came.digest}, {came.size} bytes came instead of {said}; it is fetched again"
+                f"{_short(self.document)}: {came.digest}, {came.size} bytes came instead of {said}; it is fetched again"
             )
         if begun is not None and begun.body["digest"] != came.digest:
             # The repository may have taken those of before: then two documents would be one.
@@ -355,15 +419,23 @@ class _Journey:
             "folder": list(filing.folder),
             "filed_as": filing.name,
         }
-        intent = self.write("filing", facts, once="filing")
+        begun = self._begun()
+        intent = self._intent(begun, facts)
         # Where an earlier attempt may have filed it already, its place is that one's, also if the file has changed since.
         filing = replace(filing, folder=tuple(intent.body["folder"]), name=str(intent.body["filed_as"]))
         try:
             with repository_session(agreed.repository) as session:
                 [answer] = session.file([filing])
+                # Refused now: an earlier attempt that was broken off may have been carried out all the same.
+                there = session.find(filing.folder, filing.name) if intent is begun and isinstance(answer, NotFiled) else None
         except OutcomeUnknown as error:
             raise _Refused(HANDOVER_IN_DOUBT, str(error)) from error
         if not isinstance(answer, Filed):
+            if there is not None and there.identity == self.id and not self.looked_at_since(intent):
+                raise _Refused(
+                    HANDOVER_IN_DOUBT, f"it is kept as {there.id}, and was refused now: {answer.code}: {answer.reason}"
+                )
+            self.write("not filed", {"code": answer.code, "reason": answer.reason})
             raise _Refused(NOT_HANDED_OVER, f"{answer.code}: {answer.reason}")
         place = {
             "repository_id": answer.id,
@@ -373,6 +445,26 @@ class _Journey:
         }
         stage = Stage.CLEARED if agreed.terms.done is None else None
         return self.write("filed", {**facts, **place, "name": self._first.body["name"]}, once="filed", stage=stage)
+
+    def _begun(self) -> Recorded | None:
+        """The intent of an attempt that may have filed it; None where there is none, or it surely did not."""
+        last = self.last("filing", "not filed")
+        return last if last is not None and last.kind == "filing" else None
+
+    def _intent(self, begun: Recorded | None, facts: Mapping[str, Any]) -> Recorded:
+        """The intent to file it, this attempt's or that of the one that was broken off."""
+        if begun is not None and begun.body["repository"] != facts["repository"]:
+            there = f"it may be kept at {begun.body['repository']}"
+            if not self.looked_at_since(begun):
+                raise _Refused(
+                    HANDOVER_IN_DOUBT,
+                    f"{there}, and is to be kept at {facts['repository']} now; if it is there, name that one again in the "
+                    "system's file before you close this",
+                )
+            self.write("not filed", {"reason": f"{there}: a person has looked, and closed the incident"})
+            begun = None
+        number = sum(entry.kind == "not filed" for entry in self._history)
+        return begun or self.write("filing", facts, once=f"filing/{number}")
 
     def _filing(self, told: Any, fetched: Recorded) -> Filing:
         """What the repository is asked to keep."""
@@ -410,14 +502,14 @@ class _Journey:
         route = self.agreed.terms.done
         if route is None or self.last("told"):
             return
-        before = self.last("telling", "not told")
-        doubted = before is not None and before.kind == "telling"
-        if doubted and self.doubt == "dismissed":
+        before = self.last("telling", "not told", "pending")
+        begun = before if before is not None and before.kind != "not told" else None
+        if begun is not None and self.looked_at_since(begun):
             self.write(
                 "told", {"route": route, "by": "a person, who has closed the incident"}, once="told", stage=Stage.CLEARED
             )
             return
-        if not doubted:
+        if begun is None:
             self.write("telling", {"route": route})
         facts = {
             KEY: self.document,
@@ -425,15 +517,26 @@ class _Journey:
             "version": filed.body["version"],
             "repository": filed.body["repository"],
         }
-        message = Message(self.id, route, facts, doubted=doubted)
-        [answer] = self._session.send([message])
+        known = str(begun.body["as"]) if begun is not None and begun.kind == "pending" else None
+        [answer] = self._session.send([Message(self.id, route, facts, doubted=begun is not None, id=known)])
         if answer.fate is Fate.TAKEN:
             self.write("told", {"route": route, "as": answer.id}, once="told", stage=Stage.CLEARED)
         elif answer.fate is Fate.UNKNOWN:
             raise _Refused(HANDOVER_IN_DOUBT, f"it is kept; whether the system was told so nobody can tell: {answer.reason}")
+        elif answer.fate is Fate.PENDING:
+            if known is None:
+                self.write("pending", {"route": route, "as": answer.id})
+            raise SystemUnreachable(
+                f"it is kept and the system was told so; its last word is still to come: {answer.reason}", answer.after_seconds
+            )
         else:
-            if not answer.doubted:
+            if not answer.doubted and (known is None or answer.fate is Fate.REFUSED):
                 self.write("not told", {"route": route, "reason": answer.reason})
             if answer.fate is Fate.REFUSED:
                 raise _Refused(NOT_HANDED_OVER, f"it is kept, and the system did not take that: {answer.code}: {answer.reason}")
             raise SystemUnreachable(f"it is kept, and the system is told later: {answer.reason}", answer.after_seconds)
+
+
+def _short(told: Any) -> str:
+    """What a system says, for the ledger, a case and a message."""
+    return shown(str(told))[:80]

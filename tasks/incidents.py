@@ -16,9 +16,9 @@ removal-unknown         a person has seen that the document is gone, and closes 
 nobody-asked            a person has mended what breaks the runs that ask about cases, and closes it (``review_again``)
 not-acknowledged        the partner has acknowledged what was sent (``await_answer``)
 answered-no             the partner has acknowledged it after all, or it was sent again and is delivered (``await_answer``)
-not-handed-over         the document was handed over after all (``hand_over``)
+not-handed-over         the document was handed over after all; or a person gives it up, and closes it (``hand_over``)
 key-reused              a person has looked: one key of a system, and two documents (``hand_over``)
-handover-in-doubt       a person has looked, and closes it; then it is tried again (``hand_over``)
+handover-in-doubt       a person has looked, and closes it; then it goes on (``hand_over``)
 failed, cancelled, ...  the order got further (``found_cases``)
 bypass, planted, ...    a person knows who went around the sign-off, and how (``found_cases``)
 ======================  ============================================================================================

@@ -237,10 +237,7 @@ def test_where_nobody_can_tell_whether_the_system_was_told_a_person_looks(
     broken_off: bool, dock: Dock, erp: BusinessSandbox
 ) -> None:
     """A route that may not be repeated and cannot be looked at: never told twice."""
-    path = dock.profiles / "systems" / "erp.yaml"
-    file = yaml.safe_load(path.read_text())
-    file["system"]["routes"]["invoice-filed"] |= {"method": "POST", "path": "/filed-invoices"}
-    path.write_text(yaml.safe_dump(file))
+    change(dock.profiles, method="POST", path="/filed-invoices")
     invoice(erp, "1")
     if broken_off:
         with no_room_for(dock.ledger, "told"), pytest.raises(LedgerUnreachable):
@@ -254,6 +251,125 @@ def test_where_nobody_can_tell_whether_the_system_was_told_a_person_looks(
     assert incidents.close(case.journey, "the ERP shows it", "ann") == "handover-in-doubt"
     assert run()["1"].outcome == "filed" and not dock.cases()
     assert erp.books.writes["filed-invoices"] == 1
+
+
+def change(profiles: Path, **route: Any) -> None:
+    """How the ERP is told, otherwise than agreed so far."""
+    path = profiles / "systems" / "erp.yaml"
+    file = yaml.safe_load(path.read_text())
+    file["system"]["routes"]["invoice-filed"] |= route
+    path.write_text(yaml.safe_dump(file))
+
+
+@pytest.mark.parametrize("ends", ["done", "failed"])
+def test_a_system_that_says_its_last_word_later_is_asked_for_it_and_not_told_again(
+    ends: str, dock: Dock, erp: BusinessSandbox
+) -> None:
+    poll = {"path": "/jobs/{id}", "field": "state", "done": ["done"], "failed": ["failed"], "every": "PT0.01S"}
+    body = {"document": "{document}", "ends": ends}
+    change(dock.profiles, method="POST", path="/jobs", body=body, poll=poll)
+    erp.faults.set({"job-looks": 3})
+    invoice(erp, "1")
+    rows = [run("1", timedelta(0))["1"] for _ in range(4)]
+    assert [row.outcome for row in rows] == ["waits"] * 4 and "last word is still to come" in rows[0].reason
+    assert erp.books.writes["jobs"] == 1
+    last = run("1", timedelta(0))["1"]
+    assert last.outcome == ("filed" if ends == "done" else "refused") and erp.books.writes["jobs"] == 1
+    if ends == "failed":
+        assert last.reason.endswith("state-failed: state is failed") and len(dock.cases("not-handed-over")) == 1
+        change(dock.profiles, body={"document": "{document}"})
+        erp.faults.set({"job-looks": 0})
+        assert run("1")["1"].outcome == "filed" and erp.books.writes["jobs"] == 2
+
+
+def test_each_doubt_is_a_case_of_its_own_whatever_else_stands(dock: Dock, erp: BusinessSandbox) -> None:
+    """A refusal stands; nobody can tell what was kept; then nobody can tell what was told. Each is closed before anything is tried."""
+    change(dock.profiles, method="POST", path="/filed-invoices", body={"refuse": 1})
+    kept = {name: {"kind": "folder", "path": str(dock.home / name)} for name in ("kept", "other")}
+    (dock.home / "other").mkdir()
+    (dock.profiles / "repositories.yaml").write_text(yaml.safe_dump({"repositories": kept}))
+    invoice(erp, "1", b"no PDF at all")
+    assert run()["1"].outcome == "refused" and len(dock.cases("not-handed-over")) == 1
+    invoice(erp, "1")
+    with no_room_for(dock.ledger, "filed"), pytest.raises(LedgerUnreachable):
+        run()
+    agree(dock.profiles, erp, "other")
+    change(dock.profiles, method="POST", path="/filed-invoices", key_header=None)
+    with no_room_for(dock.ledger, "incident"), pytest.raises(LedgerUnreachable):
+        run()
+    first, again = run()["1"], run()["1"]
+    assert (first.outcome, again.outcome) == ("in doubt", "in doubt") and not (dock.home / "other" / "Prices").exists()
+    [case] = dock.cases("handover-in-doubt")
+    assert "may be kept at" in str(case.reason) and len(dock.cases()) == 2
+    incidents.close(case.journey, "it is not needed there", "ann")
+    erp.faults.set({"lost-answer@filed-invoices": 1})
+    second, again = run()["1"], run()["1"]
+    assert (second.outcome, again.outcome) == ("in doubt", "in doubt") and second.repository_id
+    assert (dock.home / "other" / "Prices" / "1.pdf").read_bytes() == PDF and erp.books.writes["filed-invoices"] == 1
+    [later] = dock.cases("handover-in-doubt")
+    assert later.journey != case.journey and "was told" in str(later.reason)
+    incidents.close(later.journey, "the ERP shows it", "ann")
+    assert run()["1"].outcome == "filed" and not dock.cases() and erp.books.writes["filed-invoices"] == 1
+
+
+def test_what_was_not_filed_binds_nobody_to_its_place_and_bytes(dock: Dock, erp: BusinessSandbox) -> None:
+    (dock.home / "kept" / "Taken").write_bytes(b"no folder")
+    agree(dock.profiles, erp, folder="Taken")
+    invoice(erp, "1")
+    row = run()["1"]
+    assert row.outcome == "refused" and "folder-name-taken" in row.reason
+    agree(dock.profiles, erp)
+    invoice(erp, "1", PDF + b"corrected")
+    assert run()["1"].outcome == "filed" and dock.filed() == {"1.pdf": PDF + b"corrected"} and not dock.cases()
+
+
+def test_what_is_kept_and_refused_the_next_time_is_for_a_person(dock: Dock, erp: BusinessSandbox) -> None:
+    invoice(erp, "1")
+    with no_room_for(dock.ledger, "filed"), pytest.raises(LedgerUnreachable):
+        run()
+    path = dock.profiles / "systems" / "erp.yaml"
+    file = yaml.safe_load(path.read_text())
+    case_of = {"system": "ERP", "object": "Invoice", "reference": "{number}", "template": "Invoices"}
+    file["handovers"]["invoices"]["target"]["workspace"] = case_of
+    path.write_text(yaml.safe_dump(file))
+    row = run()["1"]
+    assert row.outcome == "in doubt" and "it is kept as" in row.reason and "no-workspaces" in row.reason
+    agree(dock.profiles, erp)
+    [case] = dock.cases()
+    incidents.close(case.journey, "the workspace was a mistake", "ann")
+    assert run()["1"].outcome == "filed" and dock.filed() == {"1.pdf": PDF} and run()["1"].version == 1
+
+
+def test_what_a_person_has_given_up_is_asked_for_no_more_unless_a_call_names_it(dock: Dock, erp: BusinessSandbox) -> None:
+    invoice(erp, "1", b"no PDF at all")
+    run("mistyped")
+    run()
+    cases = dock.cases("not-handed-over")
+    assert sorted(case.name for case in cases) == ["1", "mistyped"]
+    for case in cases:
+        incidents.close(case.journey, "never mind", "ann")
+    before = dict(erp.stats)
+    assert run() == {} and not dock.cases()
+    assert {path for path in erp.stats if erp.stats[path] > before.get(path, 0)} <= {"GET /api/documents", "POST /oauth2/token"}
+    invoice(erp, "1")
+    assert run("1")["1"].outcome == "filed"
+
+
+def test_a_document_that_is_said_to_be_too_large_is_not_even_fetched(dock: Dock, erp: BusinessSandbox) -> None:
+    agree(dock.profiles, erp, largest_bytes=10)
+    invoice(erp, "1")
+    row = run()["1"]
+    assert row.outcome == "refused" and "at most 10 were agreed" in row.reason
+    assert not erp.stats["GET /api/documents/1/content"]
+
+
+def test_what_a_system_says_goes_shortened_and_harmless_into_cases(dock: Dock, erp: BusinessSandbox) -> None:
+    invoice(erp, "1")
+    run()
+    erp.books.things["documents"]["1"]["sha256"] = "a\x1b[31m" + 10_000 * "b"
+    assert run("1")["1"].outcome == "refused"
+    [case] = dock.cases("key-reused")
+    assert "\x1b" not in str(case.reason) and len(str(case.reason)) < 300
 
 
 def test_what_cannot_be_agreed_is_said_at_once(dock: Dock, erp: BusinessSandbox) -> None:
