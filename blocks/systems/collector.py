@@ -70,8 +70,12 @@ class EventCollectorSession(SystemSession):
                     yield Answer(message.key, Fate.LATER, reason=str(error), after_seconds=after)
             return
         told = reply.json
-        if reply.status == 400 and len(messages) > 1:  # one of them is at fault, and none was taken
-            yield from self._each(messages)
+        if (
+            reply.status in (400, 413) and len(messages) > 1
+        ):  # one of them is at fault, or it is too much at once: none was taken
+            half = len(messages) // 2
+            yield from self._tell(messages[:half])
+            yield from self._tell(messages[half:])
         elif reply.status == 200 and isinstance(told, dict) and told.get("code") == 0:
             yield from (Answer(message.key, Fate.TAKEN) for message in messages)
         elif reply.status == 200:

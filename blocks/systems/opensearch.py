@@ -6,7 +6,9 @@ Only what a message's facts say goes there, and never a document's bytes. Two ro
 - ``delete``: facts ``id`` and ``version``
 
 Versions are ours (``version_type: external``): an index that already has this version or a newer one keeps what it has. So a lost answer
-is followed by the same bulk again, and an older message never undoes a newer one, in whatever order they come.
+is followed by the same bulk again, and an older message does not undo a newer one, in whatever order they come. Of what was removed the
+index remembers the version only for a while (``index.gc_deletes``, 60 seconds unless it is set otherwise): an older message that comes
+later than that brings the document back. Who tells of removals keeps them in order, or has the index remember for longer.
 """
 
 from __future__ import annotations
@@ -75,6 +77,11 @@ class OpenSearchSession(SystemSession):
         except SystemUnreachable as error:
             after = max(PAUSE_SECONDS, error.after_seconds)
             return [Answer(message.key, Fate.LATER, reason=str(error), after_seconds=after) for message in messages]
+        if (
+            reply.status in (400, 413) and len(messages) > 1
+        ):  # too much at once, or one of them spoils the call: nothing was taken
+            half = len(messages) // 2
+            return [*self._bulk(messages[:half]), *self._bulk(messages[half:])]
         return self._judge(messages, reply)
 
     def _judge(self, messages: Sequence[Message], reply: Reply) -> list[Answer]:

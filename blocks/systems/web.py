@@ -167,6 +167,8 @@ class Wire:
         with self._answered(route, "GET", path, query, {"Accept": "*/*"}, None) as answer:
             if answer.status_code != 200:
                 raise SystemRefused(f"{self._at(path)}: {answer.status_code} instead of a document")
+            if odd := _not_whole(answer.headers):
+                raise SystemRefused(f"{self._at(path)}: {odd}; it was not taken")
             file, pace, complete = into.open(), self._pace(), False
             try:
                 with self._translated(path):
@@ -317,6 +319,15 @@ def _trust(system: WebSystem) -> ssl.SSLContext:
             f"{system.address}: 'ca' or 'certificate' cannot be used ({error}); check the files and their owner"
         ) from error
     return context
+
+
+def _not_whole(headers: httpx.Headers) -> str:
+    """Why nobody could tell whether all bytes of a document came, and as they are; empty if one can."""
+    if (encoding := headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
+        return f"it comes encoded ({shown(encoding)[:40]}), which was not asked for"
+    if "Content-Length" not in headers and headers.get("Transfer-Encoding", "").strip().lower() != "chunked":
+        return "neither Content-Length nor chunks tell where it ends"
+    return ""
 
 
 def _retry_after(told: str | None) -> float | None:

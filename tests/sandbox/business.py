@@ -45,9 +45,9 @@ BEFORE = ("busy429", "burst503", "html500", "drop", "token-ends")
 """Counted, struck before anything is done: 429 or 503 with Retry-After, a page, the connection ends, 401."""
 AFTER = ("lost-answer", "html500-after", "cut", "trickle", "stall")
 """Counted, struck when it is done: no answer, a page, half an answer, an answer byte by byte, an answer much too late."""
-LASTING = ("retry-after", "job-looks", "trickle-seconds", "bulk-refuses")
+LASTING = ("retry-after", "job-looks", "trickle-seconds", "bulk-refuses", "largest-body")
 """Numbers that stay: seconds told with 429 and 503 (none by default), looks until a job is over, seconds between two bytes of a
-trickle, and 1 to refuse the first document of each bulk."""
+trickle, 1 to refuse the first document of each bulk, and bytes of a body above which a call is refused with 413 (0: none)."""
 FAULTS = (*BEFORE, *AFTER, *LASTING)
 _PAGE = b"<html><head><title>500</title></head><body>Something went wrong</body></html>"
 _RESET = struct.pack("ii", 1, 0)
@@ -263,6 +263,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path in ("/_faults", "/_stats"):
             return self._control(path, body)
         sandbox.stats[f"{self.command} {path}"] += 1
+        if 0 < faults["largest-body"] < len(body):
+            return self._answer(413, _PAGE, "text/html")
         if faults.spend("drop", path):
             return self._cut_off()
         if faults.spend("html500", path):

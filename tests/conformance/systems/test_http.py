@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import ConfigurationError, SystemRefused
+from blocks.errors import ConfigurationError, SystemRefused, SystemUnreachable
 from blocks.spool import Spool
 from blocks.system_file import load_system
 from blocks.systems.base import Answer, Fate, Message, persevere
@@ -19,6 +21,7 @@ from blocks.systems.traffic import Breaker, Rate, Traffic
 from tests.sandbox import ROOT, sandbox
 from tests.sandbox.business import AFTER, BEFORE, BusinessSandbox
 from tests.servers.certificates import make_certificate
+from tests.servers.listener import Listener
 
 PATIENCE = timedelta(minutes=3)
 KEYED = {"path": "/api/{kind}", "body": {"total": "{total}"}, "key_header": "Idempotency-Key", "id": "id"}
@@ -251,6 +254,33 @@ def test_documents_go_out_and_come_in_whole(shop: BusinessSandbox, tmp_path: Pat
         with pytest.raises(SystemRefused, match="404"):
             session.fetch("document", what, {"key": "not made"}, batch, 1000)
     assert spool.path(found.digest).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "told"),
+    [
+        pytest.param("Connection: close", b"%PDF-1.7 half of", "tell where it ends", id="ends with the connection"),
+        pytest.param("Content-Length: 4\r\nContent-Encoding: gzip", b"\x1f\x8b\x08\x00", "not asked for", id="encoded"),
+        pytest.param("Content-Length: 40", b"%PDF-1.7 half of", "the answer was lost", id="shorter than was said"),
+    ],
+)
+def test_a_document_of_which_nobody_can_tell_whether_all_came_is_not_taken(
+    headers: str, body: bytes, told: str, tmp_path: Path
+) -> None:
+    def speak(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{headers}\r\n\r\n".encode() + body)
+
+    spool, what = Spool(tmp_path / "spool", floor_bytes=0), Question(path="/content")
+    with (
+        Listener(speak) as port,
+        HttpSystem(url=f"http://127.0.0.1:{port}").session() as session,
+        spool.batch() as batch,
+        pytest.raises((SystemRefused, SystemUnreachable), match=told),
+    ):
+        session.fetch("document", what, {}, batch, 1000)
+    digest = hashlib.sha256(body).hexdigest()
+    assert not spool.holds(digest)
 
 
 def test_a_third_system_is_one_file(shop: BusinessSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

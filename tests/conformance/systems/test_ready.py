@@ -83,6 +83,23 @@ def test_one_that_the_index_refuses_hinders_no_other(shop: BusinessSandbox, inde
     assert taken.fate is Fate.TAKEN and shop.books.index["files/good"]["_source"] == {"title": "x"}
 
 
+def test_what_is_too_much_at_once_goes_in_parts_and_only_what_is_too_large_itself_is_refused(
+    shop: BusinessSandbox, index: OpenSearch, collector: EventCollector
+) -> None:
+    shop.faults.set({"largest-body": 2000})
+    try:
+        entries = [entry(f"part-{number}", 1, title="x" * (3000 if number == 3 else 100)) for number in range(20)]
+        events = [event(f"part-{number}", text="x" * (3000 if number == 3 else 100)) for number in range(20)]
+        answers = {"index": tell(index, *entries), "collector": tell(collector, *events)}
+    finally:
+        shop.faults.set({"largest-body": 0})
+    for told in answers.values():
+        assert [answer.fate for answer in told] == [Fate.REFUSED if number == 3 else Fate.TAKEN for number in range(20)]
+        assert told[3].code == "status-413"
+    assert sum(place.startswith("files/part-") for place in shop.books.index) == 19
+    assert sum(one["event"]["key"].startswith("part-") for one in shop.books.events) == 19
+
+
 # --------------------------------------------------------------------------------------------- event collector
 
 
