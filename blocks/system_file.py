@@ -116,6 +116,10 @@ def load_system_file(name: str, folder: Path) -> SystemFile:
     path = folder / "systems" / f"{name}.yaml"
     if not path.is_file():
         raise ConfigurationError(f"{path}: there is no such system; {nearest(name, systems(folder))}")
+    if (beside := folder / f"{name}.yaml").exists():
+        raise ConfigurationError(
+            f"{path}: {beside} has that name too, and the ledger tells systems and partners apart by it; rename one"
+        )
     return reviewed.load(path, SystemFile)
 
 

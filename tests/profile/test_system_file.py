@@ -61,6 +61,12 @@ def test_a_mistake_is_told_with_its_line_and_never_with_a_secret(old: str, new: 
     assert told in str(error.value) and "s3cret" not in str(error.value)
 
 
+def test_no_system_has_the_name_of_a_partner(tmp_path: Path) -> None:
+    (written(tmp_path, FILE) / "erp.yaml").write_text("partner: { name: erp }")
+    with pytest.raises(ConfigurationError, match=r"systems/erp.yaml: .*/erp.yaml has that name too.*rename one"):
+        load_system("erp", tmp_path)
+
+
 def test_a_system_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no such system; did you mean 'erp'"):
         load_system("erpp", written(tmp_path, FILE))
