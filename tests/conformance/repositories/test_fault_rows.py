@@ -37,9 +37,10 @@ def facets(session: ExtendedEcmSession) -> Iterator[type]:
 
 
 def sources() -> list[Path]:
+    """All that speaks with Extended ECM, but for ``Wire`` itself; File 360, which shares it, has faults of its own."""
     package = Path(otcs_names.__file__).parent
-    wire = package / "otcs_wire.py"
-    return [*(path for path in package.glob("*.py") if path != wire), Path(sharing.__file__)]
+    others = {package / name for name in ("otcs_wire.py", "file360.py")}
+    return [*(path for path in package.glob("*.py") if path not in others), Path(sharing.__file__)]
 
 
 def sendings() -> set[tuple[str, int, int]]:
