@@ -159,7 +159,8 @@ def _given_up(history: Sequence[Recorded], about: Sequence[Recorded], closed: Re
     # A call that named it may have begun it anew since then.
     last = next(entry for entry in reversed(history) if entry.kind != "fetched")
     begun = last.seq > closed.seq and last.kind != "not filed"
-    return opened.body["case"]["code"] == NOT_HANDED_OVER and not begun
+    case = opened.body.get("case", {})  # reduced: nothing is known of it any more
+    return case.get("code") == NOT_HANDED_OVER and not begun
 
 
 def _said(about: Sequence[Recorded]) -> Recorded | None:
