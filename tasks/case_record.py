@@ -56,7 +56,7 @@ RECORDING = "case-recording"
 LOOKS_BACK = timedelta(days=7)
 """So long after it was resolved a case without an intent is still found; with one it always is."""
 MOST = 200
-"""Records that one run brings up to date; the sweep goes on with the rest."""
+"""Records that one run brings up to date, and as many at most that it cannot; the sweep goes on with the rest."""
 LARGEST_SAMPLE_BYTES = 64 * 1024 * 1024
 """Larger ones are named, and not copied."""
 _LOOKED_AT, _PAGE = 500, 50
@@ -97,7 +97,7 @@ def keep_case_records(partner: str | None = None, stream: str | None = None) -> 
     place, found, done = _Place(*agreed), list[Finding](), 0
     try:
         behind = _behind(place, partner, stream)
-        while done < MOST and (journey := next(behind, None)) is not None:
+        while max(done, len(found)) < MOST and (journey := next(behind, None)) is not None:
             try:
                 _bring_up_to_date(journey, place)
                 done += 1

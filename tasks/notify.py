@@ -85,8 +85,8 @@ class _Post:
 
     def __init__(self, agreed: NotifyFile, people: PeopleFile | None) -> None:
         self.agreed, self.people = agreed, people
-        self.away: set[bool] = set()
-        """Servers that do not answer are not waited for again and again: of mail (True), or of blocks."""
+        self.away: set[str] = set()
+        """Servers that do not answer are not waited for again and again: that of mail (""), or a block's."""
 
 
 def _tell(journeys: Sequence[str]) -> str:
@@ -134,7 +134,7 @@ def _advance(journey: str, post: _Post, lease: Lease) -> None:
     elif too_late(what, first.at, now):
         reason = last.body["reason"] if refused else "nothing was sent in time"
         _write(lease, journey, NOT_NOTIFIED, {"reason": reason})
-    elif ("@" in channel) not in post.away:
+    elif _server(channel) not in post.away:
         _attempt(what, channel, post, lease, journey, refused)
 
 
@@ -145,16 +145,21 @@ def _attempt(what: Notification, channel: str, post: _Post, lease: Lease, journe
     try:
         post.agreed.send(channel, subject(what), body(what, ui, zone), journey)
     except NoticeDelayed as error:
-        post.away.add("@" in channel)
+        post.away.add(_server(channel))
         _write(lease, journey, NOT_TAKEN, {"channel": channel, "reason": str(error)})
     except NoticeUnknown as error:
         if isinstance(error, NoticeUnanswered):
-            post.away.add("@" in channel)
+            post.away.add(_server(channel))
         _write(lease, journey, UNKNOWN, {"channel": channel, "reason": str(error)})
     except (NoticeError, ConfigurationError) as error:
         _write(lease, journey, NOT_NOTIFIED, {"channel": channel, "reason": str(error)})
     else:
         _write(lease, journey, NOTIFIED, {"channel": channel})
+
+
+def _server(channel: str) -> str:
+    """Whose answer is waited for: all mail goes by one server."""
+    return "" if "@" in channel else channel
 
 
 def _write(lease: Lease, journey: str, kind: str, facts: dict[str, object]) -> None:

@@ -4,8 +4,8 @@
 
     review begun ─ (the run is over or gone, the case is open) ─ review begun ─ ... ─ reviews.broken-off: incident ``nobody-asked``
 
-A run that waits for an answer, for a worker, or is at work is left alone, however long it takes. What Prefect does not tell now, the next
-sweep asks again.
+A run that waits for an answer or for a worker is left alone, however long it takes; one at work for six hours is taken for killed. What
+Prefect does not tell now, the next sweep asks again.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class _Again:
             return False  # something has happened since we looked
         since = max(openings(history)[-1].seq, self.mended)
         count = tries([(entry.at, str(entry.body["run"])) for entry in begun if entry.seq > since])
-        if count == len(PAUSES):
+        if count >= len(PAUSES):  # a person may have begun more by hand
             self.given_up.append(asked.journey)
             return False
         if ledger().now() < asked.at + PAUSES[count]:

@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,7 +20,6 @@ import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.states import Pending
@@ -37,7 +35,7 @@ from deployments.sender.store import Store
 from tasks import connections
 from tests.sender.process import sender_process
 from tests.servers.openssh import OpenSsh
-from tests.servers.prefect import PrefectServer, client_of
+from tests.servers.prefect import PrefectServer, client_of, resume
 from tests.world import reached
 
 ROOT = Path(__file__).parents[1]
@@ -250,12 +248,7 @@ class Release:
     def resume(self, answer: Mapping[str, Any] | None) -> str:
         """Post the form, as both UIs do; what Prefect says: ACCEPT, REJECT, ABORT."""
         assert self.run is not None
-        began = datetime.now(UTC)
-        result = self.world.client.resume_flow_run(self.run, run_input=dict(answer) if answer is not None else None)
-        # Prefect's client asks again after a 503, and SQLite may have taken the first one: then the second finds no form.
-        state = self.told.state if result.status is SetStateStatus.ABORT else None
-        taken = state is not None and state.is_scheduled() and state.timestamp >= began
-        return "ACCEPT" if taken else str(result.status.value)
+        return resume(self.world.client, self.run, answer)
 
     @property
     def stands(self) -> dict[str, tuple[int, float]]:

@@ -39,7 +39,7 @@ from tasks.sweep import MIRRORS
 from tests.e2e.attack import ATTEMPTS, EVIL, PRICES, Attempt, Named, Place
 from tests.servers import running
 from tests.servers.openssh import OpenSsh
-from tests.servers.prefect import PrefectServer, client_of, serve
+from tests.servers.prefect import PrefectServer, client_of, resume, serve
 from tests.servers.users import OsUser, Reachable, need_root, reachable, unused_ids
 
 POOL = "countersign"
@@ -485,4 +485,4 @@ def sign(api: SyncPrefectClient, estate: Estate, person: str, order: str, run: U
     """Somebody fills in the form, as both UIs do."""
     package = Package.parse(bodies(order, "frozen")[-1]["package"])
     answer = {"decision": "approve", "approver": person, "meaning": "release", "package": package.digits}
-    return str(api.resume_flow_run(run, run_input={**answer, "proof": estate.code(person)}).status.value)
+    return resume(api, run, {**answer, "proof": estate.code(person)})

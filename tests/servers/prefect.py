@@ -16,11 +16,15 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import prefect
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.events import Event
 from prefect.events.clients import AssertingPassthroughEventsClient
 from prefect.events.worker import EventsWorker
@@ -93,6 +97,17 @@ def overheard() -> Iterator[Callable[[], list[Event]]]:
         yield told
     finally:
         EventsWorker.set_client_override(None)
+
+
+def resume(client: SyncPrefectClient, run: UUID, answer: Mapping[str, Any] | None) -> str:
+    """Post the form of a waiting run, as both UIs do; what Prefect says: ACCEPT, REJECT, ABORT."""
+    began = datetime.now(UTC)
+    status = client.resume_flow_run(run, run_input=dict(answer) if answer is not None else None).status
+    if status is not SetStateStatus.ABORT:
+        return str(status.value)
+    # Prefect's client asks again after a 503, and SQLite may have taken the first one: then the second finds no form.
+    taken = any(state.name == "Resuming" and state.timestamp >= began for state in client.read_flow_run_states(run))
+    return "ACCEPT" if taken else "ABORT"
 
 
 @contextmanager

@@ -341,6 +341,15 @@ def test_prefects_own_blocks_send_what_they_are_named_for(dock: Dock, prefect_se
         assert len(posted) == 6 and "something waits" in posted[3]["text"]
 
 
+def test_one_block_that_is_away_holds_no_other_back(dock: Dock, prefect_server: PrefectServer) -> None:
+    agree(dock, told={"anna": "custom-webhook/team", "merchandising": "mattermost-webhook/team"})
+    with client_of(prefect_server), receiver(503, 200) as (port, posted):
+        webhook(port).save("team", overwrite=True)
+        MattermostWebhook(hostname="127.0.0.1", port=port, token="t", secure=False).save("team", overwrite=True)
+        notify(["anna", "merchandising"], ASKED)
+    assert kinds(dock)[-1] == "not taken" and kinds(dock, "merchandising")[-1] == "notified" and len(posted) == 2
+
+
 def test_a_block_that_is_none_is_told(dock: Dock, prefect_server: PrefectServer) -> None:
     agree(dock, told={"anna": "slack-webhook/nobody-made-it"})
     with client_of(prefect_server):

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pyotp
 import pytest
@@ -21,7 +21,7 @@ from prefect.flow_engine import run_flow
 from prefect.logging import disable_run_logger
 from prefect.states import Crashed, Failed, Pending
 
-from blocks.ledger import Ledger
+from blocks.ledger import Entry, Ledger
 from blocks.settings import settings
 from deployments.sender.proofs import new_seed
 from deployments.sender.store import Store
@@ -32,7 +32,7 @@ from tasks.review_again import review_again, tries
 from tasks.rules.case_form import Decision
 from tasks.tell_cases import tell_cases
 from tests.sender.thread import sender_thread
-from tests.servers.prefect import overheard
+from tests.servers.prefect import overheard, resume
 from tests.world import World, price_list, review_deployed
 
 GOOD, MENDED = price_list(), price_list(rows=4)
@@ -107,8 +107,7 @@ class Form:
         [asked] = self.schema["properties"]["decision"]["allOf"]
         assert asked["description"] == self.text, "the classic UI shows the form's text here only"
         [full] = [choice for choice in asked["enum"] if choice.startswith(decision)]
-        told = self.client.resume_flow_run(self.run, run_input={"decision": full, "who": who, **more})
-        assert told.status.value == "ACCEPT", told
+        assert resume(self.client, self.run, {"decision": full, "who": who, **more}) == "ACCEPT"
         return self.go()
 
     def plant(self, answer: dict[str, Any]) -> State[Any] | None:
@@ -278,8 +277,10 @@ def test_a_case_is_asked_about_again_when_its_run_broke_off_and_never_twice(
     assert [sweep(), sweep()] == [0, 0] and len(set(runs())) == 4, "not for ever"
     [incident] = [one for one in partner.ledger.cases() if one.journey != case.journey]
     assert (incident.code, incident.owner) == ("nobody-asked", "ops") and case.journey in str(incident.reason)
+    partner.ledger.append([Entry(case.journey, "review begun", {"run": str(uuid4())})])
+    assert sweep() == 0, "nor when a person has begun one more by hand, which is gone as well"
     close(incident.journey, "the worker had no disk", "ben")
-    assert [sweep(), sweep()] == [1, 0] and len(set(runs())) == 5
+    assert [sweep(), sweep()] == [1, 0] and len(set(runs())) == 6
     reject(case.journey, "not needed", "ben")
     prefect.delete_flow_run(runs()[-1])
     assert sweep() == 0, "nobody is asked about what is over"
