@@ -129,15 +129,18 @@ def _asks(run: str) -> bool:
 @task(task_run_name="settle answer about {review.journey}")
 def settle_answer(review: Review) -> None:
     """Carry out what somebody has answered; another try of the document is left to the flow. What cannot be done is told next."""
-    if not review.open or (key := review.key) is None:
+    if not review.ours or (key := review.key) is None:
         return
-    raw = _stored(_asked(review), key)
+    raw, terms = _stored(_asked(review), key), _signoff(review)
+    if not review.open:
+        if terms is not None:  # the case was closed while this answer waited
+            _burn(raw)
+        return
     if raw is None:  # the run was moved on without an answer, or killed before anybody could give one
         review.settle()
         return
     decisions, people = _decisions(review), _people()
     choices = {*(one.value for one in decisions), *people, *(cases.owners() if people else ())}
-    terms = _signoff(review)
     answer = parse(raw, decisions, people, proving=terms is not None)
     why = _not_typed(text for text in texts(raw) if text not in choices)
     if terms is not None and (why or isinstance(answer, str) or answer.decided not in PROVEN):
@@ -154,6 +157,8 @@ def settle_answer(review: Review) -> None:
     except CountersignError as error:
         if error.worth_retrying:
             raise
+        if terms is not None:  # it may have been refused before the sender saw its code; to burn one twice is to burn it once
+            _burn(raw)
         review.settle(str(error), raw)
     finally:
         hang_up()

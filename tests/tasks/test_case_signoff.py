@@ -108,7 +108,7 @@ class Office:
 
 @pytest.fixture
 def office(dock: Dock, prefect: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    groups = {"anna": "pricing", "ben": "pricing", "lou": "logistics"}
+    groups = {"anna": "pricing", "ben": "pricing", "cora": "pricing", "lou": "logistics"}
     people = [{"id": id, "name": id, "mail": f"{id}@example.com", "groups": [group]} for id, group in groups.items()]
     (dock.profiles / "people.yaml").write_text(yaml.safe_dump({"people": people}))
     signoff = {"proof": "code", "groups": ["pricing"]}
@@ -240,6 +240,22 @@ def test_a_code_that_proves_nothing_is_good_for_nothing_else(office: Office) -> 
     office.answer(journey, Decision.RELEASE, "ben", None, comment=f"here it is: {code}")
     review = office.answer(journey, Decision.RELEASE, "ben", code)
     assert "check the code" in review.refusal[0] and office.filed() == {}, "it was shown"
+    code = office.code("cora")
+    review = office.answer(office.refused("prices.csv", BAD), Decision.CORRECT, "cora", code, file="nowhere.csv")
+    assert "nowhere.csv" in review.refusal[0]
+    review = office.answer(journey, Decision.RELEASE, "cora", code)
+    assert review.again is None, "no correction was there for the sender to judge"
+
+
+def test_a_code_for_a_case_that_was_closed_meanwhile_is_good_for_nothing_else(office: Office) -> None:
+    journey, another = office.refused(), office.refused("Prices (2).csv")
+    asked, code = Asked(office.prefect, office.dock, journey), office.code("anna")
+    asked.begin()
+    asked.answer(uuid4().hex, {"decision": Decision.RELEASE.value, "who": "anna", "comment": "seen it", "proof": code})
+    reject(journey, "not needed", "ben")
+    office.settle(asked)
+    review = office.answer(another, Decision.RELEASE, "anna", code)
+    assert "check the code" in review.refusal[0] and office.filed() == {}
 
 
 def test_the_form_asks_for_a_proof_and_says_of_which_document_and_whose(office: Office) -> None:
