@@ -93,8 +93,10 @@ def deployed() -> Iterator[Any]:
             asked = {"system": "erp", "stream": "invoices", "document": document}
             return client.create_flow_run_from_deployment(made, parameters=asked, idempotency_key=key)
 
-        yield post
-        client.delete_deployment(made)
+        try:
+            yield post
+        finally:
+            client.delete_deployment(made)
 
 
 def test_an_invoice_that_is_posted_twice_and_retried_is_one_document_with_one_id(world: World, shop: BusinessSandbox) -> None:
