@@ -13,7 +13,7 @@ import shutil
 import stat
 import struct
 import zipfile
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 from uuid import uuid4
 
+from blocks.closing import Closing
 from blocks.errors import BundleBroken, ConfigurationError
 from blocks.values import shown
 
@@ -138,7 +139,7 @@ class BundleWriter:
 # --------------------------------------------------------------------------------------------- reading
 
 
-class Bundle(ABC):
+class Bundle(Closing):
     """A bundle that somebody gave us: nothing in it is believed."""
 
     @property
@@ -172,12 +173,6 @@ class Bundle(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 @contextmanager

@@ -65,6 +65,7 @@ from sqlalchemy import (
 from blocks import chain
 from blocks.canonical import canonical, iso, sha256
 from blocks.chain import CaseState, Index, Link, folded, indexed, once_key
+from blocks.closing import Closing
 from blocks.database import Database, Instant, Key, Kind, chunks
 from blocks.errors import ChainBroken, JourneyMoved, JourneyReduced, LeaseLost, LedgerError, LedgerUnreachable, SealedMeanwhile
 from blocks.seals import signed
@@ -335,7 +336,7 @@ JOURNEY = "journey:"
 """What the name of a journey's resource begins with."""
 
 
-class Ledger:
+class Ledger(Closing):
     """One ledger, for all threads of one process. Every verb is one transaction: it happens whole or not at all.
 
     Raises ``LedgerUnreachable`` when the database does not answer or stays locked beyond ``timeout_seconds``.
@@ -348,12 +349,6 @@ class Ledger:
     def close(self) -> None:
         """End all connections. The next call makes new ones."""
         self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def now(self) -> datetime:
         """The database's clock, UTC: the only one that decides anything here."""

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from blocks.case_signoff import CaseDecision, CaseSignoff
+from blocks.closing import Closing
 from blocks.errors import ConfigurationError, SenderError, SenderUnreachable, SendRefused
 from blocks.outbound import (
     Deed,
@@ -217,7 +217,7 @@ class Health:
     """The text of the last checkpoint that it sealed; "" if it remembers none."""
 
 
-class Sender:
+class Sender(Closing):
     """The process behind a socket. Each verb is safe to repeat.
 
     Raises ``SenderUnreachable`` if it does not answer, ``SendRefused`` if it will not, ``SenderError`` if it cannot.
@@ -501,12 +501,6 @@ class Sender:
 
     def close(self) -> None:
         self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 def _error(status: int, told: Any) -> SenderError | ConfigurationError:

@@ -24,13 +24,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from types import MappingProxyType, TracebackType
-from typing import Any, BinaryIO, ClassVar, Literal, Self
+from types import MappingProxyType
+from typing import Any, BinaryIO, ClassVar, Literal
 from uuid import uuid4
 
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, model_validator
 
+from blocks.closing import Closing
 from blocks.errors import EndpointUnsuitable, SpoolMissing
 from blocks.spool import Batch
 from blocks.values import (
@@ -52,7 +53,7 @@ from blocks.values import (
 )
 
 
-class EndpointSession(ABC):
+class EndpointSession(Closing):
     """A connection to one endpoint, open between ``__enter__`` and ``__exit__``."""
 
     capabilities: EndpointCapabilities
@@ -156,12 +157,6 @@ class EndpointSession(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the connection. Safe to call twice."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 class Endpoint(Block, ABC):

@@ -18,18 +18,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from prefect.blocks.core import Block
 from pydantic import Field
 
+from blocks.closing import Closing
 from blocks.errors import RepositoryError
 from blocks.spool import Batch, Spooled
 from blocks.values import Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
 
 
-class RepositorySession(ABC):
+class RepositorySession(Closing):
     """Signed in to one repository, between ``__enter__`` and ``__exit__``."""
 
     @abstractmethod
@@ -130,12 +130,6 @@ class RepositorySession(ABC):
     @abstractmethod
     def close(self) -> None:
         """Sign out. Safe to call twice."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 class Repository(Block, ABC):

@@ -21,11 +21,12 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from prefect.blocks.core import Block
 from pydantic import Field
+
+from blocks.closing import Closing
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Answer:
     """Of ``LATER``: it may have been carried out, and is not sent again before a look has told. The next attempt says so."""
 
 
-class SystemSession(ABC):
+class SystemSession(Closing):
     """Speaking with one system, between ``__enter__`` and ``__exit__``. For one thread."""
 
     @abstractmethod
@@ -83,12 +84,6 @@ class SystemSession(ABC):
     @abstractmethod
     def close(self) -> None:
         """End all connections. Safe to call twice."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 class System(Block, ABC):

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import IntEnum
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from blocks.closing import Closing
 from blocks.errors import OutcomeUnknown, RepositoryUnreachable, SendRefused
 from blocks.repositories.extended_ecm import ExtendedEcm
 from blocks.repositories.otcs_names import one_result, properties
@@ -40,7 +40,7 @@ class Guest:
     role: Role = Role.VIEWER
 
 
-class Shares:
+class Shares(Closing):
     """The shares of one Extended ECM. Open it with the sender's own account."""
 
     def __init__(self, repository: ExtendedEcm) -> None:
@@ -133,9 +133,3 @@ class Shares:
     def close(self) -> None:
         """Sign out. Safe to call twice."""
         self._wire.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

@@ -21,8 +21,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -48,6 +47,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from blocks.case_signoff import CaseSignoff
+from blocks.closing import Closing
 from blocks.database import Database, Instant, chunks
 from blocks.errors import ConfigurationError, LedgerError, SenderError, SendRefused
 from blocks.outbound import (
@@ -366,7 +366,7 @@ class Parcel:
     """What the server answered to upload and rename. What it answered to a sender that was killed then, nobody knows."""
 
 
-class Store:
+class Store(Closing):
     """The sender's memory, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
@@ -384,12 +384,6 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
