@@ -566,6 +566,20 @@ class HistoryEvent:
     user: str
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that happened in a folder of a repository, or below it."""
+
+    id: str
+    """Where to go on: what came later is told by asking for what happened since this."""
+    event: str
+    """The repository's own word: ``Create``, ``Share``, ..."""
+    target: str
+    """The id of the document or folder that it happened to."""
+    actor: str
+    at: datetime | None
+
+
 # --------------------------------------------------------------------------------------------- what was agreed
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]

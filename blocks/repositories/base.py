@@ -26,7 +26,7 @@ from pydantic import Field
 from blocks.closing import Closing
 from blocks.errors import RepositoryError
 from blocks.spool import Batch, Spooled
-from blocks.values import Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
+from blocks.values import Change, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
 
 
 class RepositorySession(Closing):
@@ -72,6 +72,13 @@ class RepositorySession(Closing):
     @abstractmethod
     def history(self, id: str) -> Iterator[HistoryEvent]:
         """The repository's own audit trail of one document, newest first."""
+
+    def changes(self, folder: tuple[str, ...], since: str = "0") -> Iterator[Change]:
+        """What happened in a folder and below it after the change of that id, oldest first; "0": from the beginning.
+
+        Raises ``DocumentMissing`` for a missing folder, and ``RepositoryError`` where the repository keeps no such record.
+        """
+        raise RepositoryError("what happens in a folder cannot be followed: this repository does not tell it")
 
     def review(self, id: str, version: int, workflow: str, *, resumed: bool) -> str:
         """Start a workflow with a document; its process. ``resumed``: one that was started since this version was filed will do.

@@ -73,7 +73,7 @@ from blocks.repositories.otcs_wire import (
 )
 from blocks.repositories.turns import in_turns
 from blocks.spool import Batch, Spooled, SpoolFile
-from blocks.values import Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
+from blocks.values import Change, Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
 
 FORBIDDEN = '/\\:*?"<>|'
 LONGEST_NAME = 240
@@ -345,17 +345,6 @@ class Comment:
     id: str
     text: str
     author: str
-    at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Something that happened in a folder or below it."""
-
-    id: str
-    event: str
-    target: str
-    actor: str
     at: datetime | None
 
 

@@ -1,0 +1,68 @@
+"""A watch's reviewed file: ``deployments/watches/<name>.yaml``, beside the partners'.
+
+::
+
+    watch: { repository: team, folder: Claims, owner: … }      whose changes are followed, and one key for each that follows them
+
+Nothing outside this file says what becomes of what happens in the folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from blocks import reviewed
+from blocks.errors import ConfigurationError
+from blocks.profile import digest_of
+from blocks.reviewed import nearest
+from blocks.values import Owned, Slug, Terms
+
+
+def _plain_path(folder: str) -> str:
+    if not all(part.strip() and part not in (".", "..") for part in folder.split("/")):
+        raise ValueError("is a path below the repository's root, as in 'Claims/Incoming'")
+    return folder
+
+
+class Watch(Owned):
+    """A folder of a repository whose changes are followed, with all below it."""
+
+    repository: Slug = Field(description="Its name in repositories.yaml")
+    folder: Annotated[str, AfterValidator(_plain_path)] = Field(description="Below the repository's root: Claims/Incoming")
+
+
+class WatchFile(Terms):
+    """What was agreed about one watch."""
+
+    watch: Watch
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of the terms, for the ledger."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+def load_watch_file(name: str, folder: Path) -> WatchFile:
+    """A watch's reviewed file, of the folder with the partners'. Raises ``ConfigurationError`` with every problem and its line."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
+        raise ConfigurationError(f"{name[:80]!r} is no watch's name: small letters, digits and dashes, as in 'claims'")
+    path = folder / "watches" / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: there is no such watch; {nearest(name, watches(folder))}")
+    for beside in _of_that_name(name, folder):
+        raise ConfigurationError(f"{path}: {beside} has that name too, and the ledger tells them apart by it; rename one")
+    return reviewed.load(path, WatchFile)
+
+
+def _of_that_name(name: str, folder: Path) -> Iterator[Path]:
+    return (path for path in (folder / f"{name}.yaml", folder / "systems" / f"{name}.yaml") if path.exists())
+
+
+def watches(folder: Path) -> list[str]:
+    """Names of the watches' files, broken ones included."""
+    return sorted(path.stem for path in (folder / "watches").glob("*.yaml"))
