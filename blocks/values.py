@@ -803,6 +803,13 @@ class Expected(Terms):
         default=(), description="Only on these days of the month; -1 is its last. A day that a month lacks is its last"
     )
     except_on: tuple[date, ...] = Field(default=(), description="Never on these days: holidays")
+    calendar: Slug | None = Field(default=None, description="One of calendars.yaml: never on days on which it is closed")
+    grace: timedelta = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        lt=timedelta(days=1),
+        description="So long it is merely late; then it is missing: PT2H. Left out: late it stays",
+    )
 
     @field_validator("by", mode="before")
     @classmethod

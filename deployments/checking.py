@@ -289,12 +289,14 @@ def _streams(file: PartnerFile, repositories: Mapping[str, Repository]) -> Itera
 
 
 def _calendars(file: PartnerFile, folder: Path) -> Iterator[Problem]:
-    """Business calendars that a sign-off counts its time by, and that are not there."""
-    wanted = {name: stream.signoff.calendar for name, stream in file.partner.outbound.items() if stream.signoff.calendar}
+    """Business calendars that a sign-off counts its time by, or something is expected by, and that are not there."""
+    named = [(name, "signoff", stream.signoff.calendar) for name, stream in file.partner.outbound.items()]
+    named += [(name, "expect", stream.expect.calendar) for name, stream in file.partner.inbound.items() if stream.expect]
+    wanted = [(name, word, calendar) for name, word, calendar in named if calendar is not None]
     calendars = load_calendars(folder) if wanted else {}
-    for name, calendar in wanted.items():
+    for name, word, calendar in wanted:
         if calendar not in calendars:
-            loc = ("partner", "streams", name, "signoff", "calendar")
+            loc = ("partner", "streams", name, word, "calendar")
             yield Problem(loc, f"not in calendars.yaml; {nearest(calendar, calendars)}")
 
 

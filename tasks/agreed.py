@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from blocks.calendars import Calendar
 from blocks.errors import ConfigurationError
-from blocks.profile import load_partner, load_repositories
+from blocks.profile import load_calendars, load_partner, load_repositories
 from blocks.settings import settings
-from blocks.values import Duplicates, Inbound
+from blocks.values import Duplicates, Expected, Inbound
 from tasks.consignment import Agreed
 
 
@@ -51,4 +52,14 @@ def _load(partner: str, stream: str) -> Agreed:
             f"{partner}/{stream}: no repository '{terms.target.repository}'; repositories.yaml has {', '.join(sorted(repositories))}"
         )
     terms = terms.model_copy(update={"owner": terms.owner or profile.owner})
-    return Agreed(partner, stream, terms, profile.endpoints[terms.endpoint], repository, profile.digest, profile.timezone)
+    endpoint, calendar = profile.endpoints[terms.endpoint], _calendar(f"{partner}/{stream}", terms.expect)
+    return Agreed(partner, stream, terms, endpoint, repository, profile.digest, profile.timezone, calendar)
+
+
+def _calendar(key: str, expected: Expected | None) -> Calendar | None:
+    if expected is None or expected.calendar is None:
+        return None
+    calendars = load_calendars(settings().profiles)
+    if expected.calendar not in calendars:
+        raise ConfigurationError(f"{key}: calendars.yaml has no calendar '{expected.calendar}', by which something is expected")
+    return calendars[expected.calendar]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from blocks.calendars import Calendar
 from blocks.endpoints.base import Endpoint
 from blocks.ledger import Entry, Holding, Lease, Recorded
 from blocks.outbound import PackageFile
@@ -33,8 +34,11 @@ class Agreed:
         repository: Repository,
         digest: str,
         timezone: str = "UTC",
+        calendar: Calendar | None = None,
     ) -> None:
         self.partner, self.stream, self.terms, self.timezone = partner, stream, terms, timezone
+        self.calendar = calendar
+        """By which something is expected, if it is by any."""
         self.endpoint, self.repository = endpoint, repository
         self.digest = digest
         """Of the reviewed profile, for the ledger."""

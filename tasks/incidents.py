@@ -7,7 +7,7 @@ done-file-missing       the done file has come, or the file has gone
 file-missing            the file has come, or the done file has gone
 never-settles           the file is finished at last, or has gone
 changed-after-fetch     the newer version of the file is through: filed, a duplicate, rejected or superseded
-late                    what was due has come, or nothing is expected any more
+late, missing           what was due has come, or nothing is expected any more; what is late is missing when its grace is over
 host-key-changed        the server shows a key or certificate that is trusted: a person has decided
 review-not-started      a person has looked at the repository's workflows, and closes it
 set-incomplete          the set is whole; or a person closes it, and what came of it is refused (``in_sets``)
@@ -48,7 +48,7 @@ from tasks.rules.holding import REMOVED
 from tasks.rules.reconcile import AROUND, STOPPED
 from tasks.rules.settle import Readiness, overdue
 
-CHANGED, LATE, OTHER_KEY = "changed-after-fetch", "late", "host-key-changed"
+CHANGED, LATE, MISSING, OTHER_KEY = "changed-after-fetch", "late", "missing", "host-key-changed"
 REMOVED_MEANWHILE = "removed-meanwhile"
 """A document was removed, its retention over, in the very moment in which a new journey came to share it. A person closes it."""
 REMOVAL_UNKNOWN = "removal-unknown"
@@ -77,6 +77,7 @@ _OURS = frozenset(
         ANSWERED_NO,
         CHANGED,
         LATE,
+        MISSING,
         OTHER_KEY,
         TRANSFER_INCOMPLETE,
         NOT_STARTED,
@@ -120,7 +121,7 @@ def after_look(agreed: Agreed, readiness: Readiness) -> None:
     _close(agreed, (one for one in standing if one.code == CHANGED and _through_anew(agreed, one)))
     _close(agreed, (one for one in standing if one.code == OTHER_KEY))
     _trusted_again(agreed)
-    _expect(agreed, readiness, [one for one in standing if one.code == LATE])
+    _expect(agreed, readiness, [one for one in standing if one.code in (LATE, MISSING)])
 
 
 def other_server(agreed: Agreed, error: HostKeyChanged) -> None:
@@ -203,9 +204,9 @@ def _given_back(readiness: Readiness, agreed: Agreed) -> list[Sighting]:
 
 
 def _expect(agreed: Agreed, readiness: Readiness, standing: list[Case]) -> None:
-    expected = agreed.terms.expect
-    moments = last_due(expected, agreed.timezone, ledger().now()) if expected else None
-    if moments is None:
+    expected, now = agreed.terms.expect, ledger().now()
+    moments = last_due(expected, agreed.timezone, now, agreed.calendar) if expected else None
+    if expected is None or moments is None:
         _close(agreed, standing)
         return
     before, last = moments
@@ -215,13 +216,20 @@ def _expect(agreed: Agreed, readiness: Readiness, standing: list[Case]) -> None:
     if readiness.newest is not None:
         came.add(readiness.newest.journey)
     missed = any(entry.kind == "incident" for entry in ledger().journey(_expectation(agreed, before)))
-    if not owed((first_sight(journey) for journey in came), before, last, missed):
-        _close(agreed, standing)
+    sights = [first_sight(journey) for journey in came]
+    if not owed(sights, before, last, missed):
+        _close(agreed, standing, f"it came late, at {max(sights):%Y-%m-%d %H:%M} UTC")
         return
+    code = MISSING if expected.grace and now >= last + expected.grace else LATE
+    _close(
+        agreed, (one for one in standing if code is MISSING and one.code == LATE), "its time of grace is over: it is missing"
+    )
     told = f"nothing has come on {agreed.key} since {before:%Y-%m-%d %H:%M} UTC; it was expected by {last:%Y-%m-%d %H:%M} UTC"
     if missed:
         told += ", and what came after that was what had been expected before"
-    _open(agreed, [_Incident(_expectation(agreed, last), agreed.key, LATE, told)])
+    if code is MISSING:
+        told += f", and by {last + expected.grace:%H:%M} UTC at the latest"
+    _open(agreed, [_Incident(_expectation(agreed, last), agreed.key, code, told)])
 
 
 def _expectation(agreed: Agreed, moment: Any) -> str:
@@ -279,8 +287,8 @@ def close_incidents(agreed: About, code: str, journeys: Collection[str]) -> None
     _close(agreed, [one for one in standing if one.code == code and one.journey in journeys])
 
 
-def _close(agreed: About, over: Iterable[Case]) -> None:
-    about = {"partner": agreed.partner, "stream": agreed.stream}
+def _close(agreed: About, over: Iterable[Case], reason: str = "") -> None:
+    about = {"partner": agreed.partner, "stream": agreed.stream, **({"reason": reason} if reason else {})}
     entries = [
         Entry(one.journey, "resolved", {**about, "case": {"state": "resolved"}}, stage=_over(one.journey)) for one in over
     ]

@@ -7,19 +7,24 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from blocks.calendars import Calendar
 from blocks.values import Expected, Weekday
 
 _LONGEST = 800
 """Days to look back: two years, so that the 29th of February is found."""
 
 
-def due(expected: Expected, zone: str, day: date) -> datetime | None:
+def due(expected: Expected, zone: str, day: date, calendar: Calendar | None = None) -> datetime | None:
     """When on a day of the partner's something must have come, in UTC; None if nothing must.
+
+    ``calendar``: the one that the expectation names; on days on which nobody works by it nothing must come.
 
     Where clocks are set back, the time comes twice: the later one counts. Where they are set forward and it never comes, the
     moment counts that would have been it on the clock of before.
     """
     if tuple(Weekday)[day.weekday()] not in expected.days or day in expected.except_on:
+        return None
+    if calendar is not None and not calendar.works(day):
         return None
     last = monthrange(day.year, day.month)[1]
     if expected.month_days and day.day not in {_day_of(number, last) for number in expected.month_days}:
@@ -28,12 +33,14 @@ def due(expected: Expected, zone: str, day: date) -> datetime | None:
     return max(datetime.combine(day, expected.by, place).replace(fold=fold).astimezone(UTC) for fold in (0, 1))
 
 
-def last_due(expected: Expected, zone: str, now: datetime) -> tuple[datetime, datetime] | None:
+def last_due(
+    expected: Expected, zone: str, now: datetime, calendar: Calendar | None = None
+) -> tuple[datetime, datetime] | None:
     """The last two moments that have passed, the earlier one first: something must have come between them. None if there are none."""
     today = now.astimezone(ZoneInfo(zone)).date()
     passed: list[datetime] = []
     for back in range(_LONGEST * 2):
-        moment = due(expected, zone, today - timedelta(days=back))
+        moment = due(expected, zone, today - timedelta(days=back), calendar)
         if moment is not None and moment <= now:
             passed.append(moment)
         if len(passed) == 2:

@@ -21,7 +21,7 @@ from prefect.flow_engine import run_flow
 from prefect.logging import disable_run_logger
 from prefect.states import Crashed, Failed, Pending
 
-from blocks.ledger import Entry, Ledger
+from blocks.ledger import Entry
 from blocks.settings import settings
 from deployments.sender.proofs import new_seed
 from deployments.sender.store import Store
@@ -31,6 +31,7 @@ from tasks.retry import reject
 from tasks.review_again import review_again, tries
 from tasks.rules.case_form import Decision
 from tasks.tell_cases import tell_cases
+from tests.ledger.clock import Clock
 from tests.sender.thread import sender_thread
 from tests.servers.prefect import overheard, resume
 from tests.world import World, price_list, review_deployed
@@ -247,11 +248,8 @@ def test_where_it_is_to_be_proven_nobody_releases_by_the_prefect_api_alone(
     partner.ledger.verify()
 
 
-def test_a_case_is_asked_about_again_when_its_run_broke_off_and_never_twice(
-    partner: World, prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ahead, now = [timedelta(0)], Ledger.now
-    monkeypatch.setattr(Ledger, "now", lambda self: now(self) + ahead[0])
+def test_a_case_is_asked_about_again_when_its_run_broke_off_and_never_twice(partner: World, prefect: SyncPrefectClient) -> None:
+    clock = Clock(partner.ledger)
     partner.leave("type.csv", FAILURES["type.csv"][1])
     partner.run()
     [case] = partner.ledger.cases()
@@ -268,12 +266,12 @@ def test_a_case_is_asked_about_again_when_its_run_broke_off_and_never_twice(
     for pause in (timedelta(minutes=11), timedelta(minutes=61)):
         prefect.set_flow_run_state(runs()[-1], Crashed(), force=True)
         assert sweep() == 0, "not at once again"
-        ahead[0] += pause
+        clock.ahead += pause
         assert [sweep(), sweep()] == [1, 0]
     form.run = runs()[-1]
     assert form.go() is None and "type.csv" in form.text, "it asks as the first one did"
     prefect.set_flow_run_state(form.run, Failed(), force=True)
-    ahead[0] += timedelta(hours=2)
+    clock.ahead += timedelta(hours=2)
     assert [sweep(), sweep()] == [0, 0] and len(set(runs())) == 4, "not for ever"
     [incident] = [one for one in partner.ledger.cases() if one.journey != case.journey]
     assert (incident.code, incident.owner) == ("nobody-asked", "ops") and case.journey in str(incident.reason)
