@@ -14,12 +14,9 @@ identity. So whoever asks again, at any moment, goes on where it stopped, and is
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import PurePath
@@ -32,12 +29,12 @@ from prefect.states import Completed, Failed
 
 from blocks.canonical import sha256
 from blocks.errors import ConfigurationError, OutcomeUnknown, RepositoryError, SystemRefused, SystemUnreachable
-from blocks.ledger import JOURNEY, Entry, Holding, Recorded, new_journey
+from blocks.ledger import Entry, Holding, Recorded, new_journey
 from blocks.profile import load_repositories
 from blocks.repositories.base import Repository
 from blocks.settings import settings
 from blocks.system_file import KEY, Handover, load_system_file
-from blocks.systems.base import Fate, Message
+from blocks.systems.base import Fate
 from blocks.systems.http import HttpSession, HttpSystem, at
 from blocks.values import Filed, Filing, NotFiled, Stage, shown
 from tasks.connections import ledger, repository_session, spool
@@ -48,8 +45,9 @@ from tasks.rules.filing import Evidence, check_handover, plan_evidence
 from tasks.rules.literal import literal
 from tasks.rules.outcome import summary
 from tasks.rules.sniff import sniff
+from tasks.telling import ASKED, Telling, Trail, holding, last_said, tell_once
 
-OFFERED, IN_DOUBT = "offered", "in doubt"
+OFFERED = "offered"
 MOST_DOCUMENTS = 100
 """Of one consignment."""
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
@@ -100,6 +98,10 @@ class _Refused(Exception):
         self.code, self.reason = code, reason
 
 
+class _InDoubt(Exception):
+    """Nobody can tell what became of it, and a person looks first."""
+
+
 def load_handover(system: str, handover: str) -> Handing:
     """A handover with its system and repository. Raises ``ConfigurationError`` that says what to mend."""
     folder = settings().profiles
@@ -147,7 +149,7 @@ def _not_given_up(agreed: Handing, keys: Sequence[str]) -> list[str]:
     known = {key: first.journey for key in keys if (first := ledger().holder(_once(agreed, key))) is not None}
     about = ledger().journeys([_place(journey) for journey in known.values()])
     closed = {
-        journey: said for journey in known.values() if (said := _said(about[_place(journey)])) and said.kind == "dismissed"
+        journey: said for journey in known.values() if (said := last_said(about[_place(journey)])) and said.kind == "dismissed"
     }
     histories = ledger().journeys(list(closed))
     given_up = {journey for journey, said in closed.items() if _given_up(histories[journey], about[_place(journey)], said)}
@@ -161,11 +163,6 @@ def _given_up(history: Sequence[Recorded], about: Sequence[Recorded], closed: Re
     begun = last.seq > closed.seq and last.kind != "not filed"
     case = opened.body.get("case", {})  # reduced: nothing is known of it any more
     return case.get("code") == NOT_HANDED_OVER and not begun
-
-
-def _said(about: Sequence[Recorded]) -> Recorded | None:
-    """What was last done about an incident: "incident" (opened), "resolved" or "dismissed"; None if there is none."""
-    return next((entry for entry in reversed(about) if entry.kind in ("incident", "resolved", "dismissed")), None)
 
 
 def _once(agreed: Handing, document: str) -> str:
@@ -205,8 +202,9 @@ def hand_over(agreed: Handing, documents: Sequence[str], patience: timedelta) ->
     with agreed.source.session() as session:
         while waiting:
             for document in waiting:
-                with _held(_Journey(agreed, document, session), patience) as journey:
-                    rows[document] = _hand_over(journey)
+                first = _begin(agreed, document)
+                with holding([first.journey], patience) as held:
+                    rows[document] = _hand_over(agreed, first, held, session)
             waiting = [document for document in waiting if rows[document].outcome == "waits"]
             wait = max([pause, min((rows[document].after_seconds for document in waiting), default=0.0)])
             if time.monotonic() + wait > end:
@@ -254,110 +252,61 @@ def _others(outcomes: Sequence[str]) -> Iterator[str]:
             yield f"{count} {outcome}"
 
 
-def _hand_over(journey: _Journey) -> Row:
-    if journey.held is None:
-        return journey.row("waits", "another run has it in hand")
+def _begin(agreed: Handing, document: str) -> Recorded:
+    """The first entry of the document's journey: whoever came first has written it."""
+    facts = {**_about(agreed), "name": document, "document": document, "profile": agreed.digest}
+    [first] = ledger().append([Entry(new_journey(), OFFERED, facts, once=_once(agreed, document))])
+    return first
+
+
+def _hand_over(agreed: Handing, first: Recorded, held: Holding | None, session: HttpSession) -> Row:
+    document = str(first.body["document"])
+    if held is None:
+        return _row(first, None, "waits", "another run has it in hand")
+    journey = _Journey(agreed, first, held, session)
     try:
-        if journey.asked:
-            return journey.row("in doubt", "a person is asked about it; when its incident is closed it is tried again")
-        filed = journey.filed()
-        journey.tell(filed)
+        if journey.trail.asked:
+            return journey.row("in doubt", ASKED)
+        journey.tell(journey.filed())
+    except _InDoubt as doubt:
+        return journey.row("in doubt", str(doubt))
     except _Refused as refused:
-        if refused.code == HANDOVER_IN_DOUBT:
-            journey.write(IN_DOUBT, {"reason": refused.reason})
-            journey.open_doubt()
-            return journey.row("in doubt", refused.reason)
-        open_incident(journey.agreed, journey.place, journey.document, refused.code, refused.reason)
+        open_incident(agreed, _place(journey.id), document, refused.code, refused.reason)
         return journey.row("refused", refused.reason)
     except (SystemUnreachable, RepositoryError) as error:
         if not error.worth_retrying:
             raise
         return replace(journey.row("waits", str(error)), after_seconds=getattr(error, "after_seconds", 0.0))
-    close_incidents(journey.agreed, NOT_HANDED_OVER, [journey.place])
+    close_incidents(agreed, NOT_HANDED_OVER, [_place(journey.id)])
     return journey.row("filed")
 
 
-@contextmanager
-def _held(journey: _Journey, patience: timedelta) -> Iterator[_Journey]:
-    """The journey while we hold its lease; without one where somebody else has it for longer than we wait."""
-    seconds, end = settings().lease_seconds, time.monotonic() + patience.total_seconds()
-    owner = f"{socket.gethostname()}/{os.getpid()}"
-    while (lease := ledger().lease([f"{JOURNEY}{journey.id}"], owner=owner, seconds=seconds)) is None:
-        if time.monotonic() > end:
-            yield journey
-            return
-        time.sleep(0.2)
-    with ledger().holding(lease, seconds) as held:
-        journey.hold(held)
-        yield journey
+def _row(first: Recorded, filed: Recorded | None, outcome: str, reason: str = "") -> Row:
+    id, version = (str(filed.body["repository_id"]), int(filed.body["version"])) if filed else ("", 0)
+    return Row(str(first.body["document"]), outcome, first.journey, id, version, reason)
 
 
 class _Journey:
     """One document on its way."""
 
-    def __init__(self, agreed: Handing, document: str, session: HttpSession) -> None:
-        self.agreed, self.document = agreed, document
-        self._session = session
-        self.held: Holding | None = None
-        facts = {**_about(agreed), "name": document, "document": document, "profile": agreed.digest}
-        [self._first] = ledger().append([Entry(new_journey(), OFFERED, facts, once=_once(agreed, document))])
-        self.id = self._first.journey
-        self.place = _place(self.id)
-        self._history: Sequence[Recorded] = ()
-
-    def hold(self, held: Holding) -> None:
-        self.held = held
-        self._history = ledger().journey(self.id)
-
-    def last(self, *kinds: str) -> Recorded | None:
-        return next((entry for entry in reversed(self._history) if entry.kind in kinds), None)
-
-    def write(self, kind: str, facts: Mapping[str, Any], *, once: str | None = None, stage: Stage | None = None) -> Recorded:
-        assert self.held is not None  # noqa: S101 - nothing is written without
-        entry = Entry(self.id, kind, {**_about(self.agreed), **facts}, once and f"{self.id}/{once}", stage)
-        [recorded] = ledger().append([entry], self.held.lease)
-        self._history = ledger().journey(self.id)
-        return recorded
+    def __init__(self, agreed: Handing, first: Recorded, held: Holding, session: HttpSession) -> None:
+        self.agreed, self.document, self.id = agreed, str(first.body["document"]), first.journey
+        self._first, self._session = first, session
+        self.trail = Trail(agreed, self.id, self.document, held, place=_place(self.id), code=HANDOVER_IN_DOUBT)
 
     def row(self, outcome: str, reason: str = "") -> Row:
-        filed = self.last("filed")
-        id, version = (str(filed.body["repository_id"]), int(filed.body["version"])) if filed else ("", 0)
-        return Row(self.document, outcome, self.id, id, version, reason)
+        return _row(self._first, self.trail.last("filed"), outcome, reason)
 
-    # ------------------------------------------------------------------------------------------------- in doubt
-
-    @property
-    def asked(self) -> bool:
-        """True while a person is asked what became of it."""
-        if self.last(IN_DOUBT) is None:
-            return False
-        if (said := self._said()) is None:
-            self.open_doubt()  # we broke off before we had asked
-        return said is None or said.kind != "dismissed"
-
-    def open_doubt(self) -> None:
-        """Ask a person about the newest doubt, once."""
-        doubt = self.last(IN_DOUBT)
-        assert doubt is not None  # noqa: S101 - it was just written or looked at
-        open_incident(self.agreed, self._doubted_at(), self.document, HANDOVER_IN_DOUBT, str(doubt.body["reason"]))
-
-    def looked_at_since(self, before: Recorded) -> bool:
-        """True if a person has closed the incident about a doubt that came after an entry."""
-        doubt, said = self.last(IN_DOUBT), self._said()
-        return doubt is not None and doubt.seq > before.seq and said is not None and said.kind == "dismissed"
-
-    def _said(self) -> Recorded | None:
-        """The newest entry about the newest doubt; None while nobody has been asked."""
-        return _said(ledger().journey(self._doubted_at()))
-
-    def _doubted_at(self) -> str:
-        return f"{self.place}.{sum(entry.kind == IN_DOUBT for entry in self._history)}"
+    def _doubt(self, reason: str) -> _InDoubt:
+        """Write it down, and ask a person."""
+        self.trail.doubt(reason)
+        return _InDoubt(reason)
 
     # ------------------------------------------------------------------------------------------------- kept
 
     def filed(self) -> Recorded:
         """The entry that says where it is kept; first fetched and filed, if it is not yet."""
-        filed = self.last("filed")
+        filed = self.trail.last("filed")
         try:
             told = self._session.ask("about", self.agreed.terms.about, {KEY: self.document})
         except (SystemUnreachable, SystemRefused) as error:
@@ -386,7 +335,7 @@ class _Journey:
         terms, announced = self.agreed.terms, self._announced(told)
         if terms.about.sha256 and not re.fullmatch(r"[0-9a-f]{64}", announced):
             raise _Refused(NOT_HANDED_OVER, f"the system says no SHA-256 of it at {terms.about.sha256!r}")
-        before, begun = self.last("fetched"), self._begun()
+        before, begun = self.trail.last("fetched"), self._begun()
         if before is not None and spool().holds(str(before.body["digest"])) and announced in ("", before.body["digest"]):
             return before
         size = at(told, terms.about.size) if terms.about.size else None
@@ -409,7 +358,7 @@ class _Journey:
             media_type = sniff(file.read(_HEAD))
         if terms.media_types and media_type not in terms.media_types:
             raise _Refused(NOT_HANDED_OVER, f"its bytes are {media_type}, and only {', '.join(terms.media_types)} was agreed")
-        return self.write("fetched", {"digest": came.digest, "size": came.size, "media_type": media_type})
+        return self.trail.write("fetched", {"digest": came.digest, "size": came.size, "media_type": media_type})
 
     def _file(self, told: Any, fetched: Recorded) -> Recorded:
         agreed = self.agreed
@@ -430,13 +379,11 @@ class _Journey:
                 # Refused now: an earlier attempt that was broken off may have been carried out all the same.
                 there = session.find(filing.folder, filing.name) if intent is begun and isinstance(answer, NotFiled) else None
         except OutcomeUnknown as error:
-            raise _Refused(HANDOVER_IN_DOUBT, str(error)) from error
+            raise self._doubt(str(error)) from error
         if not isinstance(answer, Filed):
-            if there is not None and there.identity == self.id and not self.looked_at_since(intent):
-                raise _Refused(
-                    HANDOVER_IN_DOUBT, f"it is kept as {there.id}, and was refused now: {answer.code}: {answer.reason}"
-                )
-            self.write("not filed", {"code": answer.code, "reason": answer.reason})
+            if there is not None and there.identity == self.id and not self.trail.looked_at_since(intent):
+                raise self._doubt(f"it is kept as {there.id}, and was refused now: {answer.code}: {answer.reason}")
+            self.trail.write("not filed", {"code": answer.code, "reason": answer.reason})
             raise _Refused(NOT_HANDED_OVER, f"{answer.code}: {answer.reason}")
         place = {
             "repository_id": answer.id,
@@ -445,27 +392,25 @@ class _Journey:
             "filed_as": answer.name,
         }
         stage = Stage.CLEARED if agreed.terms.done is None else None
-        return self.write("filed", {**facts, **place, "name": self._first.body["name"]}, once="filed", stage=stage)
+        return self.trail.write("filed", {**facts, **place, "name": self._first.body["name"]}, once="filed", stage=stage)
 
     def _begun(self) -> Recorded | None:
         """The intent of an attempt that may have filed it; None where there is none, or it surely did not."""
-        last = self.last("filing", "not filed")
+        last = self.trail.last("filing", "not filed")
         return last if last is not None and last.kind == "filing" else None
 
     def _intent(self, begun: Recorded | None, facts: Mapping[str, Any]) -> Recorded:
         """The intent to file it, this attempt's or that of the one that was broken off."""
         if begun is not None and begun.body["repository"] != facts["repository"]:
             there = f"it may be kept at {begun.body['repository']}"
-            if not self.looked_at_since(begun):
-                raise _Refused(
-                    HANDOVER_IN_DOUBT,
+            if not self.trail.looked_at_since(begun):
+                raise self._doubt(
                     f"{there}, and is to be kept at {facts['repository']} now; if it is there, name that one again in the "
                     "system's file before you close this",
                 )
-            self.write("not filed", {"reason": f"{there}: a person has looked, and closed the incident"})
+            self.trail.write("not filed", {"reason": f"{there}: a person has looked, and closed the incident"})
             begun = None
-        number = sum(entry.kind == "not filed" for entry in self._history)
-        return begun or self.write("filing", facts, once=f"filing/{number}")
+        return begun or self.trail.write("filing", facts, once=f"filing/{self.trail.count('not filed')}")
 
     def _filing(self, told: Any, fetched: Recorded) -> Filing:
         """What the repository is asked to keep."""
@@ -501,41 +446,25 @@ class _Journey:
     def tell(self, filed: Recorded) -> None:
         """Tell the system where its document is kept, if it is to be told, once."""
         route = self.agreed.terms.done
-        if route is None or self.last("told"):
+        if route is None:
             return
-        before = self.last("telling", "not told", "pending")
-        begun = before if before is not None and before.kind != "not told" else None
-        if begun is not None and self.looked_at_since(begun):
-            self.write(
-                "told", {"route": route, "by": "a person, who has closed the incident"}, once="told", stage=Stage.CLEARED
-            )
-            return
-        if begun is None:
-            self.write("telling", {"route": route})
         facts = {
             KEY: self.document,
             "id": filed.body["repository_id"],
             "version": filed.body["version"],
             "repository": filed.body["repository"],
         }
-        known = str(begun.body["as"]) if begun is not None and begun.kind == "pending" else None
-        [answer] = self._session.send([Message(self.id, route, facts, doubted=begun is not None, id=known)])
-        if answer.fate is Fate.TAKEN:
-            self.write("told", {"route": route, "as": answer.id}, once="told", stage=Stage.CLEARED)
-        elif answer.fate is Fate.UNKNOWN:
-            raise _Refused(HANDOVER_IN_DOUBT, f"it is kept; whether the system was told so nobody can tell: {answer.reason}")
-        elif answer.fate is Fate.PENDING:
-            if known is None:
-                self.write("pending", {"route": route, "as": answer.id})
-            raise SystemUnreachable(
-                f"it is kept and the system was told so; its last word is still to come: {answer.reason}", answer.after_seconds
-            )
-        else:
-            if not answer.doubted and (known is None or answer.fate is Fate.REFUSED):
-                self.write("not told", {"route": route, "reason": answer.reason})
-            if answer.fate is Fate.REFUSED:
-                raise _Refused(NOT_HANDED_OVER, f"it is kept, and the system did not take that: {answer.code}: {answer.reason}")
-            raise SystemUnreachable(f"it is kept, and the system is told later: {answer.reason}", answer.after_seconds)
+        [told] = tell_once(self._session, [Telling(self.trail, route, facts, stage=Stage.CLEARED)])
+        match told.fate:
+            case Fate.UNKNOWN:
+                raise _InDoubt(f"it is kept; {told.reason}")
+            case Fate.REFUSED:
+                raise _Refused(NOT_HANDED_OVER, f"it is kept, and the system did not take that: {told.code}: {told.reason}")
+            case Fate.PENDING:
+                reason = f"it is kept and the system was told so; its last word is still to come: {told.reason}"
+                raise SystemUnreachable(reason, told.after_seconds)
+            case Fate.LATER:
+                raise SystemUnreachable(f"it is kept, and the system is told later: {told.reason}", told.after_seconds)
 
 
 def _short(told: Any) -> str:

@@ -19,6 +19,7 @@ answered-no             the partner has acknowledged it after all, or it was sen
 not-handed-over         the document was handed over after all; or a person gives it up, and closes it (``hand_over``)
 key-reused              a person has looked: one key of a system, and two documents (``hand_over``)
 handover-in-doubt       a person has looked, and closes it; then it goes on (``hand_over``)
+telling-in-doubt        a person has looked, and closes it: the system has what it was told (``telling``)
 failed, cancelled, ...  the order got further (``found_cases``)
 bypass, planted, ...    a person knows who went around the sign-off, and how (``found_cases``)
 ======================  ============================================================================================
@@ -67,8 +68,11 @@ NOBODY_ASKED = "nobody-asked"
 """About the runs that ask people about cases: they break off again and again."""
 NOT_HANDED_OVER, KEY_REUSED, HANDOVER_IN_DOUBT = "not-handed-over", "key-reused", "handover-in-doubt"
 """About a document that a system has made: refused, or another one under a key that is taken, or nobody can tell what became of it."""
+TELLING_IN_DOUBT = "telling-in-doubt"
+"""About what a system was told, and nobody can tell whether it was carried out."""
 _OURS = frozenset(
     {
+        TELLING_IN_DOUBT,
         NOBODY_ASKED,
         NOT_HANDED_OVER,
         KEY_REUSED,
