@@ -564,6 +564,8 @@ class HistoryEvent:
     at: datetime
     event: str
     user: str
+    id: str = ""
+    """The same as a change's, where the repository tells both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -578,6 +580,14 @@ class Change:
     """The id of the document or folder that it happened to."""
     actor: str
     at: datetime | None
+    kind: str = ""
+    """``document`` or ``folder``."""
+    name: str = ""
+    """Of what it happened to, as it was then."""
+    detail: str = ""
+    """The repository's own words: which version, whom it was shared with and as what, ..."""
+    address: str = ""
+    """From where: an IP address."""
 
 
 # --------------------------------------------------------------------------------------------- what was agreed

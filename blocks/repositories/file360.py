@@ -784,7 +784,7 @@ class File360Session(RepositorySession):
         for told in self._wire.every(f"trail of {id}", f"api/v1/documents/{self._number(id)}/audit"):
             at = moment(told.get("at"))
             if at is not None:
-                yield HistoryEvent(at, str(told["type"]), _account(told.get("actor")))
+                yield HistoryEvent(at, str(told["type"]), _account(told.get("actor")), str(told.get("id") or ""))
 
     # ------------------------------------------------------------------------------------------------- what only File 360 has
 
@@ -837,8 +837,7 @@ class File360Session(RepositorySession):
             query = {"since": since, "limit": str(PAGE)}
             told = self._wire.ask(what, "GET", f"api/v1/folders/{parent}/library_changes", query=query)
             for one in told.get("changes") or ():
-                target = str((one.get("target") or {}).get("id"))
-                yield Change(str(one["id"]), str(one["type"]), target, _account(one.get("actor")), moment(one.get("at")))
+                yield _change(one)
             if len(told.get("changes") or ()) < PAGE:
                 return
             since = str(told["cursor"])
@@ -883,6 +882,21 @@ class File360Session(RepositorySession):
 
 def _folded(path: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(part.casefold() for part in path)
+
+
+def _change(told: Json) -> Change:
+    target = told.get("target") or {}
+    return Change(
+        str(told["id"]),
+        str(told["type"]),
+        str(target.get("id")),
+        _account(told.get("actor")),
+        moment(told.get("at")),
+        str(target.get("resourceType") or ""),
+        str(target.get("name") or ""),
+        str(told.get("detail") or ""),
+        str(told.get("ip") or ""),
+    )
 
 
 def _account(told: Any) -> str:

@@ -204,9 +204,8 @@ def folders(store: Store, api: Api, content_: Content) -> None:
     def changes(call: Call, id: str) -> Any:
         """What happened in a folder and all below it after an event; ``cursor`` is where to go on."""
         folder = content_.node(call, id, FOLDER)
-        inside = [one for one in store.nodes.values() if any(above is folder for above in store.line(one))]
         since = call.asked_number("since", 0)
-        found = [event for event in store.events_of(inside) if event["id"] > since][: min(call.asked_number("limit", 100), 500)]
+        found = store.events_in(folder, since)[: min(call.asked_number("limit", 100), 500)]
         return {
             "changes": [event_of(content_, event) for event in found],
             "cursor": str(found[-1]["id"] if found else since),
@@ -251,6 +250,14 @@ def documents(store: Store, api: Api, content_: Content) -> None:
     def newest(call: Call, id: str) -> Any:
         node = content_.node(call, id, DOCUMENT)
         return download(call, node, store.versions_of(node)[-1])
+
+    @api.get("/api/v1/documents/{id}/preview")
+    def view(call: Call, id: str) -> Any:
+        """The newest version as somebody reads it in a browser: no download."""
+        node = content_.node(call, id, DOCUMENT)
+        version = store.versions_of(node)[-1]
+        store.note("View", call.user, node, f"version {version['number']}")
+        return content(store.contents / str(version["id"]), version["size"], version["name"], version["mimeType"])
 
     @api.get("/api/v1/documents/{id}/versions/{version}/content")
     def one_version(call: Call, id: str, version: str) -> Any:
@@ -323,8 +330,9 @@ def changing(store: Store, api: Api, content_: Content, word: str, kind: str) ->
             if any(one is node for one in store.line(parent)):
                 raise Refusal(400, "A folder cannot be moved into itself")
             content_.free(parent["id"], node["name"], node)
+            before = [one["id"] for one in store.line(node)]
             store.change(node, call.user, parent=parent["id"])
-            store.note("Move", call.user, node)
+            store.note("Move", call.user, node, also_in=before)
         return content_.described(node, call.user)
 
     def discard(call: Call, node: Row) -> None:
@@ -374,7 +382,7 @@ def governed(store: Store, api: Api, content_: Content, word: str, kind: str) ->
     def audit(call: Call, id: str) -> Any:
         """Newest first; what is in the trash too."""
         node = content_.node(call, id, kind, trashed=True)
-        return [event_of(content_, event) for event in page(call, store.events_of([node])[::-1], 100)]
+        return [event_of(content_, event) for event in page(call, store.events_of(node)[::-1], 100)]
 
     @api.get(f"/api/v1/{word}/{{id}}/replies")
     def replies(call: Call, id: str) -> Any:
@@ -390,16 +398,14 @@ def governed(store: Store, api: Api, content_: Content, word: str, kind: str) ->
 
 
 def event_of(content_: Content, event: Row) -> dict[str, Any]:
-    node = content_.store.nodes.get(event["target"])
     return {
-        **event,
         "id": str(event["id"]),
+        "type": event["type"],
         "actor": content_.user(event["actor"]),
-        "target": {
-            "id": str(event["target"]),
-            "resourceType": node["kind"] if node else None,
-            "name": node["name"] if node else None,
-        },
+        "at": event["at"],
+        "ip": event["ip"],
+        "target": {"id": str(event["target"]), "resourceType": event["kind"], "name": event["name"]},
+        "detail": event["detail"],
     }
 
 

@@ -133,7 +133,8 @@ def people(store: Store, api: Api, content_: Content) -> None:
             administrator(store, call)
         gone = [node for node in store.nodes.values() if node["deleted"] and store.owner(node) == one["id"]]
         for node in gone:
-            store.purge(node)
+            if node["id"] in store.nodes:  # else it went with the folder around it
+                store.purge(node, call.user)
         return {"success": True, "count": len(gone)}
 
     # One version of OpenText's client deletes, another puts.

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import sqlite3
 import time
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,12 +100,14 @@ class Store:
         """Folders with a rule about what is in them."""
         self._told: dict[int, list[int]] = {}
         """By node: its events."""
+        self._inside: dict[int, list[int]] = {}
+        """By folder: the events in it and below it, of what was there then."""
         self._of: dict[int, list[int]] = {}
         """By document: its versions, oldest first."""
         for node in self.nodes.values():
             self._index(node)
         for event in self.events.values():
-            self._told.setdefault(event["target"], []).append(event["id"])
+            self._remember(event)
         for version in self.versions.values():
             self._of.setdefault(version["node"], []).append(version["id"])
         if not self.users:
@@ -280,16 +283,17 @@ class Store:
                 if node["kind"] == DOCUMENT and node["modified"] < before and rule["action"] != "keep" and not self.holds(node):
                     self.trash(node, self.owner(node))
                     if rule["action"] == "delete":
-                        self.purge(node)
+                        self.purge(node, self.owner(node))
 
     def trash(self, node: Row, user: int) -> None:
         self.change(node, user, deleted=self.stamp(), locked=None)
         self.note("Delete", user, node)
 
-    def purge(self, node: Row) -> None:
+    def purge(self, node: Row, user: int) -> None:
         """For ever, with all that is in it."""
         for child in [one for one in self.nodes.values() if one["parent"] == node["id"]]:
-            self.purge(child)
+            self.purge(child, user)
+        self.note("Purge", user, node)
         for version in self._of.pop(node["id"], ()):
             self.versions.drop(version)
             (self.contents / str(version)).unlink(missing_ok=True)
@@ -323,7 +327,8 @@ class Store:
 
     # ----------------------------------------------------------------------------------------- events
 
-    def note(self, kind: str, user: int, node: Row, detail: str = "") -> None:
+    def note(self, kind: str, user: int, node: Row, detail: str = "", *, also_in: Iterable[int] = ()) -> None:
+        """``also_in``: folders that it was in before, of what was moved."""
         event = {
             "id": self.new_id(),
             "type": kind,
@@ -331,14 +336,26 @@ class Store:
             "at": self.stamp(),
             "ip": "127.0.0.1",
             "target": node["id"],
+            "kind": node["kind"],
+            "name": node["name"],
             "detail": detail,
+            "inside": sorted({*also_in, *(one["id"] for one in self.line(node))}),
         }
-        self.events.put(event)
-        self._told.setdefault(node["id"], []).append(event["id"])
+        self._remember(self.events.put(event))
 
-    def events_of(self, nodes: Iterable[Row]) -> list[Row]:
+    def _remember(self, event: Row) -> None:
+        self._told.setdefault(event["target"], []).append(event["id"])
+        for folder in event["inside"]:
+            self._inside.setdefault(folder, []).append(event["id"])
+
+    def events_of(self, node: Row) -> list[Row]:
         """Oldest first."""
-        return [self.events[id] for id in sorted(id for node in nodes for id in self._told.get(node["id"], ()))]
+        return [self.events[id] for id in self._told.get(node["id"], ())]
+
+    def events_in(self, folder: Row, since: int) -> list[Row]:
+        """After an event, oldest first: of the folder, and of what was in it or below it when it happened."""
+        found = self._inside.get(folder["id"], [])
+        return [self.events[id] for id in found[bisect_right(found, since) :]]
 
 
 def told(moment: datetime) -> str:

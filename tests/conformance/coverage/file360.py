@@ -59,8 +59,9 @@ BOTH_HOLDS, TRASH, COMMENTS, LINK = (
     f"{_OWN}comments_are_told_in_order",
     f"{_OWN}a_link_ends",
 )
-CHANGES, ROLES, OUTSIDE = (
+CHANGES, EVERY_ACCESS, ROLES, OUTSIDE = (
     f"{_OWN}changes_are_told_once_and_in_order",
+    f"{_OWN}every_access_is_told_also_of_what_was_moved_away_or_is_gone_for_ever",
     f"{_OWN}roles_say_who_may_do_what",
     f"{_OWN}the_account_that_files_shows_nothing_to_anybody_outside",
 )
@@ -184,6 +185,7 @@ ROWS: tuple[Call, ...] = (
         (f"{_OWN}rules_of_a_folder_keep_and_let_go", _FAULTS),
     ),
     Call("DELETE api/v1/documents/{id}/holds/{hold}", Rests.OURS, (f"{_S}.lift_hold",), (), (_FAULTS,)),
+    Call("GET api/v1/documents/{id}/preview", Rests.NAMED, (), (), (EVERY_ACCESS,)),
     Call("GET api/v1/folders/{id}/audit", Rests.NAMED, (), (), (BOTH_HOLDS,)),
     Call(
         "GET api/v1/documents/{id}/audit",

@@ -505,6 +505,37 @@ def test_changes_are_told_once_and_in_order(ours: Ground, session: File360Sessio
         list(session.changes((*ours.folder, "nowhere")))
 
 
+def test_every_access_is_told_also_of_what_was_moved_away_or_is_gone_for_ever(
+    server: Server, ours: Ground, session: File360Session
+) -> None:
+    seen, moved, gone = ours.filed(ours.filing("seen.csv"), ours.filing("moved.csv"), ours.filing("gone.csv"))
+    files, folder = server.bare(), folder_of(session, ours)
+    before = list(session.changes(ours.folder))[-1].id
+    assert files.get(f"/api/v1/documents/{seen.id}/preview").is_success
+    assert files.get(f"/api/v1/documents/{seen.id}/content").is_success
+    member = {"members": [{"email": "admin@example.com", "role": 1}]}
+    assert files.post(f"/api/v1/folders/{folder}/collaborators", json=member).is_success
+    elsewhere = files.post("/api/v1/folders", json={"name": f"away from {folder}", "parentId": session.me()["rootId"]}).json()
+    assert files.put(f"/api/v1/documents/{moved.id}", json={"parentId": elsewhere["id"]}).is_success
+    session.remove(gone.id)
+    assert files.delete(f"/api/v3/users/{session.me()['id']}/emptyAllTrash").is_success
+    told = [(change.event, change.target, change.name) for change in session.changes(ours.folder, before)]
+    assert told == [
+        ("View", seen.id, "seen.csv"),
+        ("Download", seen.id, "seen.csv"),
+        ("Share", folder, ours.folder[-1]),
+        ("Move", moved.id, "moved.csv"),
+        ("Delete", gone.id, "gone.csv"),
+        ("Purge", gone.id, "gone.csv"),
+    ]
+    [share] = [change for change in session.changes(ours.folder, before) if change.event == "Share"]
+    assert (share.kind, share.address, share.detail[-4:]) == ("folder", "127.0.0.1", "as 1")
+    assert [event.event for event in session.history(seen.id)][:2] == ["Download", "View"]
+    assert [event.id for event in session.history(seen.id)][1] == next(
+        change.id for change in session.changes(ours.folder, before) if change.event == "View"
+    )
+
+
 def test_what_was_there_is_there_after_a_restart(tmp_path: Path, ground: Ground, repositories: Repositories) -> None:
     sandbox = File360Sandbox(tmp_path / "kept").start()
     filed = one(replace(ground, repository=file360_block(sandbox.described())).filed(ground.filing("a.csv", b"kept")))
