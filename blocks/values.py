@@ -830,6 +830,33 @@ class Expected(Terms):
         return given
 
 
+class SidecarFact(Terms):
+    """What a sidecar tells about its files."""
+
+    at: str = Field(pattern=r"^[^.]+(\.[^.]+)*$", description="Where it stands in the JSON: sku, product.sku")
+    matches: str = Field(
+        default=r".+", description="Regular expression for the whole value; another one is refused, the rule is quoted"
+    )
+
+    @field_validator("matches")
+    @classmethod
+    def _is_an_expression(cls, given: str) -> str:
+        try:
+            re.compile(given)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"is not a regular expression: {error}") from error
+        return given
+
+
+class SidecarTerms(Terms):
+    """A small JSON file beside the others of its set, which tells what their names and bytes do not. It is filed with them."""
+
+    name: str = Field(description="Its name: '{set}.json'; 'classify' gives it the document type sidecar")
+    facts: Mapping[Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$")], SidecarFact] = Field(
+        min_length=1, description="Facts of every file of the set, for the target's templates: { sku: { at: product.sku } }"
+    )
+
+
 class SetTerms(Terms):
     """Files that belong together: none of them is filed before all have come, and the manifest if one is agreed."""
 
@@ -839,6 +866,10 @@ class SetTerms(Terms):
     )
     manifest: str | None = Field(
         default=None, description="The name of its list, with or without SHA-256 as sha256sum writes it: '{set}.sha256'"
+    )
+    sidecar: SidecarTerms | None = Field(
+        default=None,
+        description="A file that tells facts of the others. Where it has not come when the window closes, they go to triage",
     )
     window: timedelta = Field(
         default=timedelta(days=1),
@@ -854,9 +885,10 @@ class SetTerms(Terms):
             raise ValueError(f"'pattern' is not a regular expression: {error}") from error
         if "set" not in groups:
             raise ValueError("'pattern' needs a group 'set' that says which set a file belongs to: '(?P<set>\\d{6})_.*'")
-        names = [*self.files, *([self.manifest] if self.manifest else [])]
+        others = [self.sidecar.name if self.sidecar else None, self.manifest]
+        names = [*self.files, *(name for name in others if name is not None)]
         if any("{set}" not in name for name in names) or len(set(names)) != len(names):
-            raise ValueError("each name in 'files' and 'manifest' contains {set}, and they differ")
+            raise ValueError("each name in 'files', 'manifest' and 'sidecar' contains {set}, and they differ")
         return self
 
 
@@ -1121,6 +1153,15 @@ class Inbound(Owned):
             )
         if self.reduce_after is not None and self.rows is RowPolicy.GOOD_ROWS:
             raise ValueError("'reduce_after' is not for streams with 'rows: good-rows': their parts would stay, names and all")
+        return self
+
+    @model_validator(mode="after")
+    def _people_tell_what_no_sidecar_does(self) -> Inbound:
+        sidecar = self.sets.sidecar if self.sets is not None else None
+        if sidecar is not None and (lost := sorted(sidecar.facts.keys() - set(self.triage))):
+            raise ValueError(
+                f"'triage' lacks {', '.join(lost)}: where no sidecar comes, a person tells what it would have told"
+            )
         return self
 
     @model_validator(mode="after")

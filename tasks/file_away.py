@@ -21,6 +21,7 @@ from tasks.returns import find_origins
 from tasks.rules.filing import plan, unfilled
 from tasks.rules.removal import being_removed, was_removed
 from tasks.rules.sequence import UNKNOWN
+from tasks.rules.sidecar import to_come
 from tasks.start_reviews import start_reviews
 
 IN_PARTS = "kept-in-parts"
@@ -59,7 +60,8 @@ def _refuse_unfilled(consignment: Consignment) -> Consignment:
     refused = {}
     for item in consignment.at(Stage.JUDGED):
         if item.document and item.verdict and item.verdict.accepted:
-            findings = tuple(unfilled(item.document.shown, item.verdict.facts, consignment.agreed.terms))
+            terms, facts = consignment.agreed.terms, item.verdict.facts
+            findings = tuple(unfilled(item.document.shown, facts, terms, to_come(item.document.name, facts, terms)))
             if findings:
                 refused[item.journey] = replace(item, verdict=Verdict(item.journey, item.verdict.doctype, findings))
     return consignment.with_changes(refused)

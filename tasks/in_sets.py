@@ -7,6 +7,9 @@
 
 What came of a set that is waited for no more is refused, so that a person decides about each file. Once a set is written down as
 complete its members are filed, also by a run that comes after a kill in between.
+
+Where a sidecar is agreed, what it tells is written down with that, and is known of every member from then on. A file whose sidecar has
+not come when the window closes goes to triage: a person tells what it would have told, and then the file is filed without its set.
 """
 
 from __future__ import annotations
@@ -24,10 +27,13 @@ from tasks.consignment import Agreed, Consignment, Item
 from tasks.incidents import SET_INCOMPLETE
 from tasks.incidents import case as case_of
 from tasks.report import tell
+from tasks.rules.filing import unfilled
 from tasks.rules.judge import from_facts
 from tasks.rules.naming import text
 from tasks.rules.sets import NO_LIST, Assembled, Member, assemble, listed, set_of, wanted
 from tasks.rules.settle import OVER
+from tasks.rules.sidecar import to_come
+from tasks.rules.triage import TRIAGE
 
 _LARGEST_MANIFEST = 1024 * 1024
 _MOST_WAITING = 10_000
@@ -47,7 +53,12 @@ def whole_sets(consignment: Consignment) -> tuple[Consignment, frozenset[str]]:
             continue
         history = ledger().journey(_journey(agreed, key))
         members = _complete(history)
-        if item.journey in members or _again(item, members):
+        if _told_by_a_person(item, agreed):
+            continue
+        if item.journey in members:
+            changed[item.journey] = _with_facts(item, agreed, _facts(history))
+            continue
+        if _again(item, members):
             continue
         if members:
             changed[item.journey] = _came_after(item, key)
@@ -56,13 +67,19 @@ def whole_sets(consignment: Consignment) -> tuple[Consignment, frozenset[str]]:
             came = _came(consignment, terms)
         state = _state(key, came.get(key, []), terms)
         if state.whole and item.journey in state.members.values():
-            if item.journey not in _complete(_say_complete(consignment, key, state)):
+            complete = _say_complete(consignment, key, state)
+            if item.journey in _complete(complete):
+                changed[item.journey] = _with_facts(item, agreed, _facts(complete))
+            else:
                 waiting[item.journey] = replace(item, note=f"set {key}: another file of that name went with it")
             continue
         if _given_up(history) and not item.round:  # what a person asks another try for may complete it after all
             changed[item.journey] = _left_alone(item, key, state)
             continue
         missing = ", ".join(state.missing) or "nothing, but this file is none of it"
+        if state.late(terms, ledger().now()) and (alone := _without_sidecar(item, agreed, key, state)) is not None:
+            changed[item.journey] = alone
+            continue
         if state.late(terms, ledger().now()):
             consignment.lease  # noqa: B018 - raises
             _say_incomplete(agreed, key, state)
@@ -73,7 +90,7 @@ def whole_sets(consignment: Consignment) -> tuple[Consignment, frozenset[str]]:
 def tell_refused_sets(agreed: Agreed) -> None:
     """Tell of sets whose window has closed and of which every file that came was refused: nothing of them waits, to tell it itself."""
     terms = agreed.terms.sets
-    if terms is None:
+    if terms is None or terms.sidecar is not None:  # each of two has a case of its own, which says all there is to say
         return
     cases = {case.journey: case for case in ledger().cases(partner=agreed.partner, stream=agreed.stream)}
     refused: dict[str, list[Member]] = {}
@@ -119,6 +136,57 @@ def waiting_for(consignment: Consignment) -> list[dict[str, Any]]:
     return asked
 
 
+# --------------------------------------------------------------------------------------------- what a sidecar tells
+
+
+def _with_facts(item: Item, agreed: Agreed, facts: Mapping[str, str]) -> Item:
+    """A member of a whole set, with what its sidecar tells; refused where that is not enough, or not what is known already."""
+    if item.verdict is None or not facts:
+        return item
+    known = item.verdict.facts
+    if others := [fact for fact in sorted(facts) if known.get(fact, facts[fact]) != facts[fact]]:
+        told = ", ".join(f"{fact} is {shown(facts[fact])}, and not {shown(known[fact])}" for fact in others)
+        message = f"Its sidecar says: {told}, as its name or people say."
+        return _refused(
+            item, "sidecar-differs", message, "Ask the partner which is right, and have it sent again.", "They agree"
+        )
+    merged = {**known, **facts}
+    findings = tuple(unfilled(item.arrival.file.shown, merged, agreed.terms))
+    return replace(item, verdict=replace(item.verdict, facts=merged, findings=(*findings, *item.verdict.findings)))
+
+
+def _without_sidecar(item: Item, agreed: Agreed, key: str, state: Assembled) -> Item | None:
+    """For triage, if its sidecar is what its set lacks: a person tells what it would have told. Else None."""
+    terms, name = agreed.terms.sets, item.arrival.file.name
+    if terms is None or terms.sidecar is None or item.verdict is None or text(name) not in wanted(key, terms):
+        return None
+    sidecar = terms.sidecar.name.replace("{set}", key)
+    lacked = to_come(name, item.verdict.facts, agreed.terms)
+    if not lacked or sidecar in state.members:
+        return None
+    why = next(told for told in state.missing if told.startswith(shown(sidecar)))
+    facts = " ".join(f"--fact {fact}=..." for fact in sorted(lacked))
+    return _refused(
+        item,
+        TRIAGE,
+        f"No sidecar that can be used has come within {terms.window}: {why}. Nobody tells its {', '.join(sorted(lacked))}.",
+        f"Tell it: countersign triage assign ... --once {facts}; or, once the sidecar is there: countersign quarantine retry",
+        f"{shown(name)} and {shown(sidecar)} are filed together",
+    )
+
+
+def _told_by_a_person(item: Item, agreed: Agreed) -> bool:
+    """True if it goes without its set: who asked for this try told what its sidecar would have told."""
+    terms, asked = agreed.terms.sets, item.recorded("retried")
+    if terms is None or terms.sidecar is None or asked is None or not asked.body.get("facts") or item.verdict is None:
+        return False
+    return not to_come(item.arrival.file.name, item.verdict.facts, agreed.terms)
+
+
+def _facts(history: Iterable[Recorded]) -> Mapping[str, str]:
+    return next((entry.body.get("facts") or {} for entry in history if entry.kind == "complete"), {})
+
+
 def _again(item: Item, members: Iterable[str]) -> bool:
     """True for the very bytes of a file of the set that came once more: a duplicate, as anywhere else."""
     return any(arrival.digest == item.arrival.digest for arrival in ledger().arrivals(sorted(members)).values())
@@ -137,8 +205,8 @@ def _left_alone(item: Item, key: str, state: Assembled) -> Item:
     return _refused(item, "set-given-up", message, "Reject it; or, if the set comes after all, retry each of its files.")
 
 
-def _refused(item: Item, code: str, message: str, fix: str) -> Item:
-    finding = Finding(code=code, message=message, file=item.arrival.file.shown, rule="A set is filed once, as a whole", fix=fix)
+def _refused(item: Item, code: str, message: str, fix: str, rule: str = "A set is filed once, as a whole") -> Item:
+    finding = Finding(code=code, message=message, file=item.arrival.file.shown, rule=rule, fix=fix)
     return replace(item, verdict=Verdict(item.journey, item.verdict.doctype if item.verdict else None, (finding,)))
 
 
@@ -170,10 +238,11 @@ def _came(consignment: Consignment, terms: SetTerms) -> dict[str, list[Member]]:
         if item is not None:
             accepted = item.verdict is not None and item.verdict.accepted
             digest, reason = item.arrival.digest, item.verdict.reason if item.verdict else ""
+            facts = item.verdict.facts if item.verdict else {}
         else:
-            accepted, digest, reason = _judged(histories[one.journey])
+            accepted, digest, reason, facts = _judged(histories[one.journey])
         key = str(set_of(name, terms))
-        found.setdefault(key, []).append(Member(one.journey, name, digest, one.first_seen, accepted, reason))
+        found.setdefault(key, []).append(Member(one.journey, name, digest, one.first_seen, accepted, reason, facts))
     return found
 
 
@@ -186,14 +255,14 @@ def _arrived(agreed: Agreed) -> dict[str, Sighting | Arrival]:
     return found | retried
 
 
-def _judged(history: Iterable[Recorded]) -> tuple[bool, str | None, str]:
-    """Whether a file was accepted, its digest, and else why not."""
+def _judged(history: Iterable[Recorded]) -> tuple[bool, str | None, str, Mapping[str, str]]:
+    """Whether a file was accepted, its digest, else why not, and what it told."""
     entries = list(history)
     judged = next((entry for entry in reversed(entries) if entry.kind in ("judged", "quarantined", "rejected")), None)
     if judged is None or judged.kind == "rejected":
-        return False, None, "rejected by a person" if judged else ""
+        return False, None, "rejected by a person" if judged else "", {}
     verdict = from_facts("", judged.body)
-    return verdict.accepted and judged.kind == "judged", judged.body["digest"], verdict.reason
+    return verdict.accepted and judged.kind == "judged", judged.body["digest"], verdict.reason, verdict.facts
 
 
 def _state(key: str, came: list[Member], terms: SetTerms) -> Assembled:
@@ -228,7 +297,7 @@ def _say_complete(consignment: Consignment, key: str, state: Assembled) -> list[
     """Written once: which files made the set. Whoever comes second is told what stands."""
     agreed = consignment.agreed
     journey = _journey(agreed, key)
-    told = {**_about(agreed, key), "members": dict(state.members)}
+    told = {**_about(agreed, key), "members": dict(state.members), **({"facts": dict(state.facts)} if state.facts else {})}
     if any(entry.kind == "incomplete" for entry in ledger().journey(journey)):
         told["case"] = {"state": "resolved"}
     consignment.lease  # noqa: B018 - raises

@@ -24,7 +24,8 @@ from tasks.rules import tabular
 from tasks.rules.bounds import as_agreed, too_small
 from tasks.rules.findings import MOST, Findings
 from tasks.rules.judge import classify, verdict
-from tasks.rules.sniff import EMPTY, HEAD_BYTES, TAIL_BYTES, inspect, sniff, suits
+from tasks.rules.sidecar import LARGEST_BYTES, is_sidecar, read
+from tasks.rules.sniff import EMPTY, HEAD_BYTES, PLAIN, TAIL_BYTES, inspect, sniff, suits
 from tasks.rules.structure import Block, Scan, Shape
 
 if TYPE_CHECKING:
@@ -97,7 +98,12 @@ def examine(
                     *inspect(document.name, media_type, content.head, content.tail, doctype),
                 ):
                     findings.add(finding)
-                results[document.journey] = Examined(media_type, findings.all())
+                facts = dict[str, str]()
+                if media_type == PLAIN and is_sidecar(document.name, stream):
+                    facts, wrong = read(content.up_to(LARGEST_BYTES + 1), stream)
+                    for finding in wrong:
+                        findings.add(finding)
+                results[document.journey] = Examined(media_type, findings.all(), facts)
                 if frame is not None and media_type != EMPTY and suits(media_type, doctype):
                     progress[document.journey] = frame.take(document, content, findings)
         if frame is not None:
@@ -134,6 +140,11 @@ class _Content:
             return self._first[-TAIL_BYTES:]
         self._file.seek(max(0, self.size - TAIL_BYTES))
         return self._file.read(TAIL_BYTES)
+
+    def up_to(self, size: int) -> bytes:
+        """Its first bytes, at most so many."""
+        self._file.seek(0)
+        return self._file.read(size)
 
     def chunks(self) -> Iterator[bytes]:
         yield self._first

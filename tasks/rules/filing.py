@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -315,12 +315,14 @@ def _place(target: Target) -> Iterator[str]:
             yield f"workspace/name: two workspaces would have one name: add {{{'}, {'.join(lost)}}}, of which the reference is made"
 
 
-def unfilled(file: str, facts: Mapping[str, str], stream: Inbound) -> Iterator[Finding]:
-    """Facts that the target needs and this document does not have."""
+def unfilled(file: str, facts: Mapping[str, str], stream: Inbound, later: Collection[str] = ()) -> Iterator[Finding]:
+    """Facts that the target needs and this document does not have. ``later``: facts that its sidecar has yet to tell."""
     needed: dict[str, str] = {}
     for where, template in _templates(stream.target):
         for _, fact, _ in _parts(template):
-            if fact is not None and fact not in (*OURS, RECORD_DATE, KEEP_UNTIL) and not facts.get(fact, "").strip():
+            if fact is None or fact in (*OURS, RECORD_DATE, KEEP_UNTIL, *later):
+                continue
+            if not facts.get(fact, "").strip():
                 needed.setdefault(fact, where)
     for fact, where in needed.items():
         by_people = fact in stream.triage
@@ -333,7 +335,7 @@ def unfilled(file: str, facts: Mapping[str, str], stream: Inbound) -> Iterator[F
             if by_people
             else "Name the file so that it tells, or change the target in the partner's profile.",
         )
-    if not needed:
+    if not needed and not later:
         yield from _undated(file, facts, stream.target)
 
 

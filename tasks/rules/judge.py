@@ -10,6 +10,7 @@ from blocks.values import Arrival, Document, Finding, Inbound, Severity, Verdict
 from tasks.rules.bounds import too_large
 from tasks.rules.filing import unfilled
 from tasks.rules.naming import facts_of_name, legality, naming
+from tasks.rules.sidecar import to_come
 from tasks.rules.sniff import spoken
 
 # --------------------------------------------------------------------------------------------- before any byte moves
@@ -73,7 +74,7 @@ def verdict(
     merged += _disagreements(document, facts, content_facts)
     together = {**facts, **content_facts}
     if doctype is not None and not _refused(merged):
-        merged += unfilled(document.shown, together, stream)
+        merged += unfilled(document.shown, together, stream, to_come(document.name, together, stream))
     merged.sort(key=lambda finding: finding.severity is Severity.NOTE)
     return Verdict(document.journey, doctype, tuple(merged), together)
 

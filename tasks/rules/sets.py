@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from blocks.values import SetTerms, shown
@@ -26,6 +26,8 @@ class Member:
     """False: refused by the checks, or not judged yet."""
     refused: str = ""
     """Why, if it was refused."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What name and content told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Assembled:
     """What is not there, in words that begin with the name; empty for a set that is whole."""
     since: datetime | None
     """When its first file was seen."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What its sidecar tells of every file of it; nothing before that is there."""
 
     @property
     def whole(self) -> bool:
@@ -55,8 +59,9 @@ def set_of(name: str, terms: SetTerms) -> str | None:
 
 
 def wanted(key: str, terms: SetTerms) -> tuple[str, ...]:
-    """The names of all files of a set, its manifest last."""
-    names = [template.replace("{set}", key) for template in terms.files]
+    """The names of all files of a set, its sidecar and manifest last."""
+    templates = (*terms.files, terms.sidecar.name) if terms.sidecar else terms.files
+    names = [template.replace("{set}", key) for template in templates]
     return (*names, terms.manifest.replace("{set}", key)) if terms.manifest else tuple(names)
 
 
@@ -89,14 +94,17 @@ def assemble(
         by_name.setdefault(member.name, []).append(member)
     names = wanted(key, terms)
     own = names[-1] if terms.manifest else None
+    sidecar = terms.sidecar.name.replace("{set}", key) if terms.sidecar else None
     members: dict[str, str] = {}
     missing: list[str] = []
+    facts: Mapping[str, str] = {}
     for name in names:
         there = by_name.get(name, [])
         digest = (manifest or {}).get(name)
         fits = [one for one in there if one.accepted and digest in (None, one.digest)]
         if fits:
             members[name] = fits[-1].journey
+            facts = fits[-1].facts if name == sidecar else facts
         elif any(one.accepted for one in there):
             missing.append(f"{shown(name)} (what came has other bytes than the manifest says)")
         elif there:
@@ -110,4 +118,6 @@ def assemble(
             f"{shown(name)} (not listed in the manifest)" for name in names[:-1] if name in members and name not in manifest
         ]
         missing += [f"{shown(name)} (listed in the manifest, and not agreed)" for name in manifest if name not in names]
-    return Assembled(members, tuple(missing), min((one.seen for group in by_name.values() for one in group), default=None))
+    since = min((one.seen for group in by_name.values() for one in group), default=None)
+    told = {fact: facts[fact] for fact in terms.sidecar.facts if fact in facts} if terms.sidecar else {}
+    return Assembled(members, tuple(missing), since, told)
