@@ -148,6 +148,12 @@ class Repository(Block, ABC):
     has_processes: ClassVar[bool] = False
     """It keeps business workspaces and workflows."""
 
+    lacks: ClassVar[frozenset[str]] = frozenset()
+    """What it does not keep of the promises above, of ``versions``, ``retention``, ``holds``, ``history`` and ``words`` (in search).
+
+    A filing that needs it is ``NotFiled`` (``no-versions``, ``no-retention``), a call raises ``RepositoryError``: never an empty answer.
+    """
+
     timeout_seconds: float = Field(default=60.0, gt=0, description="Longest wait for any single answer, in seconds")
 
     @abstractmethod

@@ -14,6 +14,8 @@ need proftpd proftpd-core /usr/sbin/proftpd
 need mod_tls proftpd-mod-crypto /usr/lib/proftpd/mod_tls.so
 need rsyslogd rsyslog /usr/sbin/rsyslogd
 need lmnsd_gtls rsyslog-gnutls '/usr/lib/*/rsyslog/lmnsd_gtls.so'
+need lighttpd lighttpd /usr/sbin/lighttpd
+need mod_webdav lighttpd-mod-webdav '/usr/lib/lighttpd/mod_webdav.so'
 need systemd-analyze systemd /usr/bin/systemd-analyze
 need chromium chromium /usr/bin/chromium
 need chromedriver chromium-driver /usr/bin/chromedriver

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from blocks.errors import DocumentMissing, EditConflict, OnHold, SpoolCorrupt, SpoolMissing
+from blocks.errors import DocumentMissing, EditConflict, OnHold, RepositoryError, SpoolCorrupt, SpoolMissing
 from blocks.repositories.base import Repository
 from blocks.spool import Spool
 from blocks.values import Collision, Filed, Filing, Kept, NotFiled
@@ -246,18 +246,28 @@ def a_filing_can_be_mended_and_filed_again(ground: Ground) -> None:
 
 def values_are_kept(ground: Ground) -> None:
     values = {"Partner ID": "Müller & Söhne", "Document Date": "2026-11-20", "Tags": ("a", "b;c", "ü")}
-    filing = ground.filing("values.csv", categories={"Partner Document": values}, records_class="Contracts")
-    filed = one(ground.filed(filing))
+    filed = one(ground.filed(ground.filing("values.csv", categories={"Partner Document": values})))
     categories = ground.get(filed.id).categories
     assert list(categories) == ["Partner Document"]
     kept = categories["Partner Document"]
     assert kept["Partner ID"] == "Müller & Söhne"
     assert kept["Document Date"].removesuffix("T00:00:00") == "2026-11-20"
     assert list(kept["Tags"]) == ["a", "b;c", "ü"]
+
+
+def a_version_brings_its_values(ground: Ground) -> None:
+    values = {"Partner Document": {"Partner ID": "4711", "Document Date": "2026-11-20", "Tags": ("a", "b")}}
+    filed = one(ground.filed(ground.filing("values.csv", categories=values)))
     again = ground.filing("values.csv", b"2", categories={"Partner Document": {"Partner ID": "4712", "Tags": ()}})
     assert one(ground.filed(again)).version == 2
     kept = ground.get(filed.id).categories["Partner Document"]
     assert (kept["Partner ID"], list(kept["Tags"])) == ("4712", [])
+
+
+def a_class_is_taken_with_the_values(ground: Ground) -> None:
+    values = {"Partner Document": {"Partner ID": "4711"}}
+    filed = one(ground.filed(ground.filing("classed.csv", categories=values, records_class="Contracts")))
+    assert ground.get(filed.id).categories["Partner Document"]["Partner ID"] == "4711"
 
 
 def bytes_are_the_promised_ones(ground: Ground) -> None:
@@ -284,6 +294,11 @@ def empty_and_larger_files_are_exact(ground: Ground) -> None:
     empty, large = ground.filed(ground.filing("empty.txt", b""), ground.filing("large.bin", data))
     assert ground.bytes(empty.id) == b""
     assert ground.bytes(large.id) == data
+
+
+def larger_versions_are_exact(ground: Ground) -> None:
+    data = bytes(range(256)) * 20_000
+    large = one(ground.filed(ground.filing("large.bin", data)))
     assert one(ground.filed(ground.filing("large.bin", data[::-1]))).version == 2
     assert ground.bytes(large.id) == data[::-1]
     assert ground.bytes(large.id, 1) == data
@@ -563,6 +578,91 @@ def a_session_can_be_closed_twice(ground: Ground) -> None:
     assert "CONFORMANCE" not in ground.repository.address
 
 
+# --------------------------------------------------------------------------------------------- what a repository does not do
+
+
+def a_second_version_is_refused(ground: Ground) -> None:
+    """Instead of replacing the first one, or standing beside it unasked."""
+    first = one(ground.filed(ground.filing("prices.csv", b"first")))
+    for again in (ground.filing("prices.csv", b"second"), ground.filing("other.csv", b"second", document=first.id)):
+        [answer] = ground.file(again)
+        assert isinstance(answer, NotFiled)
+        assert (answer.code, answer.journey) == ("no-versions", again.journey)
+    assert [(kept.id, kept.version) for kept in ground.look()] == [(first.id, 1)]
+    assert ground.bytes(first.id) == b"first"
+    with ground.repository.session() as session:
+        session.remove(first.id)
+    (gone,) = ground.file(ground.filing("late.csv", b"late", document=first.id))
+    assert isinstance(gone, NotFiled) and gone.code == "document-missing"
+
+
+def what_is_to_be_retained_is_refused(ground: Ground) -> None:
+    day = date(2036, 12, 31)
+    for asked in ({"records_class": "Contracts"}, {"record_date": day}, {"keep_until": day}, {"schedule": "TAX-10"}):
+        [answer] = ground.file(replace(ground.filing("kept.csv"), **asked))  # type: ignore[arg-type]
+        assert isinstance(answer, NotFiled) and answer.code == "no-retention"
+    assert ground.find("kept.csv") is None
+
+
+def nobody_is_told_that_there_are_no_holds(ground: Ground) -> None:
+    """Who may remove only what is not on hold must not hear so from a repository that cannot tell."""
+    filed = one(ground.filed(ground.filing("perhaps held.csv")))
+    with ground.repository.session() as session:
+        for verb in (session.holds, lambda id: session.apply_hold(id, "Case"), lambda id: session.lift_hold(id, "Case")):
+            with pytest.raises(RepositoryError, match=r"no legal holds"):
+                verb(filed.id)
+
+
+def no_history_is_made_up(ground: Ground) -> None:
+    filed = one(ground.filed(ground.filing("a.csv")))
+    with ground.repository.session() as session, pytest.raises(RepositoryError, match="no audit trail"):
+        list(session.history(filed.id))
+
+
+def parts_of_names_are_found_and_words_are_refused(ground: Ground) -> None:
+    word = f"w{time.time_ns()}"
+    first, deep, _ = ground.filed(
+        ground.filing(f"{word} first.csv"),
+        ground.filing(f"second {word}.csv", folder=(*ground.folder, "deeper")),
+        ground.filing("third.csv", word.encode()),
+    )
+    with ground.repository.session() as session:
+        assert {kept.id for kept in session.search(name=word[3:-1].upper() + word[-1])} == {first.id, deep.id}
+        assert not list(session.search())
+        with pytest.raises(RepositoryError):
+            list(session.search(text=word))
+
+
+LACKING: dict[str, tuple[Callable[[Ground], None], frozenset[str]]] = {
+    "versions": (
+        a_second_version_is_refused,
+        frozenset(
+            check.__name__
+            for check in (
+                another_journey_makes_a_new_version,
+                each_version_tells_its_journey,
+                a_named_document_gets_the_version,
+                filings_under_one_name_keep_their_order,
+                a_version_brings_its_values,
+                larger_versions_are_exact,
+                names_that_differ_only_in_case_are_two_documents,
+                a_version_that_comes_late_keeps_its_document,
+            )
+        ),
+    ),
+    "retention": (what_is_to_be_retained_is_refused, frozenset({a_class_is_taken_with_the_values.__name__})),
+    "holds": (
+        nobody_is_told_that_there_are_no_holds,
+        frozenset({a_hold_is_told_until_it_is_lifted.__name__, what_is_on_hold_is_not_removed.__name__}),
+    ),
+    "history": (no_history_is_made_up, frozenset({history_tells_newest_first.__name__})),
+    "words": (
+        parts_of_names_are_found_and_words_are_refused,
+        frozenset({search_finds_parts_of_names_and_words.__name__}),
+    ),
+}
+"""What a repository may lack -> how it must refuse it, and the checks that cannot be asked of it then."""
+
 CHECKS: dict[str, Callable[[Ground], None]] = {
     check.__name__: check
     for check in (
@@ -580,8 +680,11 @@ CHECKS: dict[str, Callable[[Ground], None]] = {
         a_refused_version_leaves_the_document_as_it_was,
         a_filing_can_be_mended_and_filed_again,
         values_are_kept,
+        a_version_brings_its_values,
+        a_class_is_taken_with_the_values,
         bytes_are_the_promised_ones,
         empty_and_larger_files_are_exact,
+        larger_versions_are_exact,
         every_name_can_be_filed_and_found_again,
         hostile_folders_stay_below_the_root,
         names_that_differ_only_in_case_are_two_documents,

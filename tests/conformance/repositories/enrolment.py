@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from blocks.repositories.base import Repository
 from blocks.repositories.extended_ecm import ExtendedEcm
 from blocks.repositories.file360 import File360
 from blocks.repositories.folder import FolderRepository
+from blocks.repositories.webdav import WebDav
 from blocks.values import BusinessObject, Grant, InWorkspace
 from tests.sandbox import sandbox
 from tests.sandbox.file360 import File360Sandbox
+from tests.servers import webdav
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,22 @@ def _folder(place: Path) -> Iterator[Repository]:
     yield FolderRepository(path=place)
 
 
+WEBDAV_PASSWORD = "CONFORMANCE_WEBDAV_PASSWORD"
+
+
+def webdav_block(server: webdav.WebDavServer, **more: Any) -> WebDav:
+    """The same for a WebDAV server."""
+    os.environ[WEBDAV_PASSWORD] = webdav.PASSWORD
+    return WebDav(**({"url": server.url, "username": webdav.USER, "password": f"env:{WEBDAV_PASSWORD}"} | more))
+
+
+@contextmanager
+def _webdav(place: Path) -> Iterator[Repository]:
+    place.mkdir()
+    with webdav.webdav_server(place) as server:
+        yield webdav_block(server)
+
+
 def _workspace(template: str | None, system: str = "ERP", **roles: tuple[str, ...]) -> InWorkspace:
     """A workspace of an object that has none."""
     return InWorkspace(BusinessObject(system, "CASE", "of nobody"), "of nobody", template, roles)
@@ -97,4 +116,13 @@ ENROLLED: Mapping[str, Enrolment] = {
         },
     ),
     "folder": Enrolment(FolderRepository, _folder, refusals={"no-workspaces": {"workspace": _workspace("Supplier")}}),
+    "webdav": Enrolment(
+        WebDav,
+        _webdav,
+        refusals={
+            "no-workspaces": {"workspace": _workspace("Supplier")},
+            "access-by-folder": {"access": (Grant(who="somebody"),)},
+            "no-retention": {"keep_until": date(2036, 12, 31)},
+        },
+    ),
 }

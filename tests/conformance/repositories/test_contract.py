@@ -16,19 +16,35 @@ from blocks.repositories.base import Repository
 from blocks.repositories.folder import FolderRepository, FolderSession
 from blocks.spool import Batch, Spooled
 from blocks.values import Collision, Filed, Filing, Hold, Kept, NotFiled
-from tests.conformance.repositories.checks import CHECKS, Ground
+from tests.conformance.repositories.checks import CHECKS, LACKING, Ground
 from tests.conformance.repositories.conftest import ground_in
 from tests.conformance.repositories.enrolment import ENROLLED
 
 # --------------------------------------------------------------------------------------------- the suite
 
+REFUSALS = {check.__name__: check for check, _ in LACKING.values()}
 
-@pytest.mark.parametrize("promise", CHECKS)
-@pytest.mark.parametrize("enrolled", ENROLLED)
+
+def promises() -> Iterator[tuple[str, str]]:
+    """Each repository with what it is asked: all checks, or in place of those that it cannot keep, how it refuses them."""
+    for enrolled, enrolment in ENROLLED.items():
+        without = set().union(*(LACKING[lack][1] for lack in enrolment.kind.lacks))
+        for promise in (*CHECKS, *(LACKING[lack][0].__name__ for lack in sorted(enrolment.kind.lacks))):
+            if promise not in without:
+                yield enrolled, promise
+
+
+@pytest.mark.parametrize(("enrolled", "promise"), list(promises()))
 def test_contract(enrolled: str, promise: str, ground: Ground) -> None:
     if reason := ENROLLED[enrolled].tolerated.get(promise):
         pytest.xfail(reason)
-    CHECKS[promise](ground)
+    (CHECKS | REFUSALS)[promise](ground)
+
+
+def test_what_may_be_lacking_is_known_and_the_governed_repositories_lack_nothing() -> None:
+    assert set().union(*(without for _, without in LACKING.values())) <= set(CHECKS)
+    lacking = {name for name, enrolment in ENROLLED.items() if enrolment.kind.lacks}
+    assert lacking == {"webdav"}
 
 
 def test_tolerated_differences_name_checks_that_exist() -> None:
