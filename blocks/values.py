@@ -501,7 +501,8 @@ class Filing:
     schedule: str | None = None
     """The repository's own retention schedule (RSI) for it."""
     access: tuple[Grant, ...] = ()
-    """Empty: inherited from the folder. Else exactly these, and public access removed."""
+    """Empty: inherited from the folder. Else exactly these get at it, nobody besides them. A repository that gives people folders and
+    not documents has exactly these get at the folder."""
     modified: datetime | None = None
     collision: Collision = Collision.NEW_VERSION
     workspace: InWorkspace | None = None
@@ -510,6 +511,33 @@ class Filing:
     """Id of the document that gets this as its new version, wherever it is and whatever it is called; None: folder and name tell."""
     sent: str = ""
     """Who sent which bytes when, in words: for people who read the repository's history of versions. At most 255 characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderTree:
+    """A workspace as a tree of folders, with who gets at which of them."""
+
+    journey: str
+    """Becomes the folders' identity: how a lost answer is settled by looking."""
+    folder: tuple[str, ...]
+    """Path below the repository's root in which it stands; missing folders are created."""
+    name: str
+    access: Mapping[tuple[str, ...], tuple[Grant, ...]]
+    """Path below the workspace (``()``: itself) -> who gets at that folder, besides those who get at what it is in. Each folder of a
+    path is a path itself."""
+
+    def __post_init__(self) -> None:
+        lost = [path for path in self.access if path and path[:-1] not in self.access]
+        if () not in self.access or lost:
+            raise ValueError(f"folders in none: {lost or 'the workspace itself'}")
+
+    def paths(self) -> list[tuple[str, ...]]:
+        """All folders, each after the one that it is in."""
+        return sorted(self.access, key=lambda path: (len(path), path))
+
+    def line(self, path: tuple[str, ...]) -> list[tuple[Grant, ...]]:
+        """What is granted on a folder and on all that it is in, from the workspace down."""
+        return [self.access[path[:depth]] for depth in range(len(path) + 1)]
 
 
 @dataclass(frozen=True, slots=True)

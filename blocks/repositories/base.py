@@ -26,7 +26,7 @@ from pydantic import Field
 from blocks.closing import Closing
 from blocks.errors import RepositoryError
 from blocks.spool import Batch, Spooled
-from blocks.values import Change, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
+from blocks.values import Change, Filed, Filing, FolderTree, HistoryEvent, Hold, Kept, NotFiled
 
 
 class RepositorySession(Closing):
@@ -96,6 +96,26 @@ class RepositorySession(Closing):
         """
         return dict.fromkeys(versions, "this repository has no workflows")
 
+    def lay_out(self, tree: FolderTree, *, resumed: bool) -> Mapping[tuple[str, ...], str] | NotFiled:
+        """Make a workspace's folders, which nobody gets at yet but who gets at the folder around it; their ids.
+
+        ``resumed``: it was asked for before, and what was made then is taken up, also if it was renamed there. A folder of that name
+        that this journey did not make is nobody's to take: ``NotFiled``, as where somebody would get at it who is not to.
+        """
+        raise RepositoryError(f"{tree.name!r} cannot be made: this repository makes no workspaces of folders")
+
+    def admit(self, tree: FolderTree, folders: Mapping[tuple[str, ...], str]) -> NotFiled | None:
+        """Have exactly those get at the folders of a workspace who are to, itself last; None when it is so.
+
+        ``NotFiled`` where it cannot be, or is not so: somebody else gets at one of them, or one was removed. Doing it twice changes
+        nothing.
+        """
+        raise RepositoryError(f"{tree.name!r} cannot be opened: this repository makes no workspaces of folders")
+
+    def workspace(self, id: str) -> Kept:
+        """A workspace's folder, wherever it is by now. Raises ``DocumentMissing``."""
+        raise RepositoryError(f"{id}: this repository makes no workspaces of folders")
+
     @abstractmethod
     def holds(self, id: str) -> tuple[Hold, ...]:
         """The legal holds that a document is under now; its folder's too, where a folder can be on hold.
@@ -153,6 +173,9 @@ class Repository(Block, ABC):
 
     A filing that needs it is ``NotFiled`` (``no-versions``, ``no-retention``), a call raises ``RepositoryError``: never an empty answer.
     """
+
+    has_shared_folders: ClassVar[bool] = False
+    """It gives people folders, by role: a workspace can be made of them."""
 
     timeout_seconds: float = Field(default=60.0, gt=0, description="Longest wait for any single answer, in seconds")
 

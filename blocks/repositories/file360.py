@@ -14,8 +14,12 @@ No reference of File 360's interface is public. What rests on public evidence an
 How a filing is done: one POST makes the document with its bytes, and with what we know of it in ``externalData`` (journey, digest,
 values, original name, retention), so nothing can be half filed. A taken name is told by the refusal; then a look tells whose it is. A
 version's values are its own: a document's are those of all its versions, newer over older. Class, schedule and dates of retention are
-recorded and not enforced: the legal record belongs into records management. People get access to folders, not to single documents: a
-filing with access of its own is not filed.
+recorded and not enforced: the legal record belongs into records management.
+
+People get access to folders, not to single documents. Where a filing says who gets at it, exactly those get at its folder: a folder that
+is empty is given to them, and before each document it is asked whether anybody else gets at it, here or by a folder around it, or
+somebody does no more. Then nothing is filed (``shown-to-others``, ``access-missing``): we never show what stands in a folder already.
+A workspace is a tree of folders, each marked as ours in its ``externalData`` (our decision); nobody is let in before all of it stands.
 
 Folders and documents that anybody outside can see are no place for a filing: what is shown outside leaves by a sign-off, and the sender's
 own account. That is asked before each document, for somebody may show a folder at any moment; in the moment between, only the server can.
@@ -73,14 +77,16 @@ from blocks.repositories.otcs_wire import (
 )
 from blocks.repositories.turns import in_turns
 from blocks.spool import Batch, Spooled, SpoolFile
-from blocks.values import Change, Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
+from blocks.values import Change, Collision, Filed, Filing, FolderTree, Grant, HistoryEvent, Hold, Kept, NotFiled, Right
 
 FORBIDDEN = '/\\:*?"<>|'
 LONGEST_NAME = 240
 PAGE = 100
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OURS = "countersign"
-"""The key in ``externalData`` below which our own knowledge of a version stands."""
+"""The key in ``externalData`` below which our own knowledge of a version, or of a folder, stands."""
+ROLES: Mapping[Right, int] = {Right.READ: 1, Right.EDIT: 2, Right.FULL: 3}
+"""Viewer, collaborator, manager. There is none that only sees, and none that deletes and does not share."""
 
 
 def kept_name(name: str) -> str:
@@ -103,6 +109,7 @@ class File360(Repository):
     _block_type_name = "File 360"
 
     kind: ClassVar[str] = "file360"
+    has_shared_folders: ClassVar[bool] = True
 
     url: str = Field(pattern=r"^https?://[^/@\s]+(/\S*)?$", description="Address of the tenant: https://files.example.com")
     sign_on: str = Field(
@@ -339,6 +346,17 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """Somebody who can be given a folder: ``user:<id>`` or ``group:<id>``."""
+
+    key: str
+    asked: tuple[str, str]
+    """How a call names them: ``email`` or ``groupId``, and which."""
+    who: str
+    """As people know them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Comment:
     """What somebody wrote to a document."""
 
@@ -404,6 +422,7 @@ class File360Session(RepositorySession):
     def __init__(self, wire: File360Wire, root: str, connections: int) -> None:
         self._wire, self._root, self._connections = wire, root, connections
         self._me = Once[None, Json]()
+        self._members = Once[str, Member]()
         self._folders = Once[tuple[bool, tuple[str, ...]], str | None]()
         """Ids of folders by their path below the root, whatever its case; of those that were to be made apart from the others."""
 
@@ -426,17 +445,13 @@ class File360Session(RepositorySession):
     def _file(self, filing: Filing) -> Filed:
         if filing.workspace is not None:
             raise Unfit("no-workspaces", "File 360 keeps no business workspaces")
-        if filing.access:
-            raise Unfit(
-                "access-by-folder", "File 360 gives access to folders, not to single documents; give it to the folder instead"
-            )
         if filing.document is not None:
             return self._file_as_version(filing.document, filing)
         for _ in range(2):
             parent = self._folder(filing.folder, create=True)
             assert parent is not None  # noqa: S101 - it was to be created
             try:
-                return self._file_in(parent, kept_name(filing.name), filing)
+                return self._before(parent, filing) or self._file_in(parent, kept_name(filing.name), filing)
             except DocumentMissing:
                 # Perhaps a remembered folder was removed in the meantime; then make it again, once.
                 if self._is_there(parent):
@@ -449,7 +464,25 @@ class File360Session(RepositorySession):
             document = self._document(id)
         except DocumentMissing as error:
             raise Unfit("document-missing", str(error)) from error
-        return self._filed_before(document, filing) or self._add_version(document, filing)
+        if filed := self._filed_before(document, filing):
+            return filed
+        if filing.access:
+            self._reaches(str(document.parent), self._roles(filing.access), {})
+        return self._add_version(document, filing)
+
+    def _before(self, parent: str, filing: Filing) -> Filed | None:
+        """Have exactly those get at a folder who are to, before anything is filed there; or what was filed when it was still so."""
+        if not filing.access:
+            return None
+        try:
+            self._give(parent, filing)
+        except Unfit:
+            for name in (kept_name(filing.name), twin_name(filing.name), other_name(filing.name, filing.digest)):
+                found = self._child(parent, name)
+                if found is not None and (filed := self._filed_before(found, filing)):
+                    return filed
+            raise
+        return None
 
     def _file_in(self, parent: str, name: str, filing: Filing) -> Filed:
         keeps_both = filing.collision is Collision.KEEP_BOTH
@@ -605,9 +638,12 @@ class File360Session(RepositorySession):
             f"{what} at {self._wire.url}: cannot be made and cannot be seen; nothing was filed, try again"
         )
 
-    def _outside(self, folder: str | None) -> bool:
+    def _folder_item(self, folder: str | None) -> Item:
         what = f"folder {folder}"
-        return item_of(self._wire.ask(what, "GET", f"api/v1/folders/{folder}"), what).shown_outside
+        return item_of(self._wire.ask(what, "GET", f"api/v1/folders/{folder}"), what)
+
+    def _outside(self, folder: str | None) -> bool:
+        return self._folder_item(folder).shown_outside
 
     def _shown(self, what: str) -> Unfit:
         return Unfit("shown-outside", f"{what}: people outside can see it; nothing is filed there, a release shows it to them")
@@ -625,6 +661,196 @@ class File360Session(RepositorySession):
         found = self._wire.some(what, f"api/v1/folders/{parent}/children", filter="any", name=name, limit="25")
         items = [item_of(one, what) for one in found]
         return next((one for one in items if one.name.casefold() == name.casefold()), None)
+
+    # ------------------------------------------------------------------------------------------------- who gets at folders
+
+    def _roles(self, *grants: Sequence[Grant]) -> dict[Member, int]:
+        """Who is to have which role. Of two for one, the stronger. Raises ``Unfit``."""
+        roles = dict[Member, int]()
+        for grant in (grant for some in grants for grant in some):
+            role = ROLES.get(grant.right)
+            if role is None:
+                raise Unfit("no-such-role", f"File 360 has no role for {grant.right.value!r}: read, edit or full")
+            member = self._members.get(grant.who.casefold(), partial(self._member, grant.who))
+            roles[member] = max(role, roles.get(member, 0))
+        return roles
+
+    def _member(self, who: str) -> Member:
+        """A person of the tenant's own by their address, or a group by its name: an address that nobody has would be invited."""
+        what, person = f"{who!r}", "@" in who
+        field, status = ("email", "any") if person else ("name", "group-all")
+        told = self._wire.some(what, f"search/v1/user/{status}", q=who, pageSize=str(PAGE))
+        found = [one for one in told if str(one.get(field)).casefold() == who.casefold()]
+        if len(found) != 1:
+            there = f"{len(found)} have that name" if found else "nobody has that name"
+            raise Unfit("no-such-member", f"{what} at {self._wire.url}: {there}; mend who gets access")
+        if found[0].get("isExternal"):
+            raise Unfit("shown-outside", f"{what} at {self._wire.url} is a guest; what is shown outside leaves by a sign-off")
+        id = str(found[0]["id"])
+        known = str(found[0][field])
+        return Member(f"user:{id}", ("email", known), known) if person else Member(f"group:{id}", ("groupId", id), known)
+
+    def _given(self, folder: str, seen: dict[str, tuple[Item, dict[str, tuple[int, str]]]]) -> dict[str, tuple[int, str]]:
+        """Who gets at a folder besides us: member -> role and name, with whoever gets at the folders around it. Raises ``Unfit``."""
+        reach, me = dict[str, tuple[int, str]](), f"user:{self.me()['id']}"
+        here: str | None = folder
+        while here is not None:
+            if here not in seen:
+                try:
+                    seen[here] = self._own(here)
+                except DocumentMissing as error:
+                    if here == folder:
+                        raise
+                    raise Unfit(
+                        "access-unknown",
+                        f"folder {folder}: what it is in cannot be seen, so nobody can tell who gets at it ({error})",
+                    ) from error
+            item, own = seen[here]
+            for who, (role, name) in own.items():
+                reach[who] = max((role, name), reach.get(who, (0, "")))
+            here = item.parent
+        reach.pop(me, None)
+        return reach
+
+    def _own(self, folder: str) -> tuple[Item, dict[str, tuple[int, str]]]:
+        """A folder, and who was given it itself; its owner, where it is in nothing."""
+        what = f"who gets at folder {folder}"
+        told = self._wire.ask(what, "GET", f"api/v1/folders/{folder}")
+        item = item_of(told, what)
+        given = self._wire.some(what, f"api/v1/folders/{folder}/collaborators")
+        try:
+            own = {f"{one['type']}:{one['id']}": (int(one["role"]), str(one.get("email") or one["name"])) for one in given}
+            if item.parent is None:
+                own[f"user:{told['owner']['id']}"] = (ROLES[Right.FULL], _account(told["owner"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RepositoryError(f"{what}: the answer does not tell ({error!r}); is this File 360?") from error
+        return item, own
+
+    def _nobody_else(self, folder: str, wanted: Mapping[Member, int], seen: dict[str, Any]) -> dict[str, tuple[int, str]]:
+        """Who gets at a folder. Raises ``Unfit`` where somebody does who is not to, or does more than they are to."""
+        reach, roles = self._given(folder, seen), {member.key: role for member, role in wanted.items()}
+        item = seen[folder][0]
+        if item.deleted:
+            raise Unfit("folder-removed", f"{item.name!r} (folder {folder}) is in the trash; nothing was changed")
+        if item.shown_outside:
+            raise self._shown(f"{item.name!r} (folder {folder})")
+        if others := sorted(name for who, (role, name) in reach.items() if role > roles.get(who, 0)):
+            raise Unfit(
+                "shown-to-others",
+                f"{item.name!r} (folder {folder}): {', '.join(others)} would get at it, or could do more there than was agreed, by "
+                "this folder or one around it; take that away in File 360, or agree to it in the reviewed file",
+            )
+        return reach
+
+    def _reaches(self, folder: str, wanted: Mapping[Member, int], seen: dict[str, Any]) -> None:
+        """Exactly these get at a folder. Raises ``Unfit`` where they do not."""
+        reach = self._nobody_else(folder, wanted, seen)
+        if lost := sorted(member.who for member, role in wanted.items() if reach.get(member.key, (0,))[0] < role):
+            raise Unfit(
+                "access-missing",
+                f"folder {folder}: {', '.join(lost)} should get at it, and what stands in a folder already we show to nobody; give it "
+                "to them in File 360, or change the reviewed file",
+            )
+
+    def _give(self, folder: str, filing: Filing) -> None:
+        """Have exactly those get at a folder who are to; one that holds something is given to nobody. Raises ``Unfit``."""
+        wanted = self._roles(filing.access)
+        # In this order: whoever filed something here meanwhile had given it to them before.
+        empty = not self._wire.some(f"what is in folder {folder}", f"api/v1/folders/{folder}/children", filter="any", limit="1")
+        reach = self._nobody_else(folder, wanted, {})
+        if all(reach.get(member.key, (0,))[0] >= role for member, role in wanted.items()):
+            return
+        if empty:
+            self._grant(folder, wanted)
+        self._reaches(folder, wanted, {})
+
+    def _grant(self, folder: str, wanted: Mapping[Member, int]) -> None:
+        """Give a folder to all of these. Saying it twice changes nothing."""
+        members = [{**dict([member.asked]), "role": role} for member, role in wanted.items()]
+        self._wire.put(f"access to folder {folder}", "POST", f"api/v1/folders/{folder}/collaborators", {"members": members})
+
+    # ------------------------------------------------------------------------------------------------- workspaces
+
+    def lay_out(self, tree: FolderTree, *, resumed: bool) -> Mapping[tuple[str, ...], str] | NotFiled:
+        try:
+            return self._lay_out(tree, resumed)
+        except DocumentMissing as error:
+            return NotFiled(tree.journey, "folder-removed", f"{error}; restore it from the trash, if it is there")
+        except Unfit as unfit:
+            return NotFiled(tree.journey, unfit.code, unfit.reason)
+        except Refusal as refusal:
+            return NotFiled(tree.journey, "refused", str(refusal))
+
+    def _lay_out(self, tree: FolderTree, resumed: bool) -> dict[tuple[str, ...], str]:
+        for path in tree.paths():
+            self._roles(*tree.line(path))  # nothing is begun for somebody who is not there
+        parent = self._folder(tree.folder, create=True)
+        assert parent is not None  # noqa: S101 - it was to be created
+        if not self._is_there(parent):
+            self._forget_folder(tree.folder)
+            raise RepositoryUnreachable(f"folder {parent} at {self._wire.url}: was removed meanwhile; it is safe to try again")
+        self._nobody_else(parent, self._roles(tree.access[()]), {})
+        ids = dict[tuple[str, ...], str]()
+        for path in tree.paths():
+            above, name = (ids[path[:-1]], path[-1]) if path else (parent, tree.name)
+            ids[path] = self._make(above, kept_name(name), {"journey": tree.journey, "folder": "/".join(path)}, resumed)
+        return ids
+
+    def _make(self, parent: str, name: str, mark: Json, resumed: bool) -> str:
+        """A folder of ours; what stands under its name and is not ours is left as it is. Raises ``Unfit``."""
+        what, body = (
+            f"folder {name!r} in {parent}",
+            {"name": name, "parentId": parent, "externalData": json.dumps({OURS: mark})},
+        )
+        path = f"api/v1/folders/{parent}/children"
+        for _ in pauses():
+            if resumed:  # it may have been renamed since
+                for told in self._wire.every(what, path, filter="folder", order="created:asc"):
+                    if (found := item_of(told, what)).external == mark:
+                        return found.id
+            there = self._child(parent, name)
+            if there is not None and there.external == mark:
+                return there.id
+            if there is not None:
+                raise Unfit(
+                    "name-taken", f"{there.name!r} in folder {parent} is not ours (item {there.id}); it was not taken over"
+                )
+            try:
+                return item_of(self._wire.write(what, "POST", "api/v1/folders", body=body), what).id
+            except (AnswerLost, NameTaken):
+                continue  # either it stands now, or somebody else has just made one: look again
+        raise RepositoryUnreachable(f"{what} at {self._wire.url}: cannot be made and cannot be seen; it is safe to try again")
+
+    def admit(self, tree: FolderTree, folders: Mapping[tuple[str, ...], str]) -> NotFiled | None:
+        try:
+            wanted = {path: self._roles(*tree.line(path)) for path in tree.paths()}
+            seen: dict[str, Any] = {}
+            for path in tree.paths():
+                self._nobody_else(folders[path], wanted[path], seen)
+            for path in reversed(tree.paths()):
+                self._complete(folders[path], self._roles(tree.access[path]), seen)
+            seen = {}
+            for path in tree.paths():
+                self._reaches(folders[path], wanted[path], seen)
+        except DocumentMissing as error:
+            return NotFiled(tree.journey, "folder-removed", f"{error}; restore it from the trash, if it is there")
+        except Unfit as unfit:
+            return NotFiled(tree.journey, unfit.code, unfit.reason)
+        except Refusal as refusal:
+            return NotFiled(tree.journey, "refused", str(refusal))
+        return None
+
+    def _complete(self, folder: str, wanted: Mapping[Member, int], seen: Mapping[str, Any]) -> None:
+        """Give a folder to those who were not given it itself yet."""
+        own = seen[folder][1]
+        if lost := {member: role for member, role in wanted.items() if own.get(member.key, (0,))[0] < role}:
+            self._grant(folder, lost)
+
+    def workspace(self, id: str) -> Kept:
+        found = self._folder_item(self._number(id))
+        if found.deleted:
+            raise DocumentMissing(f"folder {id} at {self._wire.url}: is in the trash")
+        return found.kept()
 
     # ------------------------------------------------------------------------------------------------- holds and removal
 

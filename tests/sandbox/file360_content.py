@@ -84,7 +84,7 @@ class Content:
             "owner": self.user(store.owner(node)),
             "permission": store.role(user, node),
             "resourceType": node["kind"],
-            "externalData": None,
+            "externalData": node.get("externalData"),
             "retention": node["retention"],
             "isOnHold": bool(store.holds(node)),
         }
@@ -170,7 +170,7 @@ def folders(store: Store, api: Api, content_: Content) -> None:
     def create(call: Call) -> Any:
         parent, name = content_.place(call, call.text("parentId")), fit_name(call.text("name"))
         content_.free(parent["id"], name)
-        folder = store.add_node(FOLDER, name, parent["id"], call.user)
+        folder = store.add_node(FOLDER, name, parent["id"], call.user, call.one("externalData"))
         store.note("Create", call.user, folder)
         return content_.described(folder, call.user)
 

@@ -170,7 +170,7 @@ class Store:
 
     # ----------------------------------------------------------------------------------------- the tree
 
-    def add_node(self, kind: str, name: str, parent: int | None, user: int) -> Row:
+    def add_node(self, kind: str, name: str, parent: int | None, user: int, external: str | None = None) -> Row:
         now = self.stamp()
         node = {
             "id": self.new_id(),
@@ -186,6 +186,7 @@ class Store:
             "locked": None,
             "holds": [],
             "retention": None,
+            "externalData": external,
         }
         self._index(node)
         return self.nodes.put(node)

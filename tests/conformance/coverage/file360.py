@@ -65,6 +65,12 @@ CHANGES, EVERY_ACCESS, ROLES, OUTSIDE = (
     f"{_OWN}roles_say_who_may_do_what",
     f"{_OWN}the_account_that_files_shows_nothing_to_anybody_outside",
 )
+GIVEN, OTHERS, OPENED, REMADE = (
+    f"{_OWN}a_folder_is_given_to_exactly_those_who_were_agreed_before_anything_is_in_it",
+    f"{_OWN}nothing_is_filed_where_somebody_else_gets_at_it",
+    f"{_OWN}a_workspace_is_seen_by_nobody_before_it_stands_and_then_by_those_who_are_to",
+    f"{_OWN}a_folder_removed_meanwhile_is_made_again",
+)
 _S = "File360Session"
 
 ROWS: tuple[Call, ...] = (
@@ -101,9 +107,9 @@ ROWS: tuple[Call, ...] = (
     Call(
         "GET search/v1/user/{status}",
         Rests.CLIENT,
-        (),
+        (f"{_S}.file", f"{_S}.lay_out"),
         ("get_user_by_name", "get_user_by_email", "search_users", "get_group_by_name", "search_groups"),
-        (USERS, GROUPS),
+        (USERS, GROUPS, f"{_OWN}who_cannot_be_given_a_folder"),
     ),
     Call("GET api/v1/groups", Rests.CLIENT, (), ("get_groups", "get_groups_iterator"), (GROUPS,)),
     Call("POST api/v1/groups", Rests.CLIENT, (), ("add_group",), (GROUPS,)),
@@ -112,8 +118,14 @@ ROWS: tuple[Call, ...] = (
     Call("POST api/v1/groups/{id}/members", Rests.CLIENT, (), ("add_group_member",), (GROUPS,)),
     Call("DELETE api/v1/groups/{id}/members", Rests.CLIENT, (), ("remove_group_member",), (GROUPS,)),
     Call("GET api/v1/groups/{id}/shares/incoming", Rests.CLIENT, (), ("get_group_shares",), (FOLDERS,)),
-    Call("GET api/v1/folders/{id}/collaborators", Rests.OURS, (), (), (OUTSIDE,)),
-    Call("POST api/v1/folders/{id}/collaborators", Rests.NAMED, (), (), (ROLES, OUTSIDE)),
+    Call("GET api/v1/folders/{id}/collaborators", Rests.OURS, (f"{_S}.file", f"{_S}.admit"), (), (OUTSIDE, OTHERS, OPENED)),
+    Call(
+        "POST api/v1/folders/{id}/collaborators",
+        Rests.NAMED,
+        (f"{_S}.file", f"{_S}.admit"),
+        (),
+        (ROLES, OUTSIDE, GIVEN, OPENED, _FAULTS),
+    ),
     Call("DELETE api/v1/folders/{id}/collaborators", Rests.CLIENT, (), ("unshare_folder", "stop_share"), (FOLDERS, ROLES)),
     Call(
         "DELETE api/v1/folders/{id}/collaborators/{user}",
@@ -135,8 +147,8 @@ ROWS: tuple[Call, ...] = (
     Call("POST api/v1/documents/{id}/shares", Rests.NAMED, (), (), (LINK,)),
     Call("DELETE api/v1/shares/{id}", Rests.NAMED, (), (), (LINK,)),
     Call("GET api/v1/s/{token}/contents", Rests.SEEN, (), (), (LINK,)),
-    Call("POST api/v1/folders", Rests.NAMED, (f"{_S}.file",), (), (f"{_OWN}a_folder_removed_meanwhile_is_made_again",)),
-    Call("GET api/v1/folders/{id}", Rests.OURS, (f"{_S}.file",), (), (f"{_OWN}a_folder_removed_meanwhile_is_made_again",)),
+    Call("POST api/v1/folders", Rests.NAMED, (f"{_S}.file", f"{_S}.lay_out"), (), (REMADE, OPENED, _FAULTS)),
+    Call("GET api/v1/folders/{id}", Rests.OURS, (f"{_S}.file", f"{_S}.workspace"), (), (REMADE, OPENED)),
     Call(
         "GET api/v1/folders/{id}/children",
         Rests.CLIENT,
@@ -224,7 +236,15 @@ per version and is told again; that `collisionStrategy=fail` refuses a taken nam
 Also ours: names are unique in a folder whatever their case, have no `/ \\ : * ? " < > |` and at most 255 characters; 423 for what
 somebody else has locked; 409 with `code` `onHold` or `retention`; 403 with `code` `external` for an account that may not share with
 anybody outside the tenant, also for an upload to a folder, or of a version of a document, that somebody outside can see; `externalData`
-holds journey, digest, category values and dates.
+of a version holds journey, digest, category values and dates.
+
+And of access: a folder is given to people and groups as viewer (1), collaborator (2) or manager (3), to all that a call names or to none;
+who gets at a folder gets at all below it, by the strongest of all roles; its collaborators are those whom it was given to itself, and its
+owner is whose files it is in; a group's guests show in `isSharedExternally`. What we make of `read`, `edit` and `full`: these roles;
+`see` and `delete` have none (`no-such-role`). An address that nobody has is refused before it is asked for, for it would be invited.
+
+And of workspaces: that a folder takes `externalData` when it is made, and tells it again: by that mark, and never by its name alone, a
+workspace that was begun is known.
 
 Known of OpenText's client (3.6.2): `get_folders` documents a bare list, which `cleanup_user_files` reads as if it had `results`; with a
 file in the user's folder it raises. `empty_trash` deletes there, and puts in later versions; the stand-in takes both.
@@ -245,8 +265,9 @@ be added by a server that has hung up. Questions meet them too. `make test` brin
 
 ## Left out
 
-Workspaces and workflows (it has none), access of single documents (a filing that asks for it is not filed: `access-by-folder`), tags,
-likes. Sharing outside is no verb of the repository: the workers' account must lack the right to it.
+Business workspaces and workflows (it has none), access of single documents (who gets at one gets at its folder), tags, likes. Sharing
+outside is no verb of the repository: the workers' account must lack the right to it. Access is given in that account's own files only:
+below another one's folder, whose own folders cannot be seen, nobody can tell who gets at it (`access-unknown`).
 """
 
 

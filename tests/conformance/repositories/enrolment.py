@@ -112,7 +112,7 @@ ENROLLED: Mapping[str, Enrolment] = {
         _file360,
         refusals={
             "no-workspaces": {"workspace": _workspace("Supplier")},
-            "access-by-folder": {"access": (Grant(who="somebody"),)},
+            "no-such-member": {"access": (Grant(who="somebody"),)},
         },
     ),
     "folder": Enrolment(FolderRepository, _folder, refusals={"no-workspaces": {"workspace": _workspace("Supplier")}}),

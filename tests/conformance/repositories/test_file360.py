@@ -28,7 +28,7 @@ from blocks.errors import (
 )
 from blocks.repositories import file360
 from blocks.repositories.file360 import File360, File360Session
-from blocks.values import Collision, Filed, NotFiled
+from blocks.values import Collision, Filed, FolderTree, Grant, NotFiled, Right
 from tests.conformance.repositories.checks import Ground, one
 from tests.conformance.repositories.conftest import Repositories
 from tests.conformance.repositories.enrolment import file360_block
@@ -397,6 +397,173 @@ def test_a_folder_that_is_shown_while_we_file_gets_nothing_more(server: Server, 
     again, after = session.file([before, ours.filing("after.csv")])
     assert isinstance(first, Filed) and again == first
     assert isinstance(after, NotFiled) and after.code == "shown-outside"
+
+
+# --------------------------------------------------------------------------------------------- folders that some people get at
+
+TEAM = (Grant(who="Marketing", right=Right.READ), Grant(who="ADMIN@example.com", right=Right.EDIT))
+
+
+def who_gets_at(server: Server, folder: str) -> dict[str, int]:
+    told = server.bare().get(f"/api/v1/folders/{folder}/collaborators").json()
+    return {one.get("email") or one["name"]: one["role"] for one in told}
+
+
+def give(server: Server, folder: str, who: str, role: int = 1) -> None:
+    members = {"members": [{"email": who, "role": role}]}
+    assert server.bare().post(f"/api/v1/folders/{folder}/collaborators", json=members).is_success
+
+
+def test_a_folder_is_given_to_exactly_those_who_were_agreed_before_anything_is_in_it(
+    server: Server, ours: Ground, session: File360Session
+) -> None:
+    filings = [ours.filing(f"{number}.csv", access=TEAM) for number in range(6)]
+    answers = [*session.file(filings)]
+    assert all(isinstance(answer, Filed) for answer in answers) and [*session.file(filings)] == answers
+    folder = folder_of(session, ours)
+    assert who_gets_at(server, folder) == {"Marketing": 1, "admin@example.com": 2}
+    happened = [change.event for change in session.changes(ours.folder)]
+    assert happened[:3] == ["Create", "Share", "Share"] and happened.count("Create") == 7, happened
+    admin = server.bare("admin@example.com", "admin")
+    assert admin.get(f"/api/v1/folders/{folder}").json()["permission"] == 2
+    assert server.bare("sender@example.com", "sender").get(f"/api/v1/folders/{folder}").status_code == 404
+
+
+@pytest.mark.parametrize("how", ["this folder", "the folder around it", "another's files", "a stronger role", "a link"])
+def test_nothing_is_filed_where_somebody_else_gets_at_it(
+    how: str, server: Server, ours: Ground, session: File360Session
+) -> None:
+    before = ours.filing("before.csv", folder=(*ours.folder, "below"), access=TEAM)
+    [filed] = session.file([before])
+    around, inside = folder_of(session, ours), str(session.find(ours.folder, "below").id)  # type: ignore[union-attr]
+    if how == "another's files":
+        admin = server.bare("admin@example.com", "admin")
+        root = admin.get("/api/v1/users/me").json()["rootId"]
+        theirs = admin.post("/api/v1/folders", json={"parentId": root, "name": ours.folder[-1]}).json()["id"]
+        give_us = {"members": [{"email": "countersign@example.com", "role": 3}]}
+        assert admin.post(f"/api/v1/folders/{theirs}/collaborators", json=give_us).is_success
+        with server.repository.model_copy(update={"root": theirs}).session() as there:
+            [answer] = there.file([ours.filing("after.csv", folder=("below",), access=TEAM)])
+        assert isinstance(answer, NotFiled) and answer.code == "access-unknown"
+        return
+    if how == "a stronger role":
+        give(server, inside, "admin@example.com", 3)
+    elif how == "a link":
+        give(server, around, "sender@example.com", 3)
+        sender = server.bare("sender@example.com", "sender")
+        assert sender.post(f"/api/v1/folders/{inside}/shares", json={"days_to_expire": 1}).is_success
+        assert server.bare().delete(f"/api/v1/folders/{around}/collaborators").is_success
+    else:
+        give(server, inside if how == "this folder" else around, "sender@example.com")
+    again, after = session.file([before, ours.filing("after.csv", folder=(*ours.folder, "below"), access=TEAM)])
+    assert again == filed, "what was filed while it was right is still told to be"
+    assert isinstance(after, NotFiled) and after.code == ("shown-outside" if how == "a link" else "shown-to-others")
+    version = ours.filing("x.csv", b"2", document=filed.id, access=TEAM)  # type: ignore[union-attr]
+    [proposed] = session.file([version])
+    assert isinstance(proposed, NotFiled) and proposed.code == after.code
+    assert [kept.name for kept in session.look((*ours.folder, "below"))] == ["before.csv"]
+
+
+def test_what_stands_in_a_folder_is_shown_to_nobody_by_a_filing(server: Server, ours: Ground, session: File360Session) -> None:
+    one(ours.filed(ours.filing("private.csv")))
+    [answer] = session.file([ours.filing("a.csv", access=TEAM)])
+    assert (
+        isinstance(answer, NotFiled)
+        and answer.code == "access-missing"
+        and "Marketing, admin@example.com should" in answer.reason
+    )
+    folder = folder_of(session, ours)
+    assert who_gets_at(server, folder) == {}
+    give(server, folder, "admin@example.com", 2)
+    assert [answer.code for answer in session.file([ours.filing("a.csv", access=TEAM)])] == ["access-missing"]  # type: ignore[union-attr]
+    assert [answer.code for answer in session.file([ours.filing("a.csv", access=TEAM[:1])])] == ["shown-to-others"]  # type: ignore[union-attr]
+    one(ours.filed(ours.filing("a.csv", access=TEAM[1:])))
+
+
+@pytest.mark.parametrize(
+    ("who", "right", "code"),
+    [
+        pytest.param("typo@example.com", "read", "no-such-member", id="nobody's address, who would be invited"),
+        pytest.param("Market", "read", "no-such-member", id="half a group's name"),
+        pytest.param("Marketing", "see", "no-such-role", id="to see and not to read"),
+        pytest.param("Marketing", "delete", "no-such-role", id="to delete and not to share"),
+        pytest.param("guest@agency.example.org", "read", "shown-outside", id="a guest"),
+    ],
+)
+def test_who_cannot_be_given_a_folder(who: str, right: str, code: str, server: Server, ours: Ground) -> None:
+    admin = server.bare("admin@example.com", "admin")
+    admin.post("/api/v1/invites", json={"email": "guest@agency.example.org", "firstName": "Gus", "lastName": "Guest"})
+    people = len(admin.get("/api/v1/users").json())
+    [answer] = ours.file(ours.filing("a.csv", access=(Grant(who=who, right=Right(right)),)))
+    assert isinstance(answer, NotFiled) and answer.code == code
+    assert list(ours.look()) == [] and len(admin.get("/api/v1/users").json()) == people
+
+
+def tree(ours: Ground, **changes: Any) -> FolderTree:
+    """A workspace of five folders, one of them in another."""
+    access = {(): TEAM, ("Contracts",): (), ("Contracts", "Signed"): (Grant(who="sender@example.com"),)}
+    access |= {(name,): () for name in ("Letters", "Minutes", "Money")}
+    return FolderTree(
+        **{"journey": f"j-{ours.folder[-1]}", "folder": ours.folder, "name": "case 88", "access": access, **changes}
+    )
+
+
+def laid_out(session: File360Session, wanted: FolderTree, *, resumed: bool = True) -> dict[tuple[str, ...], str]:
+    made = session.lay_out(wanted, resumed=resumed)
+    assert not isinstance(made, NotFiled), made
+    return dict(made)
+
+
+def test_a_workspace_is_seen_by_nobody_before_it_stands_and_then_by_those_who_are_to(
+    server: Server, ours: Ground, session: File360Session
+) -> None:
+    wanted = tree(ours)
+    made = laid_out(session, wanted, resumed=False)
+    assert laid_out(session, wanted) == laid_out(session, wanted, resumed=False) == made
+    assert [who_gets_at(server, id) for id in made.values()] == [{}] * 6
+    assert session.admit(wanted, made) is None and session.admit(wanted, made) is None
+    assert who_gets_at(server, made[()]) == {"Marketing": 1, "admin@example.com": 2}
+    assert who_gets_at(server, made["Contracts", "Signed"]) == {"sender@example.com": 1}
+    assert [who_gets_at(server, made[name,]) for name in ("Contracts", "Letters")] == [{}, {}]
+    assert sorted(kept.name for kept in session.look((*ours.folder, "case 88"))) == ["Contracts", "Letters", "Minutes", "Money"]
+    kept = session.workspace(made[()])
+    assert (kept.name, kept.identity) == ("case 88", wanted.journey)
+
+
+def test_a_workspace_that_was_renamed_before_it_was_finished_is_the_same_one(
+    server: Server, ours: Ground, session: File360Session
+) -> None:
+    wanted = tree(ours)
+    made = laid_out(session, wanted)
+    for path in ((), ("Letters",)):
+        assert server.bare().put(f"/api/v1/folders/{made[path]}", json={"name": "renamed"}).is_success
+    assert laid_out(session, wanted) == made
+    assert [kept.name for kept in ours.look()] == ["renamed"]
+
+
+def test_a_folder_that_somebody_else_made_is_not_taken_over(server: Server, ours: Ground, session: File360Session) -> None:
+    laid_out(session, tree(ours, journey="another"))
+    answer = session.lay_out(tree(ours, name="CASE 88"), resumed=True)
+    assert isinstance(answer, NotFiled) and answer.code == "name-taken"
+    assert [kept.name for kept in ours.look()] == ["case 88"]
+
+
+def test_no_workspace_is_begun_where_others_look_in_nor_opened_to_them(
+    server: Server, ours: Ground, session: File360Session
+) -> None:
+    wanted = tree(ours)
+    made = laid_out(session, wanted)
+    give(server, folder_of(session, ours), "sender@example.com")
+    refused = [session.lay_out(replace(wanted, journey="another", name="case 89"), resumed=False), session.admit(wanted, made)]
+    assert [answer.code for answer in refused] == ["shown-to-others"] * 2  # type: ignore[union-attr]
+    assert [kept.name for kept in ours.look()] == ["case 88"] and who_gets_at(server, made[()]) == {}
+    assert server.bare().delete(f"/api/v1/folders/{folder_of(session, ours)}/collaborators").is_success
+    assert server.bare().put(f"/api/v1/folders/{made['Letters',]}", json={"state": "deleted"}).is_success
+    gone = session.admit(wanted, made)
+    assert gone is not None and gone.code == "folder-removed" and who_gets_at(server, made[()]) == {}
+    assert session.admit(wanted, laid_out(session, wanted)) is None
+    with pytest.raises(DocumentMissing):
+        session.workspace(made["Letters",])
 
 
 def test_a_link_ends(server: Server, ours: Ground, session: File360Session) -> None:

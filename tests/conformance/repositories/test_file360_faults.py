@@ -17,7 +17,7 @@ import pytest
 from blocks.errors import OutcomeUnknown, RepositoryError
 from blocks.repositories.file360 import File360Session
 from blocks.spool import Spool
-from blocks.values import Collision, Filed, Filing
+from blocks.values import Collision, Filed, Filing, FolderTree, Grant, NotFiled, Right
 from tests.conformance.repositories.enrolment import file360_block
 from tests.conformance.repositories.writes.bench import (
     AWAY,
@@ -108,6 +108,58 @@ def large(bench: Bench) -> Filing:
     return bench.filing("one.txt", bench.unique("Filed"), bytes(3 * 1024 * 1024))
 
 
+TEAM = (Grant(who="Marketing"), Grant(who="admin@example.com", right=Right.EDIT))
+
+
+def given(bench: Bench) -> Filing:
+    return bench.filing("one.txt", bench.unique("Given"), access=TEAM)
+
+
+def file_once_given(session: Any, filing: Filing) -> None:
+    file(session, filing)
+
+
+def tree(bench: Bench) -> FolderTree:
+    """A workspace of two folders, one in the other."""
+    access = {(): TEAM, ("Contracts",): (), ("Contracts", "Signed"): (Grant(who="sender@example.com"),)}
+    folder = bench.unique("Cases")
+    return FolderTree(f"j-{folder}", (folder,), "case 88", access)
+
+
+def laid_out(bench: Bench) -> FolderTree:
+    wanted = tree(bench)
+    bench.session.lay_out(wanted, resumed=False)
+    return wanted
+
+
+def lay_out(session: Any, wanted: FolderTree) -> None:
+    made = session.lay_out(wanted, resumed=True)
+    assert not isinstance(made, NotFiled), made
+
+
+def admit(session: Any, wanted: FolderTree) -> None:
+    made = session.lay_out(wanted, resumed=True)
+    assert session.admit(wanted, made) is None
+
+
+def tree_stands(bench: Bench, wanted: FolderTree) -> object:
+    """Names of all folders, and who was given which: doubles show."""
+
+    def inside(path: tuple[str, ...]) -> object:
+        found = bench.session.find(path[:-1], path[-1])
+        if found is None:
+            return None
+        told = bench.ask(f"api/v1/folders/{found.id}/collaborators")
+        given = sorted((one.get("email") or one["name"], one["role"]) for one in told)
+        return given, [(kept.name, kept.container and inside((*path, kept.name))) for kept in bench.session.look(path)]
+
+    return inside(wanted.folder)
+
+
+def given_stands(bench: Bench, filing: Filing) -> object:
+    return stands(bench, filing), tree_stands(bench, FolderTree("", filing.folder, "", {(): ()}))
+
+
 def file(session: Any, filing: Filing) -> Filed:
     [answer] = session.file([filing])
     assert isinstance(answer, Filed), answer
@@ -167,6 +219,9 @@ WRITES: Mapping[str, Write] = {
         Write("file a version", version, file, stands, MAYBE),
         Write("file beside another", beside, file, stands, often=FEW),
         Write("file a large document", large, file, stands, often=(HUNG_UP, "401 in mid-upload", "lost answer", BUSY)),
+        Write("file into a given folder", given, file_once_given, given_stands, often=("lost answer",)),
+        Write("lay out a workspace", tree, lay_out, tree_stands, often=("lost answer", "comes late, after one look")),
+        Write("admit to a workspace", laid_out, admit, tree_stands, often=("lost answer",)),
         Write("remove a document", filed, remove, document_stands, often=(*FEW, "comes late, after one look")),
         Write("apply a hold", filed, lambda s, one: s.apply_hold(one.id, "Case", "why"), document_stands, often=FEW),  # type: ignore[arg-type]
         Write("lift a hold", held, lambda s, one: s.lift_hold(one.id, "Case"), document_stands, often=FEW),
