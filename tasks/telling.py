@@ -27,13 +27,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from blocks.ledger import JOURNEY, Entry, Holding, Recorded
 from blocks.settings import settings
-from blocks.systems.base import Answer, Fate, Message, SystemSession, persevere
+from blocks.systems.base import Answer, Fate, Message, SystemSession
 from blocks.values import Stage
 from tasks.connections import ledger
 from tasks.incidents import TELLING_IN_DOUBT, About, open_incident
@@ -95,18 +94,12 @@ class Trail:
     def count(self, kind: str) -> int:
         return sum(entry.kind == kind for entry in self._history)
 
-    def entry(self, kind: str, facts: Mapping[str, Any], *, once: str | None = None, stage: Stage | None = None) -> Entry:
-        """An entry as ``write`` would write it, for who writes many at once; ``wrote`` says that it is there."""
+    def write(self, kind: str, facts: Mapping[str, Any], *, once: str | None = None, stage: Stage | None = None) -> Recorded:
         about = {"partner": self.agreed.partner, "stream": self.agreed.stream, **({"to": self.to} if self.to else {})}
-        return Entry(self.journey, kind, {**about, **facts}, once and f"{self.key}/{once}", stage)
-
-    def wrote(self, recorded: Recorded) -> Recorded:
+        entry = Entry(self.journey, kind, {**about, **facts}, once and f"{self.key}/{once}", stage)
+        [recorded] = ledger().append([entry], self.held.lease)
         self._history.append(recorded)
         return recorded
-
-    def write(self, kind: str, facts: Mapping[str, Any], *, once: str | None = None, stage: Stage | None = None) -> Recorded:
-        [recorded] = ledger().append([self.entry(kind, facts, once=once, stage=stage)], self.held.lease)
-        return self.wrote(recorded)
 
     # ------------------------------------------------------------------------------------------------- in doubt
 
@@ -157,6 +150,8 @@ class Telling:
     """The bytes of a document, where the route takes one."""
     stage: Stage | None = None
     """Where the journey is moved when it is told."""
+    lane: str = ""
+    """Those of one lane are told in the order given: while the system does not take one, none behind it goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +174,58 @@ def tell_once(session: SystemSession, tellings: Iterable[Telling], patience: tim
 
     ``patience``: longest wait for what is ``LATER`` or ``PENDING``; what would be due after that is answered as it stands.
     """
-    recorder = _Recorder(session)
+    waiting, end = dict[str, _Waiting](), time.monotonic() + patience.total_seconds()
     for telling in tellings:
+        if telling.trail.key in waiting:
+            raise ValueError(f"{telling.trail.key}: told twice in one call; give each destination a name of its own")
         if (settled := _settled(telling)) is not None:
             yield settled
         else:
-            recorder.add(telling)
-    for answer in persevere(recorder, recorder.messages(), patience):
-        telling = recorder.tellings[answer.key]
-        yield Told(telling, answer.fate, answer.id, answer.code, answer.reason, answer.after_seconds)
+            waiting[telling.trail.key] = _Waiting(telling)
+    while waiting:
+        going = _foremost(waiting.values())
+        time.sleep(max(0.0, min(one.due for one in going) - time.monotonic()))
+        for told in _tell(session, [one.telling for one in going if one.due <= time.monotonic()]):
+            key, again = told.telling.trail.key, time.monotonic() + told.after_seconds
+            if told.fate in (Fate.LATER, Fate.PENDING) and again <= end:
+                waiting[key] = _Waiting(told.telling, again, told.fate is Fate.PENDING)
+                continue
+            del waiting[key]
+            yield told
+            for behind in _held_up(told, waiting.values()):
+                del waiting[behind.telling.trail.key]
+                yield behind
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A telling that is to be made, and not before a moment of the monotonic clock."""
+
+    telling: Telling
+    due: float = 0.0
+    taken: bool = False
+    """The system has it already, and is asked for its last word: nobody waits for that."""
+
+
+def _foremost(waiting: Iterable[_Waiting]) -> list[_Waiting]:
+    """Those that wait for no earlier one of their lane."""
+    lanes, found = set[str](), list[_Waiting]()
+    for one in waiting:
+        if not one.telling.lane or one.telling.lane not in lanes:
+            found.append(one)
+        if not one.taken:
+            lanes.add(one.telling.lane)
+    return found
+
+
+def _held_up(told: Told, waiting: Iterable[_Waiting]) -> list[Told]:
+    """What is behind a telling that the system does not take now."""
+    lane = told.telling.lane
+    if told.fate is not Fate.LATER or not lane:
+        return []
+    reason = f"waits for an earlier one: {told.reason}"
+    behind = [one.telling for one in waiting if one.telling.lane == lane and not one.taken]
+    return [Told(one, Fate.LATER, reason=reason, after_seconds=told.after_seconds) for one in behind]
 
 
 def _settled(telling: Telling) -> Told | None:
@@ -211,60 +249,52 @@ def _begun(trail: Trail) -> Recorded | None:
     return before if before is not None and before.kind != "not told" else None
 
 
-class _Recorder(SystemSession):
-    """A system's session that writes to the ledger what it is about to tell, and what came of it."""
-
-    def __init__(self, session: SystemSession) -> None:
-        self._session = session
-        self.tellings: dict[str, Telling] = {}
-
-    def close(self) -> None:
-        """The session is whose it was."""
-
-    def add(self, telling: Telling) -> None:
-        if telling.trail.key in self.tellings:
-            raise ValueError(f"{telling.trail.key}: told twice in one call; give each destination a name of its own")
-        self.tellings[telling.trail.key] = telling
-
-    def messages(self) -> list[Message]:
-        return [Message(key, one.route, one.facts, one.path) for key, one in self.tellings.items()]
-
-    def send(self, messages: Iterable[Message]) -> Iterator[Answer]:
-        begun = [self.tellings[message.key] for message in messages]
-        doubted = {one.trail.key for one in begun if _begun(one.trail) is not None}
-        self._intend([one for one in begun if one.trail.key not in doubted])
-        for answer in self._session.send(self._while_leased(begun, doubted)):
-            self._record(self.tellings[answer.key], answer)
-            yield answer
-
-    def _intend(self, tellings: Sequence[Telling]) -> None:
-        for _, group in groupby(tellings, key=lambda one: id(one.trail.held)):
-            several = list(group)
-            entries = [one.trail.entry("telling", {"route": one.route}) for one in several]
-            lease = several[0].trail.held.lease
-            for one, recorded in zip(several, ledger().append(entries, lease), strict=True):
-                one.trail.wrote(recorded)
-
-    def _while_leased(self, tellings: Sequence[Telling], doubted: set[str]) -> Iterator[Message]:
-        """Messages, each only while the lease holds: a worker that was stalled tells nothing more."""
-        for one in tellings:
-            one.trail.held.lease  # noqa: B018 - raises
-            yield Message(one.trail.key, one.route, one.facts, one.path, one.trail.key in doubted, _known(one.trail))
-
-    def _record(self, telling: Telling, answer: Answer) -> None:
-        trail, facts = telling.trail, {"route": telling.route}
-        if answer.fate is Fate.TAKEN:
-            trail.write("told", {**facts, "as": answer.id}, once="told", stage=telling.stage)
-        elif answer.fate is Fate.UNKNOWN:
-            trail.doubt(f"whether the system was told nobody can tell: {answer.reason}")
-        elif answer.fate is Fate.PENDING:
-            if _known(trail) is None:
-                trail.write("pending", {**facts, "as": answer.id})
-        elif answer.fate is Fate.REFUSED or (_known(trail) is None and not answer.doubted):
-            trail.write("not told", {**facts, "code": answer.code or str(answer.fate), "reason": answer.reason})
-
-
 def _known(trail: Trail) -> str | None:
     """What the system calls what it has, where its last word is still to come."""
     begun = _begun(trail)
     return str(begun.body["as"]) if begun is not None and begun.kind == "pending" else None
+
+
+def _tell(session: SystemSession, tellings: Sequence[Telling]) -> Iterator[Told]:
+    """One attempt at each: the intent before, what came of it after."""
+    paused, doubted = list[Told](), set[str]()
+    going = {telling.trail.key: telling for telling in tellings}
+    for answer in session.send(_begin(session, tellings, paused, doubted)):
+        telling = going[answer.key]
+        _record(telling, answer, doubted=answer.key in doubted)
+        yield Told(telling, answer.fate, answer.id, answer.code, answer.reason, answer.after_seconds)
+    yield from paused
+
+
+def _begin(session: SystemSession, tellings: Iterable[Telling], paused: list[Told], doubted: set[str]) -> Iterator[Message]:
+    """Messages, each with its intent, and only while the lease holds: a worker that was stalled tells nothing more.
+
+    Of a route that is to wait no intent is written, and nothing is sent: thousands may wait for weeks.
+    """
+    for one in tellings:
+        trail = one.trail
+        if _begun(trail) is not None:
+            doubted.add(trail.key)
+        elif (wait := session.wait_seconds(one.route)) > 0:
+            paused.append(
+                Told(one, Fate.LATER, reason=f"{one.route} waits, as it was told to or after failures", after_seconds=wait)
+            )
+            continue
+        else:
+            trail.write("telling", {"route": one.route})
+        trail.held.lease  # noqa: B018 - raises
+        yield Message(trail.key, one.route, one.facts, one.path, trail.key in doubted, _known(trail))
+
+
+def _record(telling: Telling, answer: Answer, *, doubted: bool) -> None:
+    """``doubted``: an earlier attempt may have been carried out, whatever became of this one."""
+    trail, facts = telling.trail, {"route": telling.route}
+    if answer.fate is Fate.TAKEN:
+        trail.write("told", {**facts, "as": answer.id}, once="told", stage=telling.stage)
+    elif answer.fate is Fate.UNKNOWN:
+        trail.doubt(f"whether the system was told nobody can tell: {answer.reason}")
+    elif answer.fate is Fate.PENDING:
+        if _known(trail) is None:
+            trail.write("pending", {**facts, "as": answer.id})
+    elif answer.fate is Fate.REFUSED or not (doubted or answer.doubted):
+        trail.write("not told", {**facts, "code": answer.code or str(answer.fate), "reason": answer.reason})

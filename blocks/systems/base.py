@@ -81,6 +81,10 @@ class SystemSession(Closing):
     def send(self, messages: Iterable[Message]) -> Iterator[Answer]:
         """Tell the system each message, once and without waiting for one that it does not take now."""
 
+    def wait_seconds(self, route: str) -> float:
+        """For how long nothing is sent on a route, as it was told to or after failures; 0 if a message may go. Asking changes nothing."""
+        return 0.0
+
     @abstractmethod
     def close(self) -> None:
         """End all connections. Safe to call twice."""

@@ -127,6 +127,9 @@ class HttpSession(SystemSession):
 
     # ------------------------------------------------------------------------------------------------- telling
 
+    def wait_seconds(self, route: str) -> float:
+        return self._wire.rest_seconds(route)
+
     def send(self, messages: Iterable[Message]) -> Iterator[Answer]:
         for message in messages:
             try:

@@ -55,6 +55,11 @@ class Traffic:
                 self._rests_until = now + self.breaker.rest.total_seconds()  # for all others, until that call has told
             return max(0.0, wait)
 
+    def rest_seconds(self, route: str) -> float:
+        """The same for who only asks, and makes no call."""
+        with self._lock:
+            return max(0.0, max(self._rests_until, self._paused.get(route, 0.0)) - self.clock())
+
     def turn_seconds(self) -> float:
         """Take the next turn that the rate allows; how long it is until then."""
         if self.rate is None:

@@ -184,6 +184,10 @@ class Wire:
                     file.discard()
             return file.finish()
 
+    def rest_seconds(self, route: str) -> float:
+        """For how long no call is made on a route."""
+        return self._traffic.rest_seconds(route)
+
     def close(self) -> None:
         self._client.close()
 

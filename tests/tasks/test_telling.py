@@ -16,6 +16,7 @@ from blocks.errors import LedgerUnreachable
 from blocks.ledger import new_journey
 from blocks.systems.base import Fate
 from blocks.systems.http import HttpSystem
+from blocks.systems.traffic import traffic_of
 from blocks.values import Owned
 from tasks import incidents
 from tasks.telling import Telling, Told, Trail, holding, tell_once
@@ -43,13 +44,13 @@ class Desk:
     system: HttpSystem
     shop: BusinessSandbox
 
-    def tell(self, *wanted: tuple[str, str, str], patience: timedelta = NOW, **facts: Any) -> dict[str, Told]:
-        """Journey, destination and route of each; answered by destination."""
+    def tell(self, *wanted: tuple[str, str, str], patience: timedelta = NOW, lane: str = "", **facts: Any) -> dict[str, Told]:
+        """Journey, destination and route of each; answered by destination, in the order in which it is known."""
         journeys = sorted({journey for journey, _, _ in wanted})
         with holding(journeys, NOW) as held, self.system.session() as session:
             assert held is not None
             tellings = [
-                Telling(Trail(Stream(), journey, "claim 1", held, to=to), route, {"type": route, **facts})
+                Telling(Trail(Stream(), journey, "claim 1", held, to=to), route, {"type": to, **facts}, lane=lane)
                 for journey, to, route in wanted
             ]
             return {told.telling.trail.to: told for told in tell_once(session, tellings, patience)}
@@ -61,6 +62,7 @@ class Desk:
 @pytest.fixture
 def desk(dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     monkeypatch.setenv("TOLD_TOKEN", BusinessSandbox.TOKEN)
+    traffic_of.cache_clear()  # another test's system may have had this one's port, and have been told to wait
     body = {"type": "{type}"}
     routes = {
         "claims": {"path": "/claims", "key_header": "Idempotency-Key", "body": body, "id": "id"},
@@ -97,6 +99,34 @@ def test_a_route_that_is_told_to_wait_holds_up_none_of_another(desk: Desk) -> No
     told = desk.tell((waits, "first", "claims"), (goes, "second", "orders"), (later, "third", "claims"))
     assert {to: one.fate for to, one in told.items()} == {"first": Fate.LATER, "second": Fate.TAKEN, "third": Fate.LATER}
     assert told["first"].after_seconds == 3600 and desk.shop.stats["POST /api/claims"] == 1
+
+
+def test_while_a_route_waits_nothing_is_written_about_what_waits_for_it(desk: Desk, dock: Dock) -> None:
+    desk.shop.faults.set({"busy429@claims": 1, "retry-after": 3600})
+    first, waits = new_journey(), new_journey()
+    for _ in range(3):
+        assert desk.fates((first, "first", "claims"), (waits, "second", "claims")) == {
+            "first": Fate.LATER,
+            "second": Fate.LATER,
+        }
+    assert [entry.kind for entry in dock.ledger.journey(first)] == ["telling", "not told"] and not dock.ledger.journey(waits)
+
+
+def test_those_of_one_lane_are_told_in_order_and_hold_up_no_other(desk: Desk) -> None:
+    journeys = [new_journey() for _ in range(4)]
+    wanted = [(journey, f"version-{number}", "claims") for number, journey in enumerate(journeys)]
+    desk.shop.faults.set({"drop@claims": 1})
+    assert desk.fates(*wanted[:3], lane="d-1") == dict.fromkeys([to for _, to, _ in wanted[:3]], Fate.LATER)
+    assert not desk.shop.books.writes and desk.shop.stats["POST /api/claims"] == 1, "one is tried, the others wait for it"
+    desk.shop.faults.set({"drop@claims": 1})
+    assert desk.fates(*wanted, lane="d-1", patience=MINUTES) == dict.fromkeys([to for _, to, _ in wanted], Fate.TAKEN)
+    told = desk.shop.books.things["claims"].values()
+    assert [thing["type"] for thing in told] == [to for _, to, _ in wanted]
+
+
+def test_what_is_refused_in_a_lane_holds_up_none_behind_it(desk: Desk) -> None:
+    first, second = (new_journey(), "first", "refusals"), (new_journey(), "second", "claims")
+    assert desk.fates(first, second, lane="d-1") == {"first": Fate.REFUSED, "second": Fate.TAKEN}
 
 
 def test_what_is_told_later_is_told_within_the_patience(desk: Desk) -> None:
