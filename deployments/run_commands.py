@@ -69,6 +69,34 @@ def collect(
 
 
 @app.command()
+def handover(
+    system: Annotated[str, typer.Option(help="The system's name: erp")],
+    stream: Annotated[str, typer.Option(help="One of its handovers.")],
+    document: Annotated[
+        str, typer.Option(help="Key of the one document that is asked for. Default: all that is offered.")
+    ] = "",
+    local: Annotated[bool, typer.Option("--local", help="In this process instead of on a worker.")] = False,
+) -> None:
+    """Keep documents that a system has made, and tell it where. Exit code 0: done, 3: a person is asked about some, 1: failed, or waits.
+
+    Example: countersign run handover --system erp --stream invoices --document INV-4711 --local
+    """
+    if local:
+        from flows.handover import handover as flow
+
+        state: State = flow(system, stream, document, return_state=True)
+        raise typer.Exit(_told(f"{system}/{stream}", state, _handed_over))
+    parameters: dict[str, object] = {"system": system, "stream": stream, "document": document}
+    raise typer.Exit(_follow(f"handover {system}/{stream}", "handover/on-request", parameters, outcome=_handed_over))
+
+
+def _handed_over(state: State) -> int:
+    if not state.is_completed():
+        return 1
+    return QUARANTINED if any(word in (state.name or "") for word in ("refused", "in doubt")) else 0
+
+
+@app.command()
 def release(
     partner: Annotated[str, typer.Option(help="The partner's name: acme")],
     stream: Annotated[str, typer.Option(help="One of its outbound streams.")],
@@ -202,7 +230,7 @@ def _follow(
         try:
             found = client.read_deployment_by_name(deployment)
         except ObjectNotFound as error:
-            raise ConfigurationError(f"{deployment}: not deployed; run 'countersign deploy {parameters['partner']}'") from error
+            raise ConfigurationError(f"{deployment}: not deployed; run 'countersign deploy'") from error
         first: State | None = Pending() if begin else None
         run = client.create_flow_run_from_deployment(found.id, name=name, parameters=parameters, state=first)
         address = f"{PREFECT_UI_URL.value() or ''}/runs/flow-run/{run.id}"

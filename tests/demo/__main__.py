@@ -49,7 +49,8 @@ def alone(state: Path) -> Iterator[None]:
 
 def play(state: Path, check: bool, screenshots: Path | None) -> int:
     console.print(
-        "Starting the partner's servers, Extended ECM (stand-ins), Prefect, a worker and the sender; about half a minute ...\n"
+        "Starting the partner's servers, Extended ECM, File 360 and an ERP (stand-ins), Prefect, a worker and the sender; about half a "
+        "minute ...\n"
         "(Here the sender runs as the worker's own user. In production it has one of its own, so that workers cannot read its secrets.)",
         soft_wrap=True,
     )
@@ -61,6 +62,11 @@ def play(state: Path, check: bool, screenshots: Path | None) -> int:
                 here.countersign("run", "intake", "--partner", "acme", "--stream", name, check=False)
         problems = verify(here, samples)
         tell(here, samples)
+        from tests.demo.handing import hand_over, unkept
+
+        console.print("The ERP has made two invoices, which are kept; then it asks for one of them, and is told the same id:\n")
+        hand_over(here)
+        problems += unkept(here)
         if screenshots:
             from tests.demo.screenshots import take
 
@@ -137,7 +143,7 @@ def tell(here: Stage, samples: list[Sample]) -> None:
 def invite(here: Stage) -> None:
     from tests.demo.releasing import ORDER
 
-    ecm, sftp, ftps = (here.services[name] for name in ("extended-ecm", "sftp", "ftps"))
+    ecm, team, sftp, ftps, erp = (here.services[name] for name in ("extended-ecm", "file360", "sftp", "ftps", "business"))
     home = f"COUNTERSIGN_HOME={here.state / 'home'} COUNTERSIGN_PROFILES={here.state / 'profiles'}"
     console.print(
         f"Look at:\n"
@@ -147,6 +153,8 @@ def invite(here: Stage) -> None:
         f"                  {here.catalogue}   (the same, as a folder: your release appears there)\n"
         f"                  {here.notes}   (our notes on its refused price lists: what to mend, row by row)\n"
         f"  Extended ECM    {ecm['url']}  user {ecm['user']}, password {ecm['password']} (the REST interface of a stand-in)\n"
+        f"  File 360        {team['url']}  client {team['user']}, secret {team['password']} (the same; ACME's images are there)\n"
+        f"  the ERP         {erp['url']}/api/filed-invoices  user {erp['user']}, password {erp['password']} (what it was told)\n"
         f"  ledger          {home} {Path(sys.executable).parent}/countersign ledger search --partner acme\n"
         f"  quarantine      {home} {Path(sys.executable).parent}/countersign quarantine list\n"
         f"  sign-offs       {home} {Path(sys.executable).parent}/countersign signoff show {ORDER}\n"

@@ -124,13 +124,15 @@ def environment_for(state: Path, services: Mapping[str, Mapping[str, str]], url:
         "COUNTERSIGN_PROFILES": str(state / "profiles"),
         "COUNTERSIGN_ACME_PASSWORD": services["sftp"]["password"],
         "COUNTERSIGN_ECM_PASSWORD": services["extended-ecm"]["password"],
+        "COUNTERSIGN_FILE360_SECRET": services["file360"]["password"],
+        "COUNTERSIGN_ERP_SECRET": services["business"]["client_secret"],
     }
 
 
 def write_profiles(folder: Path, services: Mapping[str, Mapping[str, str]]) -> None:
     """The committed example files, with this sandbox's addresses and pins in place of the usual ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    sftp, ftps, ecm = services["sftp"], services["ftps"], services["extended-ecm"]
+    sftp, ftps = services["sftp"], services["ftps"]
     acme = (ROOT / "deployments/acme.yaml").read_text(encoding="utf-8")
     ours = (
         (r"port: 2222", f"port: {sftp['port']}"),
@@ -145,8 +147,13 @@ def write_profiles(folder: Path, services: Mapping[str, Mapping[str, str]]) -> N
         assert found, f"deployments/acme.yaml has no {usual}"
     (folder / "acme.yaml").write_text(acme, encoding="utf-8")
     repositories = (ROOT / "deployments/repositories.yaml").read_text(encoding="utf-8")
-    repositories = re.sub(r"(?m)^(\s+url:) \S+", rf"\1 {ecm['url']}", repositories)
+    for name in ("extended-ecm", "file360"):
+        repositories = re.sub(rf"(kind: {name}\n\s+url:) \S+", rf"\1 {services[name]['url']}", repositories)
     (folder / "repositories.yaml").write_text(repositories, encoding="utf-8")
+    (folder / "systems").mkdir(exist_ok=True)
+    erp = (ROOT / "deployments/systems/erp.yaml").read_text(encoding="utf-8")
+    erp = erp.replace("http://127.0.0.1:8090", services["business"]["url"])
+    (folder / "systems/erp.yaml").write_text(erp, encoding="utf-8")
     shutil.copy(ROOT / "deployments/people.yaml", folder)
 
 

@@ -57,7 +57,7 @@ def _faults(here: Stage, sample: Sample, journey: JourneySummary | None) -> Iter
     entries = {entry.kind: entry for entry in ledger().journey(journey.journey)}
     if sample.outcome not in entries:
         yield f"it should be {sample.outcome}; its steps are {', '.join(entries)}"
-    elif sample.outcome == "filed" and _digest_of(journey.repository_id) != sample.digest:
+    elif sample.outcome == "filed" and digest_of(str(journey.repository), str(journey.repository_id)) != sample.digest:
         yield "the repository holds other bytes"
     elif sample.outcome == "quarantined":
         codes = [finding["code"] for finding in entries["quarantined"].body["findings"]]
@@ -70,8 +70,9 @@ def _faults(here: Stage, sample: Sample, journey: JourneySummary | None) -> Iter
             yield "the quarantine holds other bytes"
 
 
-def _digest_of(id: str | None) -> str:
-    """SHA-256 of what the repository gives back for a document."""
+def digest_of(address: str, id: str) -> str:
+    """SHA-256 of what the repository at an address gives back for a document."""
+    [repository] = (one for one in load_repositories(settings().profiles).values() if one.address == address)
     spool = Spool(settings().home / "read-back", floor_bytes=0)
-    with load_repositories(settings().profiles)["ecm"].session() as session, spool.batch() as batch:
-        return session.fetch(str(id), None, batch).digest
+    with repository.session() as session, spool.batch() as batch:
+        return session.fetch(id, None, batch).digest

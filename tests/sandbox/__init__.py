@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 SERVICES = ("extended-ecm", "file360", "sftp", "ftp", "ftps", "business")
-ALL = ("extended-ecm", "sftp", "ftps")
+ALL = ("extended-ecm", "file360", "sftp", "ftps", "business")
 """What is served when nothing is named: what the demo needs."""
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -33,9 +33,7 @@ def main() -> None:
 def serve(
     services: Annotated[
         list[str],
-        typer.Argument(
-            help="extended-ecm, file360, sftp, ftp, ftps, business, or all (what the demo needs: extended-ecm, sftp, ftps)"
-        ),
+        typer.Argument(help="extended-ecm, file360, sftp, ftp, ftps, business, or all (what the demo needs: all but ftp)"),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="First port; each further service takes the next one; 0 chooses free ones")] = 0,
