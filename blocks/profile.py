@@ -36,6 +36,7 @@ from blocks.chosen import Chosen
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError
 from blocks.outbound import FourEyes, Freshness, Outbound, PeopleFile, Policies, Which
+from blocks.papers import Papers
 from blocks.repositories.base import Repository
 from blocks.reviewed import Problem, nearest
 from blocks.stanza import Deployment
@@ -153,13 +154,22 @@ class PartnerProfile(Terms):
         min_length=1, description="The partner's places for files, by a short name"
     )
     streams: Mapping[Slug, Stream] = Field(min_length=1, description="The kinds of exchange, by a short name")
+    papers: Papers | None = Field(default=None, description="Documents that the partner must provide, and keep up to date")
 
     @model_validator(mode="wrap")
     @classmethod
     def _endpoints_exist(cls, given: Any, handler: ModelWrapValidatorHandler[PartnerProfile]) -> PartnerProfile:
         """Every stream's endpoint is there, and good enough; asked of what was written, so that it is told along with all else."""
         valid: PartnerProfile = reviewed.beside(
-            [*_lost_endpoints(given), *_weak_endpoints(given), *_direct_writes(given), *_odd_returns(given)], given, handler
+            [
+                *_lost_endpoints(given),
+                *_weak_endpoints(given),
+                *_direct_writes(given),
+                *_odd_returns(given),
+                *_odd_papers(given),
+            ],
+            given,
+            handler,
         )
         return valid
 
@@ -278,6 +288,28 @@ def _odd_returns(given: Any) -> Iterator[Problem]:
                 yield Problem(
                     ("streams", name, "target", "categories", category, attribute),
                     f"decides what '{returned}' sends (its 'gather'): what comes back must not change it",
+                )
+
+
+def _odd_papers(given: Any) -> Iterator[Problem]:
+    """Papers that hold up streams which are not there, and streams whose files would say what the partner's own papers are good for."""
+    papers, streams = _told(given, "papers"), _mapping(given, "streams")
+    if papers is None:
+        return
+    held = _told(papers, "blocks")
+    outbound = [name for name, told in streams.items() if _told(told, "direction") == "outbound"]
+    for number, name in enumerate(held if isinstance(held, list | tuple) else ()):
+        if name not in outbound:
+            yield Problem(("papers", "blocks", number), f"no such outbound stream; {nearest(str(name), outbound)}")
+    said = [_told(papers, word) for word in ("approved", "rejected", "valid_until")]
+    deciding = {(str(_told(one, "category")), str(_told(one, "attribute"))) for one in said if one is not None}
+    for name, stream in streams.items():
+        target = _told(stream, "target")
+        if target is not None and _told(target, "repository") == _told(papers, "repository"):
+            for category, attribute in sorted(deciding & _written(target)):
+                yield Problem(
+                    ("streams", name, "target", "categories", category, attribute),
+                    "says what a paper is good for ('papers'): what the partner sends must not say it",
                 )
 
 

@@ -83,6 +83,8 @@ class Arrived:
     """True if the same call may do better later; it never sends a file twice."""
     full: bool = False
     """The partner has no room; once there is some, the same call goes on."""
+    withheld: bool = False
+    """A paper that the partner must provide is lacking; once it is good, the same call goes on."""
     endpoint: str = field(default="", compare=False)
     """The name of the endpoint in the reviewed profile, if it was visited this time."""
     personality: Personality | None = field(default=None, compare=False)
@@ -548,6 +550,7 @@ def _arrived(told: Mapping[str, Any]) -> Arrived:
         problem=told["problem"],
         worth_retrying=told["worth_retrying"],
         full=bool(told.get("full")),
+        withheld=bool(told.get("withheld")),
         endpoint=told.get("endpoint", ""),  # a sender of the version before tells neither
         personality=Personality.parse(told["personality"]) if told.get("personality") else None,
     )

@@ -20,6 +20,8 @@ from blocks.profile import PartnerFile, PartnerProfile, load_calendars, load_fil
 from blocks.repositories.base import Repository
 from blocks.reviewed import Loc, Problem, nearest
 from blocks.sender import destination_of
+from blocks.system_file import load_system
+from blocks.systems.http import HttpSystem
 from blocks.values import Exists, Inbound, RowPolicy
 from deployments.people import load_people, people_path
 from tasks.doctypes.base import Doctype
@@ -38,7 +40,12 @@ class Result:
 def sound_file(name: str, folder: Path) -> tuple[PartnerFile, dict[str, Repository]]:
     """A partner's file that fits everything it names. Raises ``ConfigurationError`` with all problems and their lines."""
     file, repositories = load_file(name, folder), load_repositories(folder)
-    problems = [*_streams(file, repositories), *_calendars(file, folder), *_deployments(file)]
+    problems = [
+        *_streams(file, repositories),
+        *_calendars(file, folder),
+        *_papers(file, repositories, folder),
+        *_deployments(file),
+    ]
     if problems:
         raise reviewed.read(partner_path(name, folder)).refuse(problems)
     return file, repositories
@@ -298,6 +305,26 @@ def _calendars(file: PartnerFile, folder: Path) -> Iterator[Problem]:
         if calendar not in calendars:
             loc = ("partner", "streams", name, word, "calendar")
             yield Problem(loc, f"not in calendars.yaml; {nearest(calendar, calendars)}")
+
+
+def _papers(file: PartnerFile, repositories: Mapping[str, Repository], folder: Path) -> Iterator[Problem]:
+    """Papers in a repository, and told to a system, that are not there."""
+    papers = file.partner.papers
+    if papers is None:
+        return
+    if papers.repository not in repositories:
+        yield Problem(
+            ("partner", "papers", "repository"), f"not in repositories.yaml; {nearest(papers.repository, repositories)}"
+        )
+    if (tells := papers.tells) is not None:
+        loc = ("partner", "papers", "tells")
+        try:
+            system = load_system(tells.system, folder)
+        except ConfigurationError as error:
+            yield Problem((*loc, "system"), str(error))
+            return
+        if isinstance(system, HttpSystem) and tells.route not in system.routes:
+            yield Problem((*loc, "route"), f"no such route of {tells.system}; {nearest(tells.route, system.routes)}")
 
 
 def _out_of_sight(partner: PartnerProfile, leaving: Outbound, loc: Loc) -> Iterator[Problem]:

@@ -31,7 +31,7 @@ from tasks.personality import Place, remember
 from tasks.retrying import task
 from tasks.rules.kits import fits
 from tasks.rules.packing import AtRepository, Voided, admitted, changed_values, freshness, sensitive
-from tasks.rules.reconcile import PARTNER_FULL
+from tasks.rules.reconcile import PAPERS_LACKING, PARTNER_FULL
 
 _AT_ONCE = 8
 """Documents that are read again at a time."""
@@ -227,6 +227,10 @@ def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:
         said = "; ".join(one.problem for one in problems)
         if all(one.worth_retrying for one in problems):
             raise TransferIncomplete(said)
+        if any(one.withheld for one in problems):
+            _ask_a_person(order, PAPERS_LACKING, said)
+            order.end("Waits for the partner's papers", f"{said}. It is tried again by itself")
+            return []
         if all(one.full or one.worth_retrying for one in problems):
             _ask_a_person(order, PARTNER_FULL, said)
             order.end("Waits for room at the partner", f"{said} It is tried again by itself, and goes on where it stopped")
@@ -241,7 +245,11 @@ def _arrived(order: Order, arrived: list[Arrived]) -> list[Arrived]:
 def _resolve(order: Order) -> None:
     """Close the case of a delivery that has come through; what was in doubt about single files, a person has settled."""
     asked = order.last("in-doubt", "resolved", "settled")
-    if asked is not None and asked.kind == "in-doubt" and asked.body["case"]["code"] in (NOT_DELIVERED, PARTNER_FULL):
+    if (
+        asked is not None
+        and asked.kind == "in-doubt"
+        and asked.body["case"]["code"] in (NOT_DELIVERED, PARTNER_FULL, PAPERS_LACKING)
+    ):
         order.write("resolved", {"reason": "it has been delivered", "case": {"state": "resolved"}})
 
 

@@ -16,6 +16,7 @@ from blocks.values import Classification, Document, Finding, Inbound, Kept, Seve
 from tasks import tables
 from tasks.connections import repository_session, spool
 from tasks.order import Order, sender, sent_before
+from tasks.papers import lacking_papers
 from tasks.retrying import task
 from tasks.rules.bounds import too_large, too_small
 from tasks.rules.dialog import stopped
@@ -59,6 +60,8 @@ def gather(order: Order) -> Gathered:
     terms = order.agreed.terms
     with sender() as holder:
         order.learn(holder)
+    if papers := lacking_papers(order.agreed.profile, order.agreed.stream):
+        return Gathered(order, (), (), f"{papers}: nobody is asked, and nothing goes out before they are good.")
     withheld: list[Withheld] = []
     chosen: list[tuple[Kept, int]] = []
     with repository_session(order.agreed.repository) as session:

@@ -19,6 +19,7 @@ from deployments.sender.beforehand import depart
 from deployments.sender.delivery import Freight, deliver, stage, unstage, withdraw
 from deployments.sender.judging import Judge, Reviewed, check_kit, check_redelivery, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
+from deployments.sender.papers import lacking_papers
 from deployments.sender.store import Parcel, Step, Store
 from deployments.sender.turns import Turns
 from tasks.rules.packing import AtRepository, Voided, freshness
@@ -54,6 +55,8 @@ class Dispatcher:
             self._must_be_fresh(package, agreed, policies, seen)
             files = package.kept(now.left_out)
             check_kit(package, files, agreed.terms)
+            if lacking := lacking_papers(agreed.profile, package.stream, self._profiles):
+                return [self._withheld(package, number, lacking) for number in range(len(package.destinations))]
             ladings = [items(package, files, place.terms) for place in places]
             staged = stage(package.digest, [(file.sha256, file.size) for file in files], self._place, self._outbox)
             depart(package, every, agreed.terms, self._store)
@@ -176,6 +179,14 @@ class Dispatcher:
         parcels = self._store.parcels(package.digest)
         reached = {parcel.destination for parcel in parcels if parcel.step.final}
         return reached == {_key(told) for told in package.destinations} and all(parcel.step.final for parcel in parcels)
+
+    def _withheld(self, package: Package, number: int, lacking: str) -> Arrived:
+        """What has come to its end stays so; nothing more goes there now."""
+        parcels = self._store.parcels(package.digest, _key(package.destinations[number]))
+        if parcels and all(parcel.step.final for parcel in parcels):
+            return self._arrived(package, number)
+        problem = f"package {package.digits}: {lacking}; nothing more was sent, and it goes on once they are good"
+        return replace(self._arrived(package, number, problem), withheld=True)
 
     def _arrived(
         self, package: Package, number: int, problem: str = "", worth_retrying: bool = False, full: bool = False

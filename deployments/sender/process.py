@@ -503,6 +503,7 @@ def _arrived_facts(one: Arrived) -> dict[str, Any]:
         "problem": one.problem,
         "worth_retrying": one.worth_retrying,
         "full": one.full,
+        "withheld": one.withheld,
         "endpoint": one.endpoint,
         "personality": one.personality.facts if one.personality else None,
     }

@@ -24,10 +24,13 @@ PARTNER_FULL = "partner-full"
 """The partner's disk or quota is full: code of the case and of the finding, name of the event."""
 RECORD_WAITS = "record-not-filed"
 """All was delivered, and the repository does not take the record of it yet: likewise."""
+PAPERS_LACKING = "papers-lacking"
+"""A document that the partner must provide is missing, not approved or expired: likewise."""
 REMINDER = "reminder"
 """Whoever may still sign is reminded: likewise."""
 WAITS = {
     PARTNER_FULL: "the partner had no room for all of it; it is tried again",
+    PAPERS_LACKING: "a paper that the partner must provide was lacking; it is tried again",
     RECORD_WAITS: "it was delivered, and the repository did not take the transmission record; that is tried again",
 }
 """What an order may wait for as long as it takes, and what the sweep says of it."""
@@ -70,9 +73,9 @@ class Finding:
     """One thing that is not as it should be."""
 
     code: str
-    """As in the event: bypass, planted, edited, terms, changed, deleted, diverted, stuck, partner-full, record-not-filed, reminder,
-    widened, expired, crashed, failed, cancelled; and of no order: mirror, deployment, overridden, automation, work-pool, not-notified,
-    notice-unknown."""
+    """As in the event: bypass, planted, edited, terms, changed, deleted, diverted, stuck, partner-full, papers-lacking, record-not-filed,
+    reminder, widened, expired, crashed, failed, cancelled; and of no order: mirror, deployment, overridden, automation, work-pool,
+    not-notified, notice-unknown."""
     key: str
     """What makes it one: the same thing is told once."""
     message: str
