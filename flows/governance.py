@@ -18,6 +18,7 @@ from tasks.clean_up import (
     tell_holds,
 )
 from tasks.connections import hang_up
+from tasks.onboard import load_onboardings, onboard, report_papers
 from tasks.reduce import reduce_closed
 
 
@@ -50,3 +51,20 @@ def clean_up(spool_hours: float = 24, quarantine_days: float = 90) -> State:
     if broken:
         raise broken[0]
     return state
+
+
+@flow(name="onboarding", flow_run_name="onboarding {partner}", validate_parameters=True)
+def onboarding(partner: str = "", patience_seconds: float = 60) -> State:
+    """Look how the papers stand that partners must provide: tell their systems what has changed, and remind people.
+
+    Run it again at any moment: nothing is told twice, and what was missed on a day is told by the next run.
+
+    Args:
+        partner: One partner; left out: all whose profile says something of ``papers``.
+        patience_seconds: Longest wait for a system that says "later"; the rest waits for the next run.
+    """
+    try:
+        rows = [onboard(each, timedelta(seconds=patience_seconds)) for each in load_onboardings(partner)]
+    finally:
+        hang_up()
+    return report_papers(rows)

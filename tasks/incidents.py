@@ -20,6 +20,8 @@ not-handed-over         the document was handed over after all; or a person give
 key-reused              a person has looked: one key of a system, and two documents (``hand_over``)
 handover-in-doubt       a person has looked, and closes it; then it goes on (``hand_over``)
 telling-in-doubt        a person has looked, and closes it: the system has what it was told (``telling``)
+paper-unreadable        it can be read until when the partner's paper is good, or another one is (``onboard``)
+paper-not-told          the system was told of it after all; or a person gives it up, and closes it (``onboard``)
 failed, cancelled, ...  the order got further (``found_cases``)
 bypass, planted, ...    a person knows who went around the sign-off, and how (``found_cases``)
 ======================  ============================================================================================
@@ -70,8 +72,12 @@ NOT_HANDED_OVER, KEY_REUSED, HANDOVER_IN_DOUBT = "not-handed-over", "key-reused"
 """About a document that a system has made: refused, or another one under a key that is taken, or nobody can tell what became of it."""
 TELLING_IN_DOUBT = "telling-in-doubt"
 """About what a system was told, and nobody can tell whether it was carried out."""
+PAPER_UNREADABLE, PAPER_NOT_TOLD = "paper-unreadable", "paper-not-told"
+"""About a document that a partner must provide: nobody can read until when it is good; a system does not take how it stands."""
 _OURS = frozenset(
     {
+        PAPER_UNREADABLE,
+        PAPER_NOT_TOLD,
         TELLING_IN_DOUBT,
         NOBODY_ASKED,
         NOT_HANDED_OVER,
