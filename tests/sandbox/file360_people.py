@@ -240,29 +240,45 @@ def teams(store: Store, api: Api, content_: Content) -> None:
     @api.get("/api/v1/groups/{id}/shares/incoming")
     def incoming(call: Call, id: str) -> Any:
         who = f"group:{found(store.groups, id, 'group')['id']}"
-        shared = [node for node in store.nodes.values() if who in node["collaborators"] and not store.deleted(node)]
+        shared = [node for node in store.nodes.values() if who in store.collaborators(node) and not store.deleted(node)]
         return {"shares": [content_.described(node, call.user) for node in shared], "count": len(shared)}
 
 
 # --------------------------------------------------------------------------------------------- who may do what with a folder
 
 
+def expiry(store: Store, call: Call) -> str | None:
+    """When what a call shares is to end."""
+    days, until = call.one("days_to_expire"), call.one("expiration")
+    if days is not None and until is not None:
+        raise Refusal(400, "days_to_expire or expiration, not both")
+    if days is not None:
+        return told(store.now() + timedelta(days=int(days)))
+    return None if until is None else told(datetime.fromisoformat(str(until)))
+
+
 def sharing(store: Store, api: Api, content_: Content) -> None:
-    def collaborator(who: str, role: int) -> dict[str, Any]:
+    def collaborators(folder: Row) -> list[dict[str, Any]]:
+        return [
+            {**collaborator(who), "role": role, "expiration": folder.get("until", {}).get(who)}
+            for who, role in store.collaborators(folder).items()
+        ]
+
+    def collaborator(who: str) -> dict[str, Any]:
         kind, _, id = who.partition(":")
-        if kind == "group":
-            return {**team(store, store.groups[int(id)]), "role": role}
-        return {**account(store, content_, store.users[int(id)]), "role": role}
+        return team(store, store.groups[int(id)]) if kind == "group" else account(store, content_, store.users[int(id)])
 
     @api.get("/api/v1/folders/{id}/collaborators")
     def several(call: Call, id: str) -> Any:
-        folder = content_.node(call, id, FOLDER)
-        return [collaborator(who, role) for who, role in folder["collaborators"].items()]
+        return collaborators(content_.node(call, id, FOLDER))
 
     @api.post("/api/v1/folders/{id}/collaborators")
     def share(call: Call, id: str) -> Any:
-        """With all of them, or with nobody. An address that nobody has is a guest's, who is invited by this."""
-        folder = content_.node(call, id, FOLDER, MANAGER)
+        """With all of them, or with nobody. An address that nobody has is a guest's, who is invited by this.
+
+        What one call gives is given again by another: role and end are those of the last one.
+        """
+        folder, until = content_.node(call, id, FOLDER, MANAGER), expiry(store, call)
         asked: list[tuple[str, int]] = []
         for member in call.many("members"):
             role = int(member.get("role", VIEWER))
@@ -282,9 +298,13 @@ def sharing(store: Store, api: Api, content_: Content) -> None:
             if not who.startswith("group:"):
                 who = f"user:{(store.user_with(who) or store.add_user(email=who))['id']}"
             folder["collaborators"][who] = role
+            ends = folder.setdefault("until", {})
+            ends.pop(who, None)
+            if until is not None:
+                ends[who] = until
             store.note("Share", call.user, folder, f"{who} as {role}")
         store.nodes.put(folder)
-        return [collaborator(who, role) for who, role in folder["collaborators"].items()]
+        return collaborators(folder)
 
     def unshare(call: Call, folder: Row, gone: set[str]) -> Any:
         for who in gone & folder["collaborators"].keys():
@@ -331,14 +351,6 @@ def linking(store: Store, api: Api, content_: Content) -> None:
             "permalinks": [{"rel": "content", "href": f"/api/v1/s/{link['token']}/contents"}],
         }
 
-    def expiry(call: Call) -> str | None:
-        days, until = call.one("days_to_expire"), call.one("expiration")
-        if days is not None and until is not None:
-            raise Refusal(400, "days_to_expire or expiration, not both")
-        if days is not None:
-            return told(store.now() + timedelta(days=int(days)))
-        return None if until is None else told(datetime.fromisoformat(str(until)))
-
     def add(word: str, kind: str) -> None:
         @api.get(f"/api/v1/{word}/{{id}}/shares")
         def links(call: Call, id: str) -> Any:
@@ -355,7 +367,7 @@ def linking(store: Store, api: Api, content_: Content) -> None:
                 "kind": kind,
                 "sharer": call.user,
                 "created": store.stamp(),
-                "expiration": expiry(call),
+                "expiration": expiry(store, call),
                 "comment": str(call.one("comment", "")),
             }
             row["token"] = api.tickets.issue(0, kind="link", session=str(row["id"]))

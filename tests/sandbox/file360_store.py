@@ -183,6 +183,7 @@ class Store:
             "modifiedBy": user,
             "deleted": None,
             "collaborators": {},
+            "until": {},
             "locked": None,
             "holds": [],
             "retention": None,
@@ -244,12 +245,17 @@ class Store:
         if self.owner(node) == user:
             return OWNER
         mine = {f"user:{user}", *(f"group:{group['id']}" for group in self.groups.values() if str(user) in group["members"])}
-        return max((role for one in self.line(node) for who, role in one["collaborators"].items() if who in mine), default=0)
+        return max((role for one in self.line(node) for who, role in self.collaborators(one).items() if who in mine), default=0)
+
+    def collaborators(self, node: Row) -> dict[str, int]:
+        """Who may do what with it now: a share may end on its own."""
+        until, now = node.get("until", {}), self.stamp()
+        return {who: role for who, role in node["collaborators"].items() if until.get(who, "9") > now}
 
     def shown_outside(self, node: Row) -> bool:
         """True if anybody outside the tenant can see it: a guest, a group with a guest in it, or whoever has a link."""
         for one in self.line(node):
-            for who in one["collaborators"]:
+            for who in self.collaborators(one):
                 kind, _, id = who.partition(":")
                 users = [id] if kind == "user" else self.groups[int(id)]["members"]
                 if any(self.outside(self.users[int(user)]["email"]) for user in users):
