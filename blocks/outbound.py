@@ -186,9 +186,13 @@ class Kit(Terms):
 class DestinationTerms(Terms):
     """Where a package goes and what it looks like there."""
 
-    endpoint: Slug = Field(description="One of the partner's endpoints")
+    endpoint: Slug | None = Field(default=None, description="One of the partner's endpoints")
+    share: Slug | None = Field(
+        default=None, description="Or one of the partner's shares: then people outside are shown the package in a repository"
+    )
     folder: Folder = Field(
-        description="A template over {partner}, {stream}, {order}, {ordered:%Y-%m-%d}; it must exist there, unless create_folder"
+        description="A template over {partner}, {stream}, {order}, {ordered:%Y-%m-%d}; it must exist there, unless create_folder. In "
+        "a share, each package gets a new folder of that name and its digits"
     )
     name: Name = Field(
         default="{name}", description="A template over {name}, {stem}, {extension}, {version}, {id}, {digest}, {order}, ..."
@@ -202,6 +206,21 @@ class DestinationTerms(Terms):
         default=None, description="One list of all documents with sizes and SHA-256: {order}.json"
     )
     done_file: ServiceName | None = Field(default=None, description="An empty file that is placed last of all: {order}.done")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.endpoint is None) == (self.share is None):
+            raise ValueError("say where it goes by exactly one of 'endpoint' and 'share'")
+        if self.share is not None and (self.create_folder or self.exists is Exists.REPLACE or self.done_file is not None):
+            raise ValueError(
+                "in a share each package has a new folder, shown as a whole: no 'create_folder', 'exists', 'done_file'"
+            )
+        return self
+
+    @property
+    def place(self) -> str:
+        """The name of the endpoint or share."""
+        return self.endpoint or self.share or ""
 
     @model_validator(mode="after")
     def _sidecar_beside_its_file(self) -> Self:
@@ -720,10 +739,12 @@ class Destination:
     path: str
     key_fingerprint: str
     """The pinned key or certificate; several sorted and joined by a blank; "" where the protocol has none."""
+    shown_to: str = ""
+    """In a share, who outside sees it, and for how long; "" where it is no share."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {
+        return ({"shown_to": self.shown_to} if self.shown_to else {}) | {
             "protocol": self.protocol,
             "host": self.host,
             "port": self.port,
@@ -737,7 +758,8 @@ class Destination:
         """For people: ``sftp://acme@sftp.example.com:22/in``."""
         user = f"{self.user}@" if self.user else ""
         port = f":{self.port}" if self.port else ""
-        return shown(f"{self.protocol}://{user}{self.host}{port}/{self.path.lstrip('/')}")
+        guests = f", shown to {self.shown_to}" if self.shown_to else ""
+        return shown(f"{self.protocol}://{user}{self.host}{port}/{self.path.lstrip('/')}{guests}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,11 @@ from blocks.catalog import ENDPOINTS, REPOSITORIES
 from blocks.chosen import Chosen
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError
-from blocks.outbound import FourEyes, Freshness, Outbound, PeopleFile, Policies, Which
+from blocks.outbound import DestinationTerms, FourEyes, Freshness, Outbound, PeopleFile, Policies, Which
 from blocks.papers import Papers
 from blocks.repositories.base import Repository
 from blocks.reviewed import Problem, nearest
+from blocks.shares import Share
 from blocks.stanza import Deployment
 from blocks.values import AtEnd, DispositionKind, EmptyFiles, Exists, Grant, Inbound, Retention, Slug, Target, Terms
 
@@ -153,6 +154,10 @@ class PartnerProfile(Terms):
     endpoints: Mapping[Slug, Annotated[Endpoint, _endpoint]] = Field(
         min_length=1, description="The partner's places for files, by a short name"
     )
+    shares: Mapping[Slug, Share] = Field(
+        default={},
+        description="Where people outside are shown what is released to them in a repository of ours, by a short name",
+    )
     streams: Mapping[Slug, Stream] = Field(min_length=1, description="The kinds of exchange, by a short name")
     papers: Papers | None = Field(default=None, description="Documents that the partner must provide, and keep up to date")
 
@@ -172,6 +177,10 @@ class PartnerProfile(Terms):
             handler,
         )
         return valid
+
+    def place(self, terms: DestinationTerms) -> Endpoint | Share:
+        """Where a destination is."""
+        return self.endpoints[terms.endpoint] if terms.endpoint is not None else self.shares[terms.place]
 
     @property
     def inbound(self) -> dict[str, Inbound]:
@@ -197,7 +206,8 @@ class PartnerProfile(Terms):
 def policies_of(profile: PartnerProfile, stream: str, people: PeopleFile) -> Policies:
     """What a package of an outbound stream is frozen under: what that stream uses, and no other stream's business.
 
-    The partner by name and title, as approvers are shown them, and the endpoints that its destinations name, with their pins.
+    The partner by name and title, as approvers are shown them, and the endpoints and shares that its destinations name, with pins and
+    guests.
     """
     terms, agreed = profile.outbound[stream], profile.terms
     named = {destination.endpoint for destination in terms.destinations}
@@ -207,12 +217,14 @@ def policies_of(profile: PartnerProfile, stream: str, people: PeopleFile) -> Pol
         "stream": stream,
         "endpoints": {name: told for name, told in agreed["endpoints"].items() if name in named},
     }
+    if shares := {destination.share for destination in terms.destinations if destination.share}:
+        used["shares"] = {name: told for name, told in agreed["shares"].items() if name in shares}
     return Policies(digest_of(used), people.digest, terms.digest)
 
 
 def _lost_endpoints(given: Any) -> Iterator[Problem]:
-    """Streams whose endpoint, or one of whose destinations' endpoints, is not in the same profile."""
-    endpoints = _mapping(given, "endpoints")
+    """Streams whose endpoint, or one of whose destinations' endpoints or shares, is not in the same profile."""
+    endpoints, shares = _mapping(given, "endpoints"), _mapping(given, "shares")
     for name, stream in _mapping(given, "streams").items():
         destinations = _told(stream, "destinations")
         places: list[tuple[reviewed.Loc, Any]] = [((), stream)]
@@ -225,6 +237,9 @@ def _lost_endpoints(given: Any) -> Iterator[Problem]:
             wanted = _told(place, "endpoint")
             if isinstance(wanted, str) and wanted not in endpoints:
                 yield Problem(("streams", name, *loc, "endpoint"), f"no such endpoint; {nearest(wanted, endpoints)}")
+            wanted = _told(place, "share")
+            if isinstance(wanted, str) and wanted not in shares:
+                yield Problem(("streams", name, *loc, "share"), f"no such share; {nearest(wanted, shares)}")
 
 
 def _weak_endpoints(given: Any) -> Iterator[Problem]:

@@ -52,6 +52,7 @@ from blocks.values import Personality, Proof, ReceiptState, RemoteFile, name_b64
 
 if TYPE_CHECKING:
     from blocks.endpoints.base import Endpoint
+    from blocks.shares import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -519,8 +520,12 @@ def _error(status: int, told: Any) -> SenderError | ConfigurationError:
     return kinds.get(status, SenderError)(said)
 
 
-def destination_of(endpoint: Endpoint, folder: str) -> Destination:
-    """A folder at an endpoint, as a package names it and approvers agree to it."""
+def destination_of(endpoint: Endpoint | Share, folder: str) -> Destination:
+    """A folder at an endpoint or in a share, as a package names it and approvers agree to it."""
+    from blocks.shares import Share  # heavy, and whoever has an endpoint or a share has loaded it
+
+    if isinstance(endpoint, Share):
+        return endpoint.destination(folder)
     root = getattr(endpoint, "root", None)
     keys = [pin.rstrip("=") for pin in getattr(endpoint, "host_keys", ())]
     certificates = [pin.upper() for pin in getattr(endpoint, "certificates", ())]

@@ -180,7 +180,8 @@ def _destinations(session: EndpointSession, partner: PartnerProfile, endpoint: s
 def _shared_accounts(partner: PartnerProfile) -> list[str]:
     """Accounts at the partner with which documents come in and go out; else credentials that open an account for each."""
     inbound = [partner.endpoints[stream.endpoint] for stream in partner.inbound.values()]
-    outbound = [partner.endpoints[place.endpoint] for stream in partner.outbound.values() for place in stream.destinations]
+    going = [place.endpoint for stream in partner.outbound.values() for place in stream.destinations]
+    outbound = [partner.endpoints[name] for name in going if name is not None]
     outbound += [
         partner.endpoints[told.endpoint or stream.endpoint]
         for stream in partner.inbound.values()
@@ -329,11 +330,15 @@ def _papers(file: PartnerFile, repositories: Mapping[str, Repository], folder: P
 
 def _out_of_sight(partner: PartnerProfile, leaving: Outbound, loc: Loc) -> Iterator[Problem]:
     """Pickups that nobody here could see."""
-    places = [
-        destination.endpoint for destination in leaving.destinations if partner.endpoints[destination.endpoint].write_only
-    ]
-    if leaving.recording.picked_up_within is not None and places:
-        yield Problem(loc, f"the folder at {places[0]!r} cannot be looked into ('write_only'), so no pickup is ever seen")
+    if leaving.recording.picked_up_within is None:
+        return
+    for destination in leaving.destinations:
+        if destination.endpoint is None:
+            yield Problem(loc, f"nobody takes anything away from a share ({destination.place!r}), so no pickup is ever seen")
+        elif partner.endpoints[destination.endpoint].write_only:
+            yield Problem(
+                loc, f"the folder at {destination.endpoint!r} cannot be looked into ('write_only'), so no pickup is ever seen"
+            )
 
 
 def _acknowledged(partner: PartnerProfile, stream: str | None, loc: Loc) -> Iterator[Problem]:
@@ -366,7 +371,7 @@ def _twice(partner: PartnerProfile, stream: str, loc: Loc) -> Iterator[Problem]:
     facts["kit"] = next(iter(partner.outbound[stream].kits), "")
     seen: set[Destination] = set()
     for number, place in enumerate(partner.outbound[stream].destinations):
-        destination = destination_of(partner.endpoints[place.endpoint], fill(place.folder, facts))
+        destination = destination_of(partner.place(place), fill(place.folder, facts))
         if destination in seen:
             yield Problem((*loc, number, "folder"), f"is the same place as another destination: {destination.shown}")
         seen.add(destination)

@@ -66,7 +66,7 @@ def sign(
     )
     typer.echo(f"To {profile.title}, stream {what}, without asking you:")
     for place in terms.destinations:
-        typer.echo(f"  to {profile.endpoints[place.endpoint].address}, folder {place.folder}")
+        typer.echo(f"  to {profile.place(place).address}, folder {place.folder}")
     for bound in bounds.told:
         typer.echo(f"  {bound}")
     if terms.routine and not bounds.doctypes:

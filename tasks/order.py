@@ -90,10 +90,7 @@ class Agreed:
         """Where a package of this order goes, by the terms of today."""
         facts: dict[str, str | datetime] = {"partner": self.partner, "stream": self.stream, "order": order, "ordered": ordered}
         facts["kit"] = kit
-        return tuple(
-            destination_of(self.profile.endpoints[terms.endpoint], fill(terms.folder, facts))
-            for terms in self.terms.destinations
-        )
+        return tuple(destination_of(self.profile.place(terms), fill(terms.folder, facts)) for terms in self.terms.destinations)
 
 
 def load_release(partner: str, stream: str) -> Agreed:

@@ -344,7 +344,7 @@ def order_latest(agreed: Agreed, order: str, files: Sequence[str], comment: str,
 
 def _untold(agreed: Agreed) -> str:
     """Why the partner could not tell a correction from an order like any other."""
-    lacking = [place.endpoint for place in agreed.terms.destinations if place.manifest is None]
+    lacking = [place.place for place in agreed.terms.destinations if place.manifest is None]
     return f"the manifest tells a partner what is corrected, and none is agreed for {', '.join(lacking)}" if lacking else ""
 
 

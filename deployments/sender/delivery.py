@@ -144,27 +144,32 @@ def deliver(
     """
     _check_names(freight)
     anew = not store.parcels(freight.package, freight.destination)
-    store.intend(
+    parcels = intended(
+        store,
+        freight.endpoint.address,
         [
             Parcel(
                 freight.package, freight.destination, file.name, position, file.digest, file.size, _temporary(file.name), source
             )
             for position, (file, source) in enumerate(zip(freight.files, freight.sources, strict=True))
-        ]
+        ],
     )
-    parcels = store.parcels(freight.package, freight.destination)
-    approved = [(file.name, file.digest, file.size) for file in freight.files]
-    if [(parcel.name, parcel.digest, parcel.size) for parcel in parcels] != approved:
-        raise SendRefused(
-            f"{freight.endpoint.address}: another set of files of this package was sent there before; nothing was sent"
-        )
-    if _settled(parcels):
+    if settled(parcels):
         return parcels
     with _visit(freight, store, scratch) as courier:
         try:
             return courier.bring(anew)
         finally:
             met(courier.met)
+
+
+def intended(store: Store, address: str, wanted: Sequence[Parcel]) -> list[Parcel]:
+    """Write down what one destination is to be given, before it is; how far that has come. Raises ``SendRefused`` for another set."""
+    store.intend(wanted)
+    parcels = store.parcels(wanted[0].package, wanted[0].destination)
+    if [(one.name, one.digest, one.size) for one in parcels] != [(one.name, one.digest, one.size) for one in wanted]:
+        raise SendRefused(f"{address}: another set of files of this package was sent there before; nothing was sent")
+    return parcels
 
 
 def withdraw(freight: Freight, store: Store, scratch: Spool) -> list[bytes]:
@@ -206,7 +211,8 @@ def _cut_short(temporary: bytes, listed: Collection[bytes]) -> int:
     return max((len(name) for name in listed if len(name) >= _TOLD_APART and temporary.startswith(name)), default=0)
 
 
-def _settled(parcels: Sequence[Parcel]) -> bool:
+def settled(parcels: Sequence[Parcel]) -> bool:
+    """True if nothing more is done without a person."""
     return any(parcel.step is Step.UNKNOWN for parcel in parcels) or all(parcel.step.final for parcel in parcels)
 
 
@@ -236,7 +242,7 @@ class _Courier:
             self._session.make_folder(self._folder)
         if not anew:
             self._find_out()
-        if _settled(self._parcels()):
+        if settled(self._parcels()):
             return self._parcels()
         self._upload()
         self._read_back()
@@ -454,7 +460,7 @@ class _PlainCourier(_Courier):
             self._session.make_folder(self._folder)
         if not anew:
             self._find_out()
-        if _settled(self._parcels()):
+        if settled(self._parcels()):
             return self._parcels()
         if self._sees:
             self._must_be_free()

@@ -9,10 +9,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from blocks.errors import ConfigurationError, EndpointError, EndpointFull, SendRefused, SpoolError
+from blocks.endpoints.base import Endpoint
+from blocks.errors import ConfigurationError, EndpointError, EndpointFull, RepositoryError, SendRefused, SpoolError
 from blocks.outbound import Delivered, Destination, Matter, Package, Policies, Vote, canonical
 from blocks.profile import load_partner
 from blocks.sender import Arrived, Seen, Settled, Withdrawn
+from blocks.shares import Share
 from blocks.spool import Spool
 from blocks.values import Outgoing, Personality, Proof, shown
 from deployments.sender.beforehand import depart
@@ -20,6 +22,7 @@ from deployments.sender.delivery import Freight, deliver, stage, unstage, withdr
 from deployments.sender.judging import Judge, Reviewed, check_kit, check_redelivery, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
 from deployments.sender.papers import lacking_papers
+from deployments.sender.showing import Exhibit, hide, show
 from deployments.sender.store import Parcel, Step, Store
 from deployments.sender.turns import Turns
 from tasks.rules.packing import AtRepository, Voided, freshness
@@ -49,9 +52,7 @@ class Dispatcher:
             check_redelivery(package, self._store)
             every = self._judge.votes(package, votes)
             now = self._approved(matter, agreed, every)
-            places = [
-                place_of(package, told, agreed.terms.destinations, agreed.profile.endpoints) for told in package.destinations
-            ]
+            places = [place_of(package, told, agreed.terms.destinations, agreed.profile.place) for told in package.destinations]
             self._must_be_fresh(package, agreed, policies, seen)
             files = package.kept(now.left_out)
             check_kit(package, files, agreed.terms)
@@ -90,7 +91,7 @@ class Dispatcher:
                     continue
                 try:
                     left += self._clear(package, number)
-                except (EndpointError, SendRefused, ConfigurationError) as error:
+                except (EndpointError, RepositoryError, SendRefused, ConfigurationError) as error:
                     left += [parcel.temporary for parcel in parcels if not parcel.step.final]
                     problems.append(str(error))
             steps = [parcel.step for parcel in self._store.parcels(package.digest)]
@@ -103,10 +104,10 @@ class Dispatcher:
         profile = load_partner(package.partner, self._profiles)
         if package.stream not in profile.outbound:
             raise SendRefused(f"{package.partner}: the reviewed profile has no outbound stream {package.stream!r} any more")
-        place = place_of(
-            package, package.destinations[number], profile.outbound[package.stream].destinations, profile.endpoints
-        )
-        return withdraw(self._freight(package, number, place), self._store, self._scratch)
+        place = place_of(package, package.destinations[number], profile.outbound[package.stream].destinations, profile.place)
+        if isinstance(place.endpoint, Share):
+            return hide(self._exhibit(package, number, place, place.endpoint), self._store)
+        return withdraw(self._freight(package, number, place, place.endpoint), self._store, self._scratch)
 
     # ---------------------------------------------------------------------------------------- may it leave
 
@@ -133,28 +134,34 @@ class Dispatcher:
     # ---------------------------------------------------------------------------------------- bringing it
 
     def _bring(self, package: Package, number: int, place: Place, lading: Sequence[Item], staged: dict[str, Path]) -> Arrived:
-        freight = replace(
-            self._freight(package, number, place),
-            files=[self._outgoing(package, item, staged) for item in lading],
-            sources=[item.document.name if item.document else None for item in lading],
-        )
+        files = [self._outgoing(package, item, staged) for item in lading]
+        sources = [item.document.name if item.document else None for item in lading]
         met: list[Personality] = []
         try:
-            deliver(freight, self._store, self._scratch, met.append)
-        except (EndpointError, SendRefused, ConfigurationError, SpoolError) as error:
+            if isinstance(place.endpoint, Share):
+                exhibit = self._exhibit(package, number, place, place.endpoint)
+                show(replace(exhibit, files=files, sources=sources), self._store, self._scratch)
+            else:
+                freight = self._freight(package, number, place, place.endpoint)
+                deliver(replace(freight, files=files, sources=sources), self._store, self._scratch, met.append)
+        except (EndpointError, RepositoryError, SendRefused, ConfigurationError, SpoolError) as error:
             arrived = self._arrived(
                 package, number, problem=str(error), worth_retrying=error.worth_retrying, full=isinstance(error, EndpointFull)
             )
         else:
             arrived = self._arrived(package, number)
-        return replace(arrived, endpoint=place.terms.endpoint, personality=met[-1]) if met else arrived
+        return replace(arrived, endpoint=place.terms.place, personality=met[-1]) if met else arrived
 
-    def _freight(self, package: Package, number: int, place: Place) -> Freight:
+    def _exhibit(self, package: Package, number: int, place: Place, share: Share) -> Exhibit:
+        """What is shown in a share, its files not named yet."""
+        return Exhibit(package.digest, _key(package.destinations[number]), share, place.folder)
+
+    def _freight(self, package: Package, number: int, place: Place, endpoint: Endpoint) -> Freight:
         """What goes to a destination, its files not named yet."""
         return Freight(
             package=package.digest,
             destination=_key(package.destinations[number]),
-            endpoint=place.endpoint,
+            endpoint=endpoint,
             folder=place.folder,
             pins=place.pins,
             last=0 if place.terms.done_file is None else 1,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from blocks.endpoints.base import Endpoint
 from blocks.errors import SendRefused
 from blocks.outbound import Destination, DestinationTerms, Package, PackageFile, Refusal
 from blocks.sender import destination_of
+from blocks.shares import Share
 from tasks.rules.packing import layout, manifest, sidecar
 
 
@@ -34,7 +35,7 @@ class Place:
     """A destination as the reviewed profile has it."""
 
     terms: DestinationTerms
-    endpoint: Endpoint
+    endpoint: Endpoint | Share
     folder: str
     pins: frozenset[str]
     """Fingerprints of the server's keys that were approved; empty where the protocol has none."""
@@ -59,18 +60,24 @@ def items(package: Package, files: Sequence[PackageFile], terms: DestinationTerm
 
 
 def place_of(
-    package: Package, destination: Destination, terms: Sequence[DestinationTerms], endpoints: Mapping[str, Endpoint]
+    package: Package,
+    destination: Destination,
+    terms: Sequence[DestinationTerms],
+    place: Callable[[DestinationTerms], Endpoint | Share],
 ) -> Place:
-    """Where the reviewed profile has a destination of a package. Raises ``SendRefused`` if it has it nowhere."""
+    """Where the reviewed profile has a destination of a package. Raises ``SendRefused`` if it has it nowhere.
+
+    ``place`` tells the endpoint or share of a destination.
+    """
     for agreed in terms:
-        endpoint = endpoints[agreed.endpoint]
+        endpoint = place(agreed)
         base = destination_of(endpoint, "").path
         folder = destination.path.removeprefix(base) if base else destination.path
         if destination_of(endpoint, folder) == destination and _fits(agreed.folder, folder, package):
             return Place(agreed, endpoint, folder, frozenset(destination.key_fingerprint.split()))
     raise SendRefused(
         f"package {package.digits}: {destination.shown} is no destination of {package.partner}/{package.stream} in the reviewed "
-        "profile (host, user, folder and key count); nothing was sent"
+        "profile (host, user, folder, key and guests count); nothing was sent"
     )
 
 

@@ -1,11 +1,12 @@
-"""Documents of Extended ECM shown to people outside, at Core Share, until a day.
+"""Documents of Extended ECM shown to people outside, at Core Share, until a day; and what all shares have in common.
 
 A share is a way out, like a delivery to a partner. So this stands in the sender and not beside the session's other facets, which
 workers have: it signs in with an account of the sender's own, the only one that may share, whose password workers do not have.
 A worker's own account must lack the privilege; then neither our code nor bare HTTP gets it a share.
 
-No stream can ask for a share yet. Whoever lets one must keep this in mind: a share shows the *node*, and so every version that comes
-later, while a sign-off is for the bytes of one version.
+No stream can ask for a share of a node. Whoever lets one must keep this in mind: it shows the *node*, and so every version that comes
+later, while a sign-off is for the bytes of one version. What streams can ask for is in ``showing``: a folder of File 360 that only the
+sender writes to.
 """
 
 from __future__ import annotations
@@ -40,6 +41,14 @@ class Guest:
     role: Role = Role.VIEWER
 
 
+def must_be_possible(what: str, things: Sequence[object], guests: Sequence[Guest], until: date) -> None:
+    """Raise ``SendRefused`` for a share of nothing, with nobody, or for a day that is over."""
+    if not things or not guests:
+        raise SendRefused(f"{what}: nothing to share, or nobody to share it with; nothing was shared")
+    if until < datetime.now(UTC).date():
+        raise SendRefused(f"{what}: {until} is over; nothing was shared")
+
+
 class Shares(Closing):
     """The shares of one Extended ECM. Open it with the sender's own account."""
 
@@ -53,10 +62,7 @@ class Shares(Closing):
         it is stopped first.
         """
         what = f"share of {', '.join(f'node {node}' for node in nodes)}"
-        if not nodes or not guests:
-            raise SendRefused(f"{what}: nothing to share, or nobody to share it with; nothing was shared")
-        if until < datetime.now(UTC).date():
-            raise SendRefused(f"{what}: {until} is over; nothing was shared")
+        must_be_possible(what, nodes, guests, until)
         if already := [node for node in nodes if self.shared(node)]:
             raise SendRefused(f"{what}: {', '.join(map(str, already))} is shared already; stop that first, nothing was changed")
         body = {

@@ -20,6 +20,7 @@ from blocks.errors import ConfigurationError, EndpointError, SendRefused, Transf
 from blocks.outbound import Package, canonical
 from blocks.profile import load_partner
 from blocks.sender import PickedUp, Watched
+from blocks.shares import Share
 from blocks.values import FileKind
 from deployments.sender.delivery import connected
 from deployments.sender.lading import Place, place_of
@@ -62,7 +63,7 @@ class Watch:
                 ]
                 missing: list[Parcel] = []
                 try:
-                    place = place_of(package, told, leaving.destinations, terms.endpoints)
+                    place = place_of(package, told, leaving.destinations, terms.place)
                     missing = self._missing(place, parcels)
                 except (EndpointError, SendRefused, ConfigurationError) as error:
                     problems.append(str(error))
@@ -71,6 +72,10 @@ class Watch:
 
     def _missing(self, place: Place, parcels: list[Parcel]) -> list[Parcel]:
         """Those that stood there, by the sender's own record, and are not listed now. Raises ``EndpointError`` if that cannot be told."""
+        if isinstance(place.endpoint, Share):
+            raise SendRefused(
+                f"{place.endpoint.address}: nobody takes anything away from a share; no pickup is ever seen there"
+            )
         with connected(place.endpoint, place.pins) as session:
             changed = _changed(session, place)
             standing = {file.name for file in session.look(place.folder)}

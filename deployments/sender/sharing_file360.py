@@ -1,0 +1,100 @@
+"""Folders of File 360 shown to people outside until a day: with the sender's own account, which alone may.
+
+What one call gives, another gives again, and what is given can be looked at: so a call whose answer was lost is made once more, and
+nobody has to be asked. The workers' account must lack the right; then neither our code nor bare HTTP gets it a share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+from blocks.closing import Closing
+from blocks.errors import DocumentMissing, SendRefused
+from blocks.repositories.file360 import File360Wire, item_of
+from blocks.repositories.otcs_wire import Refusal, moment
+from deployments.sender.sharing import Guest, Role, must_be_possible
+
+
+@dataclass(frozen=True, slots=True)
+class Seer:
+    """Somebody who is shown a folder now."""
+
+    who: str
+    """Mail address of a person, or name of a group."""
+    role: int
+    until: datetime | None
+    """None: without end."""
+
+
+class SharedFolders(Closing):
+    """The folders that one account of File 360 shows to others. To be signed in with the sender's own."""
+
+    def __init__(self, wire: File360Wire) -> None:
+        self._wire = wire
+
+    def share(self, folder: str, guests: Sequence[Guest], until: date, message: str = "") -> None:
+        """Show a folder, by its id, to guests until the end of a day. Said again it changes nothing.
+
+        Raises ``SendRefused`` without guests, for a day that is over, and where anybody else sees it already; ``Refusal`` where not
+        all of them are shown it.
+        """
+        what, wanted = f"share of folder {folder}", {guest.mail.casefold(): guest.role for guest in guests}
+        must_be_possible(what, [folder], guests, until)
+        others = [one.who for one in self.seers(folder) if one.who.casefold() not in wanted]
+        if others or self._links(folder) or (not self.seers(folder) and self.shared(folder)):
+            raise SendRefused(
+                f"{what} at {self._wire.url}: it is shared already with others ({', '.join(others) or 'by a link or a folder above'}); "
+                "stop that first, nothing was changed"
+            )
+        ends = datetime.combine(until, time(23, 59, 59), UTC)
+        members = [{"email": guest.mail, "role": int(guest.role)} for guest in guests]
+        body = {"members": members, "expiration": ends.isoformat(), "message": message}
+        self._wire.put(what, "POST", f"api/v1/folders/{folder}/collaborators", body)
+        shown = {one.who.casefold(): one.role for one in self.seers(folder) if one.until == ends}
+        if shown != wanted:
+            missing = ", ".join(sorted(wanted.keys() - shown.keys())) or "somebody"
+            raise Refusal(f"{what} at {self._wire.url}: {missing} is not shown it as asked; look at the share", "partial")
+
+    def seers(self, folder: str) -> list[Seer]:
+        """Who is shown a folder by itself now; those who see a folder around it are not told here, nor those who have a link."""
+        told = self._wire.some(f"share of folder {folder}", f"api/v1/folders/{folder}/collaborators")
+        return [Seer(_named(one), int(one.get("role") or 0), moment(one.get("expiration"))) for one in told]
+
+    def stop(self, folder: str) -> None:
+        """Show a folder to nobody any more; one that is not shared stays so. Raises ``SendRefused`` where it is seen nevertheless."""
+        what = f"share of folder {folder}"
+        if self.seers(folder):
+            self._wire.put(what, "DELETE", f"api/v1/folders/{folder}/collaborators")
+        for link in self._links(folder):
+            try:
+                self._wire.put(what, "DELETE", f"api/v1/shares/{link}")
+            except DocumentMissing:
+                continue  # closed by the call before, whose answer was lost, or it has come to its end
+        if self.shared(folder):
+            raise SendRefused(
+                f"{what} at {self._wire.url}: people outside see it nevertheless, by a folder above it; stop that by hand"
+            )
+
+    def shared(self, folder: str) -> bool:
+        """True if anybody outside is shown a folder now, in whatever way."""
+        what = f"folder {folder}"
+        return item_of(self._wire.ask(what, "GET", f"api/v1/folders/{folder}"), what).shown_outside
+
+    def _links(self, folder: str) -> list[str]:
+        return [str(one["id"]) for one in self._wire.some(f"links to folder {folder}", f"api/v1/folders/{folder}/shares")]
+
+    def close(self) -> None:
+        """Close the connections. Safe to call twice."""
+        self._wire.close()
+
+
+def viewers(mails: Sequence[str]) -> list[Guest]:
+    """Guests who may look and download, and nothing else."""
+    return [Guest(mail, Role.VIEWER) for mail in mails]
+
+
+def _named(told: Any) -> str:
+    return str(told.get("email") or told.get("name") or told.get("id"))
