@@ -469,6 +469,7 @@ class RecordTerms(Target):
 _CAME_LATER: Mapping[str, Mapping[str, Any]] = {
     "gather": {"review": None, "sensitive": []},
     "classify": {"facts": {}},
+    "destinations": {"endpoint": None, "share": None},
     "signoff": {"wider": None, "brake": None, "standing": None},
     "signoff.standing": {"doctypes": [], "rows": None, "value": None},
     "evidence": {"workspace": None, "record_date": None, "retention": None},

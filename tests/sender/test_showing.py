@@ -103,7 +103,8 @@ class Gallery:
     def told(self, exhibit: Exhibit) -> list[str]:
         """What guests were told: each time the folder was shared with one."""
         folder = self.node(exhibit)
-        return [event["detail"] for event in self.sandbox._store.events_of([folder]) if event["type"] == "Share"]  # type: ignore[list-item]
+        assert folder is not None
+        return [event["detail"] for event in self.sandbox._store.events_of(folder) if event["type"] == "Share"]
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,35 @@ def test_a_package_is_shown_whole_and_proven_until_the_day(gallery: Gallery) -> 
     gallery.sandbox.faults.set({"clock-ahead": (DAYS + 2) * 86400})
     assert gallery.seen_by(GUESTS[0], exhibit) == {}, "it ends by itself"
     gallery.sandbox.faults.set({"clock-ahead": 0})
+
+
+def test_the_sender_shares_a_folder_until_a_day_and_stops(gallery: Gallery) -> None:
+    sender, last = gallery.signed_in(), datetime.now(UTC).date() + timedelta(days=3)
+    root = sender.get("/api/v1/users/me").json()["rootId"]
+    folder = sender.post("/api/v1/folders", json={"name": "By hand", "parentId": root}).json()["id"]
+    with SharedFolders(gallery.share.repository.signed_in()) as opened:
+        for guests, until in ((), last), (GUESTS, last - timedelta(days=5)):
+            with pytest.raises(SendRefused, match="nothing was shared"):
+                opened.share(folder, viewers(guests), until)
+        assert not opened.shared(folder) and opened.seers(folder) == []
+        for _ in range(2):
+            opened.share(folder, viewers(GUESTS), last)
+            assert [(one.who, one.role, one.until.date()) for one in opened.seers(folder) if one.until] == [
+                (guest, 1, last) for guest in GUESTS
+            ]
+        with pytest.raises(SendRefused, match=r"shared already with others \(ann@audit.example\)"):
+            opened.share(folder, viewers(GUESTS[1:]), last)
+        assert sender.post(f"/api/v1/folders/{folder}/shares", json={}).is_success
+        for _ in range(2):
+            opened.stop(folder)
+            assert not opened.shared(folder)
+        below = sender.post("/api/v1/folders", json={"name": "Below", "parentId": folder}).json()["id"]
+        opened.share(folder, viewers(GUESTS), last)
+        with pytest.raises(SendRefused, match="by a link or a folder above"):
+            opened.share(below, viewers(GUESTS), last)
+        with pytest.raises(SendRefused, match="by a folder above it; stop that by hand"):
+            opened.stop(below)
+        opened.stop(folder)
 
 
 def test_a_package_of_the_same_folder_is_shown_apart(gallery: Gallery) -> None:
@@ -210,6 +240,7 @@ def test_faults_at_each_call_double_nothing(gallery: Gallery, fault: str) -> Non
         wire.http.headers["Authorization"] = gallery.signed_in().headers["Authorization"]
         bench = File360Bench(gallery.sandbox, None, wire, gallery.place)  # type: ignore[arg-type]
         one = {"ledger.csv": b"account\n"}
+        gallery.bring(gallery.exhibit(one))  # makes the folder around all
         before = gallery.sandbox.stats["writes"]
         gallery.bring(gallery.exhibit(one))
         writes = gallery.sandbox.stats["writes"] - before

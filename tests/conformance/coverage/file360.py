@@ -38,7 +38,7 @@ class Call:
 
     def row(self) -> Row:
         """As the guard of Extended ECM's table checks one."""
-        client = tuple(f"file360.{verb}" for verb in self.client)
+        client = tuple(verb if verb.startswith("deployments.") else f"file360.{verb}" for verb in self.client)
         return Row(self.call, client, self.pyxecm, self.tests, why_not="its table tells what it rests on")
 
 
@@ -52,6 +52,8 @@ USERS, GROUPS, FOLDERS = (
     f"{_CORE}groups_have_members",
     f"{_CORE}folders_are_listed_shared_and_deleted",
 )
+_SHARED = "deployments.sender.sharing_file360.SharedFolders"
+SHARES = "../sender/test_showing.py::test_the_sender_shares_a_folder_until_a_day_and_stops"
 LEAVES, SIGNS_IN = f"{_CORE}somebody_leaves_a_share_and_is_cleaned_up", f"{_CORE}signs_in_both_ways"
 BOTH_HOLDS, TRASH, COMMENTS, LINK = (
     f"{_OWN}a_hold_on_a_folder_holds_what_is_in_it",
@@ -118,15 +120,27 @@ ROWS: tuple[Call, ...] = (
     Call("POST api/v1/groups/{id}/members", Rests.CLIENT, (), ("add_group_member",), (GROUPS,)),
     Call("DELETE api/v1/groups/{id}/members", Rests.CLIENT, (), ("remove_group_member",), (GROUPS,)),
     Call("GET api/v1/groups/{id}/shares/incoming", Rests.CLIENT, (), ("get_group_shares",), (FOLDERS,)),
-    Call("GET api/v1/folders/{id}/collaborators", Rests.OURS, (f"{_S}.file", f"{_S}.admit"), (), (OUTSIDE, OTHERS, OPENED)),
+    Call(
+        "GET api/v1/folders/{id}/collaborators",
+        Rests.OURS,
+        (f"{_S}.file", f"{_S}.admit", f"{_SHARED}.seers"),
+        (),
+        (OUTSIDE, OTHERS, OPENED, SHARES),
+    ),
     Call(
         "POST api/v1/folders/{id}/collaborators",
         Rests.NAMED,
-        (f"{_S}.file", f"{_S}.admit"),
+        (f"{_S}.file", f"{_S}.admit", f"{_SHARED}.share"),
         (),
-        (ROLES, OUTSIDE, GIVEN, OPENED, _FAULTS),
+        (ROLES, OUTSIDE, GIVEN, OPENED, _FAULTS, SHARES),
     ),
-    Call("DELETE api/v1/folders/{id}/collaborators", Rests.CLIENT, (), ("unshare_folder", "stop_share"), (FOLDERS, ROLES)),
+    Call(
+        "DELETE api/v1/folders/{id}/collaborators",
+        Rests.CLIENT,
+        (f"{_SHARED}.stop",),
+        ("unshare_folder", "stop_share"),
+        (FOLDERS, ROLES, SHARES),
+    ),
     Call(
         "DELETE api/v1/folders/{id}/collaborators/{user}",
         Rests.CLIENT,
@@ -141,14 +155,20 @@ ROWS: tuple[Call, ...] = (
         ("revoke_group_share", "cleanup_group_shares"),
         (FOLDERS,),
     ),
-    Call("GET api/v1/folders/{id}/shares", Rests.NAMED, (), (), (OUTSIDE,)),
+    Call("GET api/v1/folders/{id}/shares", Rests.NAMED, (f"{_SHARED}.stop",), (), (OUTSIDE, SHARES)),
     Call("POST api/v1/folders/{id}/shares", Rests.NAMED, (), (), (OUTSIDE,)),
     Call("GET api/v1/documents/{id}/shares", Rests.NAMED, (), (), (OUTSIDE,)),
     Call("POST api/v1/documents/{id}/shares", Rests.NAMED, (), (), (LINK,)),
-    Call("DELETE api/v1/shares/{id}", Rests.NAMED, (), (), (LINK,)),
+    Call("DELETE api/v1/shares/{id}", Rests.NAMED, (f"{_SHARED}.stop",), (), (LINK, SHARES)),
     Call("GET api/v1/s/{token}/contents", Rests.SEEN, (), (), (LINK,)),
     Call("POST api/v1/folders", Rests.NAMED, (f"{_S}.file", f"{_S}.lay_out"), (), (REMADE, OPENED, _FAULTS)),
-    Call("GET api/v1/folders/{id}", Rests.OURS, (f"{_S}.file", f"{_S}.workspace"), (), (REMADE, OPENED)),
+    Call(
+        "GET api/v1/folders/{id}",
+        Rests.OURS,
+        (f"{_S}.file", f"{_S}.workspace", f"{_SHARED}.shared"),
+        (),
+        (REMADE, OPENED, SHARES),
+    ),
     Call(
         "GET api/v1/folders/{id}/children",
         Rests.CLIENT,
@@ -240,7 +260,8 @@ of a version holds journey, digest, category values and dates.
 
 And of access: a folder is given to people and groups as viewer (1), collaborator (2) or manager (3), to all that a call names or to none;
 who gets at a folder gets at all below it, by the strongest of all roles; its collaborators are those whom it was given to itself, and its
-owner is whose files it is in; a group's guests show in `isSharedExternally`. What we make of `read`, `edit` and `full`: these roles;
+owner is whose files it is in; a group's guests show in `isSharedExternally`; given once more, only role and end change, for a share may
+end by itself (`expiration`, or `days_to_expire`), as links do. What we make of `read`, `edit` and `full`: these roles;
 `see` and `delete` have none (`no-such-role`). An address that nobody has is refused before it is asked for, for it would be invited.
 
 And of workspaces: that a folder takes `externalData` when it is made, and tells it again: by that mark, and never by its name alone, a
@@ -251,7 +272,8 @@ file in the user's folder it raises. `empty_trash` deletes there, and puts in la
 
 ## Calls
 
-**client**: verbs in `blocks.repositories.file360`. **sandbox**: what answers in `tests/sandbox`. **tests**: below `tests/conformance`.
+**client**: verbs in `blocks.repositories.file360`; those that show something outside are the sender's. **sandbox**: what answers in
+`tests/sandbox`. **tests**: below `tests/conformance`.
 A guard test fails for a line whose route, verb or test is not there, and for a route that no line names.
 """
 
@@ -266,8 +288,9 @@ be added by a server that has hung up. Questions meet them too. `make test` brin
 ## Left out
 
 Business workspaces and workflows (it has none), access of single documents (who gets at one gets at its folder), tags, likes. Sharing
-outside is no verb of the repository: the workers' account must lack the right to it. Access is given in that account's own files only:
-below another one's folder, whose own folders cannot be seen, nobody can tell who gets at it (`access-unknown`).
+outside is no verb of the repository: the workers' account must lack the right to it, and the sender's own shows only folders that it has
+made and filled itself (`deployments/sender/showing.py`). Access is given in that account's own files only: below another one's folder,
+whose own folders cannot be seen, nobody can tell who gets at it (`access-unknown`).
 """
 
 
