@@ -4,7 +4,8 @@
 none on Tuesday by 06:00; *then* no alert Monday, "late" Tuesday 06:00, "missing" incident 08:00 to the owner; a file at 07:10 instead
 closes it as late.
 
-File 360 is the repository of this use case, and what comes over FTP is kept there by the folder's access and each feed's own retention.
+File 360 is the repository of this use case: each feed is kept in a folder that exactly those get at who were agreed to, for as long as it
+must be.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -66,6 +68,7 @@ def terms(feed: str, kept: str) -> dict[str, Any]:
             "folder": f"Feeds/{feed}",
             "categories": {"Partner Document": {"Keep Until": "{keep_until}"}},
             "retention": {"period": kept, "begins": "end of year"},
+            "access": [{"who": "Marketing", "right": "read"}, {"who": "admin@example.com", "right": "edit"}],
         },
     }
 
@@ -143,6 +146,20 @@ def test_where_nobody_looked_in_its_time_of_grace_it_is_missing_at_once(dock: Do
     assert dock.cases() == [], "over by itself all the same"
 
 
+class Someone(httpx.Client):
+    """An account of File 360's, by its client: ``pyxecm`` is admin@example.com's."""
+
+    def __init__(self, url: str, client: str) -> None:
+        form = {"grant_type": "client_credentials", "client_id": client, "client_secret": f"{client}-secret"}
+        token = httpx.post(f"{url}/otdsws/oauth2/token", data=form, timeout=60, trust_env=False).json()["access_token"]
+        super().__init__(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False)
+
+    def reads(self, id: str) -> bool:
+        answer = self.get(f"/api/v1/documents/{id}/content")
+        assert answer.status_code in (200, 404), answer.text
+        return answer.is_success
+
+
 def test_what_the_feeds_bring_is_kept_in_their_folders_for_as_long_as_each_must(
     dock: Dock, partner: FtpSandbox, at: Any
 ) -> None:
@@ -150,9 +167,15 @@ def test_what_the_feeds_bring_is_kept_in_their_folders_for_as_long_as_each_must(
     for number, feed in enumerate(FEEDS):
         (partner.root / feed / f"{feed}.csv").write_bytes(price_list(rows=number + 1))
         assert dock.run(feed) == {f"{feed}.csv": "filed"}
-    with load_repositories(dock.profiles)["kept"].session() as session:
+    reached = yaml.safe_load((dock.profiles / "repositories.yaml").read_text())["repositories"]["kept"]
+    with (
+        load_repositories(dock.profiles)["kept"].session() as session,
+        Someone(reached["url"], "pyxecm") as admin,
+        Someone(reached["url"], "sender") as stranger,
+    ):
         for feed, period in FEEDS.items():
             [kept] = session.look(("Feeds", feed))
+            assert admin.reads(kept.id) and not stranger.reads(kept.id), "who was agreed to, and nobody else"
             until = f"{2027 + int(period[1:-1])}-12-31"
             assert str(session.get(kept.id).categories["Partner Document"]["Keep Until"])[:10] == until
 
