@@ -4,6 +4,7 @@
 
     system:    { kind: http, url: …, auth: { … }, routes: { … } }      parsed by the block class of the kind
     handovers: { invoices: { about: …, content: …, target: … } }       documents that it makes, and where they are kept
+    flags:     { repository: …, ask: … }                               holds and retention that it sets (``flag_file``)
 
 Nothing outside this file says where a system is, what it is told, or where its documents go; only credentials are references
 (``env:``, ``file:``).
@@ -22,6 +23,7 @@ from blocks import reviewed
 from blocks.catalog import SYSTEMS
 from blocks.chosen import Chosen
 from blocks.errors import ConfigurationError
+from blocks.flag_file import Flags
 from blocks.profile import FACTS, digest_of
 from blocks.reviewed import Problem, nearest
 from blocks.systems.base import System
@@ -74,12 +76,13 @@ class SystemFile(Terms):
 
     system: Annotated[System, _system]
     handovers: Mapping[Slug, Handover] = Field(default_factory=dict, description="Documents that it makes, by a short name")
+    flags: Flags | None = Field(default=None, description="Holds and retention that it sets, where it governs a repository")
 
     @model_validator(mode="wrap")
     @classmethod
     def _can_do_it(cls, given: Any, handler: ModelWrapValidatorHandler[SystemFile]) -> SystemFile:
         """Asked of what was written, so that it is told along with all else."""
-        valid: SystemFile = reviewed.beside(_odd_handovers(given), given, handler)
+        valid: SystemFile = reviewed.beside([*_odd_handovers(given), *_odd_flags(given)], given, handler)
         return valid
 
     @property
@@ -107,6 +110,14 @@ def _odd_handovers(given: Any) -> Iterator[Problem]:
         facts = about.get("facts") if isinstance(about, dict) else None
         for fact in sorted({KEY, *FACTS} & set(facts if isinstance(facts, dict) else ())):
             yield Problem(("handovers", name, "about", "facts", fact), "is a fact that every document has; choose another word")
+
+
+def _odd_flags(given: Any) -> Iterator[Problem]:
+    """Flags of a kind of system that answers no questions."""
+    content = given if isinstance(given, dict) else {}
+    system = content.get("system")
+    if content.get("flags") is not None and isinstance(system, dict) and system.get("kind") != HttpSystem.kind:
+        yield Problem(("flags",), f"only a system of kind {HttpSystem.kind!r} can be asked for flags")
 
 
 def load_system_file(name: str, folder: Path) -> SystemFile:

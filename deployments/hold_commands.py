@@ -20,7 +20,8 @@ Comment = Annotated[str, typer.Option(help="Why; recorded.")]
 def list_holds(
     journey: Annotated[str | None, typer.Argument(help="Only of this journey, and what its repository says.")] = None,
 ) -> None:
-    """Holds that were set with this command, or all that a journey's document is under. Example: countersign hold list"""
+    """Holds that were set with this command, and flags; or all that a journey's document is under. Example: countersign hold list"""
+    from tasks.govern import rules_here
     from tasks.holds import holds_here, holds_there, untold
 
     table = Table("journey", "hold", "where", "comment", "set by")
@@ -29,6 +30,10 @@ def list_holds(
             there = "here and in its repository" if hold.told else "here"  # a document that was never filed is in none
             where = "here; a repository does not know yet" if untold(hold) else there
             table.add_row(hold.journey, hold.name, where, hold.comment, hold.by)
+    for rule in rules_here():
+        if journey in (None, rule.journey):
+            told = "here and in its repository" if rule.told else "here; a repository does not know yet"
+            table.add_row(rule.journey, f"{rule.days} days in {rule.folder}", told, rule.comment, rule.by)
     for place, holds in holds_there(journey).items() if journey else ():
         for found in holds:
             table.add_row(str(journey), found.name, f"{place.repository}, document {place.id}", found.comment, "")
@@ -56,7 +61,7 @@ def lift(journey: Journey, name: Name, comment: Comment) -> None:
 
     Example: countersign hold lift 0193e2a4-... "Miller ./. ACME" --comment "settled, counsel agrees"
     """
-    from tasks.holds import lift_hold
+    from tasks.govern import lift as lift_it
 
-    lift_hold(journey, name, comment, by=getpass.getuser())
+    lift_it(journey, name, comment, by=getpass.getuser())
     typer.echo(f"{journey}: not on hold by {name} any more")

@@ -1,4 +1,4 @@
-"""Governance: holds out to the repositories, and what retention and holds let go."""
+"""Governance: flags in, holds out to the repositories, and what retention and holds let go."""
 
 from __future__ import annotations
 
@@ -12,19 +12,34 @@ from tasks.clean_up import (
     clear_what_was_held,
     collect_spool,
     each,
+    hear_flags,
     purge_quarantine,
     remove_what_has_ended,
     report,
     tell_holds,
 )
 from tasks.connections import hang_up
+from tasks.govern import govern_all, report_flags
 from tasks.onboard import load_onboardings, onboard, report_papers
 from tasks.reduce import reduce_closed
 
 
+@flow(name="govern", flow_run_name="govern", validate_parameters=True)
+def govern() -> State:
+    """Have in force what governance systems have flagged (holds, retention): here at once, then at the repositories; lift what they lift.
+
+    While one gives no whole answer, nothing that it may have flagged is removed, and this fails.
+    """
+    try:
+        found = govern_all()
+    finally:
+        hang_up()
+    return report_flags(found)
+
+
 @flow(name="clean-up", flow_run_name="clean-up", validate_parameters=True)
 def clean_up(spool_hours: float = 24, quarantine_days: float = 90) -> State:
-    """Tell the repositories of holds they do not know yet; then let go what need not be kept, and is certainly not on hold.
+    """Hear flags, tell the repositories of holds they do not know yet; then let go what need not be kept and is certainly not on hold.
 
     Last, closed journeys of streams that say so are exported and reduced to tombstones. A step that breaks off hinders none behind it;
     what the others did is reported, and then this one fails.
@@ -36,6 +51,7 @@ def clean_up(spool_hours: float = 24, quarantine_days: float = 90) -> State:
     try:
         swept, broken = each(
             {
+                "flags": hear_flags,
                 "holds told": tell_holds,
                 "spool": lambda: collect_spool(timedelta(hours=spool_hours)),
                 "outbox": clear_outbox,

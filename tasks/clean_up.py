@@ -38,6 +38,7 @@ from tasks.clear_source import ON_HOLD, clear_source
 from tasks.connections import ledger, quarantine, repository_session, spool
 from tasks.consignment import Consignment, claimed_item
 from tasks.correct import digests_given
+from tasks.govern import govern_all
 from tasks.holds import Gate, configured, holds_here, tell_hold, with_same_bytes
 from tasks.incidents import REMOVAL_UNKNOWN
 from tasks.let_go_on import compared_with, went_on
@@ -65,6 +66,13 @@ class Swept:
     freed_bytes: int = 0
     kept: tuple[tuple[str, str], ...] = ()
     """Journey and reason, for what retention would let go and something else does not."""
+
+
+@task(task_run_name="hear flags")
+def hear_flags() -> Swept:
+    """Ask the governance systems anew what they have flagged: whatever is removed after this is removed by what they say now."""
+    told = ((one.system, reason) for one in govern_all.fn() for reason in ([one.why] if one.why else []) + one.differs)
+    return Swept("flags", kept=tuple(told))
 
 
 @task(task_run_name="tell of holds")

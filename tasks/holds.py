@@ -2,7 +2,7 @@
 
 Nothing of a journey is deleted (the original at the partner, bytes in spool and quarantine, the document in the repository) while its
 document is under a legal hold, or while nobody can tell whether it is: the repository is away, is not configured any more, or does
-not show us the document.
+not show us the document; or a system that governs the repository has not told its flags lately (``flags``).
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ from blocks.repositories.base import Repository, RepositorySession
 from blocks.settings import settings
 from blocks.values import Hold, Stage
 from tasks.connections import ledger, repository_session
+from tasks.flags import unheard
 from tasks.order import document_journey
+from tasks.rules.flagging import Rule, kept_by, rules_in_force
 from tasks.rules.holding import (
     APPLIED,
+    FLAG,
     LIFTED,
     LIFTING,
     REGISTER,
+    TELLING,
     TOLD,
     HoldHere,
     Place,
@@ -101,6 +105,8 @@ class Gate:
     def _bar(self, journey: str, history: Sequence[Recorded]) -> Bar | None:
         if here := self._here.get(journey):
             return Bar(f"on hold: {', '.join(hold.name for hold in here.values())}")
+        if rule := kept_by(history, self._rules, self._now):
+            return Bar(f"must be kept for {rule.days} days in {rule.folder}, by {rule.by}")
         if nobody_knows(history):
             return Bar("nobody knows whether it was filed, and so whether it is on hold")
         return next((bar for place in kept_at(history) if (bar := self._answers[place])), None)
@@ -110,9 +116,12 @@ class Gate:
         for place in places:
             if place not in self._answers:
                 by_repository.setdefault(place.repository, []).append(place)
-        for address, some in by_repository.items():
-            if address in self._away or address not in self._repositories:
-                bar = self._away.get(
+        for address, every in by_repository.items():
+            unheard = self._unheard.get(address) or self._unheard.get("")  # asked first: what is flagged now is known after it
+            self._answers |= {place: self._flagged[place] for place in every if place in self._flagged}
+            some = [place for place in every if place not in self._flagged]
+            if unheard or address in self._away or address not in self._repositories:
+                bar = unheard or self._away.get(
                     address, Bar(f"{address}: is not in repositories.yaml any more; nobody can ask it for holds")
                 )
                 self._answers |= dict.fromkeys(some, bar)
@@ -137,14 +146,47 @@ class Gate:
         return Bar(f"on hold: {', '.join(hold.name for hold in holds)}") if holds else None
 
     @cached_property
+    def _unheard(self) -> Mapping[str, Bar]:
+        return {address: Bar(why, away=True) for address, why in unheard().items()}
+
+    @cached_property
+    def _register(self) -> Sequence[Recorded]:
+        return ledger().journey(REGISTER)
+
+    @cached_property
+    def _held(self) -> Mapping[str, Mapping[str, HoldHere]]:
+        return in_force(self._register)
+
+    @cached_property
+    def _histories(self) -> Mapping[str, Sequence[Recorded]]:
+        """Of all that are on hold here."""
+        return with_same_bytes(sorted(self._held))
+
+    @cached_property
     def _here(self) -> Mapping[str, Mapping[str, HoldHere]]:
-        held = in_force(ledger().journey(REGISTER))
-        found: dict[str, dict[str, HoldHere]] = {journey: dict(holds) for journey, holds in held.items()}
-        histories = with_same_bytes(sorted(held))
-        for journey in held:
-            for one in sharers(journey, histories):  # its document is that one's
-                found[one] = {**held[journey], **found.get(one, {})}
+        found: dict[str, dict[str, HoldHere]] = {journey: dict(holds) for journey, holds in self._held.items()}
+        for journey, holds in self._held.items():
+            for one in sharers(journey, self._histories):  # its document is that one's
+                found[one] = {**holds, **found.get(one, {})}
         return found
+
+    @cached_property
+    def _flagged(self) -> Mapping[Place, Bar]:
+        """Documents that governance systems have on hold, whoever's journeys they are: such a system knows documents, and no journeys."""
+        return {
+            place: Bar(f"on hold: {', '.join(hold.name for hold in holds.values())}")
+            for journey, holds in self._held.items()
+            if journey.startswith(FLAG)
+            for place in kept_at(self._histories[journey])
+        }
+
+    @cached_property
+    def _rules(self) -> Sequence[Rule]:
+        return list(rules_in_force(self._register).values())
+
+    @cached_property
+    def _now(self) -> datetime:
+        return ledger().now()
 
     @cached_property
     def _repositories(self) -> dict[str, Repository]:
@@ -231,17 +273,40 @@ def apply_hold(journey: str, name: str, comment: str, by: str) -> list[str]:
 
 def tell_hold(hold: HoldHere) -> list[str]:
     """Tell a hold that is in force here where it is not known yet. Answers what could not be told; doing it again changes nothing."""
-    problems, told = [], []
+    problems, told, stood = [], [], []
     for place in untold(hold):
         try:
             with repository_session(configured(place.repository)) as session:
-                session.apply_hold(place.id, hold.name, hold.comment)
+                if hold.journey.startswith(FLAG) and _stood(hold, place, session):
+                    stood.append(place.facts)
+                else:
+                    session.apply_hold(place.id, hold.name, hold.comment)
             told.append(place.facts)
         except (RepositoryError, ConfigurationError) as error:
             problems.append(str(error))
     if told:
-        _record(TOLD, hold.journey, {"hold": hold.name, "places": told})
+        _record(TOLD, hold.journey, {"hold": hold.name, "places": told, **({"stood": stood} if stood else {})})
     return problems
+
+
+def _stood(hold: HoldHere, place: Place, session: RepositorySession) -> bool:
+    """True if one of a flag's name stands there and is none of ours; if not, it is written down that it is ours from now on."""
+    if any(entry.kind == TELLING and entry.body["at"] == place.facts for entry in _since_applied(hold.journey)):
+        return False  # begun before: what stands there may be what came of it
+    alike = [one for one in holds_here() if one.name.casefold() == hold.name.casefold() and place in one.told]
+    if alike:
+        stood = all(place in one.stood for one in alike)
+    else:
+        stood = any(found.name.casefold() == hold.name.casefold() for found in session.holds(place.id))
+    if not stood:
+        ledger().append([Entry(hold.journey, TELLING, {"hold": hold.name, "at": place.facts})])
+    return stood
+
+
+def _since_applied(journey: str) -> Sequence[Recorded]:
+    """A flag's entries since it was set, the last time."""
+    history = ledger().journey(journey)
+    return history[max(n for n, entry in enumerate(history) if entry.kind == APPLIED) :]
 
 
 def untold(hold: HoldHere) -> tuple[Place, ...]:
@@ -265,7 +330,7 @@ def lift_hold(journey: str, name: str, comment: str, by: str) -> None:
     alike = [hold.journey for hold in holds_here() if hold.name.casefold() == name.casefold() and hold.journey != journey]
     others = {place for one in alike for place in _places(one)}  # another version of the document, say, is on that hold still
     for place in places:
-        if place not in others:
+        if place not in others and place not in held.stood:
             with repository_session(configured(place.repository)) as session:
                 session.lift_hold(place.id, name)
     _record(LIFTED, journey, {"hold": name, "comment": comment, "by": by})

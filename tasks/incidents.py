@@ -19,6 +19,8 @@ answered-no             the partner has acknowledged it after all, or it was sen
 not-handed-over         the document was handed over after all; or a person gives it up, and closes it (``hand_over``)
 key-reused              a person has looked: one key of a system, and two documents (``hand_over``)
 handover-in-doubt       a person has looked, and closes it; then it goes on (``hand_over``)
+flags-unheard           the governance system gives a whole answer again (``govern``)
+flags-differ            its flags are in force here and at the repository, and none that it tells no more is left (``govern``)
 telling-in-doubt        a person has looked, and closes it: the system has what it was told (``telling``)
 paper-unreadable        it can be read until when the partner's paper is good, or another one is (``onboard``)
 paper-not-told          the system was told of it after all; or a person gives it up, and closes it (``onboard``)
@@ -74,10 +76,14 @@ TELLING_IN_DOUBT = "telling-in-doubt"
 """About what a system was told, and nobody can tell whether it was carried out."""
 PAPER_UNREADABLE, PAPER_NOT_TOLD = "paper-unreadable", "paper-not-told"
 """About a document that a partner must provide: nobody can read until when it is good; a system does not take how it stands."""
+FLAGS_UNHEARD, FLAGS_DIFFER = "flags-unheard", "flags-differ"
+"""About a governance system: nobody knows what it has flagged now; or a flag is not the same there, here and at the repository."""
 _OURS = frozenset(
     {
         PAPER_UNREADABLE,
         PAPER_NOT_TOLD,
+        FLAGS_UNHEARD,
+        FLAGS_DIFFER,
         TELLING_IN_DOUBT,
         NOBODY_ASKED,
         NOT_HANDED_OVER,

@@ -131,6 +131,20 @@ class RepositorySession(Closing):
     def lift_hold(self, id: str, name: str) -> None:
         """Take a document out of that hold; its other holds stay. Nothing happens where it is not under it."""
 
+    def rule(self, folder: tuple[str, ...]) -> tuple[str, int] | None:
+        """What becomes of a folder's documents after so many days, by the repository's own rule: a word of ``retain`` and the days.
+
+        None where there is none, or no such folder. Only where it ``rules_folders``.
+        """
+        raise RepositoryError("this repository has no rules for folders")
+
+    def retain(self, folder: tuple[str, ...], action: str, days: int = 0) -> None:
+        """Rule a folder, in place of what was ruled before: ``trash`` or ``delete`` what is so old, ``keep`` what is not, or ``none``.
+
+        A missing folder is made. Doing it twice changes nothing. Only where it ``rules_folders``.
+        """
+        raise RepositoryError("this repository has no rules for folders")
+
     @abstractmethod
     def remove(self, id: str, made_by: Sequence[str | None] | None = None) -> None:
         """Remove a document with all its versions, as far as the repository lets go of anything.
@@ -176,6 +190,9 @@ class Repository(Block, ABC):
 
     has_shared_folders: ClassVar[bool] = False
     """It gives people folders, by role: a workspace can be made of them."""
+
+    rules_folders: ClassVar[bool] = False
+    """It has rules for what becomes of a folder's documents after so many days."""
 
     timeout_seconds: float = Field(default=60.0, gt=0, description="Longest wait for any single answer, in seconds")
 

@@ -110,6 +110,7 @@ class File360(Repository):
 
     kind: ClassVar[str] = "file360"
     has_shared_folders: ClassVar[bool] = True
+    rules_folders: ClassVar[bool] = True
 
     url: str = Field(pattern=r"^https?://[^/@\s]+(/\S*)?$", description="Address of the tenant: https://files.example.com")
     sign_on: str = Field(
@@ -1068,8 +1069,14 @@ class File360Session(RepositorySession):
                 return
             since = str(told["cursor"])
 
+    def rule(self, folder: tuple[str, ...]) -> tuple[str, int] | None:
+        parent = self._looked_up(folder)
+        if parent is None:
+            return None
+        told = self._wire.ask(f"retention of folder {parent}", "GET", f"api/v1/folders/{parent}").get("retention")
+        return (str(told["action"]), int(told["days"])) if told else None
+
     def retain(self, folder: tuple[str, ...], action: str, days: int = 0) -> None:
-        """What becomes of a folder's documents after so many days: ``trash``, ``delete``, ``keep`` until then, or ``none``."""
         parent = self._folder(folder, create=True)
         self._wire.put(
             f"retention of folder {parent}",

@@ -11,10 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from tasks.rules.case_record import RECORDED
+from tasks.rules.flagging import FLAGGED
 
 REGISTER = "holds"
 """The journey under which the holds of all journeys stand."""
 APPLIED, TOLD, LIFTING, LIFTED = "hold-applied", "hold-told", "hold-lifting", "hold-lifted"
+TELLING = "hold-telling"
+"""An intent, of a flag alone: none of its name stood at the document before."""
+FLAG = "flag."
+"""What the journeys of flags begin with, which governance systems have set."""
 UNKNOWN = "unknown"
 REMOVED = "removed"
 NOT_THERE = "was not there any more"
@@ -55,6 +60,8 @@ class HoldHere:
     by: str = ""
     told: frozenset[Place] = frozenset()
     """Where a repository has it too."""
+    stood: frozenset[Place] = frozenset()
+    """Of these: where somebody had set one of that name before we told it. What stands there is theirs, and not ours to lift."""
 
 
 def in_force(register: Iterable[Entry]) -> dict[str, dict[str, HoldHere]]:
@@ -73,13 +80,18 @@ def in_force(register: Iterable[Entry]) -> dict[str, dict[str, HoldHere]]:
                 str(body["journey"]), str(body["hold"]), str(body.get("comment", "")), str(body.get("by", ""))
             )
         elif entry.kind == TOLD and name in of_journey:
-            told = {Place(str(place["repository"]), str(place["id"])) for place in body.get("places", ())}
-            of_journey[name] = replace(of_journey[name], told=of_journey[name].told | told)
+            told, stood = _places(body.get("places", ())), _places(body.get("stood", ()))
+            before = of_journey[name]
+            of_journey[name] = replace(before, told=before.told | told, stood=before.stood | stood)
         elif entry.kind == LIFTING and name in of_journey:
             of_journey[name] = replace(of_journey[name], told=frozenset())
         elif entry.kind == LIFTED:
             of_journey.pop(name, None)
     return {journey: holds for journey, holds in found.items() if holds}
+
+
+def _places(told: Iterable[Mapping[str, Any]]) -> set[Place]:
+    return {Place(str(place["repository"]), str(place["id"])) for place in told}
 
 
 def filed_at(history: Iterable[Entry]) -> tuple[Place, ...]:
@@ -99,9 +111,11 @@ def filed_at(history: Iterable[Entry]) -> tuple[Place, ...]:
 
 
 def kept_at(history: Sequence[Entry]) -> tuple[Place, ...]:
-    """The same, and the record of the journey's case: a hold on the journey is for that too."""
+    """The same, and the record of the journey's case: a hold on the journey is for that too. Of a flag: the document that it is on."""
     records: dict[Place, None] = {}
     for entry in history:
+        if entry.kind == FLAGGED and "id" in entry.body["at"]:
+            records[Place(str(entry.body["at"]["repository"]), str(entry.body["at"]["id"]))] = None
         if entry.kind == RECORDED:
             for copy in entry.body["copies"].values():
                 records[Place(str(copy["repository"]), str(copy["id"]))] = None

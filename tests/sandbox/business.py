@@ -7,7 +7,7 @@ client's own (mTLS) if it is given the authority of those. What it took is in ``
 ``POST /oauth2/token``                   a token for ``client``/``secret`` by the grant "client credentials"
 ``POST /api/<kind>``                     makes a thing; ``Idempotency-Key`` is honoured: same key and body, same answer;
                                          other body: 422. Also JSON's field ``reference``, to be looked for
-``GET  /api/<kind>?reference=``          the things of a kind
+``GET  /api/<kind>?reference=``          the things of a kind; in pages with ``limit`` and ``after``, whose answers say ``next``
 ``GET  /api/<kind>/<id>``                one of them; a ``jobs`` one is "running" for ``job-looks`` looks, then "done" or what it was
                                          asked to be by ``{"ends": "failed"}``
 ``PUT  /api/<kind>/<id>``                makes or replaces it; a body that is no JSON is kept by its SHA-256
@@ -45,9 +45,10 @@ BEFORE = ("busy429", "burst503", "html500", "drop", "token-ends")
 """Counted, struck before anything is done: 429 or 503 with Retry-After, a page, the connection ends, 401."""
 AFTER = ("lost-answer", "html500-after", "cut", "trickle", "stall")
 """Counted, struck when it is done: no answer, a page, half an answer, an answer byte by byte, an answer much too late."""
-LASTING = ("retry-after", "job-looks", "trickle-seconds", "bulk-refuses", "largest-body")
+LASTING = ("retry-after", "job-looks", "trickle-seconds", "bulk-refuses", "largest-body", "list-loses")
 """Numbers that stay: seconds told with 429 and 503 (none by default), looks until a job is over, seconds between two bytes of a
-trickle, 1 to refuse the first document of each bulk, and bytes of a body above which a call is refused with 413 (0: none)."""
+trickle, 1 to refuse the first document of each bulk, bytes of a body above which a call is refused with 413 (0: none), and by how many
+things each page of a list is too short."""
 FAULTS = (*BEFORE, *AFTER, *LASTING)
 _PAGE = b"<html><head><title>500</title></head><body>Something went wrong</body></html>"
 _RESET = struct.pack("ii", 1, 0)
@@ -413,8 +414,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _list(self, kind: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         things = self.server.sandbox.books.things.get(kind, {}).values()
-        found = [thing for thing in things if all(str(thing.get(name)) == values[0] for name, values in query.items())]
-        return 200, {"results": found}
+        wanted = {name: values[0] for name, values in query.items() if name not in ("limit", "after")}
+        found = [thing for thing in things if all(str(thing.get(name)) == value for name, value in wanted.items())]
+        start, limit = int(query.get("after", ["0"])[0]), int(query.get("limit", [str(len(found) or 1)])[0])
+        page = found[start : start + limit]
+        page = page[: len(page) - int(self.server.sandbox.faults["list-loses"])]
+        return 200, {"results": page, "total": len(found), "next": str(start + limit) if start + limit < len(found) else None}
 
     def _get(self, kind: str, id: str) -> tuple[int, Any]:
         sandbox = self.server.sandbox

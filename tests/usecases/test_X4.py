@@ -1,0 +1,269 @@
+"""X4 Retention and hold sync; audit to SIEM. *Given* a hold is set in governance; *when* sync is down for an hour; *then* deletion stays
+blocked locally meanwhile (fail closed), flags converge, and every access event reaches the SIEM at least once, in order per object, with
+a gap detector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import yaml
+from prefect.logging import disable_run_logger
+
+from blocks.errors import LedgerUnreachable
+from blocks.flag_file import Flags
+from blocks.profile import load_repositories
+from tasks import incidents
+from tasks.clean_up import Swept, hear_flags, remove_what_has_ended
+from tasks.connections import repository_session
+from tasks.flags import flag_of
+from tasks.govern import Governed, govern_all
+from tasks.holds import Gate, apply_hold
+from tasks.rules.flagging import Flag
+from tests.ledger.clock import Clock
+from tests.ledger.full import no_room_for
+from tests.sandbox.business import BusinessSandbox
+from tests.tasks.conftest import clock as clock
+from tests.tasks.conftest import dock as dock
+from tests.tasks.dock import Dock, price_list
+from tests.world import file360, reached
+
+OLD = "prices-2002-01-01.csv"
+CASE = "Miller ./. ACME"
+AWAY = {"drop@flags": 1_000_000}
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
+    with file360(tmp_path_factory.mktemp("team")) as service:
+        yield service
+
+
+@pytest.fixture
+def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BusinessSandbox]:
+    """The governance system."""
+    with BusinessSandbox(tmp_path_factory.mktemp("records")) as running:
+        yield running
+
+
+@pytest.fixture
+def governed(
+    dock: Dock,
+    team: Mapping[str, Any],
+    records: BusinessSandbox,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Dock]:
+    """A dock that files into File 360, which a governance system governs, and removes what has ended."""
+    monkeypatch.setenv("ECM_PASSWORD", team["password"])
+    monkeypatch.setenv("RECORDS_TOKEN", BusinessSandbox.TOKEN)
+    ends = {"record_date": "{date}", "retention": {"period": "P1Y", "at_end": "remove"}}
+    folder = request.node.name.partition("[")[0][:80]
+    dock.agree(naming=r"[a-z]*-(?P<date>[\d-]+)\.csv", target={"repository": "kept", "folder": folder, **ends})
+    (dock.profiles / "repositories.yaml").write_text(yaml.safe_dump({"repositories": {"kept": reached(team)}}))
+    agree(dock, records)
+    with disable_run_logger():
+        yield dock
+
+
+def agree(dock: Dock, records: BusinessSandbox, **terms: Any) -> None:
+    """The governance system's file."""
+    system = {
+        "kind": "http",
+        "url": f"{records.url}/api",
+        "auth": {"kind": "bearer", "token": "env:RECORDS_TOKEN"},
+        "breaker": {"failures": 1_000_000},
+    }
+    ask = {"path": "/flags", "query": {"after": "{after}", "limit": "2"}, "items": "results", "next": "next", "total": "total"}
+    flags = {"owner": "records@example.com", "repository": "kept", "ask": ask, **terms}
+    (dock.profiles / "systems").mkdir(exist_ok=True)
+    (dock.profiles / "systems" / "records.yaml").write_text(yaml.safe_dump({"system": system, "flags": flags}))
+
+
+def flag(records: BusinessSandbox, id: str, state: str = "set", **facts: Any) -> None:
+    """Somebody sets or lifts a flag in the governance system."""
+    records.books.write(kind="flags", id=id, thing={"id": id, "kind": "hold", "name": CASE, **facts, "state": state})
+
+
+def file(dock: Dock, name: str = OLD, first: int = 1) -> str:
+    """Have a document filed; its id."""
+    dock.leave(name, price_list(first=first))
+    assert dock.run()[name] == "filed"
+    return str(next(entry for entry in dock.history(name) if entry.kind == "filed").body["repository_id"])
+
+
+def sync() -> Governed:
+    [done] = govern_all.fn()
+    return done
+
+
+def sweep() -> Swept:
+    [swept] = remove_what_has_ended.fn()
+    return swept
+
+
+def holds(dock: Dock, id: str) -> list[str]:
+    """As File 360 tells them."""
+    with load_repositories(dock.profiles)["kept"].session() as session:
+        return [hold.name for hold in session.holds(id)]
+
+
+# --------------------------------------------------------------------------------------------- flags in
+
+
+def test_a_hold_that_is_set_while_sync_is_down_for_an_hour_blocks_deletion_and_flags_converge(
+    governed: Dock, records: BusinessSandbox, clock: Clock
+) -> None:
+    id = file(governed)
+    assert sync().why == ""
+    records.faults.set(AWAY)
+    flag(records, "1", document=id)  # and nobody can tell us
+    clock.ahead = timedelta(minutes=20)
+    [(_, reason)] = sweep().kept
+    assert "nobody can tell whether governance system records has flagged it" in reason
+    assert sync().why
+    clock.ahead = timedelta(hours=1)
+    assert sweep().gone == 0 and holds(governed, id) == []
+    [case] = governed.cases(incidents.FLAGS_UNHEARD)
+    assert case.owner == "records@example.com" and "Nothing is removed of what http" in str(case.reason)
+    records.faults.set({"drop@flags": 0})
+    done = sync()
+    assert (done.why, done.set, done.in_force, done.differs) == ("", 1, 1, [])
+    assert holds(governed, id) == [CASE] and not governed.cases()
+    assert {reason for _, reason in sweep().kept} == {f"on hold: {CASE}"}
+    assert (sync().set, sync().differs) == (0, []), "doing it again changes nothing"
+    flag(records, "1", "lifted")
+    assert sync().lifted == 1 and holds(governed, id) == []
+    assert sweep().gone == 1
+    governed.ledger.verify()
+
+
+def test_while_nobody_can_tell_what_is_flagged_nothing_goes_wherever_it_is(
+    governed: Dock, records: BusinessSandbox, clock: Clock
+) -> None:
+    file(governed)
+    [journey] = governed.journeys(OLD)
+    digest = str(next(entry for entry in governed.history(OLD) if entry.kind == "filed").body["digest"])
+    assert not Gate().bars([journey]) and not Gate().kept_digests([digest])
+    records.faults.set(AWAY)
+    assert not Gate().bars([journey]), "its last answer is as recent as was agreed"
+    hear_flags.fn()  # as each clean-up begins
+    assert "has flagged it" in Gate().bars([journey])[journey].reason, "and it was asked in vain since then"
+    assert Gate().kept_digests([digest]) == {digest}
+    records.faults.set({"drop@flags": 0})
+    assert not Gate().bars([journey])
+    (governed.profiles / "systems" / "other.yaml").write_text("system: { kind: htpp }")
+    assert "nobody can tell whether a governance system" in Gate().bars([journey])[journey].reason
+
+
+def test_half_an_answer_lifts_nothing_and_what_it_says_is_set_is_in_force(governed: Dock, records: BusinessSandbox) -> None:
+    """Three flags in pages of two. A flag that is not told is lifted only where that was agreed, and the whole list says so twice."""
+    ids = [file(governed, f"prices-2002-01-0{n}.csv", first=10 * n) for n in (1, 2, 3)]
+    agree(governed, records, unsaid="are-lifted")
+    for n, id in enumerate(ids):
+        flag(records, str(n), document=id)
+    records.faults.set({"list-loses": 1})
+    done = sync()
+    assert "announced 3" in done.why and done.set == 1
+    flag(records, "0", "lifted")
+    records.faults.set({"list-loses": 0, "cut@flags": 1})
+    assert sync().why and holds(governed, ids[0]) == [CASE], "half an answer"
+    assert sync().lifted == 1 and [holds(governed, id) for id in ids] == [[], [CASE], [CASE]]
+    records.faults.set({"list-loses": 1})
+    del records.books.things["flags"]["0"]
+    assert sync().lifted == 0, "a page is a line short"
+    records.faults.set({"list-loses": 0})
+    del records.books.things["flags"]["1"]
+    assert sync().lifted == 1 and [holds(governed, id) for id in ids] == [[], [], [CASE]]
+    agree(governed, records)
+    records.books.things["flags"].clear()
+    [differs] = sync().differs
+    assert "says nothing of it any more; it stays" in differs and holds(governed, ids[2]) == [CASE]
+    assert [case.code for case in governed.cases()] == [incidents.FLAGS_DIFFER]
+    flag(records, "2", "lifted")
+    assert sync().lifted == 1 and holds(governed, ids[2]) == [] and not governed.cases()
+
+
+def test_a_person_s_own_hold_of_the_same_name_is_never_lifted_by_a_flag(governed: Dock, records: BusinessSandbox) -> None:
+    here, there = file(governed, first=1), file(governed, "prices-2003-01-01.csv", first=50)
+    [journey] = governed.journeys(OLD)
+    apply_hold(journey, CASE, "counsel's letter", "ann")
+    with repository_session(load_repositories(governed.profiles)["kept"]) as session:
+        session.apply_hold(there, CASE)
+    for n, id in enumerate((here, there)):
+        flag(records, str(n), document=id)
+    assert sync().differs == []
+    for n in (0, 1):
+        flag(records, str(n), "lifted")
+    assert sync().lifted == 2
+    assert (holds(governed, here), holds(governed, there)) == ([CASE], [CASE])
+    assert "on hold" in Gate().bars([journey])[journey].reason
+
+
+def test_a_flag_that_broke_off_on_its_way_goes_on_and_is_ours_to_lift(governed: Dock, records: BusinessSandbox) -> None:
+    id = file(governed)
+    flag(records, "1", document=id)
+    flag(records, "2", document="4711", name="Of a document that is not there")
+    with no_room_for(governed.ledger, "hold-told"), pytest.raises(LedgerUnreachable):
+        govern_all.fn()
+    assert holds(governed, id) == [CASE]
+    [differs] = sync().differs
+    assert "4711" in differs and governed.cases(incidents.FLAGS_DIFFER)
+    flag(records, "1", "lifted")
+    flag(records, "2", "lifted")
+    with no_room_for(governed.ledger, "hold-lifted"), pytest.raises(LedgerUnreachable):
+        govern_all.fn()
+    [journey] = governed.journeys(OLD)
+    assert "on hold" in Gate().bars([journey])[journey].reason, "in force here until it is written down that it is lifted"
+    assert sync().why == "" and holds(governed, id) == [] and not Gate().bars([journey])
+
+
+def test_a_rule_for_a_folder_keeps_what_is_in_it_here_and_there(governed: Dock, records: BusinessSandbox, clock: Clock) -> None:
+    file(governed)
+    [filed] = [entry.body for entry in governed.history(OLD) if entry.kind == "filed"]
+    folder, repository = (str(filed["folder"]),), load_repositories(governed.profiles)["kept"]
+    rules = {"1": 3650, "2": 30}
+    for id, days in rules.items():
+        flag(records, id, kind="retention", folder=folder[0].upper(), days=days)
+    assert (sync().in_force, sync().differs) == (2, [])
+    with repository_session(repository) as session:
+        assert session.rule(folder) == ("keep", 3650), "the longer one"
+        [(_, reason)] = sweep().kept
+        assert reason.startswith("must be kept for 3650 days in")
+        flag(records, "1", "lifted")
+        assert sync().lifted == 1 and session.rule(folder) == ("keep", 30)
+        session.retain(folder, "trash", 9)
+        flag(records, "2", "lifted")
+        assert sync().lifted == 1 and session.rule(folder) == ("trash", 9), "somebody else's"
+        flag(records, "3", kind="retention", folder=folder[0], days=30)
+        [differs] = sync().differs
+        assert "somebody has ruled" in differs and session.rule(folder) == ("trash", 9)
+        session.retain(folder, "none")
+    assert sync().differs == [] and sweep().kept
+    clock.ahead = timedelta(days=31)
+    assert "must be kept" not in str(sweep().kept), "its days are over here"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"state": "sett"},
+        {"kind": "holt"},
+        {"name": ""},
+        {"name": 7.5},
+        {"document": None},
+        {"kind": "retention", "folder": "../x", "days": 1},
+        {"kind": "retention", "folder": "x", "days": "1"},
+        {"kind": "retention", "folder": "x", "days": True},
+    ],
+    ids=str,
+)
+def test_a_flag_that_cannot_be_read_may_be_on_anything(odd: dict[str, Any]) -> None:
+    terms = Flags.model_validate({"repository": "kept", "ask": {"path": "/flags", "items": "results"}})
+    sound = {"id": "1", "state": "set", "kind": "hold", "name": CASE, "document": 4711}
+    assert flag_of(sound, terms) == Flag("1", "hold", CASE, document="4711")
+    assert "flag 1: " in str(flag_of({**sound, **odd}, terms))
+    assert "(without an id)" in str(flag_of({**sound, "id": ""}, terms)) and isinstance(flag_of("x", terms), str)
+    assert flag_of({"id": "1", "state": "lifted"}, terms) == Flag("1", is_set=False)
