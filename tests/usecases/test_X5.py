@@ -335,6 +335,7 @@ def test_what_the_system_refuses_is_for_a_person_and_nothing_goes_ahead_of_it(
     assert on(ENDS).untold and look().untold
     [case] = dock.cases("paper-not-told")
     assert case.owner == "procurement@example.com" and writes(vendor) == 0
+    assert vendor.stats["PUT /api/vendors/acme"] == 2, "one try of the first message by each run"
     vendor.faults.set({"largest-body": 0})
     assert look().untold == "" and (writes(vendor), dock.cases()) == (4, [])
 
