@@ -20,7 +20,7 @@ from tasks.clean_up import (
 )
 from tasks.connections import hang_up
 from tasks.govern import govern_all, report_flags
-from tasks.onboard import load_onboardings, onboard, report_papers
+from tasks.onboard import load_onboardings, onboard_each, report_papers
 from tasks.reduce import reduce_closed
 
 
@@ -80,7 +80,7 @@ def onboarding(partner: str = "", patience_seconds: float = 60) -> State:
         patience_seconds: Longest wait for a system that says "later"; the rest waits for the next run.
     """
     try:
-        rows = [onboard(each, timedelta(seconds=patience_seconds)) for each in load_onboardings(partner)]
+        looked = onboard_each(load_onboardings(partner), timedelta(seconds=patience_seconds))
     finally:
         hang_up()
-    return report_papers(rows)
+    return report_papers(looked)

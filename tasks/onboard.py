@@ -12,7 +12,7 @@ What is told is written down first, with all that the message says; so a system 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from blocks.errors import ConfigurationError, CountersignError
+from blocks.errors import ConfigurationError
 from blocks.ledger import Entry, Holding, Recorded
 from blocks.papers import Papers
 from blocks.profile import PartnerProfile, load_partner, partners
@@ -78,8 +78,6 @@ class Row:
     reminded: int = 0
     untold: str = ""
     """Why the system does not know all of it yet; "" if it does."""
-    broken: CountersignError | None = None
-    """Why it could not be looked at."""
 
 
 def load_onboardings(partner: str = "") -> list[str]:
@@ -113,14 +111,11 @@ def onboard(partner: str, patience: timedelta) -> Row:
 
     ``patience``: longest wait for a system that says "later", or for another run; the rest waits for the next run.
     """
-    try:
-        agreed = _load(partner)
-        with holding([agreed.journey], patience) as held:
-            if held is None:
-                return Row(partner, untold="another run has it in hand")
-            return _onboard(agreed, held, patience)
-    except CountersignError as error:
-        return Row(partner, broken=error)
+    agreed = _load(partner)
+    with holding([agreed.journey], patience) as held:
+        if held is None:
+            return Row(partner, untold="another run has it in hand")
+        return _onboard(agreed, held, patience)
 
 
 def _onboard(agreed: Onboarding, held: Holding, patience: timedelta) -> Row:
@@ -154,12 +149,18 @@ def _changes(agreed: Onboarding, papers: Sequence[PaperNow], history: Sequence[R
     """Papers that stand otherwise than was written down last; to a system that was not told before all of them are news."""
     before = {str(entry.body["paper"]): entry for entry in history if entry.kind == CHANGED}
     found = []
-    for one in papers:
+    for one in [*papers, *_asked_no_more(before, {one.paper for one in papers})]:
         last = before.get(one.paper)
         if last is None or (last.body["is"], last.body["system"]) != (_identity(one), agreed.told_to):
             was = str(last.body["facts"]["state"]) if last is not None else ""
             found.append((CHANGED, _body(agreed, one, papers, before=was)))
     return found
+
+
+def _asked_no_more(before: Mapping[str, Recorded], asked: Collection[str]) -> list[PaperNow]:
+    """Papers that the profile does not name any more: a system that was told of them is told that too."""
+    gone = {paper: str(entry.body["facts"]["paper_title"]) for paper, entry in before.items() if paper not in asked}
+    return [PaperNow(paper, title, False, PaperState.ASKED_NO_MORE) for paper, title in gone.items()]
 
 
 def _identity(one: PaperNow) -> list[str]:
@@ -268,8 +269,15 @@ def _untold(agreed: Onboarding, history: Sequence[Recorded]) -> Iterator[tuple[R
                 yield entry, place
 
 
-def report_papers(rows: Sequence[Row]) -> State:
-    """A table of all papers, and the run's final state. Raises what kept a partner from being looked at, once the others are told."""
+def onboard_each(partners: Sequence[str], patience: timedelta) -> list[Row | Exception]:
+    """What became of each, one after the other; an error of one hinders no other."""
+    states: list[Any] = [onboard(partner, patience, return_state=True) for partner in partners]
+    return [state.result(raise_on_failure=False) for state in states]
+
+
+def report_papers(results: Sequence[Row | Exception]) -> State:
+    """A table of all papers, and the run's final state. Raises what kept a partner from being looked at."""
+    rows = [one for one in results if isinstance(one, Row)]
     table: list[Mapping[str, Any]] = [
         {
             "partner": row.partner,
@@ -286,7 +294,7 @@ def report_papers(rows: Sequence[Row]) -> State:
     for row in rows:
         said = f"{row.untold}; the rest is told by the next run" if row.untold else summary(counts(row.papers))
         get_run_logger().info("%s: %s", row.partner, said)
-    if broken := [row.broken for row in rows if row.broken is not None]:
+    if broken := [one for one in results if isinstance(one, Exception)]:
         raise broken[0]
     changed, waits = sum(row.changed for row in rows), sum(bool(row.untold) for row in rows)
     parts = [f"{changed} changed"] if changed else []

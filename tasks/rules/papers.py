@@ -28,6 +28,7 @@ class PaperState(StrEnum):
     REJECTED = "rejected"
     EXPIRED = "expired"
     MISSING = "missing"
+    ASKED_NO_MORE = "asked for no more"  # told once of what the profile does not name any more; no paper of it is in this state
 
     @property
     def good(self) -> bool:
