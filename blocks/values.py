@@ -577,6 +577,19 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """A document as a catalogue may tell of it: what is known about it, and nothing that is in it."""
+
+    kept: Kept
+    path: tuple[str, ...]
+    """Names of the folders between the one that was asked for and it."""
+    folders: tuple[str, ...]
+    """Ids of the folders around it, beginning with the one that was asked for."""
+    readers: frozenset[str]
+    """Who may see it, as far as we may know: ``user:ann@example.com``, ``group:Marketing``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """A legal hold that a document is under: while there is one, no copy of it may be deleted, whatever its retention says."""
 

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field
 
 from blocks import reviewed
 from blocks.errors import ConfigurationError
+from blocks.index_terms import IndexTerms
 from blocks.profile import digest_of
 from blocks.reviewed import nearest
 from blocks.values import Owned, Slug, Terms
@@ -34,6 +35,7 @@ class Watch(Owned):
 
     repository: Slug = Field(description="Its name in repositories.yaml")
     folder: Annotated[str, AfterValidator(_plain_path)] = Field(description="Below the repository's root: Claims/Incoming")
+    index: IndexTerms | None = Field(default=None, description="The search system that is told of its documents")
 
 
 class WatchFile(Terms):

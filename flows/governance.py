@@ -7,6 +7,7 @@ from datetime import timedelta
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.catalogue import catalogue_watches, report_catalogue
 from tasks.clean_up import (
     clear_outbox,
     clear_what_was_held,
@@ -84,3 +85,20 @@ def onboarding(partner: str = "", patience_seconds: float = 60) -> State:
     finally:
         hang_up()
     return report_papers(looked)
+
+
+@flow(name="catalogue", flow_run_name="catalogue {watch}", validate_parameters=True)
+def catalogue(watch: str = "", patience_seconds: float = 60) -> State:
+    """Tell search indexes what is known of the documents in watched folders: metadata only, restricted ones as agreed.
+
+    Run it again at any moment: it goes on where it stopped. A run fails where an index or a repository is away; others are told before.
+
+    Args:
+        watch: One watch, by its file in the folder ``watches`` of the profiles; left out: all that say something of ``index``.
+        patience_seconds: Longest wait for an index that says "later"; the rest waits for the next run.
+    """
+    try:
+        tally = catalogue_watches(watch, timedelta(seconds=patience_seconds))
+    finally:
+        hang_up()
+    return report_catalogue(tally)

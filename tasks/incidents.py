@@ -24,6 +24,8 @@ flags-differ            its flags are in force here and at the repository, and n
 telling-in-doubt        a person has looked, and closes it: the system has what it was told (``telling``)
 paper-unreadable        it can be read until when the partner's paper is good, or another one is (``onboard``)
 paper-not-told          the system was told of it after all; or a person gives it up, and closes it (``onboard``)
+not-catalogued          the index has taken what is known of the document after all (``catalogue``)
+catalogue-late          the index has been told of all that has changed (``catalogue``)
 failed, cancelled, ...  the order got further (``found_cases``)
 bypass, planted, ...    a person knows who went around the sign-off, and how (``found_cases``)
 ======================  ============================================================================================
@@ -78,12 +80,16 @@ PAPER_UNREADABLE, PAPER_NOT_TOLD = "paper-unreadable", "paper-not-told"
 """About a document that a partner must provide: nobody can read until when it is good; a system does not take how it stands."""
 FLAGS_UNHEARD, FLAGS_DIFFER = "flags-unheard", "flags-differ"
 """About a governance system: nobody knows what it has flagged now; or a flag is not the same there, here and at the repository."""
+NOT_CATALOGUED, CATALOGUE_LATE = "not-catalogued", "catalogue-late"
+"""About a search index: it refuses what is known of a document, or could not be told of a change for longer than was agreed."""
 _OURS = frozenset(
     {
         PAPER_UNREADABLE,
         PAPER_NOT_TOLD,
         FLAGS_UNHEARD,
         FLAGS_DIFFER,
+        NOT_CATALOGUED,
+        CATALOGUE_LATE,
         TELLING_IN_DOUBT,
         NOBODY_ASKED,
         NOT_HANDED_OVER,

@@ -26,7 +26,7 @@ from pydantic import Field
 from blocks.closing import Closing
 from blocks.errors import RepositoryError
 from blocks.spool import Batch, Spooled
-from blocks.values import Change, Filed, Filing, FolderTree, HistoryEvent, Hold, Kept, NotFiled
+from blocks.values import Change, Described, Filed, Filing, FolderTree, HistoryEvent, Hold, Kept, NotFiled
 
 
 class RepositorySession(Closing):
@@ -79,6 +79,14 @@ class RepositorySession(Closing):
         Raises ``DocumentMissing`` for a missing folder, and ``RepositoryError`` where the repository keeps no such record.
         """
         raise RepositoryError("what happens in a folder cannot be followed: this repository does not tell it")
+
+    def describe(self, folder: tuple[str, ...], within: str | None = None) -> Iterator[Described]:
+        """What is known of every document in a folder and below it, as a stream. No document is opened for that.
+
+        ``within``: only of the document of that id, or of all below the folder of that id; nothing where it is not there (any more), or
+        elsewhere. Raises ``DocumentMissing`` for a missing folder, and ``RepositoryError`` where the repository does not tell all of it.
+        """
+        raise RepositoryError("its documents cannot be catalogued: this repository does not tell who may see them")
 
     def review(self, id: str, version: int, workflow: str, *, resumed: bool) -> str:
         """Start a workflow with a document; its process. ``resumed``: one that was started since this version was filed will do.

@@ -77,11 +77,26 @@ from blocks.repositories.otcs_wire import (
 )
 from blocks.repositories.turns import in_turns
 from blocks.spool import Batch, Spooled, SpoolFile
-from blocks.values import Change, Collision, Filed, Filing, FolderTree, Grant, HistoryEvent, Hold, Kept, NotFiled, Right
+from blocks.values import (
+    Change,
+    Collision,
+    Described,
+    Filed,
+    Filing,
+    FolderTree,
+    Grant,
+    HistoryEvent,
+    Hold,
+    Kept,
+    NotFiled,
+    Right,
+)
 
 FORBIDDEN = '/\\:*?"<>|'
 LONGEST_NAME = 240
 PAGE = 100
+_MOST_LISTS = 10
+"""Of one folder, which changes while it is read."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OURS = "countersign"
 """The key in ``externalData`` below which our own knowledge of a version, or of a folder, stands."""
@@ -1075,6 +1090,104 @@ class File360Session(RepositorySession):
             return None
         told = self._wire.ask(f"retention of folder {parent}", "GET", f"api/v1/folders/{parent}").get("retention")
         return (str(told["action"]), int(told["days"])) if told else None
+
+    def describe(self, folder: tuple[str, ...], within: str | None = None) -> Iterator[Described]:
+        """Access is by folder: who may see a folder may see all below it. Folders above that are hidden from us tell nobody's access."""
+        top = self._looked_up(folder)
+        if top is None:
+            raise DocumentMissing(f"folder {'/'.join(folder)!r} at {self._wire.url}: there is none below the root")
+        if within is None:
+            yield from self._described(top, (), (top,), self._readers(top))
+        elif (found := self._somewhere(within)) is not None and not found.deleted:
+            inner = found.id if found.folder else str(found.parent)
+            if (place := self._between(top, inner)) is None:
+                return
+            path, folders = place
+            if found.folder:
+                yield from self._described(inner, path, folders, self._readers(inner))
+            else:
+                yield Described(self._catalogued(found), path, folders, self._readers(inner))
+
+    def _described(
+        self, folder: str, path: tuple[str, ...], folders: tuple[str, ...], readers: frozenset[str]
+    ) -> Iterator[Described]:
+        for told in self._all_in(folder):
+            found = item_of(told, f"list of folder {folder}")
+            if found.folder:
+                inner = readers | self._own_readers(told)
+                yield from self._described(found.id, (*path, found.name), (*folders, found.id), inner)
+            else:
+                yield Described(self._catalogued(found), path, folders, readers)
+
+    def _all_in(self, folder: str) -> Iterator[Json]:
+        """Everything directly in a folder, nothing left out though some goes meanwhile: pages overlap by one, which tells."""
+        what, path, seen = f"list of folder {folder}", f"api/v1/folders/{folder}/children", set[str]()
+        for _ in range(_MOST_LISTS):
+            offset, last = 0, ""
+            while True:
+                page = self._wire.some(what, path, filter="any", order="created:asc", limit=str(PAGE), offset=str(offset))
+                ids = [str(told["id"]) for told in page]
+                if last not in ("", *ids[:1]):
+                    break  # what stood before it has moved up
+                for id, told in zip(ids, page, strict=True):
+                    if id not in seen:
+                        seen.add(id)
+                        yield told
+                if len(page) < PAGE:
+                    return
+                offset, last = offset + PAGE - 1, ids[-1]
+        raise RepositoryUnreachable(
+            f"{what} at {self._wire.url}: it changes faster than it can be read; it is safe to try again"
+        )
+
+    def _catalogued(self, found: Item) -> Kept:
+        """A version's values are its own: of a document with several, all are asked."""
+        values = dict[str, Any]()
+        for external in [found.external] if found.version <= 1 else [one.external for one in self._versions(found.id)]:
+            values |= external.get("categories", {})
+        return replace(found.kept(), categories=values)
+
+    def _somewhere(self, id: str) -> Item | None:
+        """A document or folder; None where it is not there for us."""
+        for kind in ("document", "folder") if id.isascii() and id.isdecimal() else ():
+            try:
+                return item_of(self._wire.ask(f"{kind} {id}", "GET", f"api/v1/{kind}s/{id}"), f"{kind} {id}")
+            except DocumentMissing:
+                continue
+        return None
+
+    def _between(self, top: str, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """Names below a folder and ids from it on, down to another one; None where that one is not in it."""
+        names, ids, here = list[str](), [folder], folder
+        while here != top:
+            above = self._somewhere(here)
+            if above is None or above.parent is None:
+                return None
+            names.append(above.name)
+            ids.append(here := above.parent)
+        return tuple(reversed(names)), tuple(reversed(ids))
+
+    def _readers(self, folder: str | None) -> frozenset[str]:
+        """Who may see what is in a folder: its own, and those of the folders around it."""
+        readers = frozenset[str]()
+        while folder is not None:
+            what = f"folder {folder}"
+            try:
+                told = self._wire.ask(what, "GET", f"api/v1/folders/{folder}")
+            except DocumentMissing:
+                break
+            readers |= self._own_readers(told) | {f"user:{_account(told.get('owner'))}"}
+            folder = item_of(told, what).parent
+        return readers
+
+    def _own_readers(self, told: Json) -> frozenset[str]:
+        """Whom a folder itself is shared with."""
+        if not told.get("shareCount"):
+            return frozenset()
+        found = self._wire.some(
+            f"collaborators of folder {told['id']}", f"api/v1/folders/{quote(str(told['id']), safe='')}/collaborators"
+        )
+        return frozenset(f"group:{one['name']}" if one["type"] == "group" else f"user:{_account(one)}" for one in found)
 
     def retain(self, folder: tuple[str, ...], action: str, days: int = 0) -> None:
         parent = self._folder(folder, create=True)

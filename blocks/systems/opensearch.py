@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from blocks.errors import SystemUnreachable
+from blocks.errors import SystemRefused, SystemUnreachable
 from blocks.systems.base import Answer, Fate, Message, SystemSession
 from blocks.systems.templates import BadFact
 from blocks.systems.web import PAUSE_SECONDS, Reply, WebSystem, Wire
@@ -55,6 +55,48 @@ class OpenSearchSession(SystemSession):
         source = iter(messages)
         while some := list(islice(source, MOST_MESSAGES)):
             yield from self._bulk(some)
+
+    # ------------------------------------------------------------------------------------------------- the index itself
+
+    def prepare(self, fields: Mapping[str, str]) -> None:
+        """Have the index know what these fields are (``keyword``, ``long``): it is made if it is not there.
+
+        Raises ``SystemUnreachable`` and ``SystemRefused``: one of them is another thing there already, for one.
+        """
+        mapping = {"properties": {name: {"type": kind} for name, kind in fields.items()}}
+        reply = self._told("prepare", "PUT", f"/{self._index}", {"mappings": mapping})
+        if reply.status == 400 and "resource_already_exists" in reply.text:
+            reply = self._told("prepare", "PUT", f"/{self._index}/_mapping", mapping)
+        if reply.status != 200:
+            raise SystemRefused(f"index {self._index}: {reply.status} {reply.text}")
+
+    def remove_older(self, than: tuple[str, int], where: Mapping[str, str]) -> int:
+        """Remove what has less than this in a field, of those entries that have these values in theirs; how many went.
+
+        What is written while this goes on stays. Doing it twice changes nothing. Raises ``SystemUnreachable`` and ``SystemRefused``.
+        """
+        field, least = than
+        conditions: list[Any] = [{"term": {name: value}} for name, value in where.items()]
+        query = {"query": {"bool": {"filter": [*conditions, {"range": {field: {"lt": least}}}]}}}
+        # Only what the index has made visible to searches is found.
+        for path, body in ((f"/{self._index}/_refresh", None), (f"/{self._index}/_delete_by_query", query)):
+            reply = self._told("remove", "POST", path, body, {"conflicts": "proceed"} if body else None)
+            if reply.status != 200:
+                raise SystemRefused(f"{path}: {reply.status} {reply.text}")
+        told = reply.json
+        if (
+            not isinstance(told, dict)
+            or told.get("failures")
+            or told.get("timed_out")
+            or not isinstance(told.get("deleted"), int)
+        ):
+            raise SystemUnreachable(f"{path}: not all of it was removed: {reply.text}", PAUSE_SECONDS)
+        return int(told["deleted"])
+
+    def _told(self, route: str, method: str, path: str, body: Any, query: Mapping[str, str] | None = None) -> Reply:
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if content is not None else None
+        return self._wire.call(route, method, path, query=query, headers=headers, content=content)
 
     def _bulk(self, messages: Sequence[Message]) -> Iterator[Answer]:
         refused: dict[int, Answer] = {}

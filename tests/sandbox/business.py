@@ -14,6 +14,7 @@ client's own (mTLS) if it is given the authority of those. What it took is in ``
 ``GET  /api/documents?state=ready``      what ``offer`` has put there, to be handed over; ``/content`` below one are its bytes
 ``POST /_bulk``                          OpenSearch's bulk interface: index, create, delete, with ``version_type: external``
 ``GET  /<index>/_doc/<id>``              one of its documents
+``PUT  /<index>``, ``/_mapping`` below   says what its fields are; ``POST /<index>/_delete_by_query`` and ``_refresh``
 ``POST /services/collector/event``       Splunk's HTTP Event Collector: one JSON object per event, ``Authorization: Splunk <token>``
 ``POST /_faults``, ``GET /_stats``       what misbehaves, and what was called how often
 =======================================  ================================================================================
@@ -150,12 +151,17 @@ class BusinessSandbox:
         certificate: Path | None = None,
         clients: Path | None = None,
         faults: Mapping[str, float | str] | None = None,
+        recorded: Path | None = None,
     ) -> None:
-        """``certificate``: PEM of certificate and key. ``clients``: the authority whose certificates a client must show."""
+        """``certificate``: PEM of certificate and key. ``clients``: the authority whose certificates a client must show. ``recorded``:
+        a file that gets every byte that clients say, apart from headers."""
         data.mkdir(parents=True, exist_ok=True)
+        self.recorded = recorded
         self.data, self.faults, self.stats = data, Faults(faults), Counter[str]()
         self.books, self.tokens = Books(data / "business.jsonl"), set[str]()
         self.looks, self.content = Counter[str](), data / "content"
+        self.fields: dict[str, dict[str, str]] = {}
+        """By index: what its fields were said to be."""
         self.content.mkdir(exist_ok=True)
         self.mutual = clients is not None
         self._server = _Server((host, port), _Handler)
@@ -264,6 +270,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path in ("/_faults", "/_stats"):
             return self._control(path, body)
         sandbox.stats[f"{self.command} {path}"] += 1
+        if sandbox.recorded is not None:
+            with sandbox.books.lock, sandbox.recorded.open("ab") as told:
+                told.write(self.path.encode() + b"\n" + body + b"\n")
         if 0 < faults["largest-body"] < len(body):
             return self._answer(413, _PAGE, "text/html")
         if faults.spend("drop", path):
@@ -353,6 +362,12 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._known():
             return 401, {"error": "sign in"}
         match self.command, steps:
+            case "PUT", [index, *rest] if rest in ([], ["_mapping"]):
+                return self._map(index, json.loads(body), anew=not rest)
+            case "POST", [_, "_refresh"]:
+                return 200, {"_shards": {"failed": 0}}
+            case "POST", [index, "_delete_by_query"]:
+                return self._delete_by_query(index, json.loads(body)["query"]["bool"]["filter"])
             case "POST", ["_bulk"]:
                 return self._bulk(body)
             case "GET", [index, "_doc", id]:
@@ -461,7 +476,7 @@ class _Handler(BaseHTTPRequestHandler):
             place = f"{about['_index']}/{about['_id']}"
             there, version = sandbox.books.index.get(place), int(about.get("version", 1))
             item: dict[str, Any] = {"_index": about["_index"], "_id": about["_id"], "status": 200}
-            if refuse:
+            if refuse and source is not None:
                 refuse = False
                 item |= {"status": 400, "error": {"type": "mapper_parsing_exception", "reason": "failed to parse field"}}
             elif there is not None and there["_version"] >= version:
@@ -474,6 +489,30 @@ class _Handler(BaseHTTPRequestHandler):
                 item["result"] = "deleted" if source is None else "created"
             items.append({action: item})
         return 200, {"took": 1, "errors": any("error" in item for one in items for item in one.values()), "items": items}
+
+    def _map(self, index: str, body: dict[str, Any], *, anew: bool) -> tuple[int, Any]:
+        """https://docs.opensearch.org/latest/api-reference/index-apis/create-index/ and put-mapping"""
+        fields = self.server.sandbox.fields
+        if anew and index in fields:
+            return 400, {"error": {"type": "resource_already_exists_exception", "reason": f"index [{index}] already exists"}}
+        told = (body["mappings"] if anew else body)["properties"]
+        fields.setdefault(index, {}).update({name: about["type"] for name, about in told.items()})
+        return 200, {"acknowledged": True}
+
+    def _delete_by_query(self, index: str, conditions: list[dict[str, Any]]) -> tuple[int, Any]:
+        """https://docs.opensearch.org/latest/api-reference/document-apis/delete-by-query/: "term" of keywords and "range" with "lt"."""
+        sandbox, gone = self.server.sandbox, 0
+        fields = sandbox.fields.get(index, {})
+        for place, there in list(sandbox.books.index.items()):
+            source = there["_source"]
+            if (
+                place.partition("/")[0] == index
+                and source is not None
+                and all(_fits(source, one, fields) for one in conditions)
+            ):
+                sandbox.books.write(entry=place, source=None, version=there["_version"] + 1)
+                gone += 1
+        return 200, {"deleted": gone, "failures": [], "timed_out": False}
 
     def _collect(self, body: bytes) -> tuple[int, Any]:
         """https://docs.splunk.com/Documentation/Splunk/latest/Data/HECExamples"""
@@ -488,3 +527,13 @@ class _Handler(BaseHTTPRequestHandler):
         for one in events:
             self.server.sandbox.books.write(event=one)
         return 200, {"text": "Success", "code": 0}
+
+
+def _fits(source: Mapping[str, Any], condition: Mapping[str, Any], fields: Mapping[str, str]) -> bool:
+    """A field that was not said to be a keyword is searched by its words, and has no value as a whole."""
+    [(kind, about)] = condition.items()
+    [(name, wanted)] = about.items()
+    found = source.get(name)
+    if kind == "range":
+        return fields.get(name) == "long" and found is not None and bool(found < wanted["lt"])
+    return fields.get(name) == "keyword" and wanted in (found if isinstance(found, list) else [found])

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -186,6 +186,10 @@ class File360Sandbox:
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="file360", daemon=True
         )
+
+    def stock(self, files: Iterable[tuple[tuple[str, ...], bytes, Mapping[str, Any]]]) -> None:
+        """See ``Store.stock``. While nobody asks it anything: the store is the server's."""
+        self._store.stock(files)
 
     @property
     def url(self) -> str:
