@@ -253,7 +253,7 @@ def test_a_document_that_not_everybody_may_see_is_restricted(place: Place) -> No
     assert place.titles("access") == ["Restricted document"]
 
 
-@pytest.mark.parametrize("fault", ["busy429", "burst503", "drop", "lost-answer", "html500", "cut"])
+@pytest.mark.parametrize("fault", ["busy429", "burst503", "drop", "lost-answer", "cut"])
 def test_nothing_is_lost_and_nothing_doubled_whatever_breaks(place: Place, fault: str) -> None:
     folder = f"Fault {fault}".replace(" ", "-")
     place.agree(folder)
