@@ -5,6 +5,7 @@
     system:    { kind: http, url: …, auth: { … }, routes: { … } }      parsed by the block class of the kind
     handovers: { invoices: { about: …, content: …, target: … } }       documents that it makes, and where they are kept
     flags:     { repository: …, ask: … }                               holds and retention that it sets (``flag_file``)
+    workspaces: { cases: { about: …, folder: …, name: …, access: … } } what gets a workspace in a repository when it is created there
 
 Nothing outside this file says where a system is, what it is told, or where its documents go; only credentials are references
 (``env:``, ``file:``).
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ModelWrapValidatorHandler, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, StringConstraints, model_validator
 
 from blocks import reviewed
 from blocks.catalog import SYSTEMS
@@ -28,13 +29,15 @@ from blocks.profile import FACTS, digest_of
 from blocks.reviewed import Problem, nearest
 from blocks.systems.base import System
 from blocks.systems.http import HttpSystem, Place, Question
-from blocks.values import Owned, Slug, Target, Terms
+from blocks.values import Grant, Owned, Slug, Target, Terms
 
 _system = Chosen("kind", SYSTEMS)
 
 Fact = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 KEY = "document"
 """The fact by which the questions of a handover name one document: its idempotency key."""
+REFERENCE = "reference"
+"""The fact by which the questions of workspaces name one project, deal or case."""
 
 
 class Offers(Question):
@@ -71,18 +74,82 @@ class Handover(Owned):
     )
 
 
+class Subject(Question):
+    """What the system says about one project, deal or case: '/cases/{reference}'."""
+
+    facts: Mapping[Fact, Place] = Field(
+        default_factory=dict, description="Facts for the templates of folder and name, and where they stand"
+    )
+
+
+class ClosedBy(Terms):
+    """How people close a workspace in the repository, and how the system is told."""
+
+    word: str = Field(
+        default="[closed]", min_length=3, description="Who renames the workspace so that its name holds this, closes it"
+    )
+    route: Slug = Field(
+        description="Route by which the system is told, once: facts {reference}, {id}, {name}, {repository}, {by}"
+    )
+
+
+def _plain_paths(folders: Mapping[str, tuple[Grant, ...]]) -> Mapping[str, tuple[Grant, ...]]:
+    for path in folders:
+        if any(part != part.strip() or part in ("", ".", "..") or "\\" in part for part in path.split("/")):
+            raise ValueError(f"{path!r} is no path of names with / between them: 'Contracts/Signed'")
+    if len({path.casefold() for path in folders}) < len(folders):
+        raise ValueError("two folders differ only in case")
+    return folders
+
+
+class Workspaces(Owned):
+    """What gets a workspace when it is created in the system: a tree of folders in a repository, with who gets at each."""
+
+    offers: Offers | None = Field(
+        default=None, description="What is to have a workspace; left out: only what a call names by its reference"
+    )
+    about: Subject
+    repository: Slug = Field(description="Its name in repositories.yaml; one that gives people folders: File 360")
+    folder: str = Field(min_length=1, description="Path template, with {reference} and the facts: 'Cases/{customer}'")
+    name: str = Field(min_length=1, description="Name template of the workspace itself: 'case {reference}'")
+    access: tuple[Grant, ...] = Field(
+        min_length=1, description="Exactly who gets at the workspace and all its folders: read, edit or full"
+    )
+    folders: Annotated[Mapping[str, tuple[Grant, ...]], AfterValidator(_plain_paths)] = Field(
+        default_factory=dict,
+        description="Its folders, by path, each with who gets at it besides: { Letters: [], Contracts/Signed: [{ who: Legal }] }",
+    )
+    opened: Slug | None = Field(
+        default=None, description="Route by which the system is told: facts {reference}, {id}, {name}, {repository}"
+    )
+    closed: ClosedBy | None = Field(
+        default=None, description="Left out: that a workspace is closed means nothing to the system"
+    )
+
+    @property
+    def tree(self) -> dict[tuple[str, ...], tuple[Grant, ...]]:
+        """Who gets at which folder, those in between included; ``()`` is the workspace itself."""
+        paths = {tuple(path.split("/")): access for path, access in self.folders.items()}
+        between = {path[:depth]: () for path in paths for depth in range(1, len(path))}
+        return {(): self.access, **between, **paths}
+
+
 class SystemFile(Terms):
     """What was agreed about one system."""
 
     system: Annotated[System, _system]
     handovers: Mapping[Slug, Handover] = Field(default_factory=dict, description="Documents that it makes, by a short name")
     flags: Flags | None = Field(default=None, description="Holds and retention that it sets, where it governs a repository")
+    workspaces: Mapping[Slug, Workspaces] = Field(
+        default_factory=dict, description="What gets a workspace when it is created there, by a short name"
+    )
 
     @model_validator(mode="wrap")
     @classmethod
     def _can_do_it(cls, given: Any, handler: ModelWrapValidatorHandler[SystemFile]) -> SystemFile:
         """Asked of what was written, so that it is told along with all else."""
-        valid: SystemFile = reviewed.beside([*_odd_handovers(given), *_odd_flags(given)], given, handler)
+        odd = [*_odd_handovers(given), *_odd_flags(given), *_odd_workspaces(given)]
+        valid: SystemFile = reviewed.beside(odd, given, handler)
         return valid
 
     @property
@@ -118,6 +185,36 @@ def _odd_flags(given: Any) -> Iterator[Problem]:
     system = content.get("system")
     if content.get("flags") is not None and isinstance(system, dict) and system.get("kind") != HttpSystem.kind:
         yield Problem(("flags",), f"only a system of kind {HttpSystem.kind!r} can be asked for flags")
+
+
+def _odd_workspaces(given: Any) -> Iterator[Problem]:
+    """The same of workspaces; and names that a handover has: the ledger tells the two apart by them."""
+    content = given if isinstance(given, dict) else {}
+    system, every = content.get("system"), content.get("workspaces")
+    if not isinstance(system, dict) or not isinstance(every, dict):
+        return
+    if every and system.get("kind") != HttpSystem.kind:
+        yield Problem(("workspaces",), f"only a system of kind {HttpSystem.kind!r} is asked what is to have one")
+        return
+    routes: dict[str, Any] = system["routes"] if isinstance(system.get("routes"), dict) else {}
+    handovers = content.get("handovers")
+    for name, terms in every.items():
+        if isinstance(handovers, dict) and name in handovers:
+            yield Problem(("workspaces", name), "is a handover's name too; choose another")
+        if not isinstance(terms, dict):
+            continue
+        closed = terms.get("closed")
+        told = {
+            ("opened",): terms.get("opened"),
+            ("closed", "route"): closed.get("route") if isinstance(closed, dict) else None,
+        }
+        for where, route in told.items():
+            if route is not None and route not in routes:
+                yield Problem(("workspaces", name, *where), f"no such route; {nearest(str(route), routes)}")
+        about = terms.get("about")
+        facts = about.get("facts") if isinstance(about, dict) else None
+        for fact in sorted({REFERENCE, *FACTS} & set(facts if isinstance(facts, dict) else ())):
+            yield Problem(("workspaces", name, "about", "facts", fact), "is a fact that each one has; choose another word")
 
 
 def load_system_file(name: str, folder: Path) -> SystemFile:

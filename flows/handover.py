@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 
 from tasks.connections import hang_up
 from tasks.hand_over import find_offers, hand_over, load_handover, report_handover
+from tasks.provision import find_created, load_workspaces, provision, report_workspaces
 
 
 @flow(name="handover", flow_run_name="handover {system}/{stream}", validate_parameters=True)
@@ -31,3 +32,25 @@ def handover(system: str, stream: str, document: str = "", patience_seconds: flo
     finally:
         hang_up()
     return report_handover(agreed, rows)
+
+
+@flow(name="workspaces", flow_run_name="workspaces {system}/{stream}", validate_parameters=True)
+def workspaces(system: str, stream: str, reference: str = "", patience_seconds: float = 60) -> State:
+    """Make one workspace for each project, deal or case of a system, and tell the system when it is open and when people close it.
+
+    Run it again at any moment: it goes on where it stopped, with the same workspace.
+
+    Args:
+        system: Name of the system's file in the folder ``systems`` of the profiles.
+        stream: One of its workspaces.
+        reference: The one project, deal or case that is asked for; left out: all that the system offers, and all that are open.
+        patience_seconds: Longest wait for a system that says "later"; the rest waits for the next run.
+    """
+    agreed = load_workspaces(system, stream)
+    rows = []
+    try:
+        for references in find_created(agreed, reference):
+            rows += provision(agreed, references, timedelta(seconds=patience_seconds), asked=bool(reference))
+    finally:
+        hang_up()
+    return report_workspaces(agreed, rows)

@@ -17,6 +17,7 @@ nobody-asked            a person has mended what breaks the runs that ask about 
 not-acknowledged        the partner has acknowledged what was sent (``await_answer``)
 answered-no             the partner has acknowledged it after all, or it was sent again and is delivered (``await_answer``)
 not-handed-over         the document was handed over after all; or a person gives it up, and closes it (``hand_over``)
+not-provisioned         the workspace stands, and the system knows; or a person gives it up, and closes it (``provision``)
 key-reused              a person has looked: one key of a system, and two documents (``hand_over``)
 handover-in-doubt       a person has looked, and closes it; then it goes on (``hand_over``)
 flags-unheard           the governance system gives a whole answer again (``govern``)
@@ -82,8 +83,11 @@ FLAGS_UNHEARD, FLAGS_DIFFER = "flags-unheard", "flags-differ"
 """About a governance system: nobody knows what it has flagged now; or a flag is not the same there, here and at the repository."""
 NOT_CATALOGUED, CATALOGUE_LATE = "not-catalogued", "catalogue-late"
 """About a search index: it refuses what is known of a document, or could not be told of a change for longer than was agreed."""
+NOT_PROVISIONED = "not-provisioned"
+"""About a project, deal or case whose workspace cannot be made, is gone, or cannot be told to its system."""
 _OURS = frozenset(
     {
+        NOT_PROVISIONED,
         PAPER_UNREADABLE,
         PAPER_NOT_TOLD,
         FLAGS_UNHEARD,

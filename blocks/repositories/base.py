@@ -120,6 +120,10 @@ class RepositorySession(Closing):
         """
         raise RepositoryError(f"{tree.name!r} cannot be opened: this repository makes no workspaces of folders")
 
+    def named_by(self, id: str) -> str:
+        """Who gave a workspace's folder the name that it has, as the repository's trail tells."""
+        raise RepositoryError(f"{id}: this repository makes no workspaces of folders")
+
     def workspace(self, id: str) -> Kept:
         """A workspace's folder, wherever it is by now. Raises ``DocumentMissing``."""
         raise RepositoryError(f"{id}: this repository makes no workspaces of folders")

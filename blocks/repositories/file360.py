@@ -862,6 +862,11 @@ class File360Session(RepositorySession):
         if lost := {member: role for member, role in wanted.items() if own.get(member.key, (0,))[0] < role}:
             self._grant(folder, lost)
 
+    def named_by(self, id: str) -> str:
+        """Of the trail's newest entry that tells of a name; it begins with who made the folder."""
+        trail = self._wire.every(f"trail of folder {id}", f"api/v1/folders/{self._number(id)}/audit")
+        return next((_account(told.get("actor")) for told in trail if told.get("type") in ("Rename", "Create")), "unknown")
+
     def workspace(self, id: str) -> Kept:
         found = self._folder_item(self._number(id))
         if found.deleted:

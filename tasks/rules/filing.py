@@ -154,6 +154,16 @@ def render(template: str, facts: Mapping[str, str], received: datetime) -> str:
     return "".join(out)
 
 
+def place(folder: str, name: str, facts: Mapping[str, str], received: datetime) -> tuple[tuple[str, ...], str]:
+    """A folder's path and a name in it, from their templates; no fact adds, leaves or climbs a level. Raises as ``render`` does."""
+    return tuple(_segment(render(part, facts, received)) for part in _levels(folder)), _segment(render(name, facts, received))
+
+
+def check_place(folder: str, name: str, offered: Iterable[str]) -> Iterator[str]:
+    """What is wrong with two such templates, in words for the author of the file."""
+    yield from _check(Target(repository="any", folder=folder, name=name), {"received", *offered}, "it")
+
+
 def check_templates(stream: Inbound) -> Iterator[str]:
     """What is wrong with a target's templates, in words for the profile's author; every document type of the stream counts."""
     for where, template in _templates(stream.target):

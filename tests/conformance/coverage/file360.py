@@ -67,6 +67,7 @@ CHANGES, EVERY_ACCESS, ROLES, OUTSIDE = (
     f"{_OWN}roles_say_who_may_do_what",
     f"{_OWN}the_account_that_files_shows_nothing_to_anybody_outside",
 )
+RENAMED = f"{_OWN}a_workspace_that_was_renamed_before_it_was_finished_is_the_same_one"
 GIVEN, OTHERS, OPENED, REMADE = (
     f"{_OWN}a_folder_is_given_to_exactly_those_who_were_agreed_before_anything_is_in_it",
     f"{_OWN}nothing_is_filed_where_somebody_else_gets_at_it",
@@ -218,7 +219,7 @@ ROWS: tuple[Call, ...] = (
     ),
     Call("DELETE api/v1/documents/{id}/holds/{hold}", Rests.OURS, (f"{_S}.lift_hold",), (), (_FAULTS,)),
     Call("GET api/v1/documents/{id}/preview", Rests.NAMED, (), (), (EVERY_ACCESS,)),
-    Call("GET api/v1/folders/{id}/audit", Rests.NAMED, (), (), (BOTH_HOLDS,)),
+    Call("GET api/v1/folders/{id}/audit", Rests.NAMED, (f"{_S}.named_by",), (), (BOTH_HOLDS, RENAMED)),
     Call(
         "GET api/v1/documents/{id}/audit",
         Rests.NAMED,
@@ -265,7 +266,8 @@ end by itself (`expiration`, or `days_to_expire`), as links do. What we make of 
 `see` and `delete` have none (`no-such-role`). An address that nobody has is refused before it is asked for, for it would be invited.
 
 And of workspaces: that a folder takes `externalData` when it is made, and tells it again: by that mark, and never by its name alone, a
-workspace that was begun is known.
+workspace that was begun is known. A manager closes one by renaming it so that its name holds the agreed word (`[closed]`): that can be
+done in its pages, nobody gets at more by it (as by moving it somebody might), and the trail tells who did.
 
 Known of OpenText's client (3.6.2): `get_folders` documents a bare list, which `cleanup_user_files` reads as if it had `results`; with a
 file in the user's folder it raises. `empty_trash` deletes there, and puts in later versions; the stand-in takes both.

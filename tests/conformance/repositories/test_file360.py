@@ -539,6 +539,7 @@ def test_a_workspace_that_was_renamed_before_it_was_finished_is_the_same_one(
         assert server.bare().put(f"/api/v1/folders/{made[path]}", json={"name": "renamed"}).is_success
     assert laid_out(session, wanted) == made
     assert [kept.name for kept in ours.look()] == ["renamed"]
+    assert session.named_by(made[()]) == "countersign@example.com"
 
 
 def test_a_folder_that_somebody_else_made_is_not_taken_over(server: Server, ours: Ground, session: File360Session) -> None:
