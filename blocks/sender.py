@@ -108,6 +108,14 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Hidden:
+    """Shares that were ended because a person said so."""
+
+    places: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """What the sender holds of a package whose sign-off has begun. It is what counts, whatever anybody tells later."""
 
@@ -468,6 +476,14 @@ class Sender(Closing):
         told = self._post("/settle", {**asked, "arrived": arrived, "comment": comment})
         said = told["said"]
         return Settled(told["number"], Said(said["by"], said["comment"], datetime.fromisoformat(said["at"])), told["left"])
+
+    def hide(self, package: Package) -> Hidden:
+        """Show a package to nobody outside any more, in whatever shares it is shown. Ops only. Safe to repeat.
+
+        Raises ``SendRefused`` where nothing of it is shown in a share, or it is still on its way.
+        """
+        told = self._post("/hide", {"package": package.text}, self._sending)
+        return Hidden(tuple(told["places"]), told["by"])
 
     # ---------------------------------------------------------------------------------------- the wire
 

@@ -1,4 +1,5 @@
-"""``countersign signoff settle``: a person says what became of a delivery of which no server tells any more."""
+"""``countersign signoff settle``: a person says what became of a delivery of which no server tells any more; and ``hide``: a person
+ends what people outside are shown."""
 
 from __future__ import annotations
 
@@ -52,6 +53,35 @@ def settle(
         typer.echo(f"run {order.run} goes on")
     else:
         typer.echo(f"run {order.run} is gone; the next sweep gives the order a new one, or order {order.id} again")
+
+
+def hide(
+    what: Annotated[
+        str, typer.Argument(help="An order's id, or a run's id as in its address.", metavar="ORDER", show_default=False)
+    ],
+    comment: Annotated[str, typer.Option(help="Why; it stands in the ledger.")],
+) -> None:
+    """End the shares of what an order has shown to people outside, before their days are over. For operations only.
+
+    What they have downloaded by then they have. The documents stay where they were shown from, for who asks later what that was.
+    Exit code 1: there is no such order.
+
+    Example: countersign signoff hide books-2026 --comment "sent to the wrong auditors"
+    """
+    from blocks.errors import ConfigurationError
+    from deployments.signoff_commands import orders
+    from tasks import hide_share
+
+    if not comment.strip():
+        raise ConfigurationError("--comment: say why")
+    found = list(orders(what))
+    if len(found) > 1:
+        raise ConfigurationError(f"{what}: several streams have an order of that id; give the run's id")
+    if not found:
+        typer.echo(f"countersign: {what}: no such order or run in the ledger", err=True)
+        raise typer.Exit(1)
+    for place in hide_share.hide(found[0], comment.strip()):
+        typer.echo(f"hidden: {place}")
 
 
 def _one(what: str, file: str, destination: int | None) -> tuple[Order, Doubt]:

@@ -69,7 +69,13 @@ class ReleaseWorld:
 
     # ---------------------------------------------------------------------------------------- agreed
 
-    def agree(self, *, endpoints: Mapping[str, Mapping[str, Any]] | None = None, **more: dict[str, Any]) -> None:
+    def agree(
+        self,
+        *,
+        endpoints: Mapping[str, Mapping[str, Any]] | None = None,
+        shares: Mapping[str, Mapping[str, Any]] | None = None,
+        **more: dict[str, Any],
+    ) -> None:
         """Write the reviewed files; ``more`` streams by name, as :meth:`terms` makes them; more ``endpoints`` beside ``drop``."""
         self.profiles.mkdir(parents=True, exist_ok=True)
         one = {"stages": [{"name": "release", "groups": ["pricing"]}], "proof": "code"}
@@ -105,7 +111,7 @@ class ReleaseWorld:
             "timeout_seconds": 60,
         }
         places = {"drop": endpoint, **(endpoints or {})}
-        partner = {"name": "acme", "title": "ACME", "endpoints": places, "streams": streams}
+        partner = {"name": "acme", "title": "ACME", "endpoints": places, "shares": dict(shares or {}), "streams": streams}
         (self.profiles / "acme.yaml").write_text(yaml.safe_dump({"partner": partner}))
         shelf_terms = {"kind": "folder", "path": str(self.home / "shelf")}
         (self.home / "shelf").mkdir(exist_ok=True)

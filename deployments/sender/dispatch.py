@@ -99,6 +99,27 @@ class Dispatcher:
         stand, unknown = sum(step.stood for step in steps), steps.count(Step.UNKNOWN)
         return Withdrawn(stand, unknown, tuple(left), "; ".join(problems), tuple(files))
 
+    def hide(self, package: Package) -> list[str]:
+        """End the shares of a package that has come as far as it must; where they were. Raises ``SendRefused``."""
+        hidden = []
+        with self._turns.alone(package.digest):
+            for number, told in enumerate(package.destinations):
+                parcels = self._store.parcels(package.digest, _key(told))
+                if not told.shown_to or not parcels:
+                    continue
+                if not all(parcel.step.final for parcel in parcels):
+                    raise SendRefused(
+                        f"package {package.digits}: it is on its way to {told.shown}; reject or cancel its order instead"
+                    )
+                try:
+                    self._clear(package, number)
+                except RepositoryError as error:
+                    raise SendRefused(f"package {package.digits}: {error}; it may be shown yet, hide it again") from error
+                hidden.append(told.shown)
+        if not hidden:
+            raise SendRefused(f"package {package.digits}: nothing of it is shown in a share")
+        return hidden
+
     def _clear(self, package: Package, number: int) -> list[bytes]:
         """The names that could not be removed."""
         profile = load_partner(package.partner, self._profiles)

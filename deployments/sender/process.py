@@ -293,6 +293,14 @@ def service(
         _log.warning("package %s: user id %d says that %s %s", asked.package[:8], caller, shown(asked.name), what)
         return {"number": settled.number, "said": settled.said.facts, "left": settled.left}
 
+    @app.post("/hide")
+    def hidden(asked: PackageRequest, request: Request) -> dict[str, Any]:
+        caller, package = operator(request, "end a share"), asked.parsed()
+        request.state.about = package.digest
+        places = dispatcher.hide(package)
+        _log.warning("package %s: user id %d had it hidden at %s", package.digits, caller, ", ".join(places))
+        return {"places": places, "by": _account(caller)}
+
     def operator(request: Request, act: str) -> int:
         caller: int = request.state.peer.uid
         if caller not in ops:
