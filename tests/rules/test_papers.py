@@ -77,6 +77,14 @@ def test_a_paper_without_an_end_needs_no_date() -> None:
     assert now(document(name="code.pdf"), required=for_ever, valid_until=None).state == "approved"
 
 
+@pytest.mark.parametrize(
+    ("policy", "held"),
+    [({}, True), ({"lacking": "tell"}, False), ({"blocks": ["exports"]}, True), ({"blocks": ["other"]}, False)],
+)
+def test_what_waits_is_the_profiles_to_say(policy: dict[str, Any], held: bool) -> None:
+    assert papers(**policy).holds_up("exports") is held
+
+
 def test_what_is_not_required_lacks_nothing() -> None:
     optional = {"iso": {"title": "ISO", "pattern": "iso*", "required": False}}
     assert now(required=optional).state == "missing" and lacks([now(required=optional)]) == ""

@@ -248,6 +248,39 @@ def edit(house: House, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(yaml.safe_dump(told))
 
 
+def test_a_lacking_paper_stops_what_has_not_arrived_and_leaves_what_has(house: House) -> None:
+    """The sender reads the profile and the repository itself: nothing that a caller tells says how the papers stand."""
+    folder, attribute = f"{house.remote}/{{order}}", {"category": "Papers", "attribute": "Status"}
+    needs = {
+        "repository": "papers",
+        "folder": "acme",
+        "required": {"iso": {"title": "ISO 9001", "pattern": "iso*", "expires": False}},
+    }
+    kept = {"repositories": {"papers": {"kind": "folder", "path": str(house.home / "papers")}}}
+    (house.home / "papers").mkdir()
+    house.agree(more={"twice": {"destinations": [{"endpoint": "drop", "folder": one} for one in (folder, f"{folder}-2")]}})
+    try:
+        package = house.package(b"one", stream="twice")
+        [first] = package.destinations
+        second = house.remote / f"{package.order}-2"
+        release = house.outgoing(replace(package, destinations=(first, replace(first, path=str(second)))))
+        release.approve(house.newcomer())
+        assert [one.complete for one in release.send()] == [True, False], "its folder is not there"
+
+        edit(house, lambda partner: partner.update(papers={**needs, "approved": {**attribute, "values": ["Approved"]}}))
+        second.mkdir()
+        for said in ("repositories.yaml", "ISO 9001: missing"):
+            arrived = release.send()
+            assert [(one.complete, one.withheld) for one in arrived] == [(True, False), (False, True)]
+            assert said in arrived[1].problem and not arrived[1].worth_retrying and list(second.iterdir()) == []
+            (house.profiles / "repositories.yaml").write_text(yaml.safe_dump(kept))
+        edit(house, lambda partner: partner["papers"].update(lacking="tell"))
+        assert all(one.complete for one in release.send()) and (second / "1.csv").read_bytes() == b"one"
+    finally:
+        house.agree()
+        (house.profiles / "repositories.yaml").unlink(missing_ok=True)
+
+
 def test_a_name_that_is_taken_stops_all_files_and_overwrites_nothing(house: House) -> None:
     release = house.outgoing(house.package(b"one", b"two"))
     release.approve(house.newcomer())
