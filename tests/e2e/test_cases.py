@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from tasks.rules.certificate import certificate_name
 from tests.e2e.test_release import assert_named
 from tests.e2e.test_release_commands import countersign
 from tests.release_world import Release, ReleaseWorld
+from tests.servers.prefect import overheard
 
 T = TypeVar("T")
 PRICES = b"sku,price\n1,2.50\n"
@@ -176,13 +177,15 @@ def spoil(path: Path) -> None:
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
 
 
-def events(release: Release, name: str) -> list[dict[str, Any]] | None:
-    """What programs were told about an order; None as long as that is nothing."""
-    now = datetime.now(UTC)
-    lately = {"since": (now - timedelta(minutes=10)).isoformat(), "until": (now + timedelta(minutes=1)).isoformat()}
-    wanted = {"filter": {"event": {"name": [f"countersign.signoff.{name}"]}, "occurred": lately}}
-    found = release.world.client.request("POST", "/events/filter", json=wanted).json()["events"]
-    return [event["payload"] for event in found if event["payload"].get("order") == release.id] or None
+@contextmanager
+def events(release: Release, name: str) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What programs were told about an order until then, while the block runs."""
+    with overheard() as told:
+        yield lambda: [
+            one.payload
+            for one in told()
+            if one.event == f"countersign.signoff.{name}" and one.payload.get("order") == release.id
+        ]
 
 
 def test_case_13_other_bytes_under_the_approved_version_void_it_and_it_is_asked_anew(release_world: ReleaseWorld) -> None:
@@ -194,9 +197,10 @@ def test_case_13_other_bytes_under_the_approved_version_void_it_and_it_is_asked_
     spoil_spool(release)
     (content,) = (Path(release_world.ecm["root"]) / "content").glob(f"*/{document}")
     spoil(content)
-    assert_named(release.sign(bea), "Voided: version 1 of prices.csv has other bytes than those that were approved")
+    with events(release, "spool-changed") as told:
+        assert_named(release.sign(bea), "Voided: version 1 of prices.csv has other bytes than those that were approved")
+        (alert,) = told()
     assert release.received == {} and "sending" not in release.kinds
-    (alert,) = until(lambda: events(release, "spool-changed"))
     assert alert["document"] == "prices.csv"
     anew = release_world.order("listed")
     assert anew.start(ids=[document]) is None, "asked anew, about the bytes that are there now"
@@ -241,10 +245,11 @@ def test_case_05_five_wrong_proofs_lock_that_approver_until_unlocked_and_nobody_
     bea, ann = release_world.newcomer(), release_world.newcomer()
     release = release_world.order("pair", prices=PRICES)
     release.start()
-    for number in range(1, 6):
-        code = refused_as(release, release.answer(bea, release_world.wrong_code(bea)))
-        assert code == ("proof" if number < 5 else "locked")
-    assert [told["approver"] for told in until(lambda: events(release, "locked"))] == [bea]
+    with events(release, "locked") as told:
+        for number in range(1, 6):
+            code = refused_as(release, release.answer(bea, release_world.wrong_code(bea)))
+            assert code == ("proof" if number < 5 else "locked")
+        assert [one["approver"] for one in told()] == [bea]
     assert refused_as(release, release.answer(bea)) == "locked", "a right sixth"
     assert "locked after five wrong proofs" in release.form
     assert release.sign(ann) is None and "**1 of 2** signed" in release.form, "another approver can still sign"

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import yaml
-from prefect.client.orchestration import get_client
+from prefect.events import Event
 
 from blocks.endpoints.ftp_wire import Wire
 from blocks.ledger import Entry
 from blocks.profile import load_partner
 from tasks.personality import MOST_A_DAY, Place, accept, look_after, open_case, remember, try_out
 from tests.sandbox.ftp import FtpSandbox
+from tests.servers.prefect import overheard
 from tests.world import World, price_list
 
 JOURNEY = "personality.acme.drop"
@@ -54,26 +53,15 @@ def place(world: World) -> Place:
     return Place("acme", "drop", load_partner("acme", world.profiles).endpoints["drop"], "edi@example.org")
 
 
-def changed_events(world: World) -> list[dict[str, Any]]:
-    """What programs were told, as soon as Prefect knows of it."""
-    with get_client(sync_client=True) as client:
-        give_up = time.monotonic() + 300  # behind all events of the tests before
-        while True:
-            wanted = {
-                "filter": {
-                    "event": {"name": ["countersign.endpoint.changed"]},
-                    "resource": {"id": ["countersign.endpoint.acme.drop"]},
-                }
-            }
-            answer = client.request("POST", "/events/filter", json=wanted).json()["events"]
-            found = [event for event in answer if event["payload"]["address"] == place(world).endpoint.address]
-            if found or time.monotonic() > give_up:
-                return found
-            time.sleep(0.5)
+@pytest.fixture
+def changed(world: World) -> Iterator[Callable[[], list[Event]]]:
+    """What programs were told of the server until then."""
+    with overheard() as told:
+        yield lambda: [one for one in told() if one.event == "countersign.endpoint.changed"]
 
 
 def test_a_server_that_changes_is_told_once_and_files_flow_on(
-    world: World, server: FtpSandbox, monkeypatch: pytest.MonkeyPatch
+    world: World, server: FtpSandbox, monkeypatch: pytest.MonkeyPatch, changed: Callable[[], list[Event]]
 ) -> None:
     world.leave("p1.csv", price_list(first=1))
     assert world.run().name == "Filed"
@@ -89,8 +77,9 @@ def test_a_server_that_changes_is_told_once_and_files_flow_on(
     (case,) = world.ledger.cases()
     assert (case.journey, case.code, case.owner, case.partner) == (JOURNEY, "server-changed", "edi@example.org", "acme")
     assert "lists folders by: MLSD -> LIST" in str(case.reason)
-    (event,) = changed_events(world)
-    assert "lists folders by: MLSD -> LIST" in event["payload"]["changes"]
+    (event,) = changed()
+    assert event.resource.id == "countersign.endpoint.acme.drop"
+    assert "lists folders by: MLSD -> LIST" in event.payload["changes"]
 
     said: list[bytes] = []
     say = Wire.say
@@ -104,7 +93,7 @@ def test_a_server_that_changes_is_told_once_and_files_flow_on(
     assert world.run().name == "Nothing new"
     assert b"LIST" in said and b"LIST -a" not in said, "that it does not understand that was known"
     assert kinds(world) == ["learned", "changed"]
-    assert len(changed_events(world)) == 1
+    assert len(changed()) == 1
 
     assert accept(place(world), "they upgraded", "ann")
     assert open_case(place(world)) is None and not accept(place(world), "again", "ann")

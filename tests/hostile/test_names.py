@@ -63,7 +63,7 @@ from tests.conformance.endpoints.rogues import ground_at
 from tests.hostile.bay import Bay, Server, bay_at, crate
 from tests.sandbox.ftp import FtpSandbox
 from tests.servers.openssh import OpenSsh
-from tests.servers.prefect import PrefectServer
+from tests.servers.prefect import PrefectServer, overheard
 from tests.world import ONE_LOOK, World, price_list
 
 PROTOCOLS = ("sftp", "ftp")
@@ -123,7 +123,7 @@ def standing(bay: Bay) -> set[bytes]:
 
 
 @contextmanager
-def overheard() -> Iterator[list[str]]:
+def logged() -> Iterator[list[str]]:
     """Everything that runs log while the block runs, as it is written."""
     heard: list[str] = []
 
@@ -146,21 +146,6 @@ def tables(state: State) -> list[list[dict[str, str]]]:
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run])))
     return [json.loads(str(artifact.data)) for artifact in found if artifact.type == "table"]
-
-
-def alerted(code: str, words: str) -> bool:
-    """True once Prefect has the event of a notice; it stores events a moment after they were sent."""
-    now = datetime.now(UTC)
-    occurred = {"since": (now - timedelta(hours=1)).isoformat(), "until": (now + timedelta(hours=1)).isoformat()}
-    wanted = {"filter": {"event": {"name": ["countersign.intake.noticed"]}, "occurred": occurred}}
-    until = time.monotonic() + 300
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < until:
-            events = client.request("POST", "/events/filter", json=wanted).json()["events"]
-            if any(event["payload"]["code"] == code and words in event["payload"]["reason"] for event in events):
-                return True
-            time.sleep(0.3)
-    return False
 
 
 # --------------------------------------------------------------------------------------------- one visit with everything
@@ -248,7 +233,7 @@ def visit(
     for place in others.values():
         place.mkdir(exist_ok=True)
         (place / "odd.csv").write_bytes(b"somebody else's")
-    with bay_at(home, server, prefect_server) as bay, overheard() as heard:
+    with bay_at(home, server, prefect_server) as bay, logged() as heard:
         bay.agree(limits={"consignment_files": 7}, ordered=False, settle={"quiet": "PT0S", "abandoned_after": "PT0S"})
         for name in (*(name for group in LEGAL.values() for name in group), *CONTROL, CRLF):
             told.content[name] = leave(bay, name, unlike())
@@ -577,16 +562,17 @@ def test_row_13_how_a_server_lists_is_kept_in_its_personality(ftp_bay: Bay) -> N
 def test_row_14_unread_lines_are_counted_shown_and_told_and_the_folder_goes_on(ftp_bay: Bay) -> None:
     ftp_bay.server.faults.update({"no-mlsd": 1, "mainframe-list": 1})
     content = leave(ftp_bay, b"p1.csv", unlike())
-    with overheard() as heard:
+    with logged() as heard, overheard() as told_programs:
         first = ftp_bay.run()
         assert first.name == "Filed"
         assert ftp_bay.run().name == "Nothing new"
+        [alert] = [one.payload for one in told_programs() if one.event == "countersign.intake.noticed"]
+    assert alert["code"] == "unread-lines" and "3 lines of the server's listing" in alert["reason"]
     assert ftp_bay.filed() == {"p1.csv": [content]}
     assert any("3 lines" in line and "cannot be read" in line and "QSYS" in line for line in heard)
     (told,) = noticed(ftp_bay)
     assert told.body["code"] == "unread-lines", "one a day"
     assert "3 lines" in told.body["reason"]
-    assert alerted("unread-lines", "3 lines of the server's listing"), "an alert for programs"
     assert [row["outcome"] for row in tables(first)[0] if "unread-lines" in row["reason"]] == ["noticed"]
 
 
@@ -713,7 +699,7 @@ def test_row_19_each_run_takes_its_slice_oldest_first_and_shows_how_far_it_is(ba
     bay.run(patience_seconds=ONE_LOOK)
     for number in range(3):
         leave(bay, b"0-newer-%d.csv" % number, unlike())
-    with overheard() as heard:
+    with logged() as heard:
         assert bay.run().name == "Filed"
     assert set(bay.filed()) == {f"{number}.csv" for number in range(6)}, "the oldest, whatever they are called"
     assert any("6 of 11 ready files are taken now" in line and "5 wait" in line for line in heard)
