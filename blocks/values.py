@@ -607,6 +607,8 @@ class HistoryEvent:
     user: str
     id: str = ""
     """The same as a change's, where the repository tells both."""
+    detail: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

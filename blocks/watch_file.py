@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -30,12 +31,26 @@ def _plain_path(folder: str) -> str:
     return folder
 
 
+class Audit(Terms):
+    """Where every event of the folder is told: a SIEM."""
+
+    system: Slug = Field(description="Name of the SIEM's file in systems: kind syslog or event-collector")
+    late_after: timedelta = Field(
+        default=timedelta(minutes=15),
+        gt=timedelta(0),
+        description="An event of an object's history that the feed has not told is missing",
+    )
+
+
 class Watch(Owned):
     """A folder of a repository whose changes are followed, with all below it."""
 
     repository: Slug = Field(description="Its name in repositories.yaml")
     folder: Annotated[str, AfterValidator(_plain_path)] = Field(description="Below the repository's root: Claims/Incoming")
     index: IndexTerms | None = Field(default=None, description="The search system that is told of its documents")
+    audit: Audit | None = Field(
+        default=None, description="The SIEM that is told every event, by the flow 'audit'; left out: none is"
+    )
 
 
 class WatchFile(Terms):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from itertools import islice
 
 from prefect import get_run_logger
@@ -68,7 +68,7 @@ def load_watch(name: str) -> Watching:
     return Watching(name, file.watch, repository, file.digest)
 
 
-def follow(agreed: Watching, reader: str) -> Iterator[tuple[Change, ...]]:
+def follow(agreed: Watching, reader: str) -> Generator[tuple[Change, ...]]:
     """What happened in the watched folder since the reader last asked, in bundles; asking for the next says that one is done.
 
     Nothing while another run follows for this reader. Raises ``RepositoryError`` where the repository cannot tell, ``DocumentMissing``

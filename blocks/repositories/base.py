@@ -73,6 +73,10 @@ class RepositorySession(Closing):
     def history(self, id: str) -> Iterator[HistoryEvent]:
         """The repository's own audit trail of one document, newest first."""
 
+    def trail(self, id: str, kind: str) -> Iterator[HistoryEvent]:
+        """The same of a document or a folder, as a change's ``kind`` says; with the events' ids."""
+        return self.history(id)
+
     def changes(self, folder: tuple[str, ...], since: str = "0") -> Iterator[Change]:
         """What happened in a folder and below it after the change of that id, oldest first; "0": from the beginning.
 

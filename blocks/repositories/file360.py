@@ -1028,10 +1028,15 @@ class File360Session(RepositorySession):
         raise RepositoryUnreachable(*failure.args) from failure
 
     def history(self, id: str) -> Iterator[HistoryEvent]:
-        for told in self._wire.every(f"trail of {id}", f"api/v1/documents/{self._number(id)}/audit"):
-            at = moment(told.get("at"))
+        return self.trail(id, "document")
+
+    def trail(self, id: str, kind: str) -> Iterator[HistoryEvent]:
+        kinds = "folders" if kind == "folder" else "documents"
+        for told in self._wire.every(f"trail of {id}", f"api/v1/{kinds}/{self._number(id)}/audit"):
+            at, who = moment(told.get("at")), _account(told.get("actor"))
             if at is not None:
-                yield HistoryEvent(at, str(told["type"]), _account(told.get("actor")), str(told.get("id") or ""))
+                more = (str(told.get(key) or "") for key in ("id", "detail", "ip"))
+                yield HistoryEvent(at, str(told["type"]), who, *more)
 
     # ------------------------------------------------------------------------------------------------- what only File 360 has
 

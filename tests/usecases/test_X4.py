@@ -4,18 +4,23 @@ a gap detector."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from prefect.logging import disable_run_logger
 
-from blocks.errors import LedgerUnreachable
+from blocks.errors import LedgerUnreachable, SystemUnreachable
 from blocks.flag_file import Flags
 from blocks.profile import load_repositories
+from blocks.repositories.file360 import File360Session
+from blocks.values import Change
 from tasks import incidents
+from tasks.audit import Audited, check_events, load_audit, tell_events
 from tasks.clean_up import Swept, hear_flags, remove_what_has_ended
 from tasks.connections import repository_session
 from tasks.flags import flag_of
@@ -60,12 +65,16 @@ def governed(
     monkeypatch.setenv("ECM_PASSWORD", team["password"])
     monkeypatch.setenv("RECORDS_TOKEN", BusinessSandbox.TOKEN)
     ends = {"record_date": "{date}", "retention": {"period": "P1Y", "at_end": "remove"}}
-    folder = request.node.name.partition("[")[0][:80]
-    dock.agree(naming=r"[a-z]*-(?P<date>[\d-]+)\.csv", target={"repository": "kept", "folder": folder, **ends})
+    dock.agree(naming=r"[a-z]*-(?P<date>[\d-]+)\.csv", target={"repository": "kept", "folder": folder_of(request), **ends})
     (dock.profiles / "repositories.yaml").write_text(yaml.safe_dump({"repositories": {"kept": reached(team)}}))
     agree(dock, records)
     with disable_run_logger():
         yield dock
+
+
+def folder_of(request: pytest.FixtureRequest) -> str:
+    """The test's own in File 360."""
+    return sha256(request.node.name.encode()).hexdigest()[:16]
 
 
 def agree(dock: Dock, records: BusinessSandbox, **terms: Any) -> None:
@@ -267,3 +276,158 @@ def test_a_flag_that_cannot_be_read_may_be_on_anything(odd: dict[str, Any]) -> N
     assert "flag 1: " in str(flag_of({**sound, **odd}, terms))
     assert "(without an id)" in str(flag_of({**sound, "id": ""}, terms)) and isinstance(flag_of("x", terms), str)
     assert flag_of({"id": "1", "state": "lifted"}, terms) == Flag("1", is_set=False)
+
+
+# --------------------------------------------------------------------------------------------- audit events out
+
+
+@pytest.fixture
+def watched(governed: Dock, records: BusinessSandbox, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Dock:
+    """A dock whose folder in File 360 is watched, and its events told to a SIEM; the same stand-in takes them."""
+    monkeypatch.setenv("SIEM_TOKEN", BusinessSandbox.COLLECTOR)
+    siem = {"kind": "event-collector", "url": records.url, "token": "env:SIEM_TOKEN", "breaker": {"failures": 1_000_000}}
+    (governed.profiles / "systems" / "siem.yaml").write_text(yaml.safe_dump({"system": siem}))
+    (governed.profiles / "watches").mkdir()
+    watch = {"repository": "kept", "folder": folder_of(request), "owner": "security@example.com", "audit": {"system": "siem"}}
+    (governed.profiles / "watches" / "team.yaml").write_text(yaml.safe_dump({"watch": watch}))
+    return governed
+
+
+class Files:
+    """Bare HTTP at File 360, as the people have it who work there."""
+
+    def __init__(self, team: Mapping[str, Any]) -> None:
+        self.http = httpx.Client(base_url=team["url"], timeout=60, trust_env=False)
+        form = {"grant_type": "client_credentials", "client_id": team["user"], "client_secret": team["password"]}
+        token = self.http.post("/otdsws/oauth2/token", data=form).json()["access_token"]
+        self.http.headers["Authorization"] = f"Bearer {token}"
+
+    def view(self, *ids: str) -> None:
+        for id in ids:
+            assert self.http.get(f"/api/v1/documents/{id}/preview").is_success
+
+
+@pytest.fixture
+def files(team: Mapping[str, Any]) -> Iterator[Files]:
+    bare = Files(team)
+    try:
+        yield bare
+    finally:
+        bare.http.close()
+
+
+def audit(everything: bool = False) -> Audited:
+    agreed = load_audit("team")
+    done = tell_events.fn(agreed, timedelta(0))
+    return done.and_then(check_events.fn(agreed, timedelta(0))) if everything else done
+
+
+def heard(records: BusinessSandbox, *targets: str) -> list[dict[str, Any]]:
+    """What the SIEM was told of these objects, or of all, each event as often as it came."""
+    told = [one["event"] for one in records.books.events]
+    return [one for one in told if not targets or one["object"] in targets]
+
+
+def holes(told: Iterable[Mapping[str, Any]]) -> list[str]:
+    """As a SIEM finds them: objects of which a number is missing, or came before an earlier one, or after another event than it says."""
+    found, last = [], dict[str, tuple[int, str]]()
+    for one in told:
+        number, id = last.get(one["object"], (0, ""))
+        if one["number"] > number:
+            if (one["number"], one["previous"]) != (number + 1, id):
+                found.append(str(one["object"]))
+            last[one["object"]] = one["number"], one["event_id"]
+    return found
+
+
+def test_every_access_event_reaches_the_siem_in_order_whatever_is_lost_on_the_way(
+    watched: Dock, records: BusinessSandbox, files: Files
+) -> None:
+    one, other = file(watched), file(watched, "prices-2003-01-01.csv", first=50)
+    with repository_session(load_repositories(watched.profiles)["kept"]) as session:
+        folder = session.find((), load_audit("team").watching.folder[0])
+    assert folder is not None
+    files.view(one, other, one)
+    files.http.get(f"/api/v1/documents/{one}/content")
+    shared = {"members": [{"email": "admin@example.com", "role": 1}]}
+    assert files.http.post(f"/api/v1/folders/{folder.id}/collaborators", json=shared).is_success
+    records.faults.set({"lost-answer@collector": 1})
+    with pytest.raises(SystemUnreachable):
+        audit()
+    records.faults.set({"html500@collector": 1})
+    with pytest.raises(SystemUnreachable):
+        audit()
+    with no_room_for(watched.ledger, "told"), pytest.raises(LedgerUnreachable):
+        audit()
+    assert audit().told
+    assert files.http.put(f"/api/v1/documents/{other}", json={"state": "deleted"}).is_success
+    assert audit().told == 1 and audit().told == 0
+    told = heard(records)
+    assert holes(told) == [] and len({event["key"] for event in told}) < len(told), "at least once"
+    kinds = {
+        target: list({event["number"]: event["event"] for event in heard(records, target)}.values())
+        for target in (one, other, folder.id)
+    }
+    assert kinds[one] == ["Create", "View", "View", "Download"]
+    assert kinds[other][-2:] == ["View", "Delete"] and kinds[folder.id][-1] == "Share"
+    [share] = [event for event in told if event["event"] == "Share"][:1]
+    assert share["detail"].endswith("as 1") and share["actor"] == "countersign@example.com" and not watched.cases()
+
+
+def test_a_gap_is_seen_by_the_siem_and_by_us_and_is_told_after_all(
+    watched: Dock, records: BusinessSandbox, files: Files, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """The feed leaves an event out; the SIEM loses one; an event vanishes from the history."""
+    id = file(watched)
+    audit()
+    files.view(id, id)
+    tells = File360Session.changes
+    lost = list[str]()
+
+    def short(session: File360Session, folder: tuple[str, ...], since: str = "0") -> Iterator[Change]:
+        """The server's feed, short of one event: it has no such fault of its own."""
+        for change in tells(session, folder, since):
+            if change.event == "View" and not lost:
+                lost.append(change.id)
+            if change.id not in lost:
+                yield change
+
+    monkeypatch.setattr(File360Session, "changes", short)
+    [(_, reason)] = audit().gaps
+    assert "1 missing in the feed" in reason and lost[0] in reason
+    [gap] = watched.cases(incidents.AUDIT_GAP)
+    assert gap.owner == "security@example.com"
+    told = heard(records, id)
+    assert holes(told) == [] and told[-1]["event_id"] == lost[0] and told[-1]["late"] is True
+    assert audit().gaps == [], "it is told once"
+    dropped = records.books.events.pop(-2)["event"]
+    assert holes(heard(records)) == [id] and dropped["object"] == id, "and what is lost at the SIEM shows there"
+    monkeypatch.setattr(File360Session, "trail", lambda session, id, kind: iter(()))
+    clock.ahead = timedelta(days=1)
+    before = len(heard(records))
+    assert audit(everything=True).told >= 1 and len(heard(records)) > before, "each object's last event once more"
+
+
+@pytest.mark.parametrize("given_up", [False, True], ids=["it takes it after all", "a person gives it up"])
+def test_an_event_that_the_siem_refuses_holds_up_its_own_object_alone(
+    given_up: bool, watched: Dock, records: BusinessSandbox, files: Files
+) -> None:
+    one, other = file(watched), file(watched, "prices-2003-01-01.csv", first=50)
+    audit()
+    assert files.http.put(f"/api/v1/documents/{one}", json={"name": f"{'x' * 230}.csv"}).is_success
+    files.view(other, one)
+    records.faults.set({"largest-body": 900})  # less than an event with that name twice
+    assert [target for target, _ in audit().refused] == [one]
+    assert [event["event"] for event in heard(records, other)][-1] == "View"
+    [case] = watched.cases(incidents.AUDIT_REFUSED)
+    assert [target for target, _ in audit().refused] == [one] and len(watched.cases()) == 1, "tried again, told once"
+    if given_up:
+        incidents.close(case.journey, "its name is known here", "ann")
+    else:
+        records.faults.set({"largest-body": 0})
+    assert audit().refused == [] and not watched.cases()
+    records.faults.set({"largest-body": 0})
+    files.view(one)
+    assert audit().told == 1
+    told = heard(records, one)
+    assert told[-1]["event"] == "View" and holes(told) == ([one] if given_up else []), "what was given up shows as a hole"

@@ -219,7 +219,7 @@ ROWS: tuple[Call, ...] = (
     ),
     Call("DELETE api/v1/documents/{id}/holds/{hold}", Rests.OURS, (f"{_S}.lift_hold",), (), (_FAULTS,)),
     Call("GET api/v1/documents/{id}/preview", Rests.NAMED, (), (), (EVERY_ACCESS,)),
-    Call("GET api/v1/folders/{id}/audit", Rests.NAMED, (f"{_S}.named_by",), (), (BOTH_HOLDS, RENAMED)),
+    Call("GET api/v1/folders/{id}/audit", Rests.NAMED, (f"{_S}.named_by", f"{_S}.trail"), (), (BOTH_HOLDS, RENAMED)),
     Call(
         "GET api/v1/documents/{id}/audit",
         Rests.NAMED,

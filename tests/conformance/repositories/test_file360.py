@@ -616,6 +616,7 @@ def test_a_hold_on_a_folder_holds_what_is_in_it(server: Server, ours: Ground, se
     [hold] = files.get(f"/api/v1/folders/{folder}/holds").json()
     assert files.delete(f"/api/v1/folders/{folder}/holds/{hold['id']}").json() == []
     assert [event["type"] for event in files.get(f"/api/v1/folders/{folder}/audit").json()] == ["Hold lifted", "Hold", "Create"]
+    assert [event.event for event in session.trail(folder, "folder")] == ["Hold lifted", "Hold", "Create"]
     session.remove(filed.id)
 
 
