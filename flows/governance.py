@@ -7,7 +7,7 @@ from datetime import timedelta
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.audit import check_events, load_audit, report_audit, tell_events
+from tasks.audit import audit_watches, report_audit
 from tasks.catalogue import catalogue_watches, report_catalogue
 from tasks.clean_up import (
     clear_outbox,
@@ -40,22 +40,19 @@ def govern() -> State:
 
 
 @flow(name="audit", flow_run_name="audit {watch}", validate_parameters=True)
-def audit(watch: str, everything: bool = False, patience_seconds: float = 60) -> State:
-    """Tell the SIEM what happened in a watched folder: each event at least once, an object's in order, and look for gaps.
+def audit(watch: str = "", everything: bool = False, patience_seconds: float = 60) -> State:
+    """Tell the SIEM what happened in watched folders: each event at least once, an object's in order, and look for gaps.
 
     Args:
-        watch: Name of the watch's file in the folder ``watches`` of the profiles.
+        watch: Name of one watch's file in the folder ``watches`` of the profiles; left out: all that name a SIEM.
         everything: Compare the histories of all that is there with what was told, and not only of what had an event just now.
         patience_seconds: Longest wait for a SIEM that says "later"; the next run goes on there.
     """
-    agreed, patience = load_audit(watch), timedelta(seconds=patience_seconds)
     try:
-        done = tell_events(agreed, patience)
-        if everything:
-            done = done.and_then(check_events(agreed, patience))
+        done = audit_watches(watch, everything, timedelta(seconds=patience_seconds))
     finally:
         hang_up()
-    return report_audit(agreed, done)
+    return report_audit(done)
 
 
 @flow(name="clean-up", flow_run_name="clean-up", validate_parameters=True)
