@@ -439,7 +439,11 @@ def test_what_cannot_be_agreed_about_papers_is_said_at_once(
         agree(dock.profiles, vendor, team, **changes)
         with pytest.raises(ConfigurationError, match=said):
             sound_file("acme", dock.profiles)
-    writes_them = {"repository": "team", "folder": "In", "categories": {"Vendor Paper": {"Valid Until": "{received:%Y}"}}}
+    writes_them = {
+        "repository": "team-for-filing",
+        "folder": "In",
+        "categories": {"Vendor Paper": {"Valid Until": "{received:%Y}"}},
+    }
     dock.agree(target=writes_them)
     agree(dock.profiles, vendor, team)
     with pytest.raises(ConfigurationError, match="what the partner sends must not say it"):
