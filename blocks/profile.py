@@ -43,7 +43,9 @@ from blocks.shares import Share
 from blocks.stanza import Deployment
 from blocks.values import AtEnd, DispositionKind, EmptyFiles, Exists, Grant, Inbound, Retention, Slug, Target, Terms
 
-FACTS = frozenset({"partner", "stream", "name", "stem", "extension", "digest", "received", "record_date", "keep_until"})
+FACTS = frozenset(
+    {"partner", "stream", "name", "stem", "extension", "digest", "received", "source_path", "record_date", "keep_until"}
+)
 """Known about every document. A named group of these names would be ambiguous in a template."""
 
 _endpoint, _repository = Chosen("protocol", ENDPOINTS), Chosen("kind", REPOSITORIES)

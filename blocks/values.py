@@ -768,7 +768,8 @@ class Retention(Terms):
 
 class Target(Terms):
     """Where and how an accepted document is filed. Values are templates over facts: {partner}, {stream}, {name}, {stem},
-    {extension}, {digest}, {received:%Y-%m-%d}, and what the name's groups and the content told."""
+    {extension}, {digest}, {received:%Y-%m-%d}, {source_path} (folder and name at the partner), and what the name's groups and
+    the content told."""
 
     repository: Slug = Field(description="A repository in repositories.yaml")
     folder: str = Field(description="Path template; missing folders are created: 'Suppliers/{partner}/{received:%Y}'")

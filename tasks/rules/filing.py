@@ -26,9 +26,11 @@ from tasks.rules.triage import TRIAGE
 
 OURS = ("partner", "stream", "name", "stem", "extension", "digest", "received")
 """Facts that every document has."""
+SOURCE_PATH = "source_path"
+"""A fact of what comes in: folder and name at the partner."""
 RECORD_DATE, KEEP_UNTIL = "record_date", "keep_until"
 """Facts that a target with retention adds: ISO dates."""
-_NO_DATES = frozenset(OURS) - {"received"}
+_NO_DATES = frozenset((*OURS, SOURCE_PATH)) - {"received"}
 _FACT = re.compile(r"[a-z_][a-z0-9_]*")
 _MOMENT = re.compile(r"(?:%[YymdHMSjVGuaAbBp]|[-_.: T])+")
 
@@ -50,7 +52,8 @@ def plan(
     """
     target = stream.target
     received = arrival.first_seen
-    own = {**verdict.facts, **_own(document, partner, name)}
+    source = {SOURCE_PATH: f"{arrival.file.folder.rstrip('/')}/{_readable(text(document.name))}"}
+    own = {**verdict.facts, **_own(document, partner, name), **source}
     kept = kept_as(target, own, received)
     facts = {**own, **kept.facts}
     filing = Filing(
@@ -330,7 +333,7 @@ def unfilled(file: str, facts: Mapping[str, str], stream: Inbound, later: Collec
     needed: dict[str, str] = {}
     for where, template in _templates(stream.target):
         for _, fact, _ in _parts(template):
-            if fact is None or fact in (*OURS, RECORD_DATE, KEEP_UNTIL, *later):
+            if fact is None or fact in (*OURS, SOURCE_PATH, RECORD_DATE, KEEP_UNTIL, *later):
                 continue
             if not facts.get(fact, "").strip():
                 needed.setdefault(fact, where)
@@ -417,7 +420,7 @@ def _offered(pattern: str, doctype: str, stream: Inbound, agreed: Iterable[str])
     groups: Iterable[str] = [
         group for expression in (pattern, stream.naming or "") for group in re.compile(expression).groupindex
     ]
-    return frozenset({*OURS, *groups, *agreed, *(find(doctype).facts if doctype in known() else ())})
+    return frozenset({*OURS, SOURCE_PATH, *groups, *agreed, *(find(doctype).facts if doctype in known() else ())})
 
 
 def _own(document: Document, partner: str, stream: str) -> dict[str, str]:
