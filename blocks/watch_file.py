@@ -18,6 +18,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from blocks import reviewed
+from blocks.approval_terms import Approval
 from blocks.errors import ConfigurationError
 from blocks.index_terms import IndexTerms
 from blocks.profile import digest_of
@@ -47,6 +48,7 @@ class Watch(Owned):
 
     repository: Slug = Field(description="Its name in repositories.yaml")
     folder: Annotated[str, AfterValidator(_plain_path)] = Field(description="Below the repository's root: Claims/Incoming")
+    approval: Approval | None = Field(default=None, description="Whose changes start an approval, and which")
     index: IndexTerms | None = Field(default=None, description="The search system that is told of its documents")
     audit: Audit | None = Field(
         default=None, description="The SIEM that is told every event, by the flow 'audit'; left out: none is"

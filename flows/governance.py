@@ -7,6 +7,7 @@ from datetime import timedelta
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.approvals import approve, report_approvals, with_approvals
 from tasks.audit import audit_watches, report_audit
 from tasks.catalogue import catalogue_watches, report_catalogue
 from tasks.clean_up import (
@@ -119,3 +120,19 @@ def catalogue(watch: str = "", patience_seconds: float = 60) -> State:
     finally:
         hang_up()
     return report_catalogue(tally)
+
+
+@flow(name="approvals", flow_run_name="approvals {watch}", validate_parameters=True)
+def approvals(watch: str = "") -> State:
+    """Have sensitive changes in watched folders signed off by the people who were agreed; a change while they are asked begins anew.
+
+    Run it again at any moment: an approval is begun once for each version, and goes on where it stopped.
+
+    Args:
+        watch: Name of a watch's file in the folder ``watches`` of the profiles; left out: all that say something of ``approval``.
+    """
+    try:
+        rows = [row for one in with_approvals(watch) for row in approve(one)]
+    finally:
+        hang_up()
+    return report_approvals(rows)

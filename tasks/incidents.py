@@ -29,6 +29,9 @@ paper-unreadable        it can be read until when the partner's paper is good, o
 paper-not-told          the system was told of it after all; or a person gives it up, and closes it (``onboard``)
 not-catalogued          the index has taken what is known of the document after all (``catalogue``)
 catalogue-late          the index has been told of all that has changed (``catalogue``)
+approval-stopped        somebody is asked after all, or the approval is over (``approvals``)
+approval-not-told       the system has taken it after all; or a person has told it, and closes it (``approvals``)
+shown-unsigned          a person has looked who may see the document, and closes it (``approvals``)
 failed, cancelled, ...  the order got further (``found_cases``)
 bypass, planted, ...    a person knows who went around the sign-off, and how (``found_cases``)
 ======================  ============================================================================================
@@ -89,6 +92,8 @@ NOT_CATALOGUED, CATALOGUE_LATE = "not-catalogued", "catalogue-late"
 """About a search index: it refuses what is known of a document, or could not be told of a change for longer than was agreed."""
 NOT_PROVISIONED = "not-provisioned"
 """About a project, deal or case whose workspace cannot be made, is gone, or cannot be told to its system."""
+APPROVAL_STOPPED, APPROVAL_NOT_TOLD, SHOWN_UNSIGNED = "approval-stopped", "approval-not-told", "shown-unsigned"
+"""About a sensitive document: nobody is asked to sign it; a system does not take it; it is shown outside, and nobody has signed it."""
 _OURS = frozenset(
     {
         NOT_PROVISIONED,
@@ -100,6 +105,9 @@ _OURS = frozenset(
         FLAGS_DIFFER,
         NOT_CATALOGUED,
         CATALOGUE_LATE,
+        APPROVAL_STOPPED,
+        APPROVAL_NOT_TOLD,
+        SHOWN_UNSIGNED,
         TELLING_IN_DOUBT,
         NOBODY_ASKED,
         NOT_HANDED_OVER,

@@ -434,7 +434,7 @@ def take(partner_stream: Agreed, order: str | None, requester: str, ids: Sequenc
     id = order if order is not None else _scheduled_order(run)
     if not _ORDER.fullmatch(id):
         raise ConfigurationError(f"order {id[:80]!r}: letters, digits, '.', '_' and '-' are wanted, at most 100")
-    journey = _journey_of(agreed, id, requester, ids, kit, run)
+    journey = journey_of(agreed, id, requester, ids, kit, run)
     lease = _wait_for_lease(journey, run)
     if lease is None:
         elsewhere = Order(agreed, id, journey, run, None)
@@ -457,8 +457,8 @@ def in_hand(order: Order) -> Iterator[Order]:
         yield Order(order.agreed, order.id, order.journey, order.run, holding)
 
 
-def _journey_of(agreed: Agreed, id: str, requester: str, ids: Sequence[str], kit: str, run: str) -> str:
-    """The journey of an order: a new one, or the one that it has."""
+def journey_of(agreed: Agreed, id: str, requester: str, ids: Sequence[str], kit: str, run: str) -> str:
+    """The journey of an order: a new one, or the one that it has. Raises ``ConfigurationError`` for what can be none."""
     body = {
         "partner": agreed.partner,
         "stream": agreed.stream,

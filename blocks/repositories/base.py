@@ -92,6 +92,17 @@ class RepositorySession(Closing):
         """
         raise RepositoryError("its documents cannot be catalogued: this repository does not tell who may see them")
 
+    def remark(self, id: str, text: str) -> None:
+        """Write to a document, for people who read it there; once, however often the same is said.
+
+        Raises ``OutcomeUnknown``, and ``RepositoryError`` where nobody can write to documents.
+        """
+        raise RepositoryError("nobody can write to a document in this repository")
+
+    def shown_outside(self, id: str) -> bool:
+        """True if anybody outside can see a document. Raises ``RepositoryError`` where the repository does not tell."""
+        raise RepositoryError("whether people outside can see a document this repository does not tell")
+
     def review(self, id: str, version: int, workflow: str, *, resumed: bool) -> str:
         """Start a workflow with a document; its process. ``resumed``: one that was started since this version was filed will do.
 

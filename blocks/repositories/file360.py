@@ -1052,6 +1052,10 @@ class File360Session(RepositorySession):
             for one in told
         ]
 
+    def remark(self, id: str, text: str) -> None:
+        if not any(one.text == text for one in self.comments(id)):
+            self.comment(id, text)
+
     def comment(self, id: str, text: str) -> str:
         """Write to a document; the comment's id. Raises ``OutcomeUnknown`` where nobody can tell whether it stands there."""
         what, before = f"comment on {id}", {one.id for one in self.comments(id)}
@@ -1078,6 +1082,10 @@ class File360Session(RepositorySession):
         raise OutcomeUnknown(
             f"comment on {id} at {self._wire.url}: the answer was lost; look before it is written again"
         ) from lost
+
+    def shown_outside(self, id: str) -> bool:
+        document = self._document(id)
+        return document.shown_outside or self._outside(document.parent)
 
     def changes(self, folder: tuple[str, ...], since: str = "0") -> Iterator[Change]:
         """What happened in a folder and below it after the change of that id, oldest first."""

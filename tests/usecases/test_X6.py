@@ -1,22 +1,48 @@
-"""X6 Sensitive change triggers approval, Extended ECM's half: what the repository's own workflow has not let through does not leave,
-and a value or version that changes while people sign voids what they signed."""
+"""X6 Sensitive change triggers approval.
+
+*Given* a pricing exception is modified while approval is pending; *when* saved; *then* the pending approval restarts on the new hash and
+earlier approvers are told.
+
+Extended ECM's half: what the repository's own workflow has not let through does not leave, and a value or version that changes while
+people sign voids what they signed. File 360's: an upload, a change or a share in a watched folder starts an approval of that very
+version, a ticketing system is told, and what came of it stands at the document.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
 
+import httpx
 import pytest
+import yaml
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.logging import disable_run_logger
 
+from blocks.errors import ConfigurationError, LedgerUnreachable
+from blocks.ledger import Recorded
 from blocks.profile import load_repositories
 from blocks.repositories.extended_ecm import ExtendedEcm, ExtendedEcmSession
+from blocks.repositories.file360 import File360Session
+from blocks.values import Filed, Filing
+from flows.governance import approvals
 from flows.reconcile import reconcile
+from tasks import connections
+from tasks.approvals import BEGUN, Row, carry_on, find_sensitive, load_approvals
 from tasks.compare import compare
+from tests.ledger.full import no_room_for
 from tests.release_world import Release, ReleaseWorld
 from tests.reviews import answer, begin
+from tests.sandbox.business import BusinessSandbox
+from tests.servers.mail import Mailbox, mail_server
+from tests.world import ROOT, file360, reached
 
 MAP = "Process Library/Document Approval"
 NAME = "prices.csv"
@@ -27,8 +53,15 @@ def values(partner: str = "acme") -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def world(release_world: ReleaseWorld) -> ReleaseWorld:
-    """A stream whose documents need the workflow, and two sign-offs; and one without the workflow, under each freshness."""
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
+    with file360(tmp_path_factory.mktemp("team")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def world(release_world: ReleaseWorld, team: Mapping[str, Any]) -> Iterator[ReleaseWorld]:
+    """A stream whose documents need the workflow, and two sign-offs; one without the workflow, under each freshness; and one for
+    approvals of what is in File 360."""
     gather = {
         **release_world.terms()["gather"],
         "sensitive": [{"category": "Partner Document", "attribute": "Partner ID"}],
@@ -38,8 +71,16 @@ def world(release_world: ReleaseWorld) -> ReleaseWorld:
         reviewed=release_world.terms(gather={**gather, "review": {"map": MAP, "step": "Approved"}}, signoff=pair),
         latest=release_world.terms(gather=gather, signoff=pair),
         fixed=release_world.terms(gather=gather, signoff=pair, freshness="pinned"),
+        exceptions=release_world.terms(gather={"repository": "team", "from_order": True, "patterns": ["*.csv"]}, signoff=pair),
+        bound=release_world.terms(gather={"repository": "team", "from_order": True}, signoff=pair, freshness="pinned"),
     )
-    return release_world
+    kept = release_world.profiles / "repositories.yaml"
+    repositories = yaml.safe_load(kept.read_text())["repositories"]
+    repositories["team"] = {**reached(team), "client_secret": "env:TEAM_SECRET"}
+    kept.write_text(yaml.safe_dump({"repositories": repositories}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEAM_SECRET", team["password"])
+        yield release_world
 
 
 @contextmanager
@@ -182,3 +223,347 @@ def test_a_repository_that_is_away_is_waited_for_once_in_a_pass(world: ReleaseWo
         finally:
             file.write_text(agreed)
     assert len(tried) == 1, tried
+
+
+# --------------------------------------------------------------------------------------------- File 360
+
+
+@dataclass
+class Pricing:
+    """A watched folder of File 360 with pricing exceptions, and the approvals of what is in it."""
+
+    world: ReleaseWorld
+    home: Path
+    service: Mapping[str, Any]
+    watch: str = field(default_factory=lambda: f"w{uuid4().hex[:8]}")
+
+    @contextmanager
+    def session(self) -> Iterator[File360Session]:
+        with load_repositories(self.world.profiles)["team"].session() as session:
+            assert isinstance(session, File360Session)
+            yield session
+
+    def agree(self, **terms: Any) -> None:
+        folder = self.world.profiles / "watches"
+        folder.mkdir(exist_ok=True)
+        watch = {"repository": "team", "folder": f"Pricing/{self.watch}", "owner": "pricing@example.com"}
+        approval = {"stream": "acme/exceptions", "patterns": ["exception-*"], **terms}
+        (folder / f"{self.watch}.yaml").write_text(yaml.safe_dump({"watch": {**watch, "approval": approval}}))
+
+    def save(self, content: bytes, name: str = "exception-7.csv") -> str:
+        """Somebody saves a document; its id."""
+        path = self.home / uuid4().hex
+        path.write_bytes(content)
+        folder, digest = ("Pricing", self.watch), hashlib.sha256(content).hexdigest()
+        filing = Filing(str(uuid4()), name, folder, path, digest, len(content), "text/csv")
+        with self.session() as session:
+            (filed,) = session.file([filing])
+        assert isinstance(filed, Filed), filed
+        return filed.id
+
+    def look(self) -> list[Row]:
+        """What the flow does, without a run of Prefect."""
+        agreed = load_approvals(self.watch)
+        with disable_run_logger():
+            find_sensitive.fn(agreed)
+            return carry_on.fn(agreed)
+
+    def asked(self) -> dict[str, list[Recorded]]:
+        """Order -> all that the ledger holds of its approval."""
+        ledger = connections.ledger()
+        found = ledger.journeys([one.journey for one in ledger.search(partner=self.watch, limit=1000)])
+        return {
+            entries[0].body["order"]: entries
+            for entries in sorted(found.values(), key=lambda one: one[0].seq)
+            if entries[0].kind == BEGUN
+        }
+
+    def kinds(self) -> dict[str, list[str]]:
+        return {order: [entry.kind.removeprefix("approval ") for entry in told] for order, told in self.asked().items()}
+
+    def release(self, order: str) -> Release:
+        """The release that asks for a sign-off, after its first pass: as a worker that has taken its run."""
+        (self.world.remote / order).mkdir(exist_ok=True)
+        (run,) = [entry.body["run"] for entry in self.asked()[order] if entry.kind == "approval asked"]
+        return Release(self.world, "exceptions", order, UUID(run))
+
+    def remarks(self, document: str) -> list[str]:
+        with self.session() as session:
+            return [comment.text for comment in session.comments(document)]
+
+    def incidents(self) -> list[tuple[str | None, str]]:
+        return [(case.code, case.name) for case in connections.ledger().cases(partner=self.watch)]
+
+    def bare(self, client: str = "countersign") -> httpx.Client:
+        """Bare HTTP, as somebody in a browser."""
+        secret = {"countersign": self.service["password"], "sender": self.service["sender_password"]}[client]
+        form = {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
+        url = self.service["url"]
+        token = httpx.post(f"{url}/otdsws/oauth2/token", data=form, timeout=60).json()["access_token"]
+        return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+
+    def share(self, folder: str, *members: str, client: str = "countersign", role: int = 1) -> None:
+        body = {"members": [{"email": member, "role": role} for member in members]}
+        with self.bare(client) as http:
+            http.post(f"/api/v1/folders/{folder}/collaborators", json=body).raise_for_status()
+
+    def folder(self) -> str:
+        with self.session() as session:
+            kept = session.find(("Pricing",), self.watch)
+        assert kept is not None
+        return kept.id
+
+
+@pytest.fixture
+def pricing(world: ReleaseWorld, team: Mapping[str, Any], tmp_path: Path) -> Pricing:
+    made = Pricing(world, tmp_path, team)
+    made.agree()
+    return made
+
+
+@pytest.fixture
+def box(world: ReleaseWorld) -> Iterator[Mailbox]:
+    """People are told by mail."""
+    file = world.profiles / "notify.yaml"
+    with mail_server() as box:
+        mail = {"host": "127.0.0.1", "port": box.port, "security": "none", "sender": "countersign@example.com"}
+        file.write_text(yaml.safe_dump({"mail": mail}))
+        try:
+            yield box
+        finally:
+            file.unlink()
+
+
+@pytest.fixture
+def tickets(world: ReleaseWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BusinessSandbox]:
+    """The ticketing system, as ``tickets.yaml`` of this project has it."""
+    monkeypatch.setenv("COUNTERSIGN_TICKETS_PASSWORD", BusinessSandbox.PASSWORD)
+    (world.profiles / "systems").mkdir(exist_ok=True)
+    agreed = yaml.safe_load((ROOT / "deployments" / "systems" / "tickets.yaml").read_text("utf-8"))
+    with BusinessSandbox(tmp_path / "tickets") as running:
+        agreed["system"]["url"] = f"{running.url}/api"
+        (world.profiles / "systems" / "tickets.yaml").write_text(yaml.safe_dump(agreed))
+        yield running
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_an_exception_that_is_modified_while_approval_is_pending_is_approved_anew_and_who_signed_is_told(
+    world: ReleaseWorld, pricing: Pricing, box: Mailbox, tickets: BusinessSandbox
+) -> None:
+    pricing.agree(ticket={"system": "tickets", "route": "approval"})
+    author = world.newcomer(logins=["countersign@example.com"])
+    ann, bea, cem = (world.newcomer() for _ in range(3))
+    document = pricing.save(b"one")
+    first, second = (f"{pricing.watch}-{document}-v{version}" for version in (1, 2))
+    state = approvals(pricing.watch, return_state=True)
+    assert (state.name, list(pricing.asked())) == ("1 waits", [first])
+    old = pricing.release(first)
+    assert old.go() is None and old.package.files[0].sha256 == sha256(b"one")
+    assert f"awaits:{ann}" in old.told.tags and f"awaits:{author}" not in old.told.tags
+    assert old.sign(ann) is None, "one of two"
+
+    pricing.save(b"two")
+    state = approvals(pricing.watch, return_state=True)
+    assert state.name == "1 restarted, 1 waits", state
+    assert list(pricing.asked()) == [first, second]
+    state = old.go()  # it was woken
+    assert state is not None and state.name == "Voided: exception-7.csv is superseded by v2", state
+    told = [text for text in box.messages if "signed anew" in str(text["Subject"])]
+    assert [text["To"] for text in told] == [f"{ann}@example.com"]
+    assert sha256(b"one")[:16] in told[0].get_content() and "version 2" in told[0].get_content()
+
+    new = pricing.release(second)
+    assert new.go() is None and new.package.files[0].sha256 == sha256(b"two"), "on the new hash"
+    assert old.package.digest != new.package.digest and new.sign(bea) is None
+    state = new.sign(cem)
+    assert state is not None and state.name == "Delivered", state
+    assert new.received == {"exception-7.csv": b"two"} and old.received == {}
+    for _ in range(2):
+        state = approvals(pricing.watch, return_state=True)
+    assert state.name == "Nothing new"
+    remarks = pricing.remarks(document)
+    assert [one.partition(".")[0] for one in remarks] == [
+        "Approval of version 1: pending",
+        "Approval of version 1: voided: exception-7",
+        "Approval of version 2: pending",
+        "Approval of version 2: approved",
+    ]
+    assert sha256(b"two") in remarks[-1] and f"Signed by {', '.join(sorted([bea, cem]))}." in remarks[-1]
+    assert len([text for text in box.messages if "signed anew" in str(text["Subject"])]) == 1
+    assert tickets.books.writes["jobs"] == 2, "one for each version"
+    titles = [thing["title"] for thing in tickets.books.things["jobs"].values()]
+    assert titles == ["Approve exception-7.csv"] * 2
+    assert pricing.incidents() == []
+
+
+def test_of_two_changes_while_pending_only_what_stands_there_is_asked_for(pricing: Pricing) -> None:
+    document = pricing.save(b"one")
+    pricing.look()
+    pricing.save(b"two")
+    pricing.save(b"three")
+    pricing.look()
+    assert list(pricing.asked()) == [f"{pricing.watch}-{document}-v{version}" for version in (1, 3)]
+    assert [row.version for row in pricing.look()] == [3]
+    pricing.save(b"four")
+    assert sorted(row.outcome for row in pricing.look()) == ["restarted", "waits"]
+    assert list(pricing.asked())[-1] == f"{pricing.watch}-{document}-v4"
+    new = pricing.release(f"{pricing.watch}-{document}-v4")
+    assert new.go() is None and new.package.files[0].sha256 == sha256(b"four")
+    for order, by in zip(list(pricing.asked())[:2], (3, 4), strict=True):
+        state = pricing.release(order).go()
+        assert state is not None and state.name == f"Voided: exception-7.csv is superseded by v{by}", (
+            "never for the newest one too"
+        )
+    assert [row.version for row in pricing.look()] == [4]
+
+
+def test_a_change_between_sign_off_and_sending_sends_nothing_and_asks_anew(
+    world: ReleaseWorld, pricing: Pricing, box: Mailbox
+) -> None:
+    ann, bea = world.newcomer(), world.newcomer()
+    document = pricing.save(b"one")
+    pricing.look()
+    old = pricing.release(f"{pricing.watch}-{document}-v1")
+    assert old.go() is None and old.sign(ann) is None
+    assert old.resume(old.answer(bea)) == "ACCEPT"
+    pricing.save(b"two")
+    state = old.go()
+    assert state is not None and state.name.startswith("Voided") and old.received == {}, state
+    pricing.look()
+    assert list(pricing.asked())[1:] == [f"{pricing.watch}-{document}-v2"]
+    told = sorted(str(text["To"]) for text in box.messages if "signed anew" in str(text["Subject"]))
+    assert told == sorted([f"{ann}@example.com", f"{bea}@example.com"])
+
+
+@pytest.mark.parametrize("kind", [BEGUN, "followed", "approval asked", "approval restarted", "approval over"])
+def test_a_worker_that_is_killed_at_any_step_begins_it_once(world: ReleaseWorld, pricing: Pricing, kind: str) -> None:
+    """The ledger takes no such entry: all that was done before it is done, and nothing after it."""
+    ledger, ann = connections.ledger(), world.newcomer()
+    document = pricing.save(b"one")
+    if kind in ("approval restarted", "approval over"):
+        pricing.look()
+        release = pricing.release(f"{pricing.watch}-{document}-v1")
+        assert release.go() is None
+        if kind == "approval over":
+            state = release.sign(ann, decision="reject", comment="too low")
+            assert state is not None and state.name == "Rejected", state
+        else:
+            pricing.save(b"two")
+    with no_room_for(ledger, kind), pytest.raises(LedgerUnreachable):
+        pricing.look()
+    pricing.look()
+    pricing.look()
+    versions = [1, 2] if kind == "approval restarted" else [1]
+    assert list(pricing.asked()) == [f"{pricing.watch}-{document}-v{version}" for version in versions]
+    runs = {str(entry.body["run"]) for told in pricing.asked().values() for entry in told if entry.kind == "approval asked"}
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run) for run in runs]))
+    assert len(world.client.read_flow_runs(flow_run_filter=wanted)) == len(versions)
+    begun = [run for run in world.client.read_flow_runs(limit=200) if (run.parameters or {}).get("ids") == [document]]
+    assert len(begun) == len(versions), "no run that nobody knows of"
+    remarks = pricing.remarks(document)
+    assert len(remarks) == len(set(remarks)) == len(versions) + (kind in ("approval over", "approval restarted"))
+
+
+def test_what_is_rejected_stays_so_until_it_is_changed(world: ReleaseWorld, pricing: Pricing) -> None:
+    ann, document = world.newcomer(), pricing.save(b"one")
+    pricing.look()
+    release = pricing.release(f"{pricing.watch}-{document}-v1")
+    assert release.go() is None
+    release.sign(ann, decision="reject", comment="too low")
+    pricing.share(pricing.folder(), "admin@example.com")
+    assert [row.reason for row in pricing.look()] == ["Rejected"]
+    assert pricing.look() == [] and len(pricing.asked()) == 1
+    assert pricing.remarks(document)[-1].startswith("Approval of version 1: rejected.")
+    pricing.save(b"two")
+    assert [row.version for row in pricing.look()] == [2]
+
+
+def test_only_what_the_file_calls_sensitive_starts_an_approval(pricing: Pricing) -> None:
+    """By name, by kind of change, and by day."""
+    pricing.agree(on=["modify"])
+    pricing.save(b"one")
+    pricing.save(b"one", "list.csv")
+    pricing.save(b"two", "list.csv")
+    assert pricing.look() == []
+    pricing.save(b"two")
+    assert [(row.document, row.version) for row in pricing.look()] == [("exception-7.csv", 2)]
+    pricing.agree(since=date.today() + timedelta(days=2))
+    pricing.save(b"three")
+    assert [row.version for row in pricing.look()] == [2]
+
+
+def test_a_share_starts_an_approval_and_one_outside_without_a_sign_off_is_told_loudly(pricing: Pricing) -> None:
+    pricing.agree(on=["share"])
+    document = pricing.save(b"one")
+    pricing.save(b"one", "list.csv")
+    pricing.share(pricing.folder(), "admin@example.com")
+    assert [row.document for row in pricing.look()] == ["exception-7.csv"]
+    told = pricing.asked()[f"{pricing.watch}-{document}-v1"][0].body
+    assert (told["change"], told["by"]) == ("share", "countersign@example.com")
+    assert pricing.incidents() == []
+    pricing.share(pricing.folder(), "sender@example.com", role=3)
+    pricing.share(pricing.folder(), "guest@agency.example.org", client="sender")
+    pricing.look()
+    pricing.look()
+    assert pricing.incidents() == [("shown-unsigned", "exception-7.csv")] and len(pricing.asked()) == 1
+    (case,) = connections.ledger().cases(partner=pricing.watch)
+    assert "sender@example.com" in case.reason and case.owner == "pricing@example.com"
+
+
+def test_where_nobody_is_asked_somebody_is_told(pricing: Pricing) -> None:
+    """The stream lets only CSV files out."""
+    document = pricing.save(b"one", "exception-7.txt")
+    pricing.look()
+    state = pricing.release(f"{pricing.watch}-{document}-v1").go()
+    assert state is not None and state.name == "Nothing to release", state
+    pricing.look()
+    pricing.look()
+    assert pricing.incidents() == [("approval-stopped", "exception-7.txt")]
+
+
+def test_what_a_ticketing_system_refuses_is_told_and_holds_up_nothing(pricing: Pricing, tickets: BusinessSandbox) -> None:
+    pricing.agree(ticket={"system": "tickets", "route": "no-such-route"})
+    pricing.save(b"one")
+    assert [row.outcome for row in pricing.look()] == ["waits"]
+    assert pricing.incidents() == [("approval-not-told", "exception-7.csv")] and tickets.books.writes["jobs"] == 0
+    pricing.agree(ticket={"system": "tickets", "route": "approval"})
+    pricing.look()
+    pricing.look()
+    assert pricing.incidents() == [] and tickets.books.writes["jobs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("terms", "why"),
+    [
+        pytest.param({"stream": "acme/bound"}, "freshness: latest", id="an approval of another version than the newest"),
+        pytest.param({"stream": "acme/latest"}, "from_order: true", id="a stream that chooses its documents itself"),
+        pytest.param({"stream": "acme/listed"}, "another repository", id="documents of another repository"),
+        pytest.param({"stream": "acme/nothing"}, "no outbound stream", id="no such stream"),
+    ],
+)
+def test_terms_that_would_approve_something_else_are_refused(pricing: Pricing, terms: dict[str, Any], why: str) -> None:
+    pricing.agree(**terms)
+    with pytest.raises(ConfigurationError, match=why):
+        load_approvals(pricing.watch)
+
+
+def test_a_watch_that_breaks_off_hinders_no_other(
+    world: ReleaseWorld, tmp_path: Path, pricing: Pricing, team: Mapping[str, Any]
+) -> None:
+    for path in (world.profiles / "watches").glob("*.yaml"):  # other tests'
+        path.unlink()
+    broken, silent = (Pricing(world, tmp_path, team) for _ in range(2))
+    broken.agree(stream="acme/bound")
+    pricing.agree()
+    silent.agree()
+    file = world.profiles / "watches" / f"{silent.watch}.yaml"
+    terms = yaml.safe_load(file.read_text())
+    del terms["watch"]["approval"]
+    file.write_text(yaml.safe_dump(terms))
+    pricing.save(b"one")
+    state = approvals(return_state=True)
+    assert (state.name, state.is_failed()) == ("1 waits, 1 broken off", True)
+    assert len(pricing.asked()) == 1
