@@ -44,7 +44,7 @@ class SharedFolders(Closing):
         what, wanted = f"share of folder {folder}", {guest.mail.casefold(): guest.role for guest in guests}
         must_be_possible(what, [folder], guests, until)
         others = [one.who for one in self.seers(folder) if one.who.casefold() not in wanted]
-        if others or self._links(folder) or (not self.seers(folder) and self.shared(folder)):
+        if others or self.links(folder) or (not self.seers(folder) and self.shared(folder)):
             raise SendRefused(
                 f"{what} at {self._wire.url}: it is shared already with others ({', '.join(others) or 'by a link or a folder above'}); "
                 "stop that first, nothing was changed"
@@ -68,7 +68,7 @@ class SharedFolders(Closing):
         what = f"share of folder {folder}"
         if self.seers(folder):
             self._wire.put(what, "DELETE", f"api/v1/folders/{folder}/collaborators")
-        for link in self._links(folder):
+        for link in self.links(folder):
             try:
                 self._wire.put(what, "DELETE", f"api/v1/shares/{link}")
             except DocumentMissing:
@@ -83,7 +83,8 @@ class SharedFolders(Closing):
         what = f"folder {folder}"
         return item_of(self._wire.ask(what, "GET", f"api/v1/folders/{folder}"), what).shown_outside
 
-    def _links(self, folder: str) -> list[str]:
+    def links(self, folder: str) -> list[str]:
+        """Ids of the links by which anybody sees a folder now."""
         return [str(one["id"]) for one in self._wire.some(f"links to folder {folder}", f"api/v1/folders/{folder}/shares")]
 
     def close(self) -> None:

@@ -209,7 +209,8 @@ class _Exhibitor:
         share = self._exhibit.share
         last = _today() + timedelta(days=share.days)
         seers = {one.who.casefold(): one for one in self._shares.seers(folder)}
-        if seers.keys() == set(share.guests) and all(one.until and one.until.date() <= last for one in seers.values()):
+        in_time = all(one.until and one.until.date() <= last for one in seers.values())
+        if seers.keys() == set(share.guests) and in_time and not self._shares.links(folder):
             return
         self._store.move([parcel for parcel in self._parcels() if parcel.step is Step.UPLOADED], Step.RENAMING)
         self._shares.share(folder, viewers(share.guests), last)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from blocks.errors import RepositoryError, SendRefused
+from blocks.errors import DocumentChanged, RepositoryError, SendRefused
 from blocks.outbound import DestinationTerms, canonical
 from blocks.repositories.file360 import File360, File360Session
 from blocks.repositories.otcs_wire import Refusal
@@ -336,6 +336,36 @@ def test_what_nobody_signed_is_not_shown(gallery: Gallery, monkeypatch: pytest.M
             patched.setattr(SharedFolders, "share", share)
     folder = gallery.node(exhibit)
     assert folder is not None and not gallery.sandbox._store.shown_outside(folder), "shown to nobody any more"
+
+
+def test_what_the_repository_does_not_hold_as_it_was_filed_is_not_shown(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exhibit = gallery.exhibit({"ledger.csv": b"account\n"})
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Store, "move", killing(1, written=True))
+        gallery.bring(exhibit)
+    store, folder = gallery.sandbox._store, gallery.node(exhibit)
+    assert folder is not None
+    (document,) = store.children(folder["id"])
+    (version,) = store.versions_of(document)
+    (store.contents / str(version["id"])).write_bytes(b"ACCOUNT\n")
+    with pytest.raises(DocumentChanged, match="other bytes than were filed"):
+        gallery.bring(exhibit)
+    assert not store.shown_outside(folder)
+
+
+def test_a_link_that_somebody_adds_before_it_is_proven_is_closed(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    exhibit = gallery.exhibit()
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Store, "move", killing(4, written=False))  # shown, and not written down as proven
+        gallery.bring(exhibit)
+    folder = gallery.node(exhibit)
+    assert folder is not None and gallery.seen_by(GUESTS[0], exhibit) == TWO
+    assert gallery.signed_in().post(f"/api/v1/folders/{folder['id']}/shares", json={}).is_success
+    with pytest.raises(SendRefused, match="by a link"):
+        gallery.bring(exhibit)
+    assert not gallery.sandbox._store.shown_outside(folder)
 
 
 def test_a_share_that_somebody_else_made_of_it_is_stopped(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
