@@ -28,7 +28,7 @@ from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from blocks.errors import ConfigurationError, CountersignError, SystemFailure, SystemRefused, SystemUnreachable
+from blocks.errors import ConfigurationError, CountersignError, DocumentMissing, SystemFailure, SystemRefused, SystemUnreachable
 from blocks.index_terms import IndexTerms
 from blocks.ledger import Entry, Holding
 from blocks.repositories.base import RepositorySession
@@ -117,8 +117,12 @@ def catalogue_watch(agreed: Cataloguing, patience: timedelta) -> Tally:
             return Tally()
         with repository_session(agreed.repository) as repository, agreed.system.session() as index:
             run = _Run(agreed, held, repository, index, patience)
-            run.compare_if_due()
-            run.tell_changes()
+            try:
+                run.compare_if_due()
+                run.tell_changes()
+            except DocumentMissing as error:
+                run.is_late(f"its folder is gone, and the index may still tell of what was in it: {error}")
+                raise
             return run.tally
 
 
@@ -288,11 +292,14 @@ class _Run:
         try:
             yield
         except SystemFailure as error:
-            agreed = self._agreed
-            if since is not None and ledger().now() - since > agreed.index.agreed_time:
-                reason = f"the index of {agreed.key} should have known of a change of {since:%Y-%m-%d %H:%M} UTC: {error}"
-                open_incident(agreed, f"{agreed.journey}.{CATALOGUE_LATE}", agreed.key, CATALOGUE_LATE, reason)
+            if since is not None and ledger().now() - since > self._agreed.index.agreed_time:
+                self.is_late(f"it should have known of a change of {since:%Y-%m-%d %H:%M} UTC: {error}")
             raise
+
+    def is_late(self, why: str) -> None:
+        """Tell a person that the index does not know what it should."""
+        agreed, reason = self._agreed, f"the index of {self._agreed.key}: {why}"
+        open_incident(agreed, f"{agreed.journey}.{CATALOGUE_LATE}", agreed.key, CATALOGUE_LATE, reason)
 
     def _all_is_told(self) -> None:
         close_incidents(self._agreed, CATALOGUE_LATE, [f"{self._agreed.journey}.{CATALOGUE_LATE}"])

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from prefect.logging import disable_run_logger
 
-from blocks.errors import ConfigurationError, RepositoryError, SystemFailure, SystemRefused
+from blocks.errors import ConfigurationError, DocumentMissing, RepositoryError, SystemFailure, SystemRefused
 from blocks.repositories.file360 import File360Session, File360Wire
 from blocks.values import Filing
 from tasks import connections
@@ -288,6 +288,32 @@ def test_an_index_that_is_away_is_told_later_and_a_person_once_the_agreed_time_i
     assert a in place.index("late")
     place.run()
     assert a not in place.index("late") and place.dock.codes() == []
+
+
+def test_a_folder_that_is_gone_is_told_to_a_person(place: Place) -> None:
+    place.agree("Gone")
+    place.file(("Gone",), "a.pdf")
+    place.run()
+    folder = place.folder("Gone")
+    place.act("PUT", f"api/v1/folders/{folder}", state="deleted")
+    with pytest.raises(DocumentMissing):
+        place.run()
+    assert place.dock.codes() == ["catalogue-late"]
+    place.act("PUT", f"api/v1/folders/{folder}", state="active")
+    place.run()
+    assert place.titles("gone") == ["a.pdf"] and place.dock.codes() == []
+
+
+def test_nothing_is_passed_over_in_a_folder_that_shrinks_while_it_is_read(place: Place) -> None:
+    place.repository.stock((("Shrinks", f"{number}.pdf"), MARKER, {}) for number in range(250))
+    place.agree("Shrinks")
+    with place.session() as session:
+        described = session.describe(("Shrinks",))
+        found = [next(described).kept for _ in range(100)]
+        for one in found[:3]:
+            place.act("PUT", f"api/v1/documents/{one.id}", state="deleted")
+        found += [one.kept for one in described]
+    assert sorted(int(one.name.removesuffix(".pdf")) for one in found) == list(range(250))
 
 
 def test_one_that_the_index_refuses_holds_no_other_up_and_is_not_left_as_it_was(place: Place) -> None:
