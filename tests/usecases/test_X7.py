@@ -43,7 +43,7 @@ def stock(top: str, files: int) -> Iterator[tuple[tuple[str, ...], bytes, dict[s
         path = (top, f"Box {number % FOLDERS}", f"Report {number}.pdf")
         yield path, MARKER, {"Report": {"Number": str(number), "Author": "Ann"}}
     for path in RESTRICTED:
-        yield (top, *path), MARKER, {"Report": {"Author": "Ann", "Secrecy": "secret" if path[-1] == "Merger.pdf" else "none"}}
+        yield (top, *path), MARKER, {"Report": {"Number": "0", "Secrecy": "secret" if path[-1] == "Merger.pdf" else "none"}}
 
 
 @dataclass
@@ -248,6 +248,9 @@ def test_a_document_that_not_everybody_may_see_is_restricted(place: Place) -> No
     place.act("POST", f"api/v1/folders/{folder}/collaborators", members=[{"groupId": group, "role": 1}])
     place.run()
     assert place.titles("access") == ["a.pdf"]
+    place.agree("Access", restricted={"policy": "mask", "open_to": [EVERYBODY]}, compare_every="PT1H")
+    assert place.run().told == 1
+    assert place.titles("access") == ["a.pdf"], "a comparison sees the same"
     place.act("DELETE", f"api/v1/folders/{folder}/collaborators")
     place.run()
     assert place.titles("access") == ["Restricted document"]
