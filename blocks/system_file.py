@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, StringConstraints, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from blocks import reviewed
 from blocks.catalog import SYSTEMS
@@ -30,10 +31,10 @@ from blocks.reviewed import Problem, nearest
 from blocks.systems.base import System
 from blocks.systems.http import HttpSystem, Place, Question
 from blocks.values import Grant, Owned, Slug, Target, Terms
+from blocks.values import FactName, Owned, Slug, Target, Terms
 
 _system = Chosen("kind", SYSTEMS)
 
-Fact = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 KEY = "document"
 """The fact by which the questions of a handover name one document: its idempotency key."""
 REFERENCE = "reference"
@@ -55,7 +56,7 @@ class About(Question):
         default=None, description="Where the SHA-256 of its bytes stands, in hex; what comes must have it"
     )
     size: Place | None = Field(default=None, description="Where the number of its bytes stands; so many must come")
-    facts: Mapping[Fact, Place] = Field(
+    facts: Mapping[FactName, Place] = Field(
         default_factory=dict, description="Facts for the target's templates, and where they stand"
     )
 

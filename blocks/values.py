@@ -25,6 +25,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from blocks.systems.templates import Template
+
 # --------------------------------------------------------------------------------------------- names from outside
 
 
@@ -636,6 +638,7 @@ class Change:
 # --------------------------------------------------------------------------------------------- what was agreed
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+FactName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Settle(Terms):
@@ -1076,6 +1079,39 @@ class Owned(Terms):
     )
 
 
+class Destination(Terms):
+    """One system and route for documents that were accepted."""
+
+    system: Slug = Field(description="Name of its file in the folder 'systems'")
+    route: Slug = Field(
+        description="One of its routes; the document's bytes go along where the route takes them ('document: true')"
+    )
+    when: Mapping[FactName, str | tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="What must be so of a document: { doctype: price-list, region: [de, at] }; left out: every one goes",
+    )
+    facts: Mapping[FactName, Template] = Field(
+        default_factory=dict,
+        description="Facts for the route under other names: { document: '{id}', title: 'Claim {project}' }",
+    )
+
+
+class Others(StrEnum):
+    """What becomes of documents that fit no destination."""
+
+    TRIAGE = "triage"
+    LEAVE = "leave"
+
+
+class Onward(Terms):
+    """Where documents go that were accepted and are kept: to each destination that fits, each on its own."""
+
+    destinations: Mapping[Slug, Destination] = Field(min_length=1, description="By a short name")
+    others: Others = Field(
+        default=Others.TRIAGE, description="What fits no destination: triage (a person is asked) or leave (it goes nowhere)"
+    )
+
+
 class Inbound(Owned):
     """One named kind of exchange that comes in."""
 
@@ -1143,6 +1179,9 @@ class Inbound(Owned):
         default=None, description="Set where another program's transfers are kept as records, by the flow 'collect'"
     )
 
+    onward: Onward | None = Field(
+        default=None, description="The systems that are given what was filed, by the flow 'onward'; left out: none is"
+    )
     reduce_after: timedelta | None = Field(
         default=None,
         ge=timedelta(days=30),

@@ -10,7 +10,7 @@ Nothing outside this file says what becomes of what happens in the folder.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -21,9 +21,10 @@ from blocks import reviewed
 from blocks.approval_terms import Approval
 from blocks.errors import ConfigurationError
 from blocks.index_terms import IndexTerms
+from blocks.outbound import Attribute
 from blocks.profile import digest_of
 from blocks.reviewed import nearest
-from blocks.values import Owned, Slug, Terms
+from blocks.values import FactName, Onward, Owned, Slug, Terms
 
 
 def _plain_path(folder: str) -> str:
@@ -43,6 +44,14 @@ class Audit(Terms):
     )
 
 
+class Uploads(Onward):
+    """Where documents go that people put into the folder, by the values that they gave them."""
+
+    told: Mapping[FactName, Attribute] = Field(
+        default_factory=dict, description="Facts and where they stand: { project: { category: Claim, attribute: Project } }"
+    )
+
+
 class Watch(Owned):
     """A folder of a repository whose changes are followed, with all below it."""
 
@@ -52,6 +61,9 @@ class Watch(Owned):
     index: IndexTerms | None = Field(default=None, description="The search system that is told of its documents")
     audit: Audit | None = Field(
         default=None, description="The SIEM that is told every event, by the flow 'audit'; left out: none is"
+    )
+    onward: Uploads | None = Field(
+        default=None, description="The systems that are given what people put there, by the flow 'onward'; left out: none is"
     )
 
 

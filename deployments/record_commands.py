@@ -19,6 +19,7 @@ def show(journey: Annotated[str, typer.Argument(help="A journey's id, as every r
     """Every step of one journey, in order. Example: countersign journey show 0193e2a4-..."""
     from blocks.tombstones import REDUCED
     from tasks.connections import ledger
+    from tasks.to_go_onward import onward_of
 
     entries = ledger().journey(journey)
     reduced = entries[-1] if entries and entries[-1].kind == REDUCED else None
@@ -41,6 +42,8 @@ def show(journey: Annotated[str, typer.Argument(help="A journey's id, as every r
             f"       SHA-256 {export['digest']}",
             soft_wrap=True,
         )
+    if entries and (said := onward_of(entries)):
+        console.print(said, soft_wrap=True)
 
 
 @ledger_app.command()

@@ -1,4 +1,4 @@
-"""Handover: what a line-of-business system has made -> repository -> the system is told where it is kept."""
+"""Handover: what a line-of-business system has made -> repository -> the system is told; what is kept -> the systems it is for."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from datetime import timedelta
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.connections import hang_up
 from tasks.hand_over import find_offers, hand_over, load_handover, report_handover
 from tasks.provision import find_created, load_workspaces, provision, report_workspaces
+from tasks.onward import find_sources, go_onward, report_onward
 
 
 @flow(name="handover", flow_run_name="handover {system}/{stream}", validate_parameters=True)
@@ -54,3 +57,29 @@ def workspaces(system: str, stream: str, reference: str = "", patience_seconds: 
     finally:
         hang_up()
     return report_workspaces(agreed, rows)
+@flow(
+    name="onward",
+    flow_run_name="onward {partner}{watch} {stream}",
+    task_runner=ThreadPoolTaskRunner(max_workers=8),  # type: ignore[arg-type]
+    validate_parameters=True,
+)
+def onward(partner: str = "", stream: str = "", watch: str = "", patience_seconds: float = 45) -> State:
+    """Give systems the documents that are for them: what intakes have filed, and what people have put into watched folders.
+
+    Each goes to each of its systems on its own, exactly once. Run it again at any moment: it goes on where it stopped.
+
+    Args:
+        partner: Name of a partner's file in the profiles folder, for one of its streams; left out, with all: every stream and watch
+            that says where its documents go.
+        stream: One of the partner's inbound streams.
+        watch: Name of a file in the folder ``watches`` of the profiles.
+        patience_seconds: Longest wait for a system that says "later"; the rest waits for the next run.
+    """
+    try:
+        going = [
+            go_onward.submit(source, timedelta(seconds=patience_seconds)) for source in find_sources(partner, stream, watch)
+        ]
+        wait(going)
+    finally:
+        hang_up()
+    return report_onward([row for each in going for row in each.result()])

@@ -23,6 +23,7 @@ from tasks.rules.removal import being_removed, was_removed
 from tasks.rules.sequence import UNKNOWN
 from tasks.rules.sidecar import to_come
 from tasks.start_reviews import start_reviews
+from tasks.to_go_onward import to_go_onward
 
 IN_PARTS = "kept-in-parts"
 """Kind of the entry with which a table takes its bytes' key whose rows were filed as parts."""
@@ -49,6 +50,7 @@ def _file_accepted(consignment: Consignment, accepted: list[Item]) -> Consignmen
     while accepted:
         holders = _intend(consignment, accepted, keys)
         ours = [item for item in accepted if _is_ours(item, holders[item.journey])]
+        to_go_onward(consignment, ours)
         rest = [item for item in accepted if item not in ours]
         consignment = _file(consignment, ours, holders)
         consignment, accepted = _compare(consignment, rest, holders, keys)

@@ -24,6 +24,8 @@ audit-refused           the SIEM takes the event after all; or a person gives it
 audit-gap               a person has looked why an event was not told in time, or has vanished, and closes it (``audit``)
 flags-unheard           the governance system gives a whole answer again (``govern``)
 flags-differ            its flags are in force here and at the repository, and none that it tells no more is left (``govern``)
+not-taken               a person has mended what a system refused, and closes it; then it is told again (``onward``)
+no-destination          it is clear where a document goes; or a person closes it, and it goes nowhere (``onward``)
 telling-in-doubt        a person has looked, and closes it: the system has what it was told (``telling``)
 paper-unreadable        it can be read until when the partner's paper is good, or another one is (``onboard``)
 paper-not-told          the system was told of it after all; or a person gives it up, and closes it (``onboard``)
@@ -97,6 +99,12 @@ APPROVAL_STOPPED, APPROVAL_NOT_TOLD, SHOWN_UNSIGNED = "approval-stopped", "appro
 _OURS = frozenset(
     {
         NOT_PROVISIONED,
+NOT_TAKEN, NO_DESTINATION = "not-taken", "no-destination"
+"""About a document that goes onward: a system refused it, or nobody can tell where it goes."""
+_OURS = frozenset(
+    {
+        NOT_TAKEN,
+        NO_DESTINATION,
         PAPER_UNREADABLE,
         PAPER_NOT_TOLD,
         AUDIT_REFUSED,

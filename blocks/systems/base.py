@@ -101,6 +101,18 @@ class System(Block, ABC):
 
     timeout_seconds: float = Field(default=30.0, gt=0, description="Longest wait for any single answer, in seconds")
 
+    def has_route(self, route: str) -> bool:
+        """True if messages can go on it; of a system with one way of being told, of any."""
+        return True
+
+    def needs(self, route: str) -> frozenset[str]:
+        """The facts that every message on a route must have, as far as its file tells."""
+        return frozenset()
+
+    def takes_document(self, route: str) -> bool:
+        """True if a message on this route has the bytes of a document with it."""
+        return False
+
     @abstractmethod
     def session(self) -> SystemSession:
         """Begin to speak with it."""

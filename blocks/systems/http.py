@@ -26,7 +26,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from blocks.errors import SystemRefused, SystemUnreachable
 from blocks.spool import Batch, Spooled
 from blocks.systems.base import Answer, Fate, Message, SystemSession
-from blocks.systems.templates import BadFact, PathTemplate, Template, fill, fill_path, fill_text, well_formed
+from blocks.systems.templates import BadFact, PathTemplate, Template, facts_in, fill, fill_path, fill_text, well_formed
 from blocks.systems.web import PAUSE_SECONDS, AnswerLost, NotNow, Reply, WebSystem, Wire
 from blocks.values import Slug, Terms, shown
 
@@ -113,6 +113,17 @@ class HttpSystem(WebSystem):
     carries_documents: ClassVar[bool] = True
 
     routes: Mapping[Slug, Route] = Field(default_factory=dict, description="What it can be told, by a short name")
+
+    def has_route(self, route: str) -> bool:
+        return route in self.routes
+
+    def needs(self, route: str) -> frozenset[str]:
+        told = self.routes[route]
+        asked = [] if told.look is None else [told.look.path, dict(told.look.query)]
+        return facts_in([told.path, dict(told.query), dict(told.headers), told.body, *asked]) - {KEY}
+
+    def takes_document(self, route: str) -> bool:
+        return self.routes[route].document
 
     def session(self) -> HttpSession:
         return HttpSession(self)

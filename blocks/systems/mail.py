@@ -15,7 +15,7 @@ from pydantic import Field
 from blocks.errors import NoticeDelayed, NoticeRefused, NoticeUnknown
 from blocks.notifying import MailServer
 from blocks.systems.base import Answer, Fate, Message, System, SystemSession
-from blocks.systems.templates import BadFact, Template, fill_text
+from blocks.systems.templates import BadFact, Template, facts_in, fill_text
 from blocks.values import Slug, Terms, shown
 
 PAUSE_SECONDS = 1.0
@@ -42,6 +42,12 @@ class MailSystem(System):
     @property
     def address(self) -> str:
         return f"mail server {self.server.host}:{self.server.port}"
+
+    def has_route(self, route: str) -> bool:
+        return route in self.routes
+
+    def needs(self, route: str) -> frozenset[str]:
+        return facts_in([self.routes[route].subject, self.routes[route].text]) - {"key"}
 
     def session(self) -> MailSession:
         return MailSession(self)

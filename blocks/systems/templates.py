@@ -56,6 +56,12 @@ def _texts(body: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
+def facts_in(body: Any) -> frozenset[str]:
+    """The facts that JSON values with templates in them are made of."""
+    parts = (part for text in _texts(body) for part in string.Formatter().parse(text))
+    return frozenset(name for _, name, _, _ in parts if name is not None)
+
+
 def fill_path(template: str, facts: Mapping[str, Any]) -> str:
     """A path in which no fact adds, leaves or climbs a level. Raises ``BadFact``."""
     path = ""

@@ -423,6 +423,12 @@ def _offered(pattern: str, doctype: str, stream: Inbound, agreed: Iterable[str])
     return frozenset({*OURS, SOURCE_PATH, *groups, *agreed, *(find(doctype).facts if doctype in known() else ())})
 
 
+def offered(stream: Inbound) -> frozenset[str]:
+    """All that may be known of a document of a stream."""
+    several = (_offered(rule.pattern, rule.doctype, stream, (*rule.facts, *stream.triage)) for rule in stream.classify)
+    return frozenset[str]().union(*several)
+
+
 def _own(document: Document, partner: str, stream: str) -> dict[str, str]:
     name = _readable(text(document.name))
     return {
