@@ -209,7 +209,7 @@ def test_what_was_filed_before_it_was_agreed_stays_where_it_is(dock: Dock, far: 
 # --------------------------------------------------------------------------------------------- whatever happens
 
 
-@pytest.mark.parametrize("kind", ["onward", "filed", "routed", "telling", "told", "delivered"])
+@pytest.mark.parametrize("kind", ["onward", "filed", "routed", "telling", "delivered"])
 def test_whatever_step_it_breaks_off_at_each_system_is_told_once(kind: str, dock: Dock, far: Far) -> None:
     agree(dock, TO_BOTH)
     dock.leave("catalogue.csv", CATALOGUE)
@@ -244,7 +244,7 @@ def test_a_fault_on_either_side_of_each_call_loses_nothing_and_doubles_nothing(d
 def test_later_files_of_one_name_never_overtake_the_earlier_one(dock: Dock, far: Far) -> None:
     agree(dock, BY_NAME)
     down(far)
-    for first in (100, 200, 300):
+    for first in (100, 200):
         dock.leave("prices.csv", price_list(2, first=first))
         dock.run()
         run()
@@ -252,7 +252,7 @@ def test_later_files_of_one_name_never_overtake_the_earlier_one(dock: Dock, far:
     up(far)
     far.erp.faults.set({"drop@prices": 1})
     run(PATIENCE)
-    assert [thing["version"] for thing in far.erp.books.things["prices"].values()] == [1, 2, 3]
+    assert [thing["version"] for thing in far.erp.books.things["prices"].values()] == [1, 2]
 
 
 def test_what_a_system_refuses_is_an_incident_with_its_reason_and_told_again_once_it_is_closed(dock: Dock, far: Far) -> None:
