@@ -178,7 +178,7 @@ def test_missing_metadata_is_for_a_person_and_never_guessed(dock: Dock, crm: Bus
         "d.txt": "nobody has told secret of it, and archive, claims may need it",
     }
     assert {case.owner for case in dock.cases()} == {"claims@example.com"} and not crm.books.writes
-    team.upload("a.txt", project="12")  # where values belong to versions, this is how a person adds them
+    team.upload("a.txt", **FACTS)  # where values belong to versions, this is how a person adds them
     rows = run()
     assert said(rows)["a.txt"] == "delivered: 1 of 1 delivered" and claims(crm) == [("Claim 12: a.txt", 2)]
     assert sorted(str(case.name) for case in dock.cases()) == ["b.txt", "c.txt", "d.txt"]
