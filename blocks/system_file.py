@@ -18,8 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, StringConstraints, model_validator
-from pydantic import Field, ModelWrapValidatorHandler, model_validator
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
 from blocks import reviewed
 from blocks.catalog import SYSTEMS
@@ -30,8 +29,7 @@ from blocks.profile import FACTS, digest_of
 from blocks.reviewed import Problem, nearest
 from blocks.systems.base import System
 from blocks.systems.http import HttpSystem, Place, Question
-from blocks.values import Grant, Owned, Slug, Target, Terms
-from blocks.values import FactName, Owned, Slug, Target, Terms
+from blocks.values import FactName, Grant, Owned, Slug, Target, Terms
 
 _system = Chosen("kind", SYSTEMS)
 
@@ -78,7 +76,7 @@ class Handover(Owned):
 class Subject(Question):
     """What the system says about one project, deal or case: '/cases/{reference}'."""
 
-    facts: Mapping[Fact, Place] = Field(
+    facts: Mapping[FactName, Place] = Field(
         default_factory=dict, description="Facts for the templates of folder and name, and where they stand"
     )
 

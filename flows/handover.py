@@ -11,8 +11,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.connections import hang_up
 from tasks.hand_over import find_offers, hand_over, load_handover, report_handover
-from tasks.provision import find_created, load_workspaces, provision, report_workspaces
 from tasks.onward import find_sources, go_onward, report_onward
+from tasks.provision import find_created, load_workspaces, provision, report_workspaces
 
 
 @flow(name="handover", flow_run_name="handover {system}/{stream}", validate_parameters=True)
@@ -57,6 +57,8 @@ def workspaces(system: str, stream: str, reference: str = "", patience_seconds: 
     finally:
         hang_up()
     return report_workspaces(agreed, rows)
+
+
 @flow(
     name="onward",
     flow_run_name="onward {partner}{watch} {stream}",
@@ -75,11 +77,10 @@ def onward(partner: str = "", stream: str = "", watch: str = "", patience_second
         watch: Name of a file in the folder ``watches`` of the profiles.
         patience_seconds: Longest wait for a system that says "later"; the rest waits for the next run.
     """
+    sources, wrong = find_sources(partner, stream, watch)
     try:
-        going = [
-            go_onward.submit(source, timedelta(seconds=patience_seconds)) for source in find_sources(partner, stream, watch)
-        ]
+        going = [go_onward.submit(source, timedelta(seconds=patience_seconds)) for source in sources]
         wait(going)
     finally:
         hang_up()
-    return report_onward([row for each in going for row in each.result()])
+    return report_onward([row for each in going for row in each.result()], wrong)

@@ -96,13 +96,11 @@ NOT_PROVISIONED = "not-provisioned"
 """About a project, deal or case whose workspace cannot be made, is gone, or cannot be told to its system."""
 APPROVAL_STOPPED, APPROVAL_NOT_TOLD, SHOWN_UNSIGNED = "approval-stopped", "approval-not-told", "shown-unsigned"
 """About a sensitive document: nobody is asked to sign it; a system does not take it; it is shown outside, and nobody has signed it."""
-_OURS = frozenset(
-    {
-        NOT_PROVISIONED,
 NOT_TAKEN, NO_DESTINATION = "not-taken", "no-destination"
 """About a document that goes onward: a system refused it, or nobody can tell where it goes."""
 _OURS = frozenset(
     {
+        NOT_PROVISIONED,
         NOT_TAKEN,
         NO_DESTINATION,
         PAPER_UNREADABLE,

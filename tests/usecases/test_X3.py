@@ -16,11 +16,14 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.logging import disable_run_logger
 
 from blocks.errors import ConfigurationError, LedgerUnreachable
 from blocks.repositories.file360 import File360Session
 from blocks.systems.traffic import traffic_of
+from flows.handover import onward as onward_flow
 from tasks import incidents, onward
 from tasks.connections import repository_session
 from tasks.follow import load_watch
@@ -29,6 +32,7 @@ from tests.ledger.full import no_room_for
 from tests.sandbox.business import BusinessSandbox
 from tests.sandbox.file360 import File360Sandbox
 from tests.tasks.conftest import dock as dock
+from tests.tasks.conftest import prefect as prefect
 from tests.tasks.dock import Dock, price_list
 from tests.world import reached
 
@@ -83,7 +87,8 @@ def crm(
 ) -> Iterator[BusinessSandbox]:
     monkeypatch.setenv("ECM_PASSWORD", team.described["password"])
     monkeypatch.setenv("CRM_TOKEN", BusinessSandbox.TOKEN)
-    monkeypatch.setattr(onward, "create_table_artifact", lambda **_: None)  # Prefect's: without its server there is none
+    if "prefect" not in request.fixturenames:
+        monkeypatch.setattr(onward, "create_table_artifact", lambda **_: None)  # Prefect's: without its server there is none
     traffic_of.cache_clear()  # another test's system may have had this one's port, and have been told to wait
     kept = {"team": reached(team.described), "kept": {"kind": "folder", "path": str(dock.home / "kept")}}
     (dock.profiles / "repositories.yaml").write_text(yaml.safe_dump({"repositories": kept}))
@@ -273,6 +278,16 @@ def test_all_that_says_onward_is_found_and_a_file_that_cannot_be_read_stops_no_o
     found, wrong = find_sources()
     assert [one.key for one in found] == ["claims/watch"] and len(wrong) == 1 and "other.yaml" in wrong[0]
     assert report_onward([], wrong).is_failed()
+
+
+def test_the_flow_serves_all_of_them_and_its_state_says_how_far_it_came(
+    dock: Dock, crm: BusinessSandbox, team: Team, prefect: SyncPrefectClient
+) -> None:
+    team.upload("a.txt", **{**FACTS, "secret": "no"})
+    crm.faults.set({"drop@archive": 1})
+    first, second, third = (onward_flow(patience_seconds=0, return_state=True) for _ in range(3))
+    assert (first.name, second.name, third.name) == ("1 of 2 delivered", "Delivered", "Nothing new")
+    assert prefect.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["onward-claims-watch"])))
 
 
 def test_what_cannot_be_agreed_is_said_at_once(dock: Dock, crm: BusinessSandbox) -> None:
