@@ -24,6 +24,7 @@ import httpx
 import pytest
 import yaml
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.logging import disable_run_logger
 
 from blocks.errors import ConfigurationError, LedgerUnreachable
@@ -461,7 +462,8 @@ def test_a_worker_that_is_killed_at_any_step_begins_it_once(world: ReleaseWorld,
     runs = {str(entry.body["run"]) for told in pricing.asked().values() for entry in told if entry.kind == "approval asked"}
     wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run) for run in runs]))
     assert len(world.client.read_flow_runs(flow_run_filter=wanted)) == len(versions)
-    begun = [run for run in world.client.read_flow_runs(limit=200) if (run.parameters or {}).get("ids") == [document]]
+    newest = world.client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=200)
+    begun = [run for run in newest if (run.parameters or {}).get("ids") == [document]]
     assert len(begun) == len(versions), "no run that nobody knows of"
     remarks = pricing.remarks(document)
     assert len(remarks) == len(set(remarks)) == len(versions) + (kind in ("approval over", "approval restarted"))
