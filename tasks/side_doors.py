@@ -42,7 +42,7 @@ def look_for_side_doors(look_back: timedelta) -> list[Finding]:
         reviewed = _reviewed()
     except ConfigurationError as error:
         return [Finding("files", f"files/{answer_hash(str(error))}", str(error))]
-    pools = sorted({one.pool for one in reviewed.values()})
+    pools = sorted({one.pool for one in reviewed})
     with get_client(sync_client=True) as client:
         return [
             *side_doors.deployments(_deployed(client), reviewed, str(Path.cwd())),
@@ -61,8 +61,8 @@ def as_reviewed(there: Iterable[DeploymentResponse]) -> list[DeploymentResponse]
     return [one for one in there if not list(side_doors.deployments([_as_deployed(one)], reviewed, str(Path.cwd())))]
 
 
-def _reviewed() -> dict[str, Deployed]:
-    """Every deployment of the project's file and of the partners', by its name. Raises ``ConfigurationError``."""
+def _reviewed() -> list[Deployed]:
+    """Every deployment of the project's file and of the partners'. Raises ``ConfigurationError``."""
     try:
         project = yaml.safe_load(Path("prefect.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -73,7 +73,7 @@ def _reviewed() -> dict[str, Deployed]:
     found = [_wanted(one) for one in project.get("deployments") or ()]
     for name in partners(settings().profiles):
         found += [_wanted(one.model_dump()) for one in load_file(name, settings().profiles).deployments]
-    return {one.name: one for one in found}
+    return found
 
 
 def _wanted(stanza: Any) -> Deployed:

@@ -5,7 +5,7 @@ None of it sends anything: workers hold no outbound credential, no proof secret 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,17 +53,23 @@ class Automation:
     version: str = ""
 
 
-def deployments(there: Iterable[Deployed], reviewed: Mapping[str, Deployed], folder: str) -> Iterator[Finding]:
+def deployments(there: Iterable[Deployed], reviewed: Collection[Deployed], folder: str) -> Iterator[Finding]:
     """Deployments on our work pools that are not as the reviewed files have them. ``folder`` is the project's."""
-    pools = {one.pool for one in reviewed.values()}
+    pools = {one.pool for one in reviewed}
     for one in there:
-        if one.pool in pools and (problem := _unlike(one, reviewed.get(one.name), folder)):
+        if one.pool in pools and (problem := _unlike(one, _meant(one, reviewed), folder)):
             yield Finding(
                 "deployment",
                 f"deployment/{one.version}",
                 f"the deployment {shown(one.name[:80])} {problem}: what it starts runs as the workers' user. Whoever made it reaches the "
                 "Prefect API. Remove it, or run 'countersign deploy'",
             )
+
+
+def _meant(there: Deployed, reviewed: Collection[Deployed]) -> Deployed | None:
+    """The reviewed one of that name; of several, which are of different flows, the one of the same entrypoint."""
+    named = [one for one in reviewed if one.name == there.name]
+    return next((one for one in named if one.entrypoint == there.entrypoint), named[0] if named else None)
 
 
 def _unlike(there: Deployed, ours: Deployed | None, folder: str) -> str:

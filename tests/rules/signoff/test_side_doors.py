@@ -32,8 +32,15 @@ TEMPLATE = {
     ],
 )
 def test_deployments(there: Deployed, told: str) -> None:
-    found = [finding.message for finding in deployments([there], {OURS.name: OURS}, FOLDER)]
+    found = [finding.message for finding in deployments([there], [OURS], FOLDER)]
     assert bool(found) == bool(told) and all(told in message for message in found)
+
+
+def test_deployments_of_two_flows_may_have_one_name() -> None:
+    other = replace(OURS, entrypoint="flows.other.other")
+    assert not list(deployments([THERE, replace(THERE, entrypoint=other.entrypoint)], [other, OURS], FOLDER))
+    [found] = deployments([replace(THERE, entrypoint="rogue.py:rogue")], [other, OURS], FOLDER)
+    assert "runs rogue.py:rogue, not" in found.message
 
 
 def test_a_run_with_variables_of_its_own_is_told() -> None:
