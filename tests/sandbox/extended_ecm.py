@@ -6,16 +6,12 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -38,7 +34,8 @@ from tests.sandbox import (
 )
 from tests.sandbox.ecm_people import member_properties
 from tests.sandbox.ecm_store import Store
-from tests.sandbox.ecm_wire import UNKNOWN_ROUTE, Api, Call, Faults, Refusal, Tickets, WireProtocol, as_json
+from tests.sandbox.ecm_wire import UNKNOWN_ROUTE, Api, Call, Faults, Refusal, Tickets, as_json
+from tests.sandbox.serving import Serving
 
 VERSION = "25.4"
 
@@ -221,49 +218,23 @@ class ExtendedEcmSandbox:
         self.faults = Faults(faults)
         data.mkdir(parents=True, exist_ok=True)
         self._store = Store(data, seed, (domain.SCHEMA for domain in DOMAINS))
-        self._socket = socket.create_server((host, port), backlog=512)
-        # asyncio does this only for sockets made with an explicit protocol; without it each small answer waits 40 ms.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.host, self.port = self._socket.getsockname()[:2]
         app = build(self._store, self.faults, self.base_path)
         self.stats: Counter[str] = app.state.stats
-        config = uvicorn.Config(
-            app,
-            http=WireProtocol,
-            loop="asyncio",
-            ws="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            timeout_keep_alive=60,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="extended-ecm", daemon=True
-        )
+        self._serving = Serving("extended-ecm", app, host, port)
+        self.host, self.port = self._serving.host, self._serving.port
 
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}{self.base_path}"
 
     def start(self) -> ExtendedEcmSandbox:
-        """Serve from now on. Raises ``RuntimeError`` if that takes more than a minute."""
-        self._thread.start()
-        limit = datetime.now(UTC) + timedelta(seconds=60)
-        while not self._server.started:
-            if not self._thread.is_alive() or datetime.now(UTC) > limit:
-                raise RuntimeError(f"the Extended ECM sandbox did not start on {self.host}:{self.port}; its log is on stderr")
-            time.sleep(0.01)
+        """Serve from now on."""
+        self._serving.start()
         return self
 
     def stop(self) -> None:
         """End it. What was committed stays in the data folder."""
-        self._server.should_exit = True
-        self._thread.join(10)
-        self._socket.close()
+        self._serving.stop()
         self._store.close()
 
     def described(self) -> dict[str, Any]:

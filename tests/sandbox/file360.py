@@ -8,15 +8,11 @@ told call by call in ``docs/file360.md``. Folders and documents are in ``file360
 from __future__ import annotations
 
 import json
-import socket
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,9 +20,10 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from tests.sandbox import file360_content, file360_people
-from tests.sandbox.ecm_wire import Api, Body, Call, Faults, Refusal, Tickets, WireProtocol, as_json, received
+from tests.sandbox.ecm_wire import Api, Body, Call, Faults, Refusal, Tickets, as_json, received
 from tests.sandbox.file360_content import Content
 from tests.sandbox.file360_store import Store
+from tests.sandbox.serving import Serving
 
 
 class File360Faults(Faults):
@@ -163,29 +160,10 @@ class File360Sandbox:
         self.data, self.faults = data, File360Faults(faults)
         data.mkdir(parents=True, exist_ok=True)
         self._store = Store(data, self.faults, seed)
-        self._socket = socket.create_server((host, port), backlog=512)
-        # asyncio does this only for sockets made with an explicit protocol; without it each small answer waits 40 ms.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.host, self.port = self._socket.getsockname()[:2]
         app = build(self._store, self.faults)
         self.stats: Counter[str] = app.state.stats
-        config = uvicorn.Config(
-            app,
-            http=WireProtocol,
-            loop="asyncio",
-            ws="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            timeout_keep_alive=60,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="file360", daemon=True
-        )
+        self._serving = Serving("file360", app, host, port)
+        self.host, self.port = self._serving.host, self._serving.port
 
     def stock(self, files: Iterable[tuple[tuple[str, ...], bytes, Mapping[str, Any]]]) -> None:
         """See ``Store.stock``. While nobody asks it anything: the store is the server's."""
@@ -196,20 +174,13 @@ class File360Sandbox:
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> File360Sandbox:
-        """Serve from now on. Raises ``RuntimeError`` if that takes more than a minute."""
-        self._thread.start()
-        limit = time.monotonic() + 60
-        while not self._server.started:
-            if not self._thread.is_alive() or time.monotonic() > limit:
-                raise RuntimeError(f"the File 360 sandbox did not start on {self.host}:{self.port}; its log is on stderr")
-            time.sleep(0.01)
+        """Serve from now on."""
+        self._serving.start()
         return self
 
     def stop(self) -> None:
         """End it. What was committed stays in the data folder."""
-        self._server.should_exit = True
-        self._thread.join(10)
-        self._socket.close()
+        self._serving.stop()
         self._store.close()
 
     def described(self) -> dict[str, Any]:
