@@ -230,7 +230,8 @@ def _follow(
         try:
             found = client.read_deployment_by_name(deployment)
         except ObjectNotFound as error:
-            raise ConfigurationError(f"{deployment}: not deployed; run 'countersign deploy'") from error
+            whose = f" {parameters['partner']}" if "partner" in parameters else ""
+            raise ConfigurationError(f"{deployment}: not deployed; run 'countersign deploy{whose}'") from error
         first: State | None = Pending() if begin else None
         run = client.create_flow_run_from_deployment(found.id, name=name, parameters=parameters, state=first)
         address = f"{PREFECT_UI_URL.value() or ''}/runs/flow-run/{run.id}"

@@ -33,7 +33,7 @@ def test_demo_check_finds_every_file_where_it_must_be(tmp_path: Path) -> None:
 
 
 def test_the_demos_prefect_server_is_on_loopback_and_closed_to_other_origins(tmp_path: Path) -> None:
-    services = {"sftp": {"password": "x"}, "extended-ecm": {"password": "x"}}
+    services = {name: {"password": "x", "client_secret": "x"} for name in ("sftp", "extended-ecm", "file360", "business")}
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = environment_for(tmp_path, services, url)

@@ -144,7 +144,7 @@ def serve(home: Path, *, seconds: float = 300.0, port: int = 0, database: str = 
         yield PrefectServer(url, env, process)
 
 
-UNUSED = ("TASK_RUN_RECORDER", "EVENT_PERSISTER", "TRIGGERS")
+UNUSED = ("TASK_RUN_RECORDER", "EVENT_PERSISTER")
 """Services of Prefect that nothing of ours reads, and a good part of what a run costs its server. Events are ``overheard``."""
 
 
