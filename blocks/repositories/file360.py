@@ -13,8 +13,8 @@ No reference of File 360's interface is public. What rests on public evidence an
 
 How a filing is done: one POST makes the document with its bytes, and with what we know of it in ``externalData`` (journey, digest,
 values, original name, retention), so nothing can be half filed. A taken name is told by the refusal; then a look tells whose it is. A
-version's values are its own: a document's are those of all its versions, newer over older. Class, schedule and dates of retention are
-recorded and not enforced: the legal record belongs into records management.
+version's values are its own: a document's are those of all its versions, each attribute as the newest tells it that names it. Class,
+schedule and dates of retention are recorded and not enforced: the legal record belongs into records management.
 
 People get access to folders, not to single documents. Where a filing says who gets at it, exactly those get at its folder: a folder that
 is empty is given to them, and before each document it is asked whether anybody else gets at it, here or by a folder around it, or
@@ -414,6 +414,16 @@ def _ours(text: Any) -> Mapping[str, Any]:
     return held if isinstance(held, dict) else {}
 
 
+def _values(told: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A document's values, of what is known of its versions, oldest first: of each attribute what the newest says that names it."""
+    values = dict[str, Any]()
+    for external in told:
+        categories = external.get("categories")
+        for category, given in categories.items() if isinstance(categories, dict) else ():
+            values[category] = {**values.get(category, {}), **(given if isinstance(given, dict) else {})}
+    return values
+
+
 def _about(filing: Filing) -> str:
     """What is known of a version, for ``externalData``. ASCII, whatever the names are."""
     known = {
@@ -728,6 +738,16 @@ class File360Session(RepositorySession):
         reach.pop(me, None)
         return reach
 
+    def reached_from(self, folder: str) -> set[str]:
+        """Who besides us gets at a folder by one around it, as people know them. Raises ``Unfit`` where that cannot be told."""
+        seen: dict[str, tuple[Item, dict[str, tuple[int, str]]]] = {}
+        self._given(folder, seen)
+        item, _ = seen.pop(folder)
+        me = f"user:{self.me()['id']}"
+        names = {name for _, own in seen.values() for who, (_, name) in own.items() if who != me}
+        by_link = item.parent is not None and seen[item.parent][0].shown_outside
+        return names or ({"somebody outside"} if by_link else set())
+
     def _own(self, folder: str) -> tuple[Item, dict[str, tuple[int, str]]]:
         """A folder, and who was given it itself; its owner, where it is in nothing."""
         what = f"who gets at folder {folder}"
@@ -969,10 +989,8 @@ class File360Session(RepositorySession):
         return None
 
     def get(self, id: str) -> Kept:
-        document, values = self._document(id), dict[str, Any]()
-        for version in self._versions(id):
-            values |= version.external.get("categories", {})
-        return replace(document.kept(), categories=values)
+        document = self._document(id)
+        return replace(document.kept(), categories=_values(one.external for one in self._versions(id)))
 
     def filed_by(self, id: str) -> tuple[str | None, ...]:
         return tuple(version.journey for version in self._versions(id))
@@ -1160,10 +1178,8 @@ class File360Session(RepositorySession):
 
     def _catalogued(self, found: Item) -> Kept:
         """A version's values are its own: of a document with several, all are asked."""
-        values = dict[str, Any]()
-        for external in [found.external] if found.version <= 1 else [one.external for one in self._versions(found.id)]:
-            values |= external.get("categories", {})
-        return replace(found.kept(), categories=values)
+        told = [found.external] if found.version <= 1 else [one.external for one in self._versions(found.id)]
+        return replace(found.kept(), categories=_values(told))
 
     def _somewhere(self, id: str) -> Item | None:
         """A document or folder; None where it is not there for us."""

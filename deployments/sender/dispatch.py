@@ -125,7 +125,8 @@ class Dispatcher:
         profile = load_partner(package.partner, self._profiles)
         if package.stream not in profile.outbound:
             raise SendRefused(f"{package.partner}: the reviewed profile has no outbound stream {package.stream!r} any more")
-        place = place_of(package, package.destinations[number], profile.outbound[package.stream].destinations, profile.place)
+        terms = profile.outbound[package.stream].destinations
+        place = place_of(package, package.destinations[number], terms, profile.place, whoever=True)
         if isinstance(place.endpoint, Share):
             return hide(self._exhibit(package, number, place, place.endpoint), self._store)
         return withdraw(self._freight(package, number, place, place.endpoint), self._store, self._scratch)

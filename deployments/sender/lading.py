@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from blocks.endpoints.base import Endpoint
@@ -64,16 +64,22 @@ def place_of(
     destination: Destination,
     terms: Sequence[DestinationTerms],
     place: Callable[[DestinationTerms], Endpoint | Share],
+    *,
+    whoever: bool = False,
 ) -> Place:
     """Where the reviewed profile has a destination of a package. Raises ``SendRefused`` if it has it nowhere.
 
-    ``place`` tells the endpoint or share of a destination.
+    ``place`` tells the endpoint or share of a destination. ``whoever``: a share also if it is for others now, or for more or fewer
+    days: what is to be shown to nobody any more was shown to those of then.
     """
     for agreed in terms:
         endpoint = place(agreed)
         base = destination_of(endpoint, "").path
         folder = destination.path.removeprefix(base) if base else destination.path
-        if destination_of(endpoint, folder) == destination and _fits(agreed.folder, folder, package):
+        now = destination_of(endpoint, folder)
+        if whoever and now.shown_to:
+            now = replace(now, shown_to=destination.shown_to)
+        if now == destination and _fits(agreed.folder, folder, package):
             return Place(agreed, endpoint, folder, frozenset(destination.key_fingerprint.split()))
     raise SendRefused(
         f"package {package.digits}: {destination.shown} is no destination of {package.partner}/{package.stream} in the reviewed "

@@ -3,11 +3,13 @@
 ::
 
     intended ──file──▶ uploaded ──all read back──▶ renaming ──share the folder──▶ placed ──look──▶ proven
-              (a new folder that nobody sees)      (asked to be shown)
+              (a new folder that nobody sees)      (asked to be shown)        (placed: it has been shown, also if it is not any more)
 
 Each package has a folder of its own, that the sender makes in a repository with an account of its own and fills from the bytes that it
 has checked. So a share shows what was signed off and nothing that comes later: nobody else can add to the folder, or to a document in it.
 Before it is shown, all of it is read back; afterwards it is looked at once more, and shown to nobody any more if it is not as it was.
+Nobody else may get at the folders around it, or they could add to it later. The days count from the moment in which the share is first
+asked for, to the second, however often it is asked for.
 
 The steps are those of a delivery. None is ever in doubt: a document carries whose it is, and a share can be looked at and be made again.
 """
@@ -18,17 +20,21 @@ import mimetypes
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import NAMESPACE_URL, uuid5
 
-from blocks.errors import CountersignError, DocumentChanged, SendRefused
+from blocks.errors import CountersignError, SendRefused
 from blocks.repositories.file360 import File360Session, kept_name
+from blocks.repositories.otcs_names import Unfit
 from blocks.shares import Share
 from blocks.spool import Spool, Unkept
 from blocks.values import Collision, Filed, Filing, Kept, Outgoing, Proof, shown
 from deployments.sender.delivery import intended, settled
 from deployments.sender.sharing_file360 import SharedFolders, viewers
 from deployments.sender.store import Parcel, Step, Store
+
+_UNSEEN = (Step.INTENDED, Step.UPLOADED)
+"""Nobody was asked to be shown it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +92,36 @@ def hide(exhibit: Exhibit, store: Store) -> list[bytes]:
     with _opened(exhibit.share) as (session, shares):
         folder = session.find(exhibit.place[:-1], exhibit.place[-1])
         if folder is None or not folder.container:
+            if any(parcel.step not in _UNSEEN for parcel in store.parcels(exhibit.package, exhibit.destination)):
+                raise _astray(exhibit)
             return []
-        shares.stop(folder.id)
+        _end(exhibit, folder.id, shares, store)
         standing = {kept.name: kept for kept in session.look(exhibit.place)}
         left = []
         for parcel in store.parcels(exhibit.package, exhibit.destination):
             kept = standing.get(_text(parcel.name))
-            if kept is None or parcel.step.final:
+            if kept is None or parcel.step.stood:
                 continue
             try:
                 session.remove(kept.id, (_journey(parcel),))
             except CountersignError:
                 left.append(parcel.name)
         return left
+
+
+def _end(exhibit: Exhibit, folder: str, shares: SharedFolders, store: Store) -> None:
+    """Show a folder to nobody any more, and remember that it was shown."""
+    if shares.given(folder):
+        parcels = store.parcels(exhibit.package, exhibit.destination)
+        store.move([parcel for parcel in parcels if parcel.step is Step.RENAMING], Step.PLACED)
+    shares.stop(folder)
+
+
+def _astray(exhibit: Exhibit) -> SendRefused:
+    return SendRefused(
+        f"{exhibit.share.address}: the folder {'/'.join(exhibit.place)} is not where it was shown from, and may be shown yet; look for "
+        "it in File 360 and stop its share there, or put it back and try again"
+    )
 
 
 @contextmanager
@@ -120,23 +143,21 @@ class _Exhibitor:
         self._file()
         folder = self._folder()
         try:
-            for parcel, kept in self._must_stand():
+            read = self._must_stand(folder)
+            for parcel, kept in read:
                 self._must_hold(parcel, kept)
-            self._show(folder)
-            documents = self._must_stand()  # in the moment before it was shown, somebody may have put something there
-        except (SendRefused, DocumentChanged):
-            self._shares.stop(folder)
+            until = self._show(folder)
+            self._must_be_as_read(folder, read, until)
+        except CountersignError as error:
+            if not error.worth_retrying:
+                _end(self._exhibit, folder, self._shares, self._store)
             raise
-        until = max((one.until for one in self._shares.seers(folder) if one.until), default=None)
-        ends = f"until {until:%Y-%m-%d}" if until else "without end"
+        shown_until = f"folder {folder} is shown until {until:%Y-%m-%d %H:%M} UTC"
+        versions = {parcel.name: f"document {kept.id}, version {kept.version}" for parcel, kept in read}
         self._store.move(
             [
-                replace(
-                    parcel,
-                    proof=Proof.READ_BACK,
-                    replies=(f"document {kept.id}, version {kept.version}", f"folder {folder} is shown {ends}"),
-                )
-                for parcel, kept in documents
+                replace(parcel, proof=Proof.READ_BACK, replies=(versions[parcel.name], shown_until))
+                for parcel in self._parcels()
             ],
             Step.PROVEN,
         )
@@ -170,14 +191,28 @@ class _Exhibitor:
 
     def _folder(self) -> str:
         found = self._session.find(self._exhibit.place[:-1], self._exhibit.place[-1])
-        if found is None:
+        if found is None or not found.container:
+            if any(parcel.step not in _UNSEEN for parcel in self._parcels()):
+                raise _astray(self._exhibit)
             raise SendRefused(
                 f"{self._address}: the folder {self._place} is not there any more; nothing of this package is shown"
             )
         return found.id
 
-    def _must_stand(self) -> list[tuple[Parcel, Kept]]:
-        """What the folder holds: our documents in the one version that we filed, and nothing else. Raises ``SendRefused``."""
+    def _must_stand(self, folder: str) -> list[tuple[Parcel, Kept]]:
+        """What the folder holds: our documents in the one version that we filed, and nothing else. Raises ``SendRefused``.
+
+        And nobody else gets at it by a folder around it: they could put something there afterwards, or see it for ever.
+        """
+        try:
+            others = self._session.reached_from(folder)
+        except Unfit as unfit:
+            raise SendRefused(f"{self._address}: {unfit.reason}; {self._place} is shown to nobody") from unfit
+        if others:
+            raise SendRefused(
+                f"{self._address}: {shown(', '.join(sorted(others)[:5]))} gets at {self._place} by a folder around it; it is shown to "
+                "nobody. Let nobody else have access to the sender's folders"
+            )
         standing = {kept.name: kept for kept in self._session.look(self._exhibit.place)}
         parcels = {_text(parcel.name): parcel for parcel in self._parcels()}
         if odd := sorted(standing.keys() ^ parcels.keys()):
@@ -193,6 +228,19 @@ class _Exhibitor:
                 )
         return [(parcel, standing[name]) for name, parcel in parcels.items()]
 
+    def _must_be_as_read(self, folder: str, read: Sequence[tuple[Parcel, Kept]], until: datetime) -> None:
+        """In the moment before it was shown, somebody may have put something there, or let somebody in. Raises ``SendRefused``."""
+        before, now = ({kept.id: kept.version for _, kept in some} for some in (read, self._must_stand(folder)))
+        if before != now:
+            raise SendRefused(
+                f"{self._address}: another document stands in {self._place} than was read back; it is shown to nobody. Ask who else "
+                "writes there"
+            )
+        if not self._shares.shows(folder, viewers(self._exhibit.share.guests), until):
+            raise SendRefused(
+                f"{self._address}: {self._place} is not shown as was agreed any more; it is shown to nobody. Ask who changed the share"
+            )
+
     def _must_hold(self, parcel: Parcel, kept: Kept) -> None:
         with closing(Unkept(self._scratch)) as batch:
             digest = self._session.fetch(kept.id, kept.version, batch).digest
@@ -204,23 +252,19 @@ class _Exhibitor:
 
     # ----------------------------------------------------------------------------------------- the share
 
-    def _show(self, folder: str) -> None:
-        """Shown to the guests until the day, whether it was before we were killed or is now."""
-        share = self._exhibit.share
-        last = _today() + timedelta(days=share.days)
-        seers = {one.who.casefold(): one for one in self._shares.seers(folder)}
-        in_time = all(one.until and one.until.date() <= last for one in seers.values())
-        if seers.keys() == set(share.guests) and in_time and not self._shares.links(folder):
-            return
-        self._store.move([parcel for parcel in self._parcels() if parcel.step is Step.UPLOADED], Step.RENAMING)
-        self._shares.share(folder, viewers(share.guests), last)
+    def _show(self, folder: str) -> datetime:
+        """Shown to the guests until the end of the days, whether it was before we were killed or is now; that end."""
+        share, parcels = self._exhibit.share, self._parcels()
+        # Reckoned once, and written down before it is asked for: each try has the same end.
+        begun = [parcel.modified for parcel in parcels if parcel.modified is not None]
+        until = min(begun, default=datetime.now(UTC).replace(microsecond=0) + timedelta(days=share.days))
+        asked = [replace(parcel, modified=until) for parcel in parcels if parcel.step is Step.UPLOADED]
+        self._store.move(asked, Step.RENAMING)
+        self._shares.share(folder, viewers(share.guests), until)
+        return until
 
     def _parcels(self) -> list[Parcel]:
         return self._store.parcels(self._exhibit.package, self._exhibit.destination)
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()
 
 
 def _journey(parcel: Parcel) -> str:

@@ -355,7 +355,7 @@ class Parcel:
     step: Step = Step.INTENDED
     proof: Proof | None = None
     modified: datetime | None = None
-    """As the partner's server tells it for the uploaded file."""
+    """As the partner's server tells it for the uploaded file; in a share, until when it is to be shown."""
     at: datetime | None = None
     """When it came to this step, by our clock."""
     said: Said | None = None

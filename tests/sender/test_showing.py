@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from blocks.errors import DocumentChanged, RepositoryError, SendRefused
 from blocks.outbound import DestinationTerms, canonical
-from blocks.repositories.file360 import File360, File360Session
+from blocks.repositories.file360 import File360, File360Session, File360Wire
 from blocks.repositories.otcs_wire import Refusal
 from blocks.settings import settings
 from blocks.shares import Share
@@ -100,6 +100,12 @@ class Gallery:
             found[document["name"]] = (store.contents / str(version["id"])).read_bytes()
         return found
 
+    def until(self, exhibit: Exhibit) -> set[datetime]:
+        """When the shares of its folder end."""
+        folder = self.node(exhibit)
+        assert folder is not None
+        return {datetime.fromisoformat(ends) for ends in folder["until"].values()}
+
     def told(self, exhibit: Exhibit) -> list[str]:
         """What guests were told: each time the folder was shared with one."""
         folder = self.node(exhibit)
@@ -138,38 +144,45 @@ def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_package_is_shown_whole_and_proven_until_the_day(gallery: Gallery) -> None:
-    exhibit = gallery.exhibit()
+    exhibit, days = gallery.exhibit(), timedelta(days=DAYS)
+    began = datetime.now(UTC).replace(microsecond=0)
     parcels = gallery.bring(exhibit)
+    ended = datetime.now(UTC)
     assert [(one.name, one.step, one.proof) for one in parcels] == [
         (name.encode(), Step.PROVEN, Proof.READ_BACK) for name in TWO
     ]
-    last = datetime.now(UTC).date() + timedelta(days=DAYS)
-    assert [one.replies[1].rpartition(" ")[2] for one in parcels] == [last.isoformat()] * 2
+    [until] = gallery.until(exhibit)
+    assert began <= until - days <= ended, "to the second, and no day more"
+    assert {one.replies[1].partition(" is ")[2] for one in parcels} == {f"shown until {until:%Y-%m-%d %H:%M} UTC"}
     assert [gallery.seen_by(guest, exhibit) for guest in GUESTS] == [TWO, TWO]
     writes, told = gallery.sandbox.stats["writes"], gallery.told(exhibit)
     assert gallery.bring(exhibit) == parcels and gallery.sandbox.stats["writes"] == writes, "asked again: told the same"
     assert gallery.told(exhibit) == told and len(told) == len(GUESTS), "nobody is told twice"
-    gallery.sandbox.faults.set({"clock-ahead": (DAYS + 2) * 86400})
+    gallery.sandbox.faults.set({"clock-ahead": days.total_seconds() + 1})
     assert gallery.seen_by(GUESTS[0], exhibit) == {}, "it ends by itself"
     gallery.sandbox.faults.set({"clock-ahead": 0})
 
 
 def test_the_sender_shares_a_folder_until_a_day_and_stops(gallery: Gallery) -> None:
-    sender, last = gallery.signed_in(), datetime.now(UTC).date() + timedelta(days=3)
+    sender, now = gallery.signed_in(), datetime.now(UTC).replace(microsecond=0)
+    last = now + timedelta(days=3)
     root = sender.get("/api/v1/users/me").json()["rootId"]
     folder = sender.post("/api/v1/folders", json={"name": "By hand", "parentId": root}).json()["id"]
     with SharedFolders(gallery.share.repository.signed_in()) as opened:
-        for guests, until in ((), last), (GUESTS, last - timedelta(days=5)):
+        for guests, until in ((), last), (GUESTS, now):
             with pytest.raises(SendRefused, match="nothing was shared"):
                 opened.share(folder, viewers(guests), until)
         assert not opened.shared(folder) and opened.seers(folder) == []
         for _ in range(2):
             opened.share(folder, viewers(GUESTS), last)
-            assert [(one.who, one.role, one.until.date()) for one in opened.seers(folder) if one.until] == [
-                (guest, 1, last) for guest in GUESTS
-            ]
+            assert [(one.who, one.role, one.until) for one in opened.seers(folder)] == [(guest, 1, last) for guest in GUESTS]
         with pytest.raises(SendRefused, match=r"shared already with others \(ann@audit.example\)"):
             opened.share(folder, viewers(GUESTS[1:]), last)
+        more = {"members": [{"email": GUESTS[0], "role": 3}], "expiration": last.isoformat()}
+        assert sender.post(f"/api/v1/folders/{folder}/collaborators", json=more).is_success
+        assert not opened.shows(folder, viewers(GUESTS), last)
+        opened.share(folder, viewers(GUESTS), last)
+        assert opened.shows(folder, viewers(GUESTS), last), "a guest may look, and nothing else"
         assert sender.post(f"/api/v1/folders/{folder}/shares", json={}).is_success
         for _ in range(2):
             opened.stop(folder)
@@ -279,14 +292,17 @@ def test_what_goes_no_further_is_taken_back_and_what_was_shown_is_kept(
 # --------------------------------------------------------------------------------------------- what it does not
 
 
-def meddler(gallery: Gallery, exhibit: Exhibit) -> httpx.Client:
-    """Bare HTTP of the workers' account, which somebody has let into the sender's folders."""
-    sender = gallery.signed_in()
-    root = sender.get("/api/v1/users/me").json()["rootId"]
-    top = next(one["id"] for one in sender.get(f"/api/v1/folders/{root}/children").json() if one["name"] == "Shown outside")
-    members = {"members": [{"email": "countersign@example.com", "role": 2}]}
-    assert sender.post(f"/api/v1/folders/{top}/collaborators", json=members).is_success
-    return gallery.signed_in("countersign")
+@contextmanager
+def let_in(gallery: Gallery, folder: str = "Shown outside", role: int = 2) -> Iterator[httpx.Client]:
+    """Bare HTTP of the workers' account, which somebody has let into one of the sender's folders for a while."""
+    sender, worker = gallery.signed_in(), gallery.signed_in("countersign")
+    top = next(str(one["id"]) for one in gallery.sandbox._store.nodes.values() if one["name"] == folder)
+    path = f"/api/v1/folders/{top}/collaborators"
+    assert sender.post(path, json={"members": [{"email": "countersign@example.com", "role": role}]}).is_success
+    try:
+        yield worker
+    finally:
+        assert sender.delete(f"{path}/{worker.get('/api/v1/users/me').json()['id']}").is_success
 
 
 def uploaded(http: httpx.Client, folder: int, name: str) -> httpx.Response:
@@ -309,12 +325,16 @@ BEFORE, MEANWHILE = "before it is shown", "in the moment before it is shown"
 def test_what_nobody_signed_is_not_shown(gallery: Gallery, monkeypatch: pytest.MonkeyPatch, when: str, name: str) -> None:
     exhibit = gallery.exhibit()
     gallery.bring(gallery.exhibit())
-    worker, share, read_back = meddler(gallery, exhibit), SharedFolders.share, File360Session.fetch
+    share, read_back = SharedFolders.share, File360Session.fetch
 
-    def meddled(*arguments: Any) -> Any:
+    def meddle() -> None:
         folder = gallery.node(exhibit)
         assert folder is not None
-        assert uploaded(worker, folder["id"], name).is_success
+        with let_in(gallery) as worker:
+            assert uploaded(worker, folder["id"], name).is_success
+
+    def meddled(*arguments: Any) -> Any:
+        meddle()
         return share(*arguments)
 
     def late(*arguments: Any) -> Any:
@@ -326,8 +346,7 @@ def test_what_nobody_signed_is_not_shown(gallery: Gallery, monkeypatch: pytest.M
             with pytest.raises(Killed):
                 gallery.bring(exhibit)
             patched.setattr(File360Session, "fetch", read_back)
-            folder = gallery.node(exhibit)
-            assert folder is not None and uploaded(worker, folder["id"], name).is_success
+            meddle()
         else:
             patched.setattr(SharedFolders, "share", meddled)
         for _ in range(2):
@@ -336,6 +355,134 @@ def test_what_nobody_signed_is_not_shown(gallery: Gallery, monkeypatch: pytest.M
             patched.setattr(SharedFolders, "share", share)
     folder = gallery.node(exhibit)
     assert folder is not None and not gallery.sandbox._store.shown_outside(folder), "shown to nobody any more"
+
+
+def test_what_somebody_swaps_in_the_moment_before_it_is_shown_is_shown_to_nobody(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same name, size and journey, which whoever files says themselves; with other bytes."""
+    exhibit, share = gallery.exhibit({"ledger.csv": b"account,amount"}), SharedFolders.share
+
+    def swapped(*arguments: Any) -> Any:
+        store, folder = gallery.sandbox._store, gallery.node(exhibit)
+        assert folder is not None
+        [document] = store.children(folder["id"])
+        [version] = store.versions_of(document)
+        sender = gallery.signed_in()
+        assert sender.put(f"/api/v1/documents/{document['id']}", json={"state": "deleted"}).is_success
+        form = {"parentId": str(folder["id"]), "externalData": version["externalData"]}
+        asked = sender.post("/api/v3/documents", data=form, files={"file": ("ledger.csv", b"ACCOUNT,AMOUNT")})
+        assert asked.is_success
+        return share(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SharedFolders, "share", swapped)
+        with pytest.raises(SendRefused, match="another document stands in"):
+            gallery.bring(exhibit)
+    assert gallery.seen_by(GUESTS[0], exhibit) == {}
+    with pytest.raises((SendRefused, DocumentChanged)):
+        gallery.bring(exhibit)
+    assert gallery.seen_by(GUESTS[0], exhibit) == {}
+
+
+def test_nothing_is_shown_while_somebody_else_gets_at_the_folders_around_it(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They could add to it later. In a folder of somebody else's files the share could not even be ended."""
+    gallery.bring(gallery.exhibit())  # makes the folder around all
+    exhibit = gallery.exhibit()
+    with let_in(gallery, role=1):
+        with pytest.raises(SendRefused, match=r"countersign@example.com gets at .* by a folder around it"):
+            gallery.bring(exhibit)
+        assert gallery.told(exhibit) == []
+    share = SharedFolders.share
+
+    def opened(*arguments: Any) -> Any:
+        share(*arguments)
+        stack.enter_context(let_in(gallery))
+
+    with ExitStack() as stack, monkeypatch.context() as patched:
+        patched.setattr(SharedFolders, "share", opened)
+        with pytest.raises(SendRefused, match="by a folder around it"):
+            gallery.bring(exhibit)
+        assert gallery.seen_by(GUESTS[0], exhibit) == {}
+    assert all(parcel.step is Step.PROVEN for parcel in gallery.bring(exhibit))
+
+    worker = gallery.signed_in("countersign")
+    root = worker.get("/api/v1/users/me").json()["rootId"]
+    theirs = worker.post("/api/v1/folders", json={"name": "Theirs", "parentId": root}).json()["id"]
+    members = {"members": [{"email": gallery.signed_in().get("/api/v1/users/me").json()["email"], "role": 3}]}
+    assert worker.post(f"/api/v1/folders/{theirs}/collaborators", json=members).is_success
+    exhibit = replace(gallery.exhibit(), share=share_at(gallery.sandbox, gallery.place, root=str(theirs)))
+    with pytest.raises(SendRefused, match="nobody can tell who gets at it"):
+        gallery.bring(exhibit)
+    assert gallery.told(exhibit) == []
+
+
+@pytest.mark.parametrize("wrong", ["without end", "without a guest", "until whenever"])
+def test_a_share_that_is_not_what_was_asked_for_is_stopped_and_remembered(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """The tenant shares, and not as agreed: what guests may have seen meanwhile is not taken for never shown."""
+    exhibit, put = gallery.exhibit(), File360Wire.put
+
+    def otherwise(self: File360Wire, what: str, method: str, path: str, body: Any = None) -> Any:
+        if method != "POST":
+            return put(self, what, method, path, body)
+        if wrong == "without end":
+            return put(self, what, method, path, {**body, "expiration": None})
+        if wrong == "without a guest":
+            return put(self, what, method, path, {**body, "members": body["members"][1:]})
+        told, store, folder = put(self, what, method, path, body), gallery.sandbox._store, gallery.node(exhibit)
+        assert folder is not None
+        store.nodes.put(folder | {"until": dict.fromkeys(folder["until"], "whenever")})
+        return told
+
+    with monkeypatch.context() as patched:
+        patched.setattr(File360Wire, "put", otherwise)
+        with pytest.raises(
+            RepositoryError, match="does not tell who sees it" if wrong == "until whenever" else "not shown as asked"
+        ):
+            gallery.bring(exhibit)
+    assert gallery.seen_by(GUESTS[1], exhibit) == {} and gallery.held(exhibit) == TWO
+    with Store(gallery.place / "state") as store:
+        assert {one.step for one in store.parcels(exhibit.package)} == {Step.PLACED}
+        assert hide(exhibit, store) == []
+    assert gallery.held(exhibit) == TWO, "guests may have seen it"
+
+
+def test_a_folder_that_somebody_has_moved_is_not_said_to_be_hidden(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    exhibit, sender = gallery.exhibit(), gallery.signed_in()
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Store, "move", killing(4, written=False))  # shown, and not written down as proven
+        gallery.bring(exhibit)
+    folder = gallery.node(exhibit)
+    assert folder is not None
+    path, name = f"/api/v1/folders/{folder['id']}", folder["name"]
+    assert sender.put(path, json={"name": f"{name} of old"}).is_success
+    with Store(gallery.place / "state") as store:
+        for again in hide, lambda *_: gallery.bring(exhibit):
+            with pytest.raises(SendRefused, match="is not where it was shown from, and may be shown yet"):
+                again(exhibit, store)
+        assert sender.put(path, json={"name": name}).is_success
+        assert gallery.seen_by(GUESTS[0], exhibit) == TWO
+        assert hide(exhibit, store) == []
+        assert {one.step for one in store.parcels(exhibit.package)} == {Step.PLACED}
+    assert gallery.seen_by(GUESTS[0], exhibit) == {} and gallery.held(exhibit) == TWO, "it was shown, and is kept"
+
+
+def test_what_is_asked_for_again_later_is_shown_no_longer(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    exhibit = gallery.exhibit({"ledger.csv": b"account\n"})
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Store, "move", killing(2, written=True))  # about to be shown
+        gallery.bring(exhibit)
+    with Store(gallery.place / "state") as store:
+        [asked] = store.parcels(exhibit.package)
+        assert asked.step is Step.RENAMING and asked.modified is not None
+        earlier = asked.modified - timedelta(days=3)  # as if that had been three days ago
+        store.move([replace(asked, modified=earlier)], Step.RENAMING)
+    assert all(parcel.step is Step.PROVEN for parcel in gallery.bring(exhibit))
+    assert gallery.until(exhibit) == {earlier}
 
 
 def test_what_the_repository_does_not_hold_as_it_was_filed_is_not_shown(
@@ -409,6 +556,11 @@ def test_a_guest_or_a_day_that_nobody_signed_is_no_place_of_the_profile(gallery:
         other = gallery.share.model_copy(update=changed)
         with pytest.raises(SendRefused, match="is no destination of"):
             place_of(about, about.destinations[0], terms, lambda _, other=other: other)
+        place = place_of(about, about.destinations[0], terms, lambda _, other=other: other, whoever=True)
+        assert place.endpoint == other, "to hide it, nobody needs to be shown it still"
+    elsewhere = share_at(gallery.sandbox, gallery.place, root="Elsewhere")
+    with pytest.raises(SendRefused, match="is no destination of"):
+        place_of(about, about.destinations[0], terms, lambda _: elsewhere, whoever=True)
 
 
 @pytest.mark.parametrize(
@@ -429,24 +581,30 @@ def test_a_worker_with_all_it_holds_shows_nothing(gallery: Gallery) -> None:
     """By the sender's own code, by bare HTTP, by adding to what guests see, and by what its session can do."""
     exhibit = gallery.exhibit()
     gallery.bring(exhibit)
-    shown, worker = gallery.node(exhibit), meddler(gallery, exhibit)
+    shown = gallery.node(exhibit)
     assert shown is not None
     (gallery.place / "worker").write_text("countersign-secret")
     account = File360(url=gallery.sandbox.url, client_id="countersign", client_secret=f"file:{gallery.place}/worker")
-    root = worker.get("/api/v1/users/me").json()["rootId"]
-    own = worker.post("/api/v1/folders", json={"name": "Mine", "parentId": root}).json()["id"]
-    until = datetime.now(UTC).date() + timedelta(days=1)
-    with SharedFolders(account.signed_in()) as opened, pytest.raises(Refusal, match="may not share with anybody outside"):
-        opened.share(own, viewers(["eve@elsewhere.example"]), until)
-    document = worker.get(f"/api/v1/folders/{shown['id']}/children").json()[0]["id"]
-    for refused in (
-        worker.post(f"/api/v1/folders/{own}/shares", json={"days_to_expire": 1}),
-        worker.post(f"/api/v1/folders/{shown['id']}/shares", json={"days_to_expire": 1}),
-        worker.post(f"/api/v1/documents/{document}/shares", json={"days_to_expire": 1}),
-        worker.post("/api/v1/folders", json={"name": "in there", "parentId": str(shown["id"])}),
-        uploaded(worker, shown["id"], "more.csv"),
-        uploaded(worker, shown["id"], "ledger.csv"),
-    ):
-        assert refused.status_code == 403, refused.text
+    with let_in(gallery) as worker:
+        refused_to_all(account, worker, shown["id"])
     assert gallery.seen_by(GUESTS[0], exhibit) == TWO
     assert not [name for name in dir(File360Session) if "share" in name.lower()]
+
+
+def refused_to_all(account: File360, worker: httpx.Client, shown: int) -> None:
+    """Each way in which a worker could show something."""
+    root = worker.get("/api/v1/users/me").json()["rootId"]
+    own = worker.post("/api/v1/folders", json={"name": "Mine", "parentId": root}).json()["id"]
+    until = datetime.now(UTC) + timedelta(days=1)
+    with SharedFolders(account.signed_in()) as opened, pytest.raises(Refusal, match="may not share with anybody outside"):
+        opened.share(own, viewers(["eve@elsewhere.example"]), until)
+    document = worker.get(f"/api/v1/folders/{shown}/children").json()[0]["id"]
+    for refused in (
+        worker.post(f"/api/v1/folders/{own}/shares", json={"days_to_expire": 1}),
+        worker.post(f"/api/v1/folders/{shown}/shares", json={"days_to_expire": 1}),
+        worker.post(f"/api/v1/documents/{document}/shares", json={"days_to_expire": 1}),
+        worker.post("/api/v1/folders", json={"name": "in there", "parentId": str(shown)}),
+        uploaded(worker, shown, "more.csv"),
+        uploaded(worker, shown, "ledger.csv"),
+    ):
+        assert refused.status_code == 403, refused.text

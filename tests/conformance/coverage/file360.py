@@ -290,9 +290,9 @@ be added by a server that has hung up. Questions meet them too. `make test` brin
 ## Left out
 
 Business workspaces and workflows (it has none), access of single documents (who gets at one gets at its folder), tags, likes. Sharing
-outside is no verb of the repository: the workers' account must lack the right to it, and the sender's own shows only folders that it has
-made and filled itself (`deployments/sender/showing.py`). Access is given in that account's own files only: below another one's folder,
-whose own folders cannot be seen, nobody can tell who gets at it (`access-unknown`).
+outside is no verb of the repository: the workers' account must lack the right to it, and the sender's own shows only folders that it
+has filled, and to which nobody else was let in (`deployments/sender/showing.py`). Access is given in that account's own files only:
+below another one's folder, whose own folders cannot be seen, nobody can tell who gets at it (`access-unknown`).
 """
 
 

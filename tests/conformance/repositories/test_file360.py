@@ -261,6 +261,13 @@ def test_a_version_of_somebody_else_leaves_our_values(server: Server, ours: Grou
     kept = session.get(filed.id)
     assert (kept.version, kept.identity, kept.categories) == (2, None, {"Partner Document": {"Partner ID": "4711"}})
     assert session.filed_by(filed.id)[1] is None
+    again = one(
+        ours.filed(
+            ours.filing("a.csv", b"333", collision=Collision.NEW_VERSION, categories={"Partner Document": {"Reference": "7"}})
+        )
+    )
+    assert again.id == filed.id
+    assert session.get(filed.id).categories == {"Partner Document": {"Partner ID": "4711", "Reference": "7"}}, "each attribute"
 
 
 def test_what_carries_our_journey_and_has_another_size_is_left_to_a_person(
