@@ -25,7 +25,14 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from blocks.errors import ConfigurationError, DocumentMissing, RepositoryError, SystemRefused, SystemUnreachable
+from blocks.errors import (
+    ConfigurationError,
+    DocumentMissing,
+    RepositoryError,
+    SignInRefused,
+    SystemRefused,
+    SystemUnreachable,
+)
 from blocks.ledger import Entry, Holding, Recorded, new_journey
 from blocks.profile import load_repositories
 from blocks.repositories.base import Repository
@@ -189,11 +196,14 @@ def provision(agreed: Provisioning, references: Sequence[str], patience: timedel
     rows, end, pause = dict[str, Row](), time.monotonic() + patience.total_seconds(), SHORTEST_PAUSE_SECONDS
     firsts = {reference: _begin(agreed, reference) for reference in references}
     quiet = set() if asked else _quiet(agreed, firsts)
+    if quiet:
+        close_incidents(agreed, NOT_PROVISIONED, [_place(firsts[one].journey) for one in quiet])
     waiting = [one for one in references if one not in quiet]
     with agreed.source.session() as session:
         while waiting:
             for reference in waiting:
-                with holding([firsts[reference].journey], patience) as held:
+                left = timedelta(seconds=max(0.0, end - time.monotonic()))
+                with holding([firsts[reference].journey], left) as held:
                     rows[reference] = _provision(agreed, firsts[reference], held, session)
             waiting = [reference for reference in waiting if rows[reference].outcome == "waits"]
             wait = max([pause, min((rows[reference].after_seconds for reference in waiting), default=0.0)])
@@ -232,8 +242,10 @@ def _quiet(agreed: Provisioning, firsts: Mapping[str, Recorded]) -> set[str]:
             for folder in {tuple(entry.body["folder"]) for entry in laid.values()}:
                 try:
                     seen |= {kept.id: kept for kept in session.look(folder)}
-                except DocumentMissing:
-                    continue  # each is looked at by itself
+                except RepositoryError as error:
+                    if error.worth_retrying or isinstance(error, SignInRefused):
+                        raise
+                    continue  # gone or not ours to list: each is looked at by itself
     except RepositoryError as error:
         if not error.worth_retrying:
             raise
@@ -266,9 +278,12 @@ def _provision(agreed: Provisioning, first: Recorded, held: Holding | None, sess
     except _Refused as refused:
         open_incident(agreed, _place(first.journey), reference, NOT_PROVISIONED, str(refused))
         return workspace.row("refused", str(refused))
+    except SignInRefused:
+        raise  # none of them can be made
     except (SystemUnreachable, RepositoryError) as error:
         if not error.worth_retrying:
-            raise
+            open_incident(agreed, _place(first.journey), reference, NOT_PROVISIONED, str(error))
+            return workspace.row("refused", str(error))
         return replace(workspace.row("waits", str(error)), after_seconds=getattr(error, "after_seconds", 0.0))
     if row.outcome not in ("open", "closed"):
         return row

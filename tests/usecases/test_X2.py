@@ -335,6 +335,28 @@ def test_a_workspace_that_is_gone_is_not_closed_and_one_that_was_closed_stays_so
     assert run("88")["88"].outcome == "closed" and run() == {} and cases.books.writes["cases"] == 3
 
 
+def test_one_that_the_repository_cannot_tell_of_is_a_case_and_hinders_no_other(
+    desk: Dock, files: Files, cases: BusinessSandbox
+) -> None:
+    """Whatever it answers about that one: neither this run nor the next ends there."""
+    create(cases)
+    create(cases, "89")
+    begun = {key: row.workspace for key, row in run().items()}
+    store = files.sandbox._store
+    odd = store.nodes[int(begun["88"])]
+    modified = odd["modified"]
+    store.nodes.put({**odd, "modified": "whenever"})
+    files.rename(begun["89"], "case 89 [closed]")
+    create(cases, "90")
+    for _ in range(2):
+        rows = run()
+        assert rows["88"].outcome == "refused" and "holds no item" in rows["88"].reason
+    assert (case(cases, "89")["state"], told(cases, "89"), told(cases, "90")) == ("closed", 2, 1)
+    assert [one.name for one in desk.cases("not-provisioned")] == ["88"], "told once"
+    store.nodes.put({**store.nodes[odd["id"]], "modified": modified})
+    assert run() == {} and not desk.cases(), "it is well again"
+
+
 def test_what_the_system_does_not_take_is_a_case_and_hinders_no_other(desk: Dock, files: Files, cases: BusinessSandbox) -> None:
     create(cases)
     create(cases, "89")
