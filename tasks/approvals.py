@@ -4,8 +4,10 @@
 
     approval ─ approval asked ─ (telling ─ told) ─ approval over         one journey for each version of a document; a voided one
                        └─ approval restarted                              is begun anew: ``order`` says which release asks
-    approval.<watch>.<document>:   incident (``shown-unsigned``) ─ dismissed
-    approval.<journey>:            incident (``approval-stopped``, ``approval-not-told``) ─ resolved | dismissed
+    approval.<watch>.<document>.<change>:   incident (``shown-unsigned``) ─ dismissed
+    approval.<journey>:                     incident (``approval-stopped``) ─ resolved | dismissed
+    approval.<journey>.ticket:              incident (``approval-not-told``) ─ resolved | dismissed: then it is not told again
+    approval.<journey>.<number>:            incident (``telling-in-doubt``) ─ dismissed
 
 The sign-off is a release's: its stream says who signs, how it is proven, and where approved bytes go. Its order has an id made of the
 document and its version, so whoever asks again, after whatever broke off, asks for the same one.
@@ -17,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -30,8 +33,6 @@ from blocks.approval_terms import Approval
 from blocks.errors import (
     ConfigurationError,
     CountersignError,
-    DocumentMissing,
-    OutcomeUnknown,
     RepositoryError,
     SenderError,
     SystemFailure,
@@ -49,7 +50,7 @@ from tasks.connections import ledger, repository_session
 from tasks.follow import Watching, follow, load_watch
 from tasks.incidents import APPROVAL_NOT_TOLD, APPROVAL_STOPPED, SHOWN_UNSIGNED, close_incidents, open_incident
 from tasks.notify import notify
-from tasks.order import Agreed, Order, find_order, journey_of, leads, load_release
+from tasks.order import Agreed, Order, journey_of, leads, load_release, order_key
 from tasks.previews import drop_previews
 from tasks.report import SHOWN
 from tasks.retrying import task
@@ -58,12 +59,14 @@ from tasks.rules.literal import literal
 from tasks.rules.notification import Notification
 from tasks.rules.packing import Voided
 from tasks.sweep import deployment_of
-from tasks.telling import Telling, Trail, holding, tell_once
+from tasks.telling import Telling, Trail, holding, last_said, tell_once
 
 BEGUN, ASKED, RESTARTED, OVER = "approval", "approval asked", "approval restarted", "approval over"
 BROKEN_OFF = "broken off"
 _WITH_ITS_DOCUMENTS = ("Share", "Link", "Move", "Restore")
 """What happens to a folder and concerns what is in it."""
+_TOLD_AGAIN = timedelta(hours=1)
+"""After a system has refused an approval, and before it is told once more."""
 
 
 class Approvals:
@@ -140,7 +143,7 @@ def approve(watch: str) -> list[Row]:
 def find_sensitive(agreed: Approvals) -> None:
     """Begin an approval for each sensitive change since the last look. What is told twice is begun once."""
     for changes in follow(agreed.watching, "approval"):
-        shared: dict[str, tuple[Kept, Change]] = {}
+        shared: dict[str, tuple[Kept, list[Change]]] = {}
         with repository_session(agreed.watching.repository) as session:
             for change in changes:
                 kind = kind_of(change, agreed.terms.on)
@@ -148,54 +151,30 @@ def find_sensitive(agreed: Approvals) -> None:
                     if kind and agreed.is_sensitive(kept):
                         _begin(agreed, kept, kind, change.actor)
                         if kind == "share":
-                            shared[kept.id] = kept, change
-            for kept, change in shared.values():
-                _look_outside(session, agreed, kept, change)
+                            shared.setdefault(kept.id, (kept, []))[1].append(change)
+            for kept, shares in shared.values():
+                _look_outside(session, agreed, kept, shares)
 
 
 def _concerned(session: RepositorySession, agreed: Approvals, change: Change) -> Iterator[Kept]:
-    """The documents that a change is about, as they are now. What is gone by now needs no approval."""
+    """The documents in the watched folder that a change is about, as they are now. What has gone by now needs no approval here."""
     if agreed.terms.since is not None and change.at is not None and change.at.date() < agreed.terms.since:
         return
-    if change.kind == "folder":
-        if change.event in _WITH_ITS_DOCUMENTS:
-            yield from _below(session, agreed.watching.folder, change.target)
-        return
-    with suppress(DocumentMissing):
-        yield session.get(change.target)
+    if change.kind != "folder" or change.event in _WITH_ITS_DOCUMENTS:
+        yield from _there(session, agreed, change.target)
 
 
-def _below(session: RepositorySession, top: tuple[str, ...], target: str) -> Iterator[Kept]:
-    """Documents below the folder of that id; of the watched folder itself if it is not one of those in it."""
-    found: list[Kept] = []
-    within: list[Kept] | None = None
-    places = [(top, False)]
-    while places:
-        place, inside = places.pop()
-        try:
-            there = list(session.look(place))
-        except DocumentMissing:
-            continue
-        for kept in there:
-            if kept.container:
-                hit = inside or kept.id == target
-                within = [] if hit and within is None else within
-                places.append(((*place, kept.name), hit))
-            else:
-                found.append(kept)
-                if inside and within is not None:
-                    within.append(kept)
-    for kept in found if within is None else within:
-        with suppress(DocumentMissing):
-            yield session.get(kept.id)
+def _there(session: RepositorySession, agreed: Approvals, id: str) -> Iterator[Kept]:
+    """That document, or all below that folder, as far as they are in the watched folder."""
+    return (one.kept for one in session.describe(agreed.watching.folder, id))
 
 
 def _begin(agreed: Approvals, kept: Kept, kind: str, actor: str, after: str = "") -> None:
-    """The first entry of the approval of a version, if it has none, or a voided one (``after``: this is): the first to come writes it."""
-    watch = agreed.watching.partner
-    before = [one for one in _approvals(agreed, kept.id) if one[0].body["version"] == kept.version]
-    if before and not (_voided(before[-1]) or before[-1][0].journey == after):
+    """The first entry of the approval of a version, unless another than ``after`` asks for it: the first to come writes it."""
+    watch, known = agreed.watching.partner, _approvals(agreed, kept.id)
+    if any(_asks_for(one, kept.version) for one in known if one[0].journey != after):
         return
+    attempt = sum(one[0].body["version"] == kept.version for one in known)
     facts = {
         "partner": watch,
         "stream": agreed.watching.stream,
@@ -203,12 +182,12 @@ def _begin(agreed: Approvals, kept: Kept, kind: str, actor: str, after: str = ""
         "repository_id": kept.id,
         "version": kept.version,
         "release": agreed.release.key,
-        "order": order_id(watch, kept.id, kept.version, len(before)),
+        "order": order_id(watch, kept.id, kept.version, attempt),
         "change": kind,
         "by": actor,
         "profile": agreed.watching.digest,
     }
-    ledger().append([Entry(new_journey(), BEGUN, facts, once=f"approval/{watch}/{kept.id}/{kept.version}/{len(before)}")])
+    ledger().append([Entry(new_journey(), BEGUN, facts, once=f"approval/{watch}/{kept.id}/{kept.version}/{attempt}")])
 
 
 def _approvals(agreed: Approvals, document: str) -> list[list[Recorded]]:
@@ -219,22 +198,24 @@ def _approvals(agreed: Approvals, document: str) -> list[list[Recorded]]:
     return sorted((one for one in histories.values() if one[0].kind == BEGUN), key=lambda one: one[0].seq)
 
 
-def _voided(history: Sequence[Recorded]) -> bool:
-    return history[-1].kind == OVER and str(history[-1].body["state"]).startswith("Voided")
+def _asks_for(history: Sequence[Recorded], version: int) -> bool:
+    """True if an approval asks for a version, or has: also one that was begun for an earlier one, and found this when it was asked."""
+    order = _order_of(history[0])
+    frozen = _frozen(order)
+    return not _voided(order) and version in (history[0].body["version"], frozen.version if frozen else None)
 
 
-def _look_outside(session: RepositorySession, agreed: Approvals, kept: Kept, change: Change) -> None:
-    """Tell loudly of a document that people outside can see by now, and that nobody has signed off."""
-    signed = any(
-        one[-1].kind == OVER and one[-1].body["version"] == kept.version and str(one[-1].body["state"]).startswith("Delivered")
-        for one in _approvals(agreed, kept.id)
-    )
-    if not signed and session.shown_outside(kept.id):
-        reason = (
-            f"version {kept.version} can be seen outside without a sign-off: {shown(change.detail)[:80]}, by {change.actor}"
+def _look_outside(session: RepositorySession, agreed: Approvals, kept: Kept, shares: Sequence[Change]) -> None:
+    """Tell loudly of a document that was shared, and that people outside can see by now: no sign-off shows it where it stands."""
+    if session.shown_outside(kept.id):
+        last, more = shares[-1], len(shares) - 1
+        by = f"{shown(last.detail)[:80]}, by {shown(last.actor)[:80]} (event {last.id})" + (
+            f", and {more} before it" if more else ""
         )
+        reason = f"version {kept.version} was shared and can be seen outside, and no sign-off has shown it there: {by}"
         reason += "; it was not withdrawn, do so in the repository if it must not be seen"
-        open_incident(agreed.watching, f"approval.{agreed.watching.partner}.{kept.id}", kept.name, SHOWN_UNSIGNED, reason)
+        place = f"approval.{agreed.watching.partner}.{kept.id}.{last.id}"
+        open_incident(agreed.watching, place, kept.name, SHOWN_UNSIGNED, reason)
 
 
 # --------------------------------------------------------------------------------------------- asked, restarted, over
@@ -252,7 +233,8 @@ def carry_on(agreed: Approvals) -> list[Row]:
                     trail = Trail(agreed.watching, journey, str(history[0].body["name"]), held, place=f"approval.{journey}")
                     try:
                         rows.append(_Approval(agreed, history[0], trail).go_on())
-                    except (RepositoryError, SystemFailure, SenderError) as error:  # of this one; the next look goes on with it
+                    # Of this one alone; the next look goes on with it.
+                    except (ConfigurationError, RepositoryError, SystemFailure, SenderError) as error:
                         get_run_logger().warning("%s: %s", trail.name, error)
                         rows.append(Row(trail.name, 0, str(history[0].body["order"]), BROKEN_OFF, str(error)))
     return rows
@@ -266,17 +248,22 @@ class _Approval:
         self.document, self.version = str(first.body["repository_id"]), int(first.body["version"])
         self.order = str(first.body["order"])
         self._place = f"approval.{trail.journey}"
+        self._ticket = f"{self._place}.ticket"
+
+    @cached_property
+    def release(self) -> Agreed:
+        """The stream that it was begun with, whatever the watch says by now."""
+        key = str(self.first.body["release"])
+        return self.agreed.release if key == self.agreed.release.key else load_release(*key.split("/"))
 
     def go_on(self) -> Row:
         run = self._ask()
         self._tell_system()
         anew = self._begun_anew()
-        history = find_order(self.agreed.release, self.order)
+        history = _order_of(self.first)
         if anew and not _closed(history):
             self._void(anew, run)
-            history = find_order(self.agreed.release, self.order)
-        if anew:
-            self._tell_who_signed(history, anew)
+            history = _order_of(self.first)
         if closed := _closed(history):
             return self._over(history, str(closed.body["state"]))
         self._look_for_a_stop(history, run)
@@ -289,7 +276,7 @@ class _Approval:
         """The run of the release that asks for it. Made twice, it is the same run."""
         if (before := self.trail.last(ASKED)) is not None:
             return str(before.body["run"])
-        partner, stream = self.agreed.release.partner, self.agreed.release.stream
+        partner, stream = self.release.partner, self.release.stream
         with get_client(sync_client=True) as client:
             deployment = deployment_of(client, partner, stream)
             if deployment is None:
@@ -302,21 +289,24 @@ class _Approval:
                 idempotency_key=f"approval/{self.trail.journey}",
             )
         told = self.first.body
-        self._remark(asked(self.trail.name, self.version, self.order, str(told["change"]), str(told["by"])))
+        self._remark(asked(self.version, self.order, str(told["change"]), str(told["by"])))
         self.trail.write(ASKED, {"run": str(run.id), "order": self.order}, once="asked")
         return str(run.id)
 
     def _remark(self, text: str) -> None:
-        """For people who read the document. It says nothing that the ledger does not: what nobody can tell is said by a later one."""
+        """For people who read the document. It says nothing that the ledger does not, so the approval goes on where it is refused."""
         with repository_session(self.agreed.watching.repository) as session:
             try:
                 session.remark(self.document, text)
-            except (DocumentMissing, OutcomeUnknown) as error:
+            except RepositoryError as error:
+                if error.worth_retrying:
+                    raise
                 get_run_logger().warning("%s: %s", self.trail.name, error)
 
     def _tell_system(self) -> None:
+        """The sign-off goes on, whatever becomes of it."""
         ticket, system = self.agreed.terms.ticket, self.agreed.system
-        if ticket is None or system is None:
+        if ticket is None or system is None or not self._may_be_told(ticket.route):
             return
         told = self.first.body
         facts = {
@@ -328,13 +318,31 @@ class _Approval:
             "by": told["by"],
             "reason": f"{told['change']} of version {self.version} by {told['by']}; sign-off {self.order}",
         }
-        with system.session() as session:
-            [answer] = tell_once(session, [Telling(self.trail, ticket.route, facts)])
+        try:
+            with system.session() as session:
+                [answer] = tell_once(session, [Telling(self.trail, ticket.route, facts)])
+        except (ConfigurationError, SystemFailure) as error:
+            if error.worth_retrying:
+                get_run_logger().warning("%s: %s", self.trail.name, error)
+            else:
+                self._not_told(ticket.system, str(error))
+            return
         if answer.fate is Fate.REFUSED:
-            reason = f"{ticket.system} does not take it, the sign-off goes on: {answer.code}: {answer.reason}"
-            open_incident(self.agreed.watching, self._place, self.trail.name, APPROVAL_NOT_TOLD, reason)
+            self._not_told(ticket.system, f"{answer.code}: {answer.reason}")
         elif answer.fate in (Fate.TAKEN, Fate.PENDING):
-            close_incidents(self.agreed.watching, APPROVAL_NOT_TOLD, [self._place])
+            close_incidents(self.agreed.watching, APPROVAL_NOT_TOLD, [self._ticket])
+
+    def _may_be_told(self, route: str) -> bool:
+        """False once a person has given it up, and for a while after it was refused on that route."""
+        said, before = last_said(ledger().journey(self._ticket)), self.trail.last("not told")
+        if said is None or said.kind == "resolved":
+            return True
+        lately = before is not None and before.body["route"] == route and ledger().now() - before.at < _TOLD_AGAIN
+        return said.kind != "dismissed" and not lately
+
+    def _not_told(self, system: str, why: str) -> None:
+        reason = f"{system} is not told, and the sign-off goes on: {why}"
+        open_incident(self.agreed.watching, self._ticket, self.trail.name, APPROVAL_NOT_TOLD, reason)
 
     def _begun_anew(self) -> Recorded | None:
         """The newest approval of the document, if that is a later one."""
@@ -343,7 +351,7 @@ class _Approval:
 
     def _void(self, anew: Recorded, run: str) -> None:
         """End what is asked of an earlier version, now: also of a run that has not begun, which would ask for the newest one."""
-        release = self.agreed.release
+        release = self.release
         journey = journey_of(release, self.order, "", [self.document], "", run)
         with holding([journey], timedelta(0)) as held:
             if held is None:
@@ -364,13 +372,10 @@ class _Approval:
     def _begin_anew(self) -> Recorded | None:
         """After the package was voided: ask for what stands there now; None if nothing does that needs it."""
         with repository_session(self.agreed.watching.repository) as session:
-            try:
-                kept = session.get(self.document)
-            except DocumentMissing:
-                return None
+            kept = next(_there(session, self.agreed, self.document), None)
         told = self.first.body
-        kind, actor = (told["change"], told["by"]) if kept.version == self.version else ("modify", "somebody")
-        if self.agreed.is_sensitive(kept):
+        if kept is not None and self.agreed.is_sensitive(kept):
+            kind, actor = (told["change"], told["by"]) if kept.version == self.version else ("modify", "somebody")
             _begin(self.agreed, kept, kind, actor, after=self.trail.journey)
         return self._begun_anew()
 
@@ -383,7 +388,7 @@ class _Approval:
             "Now": f"version {told['version']}, {told['change']} by {told['by']}",
             "Asked as": f"order {told['order']}",
         }
-        subject = f"{self.agreed.release.key}: a document that you had signed was changed, and is to be signed anew"
+        subject = f"{self.first.body['release']}: a document that you had signed was changed, and is to be signed anew"
         notify(signed, Notification(f"restarted/{self.trail.journey}", self.trail.journey, subject, facts))
         body = {"order": told["order"], "version": told["version"], "told": signed}
         self.trail.write(RESTARTED, body, once=f"restarted/{told['order']}/{','.join(signed)}")
@@ -404,13 +409,25 @@ class _Approval:
         frozen, signed = _frozen(history), _signed(history)
         version, digest = (frozen.version, frozen.sha256) if frozen else (self.version, "")
         self._remark(over(version, self.order, state, digest, signed))
-        anew = self._begin_anew() if state.startswith("Voided") else None
+        anew = self._begin_anew() if _voided(history) else None
         if anew:
             self._tell_who_signed(history, anew)
         facts = {"state": state, "order": self.order, "version": version, "sha256": digest, "signed": signed}
         self.trail.write(OVER, facts, once="over", stage=Stage.CLEARED)
         close_incidents(self.agreed.watching, APPROVAL_STOPPED, [self._place])
         return self._row("restarted" if anew else "approved" if state.startswith("Delivered") else "over", state)
+
+
+def _order_of(first: Recorded) -> list[Recorded]:
+    """All that the ledger holds of the order of an approval; empty before it is asked for."""
+    partner, stream = str(first.body["release"]).split("/")
+    found = ledger().holder(order_key(partner, stream, str(first.body["order"])))
+    return ledger().journey(found.journey) if found else []
+
+
+def _voided(order: Sequence[Recorded]) -> bool:
+    closed = _closed(order)
+    return closed is not None and str(closed.body["state"]).startswith("Voided")
 
 
 def _closed(history: Sequence[Recorded]) -> Recorded | None:

@@ -32,7 +32,7 @@ paper-not-told          the system was told of it after all; or a person gives i
 not-catalogued          the index has taken what is known of the document after all (``catalogue``)
 catalogue-late          the index has been told of all that has changed (``catalogue``)
 approval-stopped        somebody is asked after all, or the approval is over (``approvals``)
-approval-not-told       the system has taken it after all; or a person has told it, and closes it (``approvals``)
+approval-not-told       the system has taken it after all; or a person gives it up, and closes it (``approvals``)
 shown-unsigned          a person has looked who may see the document, and closes it (``approvals``)
 failed, cancelled, ...  the order got further (``found_cases``)
 bypass, planted, ...    a person knows who went around the sign-off, and how (``found_cases``)
@@ -95,7 +95,7 @@ NOT_CATALOGUED, CATALOGUE_LATE = "not-catalogued", "catalogue-late"
 NOT_PROVISIONED = "not-provisioned"
 """About a project, deal or case whose workspace cannot be made, is gone, or cannot be told to its system."""
 APPROVAL_STOPPED, APPROVAL_NOT_TOLD, SHOWN_UNSIGNED = "approval-stopped", "approval-not-told", "shown-unsigned"
-"""About a sensitive document: nobody is asked to sign it; a system does not take it; it is shown outside, and nobody has signed it."""
+"""About a sensitive document: nobody is asked to sign it; a system does not take it; it was shared, and is shown outside."""
 NOT_TAKEN, NO_DESTINATION = "not-taken", "no-destination"
 """About a document that goes onward: a system refused it, or nobody can tell where it goes."""
 _OURS = frozenset(

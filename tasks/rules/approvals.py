@@ -45,7 +45,7 @@ def order_id(watch: str, document: str, version: int, attempt: int) -> str:
     return f"{watch}-{plain}-v{version}" + (f".{attempt}" if attempt else "")
 
 
-def asked(name: str, version: int, order: str, kind: str, actor: str) -> str:
+def asked(version: int, order: str, kind: str, actor: str) -> str:
     """For people who read the document."""
     return f"Approval of version {version}: pending. Asked as order {order}, because of: {kind} by {shown(actor)[:80]}."
 

@@ -23,7 +23,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 import yaml
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.logging import disable_run_logger
 
@@ -35,7 +37,7 @@ from blocks.repositories.file360 import File360Session
 from blocks.values import Filed, Filing
 from flows.governance import approvals
 from flows.reconcile import reconcile
-from tasks import connections
+from tasks import connections, incidents
 from tasks.approvals import BEGUN, Row, carry_on, find_sensitive, load_approvals
 from tasks.compare import compare
 from tests.ledger.full import no_room_for
@@ -73,6 +75,7 @@ def world(release_world: ReleaseWorld, team: Mapping[str, Any]) -> Iterator[Rele
         latest=release_world.terms(gather=gather, signoff=pair),
         fixed=release_world.terms(gather=gather, signoff=pair, freshness="pinned"),
         exceptions=release_world.terms(gather={"repository": "team", "from_order": True, "patterns": ["*.csv"]}, signoff=pair),
+        others=release_world.terms(gather={"repository": "team", "from_order": True}, signoff=pair),
         bound=release_world.terms(gather={"repository": "team", "from_order": True}, signoff=pair, freshness="pinned"),
     )
     kept = release_world.profiles / "repositories.yaml"
@@ -251,12 +254,13 @@ class Pricing:
         approval = {"stream": "acme/exceptions", "patterns": ["exception-*"], **terms}
         (folder / f"{self.watch}.yaml").write_text(yaml.safe_dump({"watch": {**watch, "approval": approval}}))
 
-    def save(self, content: bytes, name: str = "exception-7.csv") -> str:
-        """Somebody saves a document; its id."""
+    def save(self, content: bytes, name: str = "exception-7.csv", *, below: str = "", **values: str) -> str:
+        """Somebody saves a document, maybe in a folder ``below``, with values of "Pricing"; its id."""
         path = self.home / uuid4().hex
         path.write_bytes(content)
-        folder, digest = ("Pricing", self.watch), hashlib.sha256(content).hexdigest()
-        filing = Filing(str(uuid4()), name, folder, path, digest, len(content), "text/csv")
+        folder, digest = ("Pricing", self.watch, *filter(None, [below])), hashlib.sha256(content).hexdigest()
+        known = {"Pricing": values} if values else {}
+        filing = Filing(str(uuid4()), name, folder, path, digest, len(content), "text/csv", known)
         with self.session() as session:
             (filed,) = session.file([filing])
         assert isinstance(filed, Filed), filed
@@ -308,11 +312,33 @@ class Pricing:
         with self.bare(client) as http:
             http.post(f"/api/v1/folders/{folder}/collaborators", json=body).raise_for_status()
 
-    def folder(self) -> str:
+    def link(self, document: str) -> None:
+        """A public link to it, as somebody makes it who may."""
+        with self.bare("sender") as http:
+            http.post(f"/api/v1/documents/{document}/shares", json={}).raise_for_status()
+
+    def change(self, id: str, kind: str = "folders", **to: str) -> None:
+        """Somebody moves, renames, discards or restores it."""
+        with self.bare() as http:
+            http.put(f"/api/v1/{kind}/{id}", json=to).raise_for_status()
+
+    def folder(self, *below: str) -> str:
+        """The watched folder's id, or of one below it."""
+        *above, name = "Pricing", self.watch, *below
         with self.session() as session:
-            kept = session.find(("Pricing",), self.watch)
+            kept = session.find(tuple(above), name)
         assert kept is not None
         return kept.id
+
+    @contextmanager
+    def faults(self, **faults: float) -> Iterator[None]:
+        """File 360 misbehaves while the block runs."""
+        told = {name.replace("_", "-"): value for name, value in faults.items()}
+        httpx.post(f"{self.service['url']}/_faults", json=told, timeout=60).raise_for_status()
+        try:
+            yield
+        finally:
+            httpx.post(f"{self.service['url']}/_faults", json=dict.fromkeys(told, 0), timeout=60).raise_for_status()
 
 
 @pytest.fixture
@@ -382,21 +408,23 @@ def test_an_exception_that_is_modified_while_approval_is_pending_is_approved_ane
     state = new.sign(cem)
     assert state is not None and state.name == "Delivered", state
     assert new.received == {"exception-7.csv": b"two"} and old.received == {}
-    for _ in range(2):
-        state = approvals(pricing.watch, return_state=True)
-    assert state.name == "Nothing new"
+    pricing.save(b"three")
+    outcomes = [[(row.outcome, row.version) for row in pricing.look()] for _ in range(2)]
+    assert outcomes == [[("approved", 2), ("waits", 3)], [("waits", 3)]]
+    assert "restarted" not in pricing.kinds()[second], "what was delivered was signed for good"
     remarks = pricing.remarks(document)
     assert [one.partition(".")[0] for one in remarks] == [
         "Approval of version 1: pending",
         "Approval of version 1: voided: exception-7",
         "Approval of version 2: pending",
         "Approval of version 2: approved",
+        "Approval of version 3: pending",
     ]
-    assert sha256(b"two") in remarks[-1] and f"Signed by {', '.join(sorted([bea, cem]))}." in remarks[-1]
+    assert sha256(b"two") in remarks[-2] and f"Signed by {', '.join(sorted([bea, cem]))}." in remarks[-2]
     assert len([text for text in box.messages if "signed anew" in str(text["Subject"])]) == 1
-    assert tickets.books.writes["jobs"] == 2, "one for each version"
+    assert tickets.books.writes["jobs"] == 3, "one for each version"
     titles = [thing["title"] for thing in tickets.books.things["jobs"].values()]
-    assert titles == ["Approve exception-7.csv"] * 2
+    assert titles == ["Approve exception-7.csv"] * 3
     assert pricing.incidents() == []
 
 
@@ -484,7 +512,7 @@ def test_what_is_rejected_stays_so_until_it_is_changed(world: ReleaseWorld, pric
 
 
 def test_only_what_the_file_calls_sensitive_starts_an_approval(pricing: Pricing) -> None:
-    """By name, by kind of change, and by day."""
+    """By name, by kind of change, by day, and by value."""
     pricing.agree(on=["modify"])
     pricing.save(b"one")
     pricing.save(b"one", "list.csv")
@@ -495,6 +523,12 @@ def test_only_what_the_file_calls_sensitive_starts_an_approval(pricing: Pricing)
     pricing.agree(since=date.today() + timedelta(days=2))
     pricing.save(b"three")
     assert [row.version for row in pricing.look()] == [2]
+    pricing.agree(patterns=["value-*"], values=[{"category": "Pricing", "attribute": "Kind", "values": ["exception"]}])
+    pricing.save(b"one", "value-1.csv", Kind="list")
+    pricing.save(b"one", "value-2.csv", Kind="exception")
+    pricing.save(b"two", "value-3.csv", Kind="exception")
+    pricing.save(b"two", "value-3.csv")
+    assert {row.document: row.version for row in pricing.look()} == {"exception-7.csv": 2, "value-2.csv": 1, "value-3.csv": 2}
 
 
 def test_a_share_starts_an_approval_and_one_outside_without_a_sign_off_is_told_loudly(pricing: Pricing) -> None:
@@ -512,18 +546,126 @@ def test_a_share_starts_an_approval_and_one_outside_without_a_sign_off_is_told_l
     pricing.look()
     assert pricing.incidents() == [("shown-unsigned", "exception-7.csv")] and len(pricing.asked()) == 1
     (case,) = connections.ledger().cases(partner=pricing.watch)
-    assert "sender@example.com" in case.reason and case.owner == "pricing@example.com"
+    assert "as 1, by sender@example.com (event " in str(case.reason)
+    assert case.owner == "pricing@example.com"
+    incidents.close(case.journey, "it was agreed", by="ann")
+    pricing.look()
+    assert pricing.incidents() == []
+    pricing.share(pricing.folder(), "guest@agency.example.org", client="sender")
+    pricing.look()
+    assert len(pricing.incidents()) == 1, "with the same guest once more, nobody has looked at that"
+    pricing.link(document)
+    pricing.look()
+    assert len(pricing.incidents()) == 2 and len(pricing.asked()) == 1
 
 
-def test_where_nobody_is_asked_somebody_is_told(pricing: Pricing) -> None:
-    """The stream lets only CSV files out."""
+def test_a_public_link_is_a_share(pricing: Pricing) -> None:
+    pricing.agree(on=["modify"])
+    document = pricing.save(b"one")
+    pricing.share(pricing.folder(), "sender@example.com", role=3)
+    assert pricing.look() == []
+    pricing.agree(on=["share"])
+    pricing.link(document)
+    assert [row.document for row in pricing.look()] == ["exception-7.csv"]
+    told = pricing.asked()[f"{pricing.watch}-{document}-v1"][0].body
+    assert (told["change"], told["by"]) == ("share", "sender@example.com")
+    assert pricing.incidents() == [("shown-unsigned", "exception-7.csv")]
+
+
+def test_what_comes_into_the_folder_is_asked_for_and_what_has_left_it_is_not(pricing: Pricing) -> None:
+    """Whether a document or a folder of them is moved, discarded, restored or renamed."""
+    pricing.agree(patterns=["nothing"])
+    moved, discarded = pricing.save(b"a", "exception-1.csv", below="a"), pricing.save(b"b", "exception-2.csv", below="b")
+    single = pricing.save(b"c", "exception-3.csv")
+    renamed = pricing.save(b"d", "list.csv")
+    pricing.save(b"e", "exception-5.csv")
+    assert pricing.look() == [], "all that is told of what was done until now"
+    pricing.agree()
+    a, b, watched = pricing.folder("a"), pricing.folder("b"), pricing.folder()
+    with pricing.session() as session:
+        kept = session.find((), "Pricing")
+    assert kept is not None
+    pricing.change(a, parentId=kept.id, name=f"a-{pricing.watch}")
+    pricing.change(single, "documents", parentId=kept.id, name=f"exception-{pricing.watch}.csv")
+    pricing.share(b, "admin@example.com")
+    pricing.change(b, state="deleted")
+    assert pricing.look() == [], "neither these, which have gone, nor those that stay"
+    pricing.change(a, parentId=watched)
+    pricing.change(b, state="active")
+    pricing.change(renamed, "documents", name="exception-4.csv")
+    pricing.look()
+    assert sorted(pricing.asked()) == sorted(f"{pricing.watch}-{one}-v1" for one in (moved, discarded, renamed))
+    pricing.change(b, name="c")
+    pricing.look()
+    assert len(pricing.asked()) == 3
+
+
+def test_an_order_that_finds_a_newer_version_asks_for_that_one_and_nobody_else_does(pricing: Pricing) -> None:
+    """Its run begins after the document was changed, and before that was seen."""
+    document = pricing.save(b"one")
+    pricing.look()
+    first = f"{pricing.watch}-{document}-v1"
+    pricing.save(b"two")
+    order = pricing.release(first)
+    assert order.go() is None and order.package.files[0].version == 2
+    assert [row.outcome for row in pricing.look()] == ["waits"] and list(pricing.asked()) == [first]
+    pricing.save(b"three")
+    pricing.look()
+    assert list(pricing.asked()) == [first, f"{pricing.watch}-{document}-v3"]
+
+
+def test_another_stream_in_the_file_is_for_what_comes_later(pricing: Pricing) -> None:
+    document = pricing.save(b"one")
+    pricing.look()
+    old = pricing.release(f"{pricing.watch}-{document}-v1")
+    assert old.go() is None
+    pricing.agree(stream="acme/others")
+    pricing.save(b"two")
+    pricing.look()
+    state = old.go()
+    assert state is not None and state.name == "Voided: exception-7.csv is superseded by v2", state
+    asked = [told[0].body["release"] for told in pricing.asked().values()]
+    assert asked == ["acme/exceptions", "acme/others"] and [row.version for row in pricing.look()] == [2]
+
+
+def test_a_document_that_takes_no_comment_is_asked_for_all_the_same(pricing: Pricing) -> None:
+    document = pricing.save(b"one")
+    with pricing.faults(max_body=10):
+        assert [row.outcome for row in pricing.look()] == ["waits"]
+    assert pricing.remarks(document) == [] and pricing.kinds()[f"{pricing.watch}-{document}-v1"] == ["approval", "asked"]
+
+
+def test_where_prefects_answer_was_lost_it_is_the_same_run(
+    world: ReleaseWorld, pricing: Pricing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document, real, lost = pricing.save(b"one"), SyncPrefectClient.create_flow_run_from_deployment, list[UUID]()
+
+    def create(self: SyncPrefectClient, *args: Any, **more: Any) -> FlowRun:
+        run = real(self, *args, **more)
+        if not lost:
+            lost.append(run.id)
+            raise httpx.ReadError("no answer")
+        return run
+
+    # Only the moment is ours: the run is made.
+    monkeypatch.setattr(SyncPrefectClient, "create_flow_run_from_deployment", create)
+    with pytest.raises(httpx.ReadError):
+        pricing.look()
+    assert [row.outcome for row in pricing.look()] == ["waits"]
+    assert [pricing.release(order).run for order in pricing.asked()] == lost
+    assert len(pricing.remarks(document)) == 1
+
+
+def test_where_nobody_is_asked_somebody_is_told(pricing: Pricing, tickets: BusinessSandbox) -> None:
+    """The stream lets only CSV files out; nor is there such a route. One of the two hides nothing of the other."""
+    pricing.agree(ticket={"system": "tickets", "route": "no-such-route"})
     document = pricing.save(b"one", "exception-7.txt")
     pricing.look()
     state = pricing.release(f"{pricing.watch}-{document}-v1").go()
     assert state is not None and state.name == "Nothing to release", state
     pricing.look()
     pricing.look()
-    assert pricing.incidents() == [("approval-stopped", "exception-7.txt")]
+    assert sorted(pricing.incidents()) == [("approval-not-told", "exception-7.txt"), ("approval-stopped", "exception-7.txt")]
 
 
 def test_what_a_ticketing_system_refuses_is_told_and_holds_up_nothing(pricing: Pricing, tickets: BusinessSandbox) -> None:
@@ -531,10 +673,34 @@ def test_what_a_ticketing_system_refuses_is_told_and_holds_up_nothing(pricing: P
     pricing.save(b"one")
     assert [row.outcome for row in pricing.look()] == ["waits"]
     assert pricing.incidents() == [("approval-not-told", "exception-7.csv")] and tickets.books.writes["jobs"] == 0
+    before = pricing.kinds()
+    pricing.look()
+    assert pricing.kinds() == before, "not told again every minute"
     pricing.agree(ticket={"system": "tickets", "route": "approval"})
     pricing.look()
     pricing.look()
     assert pricing.incidents() == [] and tickets.books.writes["jobs"] == 1
+
+
+def test_a_lost_secret_holds_up_no_sign_off_and_what_a_person_gives_up_is_not_told_again(
+    pricing: Pricing, tickets: BusinessSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pricing.agree(ticket={"system": "tickets", "route": "approval"})
+    names = ["exception-7.csv", "exception-8.csv"]
+    for name in names:
+        pricing.save(b"one", name)
+    monkeypatch.delenv("COUNTERSIGN_TICKETS_PASSWORD")
+    for _ in range(2):
+        assert [row.outcome for row in pricing.look()] == ["waits", "waits"]
+    assert pricing.incidents() == [("approval-not-told", name) for name in names]
+    (given_up, _) = connections.ledger().cases(partner=pricing.watch)
+    assert "COUNTERSIGN_TICKETS_PASSWORD" in str(given_up.reason)
+    incidents.close(given_up.journey, "told them by telephone", by="ann")
+    monkeypatch.setenv("COUNTERSIGN_TICKETS_PASSWORD", BusinessSandbox.PASSWORD)
+    pricing.look()
+    pricing.look()
+    assert pricing.incidents() == []
+    assert [thing["title"] for thing in tickets.books.things["jobs"].values()] == ["Approve exception-8.csv"]
 
 
 @pytest.mark.parametrize(
