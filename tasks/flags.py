@@ -64,8 +64,9 @@ class Governing:
         return f"governance system {self.partner}"
 
     def flag(self, flag: Flag) -> str:
-        """A flag's journey. What is said of one id about two documents are two flags."""
-        return f"{self.of_id(flag.id)}{sha256(flag.identity)[:12]}"
+        """A flag's journey. What is said of one id about two documents are two flags; and so is what it says of two repositories."""
+        identity = f"{self.repository.address}\n{flag.identity}"
+        return f"{self.of_id(flag.id)}{sha256(identity)[:12]}"
 
     def of_id(self, id: str) -> str:
         """What the journeys of all flags of that id begin with."""

@@ -105,14 +105,21 @@ def _over(agreed: Governing, answer: Answer, here: dict[str, HoldHere | Rule], d
     yield from (journey for journey in here if journey not in told and journey.startswith(lifted))
     if not unsaid:
         return
+    elsewhere = [journey for journey in unsaid if _set_at(journey) != agreed.repository.address]
     if agreed.terms.unsaid == "are-lifted" and agree(answer, ask(agreed)):
-        yield from unsaid
-        return
+        yield from (journey for journey in unsaid if journey not in elsewhere)
+        unsaid = elsewhere
     for journey in unsaid:
+        nothing = "is asked about another repository now" if journey in elsewhere else "says nothing of it any more"
         done.differs.append(
-            f"{_shown(here[journey])} is in force here, and {agreed.partner} says nothing of it any more; it stays until it says that "
+            f"{_shown(here[journey])} is in force here, and {agreed.partner} {nothing}; it stays until it says that "
             "it is lifted, or a person does ('countersign hold lift')"
         )
+
+
+def _set_at(journey: str) -> str:
+    """Address of the repository of which a system was asked when it set a flag."""
+    return str(ledger().journey(journey)[0].body["at"]["repository"])
 
 
 def lift(journey: str, name: str, comment: str, by: str) -> None:

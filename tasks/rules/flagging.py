@@ -123,13 +123,24 @@ def rules_in_force(register: Iterable[Entry]) -> dict[str, Rule]:
 
 
 def ruled_by_us(register: Iterable[Entry], rule: Rule) -> set[int]:
-    """For how many days we have ever meant to have a rule's folder kept at its repository."""
-    about = [entry.body for entry in register if entry.kind == RULE_TELLING]
-    return {
-        int(body["days"])
-        for body in about
-        if str(body["at"]["repository"]) == rule.repository and str(body["at"]["folder"]).casefold() == rule.folder.casefold()
-    }
+    """For how many days we have meant to have a rule's folder kept at its repository since the first of the rules that stand there.
+
+    Once all of them are lifted, nothing there is ours: what somebody rules then, for as many days as we once did, is theirs.
+    """
+    standing, days = set[str](), set[int]()
+    for entry in register:
+        journey = str(entry.body.get("journey"))
+        if entry.kind in (RULED, RULE_TELLING):
+            at = entry.body["at"]
+            if (str(at["repository"]), str(at["folder"]).casefold()) == (rule.repository, rule.folder.casefold()):
+                standing.add(journey)
+                if entry.kind == RULE_TELLING:
+                    days.add(int(entry.body["days"]))
+        elif entry.kind == RULE_LIFTED:
+            standing.discard(journey)
+            if not standing:
+                days.clear()
+    return days
 
 
 def kept_by(history: Iterable[Entry], rules: Iterable[Rule], now: datetime) -> Rule | None:

@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 
-from tasks.rules.flagging import Answer, Flag, Rule, agree, below, fresh, kept_by, rules_in_force, said_lifted, whole
+from tasks.rules.flagging import (
+    Answer,
+    Flag,
+    Rule,
+    agree,
+    below,
+    fresh,
+    kept_by,
+    ruled_by_us,
+    rules_in_force,
+    said_lifted,
+    whole,
+)
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 ONE, TWO = Flag("1", "hold", "Case", "17"), Flag("2", "hold", "Case", "18")
@@ -91,3 +103,21 @@ def test_a_rule_keeps_what_was_filed_in_its_folder_for_its_days() -> None:
     assert kept_by([Entry("filed", {"repository": "elsewhere", "folder": "Claims"})], [rule], NOW) is None
     assert rules_in_force([applied, Entry("rule-told", {"journey": "flag.a"})])["flag.a"].told
     assert rules_in_force([applied, Entry("rule-lifted", {"journey": "flag.a"})]) == {}
+
+
+def test_what_we_ruled_is_ours_until_the_last_of_our_rules_there_is_lifted() -> None:
+    rule, place = Rule("flag.a", TEAM, "Claims", 30), {"repository": TEAM, "folder": "claims"}
+    told = {
+        one: [
+            Entry("rule-applied", {"journey": one, "at": at, "days": days}),
+            Entry("rule-telling", {"journey": one, "at": at, "days": days}),
+        ]
+        for one, days, at in (("flag.a", 30, place), ("flag.b", 60, place), ("flag.c", 90, {**place, "folder": "Other"}))
+    }
+    register = [*told["flag.a"], *told["flag.b"], *told["flag.c"]]
+    assert ruled_by_us(register, rule) == {30, 60}
+    register.append(Entry("rule-lifted", {"journey": "flag.a"}))
+    assert ruled_by_us(register, rule) == {30, 60}, "the other one stands there still"
+    register.append(Entry("rule-lifted", {"journey": "flag.b"}))
+    assert ruled_by_us(register, rule) == set(), "whoever rules the folder now is somebody else"
+    assert ruled_by_us([*register, *told["flag.a"]], rule) == {30}
