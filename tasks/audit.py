@@ -6,7 +6,9 @@
                                       numbered ─ refused ...                    event before it; they go with it to the SIEM
     audit.<watch>.<object>.refused:   incident (``audit-refused``) ─ resolved | dismissed      closing it gives up one event
     audit.<watch>.<object>.gap:       incident (``audit-gap``) ─ dismissed
-    audit.<watch>:                    parked ─ unparked                         objects of which an event was refused
+    audit.<watch>:                    parked ─ unparked                         objects of which an event was refused, or that
+                                                                                were not told to the end
+    audit.<watch>.late:               incident (``audit-late``) ─ resolved | dismissed         the SIEM takes nothing for long
 
 What broke off is told again with the same number and key. An object's next event is told when the one before it is: an event that the
 SIEM refuses holds up those of its own object, and no other's.
@@ -30,8 +32,15 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from blocks.canonical import sha256
-from blocks.errors import ConfigurationError, CountersignError, DocumentMissing, SystemRefused, SystemUnreachable
-from blocks.ledger import Entry, Recorded
+from blocks.errors import (
+    ConfigurationError,
+    CountersignError,
+    DocumentMissing,
+    LeaseLost,
+    SystemRefused,
+    SystemUnreachable,
+)
+from blocks.ledger import Entry, Holding, Recorded
 from blocks.repositories.base import RepositorySession
 from blocks.settings import settings
 from blocks.system_file import load_system
@@ -42,7 +51,7 @@ from blocks.values import Change, Stage, shown
 from blocks.watch_file import Audit, Watch, load_watch_file, watches
 from tasks.connections import ledger, repository_session
 from tasks.follow import Watching, follow, load_watch
-from tasks.incidents import AUDIT_GAP, AUDIT_REFUSED, close_incidents, open_incident
+from tasks.incidents import AUDIT_GAP, AUDIT_LATE, AUDIT_REFUSED, close_incidents, open_incident
 from tasks.report import SHOWN
 from tasks.retrying import task
 from tasks.rules.auditing import POISON, Stand, compare
@@ -52,6 +61,8 @@ from tasks.telling import holding
 READER = "audit"
 NUMBERED, TOLD, REFUSED = "numbered", "told", "refused"
 PARKED, UNPARKED = "parked", "unparked"
+ANOTHER_RUN = timedelta(minutes=10)
+"""So long the whole check waits for a run that tells events: what it then leaves out nobody compares before the next night."""
 TOLD_AGAIN = timedelta(days=2)
 """The last event of an object that had one since then is told again by each whole check: a tail that was lost shows no hole."""
 
@@ -74,6 +85,10 @@ class Auditing:
     @property
     def register(self) -> str:
         return f"audit.{self.partner}"
+
+    @property
+    def late(self) -> str:
+        return f"{self.register}.late"
 
     def journey(self, target: str) -> str:
         return f"audit.{self.partner}.{sha256(target)[:24]}"
@@ -136,24 +151,34 @@ def tell_events(agreed: Auditing, patience: timedelta) -> Audited:
     """
     done, seen = Audited(), dict[str, Change]()
     with agreed.siem.session() as siem:
-        _take_up(agreed, siem, patience, done)
+        with holding([_followed(agreed)], timedelta(0)) as held:
+            if held is not None:  # else another run tells events just now, and has taken these up
+                _take_up(agreed, siem, patience, done)
         with closing(follow(agreed.watching, READER)) as feed:
             for changes in feed:
                 _number(agreed, changes)
                 seen |= {change.target: change for change in changes}
                 _tell(agreed, siem, {change.target: None for change in changes}, patience, done)
-        _find_gaps(agreed, siem, {target: change.kind for target, change in seen.items()}, patience, done)
+        with holding([_followed(agreed)], timedelta(0)) as held:
+            if held is not None:  # else another run tells events just now; the whole check compares these
+                _find_gaps(agreed, siem, held, {target: change.kind for target, change in seen.items()}, patience, done)
+    close_incidents(agreed, AUDIT_LATE, [agreed.late])
     return done
 
 
 def check_events(agreed: Auditing, patience: timedelta) -> Audited:
-    """Compare the history of all that is in the folder now with what was told, and tell each object's last event again."""
+    """Compare the history of all that is in the folder now with what was told, and tell each object's last event again.
+
+    Raises ``LeaseLost`` where another run tells events for longer than we wait: then nothing was compared.
+    """
     done, there = Audited(), dict[str, str]()
     with repository_session(agreed.watching.repository) as session:
         for id, kind in _everything(session, agreed.watching.folder):
             there[id] = kind
-    with agreed.siem.session() as siem:
-        _find_gaps(agreed, siem, there, patience, done)
+    with agreed.siem.session() as siem, holding([_followed(agreed)], ANOTHER_RUN) as held:
+        if held is None:
+            raise LeaseLost(f"watch {agreed.partner}: another run tells its events and does not end; nothing was compared")
+        _find_gaps(agreed, siem, held, there, patience, done)
         lately = ledger().now() - TOLD_AGAIN
         last = {id: newest for id in there if (newest := ledger().newest(agreed.journey(id))) and newest.at > lately}
         stands = [Stand.of(newest.body) for newest in last.values()]
@@ -172,6 +197,11 @@ def _everything(session: RepositorySession, folder: tuple[str, ...]) -> Iterator
             yield from _everything(session, (*folder, kept.name))
         else:
             yield kept.id, "document"
+
+
+def _followed(agreed: Auditing) -> str:
+    """The journey that whoever numbers and tells this watch's events holds: the one by which they are followed."""
+    return f"watch.{agreed.partner}.{READER}"
 
 
 # --------------------------------------------------------------------------------------------- numbers
@@ -241,14 +271,26 @@ def _send(agreed: Auditing, siem: SystemSession, round: Sequence[Recorded], pati
     done.told += len(taken)
     left = {journey: both for journey, both in by_journey.items() if journey not in taken}
     for entry, answer in left.values():
-        if answer.fate is Fate.REFUSED and answer.code in POISON:
+        if answer.fate is Fate.REFUSED and answer.code in POISON and int(entry.body["numbered"]) > _stand(entry.journey).told:
             _park(agreed, entry, answer, done)
-    for _, answer in left.values():
-        if answer.fate is Fate.REFUSED and answer.code not in POISON:
+    for entry, answer in left.values():
+        if answer.fate is Fate.REFUSED and answer.code in POISON:
+            continue
+        _is_late(agreed, entry, answer)
+        if answer.fate is Fate.REFUSED:
             raise SystemRefused(f"{agreed.siem.address}: takes no events: {answer.code}: {answer.reason}")
-        if answer.fate is not Fate.REFUSED:
-            raise SystemUnreachable(f"{agreed.siem.address}: {answer.reason}", answer.after_seconds)
+        raise SystemUnreachable(f"{agreed.siem.address}: {answer.reason}", answer.after_seconds)
     return taken
+
+
+def _is_late(agreed: Auditing, entry: Recorded, answer: Answer) -> None:
+    """Tell a person, once it is longer than was agreed, that an event is not told, and with it none of those behind it."""
+    if ledger().now() - entry.at > agreed.audit.late_after and int(entry.body["numbered"]) > _stand(entry.journey).told:
+        event = entry.body["event"]
+        reason = (
+            f"the SIEM {agreed.siem.address} is not told event {event['id']} of {event['target']}, nor what came after it: "
+        )
+        open_incident(agreed, agreed.late, agreed.key, AUDIT_LATE, f"{reason}{answer.code} {shown(answer.reason)[:300]}")
 
 
 def _message(agreed: Auditing, entry: Recorded) -> Message:
@@ -287,13 +329,19 @@ def _park(agreed: Auditing, entry: Recorded, answer: Answer, done: Audited) -> N
     done.refused.append((target, reason))
     if not stand.refused:
         facts = {**_about(agreed), **stand.facts, "refused": True, "reason": reason}
-        registered = Entry(agreed.register, PARKED, {**_about(agreed), "object": target}, stage=Stage.CLEARED)
-        ledger().append([Entry(entry.journey, REFUSED, facts, stage=Stage.CLEARED), registered])
+        ledger().append([Entry(entry.journey, REFUSED, facts, stage=Stage.CLEARED), _registered(agreed, PARKED, target)])
     open_incident(agreed, f"{entry.journey}.refused", target, AUDIT_REFUSED, reason)
 
 
+def _registered(agreed: Auditing, kind: str, target: str) -> Entry:
+    return Entry(agreed.register, kind, {**_about(agreed), "object": target}, stage=Stage.CLEARED)
+
+
 def _take_up(agreed: Auditing, siem: SystemSession, patience: timedelta, done: Audited) -> None:
-    """Try again what was refused. One whose incident a person has closed is given up, which its number shows, and the next one told."""
+    """Try again what was refused, and tell the end of what broke off.
+
+    An event whose incident a person has closed is given up, which its number shows, and the next one told.
+    """
     parked = dict[str, None]()
     for entry in ledger().journey(agreed.register):
         if entry.kind == PARKED:
@@ -309,8 +357,9 @@ def _take_up(agreed: Auditing, siem: SystemSession, patience: timedelta, done: A
         elif stand.refused and not _send(agreed, siem, _untold(agreed, journey)[:1], patience, done):
             continue
         close_incidents(agreed, AUDIT_REFUSED, [f"{journey}.refused"])
-        ledger().append([Entry(agreed.register, UNPARKED, {**_about(agreed), "object": target}, stage=Stage.CLEARED)])
         _tell(agreed, siem, [target], patience, done)
+        if not _stand(journey).refused:
+            ledger().append([_registered(agreed, UNPARKED, target)])
 
 
 def _given_up(journey: str) -> bool:
@@ -324,38 +373,40 @@ def _given_up(journey: str) -> bool:
 # --------------------------------------------------------------------------------------------- gaps
 
 
-def _find_gaps(agreed: Auditing, siem: SystemSession, targets: Mapping[str, str], patience: timedelta, done: Audited) -> None:
-    """Compare objects' own histories with what was told of them; tell what is missing, and a person of it. ``targets``: id -> kind."""
-    with holding([f"watch.{agreed.partner}.{READER}"], timedelta(0)) as held:
-        if held is None:
-            return  # another run tells events just now, and compares when it has
-        for target, kind in targets.items():
-            with repository_session(agreed.watching.repository) as session:
-                try:
-                    history = list(session.trail(target, kind))[::-1]
-                except DocumentMissing:
-                    continue  # gone for ever: what the feed told of that was told
-            journey = agreed.journey(target)
-            numbered = [entry for entry in ledger().journey(journey) if entry.kind == NUMBERED]
-            gap = compare([str(one.body["event"]["id"]) for one in numbered], history, ledger().now(), agreed.audit.late_after)
-            if not gap.missing and not gap.vanished:
-                continue
-            name = str(numbered[-1].body["event"]["name"]) if numbered else ""
-            lost = [one for one in history if one.id in gap.missing]
-            changes = [Change(one.id, one.event, target, one.user, one.at, kind, name, one.detail, one.address) for one in lost]
+def _find_gaps(
+    agreed: Auditing, siem: SystemSession, held: Holding, targets: Mapping[str, str], patience: timedelta, done: Audited
+) -> None:
+    """Compare objects' own histories with what was told of them; tell what is missing, and a person of it. ``targets``: id -> kind.
+
+    A person first: once an event has its number, no comparison finds that it was missing. And it is taken up by the next run, should
+    the SIEM not take it now: the feed tells of it no more.
+    """
+    for target, kind in targets.items():
+        with repository_session(agreed.watching.repository) as session:
+            try:
+                history = list(session.trail(target, kind))[::-1]
+            except DocumentMissing:
+                continue  # gone for ever: what the feed told of that was told
+        journey = agreed.journey(target)
+        numbered = [entry for entry in ledger().journey(journey) if entry.kind == NUMBERED]
+        gap = compare([str(one.body["event"]["id"]) for one in numbered], history, ledger().now(), agreed.audit.late_after)
+        if not gap.missing and not gap.vanished:
+            continue
+        name = str(numbered[-1].body["event"]["name"]) if numbered else ""
+        lost = [one for one in history if one.id in gap.missing]
+        changes = [Change(one.id, one.event, target, one.user, one.at, kind, name, one.detail, one.address) for one in lost]
+        what = [
+            f"{len(some)} {word}" for word, some in (("missing in the feed", gap.missing), ("vanished", gap.vanished)) if some
+        ]
+        first = (*gap.missing, *gap.vanished)[0]
+        reason = f"events of {target}: {', '.join(what)}, the first is {first}; what was missing is told now, marked as late"
+        done.gaps.append((target, reason))
+        held.lease  # noqa: B018 - raises
+        open_incident(agreed, f"{journey}.gap", target, AUDIT_GAP, reason)
+        if changes:
+            ledger().append([_registered(agreed, PARKED, target)])
             _number(agreed, changes, late=True)
-            what = [
-                f"{len(some)} {word}"
-                for word, some in (("missing in the feed", gap.missing), ("vanished", gap.vanished))
-                if some
-            ]
-            first = (*gap.missing, *gap.vanished)[0]
-            reason = (
-                f"events of {target}: {', '.join(what)}, the first is {first}; what was missing is told now, marked as late"
-            )
-            done.gaps.append((target, reason))
-            open_incident(agreed, f"{journey}.gap", target, AUDIT_GAP, reason)
-            _tell(agreed, siem, [target], patience, done)
+        _tell(agreed, siem, [target], patience, done)
 
 
 # --------------------------------------------------------------------------------------------- what people see

@@ -21,6 +21,7 @@ not-provisioned         the workspace stands, and the system knows; or a person 
 key-reused              a person has looked: one key of a system, and two documents (``hand_over``)
 handover-in-doubt       a person has looked, and closes it; then it goes on (``hand_over``)
 audit-refused           the SIEM takes the event after all; or a person gives it up, and closes it (``audit``)
+audit-late              the SIEM takes events again (``audit``)
 audit-gap               a person has looked why an event was not told in time, or has vanished, and closes it (``audit``)
 flags-unheard           the governance system gives a whole answer again (``govern``)
 flags-differ            its flags are in force here and at the repository, and none that it tells no more is left (``govern``)
@@ -86,8 +87,9 @@ TELLING_IN_DOUBT = "telling-in-doubt"
 """About what a system was told, and nobody can tell whether it was carried out."""
 PAPER_UNREADABLE, PAPER_NOT_TOLD = "paper-unreadable", "paper-not-told"
 """About a document that a partner must provide: nobody can read until when it is good; a system does not take how it stands."""
-AUDIT_REFUSED, AUDIT_GAP = "audit-refused", "audit-gap"
-"""About one object's events: the SIEM does not take one; or its own history and what was told of it do not agree."""
+AUDIT_REFUSED, AUDIT_GAP, AUDIT_LATE = "audit-refused", "audit-gap", "audit-late"
+"""About one object's events: the SIEM does not take one; or its own history and what was told of it do not agree. About a whole watch:
+the SIEM is told nothing for longer than was agreed."""
 FLAGS_UNHEARD, FLAGS_DIFFER = "flags-unheard", "flags-differ"
 """About a governance system: nobody knows what it has flagged now; or a flag is not the same there, here and at the repository."""
 NOT_CATALOGUED, CATALOGUE_LATE = "not-catalogued", "catalogue-late"
@@ -107,6 +109,7 @@ _OURS = frozenset(
         PAPER_NOT_TOLD,
         AUDIT_REFUSED,
         AUDIT_GAP,
+        AUDIT_LATE,
         FLAGS_UNHEARD,
         FLAGS_DIFFER,
         NOT_CATALOGUED,

@@ -70,9 +70,8 @@ class EventCollectorSession(SystemSession):
                     yield Answer(message.key, Fate.LATER, reason=str(error), after_seconds=after)
             return
         told = reply.json
-        if (
-            reply.status in (400, 413) and len(messages) > 1
-        ):  # one of them is at fault, or it is too much at once: none was taken
+        # One of them is at fault, or it is too much at once: none was taken.
+        if reply.status in (400, 413, 422) and len(messages) > 1:
             half = len(messages) // 2
             yield from self._tell(messages[:half])
             yield from self._tell(messages[half:])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-POISON = frozenset({"bad-fact", "missing-fact", "status-400", "status-413"})
+POISON = frozenset({"bad-fact", "missing-fact", "status-400", "status-413", "status-422"})
 """Refusals that are about one event. Any other is about all: nothing more is told before it is mended."""
 
 

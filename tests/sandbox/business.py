@@ -46,10 +46,10 @@ BEFORE = ("busy429", "burst503", "html500", "drop", "token-ends")
 """Counted, struck before anything is done: 429 or 503 with Retry-After, a page, the connection ends, 401."""
 AFTER = ("lost-answer", "html500-after", "cut", "trickle", "stall")
 """Counted, struck when it is done: no answer, a page, half an answer, an answer byte by byte, an answer much too late."""
-LASTING = ("retry-after", "job-looks", "trickle-seconds", "bulk-refuses", "largest-body", "list-loses")
+LASTING = ("retry-after", "job-looks", "trickle-seconds", "bulk-refuses", "largest-body", "largest-says", "list-loses")
 """Numbers that stay: seconds told with 429 and 503 (none by default), looks until a job is over, seconds between two bytes of a
-trickle, 1 to refuse the first document of each bulk, bytes of a body above which a call is refused with 413 (0: none), and by how many
-things each page of a list is too short."""
+trickle, 1 to refuse the first document of each bulk, bytes of a body above which a call is refused (0: none) and the status it
+is refused with (413), and by how many things each page of a list is too short."""
 FAULTS = (*BEFORE, *AFTER, *LASTING)
 _PAGE = b"<html><head><title>500</title></head><body>Something went wrong</body></html>"
 _RESET = struct.pack("ii", 1, 0)
@@ -274,7 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
             with sandbox.books.lock, sandbox.recorded.open("ab") as told:
                 told.write(self.path.encode() + b"\n" + body + b"\n")
         if 0 < faults["largest-body"] < len(body):
-            return self._answer(413, _PAGE, "text/html")
+            return self._answer(int(faults["largest-says"]) or 413, _PAGE, "text/html")
         if faults.spend("drop", path):
             return self._cut_off()
         if faults.spend("html500", path):

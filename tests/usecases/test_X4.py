@@ -27,6 +27,7 @@ from tasks.flags import flag_of
 from tasks.govern import Governed, govern_all
 from tasks.holds import Gate, apply_hold
 from tasks.rules.flagging import Flag
+from tasks.telling import holding
 from tests.ledger.clock import Clock
 from tests.ledger.full import no_room_for
 from tests.sandbox.business import BusinessSandbox
@@ -193,6 +194,28 @@ def test_half_an_answer_lifts_nothing_and_what_it_says_is_set_is_in_force(govern
     assert [case.code for case in governed.cases()] == [incidents.FLAGS_DIFFER]
     flag(records, "2", "lifted")
     assert sync().lifted == 1 and holds(governed, ids[2]) == [] and not governed.cases()
+
+
+def test_flags_are_in_force_at_another_repository_as_soon_as_its_system_is_asked_about_that(
+    governed: Dock, team: Mapping[str, Any], records: BusinessSandbox
+) -> None:
+    """Or at the same one under another address. What was set at the old one stays, and is told."""
+    id = file(governed)
+    flag(records, "1", document=id)
+    moved = {**reached(team), "url": team["url"].replace("127.0.0.1", "localhost")}
+    (governed.profiles / "repositories.yaml").write_text(
+        yaml.safe_dump({"repositories": {"kept": reached(team), "old": moved}})
+    )
+    agree(governed, records, repository="old", unsaid="are-lifted")
+    assert (sync().set, sync().set) == (1, 0)
+    agree(governed, records, unsaid="are-lifted")
+    done = sync()
+    [differs] = done.differs
+    assert done.set == 1 and "asked about another repository now; it stays" in differs
+    assert sync().lifted == 0 and holds(governed, id) == [CASE] and governed.cases(incidents.FLAGS_DIFFER)
+    flag(records, "1", "lifted")
+    done = sync()
+    assert (done.lifted, done.differs, done.in_force) == (2, [], 0) and not governed.cases()
 
 
 def test_a_person_s_own_hold_of_the_same_name_is_never_lifted_by_a_flag(governed: Dock, records: BusinessSandbox) -> None:
@@ -393,36 +416,63 @@ def test_a_gap_is_seen_by_the_siem_and_by_us_and_is_told_after_all(
                 yield change
 
     monkeypatch.setattr(File360Session, "changes", short)
-    [(_, reason)] = audit().gaps
-    assert "1 missing in the feed" in reason and lost[0] in reason
+    with no_room_for(watched.ledger, "incident"), pytest.raises(LedgerUnreachable):
+        audit()
+    trail = File360Session.trail
+
+    def away(session: File360Session, target: str, kind: str) -> Any:
+        """The SIEM goes away in the very moment in which the gap is found."""
+        records.faults.set({"drop@collector": 1_000_000})
+        return trail(session, target, kind)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemUnreachable):
+        patch.setattr(File360Session, "trail", away)
+        audit(everything=True)
     [gap] = watched.cases(incidents.AUDIT_GAP)
     assert gap.owner == "security@example.com"
+    assert "1 missing in the feed" in str(gap.reason) and lost[0] in str(gap.reason)
+    clock.ahead = timedelta(minutes=16)
+    with pytest.raises(SystemUnreachable):
+        audit()
+    [late] = watched.cases(incidents.AUDIT_LATE)
+    assert lost[0] in str(late.reason)
+    records.faults.set({"drop@collector": 0})
+    assert audit().told == 1 and watched.cases() == [gap]
     told = heard(records, id)
     assert holes(told) == [] and told[-1]["event_id"] == lost[0] and told[-1]["late"] is True
     assert audit().gaps == [], "it is told once"
     dropped = records.books.events.pop(-2)["event"]
     assert holes(heard(records)) == [id] and dropped["object"] == id, "and what is lost at the SIEM shows there"
+    vanished = told[-2]["event_id"]
+    with monkeypatch.context() as patch:
+        patch.setattr(File360Session, "trail", lambda *of: (event for event in trail(*of) if event.id != vanished))
+        [(_, reason)] = audit(everything=True).gaps
+    assert "1 vanished" in reason and vanished in reason
     monkeypatch.setattr(File360Session, "trail", lambda session, id, kind: iter(()))
     clock.ahead = timedelta(days=1)
     before = len(heard(records))
     assert audit(everything=True).told >= 1 and len(heard(records)) > before, "each object's last event once more"
 
 
-@pytest.mark.parametrize("given_up", [False, True], ids=["it takes it after all", "a person gives it up"])
+@pytest.mark.parametrize(
+    ("given_up", "says"), [(False, 413), (True, 422)], ids=["it takes it after all", "a person gives it up"]
+)
 def test_an_event_that_the_siem_refuses_holds_up_its_own_object_alone(
-    given_up: bool, watched: Dock, records: BusinessSandbox, files: Files
+    given_up: bool, says: int, watched: Dock, records: BusinessSandbox, files: Files
 ) -> None:
     one, other = file(watched), file(watched, "prices-2003-01-01.csv", first=50)
     audit()
     assert files.http.put(f"/api/v1/documents/{one}", json={"name": f"{'x' * 230}.csv"}).is_success
     files.view(other, one)
-    records.faults.set({"largest-body": 900})  # less than an event with that name twice
+    records.faults.set({"largest-body": 900, "largest-says": says})  # less than an event with that name twice
     assert [target for target, _ in audit().refused] == [one]
     assert [event["event"] for event in heard(records, other)][-1] == "View"
     [case] = watched.cases(incidents.AUDIT_REFUSED)
     assert files.http.put(f"/api/v1/documents/{one}", json={"name": OLD}).is_success
     files.view(one)  # which it would take
     assert [target for target, _ in audit().refused] == [one] and len(watched.cases()) == 1, "tried again, told once"
+    with holding(["watch.team.audit"], timedelta(0)):
+        assert audit() == Audited(), "another run is at it"
     assert heard(records, one)[-1]["event"] == "Rename", "and what came later waits behind it"
     if given_up:
         incidents.close(case.journey, "its name is known here", "ann")
