@@ -38,7 +38,9 @@ class MarkedBy(Terms):
 
     category: str
     attribute: str
-    values: tuple[str, ...] = Field(min_length=1, description="Any of these: [secret, confidential]")
+    values: tuple[str, ...] = Field(
+        min_length=1, description="Any of these, in any case; of a number or a checkbox what it says: [secret, '3', 'true']"
+    )
 
 
 class Restricted(Terms):

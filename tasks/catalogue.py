@@ -3,7 +3,7 @@
 ::
 
     catalogue.<watch>:                        looking ─ looking ─ comparing ─ looking ...   each look with its number, which only rises
-    catalogue.<watch>.compared:               compared ─ compared ...                       what was compared to its end
+    catalogue.<watch>.compared:               agreed ─ compared ─ compared ...              what was compared to its end, as is agreed
     catalogue.<watch>.<id of a document>:     an incident about one that the index refuses
 
 What the index is told carries the number of the look that found it, so an older look never replaces what a newer one told, whoever is
@@ -28,9 +28,17 @@ from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from blocks.errors import ConfigurationError, CountersignError, DocumentMissing, SystemFailure, SystemRefused, SystemUnreachable
+from blocks.errors import (
+    ConfigurationError,
+    CountersignError,
+    DocumentMissing,
+    RepositoryError,
+    SystemFailure,
+    SystemRefused,
+    SystemUnreachable,
+)
 from blocks.index_terms import IndexTerms
-from blocks.ledger import Entry, Holding
+from blocks.ledger import Entry, Holding, Recorded
 from blocks.repositories.base import RepositorySession
 from blocks.settings import settings
 from blocks.system_file import load_system
@@ -53,7 +61,7 @@ AT_ONCE = 500
 """Documents that are told in one go, and held in memory."""
 MOST_REFUSED = 100
 """So many refused documents are cases; more of them are one thing gone wrong, and the run ends."""
-LOOKING, COMPARING, COMPARED = "looking", "comparing", "compared"
+LOOKING, COMPARING, AGREED, COMPARED = "looking", "comparing", "agreed", "compared"
 _OF_ALL = frozenset({"status-401", "status-403", "status-404"})
 """Refusals that are no document's: the index is not there, or not for us."""
 
@@ -71,7 +79,7 @@ class Cataloguing(Watching):
 
     @property
     def comparisons(self) -> str:
-        """The journey of what was compared to its end."""
+        """The journey of what was compared to its end, and since when it is agreed to be."""
         return f"{self.journey}.{COMPARED}"
 
 
@@ -170,10 +178,12 @@ class _Run:
         """Tell of every document anew, and remove what was not found: at first, when what was agreed has changed, and now and then."""
         agreed = self._agreed
         last = ledger().newest(agreed.comparisons)
-        same = last is not None and last.body["agreed"] == agreed.digest
-        if same and last is not None and ledger().now() - last.at < agreed.index.compare_every:
+        if last is None or last.body["agreed"] != agreed.digest:
+            last = self._write(AGREED, 0, {"agreed": agreed.digest}, at=agreed.comparisons)
+        due = last.at + agreed.index.compare_every if last.kind == COMPARED else last.at
+        if ledger().now() < due:
             return
-        with self._in_time(last.at + agreed.index.compare_every if same and last else None):
+        with self._in_time(due):
             self._patiently(lambda: self._index.prepare(MAPPING))
             for _ in follow(agreed, READER):
                 pass  # what has happened until now is seen by looking at all of it
@@ -291,9 +301,11 @@ class _Run:
         """What breaks off, and should have been told longer ago than was agreed, is told to a person."""
         try:
             yield
-        except SystemFailure as error:
+        except DocumentMissing:
+            raise
+        except (SystemFailure, RepositoryError) as error:
             if since is not None and ledger().now() - since > self._agreed.index.agreed_time:
-                self.is_late(f"it should have known of a change of {since:%Y-%m-%d %H:%M} UTC: {error}")
+                self.is_late(f"it does not know what is there since {since:%Y-%m-%d %H:%M} UTC: {error}")
             raise
 
     def is_late(self, why: str) -> None:
@@ -319,7 +331,8 @@ class _Run:
         self._write(kind, number, {})
         return number
 
-    def _write(self, kind: str, number: int, more: dict[str, str], at: str = "") -> None:
+    def _write(self, kind: str, number: int, more: dict[str, str], at: str = "") -> Recorded:
         agreed = self._agreed
         facts = {"partner": agreed.partner, "stream": agreed.stream, "name": agreed.key, "number": number, **more}
-        ledger().append([Entry(at or agreed.journey, kind, facts, stage=Stage.CLEARED)], self._held.lease)
+        [written] = ledger().append([Entry(at or agreed.journey, kind, facts, stage=Stage.CLEARED)], self._held.lease)
+        return written

@@ -37,9 +37,8 @@ def is_restricted(one: Described, terms: Restricted | None) -> bool:
     return (
         any(path[: len(folder)] == folder for folder in within)
         or any(
-            value in mark.values
+            not _words(mark.values).isdisjoint(_words(one.kept.categories.get(mark.category, {}).get(mark.attribute)))
             for mark in terms.marked
-            for value in _several(one.kept.categories.get(mark.category, {}).get(mark.attribute))
         )
         or bool(terms.open_to and not one.readers & {*terms.open_to})
     )
@@ -91,7 +90,12 @@ def _values(one: Described, fields: Iterable[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _several(value: Any) -> Iterable[Any]:
+def _words(value: Any) -> set[str]:
+    """All that a value says, as texts in which case does not matter: of 3 or 3.0 it is "3", of true "true"; of rows, what each says."""
     if isinstance(value, Mapping):
-        return ()
-    return value if isinstance(value, list | tuple) else (value,)
+        return _words([*value.values()])
+    if isinstance(value, list | tuple | set | frozenset):
+        return {word for each in value for word in _words(each)}
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return set() if value is None else {str(value).strip().casefold()}

@@ -293,6 +293,25 @@ def test_an_index_that_is_away_is_told_later_and_a_person_once_the_agreed_time_i
     assert a not in place.index("late") and place.dock.codes() == []
 
 
+def test_a_comparison_that_fails_from_the_beginning_or_since_it_was_agreed_anew_is_late_too(place: Place) -> None:
+    clock = Clock(connections.ledger())
+    place.agree("First", agreed_time="PT5M")
+    place.file(("First",), "a.pdf")
+    for begins, fields in ((timedelta(0), ["name"]), (timedelta(hours=1), ["name", "folder"])):
+        place.agree("First", agreed_time="PT5M", fields=fields)
+        place.business.faults.set({"burst503@first": 1000})
+        try:
+            for minutes, cases in ((0, []), (4, []), (6, ["catalogue-late"])):
+                clock.ahead = begins + timedelta(minutes=minutes)
+                with pytest.raises(SystemFailure):
+                    place.run(patience=0)
+                assert place.dock.codes() == cases
+        finally:
+            place.business.faults.set({"burst503@first": 0})
+        place.run()
+        assert place.titles("first") == ["a.pdf"] and place.dock.codes() == []
+
+
 def test_a_folder_that_is_gone_is_told_to_a_person(place: Place) -> None:
     place.agree("Gone")
     place.file(("Gone",), "a.pdf")
