@@ -267,7 +267,9 @@ def _expect(agreed: Agreed, readiness: Readiness, standing: list[Case]) -> None:
     missed = any(entry.kind == "incident" for entry in ledger().journey(_expectation(agreed, before)))
     sights = [first_sight(journey) for journey in came]
     if not owed(sights, before, last, missed):
-        _close(agreed, standing, f"it came late, at {max(sights):%Y-%m-%d %H:%M} UTC")
+        came_at, now_due = f"{max(sights):%Y-%m-%d %H:%M} UTC", _expectation(agreed, last)
+        _close(agreed, (one for one in standing if one.journey == now_due), f"it came late, at {came_at}")
+        _close(agreed, (one for one in standing if one.journey != now_due), f"nothing came for it; the next came at {came_at}")
         return
     code = MISSING if expected.grace and now >= last + expected.grace else LATE
     _close(

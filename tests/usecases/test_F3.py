@@ -30,8 +30,8 @@ from tests.tasks.conftest import dock as dock
 from tests.tasks.dock import Dock, price_list
 from tests.world import file360, over_ftp, reached
 
-MONDAY, TUESDAY = date(2027, 3, 29), date(2027, 3, 30)
-"""Easter Monday, on whose eve the partner's clocks are set forward; and the day after."""
+MONDAY, TUESDAY, WEDNESDAY = date(2027, 3, 29), date(2027, 3, 30), date(2027, 3, 31)
+"""Easter Monday, on whose eve the partner's clocks are set forward; and the days after."""
 FEEDS = {"inventory": "P1Y", "order-extracts": "P6Y", "compliance-reports": "P10Y"}
 """Streams, and how long what they bring must be kept."""
 
@@ -120,7 +120,7 @@ def test_no_alert_on_a_holiday_then_late_then_missing_to_its_owner(dock: Dock, p
     assert dock.cases() == [] and alerts(dock) == ["late", "missing"]
     (partner.root / "inventory" / "tuesday.csv").write_bytes(price_list(rows=4))
     assert at(TUESDAY, 11) == {"tuesday.csv": "filed"}
-    at(date(2027, 3, 31), 6)
+    at(WEDNESDAY, 6)
     assert alerts(dock) == ["late", "missing", "late"]
     dock.ledger.verify()
 
@@ -136,6 +136,18 @@ def test_a_file_at_ten_past_seven_closes_it_as_late(dock: Dock, partner: FtpSand
     assert alerts(dock) == ["late"] and dock.cases() == []
     over = dock.ledger.journey(case.journey)[-1]
     assert (over.kind, over.body["reason"]) == ("resolved", "it came late, at 2027-03-30 05:10 UTC")
+
+
+def test_what_never_came_is_not_said_to_have_come_late(dock: Dock, partner: FtpSandbox, at: Any) -> None:
+    at(TUESDAY, 8)
+    at(WEDNESDAY, 6)
+    missing, late = sorted(dock.cases(), key=lambda case: case.journey)
+    assert (missing.code, late.code) == ("missing", "late")
+    (partner.root / "inventory" / "stock.csv").write_bytes(price_list())
+    at(WEDNESDAY, 6, 5)
+    said = [dock.ledger.journey(case.journey)[-1].body["reason"] for case in (missing, late)]
+    came = "2027-03-31 04:05 UTC"
+    assert said == [f"nothing came for it; the next came at {came}", f"it came late, at {came}"] and dock.cases() == []
 
 
 def test_where_nobody_looked_in_its_time_of_grace_it_is_missing_at_once(dock: Dock, partner: FtpSandbox, at: Any) -> None:
