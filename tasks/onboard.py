@@ -130,6 +130,7 @@ def _onboard(agreed: Onboarding, held: Holding, patience: timedelta) -> Row:
     ]
     if fresh:
         ledger().append(fresh, held.lease)
+    _ask_no_more(agreed)
     untold = _tell(agreed, held, patience) if agreed.system is not None else ""
     return Row(agreed.partner, papers, len(changed), len(reminded), untold)
 
@@ -256,6 +257,13 @@ def _tell(agreed: Onboarding, held: Holding, patience: timedelta) -> str:
                 return told.reason
             close_incidents(agreed, PAPER_NOT_TOLD, [place])
     return ""
+
+
+def _ask_no_more(agreed: Onboarding) -> None:
+    """Close what is asked about messages that are told to nobody any more: another system or route was agreed, or none."""
+    waiting = {place for _, place in _untold(agreed, ledger().journey(agreed.journey))}
+    standing = ledger().cases(partner=agreed.partner, stream=agreed.stream)
+    close_incidents(agreed, PAPER_NOT_TOLD, {case.journey for case in standing} - waiting)
 
 
 def _untold(agreed: Onboarding, history: Sequence[Recorded]) -> Iterator[tuple[Recorded, str]]:

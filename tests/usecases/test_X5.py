@@ -338,6 +338,13 @@ def test_a_paper_that_is_asked_for_no_more_and_another_route_are_told_too(
     look()
     assert writes(vendor) == 5
 
+    # Its system does not take it: where another route is agreed, nobody is asked about the first one any more.
+    vendor.faults.set({"largest-body": 1})
+    profile["partner"]["papers"]["required"]["code"] |= {"title": "Rules"}
+    del profile["partner"]["papers"]["required"]["tax"]
+    reviewed.write_text(yaml.safe_dump(profile))
+    assert look().untold and dock.codes() == ["paper-not-told"]
+    vendor.faults.set({"largest-body": 0})
     profile["partner"]["papers"]["tells"]["route"] = "again"
     reviewed.write_text(yaml.safe_dump(profile))
     system = dock.profiles / "systems" / "vendors.yaml"
@@ -345,7 +352,8 @@ def test_a_paper_that_is_asked_for_no_more_and_another_route_are_told_too(
     agreed["system"]["routes"]["again"] = {**agreed["system"]["routes"]["papers"], "path": "/suppliers/{partner}"}
     system.write_text(yaml.safe_dump(agreed))
     look()
-    assert (writes(vendor), vendor.books.things["suppliers"]["acme"]["shows"]) == (5, "3 missing")
+    assert (writes(vendor), vendor.books.things["suppliers"]["acme"]["shows"]) == (5, "2 missing")
+    assert dock.codes() == []
 
 
 # --------------------------------------------------------------------------------------------- what has expired blocks
