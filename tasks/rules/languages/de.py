@@ -225,6 +225,7 @@ CATALOGUE = Catalogue(
         "price-list": "Preisliste",
         "product-image": "Produktbild",
         "shipment-manifest": "Sendungsliste",
+        "sidecar": "Begleitdatei",
         "statement": "Kontoauszug",
         "transfer": "Übertragung",
         "video": "Video",

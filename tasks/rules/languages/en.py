@@ -120,6 +120,7 @@ CATALOGUE = Catalogue(
         "price-list": "price list",
         "product-image": "product image",
         "shipment-manifest": "shipment manifest",
+        "sidecar": "sidecar file",
         "statement": "account statement",
         "transfer": "transfer",
         "video": "video",
