@@ -283,7 +283,8 @@ def test_what_goes_no_further_is_taken_back_and_what_was_shown_is_kept(
     gallery.bring(shown)
     assert gallery.held(begun) == TWO
     with Store(gallery.place / "state") as store:
-        assert hide(begun, store) == hide(shown, store) == []
+        for _ in range(2):
+            assert hide(begun, store) == hide(shown, store) == []
         assert hide(gallery.exhibit(), store) == [], "nothing was ever there"
     assert (gallery.held(begun), gallery.held(shown)) == ({}, TWO)
     assert gallery.seen_by(GUESTS[0], shown) == {}

@@ -15,6 +15,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -185,13 +186,9 @@ def test_what_goes_to_an_auditor_and_what_comes_back_are_linked_by_the_request(
     # Back: it leaves the drop only once the repository has it.
     upload = places / "ann" / "to-us" / f"{release.id}_artifact.zip"
     upload.write_bytes(packed)
-    reviewed = world.profiles / "repositories.yaml"
-    agreed = reviewed.read_text()
-    nowhere = yaml.safe_load(agreed)
-    nowhere["repositories"]["ecm"]["url"] = "http://127.0.0.1:9/cs/cs"
-    reviewed.write_text(yaml.safe_dump(nowhere))
-    assert taken_in().is_failed() and upload.read_bytes() == packed
-    reviewed.write_text(agreed)
+    if ecm["service"] == "file360":
+        with away(world):
+            assert taken_in().is_failed() and upload.read_bytes() == packed
     assert taken_in().name == "Filed" and not upload.exists()
 
     # Both under the audit class, in one place, and each found from the other by the request number.
@@ -215,6 +212,20 @@ def test_what_goes_to_an_auditor_and_what_comes_back_are_linked_by_the_request(
         assert guests_files(ecm, "ann@audit.example", folder) == {}
 
 
+@contextmanager
+def away(world: ReleaseWorld) -> Iterator[None]:
+    """The repository answers nobody."""
+    reviewed = world.profiles / "repositories.yaml"
+    agreed = reviewed.read_text()
+    nowhere = yaml.safe_load(agreed)
+    nowhere["repositories"]["ecm"]["url"] = "http://127.0.0.1:9"
+    reviewed.write_text(yaml.safe_dump(nowhere))
+    try:
+        yield
+    finally:
+        reviewed.write_text(agreed)
+
+
 def without_a_signoff(release: Release) -> None:
     """A worker asks the sender to send it as it is."""
     seen = [Seen(file.repository_id, file.version) for file in release.package.files]
@@ -224,9 +235,8 @@ def without_a_signoff(release: Release) -> None:
 
 def hidden_by_operations(release: Release) -> None:
     """The days are not over, and the auditor is shown nothing any more."""
-    for _ in range(2):
-        asked = CliRunner().invoke(app, ["signoff", "hide", release.id, "--comment", "the audit is over"])
-        assert asked.exit_code == 0 and asked.output.startswith("hidden: file360://sender@"), asked.output
+    asked = CliRunner().invoke(app, ["signoff", "hide", release.id, "--comment", "the audit is over"])
+    assert asked.exit_code == 0 and asked.output.startswith("hidden: file360://sender@"), asked.output
     assert release.last("hidden")["comment"] == "the audit is over"
 
 
@@ -260,12 +270,12 @@ def read(session: RepositorySession, id: str) -> bytes:
         return spool.path(session.fetch(id, None, batch).digest).read_bytes()
 
 
-@pytest.mark.parametrize("folder", ["../bob/to-us", "/../bob/to-us", "/bob/to-us", "to-us/../../bob/to-us"])
-def test_an_auditor_cannot_list_anybody_elses_drop(world: ReleaseWorld, places: Path, folder: str) -> None:
+def test_an_auditor_cannot_list_anybody_elses_drop(world: ReleaseWorld, places: Path) -> None:
     (places / "bob" / "to-us" / "secret.zip").write_bytes(artifact())
     with load_partner("acme", world.profiles).endpoints["ann"].session() as session:
         assert {file.name for file in session.look(".")} == {b"to-us", b"from-us"}
-        assert b"secret.zip" not in names(session, folder)
+        for folder in ("../bob/to-us", "/../bob/to-us", "/bob/to-us", "to-us/../../bob/to-us"):
+            assert b"secret.zip" not in names(session, folder), folder
 
 
 def names(session: EndpointSession, folder: str) -> set[bytes]:
