@@ -25,6 +25,7 @@ from tasks.connections import hang_up
 from tasks.govern import govern_all, report_flags
 from tasks.onboard import load_onboardings, onboard_each, report_papers
 from tasks.reduce import reduce_closed
+from tasks.report import run_name
 
 
 @flow(name="govern", flow_run_name="govern", validate_parameters=True)
@@ -40,7 +41,7 @@ def govern() -> State:
     return report_flags(found)
 
 
-@flow(name="audit", flow_run_name="audit {watch}", validate_parameters=True)
+@flow(name="audit", flow_run_name=run_name("audit", "watch"), validate_parameters=True)
 def audit(watch: str = "", everything: bool = False, patience_seconds: float = 60) -> State:
     """Tell the SIEM what happened in watched folders: each event at least once, an object's in order, and look for gaps.
 
@@ -88,7 +89,7 @@ def clean_up(spool_hours: float = 24, quarantine_days: float = 90) -> State:
     return state
 
 
-@flow(name="onboarding", flow_run_name="onboarding {partner}", validate_parameters=True)
+@flow(name="onboarding", flow_run_name=run_name("onboarding", "partner"), validate_parameters=True)
 def onboarding(partner: str = "", patience_seconds: float = 60) -> State:
     """Look how the papers stand that partners must provide: tell their systems what has changed, and remind people.
 
@@ -105,7 +106,7 @@ def onboarding(partner: str = "", patience_seconds: float = 60) -> State:
     return report_papers(looked)
 
 
-@flow(name="catalogue", flow_run_name="catalogue {watch}", validate_parameters=True)
+@flow(name="catalogue", flow_run_name=run_name("catalogue", "watch"), validate_parameters=True)
 def catalogue(watch: str = "", patience_seconds: float = 60) -> State:
     """Tell search indexes what is known of the documents in watched folders: metadata only, restricted ones as agreed.
 
@@ -122,7 +123,7 @@ def catalogue(watch: str = "", patience_seconds: float = 60) -> State:
     return report_catalogue(tally)
 
 
-@flow(name="approvals", flow_run_name="approvals {watch}", validate_parameters=True)
+@flow(name="approvals", flow_run_name=run_name("approvals", "watch"), validate_parameters=True)
 def approvals(watch: str = "") -> State:
     """Have sensitive changes in watched folders signed off by the people who were agreed; a change while they are asked begins anew.
 

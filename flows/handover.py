@@ -13,6 +13,7 @@ from tasks.connections import hang_up
 from tasks.hand_over import find_offers, hand_over, load_handover, report_handover
 from tasks.onward import find_sources, go_onward, report_onward
 from tasks.provision import find_created, load_workspaces, provision, report_workspaces
+from tasks.report import run_name
 
 
 @flow(name="handover", flow_run_name="handover {system}/{stream}", validate_parameters=True)
@@ -61,7 +62,7 @@ def workspaces(system: str, stream: str, reference: str = "", patience_seconds: 
 
 @flow(
     name="onward",
-    flow_run_name="onward {partner}{watch} {stream}",
+    flow_run_name=run_name("onward", "partner", "watch", "stream"),
     task_runner=ThreadPoolTaskRunner(max_workers=8),  # type: ignore[arg-type]
     validate_parameters=True,
 )

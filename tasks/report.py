@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
+from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from blocks.ledger import Case
@@ -32,6 +33,16 @@ class Stream(Protocol):
     def stream(self) -> str: ...
     @property
     def key(self) -> str: ...
+
+
+def run_name(flow: str, *parameters: str) -> Callable[[], str]:
+    """For ``flow_run_name``: the flow and what it was asked about, of these parameters; "all" where it was asked about nothing."""
+
+    def name() -> str:
+        asked = flow_run.parameters
+        return f"{flow} {'/'.join(str(asked[one]) for one in parameters if asked.get(one)) or 'all'}"
+
+    return name
 
 
 def report(agreed: Agreed, rows: Sequence[Row], *, dry_run: bool = False) -> State:

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.logging import disable_run_logger
 
 from blocks.errors import LedgerUnreachable, SystemUnreachable
@@ -19,6 +21,8 @@ from blocks.flag_file import Flags
 from blocks.profile import load_repositories
 from blocks.repositories.file360 import File360Session
 from blocks.values import Change
+from flows.governance import audit as audit_flow
+from flows.governance import govern as govern_flow
 from tasks import incidents
 from tasks.audit import Audited, audit_watches, check_events, load_audit, tell_events
 from tasks.clean_up import Swept, hear_flags, remove_what_has_ended
@@ -31,6 +35,7 @@ from tasks.telling import holding
 from tests.ledger.clock import Clock
 from tests.ledger.full import no_room_for
 from tests.sandbox.business import BusinessSandbox
+from tests.servers.prefect import PrefectServer, client_of
 from tests.tasks.conftest import clock as clock
 from tests.tasks.conftest import dock as dock
 from tests.tasks.dock import Dock, price_list
@@ -480,3 +485,35 @@ def test_an_event_that_the_siem_refuses_holds_up_its_own_object_alone(
     assert audit().refused == [] and not watched.cases()
     told = heard(records, one)
     assert told[-1]["event"] == "View" and holes(told) == ([one] if given_up else []), "what was given up shows as a hole"
+
+
+def test_they_are_flows(watched: Dock, records: BusinessSandbox, files: Files, prefect_server: PrefectServer) -> None:
+    id = file(watched)
+    flag(records, "1", document=id)
+    with client_of(prefect_server):
+        assert govern_flow(return_state=True).name == "Heard"
+        records.faults.set(AWAY)
+        state = govern_flow(return_state=True)
+        assert state.is_failed() and "nothing that it may have flagged is removed" in str(state.message)
+
+        files.view(id)
+        broken = watched.profiles / "watches" / "broken.yaml"
+        broken.write_text(yaml.safe_dump({"watch": {"repository": "nowhere", "folder": "x", "audit": {"system": "siem"}}}))
+        assert audit_flow(return_state=True).is_failed(), "a file that nobody can read is told"
+        assert heard(records, id)[-1]["event"] == "View", "and holds no other watch up"
+        broken.unlink()
+        state = audit_flow(return_state=True)
+        assert (state.name, called(state)) == ("Nothing new", "audit all")
+        assert files.http.put(f"/api/v1/documents/{id}", json={"name": f"{'x' * 230}.csv"}).is_success
+        files.view(id)
+        records.faults.set({"largest-body": 900})
+        state = audit_flow("team", everything=True, return_state=True)
+        assert str(state.name).endswith("told, 1 refused") and called(state) == "audit team", state
+
+
+def called(state: State) -> str:
+    """What Prefect calls a run."""
+    id = state.state_details.flow_run_id
+    assert id is not None
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(id).name
