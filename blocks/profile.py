@@ -154,7 +154,7 @@ class PartnerProfile(Terms):
         default="UTC", description="The partner's IANA time zone: Europe/Berlin"
     )
     endpoints: Mapping[Slug, Annotated[Endpoint, _endpoint]] = Field(
-        min_length=1, description="The partner's places for files, by a short name"
+        default={}, description="The partner's places for files, by a short name; none where it is only shown documents"
     )
     shares: Mapping[Slug, Share] = Field(
         default={},

@@ -13,10 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from blocks.errors import DocumentChanged, RepositoryError, SendRefused
 from blocks.outbound import DestinationTerms, canonical
+from blocks.profile import load_partner
 from blocks.repositories.file360 import File360, File360Session, File360Wire
 from blocks.repositories.otcs_wire import Refusal
 from blocks.settings import settings
@@ -562,6 +564,24 @@ def test_a_guest_or_a_day_that_nobody_signed_is_no_place_of_the_profile(gallery:
     elsewhere = share_at(gallery.sandbox, gallery.place, root="Elsewhere")
     with pytest.raises(SendRefused, match="is no destination of"):
         place_of(about, about.destinations[0], terms, lambda _: elsewhere, whoever=True)
+
+
+def test_a_partner_who_is_only_shown_documents_needs_no_endpoint(tmp_path: Path) -> None:
+    account = {"kind": "file360", "url": "https://files.example.com", "client_id": "c", "client_secret": "env:S"}
+    books = {
+        "direction": "outbound",
+        "gather": {"repository": "ecm", "folder": "Out/{order}"},
+        "signoff": {"stages": [{"name": "legal", "groups": ["legal"]}], "proof": "code"},
+        "destinations": [{"share": "auditors", "folder": "{order}"}],
+        "evidence": {"repository": "ecm", "folder": "Evidence/{order}"},
+        "freshness": "latest",
+    }
+    shares = {"auditors": {"repository": account, "guests": [*GUESTS], "days": DAYS}}
+    partner = {"name": "audit", "title": "Audit", "shares": shares, "streams": {"books": books}}
+    (tmp_path / "audit.yaml").write_text(yaml.safe_dump({"partner": partner}))
+    profile = load_partner("audit", tmp_path)
+    [terms] = profile.outbound["books"].destinations
+    assert (profile.place(terms), profile.endpoints) == (profile.shares["auditors"], {})
 
 
 @pytest.mark.parametrize(
