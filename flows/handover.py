@@ -11,7 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.connections import hang_up
 from tasks.hand_over import find_offers, hand_over, load_handover, report_handover
-from tasks.onward import find_sources, go_onward, report_onward
+from tasks.onward import Row, find_sources, go_onward, report_onward
 from tasks.provision import find_created, load_workspaces, provision, report_workspaces
 from tasks.report import run_name
 
@@ -79,9 +79,16 @@ def onward(partner: str = "", stream: str = "", watch: str = "", patience_second
         patience_seconds: Longest wait for a system that says "later"; the rest waits for the next run.
     """
     sources, wrong = find_sources(partner, stream, watch)
+    rows, broken = list[Row](), list[str]()
     try:
         going = [go_onward.submit(source, timedelta(seconds=patience_seconds)) for source in sources]
         wait(going)
     finally:
         hang_up()
-    return report_onward([row for each in going for row in each.result()], wrong)
+    for source, each in zip(sources, going, strict=True):
+        came = each.result(raise_on_failure=False)
+        if isinstance(came, BaseException):
+            broken.append(f"{source.key}: {came}")
+        else:
+            rows += came
+    return report_onward(rows, wrong, broken)

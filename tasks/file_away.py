@@ -232,6 +232,10 @@ def _filed(item: Item, answer: Filed, steps: Steps, more: Mapping[str, Any]) -> 
             "folder": "/".join(answer.folder),
             "filed_as": answer.name,
             "doctype": item.verdict.doctype if item.verdict else None,
+            # What is known of it now: a sidecar, or a person, may have told more since it was judged; of some it was never written.
+            "facts": dict(item.verdict.facts) if item.verdict else {},
+            "media_type": item.document.sniffed if item.document else None,
+            "size": item.document.size if item.document else None,
             **more,
         },
         once=f"{item.journey}/filed",

@@ -3,12 +3,15 @@
 ::
 
     onward ─ routed: { destinations: [pim, erp] } ─ telling, told (to: pim) ─ telling, not told (to: erp) ─ ... ─ delivered
-        ... ─ left                          it was not filed after all, a newer version came first, or a person has said so
+        ... ─ left                          it was not filed after all, a newer version came first, or a person has said so;
+                                            of one destination (to: erp): that one is given up
 
     onward.<partner>.<stream>.<file's journey>     a file that an intake has filed; begun by it (``to_go_onward``)
     onward.<watch>.watch.<digest>                  a version of a document that a person has put into a watched folder
         .where                                     incident ``no-destination``: nobody can tell where it goes
         .<destination>.<n>                         incident ``not-taken``: refused; closing it has the system told again
+        .<destination>.lacks, .gone                the same: its bytes cannot be had, or it is no destination any more; closing it
+                                                   leaves it at that
     telling.<its journey>.<destination>.<n>        incident ``telling-in-doubt`` (``telling``)
 
 Where it goes is decided once, and from then on "1 of 2 delivered" is about the same two. The source at the partner is cleared without
@@ -17,6 +20,7 @@ waiting for that: what goes onward rests on the ledger and the repository, and i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -59,18 +63,18 @@ from tasks.rules.literal import literal
 from tasks.rules.outcome import summary
 from tasks.rules.routing import KNOWN, Routing, needed, route
 from tasks.telling import IN_DOUBT, Telling, Told, Trail, holding, last_said, tell_once
-from tasks.to_go_onward import ONWARD, ROUTED, beginning
+from tasks.to_go_onward import LEFT, ONWARD, ROUTED, beginning, journey_of
 
-DELIVERED, LEFT = "delivered", "left"
+DELIVERED = "delivered"
 MOST_AT_ONCE = 1000
-"""Documents that one run has in hand, the oldest that can go on; while so many wait, no more are taken up from a watch."""
+"""Documents that one run has in hand for each destination, the oldest that can go on; so many are taken up from a watch."""
 MOST_SYSTEMS = 8
 """Told at the same time."""
 PAGE = 500
 _READINGS = frozenset({"View", "Download"})
 """Changes of a watched folder that change nothing."""
 _ENDS = frozenset({"duplicate", "rejected", "superseded"})
-"""Of a file that was not filed after all."""
+"""Of a file that was not filed after all; what was made of one by us, a correction say, may be filed after it was rejected."""
 
 
 class Going:
@@ -200,18 +204,34 @@ def go_onward(agreed: Going, patience: timedelta) -> list[Row]:
         if alone is None:
             get_run_logger().info("%s: another run has it in hand", agreed.key)
             return []
-        if agreed.watching is not None:
-            _take_up(agreed, agreed.watching)
-        documents = [one for one in _documents(agreed) if not one.rests]
-        going = sorted(documents, key=lambda one: one.waits_for_a_person)[:MOST_AT_ONCE]
+        trouble = None if agreed.watching is None else _take_up(agreed, agreed.watching)
+        going = _in_hand(agreed, [one for one in _documents(agreed) if not one.rests])
         with holding([one.journey for one in going], timedelta(0)) as held:
             rows = _go(agreed, going, held, patience) if held is not None and going else []
     _announce(agreed, rows)
+    if trouble is not None:
+        raise trouble
     return rows
 
 
+def _in_hand(agreed: Going, documents: Sequence[_Document]) -> list[_Document]:
+    """What one run sees to: the oldest of each destination, so that one that is down stops no other, and nothing is overtaken.
+
+    What waits for a person is the last to be chosen.
+    """
+    standing = ledger().cases(partner=agreed.partner, stream=agreed.stream)
+    asked = {case.journey for case in standing if case.code == NO_DESTINATION}
+    count, going = Counter[str](), list[_Document]()
+    for one in sorted(documents, key=lambda one: one.waits_for_a_person or one.where in asked):
+        one.may_tell = {to for to in one.outstanding if count[to] < MOST_AT_ONCE}
+        count.update(one.may_tell)
+        if one.may_tell or not one.outstanding:
+            going.append(one)
+    return sorted(going, key=lambda one: one.place)
+
+
 def _go(agreed: Going, documents: Sequence[_Document], held: Holding, patience: timedelta) -> list[Row]:
-    tellings, by_journey = list[Telling](), {one.journey: one for one in documents}
+    tellings, by_journey, stuck = list[Telling](), {one.journey: one for one in documents}, set[str]()
     with repository_session(agreed.repository) as session:
         for document in documents:
             document.held = held
@@ -219,9 +239,12 @@ def _go(agreed: Going, documents: Sequence[_Document], held: Holding, patience: 
                 document.decide(session)
             except RepositoryError as error:
                 document.reason = str(error)
-            tellings += document.tellings(session)
+            tellings += document.tellings(session, stuck)
     for told in _tell(agreed, tellings, patience):
         by_journey[told.telling.trail.journey].heard(told)
+    # Before any of these journeys is closed: nobody would come back to them.
+    for code in (NO_DESTINATION, NOT_TAKEN):
+        close_incidents(agreed, code, {place for document in documents for place in document.settled})
     for document in documents:
         document.conclude()
     return [document.row() for document in documents]
@@ -234,11 +257,15 @@ def _tell(agreed: Going, tellings: Sequence[Telling], patience: timedelta) -> li
         by_system.setdefault(agreed.onward.destinations[one.trail.to].system, []).append(one)
 
     def told(name: str) -> list[Told]:
+        known = dict[str, Told]()
         try:
             with agreed.systems[name].session() as session:
-                return list(tell_once(session, by_system[name], patience))
-        except ConfigurationError as error:  # a credential that is not there, say: nothing was sent
-            return [Told(one, Fate.LATER, reason=str(error)) for one in by_system[name]]
+                for one in tell_once(session, by_system[name], patience):
+                    known[one.telling.trail.key] = one
+        except ConfigurationError as error:  # a credential or a certificate that is not there, say
+            rest = [one for one in by_system[name] if one.trail.key not in known]
+            return [*known.values(), *(Told(one, Fate.LATER, reason=str(error)) for one in rest)]
+        return list(known.values())
 
     with ThreadPoolExecutor(max_workers=MOST_SYSTEMS, thread_name_prefix="onward") as pool:
         asked = [pool.submit(copy_context().run, told, name) for name in by_system]
@@ -275,30 +302,38 @@ def _announce(agreed: Going, rows: Sequence[Row]) -> None:
             )
 
 
-def report_onward(rows: Sequence[Row], wrong: Sequence[str] = ()) -> State:
-    """The run's final state, whose name says it: "1 of 2 delivered". Failed only for files that cannot be read."""
+def report_onward(rows: Sequence[Row], wrong: Sequence[str] = (), broken: Sequence[str] = ()) -> State:
+    """The run's final state, whose name says it: "1 of 2 delivered". Failed only for files that cannot be read, and what broke off."""
     outcomes = [row.outcome for row in rows]
     delivered, of = sum(row.delivered for row in rows), sum(row.of for row in rows)
-    name = "Nothing new" if not rows else "Delivered" if delivered == of and of else f"{delivered} of {of} delivered"
+    if of:
+        name = "Delivered" if delivered == of else f"{delivered} of {of} delivered"
+    else:
+        name = "Nothing delivered" if rows else "Nothing new"
     several = [name, *(f"{count} {word}" for word in ("refused", "in doubt", "triage") if (count := outcomes.count(word)))]
-    if wrong:
-        return Failed(name="Misconfigured", message="; ".join([*wrong, f"of the others: {', '.join(several)}"]))
+    if wrong or broken:
+        message = "; ".join([*wrong, *broken, f"of the others: {', '.join(several)}"])
+        return Failed(name="Misconfigured" if wrong else "Broken off", message=message)
     return Completed(name=", ".join(several), message=summary(outcomes))
 
 
 # --------------------------------------------------------------------------------------------- taken up from a watch
 
 
-def _take_up(agreed: Going, watching: Watching) -> None:
-    """Begin a journey for what people have put into the folder, while not too many wait already."""
-    waiting = len(_open(agreed))
-    with closing(follow(watching, ONWARD)) as feed, repository_session(agreed.repository) as session:
-        for changes in feed:
-            if waiting >= MOST_AT_ONCE:
-                return  # these are told again, once some are through
-            uploads = {one.target: one for one in changes if one.kind != "folder" and one.event not in _READINGS}
-            entries = [entry for one in uploads.values() if (entry := _begun(agreed, one, session)) is not None]
-            waiting += sum(entry.fresh for entry in ledger().append(entries))
+def _take_up(agreed: Going, watching: Watching) -> RepositoryError | None:
+    """Begin a journey for what people have put into the folder. Trouble with that is given back: it stops nothing that was taken up."""
+    taken = 0
+    try:
+        with closing(follow(watching, ONWARD)) as feed, repository_session(agreed.repository) as session:
+            for changes in feed:
+                if taken >= MOST_AT_ONCE:
+                    return None  # the next run is told these again
+                uploads = {one.target: one for one in changes if one.kind != "folder" and one.event not in _READINGS}
+                entries = [entry for one in uploads.values() if (entry := _begun(agreed, one, session)) is not None]
+                taken += sum(entry.fresh for entry in ledger().append(entries))
+    except RepositoryError as error:
+        return error
+    return None
 
 
 def _begun(agreed: Going, change: Change, session: RepositorySession) -> Entry | None:
@@ -326,15 +361,15 @@ def _open(agreed: Going) -> list[str]:
     return [journey for journey in begun if journey.startswith(beginning(agreed.partner, agreed.stream))]
 
 
-def _documents(agreed: Going) -> list[_Document]:
-    """What is under way, oldest first."""
-    journeys, found = _open(agreed), list[_Document]()
+def _documents(agreed: Going, journeys: Sequence[str] | None = None) -> list[_Document]:
+    """What is under way, or goes by these journeys, oldest first."""
+    journeys, found = _open(agreed) if journeys is None else journeys, list[_Document]()
     for start in range(0, len(journeys), PAGE):
-        histories = ledger().journeys(journeys[start : start + PAGE])
+        histories = {one: told for one, told in ledger().journeys(journeys[start : start + PAGE]).items() if told}
         files = ledger().journeys([str(history[0].body["file"]) for history in histories.values() if "file" in history[0].body])
         for journey, history in histories.items():
             found.append(_Document(agreed, journey, history, files.get(str(history[0].body.get("file")), [])))
-    return sorted(found, key=lambda one: one.first.seq)
+    return sorted(found, key=lambda one: one.place)
 
 
 @dataclass
@@ -350,8 +385,14 @@ class _Document:
     reason: str = ""
     unclear: bool = False
     """Nobody can tell where it goes."""
+    over: str = ""
+    """Why there is nothing to go onward."""
     news: bool = False
     """A system was told of it by this run."""
+    may_tell: set[str] = field(default_factory=set)
+    """Destinations of which not too many older ones wait."""
+    settled: set[str] = field(default_factory=set)
+    """Journeys of its incidents, if there are any, that are about nothing any more."""
     outcomes: dict[str, str] = field(default_factory=dict)
     """Destination -> what is so of it now: delivered, left, waits, refused, in doubt."""
 
@@ -368,19 +409,37 @@ class _Document:
         return self._last(ROUTED)
 
     @property
+    def place(self) -> int:
+        """Its place among all of them: when it was filed, or was seen in the folder."""
+        return next((entry.seq for entry in self.file if entry.kind == "filed"), self.first.seq)
+
+    @property
+    def outstanding(self) -> set[str]:
+        """Destinations that it is still for, or may be."""
+        if self.routed is None:
+            return set(self.agreed.onward.destinations)
+        return {to for to in self.routed.body["destinations"] if not self._is_over(to)}
+
+    def _is_over(self, to: str) -> bool:
+        return any(entry.kind in ("told", LEFT) and entry.body.get("to") == to for entry in self.history)
+
+    @property
     def rests(self) -> bool:
         """True if there is nothing to do before somebody else has done something."""
         if self.first.body.get("file") is None or self.routed is not None:
             return False
         kinds = {entry.kind for entry in self.file}
-        return "filed" not in kinds and not kinds & {*_ENDS, REDUCED}
+        ends = _ENDS - {"rejected"} if "derived" in kinds else _ENDS
+        return "filed" not in kinds and not kinds & {*ends, REDUCED}
 
     @property
     def waits_for_a_person(self) -> bool:
         """True if each of its systems has refused it, or nobody can tell: others go first."""
         last = {str(entry.body["to"]): entry for entry in self.history if "to" in entry.body}
         wanted = [last.get(to) for to in self.routed.body["destinations"]] if self.routed else []
-        return bool(wanted) and all(one is not None and (one.kind in (IN_DOUBT, "told") or _is_refusal(one)) for one in wanted)
+        return bool(wanted) and all(
+            one is not None and (one.kind in (IN_DOUBT, "told", LEFT) or _is_refusal(one)) for one in wanted
+        )
 
     def _last(self, kind: str) -> Recorded | None:
         return next((entry for entry in reversed(self.history) if entry.kind == kind), None)
@@ -403,7 +462,8 @@ class _Document:
             facts = self._facts_of_upload(session) if self.first.body.get("file") is None else self._facts_of_file()
             routing = self._routing(facts)
         except _Over as over:
-            self._leave(str(over))
+            self.over = self.reason = str(over)
+            self.settled.add(self.where)
             return
         if routing is not None:
             self._route(routing, facts, session)
@@ -416,27 +476,35 @@ class _Document:
             if not routing.destinations:
                 raise _Over("it is for no system, as agreed")
             return routing
-        if self._given_up(self._where):
+        if self._given_up(self.where):
             raise _Over(f"a person has closed its incident, and {routing.unclear}")
         self.reason, self.unclear = routing.unclear, True
-        open_incident(self.agreed, self._where, self.name, NO_DESTINATION, routing.unclear)
+        open_incident(self.agreed, self.where, self.name, NO_DESTINATION, routing.unclear)
         return None
 
     def _route(self, routing: Routing, facts: dict[str, Any], session: RepositorySession) -> None:
-        if "digest" not in facts and any(map(self.agreed.with_bytes, routing.destinations)):
-            came = self._fetched(session, str(facts["id"]), int(facts["version"]))
-            facts |= {"digest": came.digest, "size": came.size}
+        if any(map(self.agreed.with_bytes, routing.destinations)):
+            facts = self._digested(facts, session)
         kept = {"digest": facts["digest"]} if "digest" in facts else {}
-        self._write(ROUTED, {"destinations": list(routing.destinations), "facts": facts, **kept})
-        close_incidents(self.agreed, NO_DESTINATION, [self._where])
+        self._write(ROUTED, {"destinations": list(routing.destinations), "facts": facts, "lane": self._lane(facts), **kept})
 
-    def _leave(self, why: str) -> None:
-        self.reason = why
-        self._write(LEFT, {"reason": why}, Stage.CLEARED)
-        close_incidents(self.agreed, NO_DESTINATION, [self._where])
+    def _lane(self, facts: Mapping[str, Any]) -> str:
+        """What it is a version of: of files, all that were to be kept under one name, also where both are."""
+        filing = next((entry.body for entry in reversed(self.file) if entry.kind == "filing"), None)
+        if filing is None or "document" in filing:
+            return str(facts["id"])
+        return "/".join([*filing["folder"], filing["filed_as"]])
+
+    def _digested(self, facts: dict[str, Any], session: RepositorySession) -> dict[str, Any]:
+        """With what only its bytes tell. Raises ``RepositoryError``."""
+        if "digest" in facts:
+            return facts
+        came = self._fetched(session, str(facts["id"]), int(facts["version"]))
+        return {**facts, "digest": came.digest, "size": came.size}
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """The journey of the incident about where it goes."""
         return f"{self.journey}.where"
 
     def _given_up(self, place: str) -> bool:
@@ -448,12 +516,12 @@ class _Document:
         last = {entry.kind: entry.body for entry in self.file}
         if "filed" not in last:
             raise _Over("it was not filed")
-        if REDUCED in last or "judged" not in last:
+        filed = last["filed"]
+        if REDUCED in last or "facts" not in filed:
             raise _Over("its journey was closed long ago, and what was known of it is not here any more")
-        filed, judged = last["filed"], last["judged"]
-        return {**judged["facts"], "doctype": filed["doctype"], "media_type": judged["media_type"]} | self._always(
-            filed["repository_id"], filed["version"], filed["repository"], digest=filed["digest"]
-        )
+        known = {**filed["facts"], "doctype": filed["doctype"], "media_type": filed["media_type"]}
+        kept = {"digest": filed["digest"], "size": filed["size"]}
+        return known | self._always(filed["repository_id"], filed["version"], filed["repository"], **kept)
 
     def _facts_of_upload(self, session: RepositorySession) -> dict[str, Any]:
         """What the repository tells of a document that somebody has put there."""
@@ -479,50 +547,100 @@ class _Document:
 
     # ------------------------------------------------------------------------------------------------- telling
 
-    def tellings(self, session: RepositorySession) -> list[Telling]:
-        """What is to be told of it now."""
+    def tellings(self, session: RepositorySession, stuck: set[str]) -> list[Telling]:
+        """What is to be told of it now. ``stuck``: lanes of what cannot be told now; none behind it goes."""
         if self.routed is None:
             return []
-        facts = self.routed.body["facts"]
-        return [one for to in self.routed.body["destinations"] if (one := self._telling(to, facts, session)) is not None]
+        self.settled.add(self.where)
+        wanted, found = self.routed.body["destinations"], list[Telling]()
+        for to in wanted:
+            lane = f"{to}/{self.routed.body['lane']}"
+            if lane in stuck and not self._is_over(to):
+                self.outcomes[to], self.reason = "waits", f"{to}: waits for an earlier one"
+            elif (one := self._telling(to, dict(self.routed.body["facts"]), session, lane)) is not None:
+                found.append(one)
+            elif self.outcomes[to] == "waits":
+                stuck.add(lane)
+        return found
 
-    def _telling(self, to: str, facts: Mapping[str, Any], session: RepositorySession) -> Telling | None:
-        trail = self._trail(to)
-        if trail.last("told", LEFT) is not None:
+    def _telling(self, to: str, facts: dict[str, Any], session: RepositorySession, lane: str) -> Telling | None:
+        """None if there is nothing to be told now; what is so of it then stands in ``outcomes``."""
+        trail, terms = self._trail(to), self.agreed.onward.destinations.get(to)
+        if self._is_over(to):
             self.outcomes[to] = "delivered" if trail.last("told") else "left"
+            self.settled |= {self._lacks(to), self._gone(to)}
             return None
-        terms = self.agreed.onward.destinations.get(to)
         if terms is None:
             self._not_agreed(trail)
             return None
+        self.settled.add(self._gone(to))
         refused = _refusal(trail)
         if refused is not None and not self._closed(trail, refused):
             self.outcomes[to], self.reason = "refused", f"{to}: {refused.body['code']}: {refused.body['reason']}"
             return None
+        if to not in self.may_tell:
+            self.outcomes[to], self.reason = "waits", f"{to}: {MOST_AT_ONCE} earlier ones wait"
+            return None
+        if refused is not None and self._is_overtaken(to):
+            self._leave(trail, "a later version was told since it was refused")
+            return None
         try:
+            facts = self._digested(facts, session) if self.agreed.with_bytes(to) else facts
             more = fill(dict(terms.facts), facts)
             path = self._bytes(session, facts) if self.agreed.systems[terms.system].takes_document(terms.route) else None
         except (BadFact, RepositoryError) as error:
             self._not_now(trail, error)
             return None
-        return Telling(trail, terms.route, {**facts, **more}, path, lane=f"{to}/{facts['id']}")
+        self.settled.add(self._lacks(to))
+        return Telling(trail, terms.route, {**facts, **more}, path, lane=lane)
+
+    def _leave(self, trail: Trail, why: str) -> None:
+        """One destination is given up, and nobody is asked about it any more."""
+        self.history.append(trail.write(LEFT, {"reason": why}, once=LEFT))
+        self.outcomes[trail.to], self.reason = "left", f"{trail.to}: {why}"
+        self.settled |= {self._lacks(trail.to), self._gone(trail.to)}
+
+    def _is_overtaken(self, to: str) -> bool:
+        """True if a later version of it was told."""
+        assert self.routed is not None  # noqa: S101 - it was told before
+        facts, partner, stream = self.routed.body["facts"], self.agreed.partner, self.agreed.stream
+        if self.file:
+            kept = ledger().search(repository_id=facts["id"], partner=partner, stream=stream, limit=MOST_AT_ONCE)
+            found = [journey_of(partner, stream, one.journey) for one in kept]
+        else:
+            named = ledger().search(name=self.name, partner=partner, stream=stream, limit=MOST_AT_ONCE)
+            found = [one.journey for one in named if one.journey.startswith(beginning(partner, stream))]
+        return any(
+            one.routed is not None
+            and one.routed.body["facts"]["id"] == facts["id"]
+            and one.routed.body["facts"]["version"] > facts["version"]
+            and any(entry.kind == "told" and entry.body.get("to") == to for entry in one.history)
+            for one in _documents(self.agreed, found)
+        )
 
     def _not_now(self, trail: Trail, error: BadFact | RepositoryError) -> None:
         """It lacks something that we must have first; a person is told where that does not come by itself."""
         self.reason = error.reason if isinstance(error, BadFact) else str(error)
         self.outcomes[trail.to] = "waits"
         if isinstance(error, BadFact) or not error.worth_retrying:
-            open_incident(self.agreed, self._lacks(trail.to), self.name, NOT_TAKEN, f"{trail.to}: {self.reason}")
+            place, why = self._lacks(trail.to), f"{trail.to}: {self.reason}; later versions wait for it"
+            open_incident(
+                self.agreed, place, self.name, NOT_TAKEN, f"{why}. Mend that, or close the incident to leave it at that"
+            )
+            if self._given_up(place):
+                self._leave(trail, f"a person has closed its incident, and {self.reason}")
 
     def _lacks(self, to: str) -> str:
         return f"{self.journey}.{to}.lacks"
 
+    def _gone(self, to: str) -> str:
+        return f"{self.journey}.{to}.gone"
+
     def _not_agreed(self, trail: Trail) -> None:
         """The destination was taken out of the file, or has another name now: nobody forgets what waited for it."""
-        place, why = f"{self.journey}.{trail.to}.gone", f"'{trail.to}' is no destination any more"
+        place, why = self._gone(trail.to), f"'{trail.to}' is no destination any more"
         if self._given_up(place):
-            self.history.append(trail.write(LEFT, {"reason": why}, once=LEFT))
-            self.outcomes[trail.to] = "left"
+            self._leave(trail, why)
             return
         self.outcomes[trail.to], self.reason = "refused", f"{why}; name it again, or close the incident to leave it at that"
         open_incident(self.agreed, place, self.name, NOT_TAKEN, self.reason)
@@ -558,7 +676,6 @@ class _Document:
         self.outcomes[to] = names.get(told.fate, "waits")
         if told.fate is Fate.TAKEN:
             self.news = True
-            close_incidents(self.agreed, NOT_TAKEN, [self._lacks(to)])
             return
         self.reason = f"{to}: {told.code}: {told.reason}" if told.code else f"{to}: {told.reason or 'later'}"
         if told.fate is Fate.REFUSED and (refused := _refusal(told.telling.trail)) is not None:
@@ -568,7 +685,9 @@ class _Document:
 
     def conclude(self) -> None:
         """Close its journey once nothing is left to do."""
-        if self.routed is not None and set(self._states) <= {"delivered", "left"}:
+        if self.over:
+            self._write(LEFT, {"reason": self.over}, Stage.CLEARED)
+        elif self.routed is not None and set(self._states) <= {"delivered", "left"}:
             self._write(DELIVERED, {"delivered": self._delivered, "of": len(self._states)}, Stage.CLEARED)
 
     @property

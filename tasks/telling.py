@@ -30,6 +30,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from blocks.errors import SystemUnreachable
 from blocks.ledger import JOURNEY, Entry, Holding, Recorded
 from blocks.settings import settings
 from blocks.systems.base import Answer, Fate, Message, SystemSession
@@ -269,21 +270,33 @@ def _tell(session: SystemSession, tellings: Sequence[Telling]) -> Iterator[Told]
 def _begin(session: SystemSession, tellings: Iterable[Telling], paused: list[Told], doubted: set[str]) -> Iterator[Message]:
     """Messages, each with its intent, and only while the lease holds: a worker that was stalled tells nothing more.
 
-    Of a route that is to wait no intent is written, and nothing is sent: thousands may wait for weeks.
+    Of a route that is to wait, or while we cannot sign in, no intent is written, and nothing is sent: thousands may wait for weeks.
+    Raises ``ConfigurationError`` for a credential that is not there.
     """
     for one in tellings:
         trail = one.trail
         if _begun(trail) is not None:
             doubted.add(trail.key)
-        elif (wait := session.wait_seconds(one.route)) > 0:
-            paused.append(
-                Told(one, Fate.LATER, reason=f"{one.route} waits, as it was told to or after failures", after_seconds=wait)
-            )
+        elif (later := _not_yet(session, one)) is not None:
+            paused.append(later)
             continue
         else:
             trail.write("telling", {"route": one.route})
         trail.held.lease  # noqa: B018 - raises
         yield Message(trail.key, one.route, one.facts, one.path, trail.key in doubted, _known(trail))
+
+
+def _not_yet(session: SystemSession, telling: Telling) -> Told | None:
+    """That a telling is to wait, before anything is meant by it; None if it may go."""
+    if (wait := session.wait_seconds(telling.route)) > 0:
+        return Told(
+            telling, Fate.LATER, reason=f"{telling.route} waits, as it was told to or after failures", after_seconds=wait
+        )
+    try:
+        session.sign_in()
+    except SystemUnreachable as error:
+        return Told(telling, Fate.LATER, reason=str(error), after_seconds=error.after_seconds)
+    return None
 
 
 def _record(telling: Telling, answer: Answer, *, doubted: bool) -> None:

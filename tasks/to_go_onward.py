@@ -15,6 +15,8 @@ ONWARD = "onward"
 """Kind of the entry that such a journey begins with."""
 ROUTED = "routed"
 """Kind of the one that says where it goes."""
+LEFT = "left"
+"""Kind of the one that says that it goes nowhere, or not to one of its destinations."""
 
 
 def journey_of(partner: str, stream: str, file: str) -> str:
@@ -56,5 +58,7 @@ def onward_of(entries: Sequence[Recorded]) -> str:
         return ""
     wanted = list(routed.body["destinations"])
     told = [str(entry.body["to"]) for entry in history if entry.kind == "told"]
-    said = ", ".join([*sorted(told), *(f"{to} not yet" for to in wanted if to not in told)])
+    left = [str(entry.body["to"]) for entry in history if entry.kind == LEFT and "to" in entry.body]
+    rest = [f"{to} {'left' if to in left else 'not yet'}" for to in wanted if to not in told]
+    said = ", ".join([*sorted(told), *rest])
     return f"onward: {len(told)} of {len(wanted)} delivered ({said}), journey {journey}"

@@ -85,6 +85,13 @@ class SystemSession(Closing):
         """For how long nothing is sent on a route, as it was told to or after failures; 0 if a message may go. Asking changes nothing."""
         return 0.0
 
+    def sign_in(self) -> None:
+        """Have what every message needs, before anybody means to send one: it is told nothing, and nothing is in doubt.
+
+        Raises ``SystemUnreachable``, and ``ConfigurationError`` for a credential that is not there.
+        """
+        return
+
     @abstractmethod
     def close(self) -> None:
         """End all connections. Safe to call twice."""

@@ -141,6 +141,9 @@ class HttpSession(SystemSession):
     def wait_seconds(self, route: str) -> float:
         return self._wire.rest_seconds(route)
 
+    def sign_in(self) -> None:
+        self._wire.sign_in()
+
     def send(self, messages: Iterable[Message]) -> Iterator[Answer]:
         for message in messages:
             try:

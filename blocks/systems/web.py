@@ -188,6 +188,10 @@ class Wire:
         """For how long no call is made on a route."""
         return self._traffic.rest_seconds(route)
 
+    def sign_in(self) -> None:
+        """Have what every call needs. Raises ``NotNow``, and ``ConfigurationError`` for a credential that is not there."""
+        self._sign_in(anew=False)
+
     def close(self) -> None:
         self._client.close()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from blocks.credentials import Reference
-from blocks.errors import LedgerUnreachable
+from blocks.errors import ConfigurationError, LedgerUnreachable
 from blocks.ledger import new_journey
 from blocks.systems.base import Fate
 from blocks.systems.http import HttpSystem
@@ -166,6 +166,19 @@ def test_each_destination_has_its_own_doubts_and_a_closed_incident_says_that_the
     incidents.close(cases["first"], "it is there", "ann")
     assert desk.fates(first, second) == {"first": Fate.TAKEN, "second": Fate.UNKNOWN}
     assert desk.shop.books.writes == {"letters": 2, "claims": 1}
+
+
+def test_what_a_missing_credential_has_kept_from_being_sent_is_in_no_doubt(
+    desk: Desk, dock: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = (new_journey(), "erp", "letters")
+    monkeypatch.delenv("TOLD_TOKEN")
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="TOLD_TOKEN"):
+            desk.tell(wanted)
+    monkeypatch.setenv("TOLD_TOKEN", BusinessSandbox.TOKEN)
+    assert desk.fates(wanted) == {"erp": Fate.TAKEN} and not dock.cases()
+    assert desk.shop.books.writes == {"letters": 1}
 
 
 def test_nothing_is_told_by_two_at_once(desk: Desk) -> None:

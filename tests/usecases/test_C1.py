@@ -21,16 +21,20 @@ from prefect.logging import disable_run_logger
 from typer.testing import CliRunner
 
 from blocks.errors import ConfigurationError, LedgerUnreachable
+from blocks.ledger import Entry
 from blocks.systems.traffic import traffic_of
+from blocks.values import Stage
 from deployments.record_commands import journey_app
 from tasks import incidents, onward
 from tasks.connections import spool
+from tasks.correct import SETTLED, Correction, correct, corrections
 from tasks.onward import Row, go_onward, load_onward, report_onward
+from tasks.retry import reopened
 from tests.ledger.full import no_room_for
 from tests.sandbox.business import BusinessSandbox
 from tests.sandbox.ftp import FtpSandbox
 from tests.tasks.conftest import dock as dock
-from tests.tasks.dock import Dock, price_list
+from tests.tasks.dock import STEPS, Dock, price_list
 from tests.world import over_ftp
 
 NOW, PATIENCE = timedelta(0), timedelta(minutes=3)
@@ -176,6 +180,63 @@ def test_nothing_goes_onward_that_was_not_accepted(dock: Dock, far: Far) -> None
     assert run() == {} and "onward: " not in shown_of(journey)
 
 
+def test_what_was_made_of_a_refused_file_goes_onward_and_tells_what_was_known_of_it(dock: Dock, far: Far) -> None:
+    """The good rows of a table, and what a person has put right; neither was judged on a journey of its own."""
+    agree(dock, TO_BOTH, rows="good-rows", notes={"folder": "/in/notes", "formats": ["html"]})
+    systems(dock, far, body={"list": "{list}", "kind": "{kind}", "size": "{size}", "type": "{media_type}"})
+    dock.leave("prices.csv", PRICES.replace(b"1.50", b"-1.50", 1))
+    assert dock.run() == {"prices.csv": "quarantined"}, "one row is held, the other one is filed"
+    [rows] = run()
+    assert far.took() == {"pim": [rows], "erp": [rows]}
+    agree(dock, TO_BOTH)
+    dock.leave("catalogue.csv", CATALOGUE.replace(b"1.50", b"-1.50"))
+    assert dock.run()["catalogue.csv"] == "quarantined"
+    [journey] = dock.journeys("catalogue.csv")
+    with no_room_for(dock.ledger, "filed"), pytest.raises(LedgerUnreachable):
+        put_right(dock, journey)
+    ledger = dock.ledger
+    ledger.append(
+        [Entry(f"{journey}.fix1", SETTLED, {"by": "ann", "reason": "the repository refused it"}, stage=Stage.CLEARED)]
+    )
+    assert run() == {}, "it may be tried again"
+    put_right(dock, journey)
+    assert said(run()) == {"catalogue.csv": "delivered: 2 of 2 delivered"} and run() == {} and not dock.cases("no-destination")
+    told = [*far.erp.books.things["prices"].values()][-1]
+    assert {"list": "catalogue.csv", "kind": "catalogue", "size": len(CATALOGUE)}.items() <= told.items()
+    assert told["type"].startswith("text/")
+
+
+def put_right(dock: Dock, journey: str) -> None:
+    """What ``flows.review.retry`` does with it."""
+    correction = Correction("ann", "they sent it by mail", file="mended")
+    corrections().mkdir(exist_ok=True)
+    (corrections() / "mended").write_bytes(CATALOGUE)
+    again = reopened(journey, correction.comment, correction.by, corrected=True)
+    with disable_run_logger(), again as consignment:
+        for step in (*STEPS[:2], lambda so_far: correct.fn(so_far, correction), *STEPS[2:]):
+            consignment = step(consignment)
+
+
+def test_what_a_sidecar_tells_is_known(dock: Dock, far: Far) -> None:
+    dock.agree(
+        classify=[{"pattern": r".*\.tif", "doctype": "product-image"}, {"pattern": r".*\.json", "doctype": "sidecar"}],
+        triage=["sku"],
+        sets={
+            "pattern": r"(?P<set>IMG_\d+)\..*",
+            "files": ["{set}.tif"],
+            "sidecar": {"name": "{set}.json", "facts": {"sku": {"at": "sku"}}},
+            "window": "PT1H",
+        },
+        target={"repository": "kept", "folder": "Prices", "name": "{sku}.{extension}"},
+        onward={"destinations": {"erp": {**BY_NAME["erp"], "when": {"sku": "A-7"}, "facts": {"list": "{sku}.{extension}"}}}},
+    )
+    dock.leave("IMG_1.tif", b"II*\x00" + bytes(40))
+    dock.leave("IMG_1.json", b'{"sku": "A-7"}')
+    assert dock.run() == {"IMG_1.tif": "filed", "IMG_1.json": "filed"}
+    run()
+    assert sorted(far.took()["erp"]) == ["A-7.json", "A-7.tif"] and not dock.cases()
+
+
 def test_other_bytes_than_were_accepted_never_go(dock: Dock, far: Far) -> None:
     """They come from the repository once the spool is empty, and are held against the digest."""
     agree(dock, TO_BOTH)
@@ -253,6 +314,60 @@ def test_later_files_of_one_name_never_overtake_the_earlier_one(dock: Dock, far:
     far.erp.faults.set({"drop@prices": 1})
     run(PATIENCE)
     assert [thing["version"] for thing in far.erp.books.things["prices"].values()] == [1, 2]
+    agree(dock, BY_NAME, target={"repository": "kept", "folder": "Prices", "collision": "keep both"})
+    for first in (300, 400):
+        dock.leave("prices.csv", price_list(2, first=first))
+        dock.run()
+    far.erp.faults.set({"drop@prices": 1})
+    with disable_run_logger():
+        assert [row.outcome for row in go_onward.fn(load_onward("acme", "prices"), NOW)] == ["waits", "waits"]
+
+
+def test_a_version_that_cannot_be_told_is_not_overtaken_and_one_that_was_is_not_told_after_all(dock: Dock, far: Far) -> None:
+    agree(dock, {"pim": TO_BOTH["pim"], "erp": BY_NAME["erp"]})
+    refused = {"list": "{list}", "refuse": 1}
+    systems(dock, far, body=refused)
+    dock.leave("prices.csv", PRICES)
+    dock.run()
+    far.pim.faults.set({"drop@catalogues": 1})
+    run()
+    [case] = dock.cases("not-taken")
+    systems(dock, far)
+    [first] = [entry.body["digest"] for entry in dock.history("prices.csv") if entry.kind == "filed"]
+    spool().path(first).unlink()
+    for path in (dock.home / "kept").rglob("*"):
+        if path.is_file() and path.read_bytes() == PRICES:
+            path.write_bytes(PRICES[:-1] + b" ")
+    dock.leave("prices.csv", CATALOGUE)
+    dock.run()
+    with disable_run_logger():
+        rows = go_onward.fn(load_onward("acme", "prices"), NOW)
+    assert sorted((row.outcome, row.said) for row in rows) == [("refused", "0 of 2 delivered"), ("waits", "1 of 2 delivered")]
+    assert far.writes == (0, 1), "the PIM has no later version before the earlier one"
+    incidents.close(case.journey, "try again", "ann")
+    [lacks] = dock.cases("not-taken")
+    incidents.close(lacks.journey, "never mind", "ann")
+    with disable_run_logger():
+        rows = go_onward.fn(load_onward("acme", "prices"), NOW)
+    assert sorted(row.said for row in rows) == ["0 of 2 delivered", "2 of 2 delivered"] and far.writes == (1, 1)
+    assert [thing["version"] for thing in far.erp.books.things["prices"].values()] == [2] and run() == {} and not dock.cases()
+    assert "(erp left, pim left)" in shown_of(dock.journeys("prices.csv")[0]).replace(
+        "pim left, erp left", "erp left, pim left"
+    )
+
+
+def test_however_many_wait_for_a_system_that_is_down_the_others_go_on(
+    dock: Dock, far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onward, "MOST_AT_ONCE", 1)  # a thousand would show the same
+    agree(dock, BY_NAME)
+    down(far)
+    for number, name in enumerate(("prices.csv", "offers.csv", "catalogue.csv")):
+        dock.leave(name, price_list(1, first=number))
+        dock.run()
+    for _ in range(4):
+        rows = run()
+    assert far.took()["pim"] == ["catalogue.csv"] and rows.keys() == {"prices.csv"}
 
 
 def test_what_a_system_refuses_is_an_incident_with_its_reason_and_told_again_once_it_is_closed(dock: Dock, far: Far) -> None:
@@ -309,6 +424,8 @@ def test_what_fits_no_destination_is_asked_about_or_left_as_agreed(dock: Dock, f
     [case] = dock.cases("no-destination")
     assert case.reason == "it fits no destination (kind=stock)"
     agree(dock, {**BY_NAME, "stock": {**BY_NAME["erp"], "when": {"kind": "stock"}}})
+    with no_room_for(dock.ledger, "resolved"), pytest.raises(LedgerUnreachable):
+        run()
     assert said(run()) == {"stock.csv": "delivered: 1 of 1 delivered"} and not dock.cases()
     agree(dock, BY_NAME)
     dock.leave("other.csv", PRICES)
@@ -333,6 +450,11 @@ def test_a_destination_that_is_gone_forgets_nothing_that_waited_for_it(dock: Doc
     assert said(run()) == {"catalogue.csv": "refused: 1 of 2 delivered"}
     [case] = dock.cases("not-taken")
     assert "'erp' is no destination any more" in str(case.reason)
+    agree(dock, TO_BOTH)
+    assert said(run()) == {"catalogue.csv": "waits: 1 of 2 delivered"} and not dock.cases()
+    agree(dock, {"pim": TO_BOTH["pim"]})
+    run()
+    [case] = dock.cases("not-taken")
     incidents.close(case.journey, "the ERP is gone", "ann")
     assert said(run()) == {"catalogue.csv": "delivered: 1 of 2 delivered"} and run() == {}
 

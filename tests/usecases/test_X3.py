@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.logging import disable_run_logger
 
-from blocks.errors import ConfigurationError, LedgerUnreachable
+from blocks.errors import ConfigurationError, DocumentMissing, LedgerUnreachable
 from blocks.repositories.file360 import File360Session
 from blocks.systems.traffic import traffic_of
 from flows.handover import onward as onward_flow
 from tasks import incidents, onward
-from tasks.connections import repository_session
+from tasks.connections import repository_session, spool
 from tasks.follow import load_watch
 from tasks.onward import Row, find_sources, go_onward, load_uploads, report_onward
 from tests.ledger.full import no_room_for
@@ -260,17 +261,47 @@ def test_a_fault_on_either_side_of_each_call_loses_nothing_and_doubles_nothing(
     assert crm.books.writes == {"claims": 3, "archive": 3}
 
 
-def test_no_more_is_taken_up_than_can_be_in_hand(
+def test_what_is_in_hand_goes_on_while_the_feed_cannot_be_followed_and_however_many_wait(
     dock: Dock, crm: BusinessSandbox, team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onward, "MOST_AT_ONCE", 1)  # a thousand documents would show the same
     crm.faults.set({"drop@letters": 1000})
-    team.upload("a.txt", type="letter")
-    assert run()["a.txt"].outcome == "waits"
-    team.upload("b.txt", type="letter")
-    assert list(run()) == ["a.txt"]
+    for name in ("a.txt", "b.txt"):
+        team.upload(name, type="letter")
+        assert run()["a.txt"].outcome == "waits"
+    team.upload("c.txt", **FACTS)
+    run(), run()
+    assert claims(crm) == [("Claim 12: c.txt", 1)]
     crm.faults.set({"drop@letters": 0})
-    assert list(run()) == ["a.txt"] and list(run()) == ["b.txt"] and crm.books.writes == {"letters": 2}
+    agree(dock, crm, "renamed")
+    for _ in range(2):
+        with pytest.raises(DocumentMissing):
+            run()
+    assert crm.books.writes == {"letters": 2, "claims": 1}
+
+
+def test_what_waits_goes_on_once_its_route_takes_the_document_and_never_with_other_bytes(
+    dock: Dock, crm: BusinessSandbox, team: Team
+) -> None:
+    """The repository itself knows no digest of what people put there."""
+    team.upload("a.txt", b"only here", **{**FACTS, "secret": "no"})
+    crm.faults.set({"drop@archive": 1000, "drop@claims": 1000})
+    run()
+    [routed] = [entry for entry in dock.ledger.journey(run()["a.txt"].journey) if entry.kind == "routed"]
+    spool().path(str(routed.body["digest"])).unlink()
+    for path in team.sandbox.data.rglob("*"):
+        if path.is_file() and path.read_bytes() == b"only here":
+            path.write_bytes(b"elsewhere")
+    crm.faults.set({"drop@archive": 0, "drop@claims": 0})
+    assert run()["a.txt"].said == "1 of 2 delivered" and crm.books.writes == {"claims": 1}
+    team.upload("b.txt", b"a claim", **FACTS)
+    crm.faults.set({"drop@claims": 1000})
+    assert run()["b.txt"].outcome == "waits"
+    path = dock.profiles / "systems" / "crm.yaml"
+    system = yaml.safe_load(path.read_text())
+    system["system"]["routes"]["claim"] = {"method": "PUT", "path": "/scans/{digest}", "document": True}
+    path.write_text(yaml.safe_dump(system))
+    assert run()["b.txt"].outcome == "delivered" and list(crm.books.things["scans"]) == [sha256(b"a claim").hexdigest()]
 
 
 def test_all_that_says_onward_is_found_and_a_file_that_cannot_be_read_stops_no_other(dock: Dock, crm: BusinessSandbox) -> None:
@@ -287,6 +318,12 @@ def test_the_flow_serves_all_of_them_and_its_state_says_how_far_it_came(
     crm.faults.set({"drop@archive": 1})
     first, second, third = (onward_flow(patience_seconds=0, return_state=True) for _ in range(3))
     assert (first.name, second.name, third.name) == ("1 of 2 delivered", "Delivered", "Nothing new")
+    other = yaml.safe_load((dock.profiles / "watches" / "claims.yaml").read_text())
+    (dock.profiles / "watches" / "gone.yaml").write_text(yaml.safe_dump({"watch": {**other["watch"], "folder": "gone"}}))
+    team.upload("b.txt", type="letter")
+    broken = onward_flow(patience_seconds=0, return_state=True)
+    assert broken.is_failed() and broken.name == "Broken off" and crm.books.writes["letters"] == 1
+    assert "gone/watch: " in str(broken.message) and "of the others: Delivered" in str(broken.message)
     assert prefect.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["onward-claims-watch"])))
 
 
