@@ -10,7 +10,7 @@ must be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -36,18 +36,30 @@ FEEDS = {"inventory": "P1Y", "order-extracts": "P6Y", "compliance-reports": "P10
 """Streams, and how long what they bring must be kept."""
 
 
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
+    """File 360; each test has folders of its own."""
+    with file360(tmp_path_factory.mktemp("file360")) as running:
+        yield running
+
+
 @pytest.fixture
-def partner(dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FtpSandbox]:
+def feeds(request: pytest.FixtureRequest) -> str:
+    """The test's own folder in File 360."""
+    return f"Feeds {request.node.name}"[:60]
+
+
+@pytest.fixture
+def partner(
+    dock: Dock, service: Mapping[str, Any], feeds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FtpSandbox]:
     """The partner's FTP server; our profile leads there, and to File 360."""
     password = tmp_path / "password"
     password.write_text("not a secret")
     calendars = {"warehouse": {"timezone": "Europe/Berlin", "country": "DE"}}
     (dock.profiles / "calendars.yaml").write_text(yaml.safe_dump({"calendars": calendars}))
-    with (
-        FtpSandbox(tmp_path / "partner", users={"partner": "not a secret"}) as server,
-        file360(tmp_path / "file360") as service,
-    ):
-        streams = {feed: terms(feed, kept) for feed, kept in FEEDS.items()}
+    with FtpSandbox(tmp_path / "partner", users={"partner": "not a secret"}) as server:
+        streams = {feed: terms(feed, kept, feeds) for feed, kept in FEEDS.items()}
         for feed in FEEDS:
             (server.root / feed).mkdir()
         dock.agree(zone="Europe/Berlin", endpoint=over_ftp(server.host, server.port, password), streams=streams)
@@ -57,7 +69,7 @@ def partner(dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield server
 
 
-def terms(feed: str, kept: str) -> dict[str, Any]:
+def terms(feed: str, kept: str, folder: str) -> dict[str, Any]:
     due = {"by": "06:00", "days": ["mon", "tue", "wed", "thu", "fri"], "calendar": "warehouse", "grace": "PT2H"}
     return {
         "folder": f"/{feed}",
@@ -65,7 +77,7 @@ def terms(feed: str, kept: str) -> dict[str, Any]:
         "owner": f"{feed}@example.com",
         "target": {
             "repository": "kept",
-            "folder": f"Feeds/{feed}",
+            "folder": f"{folder}/{feed}",
             "categories": {"Partner Document": {"Keep Until": "{keep_until}"}},
             "retention": {"period": kept, "begins": "end of year"},
             "access": [{"who": "Marketing", "right": "read"}, {"who": "admin@example.com", "right": "edit"}],
@@ -173,7 +185,7 @@ class Someone(httpx.Client):
 
 
 def test_what_the_feeds_bring_is_kept_in_their_folders_for_as_long_as_each_must(
-    dock: Dock, partner: FtpSandbox, at: Any
+    dock: Dock, partner: FtpSandbox, feeds: str, at: Any
 ) -> None:
     at(TUESDAY, 5)
     for number, feed in enumerate(FEEDS):
@@ -186,7 +198,7 @@ def test_what_the_feeds_bring_is_kept_in_their_folders_for_as_long_as_each_must(
         Someone(reached["url"], "sender") as stranger,
     ):
         for feed, period in FEEDS.items():
-            [kept] = session.look(("Feeds", feed))
+            [kept] = session.look((feeds, feed))
             assert admin.reads(kept.id) and not stranger.reads(kept.id), "who was agreed to, and nobody else"
             until = f"{2027 + int(period[1:-1])}-12-31"
             assert str(session.get(kept.id).categories["Partner Document"]["Keep Until"])[:10] == until
