@@ -93,7 +93,8 @@ def handover(
 def _handed_over(state: State) -> int:
     if not state.is_completed():
         return 1
-    return QUARANTINED if any(word in (state.name or "") for word in ("refused", "in doubt")) else 0
+    name = state.name or ""
+    return 1 if "waits" in name else QUARANTINED if "refused" in name or "in doubt" in name else 0
 
 
 @app.command()

@@ -12,7 +12,7 @@ from prefect.states import Cancelled, Completed, Failed, Suspended
 from typer.testing import CliRunner, Result
 
 from deployments.cli import app
-from deployments.run_commands import _released
+from deployments.run_commands import _handed_over, _released
 from tasks import connections
 from tests.release_world import Release, ReleaseWorld
 
@@ -115,6 +115,22 @@ def test_what_the_ledger_does_not_know_ends_with_1(release_world: ReleaseWorld) 
 )
 def test_the_exit_code_tells_what_became_of_it(state: State, code: int) -> None:
     assert _released(state) == code
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        pytest.param(Completed(name="Filed"), 0, id="done"),
+        pytest.param(Completed(name="Nothing new"), 0, id="nothing was to do"),
+        pytest.param(Completed(name="Filed, 1 refused"), 3, id="a person is asked"),
+        pytest.param(Completed(name="Nothing filed, 1 in doubt"), 3, id="a person is to look"),
+        pytest.param(Completed(name="Filed, 2 waits"), 1, id="it is to be run again"),
+        pytest.param(Completed(name="Filed, 1 refused, 2 waits"), 1, id="a person is asked, and it is to be run again"),
+        pytest.param(Failed(name="Waits"), 1, id="all waits"),
+    ],
+)
+def test_the_exit_code_of_a_handover(state: State, code: int) -> None:
+    assert _handed_over(state) == code
 
 
 def test_the_self_test_of_a_running_installation_passes(release_world: ReleaseWorld) -> None:
