@@ -110,10 +110,11 @@ def hide(exhibit: Exhibit, store: Store) -> list[bytes]:
 
 
 def _end(exhibit: Exhibit, folder: str, shares: SharedFolders, store: Store) -> None:
-    """Show a folder to nobody any more, and remember that it was shown."""
-    if shares.given(folder):
-        parcels = store.parcels(exhibit.package, exhibit.destination)
-        store.move([parcel for parcel in parcels if parcel.step is Step.RENAMING], Step.PLACED)
+    """Show a folder to nobody any more, and remember that it was shown, or may have been until its days were over."""
+    parcels = store.parcels(exhibit.package, exhibit.destination)
+    asked = [parcel for parcel in parcels if parcel.step is Step.RENAMING]
+    if asked and (shares.given(folder) or any(one.modified and one.modified <= datetime.now(UTC) for one in asked)):
+        store.move(asked, Step.PLACED)
     shares.stop(folder)
 
 
@@ -150,7 +151,7 @@ class _Exhibitor:
             self._must_be_as_read(folder, read, until)
         except CountersignError as error:
             if not error.worth_retrying:
-                _end(self._exhibit, folder, self._shares, self._store)
+                self._take_back(folder, error)
             raise
         shown_until = f"folder {folder} is shown until {until:%Y-%m-%d %H:%M} UTC"
         versions = {parcel.name: f"document {kept.id}, version {kept.version}" for parcel, kept in read}
@@ -262,6 +263,15 @@ class _Exhibitor:
         self._store.move(asked, Step.RENAMING)
         self._shares.share(folder, viewers(share.guests), until)
         return until
+
+    def _take_back(self, folder: str, error: CountersignError) -> None:
+        """Shown to nobody because of an error. Raises ``SendRefused`` where it may be shown yet."""
+        try:
+            _end(self._exhibit, folder, self._shares, self._store)
+        except CountersignError as failed:
+            if failed.worth_retrying:
+                raise
+            raise SendRefused(f"{error}. And its share could not be ended, stop it in File 360: {failed}") from failed
 
     def _parcels(self) -> list[Parcel]:
         return self._store.parcels(self._exhibit.package, self._exhibit.destination)

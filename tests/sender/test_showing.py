@@ -454,6 +454,30 @@ def test_a_share_that_is_not_what_was_asked_for_is_stopped_and_remembered(
     assert gallery.held(exhibit) == TWO, "guests may have seen it"
 
 
+def test_a_share_that_cannot_be_ended_is_said_to_stand_yet(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    exhibit, share, put = gallery.exhibit({"ledger.csv": b"account\n"}), SharedFolders.share, File360Wire.put
+
+    def partly(*arguments: Any) -> Any:
+        share(*arguments)
+        raise Refusal("not shown as asked", "partial")
+
+    def refused(self: File360Wire, what: str, method: str, path: str, body: Any = None) -> Any:
+        return put(self, what, method, path, body) if method == "POST" else self.ask(what, "GET", "api/v1/folders/1")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SharedFolders, "share", partly)
+        patched.setattr(File360Wire, "put", refused)
+        with pytest.raises(SendRefused, match=r"as asked\. And its share could not be ended, stop it in File 360"):
+            gallery.bring(exhibit)
+    with Store(gallery.place / "state") as store:
+        [parcel] = store.parcels(exhibit.package)
+        assert parcel.step is Step.PLACED and parcel.modified is not None
+        assert hide(exhibit, store) == [] and gallery.seen_by(GUESTS[0], exhibit) == {}
+        # As if the share had come to its end by itself while nobody had heard that it was made.
+        store.move([replace(parcel, modified=datetime.now(UTC))], Step.RENAMING)
+        assert hide(exhibit, store) == [] and gallery.held(exhibit), "it may have been seen"
+
+
 def test_a_folder_that_somebody_has_moved_is_not_said_to_be_hidden(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     exhibit, sender = gallery.exhibit(), gallery.signed_in()
     with monkeypatch.context() as patched, pytest.raises(Killed):
