@@ -270,7 +270,9 @@ def test_what_was_filed_before_it_was_agreed_stays_where_it_is(dock: Dock, far: 
 # --------------------------------------------------------------------------------------------- whatever happens
 
 
-@pytest.mark.parametrize("kind", ["onward", "filed", "routed", "telling", "delivered"])
+@pytest.mark.parametrize(
+    "kind", ["onward", "telling", *(pytest.param(kind, marks=pytest.mark.soak) for kind in ("filed", "routed", "delivered"))]
+)
 def test_whatever_step_it_breaks_off_at_each_system_is_told_once(kind: str, dock: Dock, far: Far) -> None:
     agree(dock, TO_BOTH)
     dock.leave("catalogue.csv", CATALOGUE)

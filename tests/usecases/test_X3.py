@@ -231,7 +231,7 @@ def test_what_is_removed_before_anybody_was_told_goes_nowhere(dock: Dock, crm: B
 # --------------------------------------------------------------------------------------------- whatever happens
 
 
-@pytest.mark.parametrize("kind", ["onward", "followed", "told"])
+@pytest.mark.parametrize("kind", [pytest.param("onward", marks=pytest.mark.soak), "followed", "told"])
 def test_whatever_step_it_breaks_off_at_it_is_delivered_once(kind: str, dock: Dock, crm: BusinessSandbox, team: Team) -> None:
     team.upload("a.txt", b"for both", **{**FACTS, "secret": "no"})
     with no_room_for(dock.ledger, kind), pytest.raises(LedgerUnreachable):
