@@ -457,6 +457,8 @@ def test_a_gap_is_seen_by_the_siem_and_by_us_and_is_told_after_all(
     clock.ahead = timedelta(days=1)
     before = len(heard(records))
     assert audit(everything=True).told >= 1 and len(heard(records)) > before, "each object's last event once more"
+    records.faults.set({"largest-body": 100})
+    assert audit(everything=True) == Audited() and watched.cases() == [gap], "refused now, it was told before all the same"
 
 
 @pytest.mark.parametrize(
