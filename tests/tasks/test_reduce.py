@@ -495,6 +495,7 @@ def test_a_step_that_breaks_off_hinders_none_behind_it_and_the_table_tells_of_al
 ) -> None:
     tables: list[dict[str, Any]] = []
     for name in (
+        "hear_flags",
         "tell_holds",
         "clear_outbox",
         "purge_quarantine",

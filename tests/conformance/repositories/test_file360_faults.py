@@ -215,6 +215,11 @@ def locked(bench: Bench) -> Filed:
     return document
 
 
+COMMENT: Mapping[str, str] = {
+    HUNG_UP: "two people may write the same, and a server that has the whole call may still be at it",
+    "comes late, after one look": "the same",
+    AWAY: "where looking fails too, nobody can tell, and a comment is not written twice",
+}
 WRITES: Mapping[str, Write] = {
     write.name: write
     for write in (
@@ -234,13 +239,10 @@ WRITES: Mapping[str, Write] = {
             filed,
             lambda s, one: s.comment(one.id, "seen"),  # type: ignore[attr-defined]
             document_stands,
-            {
-                HUNG_UP: "two people may write the same, and a server that has the whole call may still be at it",
-                "comes late, after one look": "the same",
-                AWAY: "where looking fails too, nobody can tell, and a comment is not written twice",
-            },
+            COMMENT,
             often=FEW,
         ),
+        Write("remark on a document", filed, lambda s, one: s.remark(one.id, "seen"), document_stands, COMMENT, often=()),  # type: ignore[arg-type]
         Write("rule a folder", filed, lambda s, one: s.retain(one.folder, "keep", 9), folder_stands, often=FEW),  # type: ignore[attr-defined]
     )
 }
@@ -318,6 +320,8 @@ QUESTIONS: Mapping[str, Callable[[Any, Filed], object]] = {
     "describe": lambda session, one: list(session.describe(one.folder)),
     "rule": lambda session, one: [session.rule(one.folder)],
     "was removed": lambda session, one: [session.was_removed(one.id, SINCE)],
+    "shown outside": lambda session, one: [session.shown_outside(one.id)],
+    "reached from": lambda session, one: [session.reached_from(folder_id(session, one))],
 }
 UNTRIED = {
     "close": "signs out; a token that is not given back runs out",
