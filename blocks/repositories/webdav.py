@@ -46,7 +46,7 @@ from blocks.pace import Pace
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.repositories.naming import beside, fitted
 from blocks.repositories.otcs_names import Unfit
-from blocks.repositories.otcs_wire import CHUNK_BYTES, SMALL_BYTES, Upload
+from blocks.repositories.otcs_wire import SMALL_BYTES, Upload
 from blocks.repositories.turns import in_turns
 from blocks.spool import Batch, Spooled
 from blocks.values import Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled
@@ -54,6 +54,8 @@ from blocks.values import Collision, Filed, Filing, HistoryEvent, Hold, Kept, No
 OURS = ".countersign"
 LONGEST_NAME_BYTES = 240
 ABANDONED = timedelta(days=1)
+MOST_TOLD_BYTES = 1024 * 1024
+"""Of what came of a call, and about one document of a list."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _DAV, _FILED = "{DAV:}", "{urn:countersign}filed"
 _ASKED = (
@@ -379,7 +381,7 @@ class WebDavSession(RepositorySession):
         return entry
 
     def _there(self, place: Place) -> Entry:
-        for entry in self._found(place, "0"):
+        for entry in list(self._found(place, "0")):  # to its end: else the connection is lost with the rest
             return entry
         raise RepositoryError(f"{'/'.join(place)!r} at {self._url}: the answer tells nothing; is this WebDAV?")
 
@@ -395,12 +397,19 @@ class WebDavSession(RepositorySession):
         parser: ElementTree.XMLPullParser[Any] = ElementTree.XMLPullParser(["end"])
         with self._answered("PROPFIND", place, {**_XML, "Depth": depth}, _ASKED.encode()) as answer:
             try:
-                for piece in answer.iter_raw(CHUNK_BYTES):
+                unread = 0
+                for piece in self._pieces(answer):
                     parser.feed(piece)
+                    unread += len(piece)
                     for _, element in cast("Iterator[tuple[str, ElementTree.Element]]", parser.read_events()):
                         if element.tag == f"{_DAV}response":
                             yield self._entry(element)
                             element.clear()
+                            unread = 0
+                    if unread > MOST_TOLD_BYTES:
+                        raise RepositoryError(
+                            f"{'/'.join(place)!r} at {self._url}: more than {MOST_TOLD_BYTES:,} bytes about one thing"
+                        )
                 parser.close()
             except (ElementTree.ParseError, ValueError) as error:
                 raise RepositoryError(f"{'/'.join(place)!r} at {self._url}: no WebDAV answer ({error!r})") from error
@@ -412,6 +421,10 @@ class WebDavSession(RepositorySession):
                 told |= {element.tag: element for element in stat.iterfind(f"{_DAV}prop/*")}
         path = urlsplit(response.findtext(f"{_DAV}href") or "").path
         parts = tuple(unquote(part) for part in path.split("/") if part)
+        if parts[: len(self._base)] != self._base:
+            raise RepositoryError(
+                f"{path!r}: is not below {self._url}, and stands in its answer; mend the address, or the server"
+            )
         text = {tag: element.text or "" for tag, element in told.items()}
         modified = text.get(f"{_DAV}getlastmodified")
         kind = told.get(f"{_DAV}resourcetype")
@@ -430,16 +443,26 @@ class WebDavSession(RepositorySession):
         )
 
     def _bytes(self, place: Place) -> Iterator[bytes]:
-        pace = Pace(self._url, self._seconds, RepositoryUnreachable)
         with self._answered("GET", place, {}, b"") as answer:
-            pace.moved(0)
-            for piece in answer.iter_raw(CHUNK_BYTES):
-                pace.moved(len(piece))
-                yield piece
+            yield from self._pieces(answer)
+
+    def _pieces(self, answer: httpx.Response) -> Iterator[bytes]:
+        """A body as it comes, and as long as it moves."""
+        pace = Pace(self._url, self._seconds, RepositoryUnreachable)
+        pace.moved(0)
+        for piece in answer.iter_raw():
+            pace.moved(len(piece))
+            yield piece
 
     def _call(self, method: str, place: Place, headers: Mapping[str, str] = {}, content: Iterable[bytes] | bytes = b"") -> None:
+        body = bytearray()
         with self._answered(method, place, headers, content) as answer:
-            body = answer.read()
+            for piece in self._pieces(answer):
+                body += piece
+                if len(body) > MOST_TOLD_BYTES:
+                    raise RepositoryUnreachable(
+                        f"{method} {'/'.join(place)!r} at {self._url}: an answer of more than {MOST_TOLD_BYTES:,} bytes"
+                    )
         if answer.status_code == 207 and not 0 < body.count(b" 200 ") == body.count(b"HTTP/1."):
             raise RepositoryError(f"{method} {'/'.join(place)!r} at {self._url}: it does not take all of it")
 

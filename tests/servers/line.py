@@ -51,14 +51,26 @@ class Line:
                 except OSError:
                     near.close()
                     continue
+                for one in (near, far):
+                    one.settimeout(None)
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                over = list[None]()
                 with self._lock:
                     self._open |= {near, far}
                 for one, other in ((near, far), (far, near)):
-                    one.settimeout(None)
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+                    threading.Thread(target=self._carry, args=(one, other, over), daemon=True).start()
 
-    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+    def _carry(self, one: socket.socket, other: socket.socket, over: list[None]) -> None:
+        """One way. The last of a pair closes both: closed by anybody else, a number may be another connection's when it is read."""
+        self._carry_on(one, other)
+        with self._lock:
+            over.append(None)
+            if len(over) == 2:
+                self._open -= {one, other}
+                one.close()
+                other.close()
+
+    def _carry_on(self, one: socket.socket, other: socket.socket) -> None:
         block = memoryview(bytearray(256 * 1024))
         with suppress(OSError):
             while count := one.recv_into(block):
@@ -76,6 +88,5 @@ class Line:
         for connection in self._open:
             with suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                connection.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for it
-            connection.close()
+                connection.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for it, and closes it
         self._open.clear()

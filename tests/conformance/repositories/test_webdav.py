@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import parse_headers
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from blocks.errors import DocumentChanged, DocumentMissing, EditConflict, RepositoryError, RepositoryUnreachable, SignInRefused
-from blocks.repositories.webdav import WebDavSession
+from blocks.repositories.webdav import WebDav, WebDavSession
 from blocks.spool import Spool
 from blocks.values import Collision, NotFiled
 from tests.conformance.repositories.checks import Ground, one
-from tests.conformance.repositories.enrolment import webdav_block
+from tests.conformance.repositories.enrolment import WEBDAV_PASSWORD, webdav_block
 from tests.servers.line import AT, TO, Line
+from tests.servers.listener import Listener
 from tests.servers.webdav import WebDavServer, webdav_server
 
 
@@ -183,3 +187,77 @@ def test_it_says_at_once_why_it_does_not_sign_in(server: WebDavServer, more: dic
 def test_without_tls_only_on_this_machine(server: WebDavServer) -> None:
     with pytest.raises(ValidationError, match="use 'https'"):
         webdav_block(server, url="http://archive.example.com/dav")
+
+
+def listed(*paths: str) -> bytes:
+    """What a server answers that has these folders."""
+    entry = "<response><href>{}</href><propstat><prop><resourcetype><collection/></resourcetype></prop>{}</propstat></response>"
+    entries = (entry.format(path, "<status>HTTP/1.1 200 OK</status>") for path in paths)
+    return f'<multistatus xmlns="DAV:">{"".join(entries)}</multistatus>'.encode()
+
+
+def slowly(connection: socket.socket, body: bytes) -> None:
+    for place in range(len(body)):
+        connection.sendall(body[place : place + 1])
+        time.sleep(0.02)
+
+
+def at_once(connection: socket.socket, body: bytes) -> None:
+    connection.sendall(body)
+
+
+@pytest.mark.parametrize(
+    ("send", "answer", "error", "why"),
+    [
+        pytest.param(at_once, listed("/else/f/", "/else/f/a/"), RepositoryError, "'/else/f/': is not below", id="elsewhere"),
+        pytest.param(at_once, listed("/archive"), None, "", id="a list of nothing"),
+        pytest.param(at_once, listed("/archive/f/a/", "/archive/f/b/"), None, "", id="a list"),
+        pytest.param(at_once, listed("/archive/" + "a" * 2**21), RepositoryError, "about one thing", id="no end of one thing"),
+        pytest.param(slowly, listed("/archive/f/a/") * 3, RepositoryUnreachable, "standing still", id="hardly moves"),
+    ],
+)
+def test_an_odd_list_is_no_list(
+    send: Callable[[socket.socket, bytes], None], answer: bytes, error: type[Exception] | None, why: str
+) -> None:
+    with odd_server(send, answer) as session:
+        if error is None:
+            assert [kept.name for kept in session.look(("f",))] in ([], ["a", "b"])
+        else:
+            with pytest.raises(error, match=why):
+                list(session.look(("f",)))
+
+
+@pytest.mark.parametrize(
+    ("send", "answer", "why"),
+    [
+        pytest.param(at_once, b"x" * 2**21, "more than 1,048,576 bytes", id="no end"),
+        pytest.param(slowly, b"x" * 400, "standing still", id="hardly moves"),
+    ],
+)
+def test_what_came_of_a_call_is_told_briefly_or_not_believed(
+    send: Callable[[socket.socket, bytes], None], answer: bytes, why: str
+) -> None:
+    with odd_server(send, answer) as session, pytest.raises(RepositoryUnreachable, match=why):
+        session._call("MKCOL", ("f",))
+
+
+@contextmanager
+def odd_server(send: Callable[[socket.socket, bytes], None], answer: bytes) -> Iterator[WebDavSession]:
+    """Signed in to a server that answers so of all below its folder; it may take 0.3 seconds, and one for each KiB."""
+
+    def speak(connection: socket.socket) -> None:
+        with connection.makefile("rb") as asked:
+            path = asked.readline().split(b" ")[1]
+            headers = parse_headers(asked)
+            asked.read(int(headers.get("Content-Length", 0)))
+        signs_in = path in (b"/archive", b"/archive/.countersign")
+        body = listed("/archive") if signs_in else answer
+        connection.sendall(b"HTTP/1.1 207 Multi-Status\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+        (at_once if signs_in else send)(connection, body)
+
+    os.environ[WEBDAV_PASSWORD] = "a password"
+    with Listener(speak) as port:
+        block = WebDav(url=f"http://127.0.0.1:{port}/archive", username="archive", password=f"env:{WEBDAV_PASSWORD}")
+        with block.session() as session:
+            session._seconds = 0.3  # once it has signed in: a busy machine takes its time
+            yield session
