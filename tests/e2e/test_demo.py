@@ -21,11 +21,11 @@ from tests.servers.prefect import PrefectServer
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1900)
 def test_demo_check_finds_every_file_where_it_must_be(tmp_path: Path) -> None:
     environment = {**os.environ, "HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.demo", "--check"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1100
+        [sys.executable, "-m", "tests.demo", "--check"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert re.search(r"demo-check: \d\d files, 0 not where they must be", done.stdout)
