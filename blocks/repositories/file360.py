@@ -463,10 +463,8 @@ class File360Session(RepositorySession):
     def _file_one(self, filing: Filing) -> Filed | NotFiled:
         try:
             return self._file(filing)
-        except Unfit as unfit:
-            return NotFiled(filing.journey, unfit.code, unfit.reason)
-        except Refusal as refusal:
-            return NotFiled(filing.journey, "refused", str(refusal))
+        except (Unfit, Refusal) as error:
+            return _not_filed(filing.journey, error)
 
     def _file(self, filing: Filing) -> Filed:
         if filing.workspace is not None:
@@ -810,12 +808,8 @@ class File360Session(RepositorySession):
     def lay_out(self, tree: FolderTree, *, resumed: bool) -> Mapping[tuple[str, ...], str] | NotFiled:
         try:
             return self._lay_out(tree, resumed)
-        except DocumentMissing as error:
-            return NotFiled(tree.journey, "folder-removed", f"{error}; restore it from the trash, if it is there")
-        except Unfit as unfit:
-            return NotFiled(tree.journey, unfit.code, unfit.reason)
-        except Refusal as refusal:
-            return NotFiled(tree.journey, "refused", str(refusal))
+        except (DocumentMissing, Unfit, Refusal) as error:
+            return _not_filed(tree.journey, error)
 
     def _lay_out(self, tree: FolderTree, resumed: bool) -> dict[tuple[str, ...], str]:
         for path in tree.paths():
@@ -868,12 +862,8 @@ class File360Session(RepositorySession):
             seen = {}
             for path in tree.paths():
                 self._reaches(folders[path], wanted[path], seen)
-        except DocumentMissing as error:
-            return NotFiled(tree.journey, "folder-removed", f"{error}; restore it from the trash, if it is there")
-        except Unfit as unfit:
-            return NotFiled(tree.journey, unfit.code, unfit.reason)
-        except Refusal as refusal:
-            return NotFiled(tree.journey, "refused", str(refusal))
+        except (DocumentMissing, Unfit, Refusal) as error:
+            return _not_filed(tree.journey, error)
         return None
 
     def _complete(self, folder: str, wanted: Mapping[Member, int], seen: Mapping[str, Any]) -> None:
@@ -1258,6 +1248,15 @@ class File360Session(RepositorySession):
             for told in self._wire.some(what, f"api/v1/documents/{self._number(id)}/versions")
         ]
         return sorted(found, key=lambda version: version.number)
+
+
+def _not_filed(journey: str, error: DocumentMissing | Unfit | Refusal) -> NotFiled:
+    """An error about one journey alone, as the answer to it."""
+    if isinstance(error, Unfit):
+        return NotFiled(journey, error.code, error.reason)
+    if isinstance(error, Refusal):
+        return NotFiled(journey, "refused", str(error))
+    return NotFiled(journey, "folder-removed", f"{error}; restore it from the trash, if it is there")
 
 
 def _folded(path: tuple[str, ...]) -> tuple[str, ...]:

@@ -28,11 +28,12 @@ from tests.sandbox.serving import Serving
 
 class File360Faults(Faults):
     """Those of Extended ECM's stand-in, and ``write-429``, ``read-429`` and ``sign-in-429``: too many calls, come back after
-    ``retry-after`` seconds."""
+    ``retry-after`` seconds; ``feed-hides`` and ``trail-hides``: the event whose id ends so is not
+    among the changes, or in no history; ``trail-begins``: nor are those before that id."""
 
     BEFORE: ClassVar = (*Faults.BEFORE, "429")
     COUNTED: ClassVar = (*Faults.COUNTED, "write-429", "read-429", "sign-in-429")
-    LASTING: ClassVar = (*Faults.LASTING, "retry-after")
+    LASTING: ClassVar = (*Faults.LASTING, "retry-after", "feed-hides", "trail-hides", "trail-begins")
 
 
 class File360Api(Api):

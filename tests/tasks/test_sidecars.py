@@ -14,8 +14,10 @@ from tests.tasks.dock import Dock
 OPEN, CLOSED = "PT1H", "PT0.000001S"
 
 
-def agree(dock: Dock, window: str = OPEN, **target: Any) -> None:
+def agree(dock: Dock, window: str = OPEN, *, onward: Any = None, **target: Any) -> None:
+    """Pictures that a sidecar names; ``onward``: where they go."""
     dock.agree(
+        **({"onward": onward} if onward else {}),
         classify=[{"pattern": r".*\.tif", "doctype": "product-image"}, {"pattern": r".*\.json", "doctype": "sidecar"}],
         triage=["sku"],
         sets={

@@ -35,6 +35,7 @@ from tests.sandbox.business import BusinessSandbox
 from tests.sandbox.ftp import FtpSandbox
 from tests.tasks.conftest import dock as dock
 from tests.tasks.dock import STEPS, Dock, price_list
+from tests.tasks.test_sidecars import agree as agree_media
 from tests.world import over_ftp
 
 NOW, PATIENCE = timedelta(0), timedelta(minutes=3)
@@ -218,18 +219,8 @@ def put_right(dock: Dock, journey: str) -> None:
 
 
 def test_what_a_sidecar_tells_is_known(dock: Dock, far: Far) -> None:
-    dock.agree(
-        classify=[{"pattern": r".*\.tif", "doctype": "product-image"}, {"pattern": r".*\.json", "doctype": "sidecar"}],
-        triage=["sku"],
-        sets={
-            "pattern": r"(?P<set>IMG_\d+)\..*",
-            "files": ["{set}.tif"],
-            "sidecar": {"name": "{set}.json", "facts": {"sku": {"at": "sku"}}},
-            "window": "PT1H",
-        },
-        target={"repository": "kept", "folder": "Prices", "name": "{sku}.{extension}"},
-        onward={"destinations": {"erp": {**BY_NAME["erp"], "when": {"sku": "A-7"}, "facts": {"list": "{sku}.{extension}"}}}},
-    )
+    when = {"when": {"sku": "A-7"}, "facts": {"list": "{sku}.{extension}"}}
+    agree_media(dock, onward={"destinations": {"erp": {**BY_NAME["erp"], **when}}})
     dock.leave("IMG_1.tif", b"II*\x00" + bytes(40))
     dock.leave("IMG_1.json", b'{"sku": "A-7"}')
     assert dock.run() == {"IMG_1.tif": "filed", "IMG_1.json": "filed"}

@@ -19,8 +19,6 @@ from prefect.logging import disable_run_logger
 from blocks.errors import LedgerUnreachable, SystemUnreachable
 from blocks.flag_file import Flags
 from blocks.profile import load_repositories
-from blocks.repositories.file360 import File360Session
-from blocks.values import Change
 from flows.governance import audit as audit_flow
 from flows.governance import govern as govern_flow
 from tasks import incidents
@@ -35,11 +33,13 @@ from tasks.telling import holding
 from tests.ledger.clock import Clock
 from tests.ledger.full import no_room_for
 from tests.sandbox.business import BusinessSandbox
+from tests.sandbox.file360 import File360Sandbox
+from tests.sandbox.file360_content import ending
 from tests.servers.prefect import PrefectServer, client_of
 from tests.tasks.conftest import clock as clock
 from tests.tasks.conftest import dock as dock
 from tests.tasks.dock import Dock, price_list
-from tests.world import file360, reached
+from tests.world import reached
 
 OLD = "prices-2002-01-01.csv"
 CASE = "Miller ./. ACME"
@@ -47,9 +47,17 @@ AWAY = {"drop@flags": 1_000_000}
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
-    with file360(tmp_path_factory.mktemp("team")) as service:
+def tenant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[File360Sandbox]:
+    service = File360Sandbox(tmp_path_factory.mktemp("team")).start()
+    try:
         yield service
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def team(tenant: File360Sandbox) -> Mapping[str, Any]:
+    return tenant.described()
 
 
 @pytest.fixture
@@ -334,14 +342,19 @@ class Files:
         for id in ids:
             assert self.http.get(f"/api/v1/documents/{id}/preview").is_success
 
+    def history(self, id: str) -> list[str]:
+        """Ids of what happened to a document, newest first."""
+        return [str(event["id"]) for event in self.http.get(f"/api/v1/documents/{id}/audit").json()]
+
 
 @pytest.fixture
-def files(team: Mapping[str, Any]) -> Iterator[Files]:
-    bare = Files(team)
+def files(tenant: File360Sandbox) -> Iterator[Files]:
+    bare = Files(tenant.described())
     try:
         yield bare
     finally:
         bare.http.close()
+        tenant.faults.set(dict.fromkeys(("feed-hides", "trail-hides", "trail-begins"), 0))
 
 
 def audit(everything: bool = False) -> Audited:
@@ -403,57 +416,40 @@ def test_every_access_event_reaches_the_siem_in_order_whatever_is_lost_on_the_wa
 
 
 def test_a_gap_is_seen_by_the_siem_and_by_us_and_is_told_after_all(
-    watched: Dock, records: BusinessSandbox, files: Files, monkeypatch: pytest.MonkeyPatch, clock: Clock
+    watched: Dock, records: BusinessSandbox, tenant: File360Sandbox, files: Files, clock: Clock
 ) -> None:
     """The feed leaves an event out; the SIEM loses one; an event vanishes from the history."""
     id = file(watched)
     audit()
     files.view(id, id)
-    tells = File360Session.changes
-    lost = list[str]()
-
-    def short(session: File360Session, folder: tuple[str, ...], since: str = "0") -> Iterator[Change]:
-        """The server's feed, short of one event: it has no such fault of its own."""
-        for change in tells(session, folder, since):
-            if change.event == "View" and not lost:
-                lost.append(change.id)
-            if change.id not in lost:
-                yield change
-
-    monkeypatch.setattr(File360Session, "changes", short)
+    lost = files.history(id)[1]
+    tenant.faults.set({"feed-hides": ending(lost)})
     with no_room_for(watched.ledger, "incident"), pytest.raises(LedgerUnreachable):
         audit()
-    trail = File360Session.trail
-
-    def away(session: File360Session, target: str, kind: str) -> Any:
-        """The SIEM goes away in the very moment in which the gap is found."""
-        records.faults.set({"drop@collector": 1_000_000})
-        return trail(session, target, kind)
-
-    with monkeypatch.context() as patch, pytest.raises(SystemUnreachable):
-        patch.setattr(File360Session, "trail", away)
+    # The SIEM goes away in the very moment in which the gap is found.
+    tenant.faults.meanwhile(f"{id}/audit", lambda: records.faults.set({"drop@collector": 1_000_000}), method="GET")
+    with pytest.raises(SystemUnreachable):
         audit(everything=True)
     [gap] = watched.cases(incidents.AUDIT_GAP)
     assert gap.owner == "security@example.com"
-    assert "1 missing in the feed" in str(gap.reason) and lost[0] in str(gap.reason)
+    assert "1 missing in the feed" in str(gap.reason) and lost in str(gap.reason)
     clock.ahead = timedelta(minutes=16)
     with pytest.raises(SystemUnreachable):
         audit()
     [late] = watched.cases(incidents.AUDIT_LATE)
-    assert lost[0] in str(late.reason)
+    assert lost in str(late.reason)
     records.faults.set({"drop@collector": 0})
     assert audit().told == 1 and watched.cases() == [gap]
     told = heard(records, id)
-    assert holes(told) == [] and told[-1]["event_id"] == lost[0] and told[-1]["late"] is True
+    assert holes(told) == [] and told[-1]["event_id"] == lost and told[-1]["late"] is True
     assert audit().gaps == [], "it is told once"
     dropped = records.books.events.pop(-2)["event"]
     assert holes(heard(records)) == [id] and dropped["object"] == id, "and what is lost at the SIEM shows there"
     vanished = told[-2]["event_id"]
-    with monkeypatch.context() as patch:
-        patch.setattr(File360Session, "trail", lambda *of: (event for event in trail(*of) if event.id != vanished))
-        [(_, reason)] = audit(everything=True).gaps
+    tenant.faults.set({"trail-hides": ending(vanished)})
+    [(_, reason)] = audit(everything=True).gaps
     assert "1 vanished" in reason and vanished in reason
-    monkeypatch.setattr(File360Session, "trail", lambda session, id, kind: iter(()))
+    tenant.faults.set({"trail-begins": 1e30})
     clock.ahead = timedelta(days=1)
     before = len(heard(records))
     assert audit(everything=True).told >= 1 and len(heard(records)) > before, "each object's last event once more"
