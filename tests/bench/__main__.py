@@ -1,38 +1,51 @@
 """Measure ours against what a user would pick instead: ``make bench [BENCH=name]``, or ``BENCH="name --scale 0.01"`` for a rehearsal.
 
-Prints a JSON line per peer, ``{"bench","ours_s","peer","peer_s","ratio","peak_mib"}``: seconds are medians over the rounds, ratio is
-peer_s / ours_s, peak_mib is our process's. Ours and theirs run alternately on the same servers, and every byte is verified after
-every run. Seconds of one machine mean little; ratios within one run are what to quote.
+Prints for each bench a JSON line per peer and a table, and at the end how every goal stands. Ours and theirs run alternately on the same
+servers, and every byte is verified after every turn. Seconds of one machine mean little; ratios within one run are what to quote.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.bench.race import verdict
 
 COPYING = "tests.bench.copying"
 BENCHES = {
+    "sftp-fetch-small": COPYING,
+    "sftp-put-small": COPYING,
+    "sftp-fetch-large": COPYING,
+    "sftp-put-large": COPYING,
+    "ftps-fetch-large": COPYING,
+    "ftps-put-large": COPYING,
+    "ftps-fetch-small": COPYING,
+    "ftps-put-small": COPYING,
     "intake-small": "tests.bench.intake_small",
-    "sftp-small": COPYING,
-    "sftp-large": COPYING,
-    "ftps-large": COPYING,
-    "ftps-small": COPYING,
 }
+"""Where each lives: a module whose ``main(rounds, name=, scale=)`` runs it and answers its ``Outcome``."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="make bench BENCH=", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("bench", nargs="*", help=f"one of: {', '.join(BENCHES)} (default: all)")
+    parser.add_argument("bench", nargs="*", help=f"of: {', '.join(BENCHES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; medians are told")
     parser.add_argument("--scale", type=float, default=1.0, help="a part of the files or bytes, for a rehearsal: 0.01")
     given = parser.parse_args()
     if unknown := [name for name in given.bench if name not in BENCHES]:
         sys.exit(f"no such bench: {', '.join(unknown)}; there are: {', '.join(BENCHES)}")
-    for name in given.bench or BENCHES:
-        importlib.import_module(BENCHES[name]).main(given.rounds, name=name, scale=given.scale)
+    verdicts = {name: _alone(name, given.rounds, given.scale) for name in given.bench or BENCHES}
+    print("\n".join(["| bench | ours beside the best peer |", "|---|---|", *(f"| {n} | {v} |" for n, v in verdicts.items())]))
+
+
+def _alone(name: str, rounds: int, scale: float) -> str:
+    """Run a bench in a process of its own, so that it has only its own imports and memory."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(verdict, BENCHES[name], name, rounds, scale).result()
 
 
 if __name__ == "__main__":

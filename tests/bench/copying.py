@@ -1,4 +1,4 @@
-"""``sftp-small``, ``sftp-large``, ``ftps-large``, ``ftps-small``: whole folders down and up, beside the tools a user would pick instead.
+"""Whole folders from a server (``...-fetch-...``) and to it (``...-put-...``), beside the tools a user would pick instead.
 
 Ours is what a worker does with a consignment: a session of its own (host key or certificate compared, signed in), look, fetch into the
 spool (every byte hashed, complete ones made safe together), or put (temporary name, size checked, renamed; a name that is taken is
@@ -11,18 +11,17 @@ where there is room. After each run the bytes of every file are compared, whoeve
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import pickle
 import random
-import resource
 import shutil
-import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blocks.endpoints.base import Endpoint
@@ -30,22 +29,27 @@ from blocks.endpoints.ftp import Ftps
 from blocks.endpoints.sftp import Sftp
 from blocks.spool import Spool
 from blocks.values import Fetched, Outgoing, Placed
-from tests.bench.peers.copying import TOOLS, Tool, ToolFailed
+from tests.bench.peers.copying import TOOLS, Tool
+from tests.bench.race import Contender, Failed, Goal, Outcome, race
 from tests.servers.ftp import PASSWORD, Ftp, vsftpd_server
 from tests.servers.openssh import OpenSsh, openssh_server
 
 KIB, MIB = 1024, 1024 * 1024
+OURS = "ours"
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is carried."""
+    """What is carried, and what we mean to reach beside the tools that ``against`` names (the others are shown)."""
 
     protocol: str
+    direction: str
     files: int
     size: int
     at_once: int
     """Connections at a time: a partner's usual limit for FTP, and what SFTP servers take without asking."""
+    goal: Goal | None = None
+    against: frozenset[str] = frozenset({"sftp", "lftp", "rclone", "curl"})
 
     def scaled(self, scale: float) -> Load:
         """A part of it, for a rehearsal: fewer small files, a smaller large one."""
@@ -56,202 +60,158 @@ class Load:
     @property
     def shown(self) -> str:
         size = f"{self.size / MIB:g} MiB" if self.size >= MIB else f"{self.size / KIB:g} KiB"
-        return f"{self.files:,} x {size}"
+        way = "from the server into the spool" if self.direction == "down" else "to the server, temporary names, renamed"
+        return f"{self.files:,} x {size} {way}"
 
 
+NO_CURL = frozenset({"sftp", "lftp", "rclone"})
+"""curl cannot list a folder: all names are given to it, for nothing, so it is shown and not counted where names are many."""
 LOADS: Mapping[str, Load] = {
-    "sftp-small": Load("sftp", 5000, 4 * KIB, 8),
-    "sftp-large": Load("sftp", 1, 256 * MIB, 8),
-    "ftps-large": Load("ftps", 1, 256 * MIB, 4),
-    "ftps-small": Load("ftps", 1000, 4 * KIB, 4),
+    "sftp-fetch-small": Load("sftp", "down", 5000, 4 * KIB, 8, Goal(6), NO_CURL),
+    "sftp-put-small": Load("sftp", "up", 5000, 4 * KIB, 8, Goal(2.5)),
+    "sftp-fetch-large": Load("sftp", "down", 1, 1024 * MIB, 8, Goal(1.2, peak_mib=150)),
+    "sftp-put-large": Load("sftp", "up", 1, 1024 * MIB, 8, Goal(1, peak_mib=150)),
+    "ftps-fetch-large": Load("ftps", "down", 1, 256 * MIB, 4, Goal(1), frozenset({"curl"})),
+    "ftps-put-large": Load("ftps", "up", 1, 256 * MIB, 4),
+    "ftps-fetch-small": Load("ftps", "down", 1000, 4 * KIB, 4, Goal(2)),
+    "ftps-put-small": Load("ftps", "up", 1000, 4 * KIB, 4),
 }
-OURS = "ours"
 
 
-@dataclass(slots=True)
-class Line:
-    """One tool in one direction."""
-
-    tool: str
-    direction: str
-    seconds: list[float] = field(default_factory=list)
-    """For all files, whether it carried them or a part."""
-    part: int | None = None
-    """So many files it carried in each round; None: all."""
-    problem: str = ""
-    """Why there is no time: it is not installed, cannot do this, or did not do it right."""
-
-    @property
-    def shown(self) -> str:
-        return f"{self.tool} (with {self.part} files, times in proportion)" if self.part else self.tool
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
+def main(rounds: int, *, name: str, scale: float = 1.0) -> Outcome:
+    return run(name, LOADS[name].scaled(scale), rounds)
 
 
-def main(rounds: int, *, name: str, scale: float = 1.0) -> None:
-    """Print a JSON line per peer and direction, and one table. Exits with 1 if a byte of ours was wrong."""
-    load = LOADS[name].scaled(scale)
-    lines = measure(load, rounds)
-    ours = {line.direction: line for line in lines if line.tool == OURS}
-    peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-    for line in lines:
-        if line.tool != OURS and line.seconds:
-            mine = ours[line.direction].median
-            told = {
-                "bench": f"{name} {line.direction}",
-                "ours_s": round(mine, 3),
-                "peer": line.shown,
-                "peer_s": round(line.median, 3),
-            }
-            print(json.dumps({**told, "ratio": round(line.median / mine, 2), "peak_mib": peak}))
-    print(table(name, load, rounds, lines))
-
-
-def table(name: str, load: Load, rounds: int, lines: list[Line]) -> str:
-    """As Markdown. A ratio is theirs to ours: 2.00 means that ours took half the time."""
-    ours = {line.direction: line for line in lines if line.tool == OURS}
-    rows = [
-        f"{name}: {load.shown}, {rounds} round{'s' if rounds > 1 else ''}, ours and theirs by turns, every byte compared",
-        "",
-        "| | tool | median s | least - most | ratio |",
-        "|---|---|---|---|---|",
-    ]
-    for line in lines:
-        if line.seconds:
-            spread = f"{min(line.seconds):.2f} - {max(line.seconds):.2f}"
-            ratio = "" if line.tool == OURS else f"{line.median / ours[line.direction].median:.2f}"
-            rows.append(f"| {line.direction} | {line.shown} | {line.median:.2f} | {spread} | {ratio} |")
-        else:
-            rows.append(f"| {line.direction} | {line.shown} | - | - | {line.problem} |")
-    return "\n".join([*rows, ""])
-
-
-def measure(load: Load, rounds: int, tools: Sequence[type[Tool]] = TOOLS) -> list[Line]:
-    """Every tool in both directions, one after another within each round, beginning with another one each time."""
+def run(name: str, load: Load, rounds: int, tools: Sequence[type[Tool]] = TOOLS) -> Outcome:
+    """Every tool and ours. Raises ``Failed`` if a byte of ours was wrong."""
     with (
-        tempfile.TemporaryDirectory(prefix="bench-", dir=_roomy(8 * load.files * load.size)) as scratch,
+        tempfile.TemporaryDirectory(prefix="bench-", dir=roomy(3 * load.files * load.size)) as scratch,
         _serving(load.protocol, Path(scratch)) as (server, endpoint),
     ):
-        return Course(Path(scratch), server, endpoint, load, tools).run(rounds)
+        course = Course(Path(scratch), server, endpoint, load)
+        theirs = [course.contender(kind) for kind in tools]
+        return race(name, load.shown, course.ours(), theirs, rounds=rounds, goal=load.goal)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Ours: what a worker does with a consignment."""
+
+    endpoint: Endpoint
+    source: Path
+    place: Path
+    direction: str
+
+    def do(self, digests: Mapping[str, str]) -> Mapping[str, Path]:
+        """Carry everything; what arrived, and where it lies."""
+        return self.fetch() if self.direction == "down" else self.put(digests)
+
+    def fetch(self) -> Mapping[str, Path]:
+        spool = Spool(self.place, floor_bytes=0)
+        with self.endpoint.session() as session, spool.batch() as batch:
+            answers = list(session.fetch(list(session.look(str(self.source))), batch))
+        return {answer.file.shown: spool.path(answer.digest) for answer in answers if isinstance(answer, Fetched)}
+
+    def put(self, digests: Mapping[str, str]) -> Mapping[str, Path]:
+        # Sizes and digests are the ledger's to know; what is sent is hashed again on its way.
+        outgoing = [
+            Outgoing(self.source / name, name.encode(), (self.source / name).stat().st_size, digest)
+            for name, digest in digests.items()
+        ]
+        with self.endpoint.session() as session:
+            answers = list(session.put(outgoing, str(self.place)))
+        return {answer.file.shown: self.place / answer.file.shown for answer in answers if isinstance(answer, Placed)}
 
 
 class Course:
     """A server with files, the same files here, and those who carry them."""
 
-    def __init__(
-        self, base: Path, server: OpenSsh | Ftp, endpoint: Endpoint, load: Load, tools: Sequence[type[Tool]] = TOOLS
-    ) -> None:
-        self.base, self.server, self.endpoint = base, server, endpoint
-        self.source, self.originals = server.root / "out", base / "originals"
+    def __init__(self, base: Path, server: OpenSsh | Ftp, endpoint: Endpoint, load: Load) -> None:
+        self.base, self.server, self.endpoint, self.load = base, server, endpoint, load
+        down = load.direction == "down"
+        self.source = (server.root if down else base) / "out"
+        self.place = (base if down else server.root) / "target"
         self.source.mkdir()
-        self.originals.mkdir()
-        self.digests = dict(_fill(self.originals, load))
-        for path in self.originals.iterdir():
-            shutil.copy(path, self.source)
-        self.part = _part(load, tools)
-        if self.part:
-            for whole in (self.source, self.originals):
-                few = whole.with_name(f"{whole.name}-part")
-                few.mkdir()
-                for name in list(self.digests)[: self.part]:
-                    shutil.copy(whole / name, few)
-        self.lines: list[Line] = []
-        ours = {"down": self._ours_down, "up": self._ours_up}
-        self.work: dict[tuple[str, str], Callable[[Path], Mapping[str, Path]]] = {
-            (OURS, direction): work for direction, work in ours.items()
-        }
-        lacking, parts = {}, dict[str, int]()
-        for kind in tools:
-            if missing := kind.lacks(server):
-                lacking[kind.program] = missing
-                continue
-            own = base / f"tool-{kind.program}"
-            own.mkdir()
-            tool = kind(server, own, load.at_once)
-            source, originals = self.source, self.originals
-            if self.part and kind.most_over_ftps:
-                source, originals = (whole.with_name(f"{whole.name}-part") for whole in (source, originals))
-                parts[kind.version()] = self.part
-            self.work |= {(kind.version(), "down"): _down(tool, source), (kind.version(), "up"): _up(tool, originals)}
-        for direction in ours:
-            self.lines += [Line(name, way, part=parts.get(name)) for name, way in self.work if way == direction]
-            self.lines += [Line(program, direction, problem=missing) for program, missing in lacking.items()]
+        self.digests = dict(_fill(self.source, load))
 
-    def run(self, rounds: int) -> list[Line]:
+    def ours(self) -> Contender:
         with self.endpoint.session() as session:  # once uncounted: imports
-            list(session.look(str(self.source)))
-        for number in range(rounds):
-            for direction in ("down", "up"):
-                taking_part = [line for line in self.lines if line.direction == direction and not line.problem]
-                first = number % len(taking_part)
-                for line in taking_part[first:] + taking_part[:first]:
-                    self._take(line)
-        return self.lines
+            list(session.look(str(self.server.root)))
+        job = Job(self.endpoint, self.source, self.place, self.load.direction)
+        return Contender(
+            OURS,
+            lambda: self._taken(lambda: job.do(self.digests), self.digests),
+            cold=lambda: self._taken(lambda: _as_a_process(job, self.digests), self.digests),
+        )
 
-    def _take(self, line: Line) -> None:
-        """One run, timed, and its bytes compared. Ours must be right; what theirs does not do is told instead of a time."""
-        place = (self.base if line.direction == "down" else self.server.root) / "target"
-        place.mkdir()
-        start = time.perf_counter()
+    def contender(self, kind: type[Tool]) -> Contender:
+        """A tool. One that is very slow at this carries a part of the files, and its time is taken in proportion."""
+        if missing := kind.lacks(self.server):
+            return Contender(kind.program, None, lacks=missing)
+        own = self.base / f"tool-{kind.program}"
+        own.mkdir()
+        tool, name, source, digests, times = (
+            kind(self.server, own, self.load.at_once),
+            kind.version(),
+            self.source,
+            self.digests,
+            1.0,
+        )
+        most = kind.most_over_ftps if self.load.protocol == "ftps" else None
+        if most and len(digests) > 2 * most:
+            source, digests = self._part(most)
+            name, times = f"{name} (with {most} files, times in proportion)", len(self.digests) / most
+
+        def work() -> Mapping[str, Path]:
+            if self.load.direction == "down":
+                tool.fetch(str(source), self.place)
+            else:
+                tool.put(source, str(self.place))
+            return {path.name: path for path in self.place.iterdir()}
+
+        turn = lambda: times * self._taken(work, digests)  # noqa: E731 - as ours has one
+        return Contender(name, turn, counts=kind.program in self.load.against)
+
+    def _part(self, files: int) -> tuple[Path, Mapping[str, str]]:
+        few = self.source.with_name(f"{self.source.name}-part")
+        few.mkdir(exist_ok=True)
+        names = list(self.digests)[:files]
+        for name in names:
+            shutil.copy(self.source / name, few)
+        return few, {name: self.digests[name] for name in names}
+
+    def _taken(self, work: Callable[[], Mapping[str, Path]], digests: Mapping[str, str]) -> float:
+        """One turn: timed, and its bytes compared."""
+        self.place.mkdir()
         try:
-            arrived = self.work[line.tool, line.direction](place)
-            line.seconds.append((time.perf_counter() - start) * len(self.digests) / (line.part or len(self.digests)))
-            line.problem = self._wrong(arrived, list(self.digests)[: line.part])
-        except ToolFailed as failed:
-            line.problem = str(failed)
+            start = time.perf_counter()
+            arrived = work()
+            seconds = time.perf_counter() - start
+            if wrong := self._wrong(arrived, digests):
+                raise Failed(wrong)
         finally:
-            shutil.rmtree(place)
-        if line.problem:
-            line.seconds = []
-            assert line.tool != OURS, line.problem
-        print(f"{line.direction}: {line.tool}: {line.problem or f'{line.seconds[-1]:.2f} s'}", file=sys.stderr)
+            shutil.rmtree(self.place)
+        return seconds
 
-    def _wrong(self, arrived: Mapping[str, Path], sent: Sequence[str]) -> str:
+    def _wrong(self, arrived: Mapping[str, Path], digests: Mapping[str, str]) -> str:
         """What is wrong with the files that arrived; "" if they are all there with their bytes, and nothing else is."""
-        if arrived.keys() != set(sent):
-            return f"{len(set(sent) - arrived.keys())} files are missing, {len(arrived.keys() - set(sent))} too many"
-        bad = [name for name, path in arrived.items() if _digest(path) != self.digests[name]]
+        missing, more = digests.keys() - arrived.keys(), arrived.keys() - digests.keys()
+        if self.load.direction == "up":
+            more |= {path.name for path in self.place.iterdir()} - digests.keys()
+        if missing or more:
+            return f"{len(missing)} files are missing, {len(more)} too many"
+        bad = [name for name, path in arrived.items() if not path.is_file() or _digest(path) != digests[name]]
         return f"{len(bad)} files have other bytes, such as {bad[0]}" if bad else ""
 
-    def _ours_down(self, place: Path) -> Mapping[str, Path]:
-        spool = Spool(place, floor_bytes=0)
-        with self.endpoint.session() as session, spool.batch() as batch:
-            answers = list(session.fetch(list(session.look(str(self.source))), batch))
-        return {answer.file.shown: spool.path(answer.digest) for answer in answers if isinstance(answer, Fetched)}
 
-    def _ours_up(self, place: Path) -> Mapping[str, Path]:
-        # Sizes and digests are the ledger's to know; what is sent is hashed again on its way.
-        size = {name: (self.originals / name).stat().st_size for name in self.digests}
-        outgoing = [Outgoing(self.originals / name, name.encode(), size[name], digest) for name, digest in self.digests.items()]
-        with self.endpoint.session() as session:
-            answers = list(session.put(outgoing, str(place)))
-        stand = {path.name: path for path in place.iterdir()}
-        said = {answer.file.shown for answer in answers if isinstance(answer, Placed)}
-        return stand if said == stand.keys() else {}
-
-
-def _part(load: Load, tools: Sequence[type[Tool]]) -> int | None:
-    """So many of the files make the part that the slowest tools carry; None if there are not many more."""
-    most = min((kind.most_over_ftps for kind in tools if kind.most_over_ftps), default=load.files)
-    return most if load.protocol == "ftps" and load.files > 2 * most else None
-
-
-def _down(tool: Tool, source: Path) -> Callable[[Path], Mapping[str, Path]]:
-    def work(place: Path) -> Mapping[str, Path]:
-        tool.fetch(str(source), place)
-        return {path.name: path for path in place.iterdir()}
-
-    return work
-
-
-def _up(tool: Tool, originals: Path) -> Callable[[Path], Mapping[str, Path]]:
-    def work(place: Path) -> Mapping[str, Path]:
-        tool.put(originals, str(place))
-        return {path.name: path for path in place.iterdir()}
-
-    return work
+def _as_a_process(job: Job, digests: Mapping[str, str]) -> Mapping[str, Path]:
+    """The same in an interpreter that starts for it. (Pickled: it is this very program on the other side.)"""
+    code = "import pickle, sys; job, digests = pickle.load(sys.stdin.buffer); pickle.dump(job.do(digests), sys.stdout.buffer)"
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps((job, digests)), capture_output=True, timeout=300)
+    if done.returncode:
+        raise Failed(done.stderr.decode()[-500:])
+    arrived: Mapping[str, Path] = pickle.loads(done.stdout)
+    return arrived
 
 
 @contextmanager
@@ -304,7 +264,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _roomy(needed: int) -> str | None:
+def roomy(needed: int) -> str | None:
     """In memory where there is room, so that no disk is measured."""
     memory = "/dev/shm"
     return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > needed else None

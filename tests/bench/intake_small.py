@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench.peers import lftp_curl
+from tests.bench.race import Contender, Outcome, race
 from tests.sandbox import sandbox
 from tests.servers.openssh import OpenSsh, openssh_server
 from tests.servers.prefect import serve
@@ -46,7 +45,7 @@ def fill(folder: Path, first: int, count: int) -> dict[str, bytes]:
     return files
 
 
-def main(rounds: int, *, name: str = "intake-small", scale: float = 1.0) -> None:
+def main(rounds: int, *, name: str = "intake-small", scale: float = 1.0) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         base = Path(scratch)
         with (
@@ -54,7 +53,7 @@ def main(rounds: int, *, name: str = "intake-small", scale: float = 1.0) -> None
             sandbox("extended-ecm", data=base / "ecm") as services,
             serve(base / "prefect") as prefect,
         ):
-            Bench(base, server, services["extended-ecm"], dict(prefect.env), max(2, int(FILES * scale))).run(rounds)
+            return Bench(base, server, services["extended-ecm"], dict(prefect.env), max(2, int(FILES * scale))).run(rounds)
 
 
 class Bench:
@@ -76,7 +75,7 @@ class Bench:
         write_profiles(base / "profiles", server, self.out, ecm)
         self.theirs = self.folders()
 
-    def run(self, rounds: int) -> None:
+    def run(self, rounds: int) -> Outcome:
         from flows.intake import intake
 
         def warm() -> None:
@@ -84,50 +83,19 @@ class Bench:
             assert state.name == "Filed", state
 
         def cold() -> None:
-            command = [
-                sys.executable,
-                "-m",
-                "deployments.cli",
-                "run",
-                "intake",
-                "--partner",
-                "acme",
-                "--stream",
-                "price-lists",
-                "--local",
-            ]
-            done = subprocess.run(command, timeout=300, capture_output=True, text=True)
+            command = [sys.executable, "-m", "deployments.cli", "run", "intake", "--partner", "acme", "--stream", "price-lists"]
+            done = subprocess.run([*command, "--local"], timeout=300, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
 
         def peer() -> None:
             lftp_curl.intake(self.server, self.out, self.ecm, self.theirs, self.base / "peer")
 
         self.timed(warm)  # once uncounted: connections, schema, imports
-        ours, theirs, colds = [], [], []
-        for _ in range(rounds):
-            ours.append(self.timed(warm))
-            theirs.append(self.timed(peer))
-            print(f"round: ours {ours[-1]:.2f} s, lftp+curl {theirs[-1]:.2f} s", file=sys.stderr)
-        colds.append(self.timed(cold))
-        ours_s, peer_s = statistics.median(ours), statistics.median(theirs)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        line = {
-            "bench": "intake-small",
-            "ours_s": ours_s,
-            "peer": "lftp+curl",
-            "peer_s": peer_s,
-            "ratio": peer_s / ours_s,
-            "peak_mib": peak,
-        }
-        print(json.dumps({key: round(value, 2) if isinstance(value, float) else value for key, value in line.items()}))
-        cold_line = {
-            "bench": "intake-small cold",
-            "ours_s": round(colds[0], 2),
-            "peer": "lftp+curl",
-            "peer_s": round(peer_s, 2),
-        }
-        print(json.dumps({**cold_line, "ratio": round(peer_s / colds[0], 2), "peak_mib": None}))
+        ours = Contender("ours", lambda: self.timed(warm), cold=lambda: self.timed(cold))
+        theirs = [Contender("lftp+curl", lambda: self.timed(peer))]
+        outcome = race("intake-small", f"{self.count:,} x 4 KiB", ours, theirs, rounds=rounds)
         self.where_the_time_goes()
+        return outcome
 
     def timed(self, work: Callable[[], None]) -> float:
         files = fill(self.out, self.first, self.count)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.bench.copying import KIB, LOADS, OURS, measure, table
+from tests.bench.copying import KIB, LOADS, OURS, run
 from tests.bench.peers.copying import TOOLS, Curl, Lftp
+from tests.bench.race import Contender, Failed, Goal, race
 from tests.servers import need
 
 
@@ -16,27 +18,23 @@ class Slow(Curl):
     most_over_ftps = 2
 
 
-@pytest.mark.parametrize("name", ["sftp-small", "ftps-small"])
-def test_every_tool_that_is_here_brings_the_right_bytes_both_ways(name: str) -> None:
+@pytest.mark.parametrize("name", ["sftp-fetch-small", "sftp-put-small", "ftps-fetch-small", "ftps-put-small"])
+def test_every_tool_that_is_here_carries_the_right_bytes(name: str) -> None:
     for program, package in (("sftp", "openssh-client"), ("lftp", "lftp"), ("curl", "curl")):
         need(program, package)
-    load = replace(LOADS[name].scaled(0.001), at_once=2)
-    tools = TOOLS
-    if name == "ftps-small":  # and what is slow there brings a part
-        tools = tuple(Slow if kind is Curl else kind for kind in TOOLS)
-        load = replace(load, files=5, size=KIB)
-    lines = measure(load, 1, tools)
-    assert [line.part for line in lines if line.part] == ([2, 2] if load.protocol == "ftps" else [])
+    tools = tuple(Slow if kind is Curl else kind for kind in TOOLS)  # what is slow with FTPS carries a part
+    outcome = run(name, replace(LOADS[name], files=5, size=KIB, at_once=2), 1, tools)
+    assert [("with 2 files" in line.name) for line in outcome.theirs][-1] == name.startswith("ftps")
     # What is compared with, and may be missing, is told as missing; what is here must do its work.
     absent = ("not installed (Debian's package rclone)", "speaks SFTP only")
-    problems = {line.tool: line.problem for line in lines if line.problem and line.problem not in absent}
+    problems = {line.name: line.problem for line in outcome.theirs if line.problem and line.problem not in absent}
     assert problems == {}
-    assert {line.direction for line in lines if line.tool == OURS} == {"down", "up"}
-    shown = table(name, load, 1, lines)
-    assert shown.count(f"| {OURS} |") == 2 and "lftp 4" in shown
+    assert outcome.ours.name == OURS and outcome.ours.cold is not None and outcome.best is not None
+    assert f"| {OURS} |" in outcome.table and "lftp 4" in outcome.table
 
 
-def test_a_tool_that_brings_other_bytes_is_told_and_has_no_time() -> None:
+@pytest.mark.parametrize("name", ["sftp-fetch-small", "sftp-put-small"])
+def test_a_tool_that_brings_other_bytes_is_told_and_has_no_time(name: str) -> None:
     need("lftp", "lftp")
 
     class Mangling(Lftp):
@@ -47,7 +45,46 @@ def test_a_tool_that_brings_other_bytes_is_told_and_has_no_time() -> None:
         def put(self, local: Path, folder: str) -> None:
             """Does nothing at all."""
 
-    load = replace(LOADS["sftp-small"], files=3, size=KIB)
-    down, up = (line for line in measure(load, 1, (Mangling,)) if line.tool != OURS)
-    assert (down.seconds, up.seconds) == ([], [])
-    assert "1 files have other bytes" in down.problem and "3 files are missing" in up.problem
+    [line] = run(name, replace(LOADS[name], files=3, size=KIB), 1, (Mangling,)).theirs
+    assert line.seconds == []
+    assert ("1 files have other bytes" if "fetch" in name else "3 files are missing") in line.problem
+
+
+def test_medians_decide_who_begins_changes_and_memory_is_the_most_of_our_own_turns(capsys: pytest.CaptureFixture[str]) -> None:
+    order: list[str] = []
+    kept: list[bytearray] = []
+
+    def turn(name: str, *seconds: float, mib: int = 0) -> Contender:
+        left = iter(seconds)
+
+        def take() -> float:
+            order.append(name)
+            kept[:] = [bytearray(mib << 20)] if mib else []
+            kept.clear()
+            return next(left)
+
+        return Contender(name, take)
+
+    def fails() -> float:
+        raise Failed("ended with 7")
+
+    ours = turn("ours", 1.0, 9.0, 2.0, mib=64)
+    theirs = [turn("best", 4.0, 6.0, 5.0), turn("hog", 8.0, 8.0, 8.0, mib=512), Contender("broken", fails)]
+    outcome = race("it", "work", ours, theirs, rounds=3, goal=Goal(2.5, peak_mib=400))
+    assert order == ["ours", "best", "hog", "best", "hog", "ours", "hog", "ours", "best"]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert [(line["bench"], line["ours_s"], line["peer"], line["peer_s"], line["ratio"], line["spread"]) for line in lines] == [
+        ("it", 2.0, "best", 5.0, 2.5, 4.0),
+        ("it", 2.0, "hog", 8.0, 4.0, 4.0),
+    ]
+    assert outcome.peak_mib is not None and 64 < outcome.peak_mib < 512 and lines[0]["peak_mib"] == round(outcome.peak_mib, 1)
+    assert outcome.reached and "2.50x of best" in outcome.verdict and "| broken | - | - | ended with 7 | |" in outcome.table
+
+
+def test_a_goal_is_reached_only_in_time_and_in_memory() -> None:
+    def outcome(goal: Goal) -> str:
+        return race("it", "work", Contender("ours", lambda: 1.0), [Contender("peer", lambda: 2.0)], rounds=1, goal=goal).verdict
+
+    assert "goal: at least 2x: reached" in outcome(Goal(2))
+    assert "NOT reached" in outcome(Goal(2.1))
+    assert "goal: at least 2x, peak under 1 MiB: NOT reached" in outcome(Goal(2, peak_mib=1))

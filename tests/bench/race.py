@@ -1,0 +1,225 @@
+"""A race: ours and theirs by turns on the same work, told as a table and as lines of JSON.
+
+A bench makes the world in which the work is done, and says for each contender what one turn is. Everything else is the same for all
+benches and is done here: who begins changes from round to round, medians decide, a contender that fails is told with its reason, and our
+memory is what the kernel saw at most during our own turns.
+
+::
+
+    bench ── Contender(name, turn) ...  ─▶ race ─▶ {"bench", "ours_s", "peer", "peer_s", "ratio", "spread", "peak_mib"}, table
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Turn: TypeAlias = Callable[[], float]
+"""A contender does all of the work once: it makes ready, times its own part, verifies every byte, tidies up, and answers its seconds.
+Raises ``Failed`` for what it could not do or did not do right."""
+
+
+class Failed(Exception):
+    """A contender did not do what it was asked, or did it wrong; how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Who takes part, and how it does the work.
+
+    Attributes:
+        turn: None for one that cannot take part here, which ``lacks`` says why.
+        cold: The same as a process that starts for it. Told beside the warm time, and decides nothing.
+        counts: False for one that is only shown: the goal does not speak of it.
+    """
+
+    name: str
+    turn: Turn | None
+    lacks: str = ""
+    cold: Turn | None = None
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What we mean to reach: so many times faster than the best peer that counts, in no more memory."""
+
+    ratio: float
+    peak_mib: float | None = None
+
+    @property
+    def shown(self) -> str:
+        return f"at least {self.ratio:g}x" + (f", peak under {self.peak_mib:g} MiB" if self.peak_mib else "")
+
+
+@dataclass(slots=True)
+class Line:
+    """How one contender did: seconds of each round, or why there are none."""
+
+    contender: Contender
+    seconds: list[float] = field(default_factory=list)
+    problem: str = ""
+    cold: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.contender.name
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """From its fastest to its slowest round, as a part of its median."""
+        return (max(self.seconds) - min(self.seconds)) / self.median
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A race that was run."""
+
+    bench: str
+    work: str
+    goal: Goal | None
+    ours: Line
+    theirs: list[Line]
+    peak_mib: float | None
+
+    @property
+    def best(self) -> Line | None:
+        """The fastest peer that counts; None if none of them did the work."""
+        return min(
+            (line for line in self.theirs if line.seconds and line.contender.counts), key=lambda line: line.median, default=None
+        )
+
+    @property
+    def facts(self) -> list[dict[str, Any]]:
+        """A line per peer: seconds are medians, ``ratio`` is peer_s / ours_s, ``spread`` is ours, fastest to slowest over the median."""
+        peak = None if self.peak_mib is None else round(self.peak_mib, 1)
+        lines = []
+        for line in self.theirs:
+            if line.seconds:
+                about = {"bench": self.bench, "ours_s": round(self.ours.median, 3), "peer": line.name}
+                result = {"peer_s": round(line.median, 3), "ratio": round(line.median / self.ours.median, 2)}
+                lines.append({**about, **result, "spread": round(self.ours.spread, 2), "peak_mib": peak})
+        return lines
+
+    @property
+    def verdict(self) -> str:
+        """In a line: how the goal stands."""
+        if self.best is None:
+            return "no peer did this work here"
+        said = f"{self.best.median / self.ours.median:.2f}x of {self.best.name}"
+        if self.peak_mib is not None:
+            said += f", peak {self.peak_mib:.0f} MiB"
+        return said if self.goal is None else f"{said}; goal: {self.goal.shown}: {'reached' if self.reached else 'NOT reached'}"
+
+    @property
+    def reached(self) -> bool:
+        if self.goal is None or self.best is None:
+            return False
+        fast = self.best.median / self.ours.median >= self.goal.ratio
+        return fast and (self.goal.peak_mib is None or (self.peak_mib is not None and self.peak_mib < self.goal.peak_mib))
+
+    @property
+    def table(self) -> str:
+        """As Markdown. A ratio is theirs to ours: 2.00 means that ours took half the time."""
+        rows = [
+            f"{self.bench}: {self.work}; {len(self.ours.seconds)} rounds, by turns, every byte verified",
+            "",
+            "| | median s | fastest - slowest | ratio | as a process that starts |",
+            "|---|---|---|---|---|",
+        ]
+        for line in (self.ours, *self.theirs):
+            if line.seconds:
+                ratio = "" if line is self.ours else f"{line.median / self.ours.median:.2f}"
+                cold = "" if line.cold is None else f"{line.cold:.2f} s"
+                spread = f"{min(line.seconds):.2f} - {max(line.seconds):.2f}"
+                rows.append(f"| {line.name} | {line.median:.2f} | {spread} | {ratio} | {cold} |")
+            else:
+                rows.append(f"| {line.name} | - | - | {line.problem} | |")
+        return "\n".join([*rows, "", self.verdict, ""])
+
+
+def race(
+    bench: str,
+    work: str,
+    ours: Contender,
+    theirs: Sequence[Contender],
+    *,
+    rounds: int,
+    goal: Goal | None = None,
+    processes: Sequence[int] = (),
+) -> Outcome:
+    """Let them take turns, and print what came out. What ours does wrong is raised; what theirs does wrong is told instead of a time.
+
+    Args:
+        work: What is done, in a few words, for the table.
+        processes: Ids of those that do our work, whose peaks are added up; by default this one.
+    """
+    lines = [Line(one, problem=one.lacks) for one in (ours, *theirs)]
+    taking_part = [line for line in lines if not line.problem]
+    peak = 0.0
+    for number in range(rounds):
+        first = number % len(taking_part)
+        for line in taking_part[first:] + taking_part[:first]:
+            if line.problem:
+                continue
+            if line.contender is ours:
+                with_memory = _HighWater(processes or [os.getpid()])
+                line.seconds.append(_taken(line, ours.turn))
+                peak = max(peak, with_memory.mib())
+            else:
+                try:
+                    line.seconds.append(_taken(line, line.contender.turn))
+                except Failed as failed:
+                    line.seconds, line.problem = [], str(failed)
+                    print(f"{bench}: {line.name}: {failed}", file=sys.stderr)
+    for line in taking_part:
+        if line.contender.cold is not None and not line.problem:
+            line.cold = _taken(line, line.contender.cold)
+    outcome = Outcome(bench, work, goal, lines[0], lines[1:], peak or None)
+    for facts in outcome.facts:
+        print(json.dumps(facts), flush=True)
+    print(outcome.table, flush=True)
+    return outcome
+
+
+def verdict(module: str, bench: str, rounds: int, scale: float) -> str:
+    """Run one bench where it lives, and tell how its goal stands."""
+    outcome: Outcome = importlib.import_module(module).main(rounds, name=bench, scale=scale)
+    return outcome.verdict
+
+
+def _taken(line: Line, turn: Turn | None) -> float:
+    assert turn is not None
+    seconds = turn()
+    print(f"{line.name}: {seconds:.2f} s", file=sys.stderr)
+    return seconds
+
+
+class _HighWater:
+    """The most memory that processes have in use from now on, as the kernel sees it (proc(5): ``clear_refs``, ``VmHWM``)."""
+
+    def __init__(self, processes: Sequence[int]) -> None:
+        self._of = processes
+        for process in processes:
+            Path(f"/proc/{process}/clear_refs").write_text("5")
+
+    def mib(self) -> float:
+        return sum(_peak(process) for process in self._of)
+
+
+def _peak(process: int) -> float:
+    found = re.search(r"^VmHWM:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) / 1024
