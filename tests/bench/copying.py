@@ -82,7 +82,7 @@ def main(rounds: int, *, name: str, scale: float = 1.0) -> Outcome:
     return run(name, LOADS[name].scaled(scale), rounds)
 
 
-def run(name: str, load: Load, rounds: int, tools: Sequence[type[Tool]] = TOOLS) -> Outcome:
+def run(name: str, load: Load, rounds: int, tools: Sequence[type[Tool]] = TOOLS, colds: bool = True) -> Outcome:
     """Every tool and ours. Raises ``Failed`` if a byte of ours was wrong."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir=roomy(3 * load.files * load.size)) as scratch,
@@ -90,7 +90,7 @@ def run(name: str, load: Load, rounds: int, tools: Sequence[type[Tool]] = TOOLS)
     ):
         course = Course(Path(scratch), server, endpoint, load)
         theirs = [course.contender(kind) for kind in tools]
-        return race(name, load.shown, course.ours(), theirs, rounds=rounds, goal=load.goal)
+        return race(name, load.shown, course.ours(), theirs, rounds=rounds, goal=load.goal, colds=colds)
 
 
 @dataclass(frozen=True, slots=True)

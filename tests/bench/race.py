@@ -159,12 +159,14 @@ def race(
     rounds: int,
     goal: Goal | None = None,
     processes: Sequence[int] = (),
+    colds: bool = True,
 ) -> Outcome:
     """Let them take turns, and print what came out. What ours does wrong is raised; what theirs does wrong is told instead of a time.
 
     Args:
         work: What is done, in a few words, for the table.
         processes: Ids of those that do our work, whose peaks are added up; by default this one.
+        colds: False leaves out the cold starts.
     """
     lines = [Line(one, problem=one.lacks) for one in (ours, *theirs)]
     taking_part = [line for line in lines if not line.problem]
@@ -185,7 +187,7 @@ def race(
                     line.seconds, line.problem = [], str(failed)
                     print(f"{bench}: {line.name}: {failed}", file=sys.stderr)
     for line in taking_part:
-        if line.contender.cold is not None and not line.problem:
+        if colds and line.contender.cold is not None and not line.problem:
             line.cold = _taken(line, line.contender.cold)
     outcome = Outcome(bench, work, goal, lines[0], lines[1:], peak or None)
     for facts in outcome.facts:
