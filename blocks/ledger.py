@@ -34,9 +34,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -64,7 +65,7 @@ from sqlalchemy import (
 
 from blocks import chain
 from blocks.canonical import canonical, iso, sha256
-from blocks.chain import CaseState, Index, Link, folded, indexed, once_key
+from blocks.chain import CaseIndex, CaseState, Index, Link, folded, indexed, once_key
 from blocks.closing import Closing
 from blocks.database import Database, Instant, Key, Kind, chunks
 from blocks.errors import ChainBroken, JourneyMoved, JourneyReduced, LeaseLost, LedgerError, LedgerUnreachable, SealedMeanwhile
@@ -325,6 +326,8 @@ _SEEN = _columns(_arrival, "place", "folder", "name", "size", "modified", "file_
 # Made from arrival's own columns: SQLite uses no index between columns of unlike declared types.
 _MAKE_SEEN = f"CREATE TEMPORARY TABLE seen AS SELECT {', '.join(_SEEN)} FROM arrival WHERE 1 = 0"  # noqa: S608 - our own names
 _PUT_SEEN = f"INSERT INTO seen ({', '.join(_SEEN)}) SELECT {', '.join(_SEEN)} FROM {{given}} WHERE true ON CONFLICT DO NOTHING"  # noqa: S608
+# Not ``astuple``, which copies each value deeply: that took two thirds of the time of an append.
+_LINK_ROW, _INDEX_ROW, _CASE_ROW = (attrgetter(*(one.name for one in fields(kind))) for kind in (Link, Index, CaseIndex))
 _RECORD = "record"
 INTENTS = ("case-recording", "recorded", "removing")
 """Kinds of entries that are asked for in the whole record: those of the index ``entry_intent`` (``migrations``)."""
@@ -484,7 +487,7 @@ class Ledger(Closing):
             facts.setdefault(entry.journey, []).append(link.facts)
             if key is not None:
                 holders[key] = answers[-1]
-        self._db.each(connection, _insert(_entry), _columns(_entry), map(astuple, links))
+        self._db.each(connection, _insert(_entry), _columns(_entry), map(_LINK_ROW, links))
         self._index(connection, facts)
         self._move_arrivals(connection, facts, now)
         return answers
@@ -523,7 +526,7 @@ class Ledger(Closing):
         """Bring the index up to date with new entries, by journey."""
         told = [indexed(journey, facts[journey]) for journey in sorted(facts)]
         self._db.each(connection, _PUT_JOURNEY, _columns(_journey), [_journey_row(index) for index, _ in told])
-        self._db.each(connection, _PUT_CASE, _columns(_case), [astuple(case) for _, case in told if case])
+        self._db.each(connection, _PUT_CASE, _columns(_case), [_CASE_ROW(case) for _, case in told if case])
 
     def _move_arrivals(self, connection: Connection, facts: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
         """Bring the arrivals to the stages that new entries say."""
@@ -888,7 +891,7 @@ class Ledger(Closing):
         for id, links in chains:
             index, case = indexed(id, proven(links, keys))
             _same_index(_journey, id, _journey_row(index), journeys.get(id))
-            _same_index(_case, id, astuple(case) if case else None, cases.get(id))
+            _same_index(_case, id, _CASE_ROW(case) if case else None, cases.get(id))
 
     def _verify_tombstones(self, connection: Connection, tombs: list[list[Link]]) -> None:
         """Only what a checkpoint had sealed was reduced, and nothing of it stands open at a partner."""
@@ -1526,7 +1529,7 @@ def _reread(links: list[Link], exports: Exports) -> bool:
 
 
 def _journey_row(index: Index) -> tuple[Any, ...]:
-    return (*astuple(index), folded(index.name))
+    return (*_INDEX_ROW(index), folded(index.name))
 
 
 def _summary(row: Row[Any]) -> JourneySummary:
