@@ -21,7 +21,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +32,9 @@ from uuid import uuid4
 from blocks.errors import SpoolCorrupt, SpoolFull, SpoolMissing
 
 CHUNK = 1024 * 1024
+HELD = 64 * 1024
+"""Most bytes of a file that are held in memory before they are written."""
+_NO_FILE = -1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -44,39 +47,44 @@ class Spooled:
 
 
 class SpoolFile:
-    """One file being written into a batch. ``size`` is how far it is; a resumed one starts above zero."""
+    """One file being written into a batch. ``size`` is how far it is; a resumed one starts above zero.
 
-    def __init__(self, batch: Batch, path: Path, resume_key: str | None) -> None:
+    Up to ``HELD`` bytes stay in memory until the file is finished or grows beyond: most files are small, and some turn out not to
+    be wanted. Names are plain text here and in a batch, because a ``Path`` costs more than the system call that it is for.
+    """
+
+    def __init__(self, batch: Batch, path: str, resume_key: str | None) -> None:
         self._batch, self._path, self._key = batch, path, resume_key
         self._hash = hashlib.sha256()
+        self._held, self._file = b"", _NO_FILE
         self.size = 0
-        kept = batch.spool.partial / resume_key if resume_key else None
-        if kept is not None and _take(kept, path):
-            with path.open("rb") as old:
+        if resume_key is not None and _take(batch.spool.partial / resume_key, path):
+            with Path(path).open("rb") as old:
                 while data := old.read(CHUNK):
                     self._hash.update(data)
                     self.size += len(data)
-        self._file = path.open("ab", buffering=0)
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes at the end. Raises ``SpoolFull`` when the floor of free disk is reached."""
         self._batch.reserve(len(data))
         self._hash.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
         self.size += len(data)
+        if self._file == _NO_FILE:
+            if self.size <= HELD:
+                self._held = b"".join((self._held, data))
+                return
+            self._begin()
+        _write_all(self._file, data)
 
     def head(self, count: int) -> bytes:
         """The first ``count`` bytes, to compare with the source before resuming."""
-        with self._path.open("rb") as written:
-            return written.read(count)
+        return self._held[:count] if self._file == _NO_FILE else os.pread(self._file, count, 0)
 
     def tail(self, count: int) -> bytes:
         """The last ``count`` bytes written so far, for the same."""
-        with self._path.open("rb") as written:
-            written.seek(max(0, self.size - count))
-            return written.read(count)
+        start = max(0, self.size - count)
+        return self._held[start:] if self._file == _NO_FILE else os.pread(self._file, count, start)
 
     @property
     def digest(self) -> str:
@@ -85,11 +93,14 @@ class SpoolFile:
 
     def restart(self) -> None:
         """Forget what was written: the source has other bytes now."""
-        self._file.truncate(0)
-        self._hash, self.size = hashlib.sha256(), 0
+        if self._file != _NO_FILE:
+            os.ftruncate(self._file, 0)
+        self._hash, self.size, self._held = hashlib.sha256(), 0, b""
 
     def finish(self) -> Spooled:
         """All bytes are here."""
+        if self._file == _NO_FILE:
+            self._begin()
         self._end()
         done = Spooled(self._hash.hexdigest(), self.size)
         self._batch.finished(self._path, done)
@@ -97,21 +108,32 @@ class SpoolFile:
 
     def keep(self) -> None:
         """The source broke off: keep what came, for a later file with the same resume key."""
+        wanted = self._key is not None and self.size > 0
+        if wanted and self._held:
+            self._begin()
         self._end()
         self._batch.forget(self._path)
-        if self._key and self.size:
-            _take(self._path, self._batch.spool.partial / self._key)
+        if wanted:
+            _take(self._path, self._batch.spool.partial / str(self._key))
         else:
-            self._path.unlink(missing_ok=True)
+            _remove(self._path)
 
     def discard(self) -> None:
         """Nothing of this is wanted, though it may have been finished; not after the batch has committed."""
         self._end()
         self._batch.forget(self._path)
-        self._path.unlink(missing_ok=True)
+        _remove(self._path)
+
+    def _begin(self) -> None:
+        """What was held in memory goes to the disk."""
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        held, self._held = self._held, b""
+        _write_all(self._file, held)
 
     def _end(self) -> None:
-        self._file.close()
+        if self._file != _NO_FILE:
+            ended, self._file = self._file, _NO_FILE
+            os.close(ended)
         self._batch.unfinished.discard(self)
 
 
@@ -123,13 +145,14 @@ class Batch:
         self._folder, self._lock = _locked_folder(spool.incoming)
         self._count = 0
         self._budget = 0
-        self._done: dict[Path, Spooled] = {}
+        self._done: dict[str, str] = {}
+        """Digests by where the bytes are."""
         self.unfinished: set[SpoolFile] = set()
 
     def open(self, resume_key: str | None = None) -> SpoolFile:
         """Begin a file. With a key, go on with what an earlier batch kept under that key."""
         self._count += 1
-        file = SpoolFile(self, self._folder / str(self._count), resume_key)
+        file = SpoolFile(self, f"{self._folder}/{self._count}", resume_key)
         self.unfinished.add(file)
         return file
 
@@ -140,21 +163,25 @@ class Batch:
             self.spool.check_room(count)
             self._budget = min(64 * CHUNK, max(0, self.spool.free_bytes() - self.spool.floor_bytes))
 
-    def finished(self, path: Path, spooled: Spooled) -> None:
-        self._done[path] = spooled
+    def finished(self, path: str, spooled: Spooled) -> None:
+        self._done[path] = spooled.digest
 
-    def forget(self, path: Path) -> None:
+    def forget(self, path: str) -> None:
         """What was finished turned out not to be wanted."""
         self._done.pop(path, None)
 
     def commit(self) -> None:
         """Make everything finished visible by its digest, and safe against a power cut."""
         _sync_filesystem(self._lock)
-        for path, spooled in self._done.items():
-            place = self.spool.place(spooled.digest)
-            place.parent.mkdir(exist_ok=True)
-            path.chmod(0o440)
-            path.replace(place)
+        store = str(self.spool.store)
+        for path, digest in self._done.items():
+            os.chmod(path, 0o440)
+            place = f"{store}/{digest[:2]}"
+            try:
+                os.rename(path, f"{place}/{digest}")
+            except FileNotFoundError:
+                Path(place).mkdir(parents=True, exist_ok=True)
+                os.rename(path, f"{place}/{digest}")
         if self._done:
             _sync_filesystem(self._lock)
         self._done.clear()
@@ -183,8 +210,8 @@ class Unkept(Batch):
     def open(self, resume_key: str | None = None) -> SpoolFile:
         return super().open()
 
-    def finished(self, path: Path, spooled: Spooled) -> None:
-        path.unlink()
+    def finished(self, path: str, spooled: Spooled) -> None:
+        os.unlink(path)
 
     def commit(self) -> None:
         """There is nothing to make safe."""
@@ -286,13 +313,26 @@ def place_in(folder: Path, digest: str) -> Path:
     return folder / "store" / digest[:2] / digest
 
 
-def _take(source: Path, place: Path) -> bool:
+def _take(source: Path | str, place: Path | str) -> bool:
     """Move a file; False if it is not there (somebody else took it first)."""
     try:
-        source.replace(place)
+        os.replace(source, place)
     except FileNotFoundError:
         return False
     return True
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _write_all(file: int, data: bytes | bytearray | memoryview) -> None:
+    written = os.write(file, data)
+    if written < len(data):
+        view = memoryview(data)[written:]
+        while view:
+            view = view[os.write(file, view) :]
 
 
 @contextmanager

@@ -165,7 +165,7 @@ def test_when_nobody_can_tell_nothing_goes(spool: Spool) -> None:
 def test_collection_removes_the_batch_of_a_dead_writer_and_leaves_a_living_one(spool: Spool) -> None:
     code = (
         "import os, sys; from pathlib import Path; from blocks.spool import Spool\n"
-        f"batch = Spool(Path({str(spool.folder)!r}), floor_bytes=0).batch(); batch.open().write(b'left behind')\n"
+        f"batch = Spool(Path({str(spool.folder)!r}), floor_bytes=0).batch(); batch.open().write(b'left behind' * 10000)\n"
         "os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code], timeout=300, check=False)
@@ -173,7 +173,7 @@ def test_collection_removes_the_batch_of_a_dead_writer_and_leaves_a_living_one(s
     with spool.batch() as living:
         file = living.open()
         file.write(b"alive")
-        assert spool.collect(set(), nothing_more) == len(b"left behind")
+        assert spool.collect(set(), nothing_more) == len(b"left behind" * 10000)
         digest = file.finish().digest
     assert spool.path(digest).read_bytes() == b"alive"
 
