@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from threading import Lock
 
 from blocks.case_signoff import CaseAction
 from blocks.values import Document, Finding, Stage, shown
@@ -18,8 +17,6 @@ from tasks.rules.judge import accepting, as_facts, from_facts
 from tasks.rules.naming import text
 from tasks.rules.triage import told
 from tasks.triage import rules
-
-_IMPORTING = Lock()
 
 
 @task(task_run_name="check ({consignment.size})")
@@ -37,8 +34,6 @@ def check(consignment: Consignment) -> Consignment:
             steps.changed[item.journey] = replace(item, stage=Stage.JUDGED, document=document, verdict=verdict)
         else:
             unjudged.append(item)
-    if unjudged:
-        _load_the_heavy_ones()
     documents = [item.document for item in unjudged if item.document]
     judged = tables.judge(documents, consignment.agreed.terms, _told(consignment, unjudged))
     for item, (document, verdict) in zip(unjudged, judged, strict=True):
@@ -103,10 +98,3 @@ def _told(consignment: Consignment, items: list[Item]) -> dict[str, tables.Told]
                 facts |= {fact: value for fact, value in told_now.items() if fact in agreed.terms.triage}
         found[item.journey] = (facts, notes)
     return found
-
-
-def _load_the_heavy_ones() -> None:
-    """Consignments are checked in several threads, and pandera imported by two at once deadlocks: one imports it, the rest wait."""
-    with _IMPORTING:
-        import pandera.errors
-        import pandera.pandas  # noqa: F401

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from blocks.errors import SpoolMissing
@@ -30,11 +31,14 @@ from tasks.rules.structure import Block, Scan, Shape
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
+    import pyarrow as pa
 
 CHUNK = 1024 * 1024
-FRAME_TEXT_BYTES = 1024 * 1024
-"""Text in one frame, which takes many times as much while it is checked. Measured: 4 MiB is slower, and 35 MiB more at the peak."""
+FRAME_TEXT_BYTES = 4 * 1024 * 1024
+"""Text in one frame, which takes several times as much while it is checked."""
+_IMPORTING = Lock()
+_FILE = "\n"
+"""Name of the column that tells files apart: no column of a table is called so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ def examine(
         if frame is not None:
             frame.flush()
     for journey, done in progress.items():
-        facts = done.conclude(stream)
+        facts = done.conclude()
         results[journey] = Examined(results[journey].media_type, done.findings.all(), facts)
     return results
 
@@ -169,11 +173,10 @@ class _Progress:
         self.totals = dict.fromkeys(table.trailer.totals if table.trailer else (), 0)
         self.constants: dict[str, str] = {}
         self.keys: _Keys | None = None
+        """Of a table whose rows are in several frames."""
 
-    def conclude(self, stream: Inbound) -> dict[str, str]:
+    def conclude(self) -> dict[str, str]:
         """Last findings, once all rows were seen, and the facts."""
-        if self.keys is not None:
-            self._repeats(self.keys, stream)
         scan = self.scan
         if self.table.trailer is not None and scan.sound and scan.complete:
             totals = self.totals if not self.findings.errors else {}
@@ -181,9 +184,13 @@ class _Progress:
                 self.findings.add(finding)
         return {"rows": str(scan.rows), **self.constants}
 
-    def _repeats(self, keys: _Keys, stream: Inbound) -> None:
-        pairs, count = keys.repeats(MOST)
-        keys.close()
+    def compare_keys(self, stream: Inbound) -> None:
+        """Find repeats once its last row was seen. What was kept for that is let go."""
+        if self.keys is None:
+            return
+        pairs, count = self.keys.repeats(MOST)
+        self.keys.close()
+        self.keys = None
         if not pairs:
             return
         # The hashes only point at rows: what these really hold is read again, so that nobody is accused by a collision.
@@ -208,17 +215,22 @@ class _Frame:
     def take(self, document: Document, content: _Content, findings: Findings) -> _Progress:
         scan = Scan(shape(self._table, self._stream), findings)
         progress = _Progress(document, self._table, scan, findings)
+        if self._bytes + content.size > self._most_bytes:
+            self.flush()  # a table that fits into one frame is not spread over two
         for block in scan.blocks(content.chunks()):
             self._blocks.append((progress, block))
             self._bytes += len(block.data)
             if self._bytes >= self._most_bytes:
                 self.flush()
         progress.read = True
+        if not self._blocks:
+            progress.compare_keys(self._stream)
         return progress
 
     def flush(self) -> None:
         if not self._blocks:
             return
+        _load_the_heavy_ones()
         import numpy as np
 
         blocks, self._blocks, self._bytes = self._blocks, [], 0
@@ -231,40 +243,59 @@ class _Frame:
         spans = list(_spans(blocks))
         owners = np.repeat(np.arange(len(spans)), [stop - start for _, start, stop in spans])
         for cell in cells:
-            spans[owners[cell.position]][0].findings.add(cell.finding(int(rows[cell.position])))
+            findings = spans[owners[cell.position]][0].findings
+            if findings.full:
+                findings.more(1)
+            else:
+                findings.add(cell.finding(int(rows[cell.position])))
         self._find_repeats(texts, rows, owners, spans)
         for progress, start, stop in spans:
             for name in progress.totals:
                 progress.totals[name] += int(converted[name].iloc[start:stop].sum())
             for name in self._table.constants:
-                _constant(progress, name, texts[name].iloc[start:stop], rows[start:stop])
+                _constant(progress, name, texts[name].slice(start, stop - start), rows[start:stop])
+            if progress.read:
+                progress.compare_keys(self._stream)
 
     def _find_repeats(
         self,
-        texts: pd.DataFrame,
+        texts: pa.Table,
         rows: np.ndarray[Any, Any],
         owners: np.ndarray[Any, Any],
         spans: list[tuple[_Progress, int, int]],
     ) -> None:
         if not self._table.key:
             return
-        keys = texts[list(self._table.key)]
+        import pyarrow as pa
+
+        keys = texts.select(list(self._table.key))
         for progress, start, stop in spans:
             if progress.keys is not None or not progress.read:  # other rows of this file are in other frames
                 progress.keys = progress.keys or _Keys()
-                progress.keys.add(_hashes(keys.iloc[start:stop]), rows[start:stop])
+                progress.keys.add(_hashes(keys.slice(start, stop - start)), rows[start:stop])
         if all(progress.keys is not None for progress, _, _ in spans):
             return
-        marked = keys.assign(_file=owners)
+        keys = keys.append_column(_FILE, pa.array(owners))
+        if keys.group_by(keys.column_names, use_threads=False).aggregate([]).num_rows == len(keys):
+            return
+        marked = keys.to_pandas()
         for position in marked.index[marked.duplicated()]:
             progress, start, stop = spans[owners[position]]
             if progress.keys is None:
-                key = keys.iloc[position]
                 if not progress.findings.full:
-                    first = start + int((keys.iloc[start:stop] == key).all(axis=1).to_numpy().argmax())
-                    progress.findings.add(tabular.repeated(int(rows[position]), int(rows[first]), key.to_dict()))
+                    key = marked.iloc[position]
+                    first = start + int((marked.iloc[start:stop] == key).all(axis=1).to_numpy().argmax())
+                    repeated = tabular.repeated(int(rows[position]), int(rows[first]), key.drop(_FILE).to_dict())
+                    progress.findings.add(repeated)
                 else:
                     progress.findings.more(1)
+
+
+def _load_the_heavy_ones() -> None:
+    """Consignments are checked in several threads, and pandera imported by two at once deadlocks: one imports it, the rest wait."""
+    with _IMPORTING:
+        import pandera.errors
+        import pandera.pandas  # noqa: F401
 
 
 def _spans(blocks: Iterable[tuple[_Progress, Block]]) -> Iterator[tuple[_Progress, int, int]]:
@@ -277,12 +308,13 @@ def _spans(blocks: Iterable[tuple[_Progress, Block]]) -> Iterator[tuple[_Progres
         start = stop
 
 
-def _constant(progress: _Progress, name: str, values: pd.Series[Any], rows: np.ndarray[Any, Any]) -> None:
-    agreed = progress.constants.setdefault(name, str(values.iloc[0]))
-    other = (values != agreed).to_numpy()
-    if other.any():
-        at = int(other.argmax())
-        progress.findings.add(tabular.several_values(name, agreed, str(values.iloc[at]), int(rows[at])))
+def _constant(progress: _Progress, name: str, values: pa.ChunkedArray, rows: np.ndarray[Any, Any]) -> None:
+    import pyarrow.compute as pc
+
+    agreed = progress.constants.setdefault(name, str(values[0]))
+    at = pc.index(pc.not_equal(values, agreed), True).as_py()
+    if at >= 0:
+        progress.findings.add(tabular.several_values(name, agreed, str(values[at]), int(rows[at])))
 
 
 def shape(table: Table, stream: Inbound) -> Shape:
@@ -297,34 +329,35 @@ def shape(table: Table, stream: Inbound) -> Shape:
     )
 
 
-def _texts(data: bytes, table: Table, delimiter: str) -> pd.DataFrame:
-    """The rows as texts, exactly as they were sent: no zeros lost, and "NA" is a text."""
-    import pandas as pd
+def _texts(data: bytes, table: Table, delimiter: str) -> pa.Table:
+    """The rows as texts, exactly as they were sent: no zeros lost, and "NA" is a text. Each column is in one piece."""
+    import pyarrow as pa
+    import pyarrow.csv as arrow
 
-    if not delimiter.isascii():  # pandas' own parser takes only separators of one byte
+    if not delimiter.isascii():  # Arrow takes only separators of one byte
         return _texts_exactly(data, table, delimiter)
-    return pd.read_csv(
-        io.BytesIO(data),
-        sep=delimiter,
-        header=None,
-        names=list(table.names),
-        dtype=str,
-        na_filter=False,
-        keep_default_na=False,
-        skip_blank_lines=False,
-        index_col=False,
-        encoding="utf-8",
-        engine="c",
-        low_memory=False,
-    )
+    quoted = b'"' in data
+    try:
+        texts = arrow.read_csv(
+            pa.BufferReader(data),
+            arrow.ReadOptions(column_names=table.names, use_threads=False, block_size=len(data) + 1),
+            arrow.ParseOptions(
+                delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted, ignore_empty_lines=False
+            ),
+            arrow.ConvertOptions(column_types=dict.fromkeys(table.names, pa.string()), strings_can_be_null=False),
+        )
+    except pa.ArrowInvalid:  # it counts otherwise than the csv module, so that one is right
+        return _texts_exactly(data, table, delimiter)
+    return texts.combine_chunks()
 
 
-def _texts_exactly(data: bytes, table: Table, delimiter: str) -> pd.DataFrame:
+def _texts_exactly(data: bytes, table: Table, delimiter: str) -> pa.Table:
     """The same, slower, by the parser that counted the rows."""
-    import pandas as pd
+    import pyarrow as pa
 
     rows = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=delimiter)
-    return pd.DataFrame(list(rows), columns=list(table.names), dtype=str)
+    columns = zip(*rows, strict=True)
+    return pa.table({name: pa.array(values, pa.string()) for name, values in zip(table.names, columns, strict=True)})
 
 
 def _rows_at(wanted: set[int], document: Document, table: Table, stream: Inbound) -> dict[int, list[str]]:
@@ -342,34 +375,61 @@ def _rows_at(wanted: set[int], document: Document, table: Table, stream: Inbound
 # --------------------------------------------------------------------------------------------- keys of large tables
 
 
-def _hashes(keys: pd.DataFrame) -> np.ndarray[Any, Any]:
+def _hashes(keys: pa.Table) -> np.ndarray[Any, Any]:
     """64 bits for each row, the same for equal keys within this process."""
     import numpy as np
 
-    columns = [keys[name].tolist() for name in keys]
+    columns = [column.to_pylist() for column in keys.columns]
     return np.fromiter(map(hash, zip(*columns, strict=True)), dtype=np.int64, count=len(keys)).view(np.uint64)
 
 
 class _Keys:
-    """Which rows of a large table may have equal keys: 16 bytes a row, on disk, compared part by part."""
+    """Which rows of a large table may have equal keys: 16 bytes a row. Many are on disk, and are compared part by part."""
 
     PARTS = 256
     """So that one part of 70 million rows is a few MiB when it is sorted."""
+    HELD_ROWS = 1 << 18
+    """So many are in memory, 4 MiB, before they go to disk."""
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
-        files = (tempfile.TemporaryFile() for _ in range(self.PARTS))  # noqa: SIM115 - the stack closes them
-        self._parts: list[IO[bytes]] = [self._stack.enter_context(file) for file in files]
+        self._held: list[np.ndarray[Any, Any]] = []
+        self._held_rows = 0
+        self._files = ExitStack()
+        self._parts: list[IO[bytes]] = []
 
     def add(self, hashes: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> None:
         import numpy as np
 
-        pairs = np.column_stack([hashes, rows.astype(np.uint64)])
-        part = hashes % np.uint64(self.PARTS)
+        self._held.append(np.column_stack([hashes, rows.astype(np.uint64)]))
+        self._held_rows += len(rows)
+        if self._held_rows > self.HELD_ROWS:
+            self._to_disk()
+
+    def _to_disk(self) -> None:
+        import numpy as np
+
+        if not self._parts:
+            files = (tempfile.TemporaryFile() for _ in range(self.PARTS))  # noqa: SIM115 - the stack closes them
+            self._parts = [self._files.enter_context(file) for file in files]
+        pairs = np.concatenate(self._held)
+        self._held, self._held_rows = [], 0
+        part = pairs[:, 0] % np.uint64(self.PARTS)
         order = np.argsort(part, kind="stable")
         ends = np.searchsorted(part[order], np.arange(1, self.PARTS), side="left")
         for file, piece in zip(self._parts, np.split(pairs[order], ends), strict=True):
             file.write(piece.tobytes())
+
+    def _tables(self) -> Iterator[np.ndarray[Any, Any]]:
+        """Hashes and rows; the same hash is in no two of them."""
+        import numpy as np
+
+        if self._parts and self._held:
+            self._to_disk()
+        for file in self._parts:
+            file.seek(0)
+            yield np.frombuffer(file.read(), dtype=np.uint64).reshape(-1, 2)
+        if self._held:
+            yield np.concatenate(self._held)
 
     def repeats(self, most: int) -> tuple[list[tuple[int, int]], int]:
         """Rows whose key an earlier row has, each with that row: ``most`` of them, and how many there are."""
@@ -377,10 +437,8 @@ class _Keys:
 
         pairs: list[tuple[int, int]] = []
         count = 0
-        for file in self._parts:
-            file.seek(0)
-            table = np.frombuffer(file.read(), dtype=np.uint64).reshape(-1, 2)
-            table = table[np.lexsort((table[:, 1], table[:, 0]))]
+        for unsorted in self._tables():
+            table = unsorted[np.lexsort((unsorted[:, 1], unsorted[:, 0]))]
             again = np.flatnonzero(table[1:, 0] == table[:-1, 0]) + 1
             count += len(again)
             for at in again[: max(0, most - len(pairs))]:
@@ -389,4 +447,4 @@ class _Keys:
         return sorted(pairs), count
 
     def close(self) -> None:
-        self._stack.close()
+        self._files.close()

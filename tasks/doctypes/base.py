@@ -6,13 +6,14 @@ One file per type, each with a ``DOCTYPE``. Nothing heavy is imported by these f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from pandera.pandas import Check, DataFrameSchema
 
 
@@ -101,27 +102,52 @@ TEXT = frozenset({"text/plain", "text/csv"})
 # --------------------------------------------------------------------------------------------- checks that schemas share
 
 
-def misfits(expression: str, values: Sequence[str]) -> list[int]:
+def misfits(expression: str, values: pa.StringArray) -> list[int]:
     """Positions of the texts that do not match as a whole. The expression must not match a newline.
 
-    Where all match, which is nearly always, one search through the joined texts tells it ten times faster than one match each.
+    Where all match, which is nearly always, one match of the joined texts tells it many times faster than one match each.
     """
-    joined = "\n".join(values)
-    if joined.count("\n") == len(values) - 1 and re.search(rf"^(?!(?:{expression})$)", joined, re.MULTILINE) is None:
+    if not len(values):
+        return []
+    joined = _joined(values)
+    # Possessive: otherwise a way back is kept for every line.
+    if joined.count("\n") == len(values) - 1 and re.fullmatch(rf"(?:(?:{expression})\n)*+(?:{expression})", joined):
         return []
     fits = re.compile(expression).fullmatch
-    return [position for position, value in enumerate(values) if fits(value) is None]
+    return [position for position, value in enumerate(values.to_pylist()) if fits(value) is None]
+
+
+def _joined(values: pa.StringArray) -> str:
+    """The texts with a newline between each two."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return str(pc.binary_join(pa.ListArray.from_arrays([0, len(values)], values), "\n")[0].as_py())
+
+
+def _arrow(texts: pd.Series[Any]) -> pa.StringArray:
+    """The same texts as Arrow holds them; nothing is copied where pandas holds them so."""
+    import pyarrow as pa
+
+    found = pa.array(texts, type=pa.string(), from_pandas=True)
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def written_as(expression: str, rule: str, *, code: str = "wrong-format") -> Check:
-    """Every text of a column matches as a whole; what is missing is another check's business."""
+    """Every text of a column matches as a whole; what is missing is another check's business.
+
+    Raises ``ValueError`` for an expression that matches newlines: texts are matched many at once, with newlines between them.
+    """
     from pandera.pandas import Check
+
+    if any(found[0] for found in re.finditer(expression, "\n\n")):
+        raise ValueError(f"{expression!r} matches newlines: say what a text may hold instead, such as [^\\n] for anything else")
 
     def fits(texts: pd.Series[Any]) -> pd.Series[Any]:
         import pandas as pd
 
         good = pd.Series(True, index=texts.index)
-        good.iloc[misfits(expression, texts.tolist())] = False
+        good.iloc[misfits(expression, _arrow(texts))] = False
         return good
 
     return Check(fits, name=code, error=rule)
@@ -129,7 +155,15 @@ def written_as(expression: str, rule: str, *, code: str = "wrong-format") -> Che
 
 def up_to(characters: int) -> Check:
     """Texts of bounded length, newlines included."""
-    return written_as(rf"(?s:.){{0,{characters}}}", f"at most {characters} characters", code="too-long")
+    from pandera.pandas import Check
+
+    def fits(texts: pd.Series[Any]) -> pd.Series[Any]:
+        import pandas as pd
+        import pyarrow.compute as pc
+
+        return pd.Series(pc.less_equal(pc.utf8_length(_arrow(texts)), characters).to_numpy(zero_copy_only=False), texts.index)
+
+    return Check(fits, name="too-long", error=f"at most {characters} characters")
 
 
 def between(lowest: float, highest: float) -> Check:

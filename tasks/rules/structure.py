@@ -342,8 +342,9 @@ def _text(chunks: Iterable[bytes], encoding: str, findings: Findings) -> Iterato
             nul = raw.find(b"\0") if decoder.like_ascii else -1
             piece, used, bad = decoder.decode(raw if nul < 0 else raw[:nul], final=following is None or nul >= 0)
             if piece:
-                _watch(piece, findings)
-                clean, *after_nul = piece.split(b"\0", OFFENCES)  # only of encodings in which a zero byte is no NUL
+                if not piece.isascii():
+                    _watch(piece, findings)
+                clean, *after_nul = piece.split(b"\0", OFFENCES) if b"\0" in piece else (piece,)  # where a zero byte is no NUL
                 yield clean
                 for part in after_nul:
                     yield _Offence("nul-byte", None, b"\0")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from tasks.doctypes.base import Column, Kind, Table, Trailer, misfits
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from pandera.pandas import DataFrameSchema
 
 SHOWN_CHARACTERS = 200
@@ -56,17 +58,17 @@ def told(value: str) -> str:
     return shown(value if len(value) <= SHOWN_CHARACTERS else f"{value[:SHOWN_CHARACTERS]}…")
 
 
-def judge(texts: pd.DataFrame, table: Table, decimal: str) -> tuple[pd.DataFrame, list[Cell]]:
+def judge(texts: pa.Table, table: Table, decimal: str) -> tuple[pd.DataFrame, list[Cell]]:
     """The converted frame, and everything that is wrong in it. A cell that does not read as its type is missing in the former.
 
-    ``texts`` has the table's columns, all of them text exactly as it was sent, and a plain index from 0.
+    ``texts`` has the table's columns, all of them text exactly as it was sent, each in one piece.
     """
     import pandas as pd
 
     cells: list[Cell] = []
     converted: dict[str, Any] = {}
     for column in table.columns:
-        converted[column.name] = _convert(texts[column.name], column, decimal, cells)
+        converted[column.name] = _convert(texts[column.name].chunk(0), column, decimal, cells)
     frame = pd.DataFrame(converted, copy=False)
     cells.extend(_violations(frame, texts, table))
     return frame, cells
@@ -75,44 +77,79 @@ def judge(texts: pd.DataFrame, table: Table, decimal: str) -> tuple[pd.DataFrame
 # --------------------------------------------------------------------------------------------- texts, then types
 
 
-def _convert(texts: pd.Series[Any], column: Column, decimal: str, cells: list[Cell]) -> pd.Series[Any]:
-    values: list[str] = texts.tolist()
-    unfit = _misfits(values, column, decimal)
-    cells.extend(_misfit(position, values[position], column, decimal) for position in unfit)
+def _convert(texts: pa.StringArray, column: Column, decimal: str, cells: list[Cell]) -> pd.Series[Any]:
+    import pandas as pd
+    import pyarrow.compute as pc
+
+    unfit = _misfits(texts, column, decimal)
+    cells.extend(_misfit(position, texts[position].as_py(), column, decimal) for position in unfit)
     if column.kind is Kind.TEXT:
-        return texts.mask(texts == "") if unfit else texts
-    for position in unfit:
-        values[position] = ""
+        return pd.Series(pd.array(_without(texts, pc.equal(texts, "")) if unfit else texts, dtype="str"))
+    known = _without(texts, _marked(unfit, len(texts))) if unfit else texts
+    known = _without(known, pc.equal(known, "")) if column.optional else known
     if column.kind is not Kind.DATE:
-        return _numbers(values, decimal)
-    dates = _dates(values)
-    for position in dates.index[dates.isna()]:
-        if values[position]:  # it reads like a date, and the calendar does not have it
-            cells.append(_misfit(position, values[position], column, decimal))
+        return _numbers(known, column.kind, decimal)
+    dates = _dates(known)
+    for position in dates.index[dates.isna().to_numpy() & known.is_valid().to_numpy(zero_copy_only=False)]:
+        # It reads like a date, and the calendar does not have it.
+        cells.append(_misfit(position, texts[position].as_py(), column, decimal))
     return dates
 
 
-def _numbers(values: list[str], decimal: str) -> pd.Series[Any]:
-    """Only what fits the expression comes here: pandas would convert "1E5", "nan" and blanks without a word."""
+def _without(texts: pa.StringArray, where: pa.BooleanArray) -> pa.StringArray:
+    """The texts, and nothing in some places."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(where, pa.scalar(None, pa.string()), texts)
+
+
+def _marked(positions: list[int], length: int) -> pa.BooleanArray:
+    import numpy as np
+    import pyarrow as pa
+
+    marked = np.zeros(length, dtype=bool)
+    marked[positions] = True
+    return pa.array(marked)
+
+
+def _numbers(texts: pa.StringArray, kind: Kind, decimal: str) -> pd.Series[Any]:
+    """Only what fits the expression comes here: a library would convert "1E5", "nan" and blanks without a word."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if decimal != ".":
+        texts = pc.replace_substring(texts, decimal, ".")
+    numbers: pd.Series[Any] = pc.cast(texts, pa.int64() if kind is Kind.INTEGER else pa.float64()).to_pandas()
+    return numbers
+
+
+def _dates(texts: pa.StringArray) -> pd.Series[Any]:
+    """Days; what the calendar does not have is missing. Arrow says only that there is such a day, and knows a year 0."""
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    if decimal == ",":
-        values = "\n".join(values).replace(",", ".").split("\n") if values else values
-    return pd.Series(pd.to_numeric(pd.Series(values, dtype=object), errors="coerce"))
+    try:
+        days = pc.cast(texts, pa.date32())
+    except pa.ArrowInvalid:
+        days = None
+    dates: pd.Series[Any]
+    if days is None or pc.any(pc.less(days, date.min)).as_py():
+        dates = pd.to_datetime(pd.Series(texts.to_pylist(), dtype=object), format="%Y-%m-%d", errors="coerce")
+    else:
+        dates = pc.cast(days, pa.timestamp("us")).to_pandas()
+    return dates
 
 
-def _dates(values: list[str]) -> pd.Series[Any]:
-    import pandas as pd
-
-    return pd.to_datetime(pd.Series(values, dtype=object), format="%Y-%m-%d", errors="coerce")
-
-
-def _misfits(values: list[str], column: Column, decimal: str) -> list[int]:
+def _misfits(texts: pa.StringArray, column: Column, decimal: str) -> list[int]:
     """Positions of the cells that do not read as what the column holds."""
     if column.kind is Kind.TEXT:
-        return [] if column.optional or "" not in values else [position for position, value in enumerate(values) if not value]
+        import pyarrow.compute as pc
+
+        return [] if column.optional else list(pc.indices_nonzero(pc.equal(texts, "")).to_pylist())
     expression = _expression(column.kind, decimal)
-    return misfits(f"(?:{expression})?" if column.optional else expression, values)
+    return misfits(f"(?:{expression})?" if column.optional else expression, texts)
 
 
 @lru_cache
@@ -170,7 +207,7 @@ def _schema(make: Callable[[], DataFrameSchema]) -> DataFrameSchema:
     return make()
 
 
-def _violations(frame: pd.DataFrame, texts: pd.DataFrame, table: Table) -> Iterator[Cell]:
+def _violations(frame: pd.DataFrame, texts: pa.Table, table: Table) -> Iterator[Cell]:
     from pandera.errors import SchemaErrors
 
     try:
@@ -181,7 +218,7 @@ def _violations(frame: pd.DataFrame, texts: pd.DataFrame, table: Table) -> Itera
             yield from _violation(error, texts)
 
 
-def _violation(error: Any, texts: pd.DataFrame) -> Iterator[Cell]:
+def _violation(error: Any, texts: pa.Table) -> Iterator[Cell]:
     """The cells of one failed check. A failure that names no rows is a mistake in the document type, and is raised."""
     failed = getattr(error, "failure_cases", None)
     if failed is None or not hasattr(failed, "columns") or "index" not in failed or failed["index"].isna().any():
@@ -190,7 +227,7 @@ def _violation(error: Any, texts: pd.DataFrame) -> Iterator[Cell]:
     code = check.name if re.fullmatch(r"[a-z][a-z-]*", str(check.name)) else "rule-broken"
     rule = str(check.error or check.name)
     for position in failed["index"].tolist():
-        value = str(texts[name].iloc[position])
+        value = str(texts[name][position])
         yield Cell(position, name, value, code, f"'{told(value)}' is not {rule}.", f"{name}: {rule}", _spelling(code, value))
 
 

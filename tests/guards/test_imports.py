@@ -72,7 +72,7 @@ def test_rules_and_doctypes_import_only_each_other_and_values(folder: str) -> No
 
 @pytest.mark.parametrize("folder", PURE)
 def test_rules_and_doctypes_load_nothing_heavy_at_import(folder: str) -> None:
-    heavy = {"prefect", "pandas", "pandera", "polars", "numpy", "paramiko", "httpx", "sqlalchemy"}
+    heavy = {"prefect", "pandas", "pandera", "polars", "pyarrow", "numpy", "paramiko", "httpx", "sqlalchemy"}
     wrong = {str(p.relative_to(ROOT)): hit for p in modules(folder) if (hit := {n.split(".")[0] for n in at_top(p)} & heavy)}
     assert not wrong
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from blocks.profile import load_partner
 from blocks.values import Arrival, Document, Finding, Inbound, RemoteFile, Severity, Verdict
 from tasks import tables
 from tasks.doctypes import find, known
+from tasks.doctypes.base import written_as
 from tasks.rules import structure
 from tasks.rules.filing import check_templates, plan
 from tasks.rules.findings import Findings
@@ -243,8 +246,19 @@ def test_a_header_alone_lacks_the_fact_that_the_target_needs(judge: Judge) -> No
 # --------------------------------------------------------------------------------------------- frames
 
 
-@pytest.mark.parametrize("frame_bytes", [1, 200, 4 * 1024 * 1024])
-def test_the_size_of_frames_decides_nothing(judge: Judge, frame_bytes: int) -> None:
+@pytest.mark.parametrize(
+    ("frame_bytes", "held_rows"),
+    [
+        pytest.param(1, 1, id="a row a frame, keys on disk"),
+        pytest.param(200, 1 << 18, id="a few rows a frame, keys in memory"),
+        pytest.param(200, 100, id="a few rows a frame, some keys on disk and some not yet"),
+        pytest.param(4 * 1024 * 1024, 1 << 18, id="one frame"),
+    ],
+)
+def test_the_size_of_frames_decides_nothing(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch, frame_bytes: int, held_rows: int
+) -> None:
+    monkeypatch.setattr(tables._Keys, "HELD_ROWS", held_rows)
     pieces = {"frame_bytes": frame_bytes, "chunk": 128}
     many = [row(f"K-{number}") for number in range(260)]
     assert len(prices(*many)) > structure.HEAD_BYTES + 20 * 128, "so much is read at once, the rest in chunks"
@@ -266,7 +280,7 @@ def test_the_size_of_frames_decides_nothing(judge: Judge, frame_bytes: int) -> N
 
 def test_equal_hashes_accuse_nobody(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     # Nobody can make two keys whose 64-bit hashes are the same.
-    monkeypatch.setattr(tables, "_hashes", lambda keys: pd.Series(0, index=keys.index).to_numpy().astype("uint64"))
+    monkeypatch.setattr(tables, "_hashes", lambda keys: np.zeros(len(keys), dtype="uint64"))
     [verdict] = judge(PRICES, prices(*(row(f"K-{number}") for number in range(40))), frame_bytes=100)
     assert verdict.accepted
 
@@ -282,6 +296,56 @@ def test_one_pandera_call_for_a_whole_consignment(judge: Judge, monkeypatch: pyt
     assert calls == [100]
 
 
+def read(texts: pa.Table) -> list[list[str]]:
+    return [list(row) for row in zip(*(column.to_pylist() for column in texts.columns), strict=True)]
+
+
+def test_one_bad_file_slows_no_other(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pandera.pandas import DataFrameSchema
+
+    # Counted, not replaced: what a call costs, and who reads a file again, is seen in no result.
+    calls, opened = [], []
+    validate, opening = DataFrameSchema.validate, Path.open
+    monkeypatch.setattr(DataFrameSchema, "validate", lambda self, *a, **k: calls.append(len(a[0])) or validate(self, *a, **k))
+    monkeypatch.setattr(Path, "open", lambda self, *a, **k: opened.append(self) or opening(self, *a, **k))
+    files = [prices(row(), row("B")) for _ in range(100)]
+    files[50] = prices(row(), row("B", price="x"), row("C", price="-1"), row("B", price="2"))
+    verdicts = judge(PRICES, *files)
+    assert calls == [202], "one call, with the finding as without"
+    assert len(opened) == 200, "written here once and read once each"
+    assert [number for number, verdict in enumerate(verdicts) if not verdict.accepted] == [50]
+    assert [(code, at) for code, at, *_ in places(verdicts[50])] == [
+        ("wrong-type", 3),
+        ("out-of-range", 4),
+        ("duplicate-key", 5),
+    ]
+
+
+def test_a_thousand_bad_cells_are_counted_and_a_hundred_told(judge: Judge) -> None:
+    bad, good = judge(PRICES, prices(*(row(f"K-{number}", price="x") for number in range(1000))), prices(row()))
+    assert [at for _, at, *_ in places(bad)] == [*range(2, 102), None]
+    assert bad.findings[-1].message == "900 more errors were found; the first 100 are listed."
+    assert good.accepted
+
+
+def test_tables_in_several_frames_do_not_keep_files_open(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables._Keys, "HELD_ROWS", 1)
+    before = len(os.listdir("/proc/self/fd"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 2 * tables._Keys.PARTS, hard))
+    try:
+        verdicts = judge(PRICES, *[prices(*(row(f"K-{number}") for number in range(4)))] * 4, frame_bytes=100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(verdict.accepted for verdict in verdicts)
+
+
+def test_a_rule_that_matches_newlines_is_refused() -> None:
+    # Texts are matched many at once: "" and "a" together would be "one or more that are no comma".
+    with pytest.raises(ValueError, match="matches newlines"):
+        written_as("[^,]+", "no commas")
+
+
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 
 
@@ -293,7 +357,7 @@ def test_a_frame_holds_the_texts_exactly_as_they_were_sent(rows: list[list[str]]
     data = csv_text(HEADER, rows).partition(b"\n")[2]
     if any("\r" in text and "\n" not in text for line in rows for text in line):
         return  # Python's writer does not quote it, so it means another table
-    assert tables._texts(data, table, ",").to_numpy().tolist() == rows
+    assert read(tables._texts(data, table, ",")) == rows
 
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -303,8 +367,8 @@ def test_a_frame_reads_good_records_as_they_were_counted(tail: str) -> None:
     assert table is not None
     shape = structure.Shape(table.names)
     for block in structure.Scan(shape, Findings("a")).blocks([",".join(HEADER).encode() + b"\n" + tail.encode()]):
-        exactly = tables._texts_exactly(block.data, table, ",").to_numpy().tolist()
-        assert tables._texts(block.data, table, ",").to_numpy().tolist() == exactly
+        exactly = read(tables._texts_exactly(block.data, table, ","))
+        assert read(tables._texts(block.data, table, ",")) == exactly
         assert len(exactly) == block.rows
 
 
