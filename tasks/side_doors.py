@@ -39,7 +39,7 @@ _RUNS_OF = timedelta(hours=2)
 def look_for_side_doors(look_back: timedelta) -> list[Finding]:
     """Deployments, runs, automations and work pools by which other code than ours reaches a worker, or a run leaves its wait."""
     try:
-        reviewed = _reviewed()
+        reviewed = reviewed_deployments()
     except ConfigurationError as error:
         return [Finding("files", f"files/{answer_hash(str(error))}", str(error))]
     pools = sorted({one.pool for one in reviewed})
@@ -55,13 +55,13 @@ def look_for_side_doors(look_back: timedelta) -> list[Finding]:
 def as_reviewed(there: Iterable[DeploymentResponse]) -> list[DeploymentResponse]:
     """Without those that somebody put there, or changed: what they start is not ours. None if the files are not in order."""
     try:
-        reviewed = _reviewed()
+        reviewed = reviewed_deployments()
     except ConfigurationError:
         return []
     return [one for one in there if not list(side_doors.deployments([_as_deployed(one)], reviewed, str(Path.cwd())))]
 
 
-def _reviewed() -> list[Deployed]:
+def reviewed_deployments() -> list[Deployed]:
     """Every deployment of the project's file and of the partners'. Raises ``ConfigurationError``."""
     try:
         project = yaml.safe_load(Path("prefect.yaml").read_text(encoding="utf-8"))

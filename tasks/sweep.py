@@ -222,6 +222,11 @@ def tell(findings: Sequence[Finding]) -> list[Row]:
     return [Row("", "", finding, finding.remedy.value) for finding in findings if _tell(finding, {}, MIRRORS, "", None).fresh]
 
 
+def tell_at_once(finding: Finding) -> None:
+    """What differs and belongs to no order, outside of a sweep; the next one does not tell it again."""
+    _tell(finding, {}, MIRRORS, "", None)
+
+
 def report(rows: Sequence[Row]) -> State:
     """A table of what is new, and a final state whose name says how much that is."""
     name = state_name(len(rows))

@@ -5,6 +5,7 @@ None of it sends anything: workers hold no outbound credential, no proof secret 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ MOVES_RUNS = frozenset({"resume-flow-run", "change-flow-run-state"})
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 """The one step that 'countersign deploy' has Prefect take before a flow begins."""
 
+_FLOW = re.compile(r"flows\.[a-z_]+\.[a-z_]+")
 _DECIDE_WHAT_RUNS = ("command", "env", "working_dir")
 
 
@@ -79,9 +81,13 @@ def _unlike(there: Deployed, ours: Deployed | None, folder: str) -> str:
         return f"runs {shown(there.entrypoint[:80])}, not {ours.entrypoint}"
     if dict(there.job_variables) != dict(ours.job_variables):
         return f"has other job variables than its file ({_names(there.job_variables)})"
-    if list(there.steps) != [{SET_FOLDER: {"directory": folder}}]:
+    if list(there.steps) != _steps(folder):
         return f"does something else before its flow than to go to {folder}"
     return ""
+
+
+def _steps(folder: str) -> list[dict[str, Any]]:
+    return [{SET_FOLDER: {"directory": folder}}]
 
 
 def overridden(runs: Iterable[Started]) -> Iterator[Finding]:
@@ -94,6 +100,40 @@ def overridden(runs: Iterable[Started]) -> Iterator[Finding]:
                 f"the run {shown(run.name[:80])} was created with job variables of its own ({_names(run.job_variables)}): by those, "
                 "anything can be run as the workers' user. Nothing of ours does that",
             )
+
+
+def refusal(
+    run: Started, deployed: Deployed | None, reviewed: Mapping[str, Any], pool: Finding | None, folder: str
+) -> Finding | None:
+    """Why our own worker does not carry out a run, as a finding; None if it does.
+
+    Args:
+        reviewed: The job variables that the reviewed files give the deployment.
+        pool: What is found in the run's work pool.
+        folder: The project's, in which the worker runs.
+    """
+    if own := next(overridden([run]), None):
+        return own
+    if deployed is None:
+        message = f"the run {shown(run.name[:80])} belongs to no deployment, so it is no flow of ours. Nothing of ours starts such a run"
+        return Finding("overridden", f"overridden/{run.id}", message)
+    if problem := _not_ours(deployed, reviewed, folder):
+        message = (
+            f"the deployment {shown(deployed.name[:80])} {problem}. Whoever made it reaches the Prefect API. Remove it, or run "
+            "'countersign deploy'"
+        )
+        return Finding("deployment", f"deployment/{deployed.version}", message)
+    return pool
+
+
+def _not_ours(there: Deployed, reviewed: Mapping[str, Any], folder: str) -> str:
+    if not _FLOW.fullmatch(there.entrypoint):
+        return f"runs {shown(there.entrypoint[:80])}, which is no flow of this project"
+    if dict(there.job_variables) != dict(reviewed):
+        return f"has other job variables than its file ({_names(there.job_variables)})"
+    if there.steps and list(there.steps) != _steps(folder):
+        return f"does something else before its flow than to go to {folder}"
+    return ""
 
 
 def automations(there: Iterable[Automation]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,9 +54,22 @@ def test_imports_run_one_way(layer: str) -> None:
     assert not wrong, f"these imports run against the arrow: {wrong}"
 
 
-def test_of_deployments_only_the_cli_imports_flows() -> None:
+def test_of_deployments_only_the_cli_and_the_worker_import_flows() -> None:
     importers = {path.name for path in modules("deployments") if any(n.split(".")[0] == "flows" for n in imports(path))}
-    assert all(name == "cli.py" or name.endswith("_commands.py") for name in importers), importers
+    assert all(name in ("cli.py", "zygote.py") or name.endswith("_commands.py") for name in importers), importers
+
+
+def test_no_flow_of_ours_has_hooks_that_a_worker_would_have_to_run() -> None:
+    """The worker type 'countersign' runs none: see _NoHooks."""
+    importlib.import_module("prefect")
+    flows = [
+        (name, one)
+        for path in modules("flows")
+        for name, one in vars(importlib.import_module(f"flows.{path.stem}")).items()
+        if type(one).__name__ == "Flow"
+    ]
+    assert len(flows) > 5
+    assert not [name for name, flow in flows if flow.on_crashed_hooks or flow.on_cancellation_hooks]
 
 
 @pytest.mark.parametrize("folder", PURE)

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from tasks.rules.side_doors import SET_FOLDER, Automation, Deployed, Started, automations, deployments, overridden, pool
+from tasks.rules.side_doors import (
+    SET_FOLDER,
+    Automation,
+    Deployed,
+    Started,
+    automations,
+    deployments,
+    overridden,
+    pool,
+    refusal,
+)
 
 FOLDER = "/srv/countersign"
 OURS = Deployed("acme-prices", "flows.release.release", "countersign")
@@ -47,6 +57,47 @@ def test_a_run_with_variables_of_its_own_is_told() -> None:
     runs = [Started("1", "usual", {}), Started("2", "odd", {"command": "x", "env": {}})]
     (found,) = overridden(runs)
     assert found.key == "overridden/2" and "(command, env)" in found.message
+
+
+PLAIN = Started("1", "usual", {})
+
+
+@pytest.mark.parametrize(
+    ("run", "deployed", "key"),
+    [
+        pytest.param(PLAIN, THERE, "", id="as it was deployed"),
+        pytest.param(PLAIN, replace(THERE, name="other"), "", id="any flow of ours, and any name"),
+        pytest.param(PLAIN, replace(THERE, steps=()), "", id="no step: nothing is fetched"),
+        pytest.param(replace(PLAIN, job_variables={"env": {}}), THERE, "overridden/1", id="variables of the run's own"),
+        pytest.param(PLAIN, None, "overridden/1", id="no deployment"),
+        pytest.param(PLAIN, replace(THERE, entrypoint="own.py:own"), "deployment/1", id="a file"),
+        pytest.param(PLAIN, replace(THERE, entrypoint="flows/release.py:release"), "deployment/1", id="a file of ours"),
+        pytest.param(PLAIN, replace(THERE, entrypoint="tests.flows.release.x"), "deployment/1", id="another package"),
+        pytest.param(PLAIN, replace(THERE, job_variables={"env": {"A": "2"}}), "deployment/1", id="an environment of its own"),
+        pytest.param(PLAIN, replace(THERE, steps=({SET_FOLDER: {"directory": "/tmp"}},)), "deployment/1", id="another folder"),
+        pytest.param(PLAIN, replace(THERE, steps=(*THERE.steps, {"x.sh": {}})), "deployment/1", id="one step more"),
+        pytest.param(
+            PLAIN,
+            replace(THERE, steps=({SET_FOLDER: {"directory": FOLDER, "requires": "evil"}},)),
+            "deployment/1",
+            id="a package to install before the step",
+        ),
+    ],
+)
+def test_what_our_worker_does_not_carry_out(run: Started, deployed: Deployed | None, key: str) -> None:
+    """Told under the sweep's own keys: once, by whichever comes first."""
+    found = refusal(run, deployed, {}, None, FOLDER)
+    assert (found.key if found else "") == key
+    if key == "deployment/1" and deployed:
+        assert [one.key for one in deployments([deployed], {OURS.name: OURS}, FOLDER)] == [key]
+
+
+def test_a_deployment_may_have_the_variables_of_its_file_and_a_pool_none() -> None:
+    varied = replace(THERE, job_variables={"env": {"A": "1"}})
+    assert refusal(PLAIN, varied, {"env": {"A": "1"}}, None, FOLDER) is None
+    assert refusal(PLAIN, THERE, {"env": {"A": "1"}}, None, FOLDER) is not None, "it was taken away"
+    edited = pool("countersign", {"job_configuration": {"command": "true"}}, "2")
+    assert edited is not None and refusal(PLAIN, THERE, {}, edited, FOLDER) is edited
 
 
 @pytest.mark.parametrize(

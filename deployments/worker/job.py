@@ -1,0 +1,44 @@
+"""Jobs: which of the runs that Prefect hands out are a flow of this project, and nothing besides. A fork judges before it is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from tasks.rules import side_doors
+from tasks.rules.reconcile import Finding
+from tasks.rules.side_doors import Deployed, Started
+
+
+def refusal(job: Mapping[str, Any]) -> Finding | None:
+    """Why a run must not be carried out; None if it may. ``job`` is what the worker was told of the run, its deployment and its pool."""
+    run, deployment, pool = Started(**job["run"]), job["deployment"], job["pool"]
+    deployed = Deployed(**{**deployment, "steps": tuple(deployment["steps"])}) if deployment else None
+    return side_doors.refusal(run, deployed, _reviewed(deployed), side_doors.pool(**pool), str(Path.cwd()))
+
+
+def _reviewed(deployed: Deployed | None) -> Mapping[str, Any]:
+    """The job variables that our files give a deployment; the files are read only where it has some."""
+    if deployed is None or not deployed.job_variables:
+        return {}
+    from tasks.side_doors import reviewed_deployments
+
+    ours = reviewed_deployments().get(deployed.name)
+    return ours.job_variables if ours else {}
+
+
+def refuse(run: UUID, finding: Finding) -> None:
+    """Tell the attempt, once, where the sweep tells what it finds; and end the run."""
+    from prefect.client.orchestration import get_client
+    from prefect.logging.loggers import flow_run_logger
+    from prefect.states import Crashed
+
+    from tasks.sweep import tell_at_once
+
+    tell_at_once(finding)
+    message = f"Not carried out: {finding.message}"
+    with get_client(sync_client=True) as client:
+        flow_run_logger(client.read_flow_run(run)).error(message)
+        client.set_flow_run_state(run, Crashed(message=message))

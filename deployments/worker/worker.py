@@ -1,0 +1,186 @@
+"""The worker type ``countersign``, for ``prefect worker start --type countersign``.
+
+It differs from Prefect's process worker in how a run's process begins, and in what it runs at all: flows of this project, from the
+checkout in which it was started. Cancelling, noticing crashes, running what has to be run when the server says so: all that is
+Prefect's own, the very parts of which its process worker is made too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import AsyncExitStack
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import anyio
+import anyio.abc
+from anyio.abc import Process
+from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
+from prefect.runner._process_manager import ProcessHandle, create_isolated_termination_scope
+from prefect.settings import get_current_settings
+from prefect.utilities.processutils import sanitize_subprocess_env
+from prefect.workers.base import BaseWorker
+from prefect.workers.process import ProcessJobConfiguration, ProcessVariables, ProcessWorkerResult
+from pydantic import PrivateAttr
+
+from blocks.errors import ConfigurationError
+from deployments.worker.forks import Fork, Forks, NoFork
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import FlowRun, State, WorkPool
+    from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.runner._control_channel import ControlChannel
+
+GRACE = 20.0
+"""Seconds that a run has to end by itself when the worker is told to stop."""
+
+
+class Job(ProcessJobConfiguration):
+    """A run's environment, as the process worker makes it; and what was asked for, to be judged before any of it is done."""
+
+    _told: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    async def resolve_for_flow_run(
+        cls,
+        flow_run: FlowRun,
+        *,
+        client: PrefectClient,
+        work_pool: WorkPool,
+        deployment: DeploymentResponse | None = None,
+        **about: Any,
+    ) -> Self:
+        if deployment is None and flow_run.deployment_id:
+            deployment = await client.read_deployment(flow_run.deployment_id)
+        # Before Prefect mixes one's variables into the other's.
+        told = deepcopy(
+            {
+                "run": {"id": str(flow_run.id), "name": flow_run.name, "job_variables": flow_run.job_variables or {}},
+                "deployment": deployment
+                and {
+                    "name": deployment.name,
+                    "entrypoint": deployment.entrypoint or "",
+                    "pool": work_pool.name,
+                    "job_variables": deployment.job_variables or {},
+                    "steps": deployment.pull_steps or [],
+                    "version": f"{deployment.id}/{deployment.updated}",
+                },
+                "pool": {
+                    "name": work_pool.name,
+                    "template": work_pool.base_job_template,
+                    "version": f"{work_pool.id}/{work_pool.updated}",
+                },
+            }
+        )
+        job = await super().resolve_for_flow_run(flow_run, client=client, work_pool=work_pool, deployment=deployment, **about)
+        job._told = told
+        return job
+
+
+class CountersignWorker(BaseWorker[Job, ProcessVariables, ProcessWorkerResult]):
+    """Runs flows of this project, each in a process that is forked with everything imported."""
+
+    type = "countersign"
+    job_configuration = Job
+    job_configuration_variables = ProcessVariables
+
+    _description = "Run Countersign's flows, each in a process of its own that begins at once. It runs nothing else."
+    _display_name = "Countersign"
+
+    async def __aenter__(self) -> Self:
+        if not hasattr(os, "pidfd_open"):
+            raise ConfigurationError(
+                "the worker type 'countersign' needs Linux; use 'prefect worker start --type process' here"
+            )
+        async with AsyncExitStack() as open_:
+            # Before any connection, though the zygote inherits none: it imports while this process asks the server for its pool.
+            self._forks = Forks()
+            open_.push_async_callback(self._forks.close)
+            await self._forks.ready()
+            self._runs = await open_.enter_async_context(FlowRunExecutorContext())
+            await super().__aenter__()
+            self._open = open_.pop_all()
+        return self
+
+    async def __aexit__(self, *how: Any) -> None:
+        async with self._open:  # closed last: runs end before
+            await super().__aexit__(*how)
+
+    async def run(
+        self, flow_run: FlowRun, configuration: Job, task_status: anyio.abc.TaskStatus[int] | None = None
+    ) -> ProcessWorkerResult:
+        starter = _Starter(self._forks, configuration, self._runs.control_channel)
+        executor = self._runs.create_executor(flow_run, starter, propose_submitting=False, hook_runner=_NoHooks())
+        done: list[FlowRunExecutionResult | None] = []
+
+        async def execute(*, task_status: anyio.abc.TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED) -> None:
+            done.append(await executor.submit(task_status=task_status))
+
+        async with anyio.create_task_group() as group:
+            handle = await group.start(execute)
+            if task_status is not None:
+                task_status.started(handle.pid)
+        (result,) = done
+        if result is None or result.status_code is None:
+            raise NoFork("the run's process did not start")
+        return ProcessWorkerResult(status_code=result.status_code, identifier=str(result.handle.pid))
+
+
+class _Starter:
+    """Prefect's way of starting a run's process, which waits for its end; ours forks it."""
+
+    def __init__(self, forks: Forks, job: Job, control: ControlChannel) -> None:
+        self._forks, self._job, self._control = forks, job, control
+
+    async def start(
+        self, flow_run: FlowRun, task_status: anyio.abc.TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        try:
+            environment = self._environment(flow_run)
+            fork = await self._forks.begin(environment, self._job._told, quiet=not self._job.stream_output)
+        except BaseException:
+            self._control.unregister(flow_run.id)
+            raise
+        task_status.started(ProcessHandle(cast(Process, fork), termination_scope=create_isolated_termination_scope(fork.pid)))
+        try:
+            await fork.wait()
+        finally:
+            await _stop(fork)
+
+    def _environment(self, flow_run: FlowRun) -> dict[str, str]:
+        """The same that Prefect's process worker gives a run of this project."""
+        environment: dict[str, str | None] = {
+            **os.environ,
+            **get_current_settings().to_environment_variables(exclude_unset=True),
+            **self._job.env,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(Path.cwd()), self._job.env.get("PYTHONPATH")))),
+            "PREFECT__FLOW_RUN_ID": str(flow_run.id),
+            "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
+            "PREFECT__FLOW_ENTRYPOINT": (self._job._told["deployment"] or {}).get("entrypoint"),
+        }
+        port, token = self._control.register(flow_run.id)
+        environment |= {"PREFECT__CONTROL_PORT": str(port), "PREFECT__CONTROL_TOKEN": token}
+        return sanitize_subprocess_env(environment)
+
+
+async def _stop(fork: Fork) -> None:
+    """End a run that is still there, because the worker has to stop: it has a while to tell Prefect so."""
+    with anyio.CancelScope(shield=True):
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if fork.returncode is None:
+                fork.signal(number)
+                with anyio.move_on_after(GRACE):
+                    await fork.wait()
+
+
+class _NoHooks:
+    """Our flows have no hooks for crashes and cancellations; a guard says so. So the worker need not import them to look."""
+
+    async def run_cancellation_hooks(self, flow_run: FlowRun, state: State[Any]) -> None:
+        pass
+
+    async def run_crashed_hooks(self, flow_run: FlowRun, state: State[Any]) -> None:
+        pass

@@ -1,0 +1,227 @@
+"""The zygote: a process of one thread and no connection that has everything imported, and of which each flow run is a fork.
+
+``python -m deployments.worker.zygote FD`` is started by the worker with its end of a socket. Each line that comes is a request for one
+run; what goes back are lines too: ``{"request", "pid"}`` or ``{"request", "error"}`` or ``{"request", "stale"}``, and
+``{"pid", "status"}`` once a run has ended, its status as ``subprocess`` tells it. When the worker is gone, however it went, the zygote
+takes no more requests and ends after the last of its runs, which go on as those of Prefect's process worker do.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import selectors
+import signal
+import socket
+import stat
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+HEAVY = (
+    "prefect.engine",
+    "prefect.flow_engine",
+    "prefect.task_engine",
+    "pandera.pandas",
+)
+"""What runs need sooner or later and our modules import only where it is used: it takes most of a second each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One run, as the worker asks for it."""
+
+    request: int
+    environment: dict[str, str]
+    """All of it: nothing of the zygote's own environment stays."""
+    quiet: bool
+    """What it prints is shown nowhere."""
+    job: dict[str, Any]
+    """What Prefect wants done, for ``job.refusal`` to judge."""
+
+
+def main() -> None:
+    """Fork runs until the worker is gone. Every fork comes out of :meth:`Zygote.attend` too, and becomes its run."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    # The worker decides when it ends: a terminal's Ctrl-C and a supervisor's signal go to all processes of a group at once.
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
+    warm()
+    if (asked := Zygote(channel).attend()) is not None:
+        become(asked)
+
+
+def warm() -> None:
+    """Import whatever runs use."""
+    import flows
+
+    for module in pkgutil.iter_modules(flows.__path__):
+        importlib.import_module(f"flows.{module.name}")
+    for name in HEAVY:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what is here stays, so no fork need look through it (and copy the pages by that)
+
+
+def crowd() -> list[str]:
+    """What a fork must not find here: threads besides this one (their locks would stay taken), connections besides the worker's."""
+    threads = sum(1 for _ in Path("/proc/self/task").iterdir())
+    sockets = [number for number in _files() if stat.S_ISSOCK(os.fstat(number).st_mode)]
+    return [f"{threads} threads"] * (threads > 1) + [f"{len(sockets)} sockets"] * (len(sockets) > 1)
+
+
+def _files() -> list[int]:
+    """Open ones, besides input and output."""
+    with os.scandir("/proc/self/fd") as entries:
+        numbers = [int(entry.name) for entry in entries]
+    return [number for number in numbers if number > 2 and _is_open(number)]
+
+
+def _is_open(number: int) -> bool:
+    """The list of files names the one too by which it was read."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def code() -> dict[str, int]:
+    """Every file that was imported, and when it was last changed, in nanoseconds."""
+    files = {str(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    return {file: _changed(file) for file in files}
+
+
+def _changed(file: str) -> int:
+    try:
+        return Path(file).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@dataclass
+class Zygote:
+    """Takes requests, forks, and tells how forks ended."""
+
+    channel: socket.socket
+    code: dict[str, int] = field(default_factory=code)
+    _runs: dict[int, int] = field(default_factory=dict)
+    """File descriptor of a process (which is readable once it has ended) -> its id."""
+    _pending: bytearray = field(default_factory=bytearray)
+
+    def attend(self) -> Request | None:
+        """None in the zygote when all is over; in a fork what it was made for."""
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self.channel, selectors.EVENT_READ)
+            open_ = True
+            while open_ or self._runs:
+                for key, _ in waiting.select():
+                    if key.fileobj is not self.channel:
+                        waiting.unregister(key.fileobj)
+                        self._reap(key.fd)
+                        continue
+                    received = self.channel.recv(1 << 16)
+                    if not received:
+                        open_ = False
+                        waiting.unregister(self.channel)
+                    self._pending += received
+                    while (end := self._pending.find(b"\n")) >= 0:
+                        asked = Request(**json.loads(self._pending[:end]))
+                        del self._pending[: end + 1]
+                        pid = self._fork(asked)
+                        if pid == 0:
+                            self.channel.close()
+                            return asked
+                        if pid is not None:
+                            run = os.pidfd_open(pid)
+                            self._runs[run] = pid
+                            waiting.register(run, selectors.EVENT_READ)
+        return None
+
+    def _fork(self, asked: Request) -> int | None:
+        """The fork's process id, 0 in the fork, None if there is none and the worker has been told why."""
+        if any(_changed(file) != then for file, then in self.code.items()):
+            self._tell(request=asked.request, stale=True)
+            return None
+        if crowded := crowd():
+            self._tell(request=asked.request, error=f"a run cannot be forked beside {', '.join(crowded)}")
+            return None
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._tell(request=asked.request, error=f"the system forks no process: {error}")
+            return None
+        if pid:
+            self._tell(request=asked.request, pid=pid)
+        return pid
+
+    def _reap(self, run: int) -> None:
+        pid = self._runs.pop(run)
+        os.close(run)
+        _, status = os.waitpid(pid, 0)
+        self._tell(pid=pid, status=os.waitstatus_to_exitcode(status))
+
+    def _tell(self, **what: Any) -> None:
+        try:
+            self.channel.sendall(json.dumps(what).encode() + b"\n")
+        except OSError:
+            return  # the worker is gone: nobody is left to hear it
+
+
+# --------------------------------------------------------------------------------------------- in the fork
+
+
+def become(asked: Request) -> None:
+    """Be one run: what ``python -m prefect.engine`` is in a process that was started for it."""
+    os.setsid()
+    for number in _files():
+        os.close(number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if asked.quiet:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        os.close(nothing)
+    from deployments.worker.job import refusal, refuse
+
+    # Before anything that came with the job takes effect: the reviewed files are those that the worker was started with.
+    if finding := refusal(asked.job):
+        refuse(UUID(asked.environment["PREFECT__FLOW_RUN_ID"]), finding)
+        return
+    _settle_in(asked.environment)
+    sys.argv = ["prefect.engine"]
+    sys.modules.pop("prefect.engine")  # others imported it; here it runs, as a module that was not imported before
+    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+
+
+def _settle_in(environment: dict[str, str]) -> None:
+    """This process's environment, and all that was made of the zygote's."""
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    import numpy
+
+    numpy.random.seed()  # a fork seeds Python's own generator anew, and not this one
+
+    from prefect.context import refresh_global_settings_context
+    from prefect.logging.configuration import setup_logging
+
+    from blocks.settings import settings
+
+    settings.cache_clear()
+    refresh_global_settings_context()
+    setup_logging(incremental=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The zygote and its other end, without Prefect: what is forked here ends, or sleeps until it is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.worker.forks import LOST, Fork, Forks, NoFork
+
+LONG = 300.0
+LIGHT = """
+import os, sys, time, socket, threading
+from deployments.worker import zygote
+{before}
+channel = socket.socket(fileno=int(sys.argv[1]))
+asked = zygote.Zygote(channel).attend()
+if asked is not None:
+    if "status" in asked.environment:
+        os._exit(int(asked.environment["status"]))
+    time.sleep(900)
+"""
+"""A zygote that has imported nothing."""
+
+
+def light(before: str = "") -> Forks:
+    return Forks((sys.executable, "-c", LIGHT.format(before=before)))
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(story, LONG))
+
+
+async def begun(forks: Forks, **environment: str) -> Fork:
+    return await forks.begin(environment, {}, quiet=False)
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+async def gone(pid: int) -> None:
+    while Path(f"/proc/{pid}").exists():
+        await asyncio.sleep(0.02)
+
+
+def test_how_each_fork_ends_is_told() -> None:
+    async def story() -> None:
+        forks = light()
+        ends = [await begun(forks, status=str(status)) for status in (0, 3)]
+        stays = await begun(forks)
+        for fork in ends:
+            await fork.wait()
+        assert [fork.returncode for fork in ends] == [0, 3] and stays.returncode is None
+        os.kill(stays.pid, signal.SIGKILL)
+        await stays.wait()
+        assert stays.returncode == -signal.SIGKILL
+        await forks.close()
+
+    run(story())
+
+
+def test_the_zygote_ends_after_its_last_fork_when_nobody_asks_for_more() -> None:
+    async def story() -> None:
+        forks = light()
+        fork = await begun(forks)
+        zygote = parent(fork.pid)
+        closed = asyncio.create_task(forks.close())
+        os.kill(zygote, signal.SIGTERM)  # nor by a signal that goes to all
+        assert parent(fork.pid) == zygote
+        os.kill(fork.pid, signal.SIGKILL)
+        await closed
+        await gone(zygote)
+
+    run(story())
+
+
+def test_forks_go_on_when_their_zygote_is_killed_and_the_next_has_another() -> None:
+    async def story() -> None:
+        forks = light()
+        fork = await begun(forks)
+        zygote = parent(fork.pid)
+        os.kill(zygote, signal.SIGKILL)
+        await gone(zygote)
+        other = await begun(forks)
+        assert parent(other.pid) != zygote and fork.returncode is None and Path(f"/proc/{fork.pid}").exists()
+        for one in (fork, other):
+            os.kill(one.pid, signal.SIGKILL)
+            await one.wait()
+        assert (fork.returncode, other.returncode) == (LOST, -signal.SIGKILL)
+        await forks.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        pytest.param("threading.Thread(target=time.sleep, args=(900,), daemon=True).start()", "2 threads", id="a thread"),
+        pytest.param("open_ = socket.socket()", "2 sockets", id="a connection"),
+    ],
+)
+def test_nothing_is_forked_beside(before: str, reason: str) -> None:
+    async def story() -> None:
+        forks = light(before)
+        with pytest.raises(NoFork, match=reason):
+            await begun(forks)
+        await forks.close()
+
+    run(story())
+
+
+def test_after_a_file_that_was_imported_has_changed_the_next_fork_is_of_another_zygote(tmp_path: Path) -> None:
+    (tmp_path / "imported_here.py").write_text("")
+
+    async def story() -> None:
+        forks = light(f"sys.path.insert(0, {str(tmp_path)!r}); import imported_here")
+        one, same = await begun(forks), await begun(forks)
+        os.utime(tmp_path / "imported_here.py", ns=(0, 0))
+        other = await begun(forks)
+        assert parent(one.pid) == parent(same.pid) != parent(other.pid)
+        for fork in (one, same, other):
+            os.kill(fork.pid, signal.SIGKILL)
+            await fork.wait()
+            assert fork.returncode == -signal.SIGKILL
+        await forks.close()
+
+    run(story())
+
+
+def test_a_zygote_that_cannot_begin_is_told() -> None:
+    async def story() -> None:
+        with pytest.raises(NoFork, match="status 7"):
+            await begun(light("sys.exit(7)"))
+
+    run(story())
