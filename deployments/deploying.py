@@ -126,14 +126,15 @@ def _work_pool(server: SyncPrefectClient) -> str:
     """Create the pool unless it is there. Prefect's own command would ask the internet for the pool's template."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectNotFound
-    from prefect.workers.process import ProcessWorker
+
+    from deployments.worker.worker import CountersignWorker
 
     try:
         return f"there ({server.read_work_pool(WORK_POOL).type})"
     except ObjectNotFound:
-        template = ProcessWorker.get_default_base_job_template()
-        server.create_work_pool(WorkPoolCreate(name=WORK_POOL, type=ProcessWorker.type, base_job_template=template))
-        return "created (process)"
+        template = CountersignWorker.get_default_base_job_template()
+        server.create_work_pool(WorkPoolCreate(name=WORK_POOL, type=CountersignWorker.type, base_job_template=template))
+        return f"created ({CountersignWorker.type})"
 
 
 def _block_types() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,16 @@ def refusal(job: Mapping[str, Any]) -> Finding | None:
     """Why a run must not be carried out; None if it may. ``job`` is what the worker was told of the run, its deployment and its pool."""
     run, deployment, pool = Started(**job["run"]), job["deployment"], job["pool"]
     deployed = Deployed(**{**deployment, "steps": tuple(deployment["steps"])}) if deployment else None
-    return side_doors.refusal(run, deployed, _reviewed(deployed), side_doors.pool(**pool), str(Path.cwd()))
+    found = side_doors.pool(**pool)
+    return side_doors.refusal(run, deployed, _reviewed(deployed), found, folder=str(Path.cwd()), flows=_flows())
+
+
+def _flows() -> set[str]:
+    """Entry points that are flows: Prefect would take any function for one."""
+    from prefect import Flow
+
+    modules = [name for name in sys.modules if name.startswith("flows.")]
+    return {f"{name}.{own}" for name in modules for own, one in vars(sys.modules[name]).items() if isinstance(one, Flow)}
 
 
 def _reviewed(deployed: Deployed | None) -> Mapping[str, Any]:

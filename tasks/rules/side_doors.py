@@ -5,7 +5,6 @@ None of it sends anything: workers hold no outbound credential, no proof secret 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,6 @@ MOVES_RUNS = frozenset({"resume-flow-run", "change-flow-run-state"})
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 """The one step that 'countersign deploy' has Prefect take before a flow begins."""
 
-_FLOW = re.compile(r"flows\.[a-z_]+\.[a-z_]+")
 _DECIDE_WHAT_RUNS = ("command", "env", "working_dir")
 
 
@@ -103,7 +101,13 @@ def overridden(runs: Iterable[Started]) -> Iterator[Finding]:
 
 
 def refusal(
-    run: Started, deployed: Deployed | None, reviewed: Mapping[str, Any], pool: Finding | None, folder: str
+    run: Started,
+    deployed: Deployed | None,
+    reviewed: Mapping[str, Any],
+    pool: Finding | None,
+    *,
+    folder: str,
+    flows: Collection[str],
 ) -> Finding | None:
     """Why our own worker does not carry out a run, as a finding; None if it does.
 
@@ -111,13 +115,14 @@ def refusal(
         reviewed: The job variables that the reviewed files give the deployment.
         pool: What is found in the run's work pool.
         folder: The project's, in which the worker runs.
+        flows: The entry points of our flows, as deployments name them.
     """
     if own := next(overridden([run]), None):
         return own
     if deployed is None:
         message = f"the run {shown(run.name[:80])} belongs to no deployment, so it is no flow of ours. Nothing of ours starts such a run"
         return Finding("overridden", f"overridden/{run.id}", message)
-    if problem := _not_ours(deployed, reviewed, folder):
+    if problem := _not_ours(deployed, reviewed, folder, flows):
         message = (
             f"the deployment {shown(deployed.name[:80])} {problem}. Whoever made it reaches the Prefect API. Remove it, or run "
             "'countersign deploy'"
@@ -126,8 +131,8 @@ def refusal(
     return pool
 
 
-def _not_ours(there: Deployed, reviewed: Mapping[str, Any], folder: str) -> str:
-    if not _FLOW.fullmatch(there.entrypoint):
+def _not_ours(there: Deployed, reviewed: Mapping[str, Any], folder: str, flows: Collection[str]) -> str:
+    if there.entrypoint not in flows:
         return f"runs {shown(there.entrypoint[:80])}, which is no flow of this project"
     if dict(there.job_variables) != dict(reviewed):
         return f"has other job variables than its file ({_names(there.job_variables)})"

@@ -78,7 +78,7 @@ def test_deploy_brings_everything_to_prefect_and_can_be_repeated(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "globex: globex-orders (digest " in done.stdout
     pool = request(prefect_server, "GET", "work_pools/countersign").json()
-    assert pool["type"] == "process" and "command" in pool["base_job_template"]["job_configuration"]
+    assert pool["type"] == "countersign" and "command" in pool["base_job_template"]["job_configuration"]
     (deployed,) = ask(prefect_server, "deployments/filter", deployments={"name": {"any_": ["globex-orders"]}})
     assert deployed["entrypoint"] == "tests.cli.sample.nothing"
     assert deployed["parameters"] == {"partner": "globex", "stream": "orders"}
@@ -105,7 +105,7 @@ def test_deploy_brings_everything_to_prefect_and_can_be_repeated(
     assert "mirror globex-drop: replaced" in again.stdout
     for unchanged in ("globex-mail", "archive", "ecm", "globex"):
         assert f"mirror {unchanged}: unchanged" in again.stdout
-    assert "work pool countersign: there (process)" in again.stdout
+    assert "work pool countersign: there (countersign)" in again.stdout
     assert mirrors(prefect_server)["globex-drop"]["data"]["root"] == str(project)
 
     # 4. a deployment that is in no file any more would go on running: it is told

@@ -96,7 +96,7 @@ def stage(state: Path) -> Iterator[Stage]:
         wait_for_sender(state / "home/sender.sock", sending, 180)
         # No --limit: with one, Prefect 3.8.8's worker dies when a suspended run is resumed before its process has quite ended
         # ("this borrower is already holding one of this CapacityLimiter's tokens"). A limit belongs on the work pool.
-        worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "countersign", "--type", "process"]
+        worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "countersign", "--type", "countersign"]
         started = running.enter_context(process("worker", worker, environment, state / "worker.log"))
         ours.processes["worker"] = started.pid
         wait_for(f"{url}/api/work_pools/countersign", lambda pool: pool["status"] == "READY", started, 300)

@@ -95,6 +95,8 @@ class Place:
     python: str
     root: str
     deployment: str
+    plain: str
+    """The deployment whose pool has Prefect's process worker."""
     drop: str
     """The partner's folder."""
 
@@ -336,6 +338,15 @@ class Intruder:
         own = "as the workers' user" if said["uid"] == os.geteuid() else f"as user {said['uid']}"
         return f"ran {own}; {said['secrets']}; send: {said['send']}; unlock: {said['unlock']}"
 
+    def refused(self, run: UUID, output: Path) -> str:
+        """What became of a run that a worker which forks was asked for, and whether anything of it ran."""
+        give_up = time.monotonic() + 180
+        while (state := self.again(lambda: self.api.read_flow_run(run).state)) is None or not state.is_final():
+            if time.monotonic() > give_up:
+                return f"it has not ended: {state}"
+            time.sleep(0.2)
+        return f"{'OPEN ' if output.exists() else ''}{state.name}: {state.message}"
+
     def close(self) -> None:
         self.api.__exit__(None, None, None)
 
@@ -444,28 +455,77 @@ def a_form_taken_away(intruder: Intruder) -> str:
 # --------------------------------------------------------------------------------------------- through Prefect: code on a worker
 
 
+NOT_CARRIED_OUT = "^Crashed: Not carried out: "
+
+
 def _denied_inside() -> str:
     return r"^ran as the workers' user; (?!.*OPEN).*PermissionError.*send: 409 .*unlock: 409 "
 
 
-@attempt(_denied_inside(), Named.PREFECT, "overridden", about="attack-job-variables")
+@attempt(_denied_inside(), Named.PREFECT, "overridden", about="attack-plain-job-variables")
 def job_variables(intruder: Intruder) -> Path:
-    """A run of the real deployment, whose command is another."""
-    command, output = intruder.inside("job-variables")
-    asked = {"partner": "acme", "stream": "prices", "order": "job-variables"}
-    intruder.api.create_flow_run_from_deployment(
+    """A run of a real deployment, whose command is another."""
+    return _with_job_variables(intruder, "plain")[1]
+
+
+@attempt(NOT_CARRIED_OUT, Named.PREFECT, "overridden", about="attack-countersign-job-variables")
+def job_variables_where_runs_are_forked(intruder: Intruder) -> str:
+    return intruder.refused(*_with_job_variables(intruder, "countersign"))
+
+
+@attempt(NOT_CARRIED_OUT, Named.PREFECT, "overridden", about="attack-environment")
+def an_environment_where_runs_are_forked(intruder: Intruder) -> str:
+    """Python's own way to run something first, in a run of the real deployment."""
+    command, output = intruder.inside("environment")
+    early = Path(intruder.place.work) / "early"
+    early.mkdir()
+    (early / "sitecustomize.py").write_text(f"import subprocess\nsubprocess.run({command!r})\n")
+    asked = {"partner": "acme", "stream": "prices", "order": "environment"}
+    run = intruder.api.create_flow_run_from_deployment(
         UUID(intruder.place.deployment),
-        name="attack-job-variables",
+        name="attack-environment",
         parameters=asked,
-        job_variables={"command": " ".join(command)},
+        job_variables={"env": {"PYTHONPATH": str(early)}},
     )
-    return output
+    return intruder.refused(run.id, output)
 
 
-@attempt(_denied_inside(), Named.PREFECT, "deployment", about="attack-pull-step")
+@attempt(_denied_inside(), Named.PREFECT, "deployment", about="attack-plain-pull-step")
 def pull_step(intruder: Intruder) -> Path:
     """A deployment of the real flow that runs a script before it."""
-    command, output = intruder.inside("pull-step")
+    return _with_pull_step(intruder, "plain")[1]
+
+
+@attempt(NOT_CARRIED_OUT, Named.PREFECT, "deployment", about="attack-countersign-pull-step")
+def pull_step_where_runs_are_forked(intruder: Intruder) -> str:
+    return intruder.refused(*_with_pull_step(intruder, "countersign"))
+
+
+@attempt(_denied_inside(), Named.PREFECT, "deployment", about="attack-plain-own")
+def a_deployment_of_its_own(intruder: Intruder) -> Path:
+    """Own flow code, deployed for the workers; it asks the sender directly."""
+    return _with_own_code(intruder, "plain")[1]
+
+
+@attempt(NOT_CARRIED_OUT, Named.PREFECT, "deployment", about="attack-countersign-own")
+def a_deployment_of_its_own_where_runs_are_forked(intruder: Intruder) -> str:
+    return intruder.refused(*_with_own_code(intruder, "countersign"))
+
+
+def _with_job_variables(intruder: Intruder, pool: str) -> tuple[UUID, Path]:
+    command, output = intruder.inside(f"{pool}-job-variables")
+    deployment = intruder.place.deployment if pool == "countersign" else intruder.place.plain
+    run = intruder.api.create_flow_run_from_deployment(
+        UUID(deployment),
+        name=f"attack-{pool}-job-variables",
+        parameters={"partner": "acme", "stream": "prices", "order": "job-variables"},
+        job_variables={"command": " ".join(command)},
+    )
+    return run.id, output
+
+
+def _with_pull_step(intruder: Intruder, pool: str) -> tuple[UUID, Path]:
+    command, output = intruder.inside(f"{pool}-pull-step")
     flow = intruder.api.read_deployment(UUID(intruder.place.deployment)).flow_id
     steps = [
         {"prefect.deployments.steps.set_working_directory": {"directory": intruder.place.root}},
@@ -473,35 +533,31 @@ def pull_step(intruder: Intruder) -> Path:
     ]
     made = intruder.api.create_deployment(
         flow,
-        "attack-pull-step",
-        entrypoint="tests.cli.sample.nothing",
+        f"attack-{pool}-pull-step",
+        entrypoint="tests.cli.sample.nothing" if pool == "plain" else "flows.release.release",
         parameters={"partner": "acme", "stream": "prices"},
-        work_pool_name="countersign",
+        work_pool_name=pool,
         pull_steps=steps,
     )
-    intruder.api.create_flow_run_from_deployment(made, name="attack-pull-step")
-    return output
+    return intruder.api.create_flow_run_from_deployment(made, name=f"attack-{pool}-pull-step").id, output
 
 
-@attempt(_denied_inside(), Named.PREFECT, "deployment", about="attack-own")
-def a_deployment_of_its_own(intruder: Intruder) -> Path:
-    """Own flow code, deployed for the workers; it asks the sender directly."""
-    command, output = intruder.inside("own")
-    code = Path(intruder.place.work) / "own.py"
+def _with_own_code(intruder: Intruder, pool: str) -> tuple[UUID, Path]:
+    command, output = intruder.inside(f"{pool}-own")
+    code = Path(intruder.place.work) / f"own_{pool}.py"
     code.write_text(
         "import subprocess\nfrom prefect import flow\n\n\n@flow(name='own')\ndef own() -> None:\n"
         f"    subprocess.run({command!r}, check=True)\n"
     )
     made = intruder.api.create_deployment(
         intruder.api.create_flow_from_name("own"),
-        "attack-own",
-        entrypoint="own.py:own",
+        f"attack-{pool}-own",
+        entrypoint=f"{code.name}:own",
         path=str(code.parent),
-        work_pool_name="countersign",
+        work_pool_name=pool,
         pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(code.parent)}}],
     )
-    intruder.api.create_flow_run_from_deployment(made, name="attack-own")
-    return output
+    return intruder.api.create_flow_run_from_deployment(made, name=f"attack-{pool}-own").id, output
 
 
 @attempt("edited", Named.PREFECT, "deployment", about="the deployment acme runs", late=True)

@@ -13,9 +13,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
-from prefect.workers.process import ProcessWorker
 
 from deployments.sender.store import Step, Store
 from flows.reconcile import reconcile
@@ -26,6 +24,7 @@ from tests.servers import free_port, running
 from tests.servers.openssh import OpenSsh
 from tests.servers.postgres import postgres
 from tests.servers.prefect import PrefectServer, serve
+from tests.worker.checkout import make_pool
 from tests.world import HERE
 
 POOL = "apart"
@@ -96,8 +95,8 @@ def sender(world: ReleaseWorld) -> Iterator[Restartable]:
 
 @contextmanager
 def worker(world: ReleaseWorld, prefect: PrefectServer) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of Prefect's that runs releases, each in a process of its own."""
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    """A worker that runs releases, each in a process of its own."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "countersign"]
     # Prefect's worker keeps a folder for temporary files there.
     environment = prefect.environment(PREFECT_WORKER_QUERY_SECONDS="1", TMPDIR=str(world.home))
     log = world.home / "worker.log"
@@ -114,9 +113,7 @@ def test_case_21_all_killed_while_suspended_and_what_is_approved_then_is_sent_on
 ) -> None:
     """kill -9 of worker, sender and Prefect's server. The approval comes before there is a worker again: it waits for one."""
     bea, api = world.newcomer(), world.client
-    api.create_work_pool(
-        WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=ProcessWorker.get_default_base_job_template())
-    )
+    make_pool(api, POOL)
     flow = api.read_deployment(world.deployment).flow_id
     deployed = api.create_deployment(flow, "worked", work_pool_name=POOL, entrypoint="flows.release.release", pull_steps=HERE)
     release = world.order(prices=PRICES, terms=b"no refunds")

@@ -41,8 +41,11 @@ from tests.servers import running
 from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer, client_of, resume, serve
 from tests.servers.users import OsUser, Reachable, need_root, reachable, unused_ids
+from tests.worker.checkout import make_pool
 
 POOL = "countersign"
+PLAIN = "plain"
+"""A pool with Prefect's process worker, which runs what it is told."""
 SPOILED = "other-bytes-under-the-digest"
 DIVERTED = "set-to-running"
 """The order whose approver's code is taken for something else."""
@@ -66,6 +69,7 @@ class Estate:
     """The partner's folder."""
     prefect: PrefectServer
     deployment: str = ""
+    plain: str = ""
     sender_pid: int = 0
     seeds: dict[str, str] = field(default_factory=dict)
 
@@ -108,7 +112,13 @@ class Estate:
         partner = {"name": "acme", "title": "ACME", "endpoints": {"drop": endpoint}, "streams": streams}
         deployment = {"name": "acme", "entrypoint": "flows.release.release", "parameters": {"partner": "acme"}}
         files = {
-            "acme.yaml": {"partner": partner, "deployments": [{**deployment, "work_pool": {"name": POOL}}]},
+            "acme.yaml": {
+                "partner": partner,
+                "deployments": [
+                    {**deployment, "work_pool": {"name": POOL}},
+                    {**deployment, "name": "acme-plain", "work_pool": {"name": PLAIN}},
+                ],
+            },
             "repositories.yaml": {"repositories": {"shelf": {"kind": "folder", "path": str(self.worker.home / "shelf")}}},
             "people.yaml": {"people": [_person(id) for id in ("ann", "bea", "zoe", "rita")]},
         }
@@ -176,21 +186,23 @@ class Estate:
         """As operations do, from the reviewed files."""
         environment = {**self.environment(self.worker), "HOME": str(self.home), "PREFECT_HOME": str(self.home / "prefect")}
         environment["COUNTERSIGN_PROFILES"] = str(self.reviewed)
+        make_pool(api, PLAIN, "process")
         command = [str(self.ours.python), "-m", "deployments.cli", "deploy"]
         done = subprocess.run(command, cwd=self.checkout, env=environment, capture_output=True, text=True, timeout=LONG)
         assert done.returncode == 0, done.stdout + done.stderr
         self.deployment = str(api.read_deployment_by_name("release/acme").id)
+        self.plain = str(api.read_deployment_by_name("release/acme-plain").id)
 
     @contextmanager
-    def working(self, api: SyncPrefectClient) -> Iterator[None]:
+    def working(self, api: SyncPrefectClient, pool: str, kind: str) -> Iterator[None]:
         """A worker, as its own user."""
-        command = [str(self.ours.python), "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+        command = [str(self.ours.python), "-m", "prefect", "worker", "start", "--pool", pool, "--type", kind]
         options = {**self.worker.options, "cwd": self.checkout, "env": self.worker_environment()}
 
         def ready() -> bool:
-            return str(api.read_work_pool(POOL).status) == "WorkPoolStatus.READY"
+            return str(api.read_work_pool(pool).status) == "WorkPoolStatus.READY"
 
-        with running(command, log=self.home / "worker.log", ready=ready, seconds=LONG, **options):
+        with running(command, log=self.home / f"worker-{pool}.log", ready=ready, seconds=LONG, **options):
             yield
 
     @contextmanager
@@ -236,6 +248,7 @@ class Estate:
             python=str(self.ours.python),
             root=str(self.ours.root),
             deployment=self.deployment,
+            plain=self.plain,
             drop=str(self.remote),
         )
 
@@ -420,7 +433,8 @@ def test_case_33_with_the_workers_user_and_the_whole_api_nothing_leaves(estate: 
         api = open_.enter_context(get_client(sync_client=True))
         estate.deploy(api)
         attack = open_.enter_context(estate.intruder())
-        open_.enter_context(estate.working(api))
+        open_.enter_context(estate.working(api, POOL, "countersign"))
+        open_.enter_context(estate.working(api, PLAIN, "process"))
         attack.ready()
         own = [name for name, attempt in ATTEMPTS.items() if attempt.release]
         for order in ("pair", *own, "an-edited-profile", "evil", "elsewhere"):

@@ -60,6 +60,7 @@ def test_a_run_with_variables_of_its_own_is_told() -> None:
 
 
 PLAIN = Started("1", "usual", {})
+WHERE: dict[str, Any] = {"folder": FOLDER, "flows": {"flows.release.release"}}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,7 @@ PLAIN = Started("1", "usual", {})
         pytest.param(PLAIN, None, "overridden/1", id="no deployment"),
         pytest.param(PLAIN, replace(THERE, entrypoint="own.py:own"), "deployment/1", id="a file"),
         pytest.param(PLAIN, replace(THERE, entrypoint="flows/release.py:release"), "deployment/1", id="a file of ours"),
+        pytest.param(PLAIN, replace(THERE, entrypoint="flows.release.Path"), "deployment/1", id="what is no flow"),
         pytest.param(PLAIN, replace(THERE, entrypoint="tests.flows.release.x"), "deployment/1", id="another package"),
         pytest.param(PLAIN, replace(THERE, job_variables={"env": {"A": "2"}}), "deployment/1", id="an environment of its own"),
         pytest.param(PLAIN, replace(THERE, steps=({SET_FOLDER: {"directory": "/tmp"}},)), "deployment/1", id="another folder"),
@@ -86,7 +88,7 @@ PLAIN = Started("1", "usual", {})
 )
 def test_what_our_worker_does_not_carry_out(run: Started, deployed: Deployed | None, key: str) -> None:
     """Told under the sweep's own keys: once, by whichever comes first."""
-    found = refusal(run, deployed, {}, None, FOLDER)
+    found = refusal(run, deployed, {}, None, **WHERE)
     assert (found.key if found else "") == key
     if key == "deployment/1" and deployed:
         assert [one.key for one in deployments([deployed], {OURS.name: OURS}, FOLDER)] == [key]
@@ -94,10 +96,10 @@ def test_what_our_worker_does_not_carry_out(run: Started, deployed: Deployed | N
 
 def test_a_deployment_may_have_the_variables_of_its_file_and_a_pool_none() -> None:
     varied = replace(THERE, job_variables={"env": {"A": "1"}})
-    assert refusal(PLAIN, varied, {"env": {"A": "1"}}, None, FOLDER) is None
-    assert refusal(PLAIN, THERE, {"env": {"A": "1"}}, None, FOLDER) is not None, "it was taken away"
+    assert refusal(PLAIN, varied, {"env": {"A": "1"}}, None, **WHERE) is None
+    assert refusal(PLAIN, THERE, {"env": {"A": "1"}}, None, **WHERE) is not None, "it was taken away"
     edited = pool("countersign", {"job_configuration": {"command": "true"}}, "2")
-    assert edited is not None and refusal(PLAIN, THERE, {}, edited, FOLDER) is edited
+    assert edited is not None and refusal(PLAIN, THERE, {}, edited, **WHERE) is edited
 
 
 @pytest.mark.parametrize(
