@@ -24,6 +24,8 @@ BENCHES = {
     "ftps-fetch-small": COPYING,
     "ftps-put-small": COPYING,
     "intake-small": "tests.bench.intake_small",
+    "trigger": "tests.bench.trigger",
+    "trigger-resume": "tests.bench.trigger",
 }
 """Where each lives: a module whose ``main(rounds, name=, scale=)`` runs it and answers its ``Outcome``."""
 
