@@ -35,8 +35,8 @@ def _reviewed(deployed: Deployed | None) -> Mapping[str, Any]:
         return {}
     from tasks.side_doors import reviewed_deployments
 
-    ours = reviewed_deployments().get(deployed.name)
-    return ours.job_variables if ours else {}
+    known = deployed.name, deployed.entrypoint
+    return next((one.job_variables for one in reviewed_deployments() if (one.name, one.entrypoint) == known), {})
 
 
 def refuse(run: UUID, finding: Finding) -> None:

@@ -91,7 +91,7 @@ def test_what_our_worker_does_not_carry_out(run: Started, deployed: Deployed | N
     found = refusal(run, deployed, {}, None, **WHERE)
     assert (found.key if found else "") == key
     if key == "deployment/1" and deployed:
-        assert [one.key for one in deployments([deployed], {OURS.name: OURS}, FOLDER)] == [key]
+        assert [one.key for one in deployments([deployed], [OURS], FOLDER)] == [key]
 
 
 def test_a_deployment_may_have_the_variables_of_its_file_and_a_pool_none() -> None:
