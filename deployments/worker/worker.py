@@ -7,6 +7,7 @@ Prefect's own, the very parts of which its process worker is made too.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import anyio
 import anyio.abc
 from anyio.abc import Process
+from httpx import HTTPError
+from prefect.events.clients import get_events_subscriber
+from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
 from prefect.runner._process_manager import ProcessHandle, create_isolated_termination_scope
 from prefect.settings import get_current_settings
@@ -24,6 +28,7 @@ from prefect.utilities.processutils import sanitize_subprocess_env
 from prefect.workers.base import BaseWorker
 from prefect.workers.process import ProcessJobConfiguration, ProcessVariables, ProcessWorkerResult
 from pydantic import PrivateAttr
+from websockets.exceptions import WebSocketException
 
 from blocks.errors import ConfigurationError
 from deployments.worker.forks import Fork, Forks, NoFork
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
     from prefect.runner._control_channel import ControlChannel
 
+SILENT = 30.0
+"""Seconds until events are asked for anew, after the server has stopped to tell them."""
 GRACE = 20.0
 """Seconds that a run has to end by itself when the worker is told to stop."""
 
@@ -90,6 +97,10 @@ class CountersignWorker(BaseWorker[Job, ProcessVariables, ProcessWorkerResult]):
     _description = "Run Countersign's flows, each in a process of its own that begins at once. It runs nothing else."
     _display_name = "Countersign"
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._looking = asyncio.Lock()
+
     async def __aenter__(self) -> Self:
         if not hasattr(os, "pidfd_open"):
             raise ConfigurationError(
@@ -102,12 +113,52 @@ class CountersignWorker(BaseWorker[Job, ProcessVariables, ProcessWorkerResult]):
             await self._forks.ready()
             self._runs = await open_.enter_async_context(FlowRunExecutorContext())
             await super().__aenter__()
+            calls = asyncio.create_task(self._come_when_called())
+            open_.callback(calls.cancel)
             self._open = open_.pop_all()
         return self
 
     async def __aexit__(self, *how: Any) -> None:
         async with self._open:  # closed last: runs end before
             await super().__aexit__(*how)
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        async with self._looking:  # one look at a time: the other would see what the first has not yet taken
+            return await super().get_and_submit_flow_runs()
+
+    async def _come_when_called(self) -> None:
+        """Look as soon as the server tells that a run is due. What is not heard is found by the usual look."""
+        while True:
+            called = asyncio.Event()
+            looking = asyncio.create_task(self._look(called))
+            try:
+                await self._listen(called)
+            except (OSError, WebSocketException, HTTPError) as error:
+                self._logger.info("Events are not heard, so runs begin when they are looked for: %s", error)
+            finally:
+                looking.cancel()
+            await asyncio.sleep(SILENT)
+
+    async def _listen(self, called: asyncio.Event) -> None:
+        while self._work_pool is None:
+            await asyncio.sleep(1)
+        due = EventFilter(
+            event=EventNameFilter(name=[f"prefect.flow-run.{state}" for state in ("Scheduled", "Resuming")]),
+            any_resource=EventAnyResourceFilter(id=[f"prefect.work-pool.{self._work_pool.id}"]),
+        )
+        async with get_events_subscriber(filter=due) as events:
+            async for _ in events:
+                called.set()
+
+    async def _look(self, called: asyncio.Event) -> None:
+        """Once for all that was called since the last look."""
+        while True:
+            await called.wait()
+            called.clear()
+            try:
+                await self.get_and_submit_flow_runs()
+            except HTTPError as error:
+                self._logger.info("A look failed, the next comes by itself: %s", error)
 
     async def run(
         self, flow_run: FlowRun, configuration: Job, task_status: anyio.abc.TaskStatus[int] | None = None

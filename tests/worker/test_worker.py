@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,11 +234,27 @@ def test_nothing_is_carried_out_in_a_pool_that_says_what_to_run(works: Works, tm
     assert not marker.exists()
 
 
-def test_runs_end_with_a_worker_that_is_told_to_stop(works: Works) -> None:
-    """The last: the module's worker."""
-    run = works.begin("linger")
-    told = run.told()
-    works.process.send_signal(signal.SIGINT)
-    works.process.wait(LONG)
+def test_a_run_begins_when_the_server_tells_of_it_and_ends_with_a_worker_that_is_told_to_stop(
+    works: Works, prefect_server: PrefectServer
+) -> None:
+    """This worker looks once in an hour; what it did not hear, because the server was busy, is not waited for."""
+    make_pool(works.api, "called")
+    with worker(prefect_server, "called", works.folder, PREFECT_WORKER_QUERY_SECONDS="3600") as process:
+        deployment = deploy(works.api, "linger", "called", works.folder)
+        runs = []
+
+        def begun() -> Run | None:
+            runs.append(works.of(deployment, "linger"))
+            give_up = time.monotonic() + 20
+            while time.monotonic() < give_up:
+                if found := next((run for run in runs if run.place.exists()), None):
+                    return found
+                time.sleep(0.2)
+            return None
+
+        run = until(begun, LONG)
+        told = run.told()
+        process.send_signal(signal.SIGINT)
+        process.wait(LONG)
     until(lambda: (gone(told["pid"]) and gone(told["parent"])) or None, LONG)
     assert run.ended().is_crashed()
