@@ -42,6 +42,7 @@ def _reviewed(deployed: Deployed | None) -> Mapping[str, Any]:
 def refuse(run: UUID, finding: Finding) -> None:
     """Tell the attempt, once, where the sweep tells what it finds; and end the run."""
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
     from prefect.logging.loggers import flow_run_logger
     from prefect.states import Crashed
 
@@ -51,4 +52,6 @@ def refuse(run: UUID, finding: Finding) -> None:
     message = f"Not carried out: {finding.message}"
     with get_client(sync_client=True) as client:
         flow_run_logger(client.read_flow_run(run)).error(message)
-        client.set_flow_run_state(run, Crashed(message=message))
+        answer: OrchestrationResult[Any] = client.set_flow_run_state(run, Crashed(message=message))
+    if answer.status is not SetStateStatus.ACCEPT:
+        sys.exit(f"{message} (the run's state could not be set: {answer.status.value})")

@@ -28,10 +28,9 @@ from prefect.utilities.processutils import sanitize_subprocess_env
 from prefect.workers.base import BaseWorker
 from prefect.workers.process import ProcessJobConfiguration, ProcessVariables, ProcessWorkerResult
 from pydantic import PrivateAttr
-from websockets.exceptions import WebSocketException
 
 from blocks.errors import ConfigurationError
-from deployments.worker.forks import Fork, Forks, NoFork
+from deployments.worker.forks import ZYGOTE, Fork, Forks, NoFork
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -97,9 +96,14 @@ class CountersignWorker(BaseWorker[Job, ProcessVariables, ProcessWorkerResult]):
     _description = "Run Countersign's flows, each in a process of its own that begins at once. It runs nothing else."
     _display_name = "Countersign"
 
+    zygote = ZYGOTE
+    """What runs are forked from."""
+
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._looking = asyncio.Lock()
+        self._calls = anyio.CancelScope()
+        self._called = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         if not hasattr(os, "pidfd_open"):
@@ -108,17 +112,16 @@ class CountersignWorker(BaseWorker[Job, ProcessVariables, ProcessWorkerResult]):
             )
         async with AsyncExitStack() as open_:
             # Before any connection, though the zygote inherits none: it imports while this process asks the server for its pool.
-            self._forks = Forks()
+            self._forks = Forks(self.zygote)
             open_.push_async_callback(self._forks.close)
             await self._forks.ready()
-            self._runs = await open_.enter_async_context(FlowRunExecutorContext())
             await super().__aenter__()
-            calls = asyncio.create_task(self._come_when_called())
-            open_.callback(calls.cancel)
+            cast(anyio.abc.TaskGroup, self._runs_task_group).start_soon(self._come_when_called)
             self._open = open_.pop_all()
         return self
 
     async def __aexit__(self, *how: Any) -> None:
+        self._calls.cancel()
         async with self._open:  # closed last: runs end before
             await super().__aexit__(*how)
 
@@ -128,33 +131,35 @@ class CountersignWorker(BaseWorker[Job, ProcessVariables, ProcessWorkerResult]):
 
     async def _come_when_called(self) -> None:
         """Look as soon as the server tells that a run is due. What is not heard is found by the usual look."""
-        while True:
-            called = asyncio.Event()
-            looking = asyncio.create_task(self._look(called))
-            try:
-                await self._listen(called)
-            except (OSError, WebSocketException, HTTPError) as error:
-                self._logger.info("Events are not heard, so runs begin when they are looked for: %s", error)
-            finally:
-                looking.cancel()
-            await asyncio.sleep(SILENT)
+        with self._calls:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._listen)
+                group.start_soon(self._look_when_called)
 
-    async def _listen(self, called: asyncio.Event) -> None:
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._hear()
+            except Exception as error:  # noqa: BLE001 - Prefect raises that very class; and nothing depends on being called
+                self._logger.warning("Events are not heard, so runs begin when they are looked for: %s", error)
+            await anyio.sleep(SILENT)
+
+    async def _hear(self) -> None:
         while self._work_pool is None:
-            await asyncio.sleep(1)
+            await anyio.sleep(1)
         due = EventFilter(
             event=EventNameFilter(name=[f"prefect.flow-run.{state}" for state in ("Scheduled", "Resuming")]),
             any_resource=EventAnyResourceFilter(id=[f"prefect.work-pool.{self._work_pool.id}"]),
         )
         async with get_events_subscriber(filter=due) as events:
             async for _ in events:
-                called.set()
+                self._called.set()
 
-    async def _look(self, called: asyncio.Event) -> None:
+    async def _look_when_called(self) -> None:
         """Once for all that was called since the last look."""
         while True:
-            await called.wait()
-            called.clear()
+            await self._called.wait()
+            self._called.clear()
             try:
                 await self.get_and_submit_flow_runs()
             except HTTPError as error:
@@ -163,17 +168,20 @@ class CountersignWorker(BaseWorker[Job, ProcessVariables, ProcessWorkerResult]):
     async def run(
         self, flow_run: FlowRun, configuration: Job, task_status: anyio.abc.TaskStatus[int] | None = None
     ) -> ProcessWorkerResult:
-        starter = _Starter(self._forks, configuration, self._runs.control_channel)
-        executor = self._runs.create_executor(flow_run, starter, propose_submitting=False, hook_runner=_NoHooks())
-        done: list[FlowRunExecutionResult | None] = []
+        # Not one for all runs: what fails at one would end the others, and after it has lost its line to the server it hears of no
+        # cancelling any more.
+        async with FlowRunExecutorContext() as runs:
+            starter = _Starter(self._forks, configuration, runs.control_channel)
+            executor = runs.create_executor(flow_run, starter, propose_submitting=False, hook_runner=_NoHooks())
+            done: list[FlowRunExecutionResult | None] = []
 
-        async def execute(*, task_status: anyio.abc.TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED) -> None:
-            done.append(await executor.submit(task_status=task_status))
+            async def execute(*, task_status: anyio.abc.TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED) -> None:
+                done.append(await executor.submit(task_status=task_status))
 
-        async with anyio.create_task_group() as group:
-            handle = await group.start(execute)
-            if task_status is not None:
-                task_status.started(handle.pid)
+            async with anyio.create_task_group() as group:
+                handle = await group.start(execute)
+                if task_status is not None:
+                    task_status.started(handle.pid)
         (result,) = done
         if result is None or result.status_code is None:
             raise NoFork("the run's process did not start")

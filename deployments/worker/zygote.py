@@ -17,9 +17,9 @@ import runpy
 import selectors
 import signal
 import socket
-import stat
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ HEAVY = (
     "pandera.pandas",
 )
 """What runs need sooner or later and our modules import only where it is used: it takes most of a second each."""
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ class Request:
 def main() -> None:
     """Fork runs until the worker is gone. Every fork comes out of :meth:`Zygote.attend` too, and becomes its run."""
     channel = socket.socket(fileno=int(sys.argv[1]))
-    # The worker decides when it ends: a terminal's Ctrl-C and a supervisor's signal go to all processes of a group at once.
-    for ignored in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ignored, signal.SIG_IGN)
+    # The worker decides when it ends: a supervisor's signal goes to all processes at once. What is blocked and not ignored waits,
+    # so a fork loses none that comes before it has become its run.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     warm()
     if (asked := Zygote(channel).attend()) is not None:
         become(asked)
@@ -70,11 +71,11 @@ def warm() -> None:
     gc.freeze()  # what is here stays, so no fork need look through it (and copy the pages by that)
 
 
-def crowd() -> list[str]:
-    """What a fork must not find here: threads besides this one (their locks would stay taken), connections besides the worker's."""
+def crowd(own: Collection[int]) -> list[str]:
+    """What a fork must not find here: threads besides this one (their locks would stay taken), open files besides our own."""
     threads = sum(1 for _ in Path("/proc/self/task").iterdir())
-    sockets = [number for number in _files() if stat.S_ISSOCK(os.fstat(number).st_mode)]
-    return [f"{threads} threads"] * (threads > 1) + [f"{len(sockets)} sockets"] * (len(sockets) > 1)
+    others = [str(Path(f"/proc/self/fd/{number}").readlink()) for number in _files() if number not in own]
+    return [f"{threads} threads"] * (threads > 1) + others
 
 
 def _files() -> list[int]:
@@ -101,7 +102,7 @@ def code() -> dict[str, int]:
 
 def _changed(file: str) -> int:
     try:
-        return Path(file).stat().st_mtime_ns
+        return os.stat(file).st_mtime_ns  # noqa: PTH116 - a Path for each of two thousand files takes longer than the rest of a fork
     except OSError:
         return 0
 
@@ -118,7 +119,7 @@ class Zygote:
 
     def attend(self) -> Request | None:
         """None in the zygote when all is over; in a fork what it was made for."""
-        with selectors.DefaultSelector() as waiting:
+        with selectors.EpollSelector() as waiting:
             waiting.register(self.channel, selectors.EVENT_READ)
             open_ = True
             while open_ or self._runs:
@@ -135,7 +136,7 @@ class Zygote:
                     while (end := self._pending.find(b"\n")) >= 0:
                         asked = Request(**json.loads(self._pending[:end]))
                         del self._pending[: end + 1]
-                        pid = self._fork(asked)
+                        pid = self._fork(asked, {self.channel.fileno(), waiting.fileno(), *self._runs})
                         if pid == 0:
                             self.channel.close()
                             return asked
@@ -145,12 +146,12 @@ class Zygote:
                             waiting.register(run, selectors.EVENT_READ)
         return None
 
-    def _fork(self, asked: Request) -> int | None:
+    def _fork(self, asked: Request, own: Collection[int]) -> int | None:
         """The fork's process id, 0 in the fork, None if there is none and the worker has been told why."""
         if any(_changed(file) != then for file, then in self.code.items()):
             self._tell(request=asked.request, stale=True)
             return None
-        if crowded := crowd():
+        if crowded := crowd(own):
             self._tell(request=asked.request, error=f"a run cannot be forked beside {', '.join(crowded)}")
             return None
         for stream in (sys.stdout, sys.stderr):
@@ -161,6 +162,7 @@ class Zygote:
             self._tell(request=asked.request, error=f"the system forks no process: {error}")
             return None
         if pid:
+            os.setpgid(pid, pid)  # before the worker knows it, so that a signal to the group finds one
             self._tell(request=asked.request, pid=pid)
         return pid
 
@@ -182,16 +184,7 @@ class Zygote:
 
 def become(asked: Request) -> None:
     """Be one run: what ``python -m prefect.engine`` is in a process that was started for it."""
-    os.setsid()
-    for number in _files():
-        os.close(number)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if asked.quiet:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 1)
-        os.dup2(nothing, 2)
-        os.close(nothing)
+    part(quiet=asked.quiet)
     from deployments.worker.job import refusal, refuse
 
     # Before anything that came with the job takes effect: the reviewed files are those that the worker was started with.
@@ -202,6 +195,19 @@ def become(asked: Request) -> None:
     sys.argv = ["prefect.engine"]
     sys.modules.pop("prefect.engine")  # others imported it; here it runs, as a module that was not imported before
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+
+
+def part(*, quiet: bool) -> None:
+    """Keep nothing open of the zygote's, and be reached by signals."""
+    os.setpgid(0, 0)  # whichever of both comes first
+    for number in _files():
+        os.close(number)
+    if quiet:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        os.close(nothing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def _settle_in(environment: dict[str, str]) -> None:

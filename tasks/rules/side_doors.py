@@ -134,6 +134,8 @@ def refusal(
 def _not_ours(there: Deployed, reviewed: Mapping[str, Any], folder: str, flows: Collection[str]) -> str:
     if there.entrypoint not in flows:
         return f"runs {shown(there.entrypoint[:80])}, which is no flow of this project"
+    if "command" in there.job_variables:
+        return "has a command, and a worker of this type carries out none, reviewed or not"
     if dict(there.job_variables) != dict(reviewed):
         return f"has other job variables than its file ({_names(there.job_variables)})"
     if there.steps and list(there.steps) != _steps(folder):

@@ -53,9 +53,11 @@ def linger(path: str) -> None:
 
 
 @flow
-def wait(path: str, again: str) -> None:
-    """Suspend, and tell of the line after it."""
+def wait(path: str, again: str, after: str = "") -> None:
+    """Suspend, once the file ``after`` is there; and tell of the line after it."""
     if not Path(path).exists():
         _told(path)
+    while after and not Path(after).exists():
+        time.sleep(0.05)
     suspend_flow_run(timeout=None, key="one")
     _told(again)

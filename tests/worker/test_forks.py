@@ -19,18 +19,21 @@ LIGHT = """
 import os, sys, time, socket, threading
 from deployments.worker import zygote
 {before}
-channel = socket.socket(fileno=int(sys.argv[1]))
-asked = zygote.Zygote(channel).attend()
-if asked is not None:
+
+def become(asked):
+    zygote.part(quiet=asked.quiet)
     if "status" in asked.environment:
         os._exit(int(asked.environment["status"]))
     time.sleep(900)
+
+zygote.warm, zygote.become = lambda: None, become
+zygote.main()
 """
-"""A zygote that has imported nothing."""
+"""A zygote that imports nothing, and whose forks are no runs."""
 
 
-def light(before: str = "") -> Forks:
-    return Forks((sys.executable, "-c", LIGHT.format(before=before)))
+def light(before: str = "") -> tuple[str, ...]:
+    return sys.executable, "-c", LIGHT.format(before=before)
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
@@ -52,15 +55,18 @@ async def gone(pid: int) -> None:
 
 def test_how_each_fork_ends_is_told() -> None:
     async def story() -> None:
-        forks = light()
+        forks = Forks(light())
         ends = [await begun(forks, status=str(status)) for status in (0, 3)]
         stays = await begun(forks)
         for fork in ends:
             await fork.wait()
         assert [fork.returncode for fork in ends] == [0, 3] and stays.returncode is None
-        os.kill(stays.pid, signal.SIGKILL)
-        await stays.wait()
-        assert stays.returncode == -signal.SIGKILL
+        stays.signal(signal.SIGTERM)
+        at_once = await begun(forks)
+        at_once.signal(signal.SIGTERM)  # it may not even have begun
+        for fork in (stays, at_once):
+            await fork.wait()
+            assert fork.returncode == -signal.SIGTERM
         await forks.close()
 
     run(story())
@@ -68,13 +74,17 @@ def test_how_each_fork_ends_is_told() -> None:
 
 def test_the_zygote_ends_after_its_last_fork_when_nobody_asks_for_more() -> None:
     async def story() -> None:
-        forks = light()
-        fork = await begun(forks)
-        zygote = parent(fork.pid)
+        forks = Forks(light())
+        one = await begun(forks)
+        zygote = parent(one.pid)
+        os.kill(zygote, signal.SIGTERM)  # as a supervisor does to all
+        other = await begun(forks)
+        assert parent(one.pid) == parent(other.pid) == zygote
         closed = asyncio.create_task(forks.close())
-        os.kill(zygote, signal.SIGTERM)  # nor by a signal that goes to all
-        assert parent(fork.pid) == zygote
-        os.kill(fork.pid, signal.SIGKILL)
+        for fork in (one, other):
+            assert not closed.done()
+            fork.signal(signal.SIGKILL)
+            await fork.wait()
         await closed
         await gone(zygote)
 
@@ -83,7 +93,7 @@ def test_the_zygote_ends_after_its_last_fork_when_nobody_asks_for_more() -> None
 
 def test_forks_go_on_when_their_zygote_is_killed_and_the_next_has_another() -> None:
     async def story() -> None:
-        forks = light()
+        forks = Forks(light())
         fork = await begun(forks)
         zygote = parent(fork.pid)
         os.kill(zygote, signal.SIGKILL)
@@ -103,12 +113,13 @@ def test_forks_go_on_when_their_zygote_is_killed_and_the_next_has_another() -> N
     ("before", "reason"),
     [
         pytest.param("threading.Thread(target=time.sleep, args=(900,), daemon=True).start()", "2 threads", id="a thread"),
-        pytest.param("open_ = socket.socket()", "2 sockets", id="a connection"),
+        pytest.param("open_ = socket.socket()", "socket:", id="a connection"),
+        pytest.param("open_ = open(sys.executable)", "python", id="a file"),
     ],
 )
 def test_nothing_is_forked_beside(before: str, reason: str) -> None:
     async def story() -> None:
-        forks = light(before)
+        forks = Forks(light(before))
         with pytest.raises(NoFork, match=reason):
             await begun(forks)
         await forks.close()
@@ -120,7 +131,7 @@ def test_after_a_file_that_was_imported_has_changed_the_next_fork_is_of_another_
     (tmp_path / "imported_here.py").write_text("")
 
     async def story() -> None:
-        forks = light(f"sys.path.insert(0, {str(tmp_path)!r}); import imported_here")
+        forks = Forks(light(f"sys.path.insert(0, {str(tmp_path)!r}); import imported_here"))
         one, same = await begun(forks), await begun(forks)
         os.utime(tmp_path / "imported_here.py", ns=(0, 0))
         other = await begun(forks)
@@ -137,6 +148,6 @@ def test_after_a_file_that_was_imported_has_changed_the_next_fork_is_of_another_
 def test_a_zygote_that_cannot_begin_is_told() -> None:
     async def story() -> None:
         with pytest.raises(NoFork, match="status 7"):
-            await begun(light("sys.exit(7)"))
+            await begun(Forks(light("sys.exit(7)")))
 
     run(story())

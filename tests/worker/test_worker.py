@@ -5,11 +5,11 @@ A real Prefect server, a real worker, and a checkout with flows that tell of the
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelling
 
 from blocks.ledger import Ledger
+from deployments.worker.worker import CountersignWorker
 from tasks.sweep import MIRRORS
 from tests.e2e.test_cases import until
 from tests.servers.prefect import PrefectServer, client_of, resume
 from tests.worker.checkout import checkout, deploy, make_pool, worker
+from tests.worker.test_forks import light
 
 POOL = "forked"
 LONG = 300.0
@@ -160,16 +162,6 @@ def test_a_run_that_is_cancelled_ends(works: Works) -> None:
     until(lambda: gone(pid) or None, LONG)
 
 
-def test_a_run_that_was_suspended_goes_on_in_another_process(works: Works) -> None:
-    run = works.begin("wait")
-    first = run.told()["pid"]
-    until(lambda: run.state.is_paused() or None, LONG)
-    until(lambda: gone(first) or None, LONG)
-    assert resume(works.api, run.id, None) == "ACCEPT"
-    assert run.told(Path(f"{run.place}-again"))["pid"] != first
-    assert run.ended().name == "Completed"
-
-
 def test_a_deployments_limit_holds(works: Works) -> None:
     deployment = deploy(works.api, "linger", POOL, works.folder, concurrency_limit=1)
     one = works.of(deployment, "linger")
@@ -181,11 +173,25 @@ def test_a_deployments_limit_holds(works: Works) -> None:
     assert one.ended().is_crashed() and not other.place.exists()
 
 
-def test_code_that_has_changed_is_what_the_next_run_runs(works: Works, looked: list[Run]) -> None:
+def test_new_code_is_what_the_next_run_runs_and_a_killed_zygote_takes_no_run_with_it(works: Works, looked: list[Run]) -> None:
+    """A run that waits goes on in another process, of another zygote; the one in which it began to wait was nobody's child by then."""
+    waits = works.begin("wait", parameters={"after": str(works.folder / "go-on")})
+    began = waits.told()
     probe = works.folder / "flows/probe.py"
     probe.write_text(probe.read_text().replace("_told(\n        path,", '_told(\n        path,\n        changed="yes",'))
     after = works.begin("look").told()
     assert "changed" not in looked[0].told() and after["changed"] == "yes"
+    assert began["parent"] == looked[0].told()["parent"] != after["parent"]
+
+    os.kill(began["parent"], signal.SIGKILL)
+    until(lambda: gone(began["parent"]) or None, LONG)
+    (works.folder / "go-on").touch()
+    until(lambda: gone(began["pid"]) or None, LONG)
+    assert waits.state.is_paused(), "its end was told by itself, and so it did not crash"
+    assert resume(works.api, waits.id, None) == "ACCEPT"
+    on = waits.told(Path(f"{waits.place}-again"))
+    assert on["pid"] != began["pid"] and on["parent"] == after["parent"]
+    assert waits.ended().name == "Completed"
 
 
 SHELL = {"prefect.deployments.steps.run_shell_script": {"script": "touch {marker}"}}
@@ -234,27 +240,30 @@ def test_nothing_is_carried_out_in_a_pool_that_says_what_to_run(works: Works, tm
     assert not marker.exists()
 
 
-def test_a_run_begins_when_the_server_tells_of_it_and_ends_with_a_worker_that_is_told_to_stop(
-    works: Works, prefect_server: PrefectServer
-) -> None:
-    """This worker looks once in an hour; what it did not hear, because the server was busy, is not waited for."""
-    make_pool(works.api, "called")
-    with worker(prefect_server, "called", works.folder, PREFECT_WORKER_QUERY_SECONDS="3600") as process:
-        deployment = deploy(works.api, "linger", "called", works.folder)
-        runs = []
-
-        def begun() -> Run | None:
-            runs.append(works.of(deployment, "linger"))
-            give_up = time.monotonic() + 20
-            while time.monotonic() < give_up:
-                if found := next((run for run in runs if run.place.exists()), None):
-                    return found
-                time.sleep(0.2)
-            return None
-
-        run = until(begun, LONG)
-        told = run.told()
-        process.send_signal(signal.SIGINT)
-        process.wait(LONG)
+def test_a_run_ends_with_a_worker_that_is_told_to_stop(works: Works) -> None:
+    run = works.begin("linger")
+    told = run.told()
+    works.process.send_signal(signal.SIGINT)
+    works.process.wait(LONG)
     until(lambda: (gone(told["pid"]) and gone(told["parent"])) or None, LONG)
     assert run.ended().is_crashed()
+
+
+def test_a_run_is_taken_when_the_server_tells_of_it(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This worker does not look of itself at all; what it did not hear, because the server was busy, is not waited for."""
+    make_pool(works.api, "called")
+    deployment = deploy(works.api, "look", "called", works.folder)
+    monkeypatch.setattr(CountersignWorker, "zygote", light())
+    monkeypatch.setenv("status", "0")  # with which that one's forks end
+
+    async def story() -> None:
+        async with CountersignWorker("called") as called:
+            runs = []
+            for _ in range(int(LONG)):
+                runs.append(works.of(deployment, "look"))
+                await asyncio.sleep(1)
+                if any(not run.state.is_scheduled() for run in runs):
+                    return
+            pytest.fail(f"none of {len(runs)} runs was taken by {called}")
+
+    asyncio.run(story())
