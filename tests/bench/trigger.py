@@ -1,75 +1,78 @@
-"""``trigger``: from ``create_flow_run`` to the first line of a flow, and from a resume to the line after the hold.
+"""``trigger``: from ``create_flow_run`` to the first line of a flow; ``trigger-resume``: from a resume to the line after the hold.
 
-Ours is the worker type ``countersign``, beside it Prefect's process worker: the same flows in the same checkout, the same server, the
-same poll interval. Both work all the time and are asked by turns.
+Ours is the worker type ``countersign``, beside it Prefect's process worker: the same flows in checkouts of their own, the same server,
+the same poll interval. Both are up all the time, and one run at a time is asked of one of them.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
 
+from tests.bench.race import Contender, Goal, Outcome, race
 from tests.servers.prefect import client_of, resume, serve
 from tests.worker.checkout import checkout, deploy, make_pool, worker
 
-KINDS = ("countersign", "process")
+OURS, PEER = "countersign", "process"
+NAMES = {OURS: "our worker", PEER: "Prefect's process worker"}
 POLL_SECONDS = "1"
 LONG = 300.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
-class Contender:
-    """One worker, and what was measured of it, in seconds."""
+class Works:
+    """A worker at work."""
 
-    kind: str
     api: SyncPrefectClient
     folder: Path
     look: UUID
     wait: UUID
-    worker: int
-    """Its process id."""
-    begins: list[float] = field(default_factory=list)
-    goes_on: list[float] = field(default_factory=list)
-    spends: list[float] = field(default_factory=list)
-    """CPU seconds of the worker and all its processes for a run that does nothing."""
+    process: int
 
-    def round(self) -> None:
-        spent, place = cpu_seconds(self.worker), self._place()
+    def first_line(self) -> float:
+        spent, place = sum(family(self.process).values()), self._place()
         began = time.time()
         run = self.api.create_flow_run_from_deployment(self.look, parameters={"path": str(place)})
-        self.begins.append(_told(place)["began"] - began)
-        _until(lambda: _state(self.api, run.id).is_final())
-        time.sleep(2)  # a worker looks after a process that has ended
-        self.spends.append(cpu_seconds(self.worker) - spent)
+        seconds = float(_told(place)["began"]) - began
+        _until(lambda: self._state(run.id).is_completed())
+        time.sleep(
+            2
+        )  # so long a worker looks after a run that has ended; and neither is found at the same point of its poll each time
+        print(f"  {sum(family(self.process).values()) - spent:.2f} CPU seconds of the worker and the run", file=sys.stderr)
+        return seconds
 
+    def line_after_the_hold(self) -> float:
         place, again = self._place(), self._place()
         run = self.api.create_flow_run_from_deployment(self.wait, parameters={"path": str(place), "again": str(again)})
-        _until(lambda: _state(self.api, run.id).is_paused())
+        _until(lambda: self._state(run.id).is_paused())
         _until(lambda: not Path(f"/proc/{_told(place)['pid']}").exists())
+        time.sleep(2)
         began = time.time()
         assert resume(self.api, run.id, None) == "ACCEPT"
-        self.goes_on.append(_told(again)["at"] - began)
-        _until(lambda: _state(self.api, run.id).is_final())
+        seconds = float(_told(again)["at"]) - began
+        _until(lambda: self._state(run.id).is_completed())
+        return seconds
+
+    def _state(self, run: UUID) -> State[Any]:
+        state = self.api.read_flow_run(run).state
+        assert state is not None and not (state.is_failed() or state.is_crashed()), state
+        return state
 
     def _place(self) -> Path:
         return self.folder / f"told-{uuid4().hex}"
-
-
-def _state(api: SyncPrefectClient, run: UUID) -> Any:
-    return api.read_flow_run(run).state
 
 
 def _told(place: Path) -> dict[str, Any]:
@@ -84,8 +87,8 @@ def _until(fits: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def cpu_seconds(process: int) -> float:
-    """What a process has used and all that it has started, those that have ended too."""
+def family(process: int) -> dict[int, float]:
+    """A process and all that it has started and that are there: CPU seconds, those of their children that have ended among them."""
     every: dict[int, tuple[int, float]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -93,49 +96,30 @@ def cpu_seconds(process: int) -> float:
         except OSError:  # it has ended
             continue
         every[int(entry.parent.name)] = int(told[1]), sum(map(int, told[11:15])) / _TICKS
+    found, fresh = {process: every[process][1]}, {process}
+    while fresh:
+        fresh = {child for child, (parent, _) in every.items() if parent in fresh}
+        found |= {child: every[child][1] for child in fresh}
+    return found
 
-    def all_of(one: int) -> float:
-        return every[one][1] + sum(all_of(child) for child, (parent, _) in every.items() if parent == one)
 
-    return all_of(process)
-
-
-def main(rounds: int, *, name: str = "trigger", scale: float = 1.0) -> None:
+def main(rounds: int, *, name: str = "trigger", scale: float = 1.0) -> Outcome:
     """``scale`` changes nothing: it is one run at a time."""
+    resumes = name == "trigger-resume"
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch, ExitStack() as running:
         server = running.enter_context(serve(Path(scratch) / "prefect"))
         running.enter_context(client_of(server))
         api = running.enter_context(get_client(sync_client=True))
-        contenders = []
-        for kind in KINDS:
+        turns, processes = {}, {}
+        for kind in (OURS, PEER):
             folder = checkout(Path(scratch) / kind)
             make_pool(api, kind, kind)
             look, wait = (deploy(api, flow, kind, folder) for flow in ("look", "wait"))
-            works = worker(server, kind, folder, kind=kind, PREFECT_WORKER_QUERY_SECONDS=POLL_SECONDS)
-            contenders.append(Contender(kind, api, folder, look, wait, running.enter_context(works).pid))
-        for contender in contenders:  # once uncounted: until it is up, and has asked for the first time
-            contender.round()
-            for measured in (contender.begins, contender.goes_on, contender.spends):
-                measured.clear()
-        for _ in range(rounds):
-            for contender in contenders:
-                contender.round()
-                print(f"{contender.kind}: {contender.begins[-1]:.2f} s, {contender.goes_on[-1]:.2f} s", file=sys.stderr)
-        ours, peer = contenders
-        tell(f"{name} first line", ours.begins, peer.begins)
-        tell(f"{name} resume", ours.goes_on, peer.goes_on)
-        tell(f"{name} cpu", ours.spends, peer.spends)
-
-
-def tell(bench: str, ours: list[float], peer: list[float]) -> None:
-    ours_s, peer_s = statistics.median(ours), statistics.median(peer)
-    line = {
-        "bench": bench,
-        "ours_s": round(ours_s, 2),
-        "peer": "Prefect's process worker",
-        "peer_s": round(peer_s, 2),
-        "ratio": round(peer_s / ours_s, 2),
-        "spread": [round(seconds, 2) for seconds in (min(ours), max(ours), min(peer), max(peer))],
-        "peak_mib": None,
-    }
-    print(json.dumps(line))
+            started = worker(server, kind, folder, kind=kind, PREFECT_WORKER_QUERY_SECONDS=POLL_SECONDS)
+            works = Works(api, folder, look, wait, running.enter_context(started).pid)
+            works.first_line()  # uncounted: it is up then
+            processes[kind] = list(family(works.process))
+            turns[kind] = works.line_after_the_hold if resumes else works.first_line
+        ours, peer = (Contender(NAMES[kind], turn) for kind, turn in turns.items())
+        work = "a resume to the line after the hold" if resumes else "create_flow_run to the first line of the flow"
+        return race(name, work, ours, [peer], rounds=rounds, goal=Goal(4), processes=processes[OURS])
