@@ -23,9 +23,9 @@ BENCHES = {
     "ftps-put-large": COPYING,
     "ftps-fetch-small": COPYING,
     "ftps-put-small": COPYING,
-    "intake-small": "tests.bench.intake_small",
     "trigger": "tests.bench.trigger",
     "trigger-resume": "tests.bench.trigger",
+    **dict.fromkeys(("intake-small", "intake-medium", "intake-large", "intake-naive"), "tests.bench.intake"),
 }
 """Where each lives: a module whose ``main(rounds, name=, scale=)`` runs it and answers its ``Outcome``."""
 

@@ -1,12 +1,13 @@
 """The repository that all contenders of a bench post to: one process that keeps names, sizes and digests, and no bytes.
 
-``with sink() as there`` starts ``python -m tests.bench.sink`` on loopback and ends it by its process id. It speaks the calls of Extended
-ECM that a filing needs (``tests/sandbox`` has them all, and costs too much to be measured with): tickets, volumes, folders and what is in
-them, one category's definition, documents by multipart, their versions and holds. A name that is taken is refused, identities are kept
-and told. What it does not know, it answers as the real one does. Bodies need a Content-Length, and the file is their last part, as every
-contender frames them: so it is hashed as it comes, and never held.
+``with sink() as there`` starts ``python -m tests.bench.sink`` on loopback and ends it by its process id. It speaks the calls of
+Extended ECM that a filing needs (``tests/sandbox`` has them all, and costs too much to be measured with): tickets, volumes,
+folders and what is in them, one category's definition, documents by multipart, their versions and holds. A name that is taken
+is refused, identities are kept and told. What it does not know, it answers as the real one does. Bodies need a Content-Length,
+and the file is their last part, as every contender frames them: so it is hashed as it comes, and never held.
 
-As lean as Python allows, because it shares the machine with those that are measured: HTTP is read here, from one buffer per connection.
+As lean as Python allows, because it shares the machine with those that are measured: HTTP is read here, from one buffer per
+connection.
 """
 
 from __future__ import annotations

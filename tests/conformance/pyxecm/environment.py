@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
-import sys
-import venv
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.environment import NotMade, python_of
 from tests.servers import lacking
 
 HERE = Path(__file__).parent
-ENVIRONMENT = HERE.parents[2] / ".venvs" / "pyxecm"
 REQUIREMENTS = HERE / "requirements.txt"
 CALLED: list[str] = []
 """Methods of the client that were called, until ``conftest`` notes them with the test that called them."""
@@ -25,31 +20,10 @@ CALLED: list[str] = []
 
 def pyxecm_python() -> Path:
     """The interpreter that has pyxecm. Without a package registry the test is skipped, and with CI=true it fails."""
-    trouble = _make()
-    if trouble:
-        lacking(trouble)
-    return ENVIRONMENT / "bin" / "python"
-
-
-@cache
-def _make() -> str:
-    """Make the environment where it is missing or was made for something else. What went wrong, or nothing."""
-    made_for = ENVIRONMENT / "made-for.txt"
-    wanted = f"{sys.version}\n{REQUIREMENTS.read_text()}"
-    ENVIRONMENT.parent.mkdir(exist_ok=True)
-    with (ENVIRONMENT.parent / "pyxecm.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if made_for.exists() and made_for.read_text() == wanted:
-            return ""
-        shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-        venv.create(ENVIRONMENT, with_pip=True)
-        command = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(REQUIREMENTS)]
-        installed = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-        if installed.returncode:
-            errors = [line for line in installed.stderr.splitlines() if line.startswith("ERROR")]
-            return f"pyxecm could not be installed from the package registry: {' '.join(errors)}"
-        made_for.write_text(wanted)
-    return ""
+    try:
+        return python_of("pyxecm", REQUIREMENTS)
+    except NotMade as trouble:
+        lacking(str(trouble))
 
 
 class Pyxecm:

@@ -1,0 +1,58 @@
+"""A rehearsal of the intake benches: a few files, one round, and no time decides anything."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.bench.intake import LOADS, MIB, course, entered, price_list
+from tests.bench.race import Contender
+from tests.bench.sink import sink
+from tests.servers.openssh import OpenSsh
+from tests.servers.prefect import PrefectServer
+
+
+def test_ours_the_shell_and_the_tutorial_bring_in_the_right_bytes_and_who_does_not_is_told(
+    tmp_path: Path,
+    openssh: OpenSsh,
+    prefect_server: PrefectServer,
+) -> None:
+    server = replace(openssh, root=openssh.root / f"bench-{uuid4().hex[:8]}")
+    server.root.mkdir()
+    load = replace(LOADS["intake-naive"], files=3)
+    with sink() as there, entered(tmp_path, server, prefect_server, there, load) as run:
+
+        def only_writes() -> None:
+            for path in list(run.source.iterdir()):
+                path.write_bytes(b"other bytes")
+
+        lazy = Contender("lazy", lambda: run.turn(only_writes, run.theirs))
+        outcome = run.race("intake-naive", 1, [run.shell(), run.tutorial(), lazy], colds=False)
+    lines = {line.name: line for line in outcome.theirs}
+    assert "3 files are missing at the repository" in lines.pop("lazy").problem
+    assert [line.problem for line in (outcome.ours, *lines.values())] == ["", "", ""]
+    assert outcome.best is not None and outcome.best.name == "a tutorial's flow"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", LOADS)
+def test_everybody_brings_in_the_right_bytes(name: str) -> None:
+    with course(LOADS[name].scaled(0.01)) as run:
+        outcome = run.race(name, 1)
+        assert [line.problem for line in (outcome.ours, *outcome.theirs)] == [""] * (1 + len(outcome.theirs))
+        assert "pick_up" in run.where_the_time_goes()
+
+
+@pytest.mark.parametrize("size", [4096, MIB + 7])
+def test_a_price_list_has_its_size_and_every_value_once(size: int) -> None:
+    one, other = (b"".join(price_list(number, size)) for number in (1, 2))
+    assert len(one) == len(other) == size
+    rows = list(csv.reader(io.StringIO(one.decode(), newline="")))
+    assert {len(row) for row in rows} == {5}
+    skus = {row[0] for row in rows} | {row[0] for row in csv.reader(io.StringIO(other.decode(), newline=""))}
+    assert len(skus) == 2 * len(rows) - 1  # the header is the same
