@@ -17,6 +17,8 @@ import errno
 import hashlib
 import os
 import shutil
+import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -51,6 +53,10 @@ _TOLD_APART = len(TEMPORARY) + 8
 """By so many bytes no two temporary names are alike."""
 MOST_IN_DOUBT = 16
 """Renames asked for at a time: so many files a person has to ask about when we are killed and the partner collects at once."""
+_TOGETHER = 500
+"""So many answers of the server are written down together, if they come fast: to be killed before costs sending them again."""
+_TOGETHER_SECONDS = 0.5
+"""And no answer waits for longer than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,7 @@ def deliver(
     )
     if settled(parcels):
         return parcels
-    with _visit(freight, store, scratch) as courier:
+    with _visit(freight, store, scratch, parcels) as courier:
         try:
             return courier.bring(anew)
         finally:
@@ -177,7 +183,7 @@ def withdraw(freight: Freight, store: Store, scratch: Spool) -> list[bytes]:
 
     Only names that are written down here are touched. Raises ``EndpointError``.
     """
-    with _visit(freight, store, scratch) as courier:
+    with _visit(freight, store, scratch, store.parcels(freight.package, freight.destination)) as courier:
         return courier.withdraw()
 
 
@@ -193,10 +199,10 @@ def connected(endpoint: Endpoint, pins: frozenset[str]) -> Iterator[EndpointSess
 
 
 @contextmanager
-def _visit(freight: Freight, store: Store, scratch: Spool) -> Iterator[_Courier]:
+def _visit(freight: Freight, store: Store, scratch: Spool, parcels: Sequence[Parcel]) -> Iterator[_Courier]:
     with connected(freight.endpoint, freight.pins) as session:
         plain = freight.endpoint.direct_write or freight.endpoint.write_only
-        yield (_PlainCourier if plain else _Courier)(freight, session, store, scratch)
+        yield (_PlainCourier if plain else _Courier)(freight, session, store, scratch, parcels)
 
 
 def _temporary(final: bytes) -> bytes:
@@ -217,20 +223,23 @@ def settled(parcels: Sequence[Parcel]) -> bool:
 
 
 def _check_names(freight: Freight) -> None:
-    names = [file.name for file in freight.files]
-    for name in names:
+    for name, times in Counter(file.name for file in freight.files).items():
         if not legal(name) or name.startswith(TEMPORARY):
             raise SendRefused(f"{shown(name)!r} can be no file's name at the partner; nothing was sent")
-        if names.count(name) > 1:
+        if times > 1:
             raise SendRefused(f"{shown(name)!r} stands twice in the package for {freight.endpoint.address}; nothing was sent")
 
 
 class _Courier:
-    """One visit to one destination."""
+    """One visit to one destination. How far its files have come is read once: nobody else moves them meanwhile (``Turns``)."""
 
-    def __init__(self, freight: Freight, session: EndpointSession, store: Store, scratch: Spool) -> None:
+    def __init__(
+        self, freight: Freight, session: EndpointSession, store: Store, scratch: Spool, parcels: Sequence[Parcel]
+    ) -> None:
+        """``parcels``: how far they have come, in the order of their renames."""
         self._freight, self._session, self._store, self._scratch = freight, session, store, scratch
         self._folder, self._address = freight.folder, freight.endpoint.address
+        self._now = {parcel.name: parcel for parcel in parcels}
 
     @property
     def met(self) -> Personality:
@@ -270,7 +279,7 @@ class _Courier:
         standing = self._standing()
         for parcel in self._at(Step.UPLOADED):
             if not _stands(parcel.temporary, parcel, standing):
-                self._store.move([parcel], Step.INTENDED)  # its rename was never asked for, so nobody has it: send it anew
+                self._move([parcel], Step.INTENDED)  # its rename was never asked for, so nobody has it: send it anew
         self._settle_renames(standing)
         self._look_after(standing)
         self._clear({parcel.temporary for parcel in self._at(Step.INTENDED)}, standing)
@@ -285,7 +294,7 @@ class _Courier:
             if _stands(parcel.temporary, parcel, standing):
                 continue
             # Renamed and collected, or cleaned away: where neither name stands, the two look the same. Only the partner knows.
-            self._store.move([parcel], Step.PLACED if _stands(parcel.name, parcel, standing) else Step.UNKNOWN)
+            self._move([parcel], Step.PLACED if _stands(parcel.name, parcel, standing) else Step.UNKNOWN)
 
     def _clear(self, names: set[bytes], standing: dict[bytes, RemoteFile]) -> None:
         for _ in self._session.remove([standing[name] for name in sorted(names & standing.keys())]):
@@ -297,14 +306,15 @@ class _Courier:
         if not placed:
             return
         standing = self._standing() if standing is None else standing
-        seen = [parcel for parcel in placed if _stands(parcel.name, parcel, standing)]
-        self._store.move(seen, Step.PROVEN)
-        unseen = [parcel for parcel in placed if parcel not in seen]
+        seen, unseen = [], list[Parcel]()
+        for parcel in placed:
+            (seen if _stands(parcel.name, parcel, standing) else unseen).append(parcel)
+        self._move(seen, Step.PROVEN)
         stayed = [parcel for parcel in unseen if _stands(parcel.temporary, parcel, standing)]
         other = [p for p in unseen if p not in stayed and p.name in standing and standing[p.name].size != p.size]
-        self._store.move(stayed, Step.RENAMING)  # it may yet do what it says it has done
-        self._store.move(other, Step.UNKNOWN)  # something else has the name: only the partner knows whether ours was there
-        self._store.move([parcel for parcel in unseen if parcel not in (*stayed, *other)], Step.COLLECTED)
+        self._move(stayed, Step.RENAMING)  # it may yet do what it says it has done
+        self._move(other, Step.UNKNOWN)  # something else has the name: only the partner knows whether ours was there
+        self._move([parcel for parcel in unseen if parcel not in (*stayed, *other)], Step.COLLECTED)
         if stayed:
             raise TransferIncomplete(
                 f"{parcel_name(stayed[0])}: {self._address} said that it was renamed, and it stands under its temporary name; "
@@ -324,27 +334,32 @@ class _Courier:
         sources = {file.name: file.source for file in self._freight.files}
         outgoing = [Outgoing(sources[p.name], p.temporary, p.size, p.digest) for p in waiting.values()]
         # What could not be cleared away under one of these names is ours to replace.
-        for done in self._session.put(outgoing, self._folder, exists=Exists.REPLACE):
-            parcel = waiting[done.file.name]
-            if isinstance(done, Missed):
-                raise self._failure(parcel, done)
-            self._store.move([self._heard(parcel, done, proof=done.proof, modified=done.file.modified)], Step.UPLOADED)
+        with self._writing_down() as note:
+            for done in self._session.put(outgoing, self._folder, exists=Exists.REPLACE):
+                parcel = waiting[done.file.name]
+                if isinstance(done, Missed):
+                    raise self._failure(parcel, done)
+                note(self._heard(parcel, done, proof=done.proof, modified=done.file.modified), Step.UPLOADED)
 
     def _read_back(self) -> None:
         """Compare what the server holds with what was approved, before anybody else can see it."""
         unread = {parcel.temporary: parcel for parcel in self._at(Step.UPLOADED) if parcel.proof is not Proof.READ_BACK}
-        with closing(Unkept(self._scratch)) as batch:
+        wrong: Parcel | None = None
+        with closing(Unkept(self._scratch)) as batch, self._writing_down() as note:
             for answer in self._session.fetch([self._file(p.temporary, p) for p in unread.values()], batch):
                 parcel = unread[answer.file.name]
                 if isinstance(answer, Fetched) and answer.digest == parcel.digest:
-                    self._store.move([replace(parcel, proof=Proof.READ_BACK)], Step.UPLOADED)
+                    note(replace(parcel, proof=Proof.READ_BACK), Step.UPLOADED)
                 elif isinstance(answer, Fetched) or answer.outcome in (Outcome.CHANGED, Outcome.VANISHED, Outcome.NOT_A_FILE):
-                    self._withdraw(list(unread.values()))
-                    raise TransferIncomplete(
-                        f"{parcel_name(parcel)}: {self._address} does not hold the bytes that were sent; none of the package's "
-                        "files was given its name there, and it will be tried again"
-                    )
+                    wrong = parcel
+                    break
                 # Otherwise the account may write and not read: the proof stays what it is, and the page says so.
+        if wrong is not None:
+            self._withdraw(list(unread.values()))
+            raise TransferIncomplete(
+                f"{parcel_name(wrong)}: {self._address} does not hold the bytes that were sent; none of the package's "
+                "files was given its name there, and it will be tried again"
+            )
 
     def _must_fit(self) -> None:
         """All or none: nothing is renamed if one of the names is taken, or would be cut short."""
@@ -373,17 +388,18 @@ class _Courier:
         if not parcels:
             return
         again = {parcel.temporary for parcel in parcels if parcel.step is Step.RENAMING}
-        asked = {parcel.temporary: parcel for parcel in self._store.move(parcels, Step.RENAMING)}
+        asked = {parcel.temporary: parcel for parcel in self._move(parcels, Step.RENAMING)}
         failures: dict[bytes, EndpointError | SendRefused] = {}
         moves = [Move(self._file(parcel.temporary, parcel), self._folder, parcel.name) for parcel in asked.values()]
-        for moved in self._session.rename(moves, exists=self._freight.exists):
-            parcel = asked[moved.file.name]
-            step = _AFTER_RENAME.get(moved.outcome, Step.UPLOADED)
-            if step not in (Step.PLACED, Step.UNKNOWN):
-                missed = Missed(moved.file, moved.outcome, moved.reason)
-                failures[parcel.temporary] = self._failure(parcel, not_renamed(missed))
-            if step in (Step.PLACED, Step.UNKNOWN) or moved.file.name not in again:
-                self._store.move([self._heard(parcel, moved, parcel.replies)], step)
+        with self._writing_down() as note:
+            for moved in self._session.rename(moves, exists=self._freight.exists):
+                parcel = asked[moved.file.name]
+                step = _AFTER_RENAME.get(moved.outcome, Step.UPLOADED)
+                if step not in (Step.PLACED, Step.UNKNOWN):
+                    missed = Missed(moved.file, moved.outcome, moved.reason)
+                    failures[parcel.temporary] = self._failure(parcel, not_renamed(missed))
+                if step in (Step.PLACED, Step.UNKNOWN) or moved.file.name not in again:
+                    note(self._heard(parcel, moved, parcel.replies), step)
         if failures.keys() & again:
             self._settle_renames(self._standing())
         open_still = {parcel.temporary for parcel in self._at(Step.RENAMING)}
@@ -396,16 +412,46 @@ class _Courier:
 
         Of a file whose rename nobody has answered, that is so only when it was this removal that took it away.
         """
-        self._store.move([parcel for parcel in parcels if parcel.step is not Step.RENAMING], Step.INTENDED)
+        self._move([parcel for parcel in parcels if parcel.step is not Step.RENAMING], Step.INTENDED)
         asked = {parcel.temporary: parcel for parcel in parcels}
         for moved in self._session.remove([self._file(parcel.temporary, parcel) for parcel in parcels]):
             if moved.outcome is Outcome.DONE and asked[moved.file.name].step is Step.RENAMING:
-                self._store.move([asked[moved.file.name]], Step.INTENDED)
+                self._move([asked[moved.file.name]], Step.INTENDED)
 
     # ----------------------------------------------------------------------------------------- shorthand
 
     def _parcels(self) -> list[Parcel]:
-        return self._store.parcels(self._freight.package, self._freight.destination)
+        """How far they have come, in the order of their renames."""
+        return list(self._now.values())
+
+    def _move(self, parcels: Iterable[Parcel], step: Step) -> list[Parcel]:
+        """As in ``Store.move``."""
+        moved = self._store.move(parcels, step)
+        self._now |= {parcel.name: parcel for parcel in moved}
+        return moved
+
+    @contextmanager
+    def _writing_down(self) -> Iterator[Callable[[Parcel, Step], None]]:
+        """Take answers of the server as they come, and write them down some at a time: all of them, whatever ends the block."""
+        heard: dict[Step, list[Parcel]] = {}
+        since = time.monotonic()
+
+        def write() -> None:
+            nonlocal since
+            while heard:
+                step, parcels = heard.popitem()
+                self._move(parcels, step)
+            since = time.monotonic()
+
+        def note(parcel: Parcel, step: Step) -> None:
+            heard.setdefault(step, []).append(parcel)
+            if len(heard[step]) >= _TOGETHER or time.monotonic() - since > _TOGETHER_SECONDS:
+                write()
+
+        try:
+            yield note
+        finally:
+            write()
 
     def _at(self, step: Step, positions: range | None = None) -> list[Parcel]:
         return [p for p in self._parcels() if p.step is step and (positions is None or p.position in positions)]
@@ -487,22 +533,23 @@ class _PlainCourier(_Courier):
         return not self._freight.endpoint.write_only
 
     def _place(self, parcels: Sequence[Parcel]) -> None:
-        asked = {parcel.name: parcel for parcel in self._store.move(parcels, Step.RENAMING)}
+        asked = {parcel.name: parcel for parcel in self._move(parcels, Step.RENAMING)}
         sources = {file.name: file.source for file in self._freight.files}
         outgoing = [Outgoing(sources[p.name], p.name, p.size, p.digest) for p in asked.values()]
         failed: EndpointError | SendRefused | None = None
         try:
-            for done in self._session.put(outgoing, self._folder):
-                parcel = asked.pop(done.file.name)
-                if isinstance(done, Missed):
-                    self._store.move([parcel], Step.UNKNOWN if done.outcome is Outcome.UNKNOWN else Step.INTENDED)
-                    failed = failed or self._failure(parcel, done)
-                else:
-                    self._store.move([self._heard(parcel, done, proof=done.proof, modified=done.file.modified)], Step.PLACED)
+            with self._writing_down() as note:
+                for done in self._session.put(outgoing, self._folder):
+                    parcel = asked.pop(done.file.name)
+                    if isinstance(done, Missed):
+                        note(parcel, Step.UNKNOWN if done.outcome is Outcome.UNKNOWN else Step.INTENDED)
+                        failed = failed or self._failure(parcel, done)
+                    else:
+                        note(self._heard(parcel, done, proof=done.proof, modified=done.file.modified), Step.PLACED)
         except EndpointError:
             # What was renamed without an answer was told as unknown; the others do not stand under their names.
             if not self._freight.endpoint.direct_write:
-                self._store.move(asked.values(), Step.INTENDED)
+                self._move(asked.values(), Step.INTENDED)
             raise
         if failed:
             raise failed
@@ -510,7 +557,7 @@ class _PlainCourier(_Courier):
     def _find_out(self) -> None:
         begun = self._at(Step.RENAMING)
         if not self._sees:
-            self._store.move(begun, Step.UNKNOWN)
+            self._move(begun, Step.UNKNOWN)
             return
         standing = self._standing()
         boundary = len(self._freight.files) - self._freight.last
@@ -518,19 +565,19 @@ class _PlainCourier(_Courier):
             stands = standing.get(parcel.name)
             if stands is None:
                 # Nobody takes a file before its done file is there. That one the partner may have taken, and cleared away.
-                self._store.move([parcel], Step.UNKNOWN if parcel.position >= boundary else Step.INTENDED)
+                self._move([parcel], Step.UNKNOWN if parcel.position >= boundary else Step.INTENDED)
             elif stands.size == parcel.size and self._holds(stands, parcel.digest):
-                self._store.move([replace(parcel, modified=stands.modified)], Step.PLACED)
+                self._move([replace(parcel, modified=stands.modified)], Step.PLACED)
             else:
                 if self._holds(stands, self._beginning(parcel, stands.size)):
                     for _ in self._session.remove([stands]):
                         pass  # what cannot be removed is told when its name is needed
-                self._store.move([parcel], Step.INTENDED)
+                self._move([parcel], Step.INTENDED)
         self._look_after(standing)
 
     def _look_after(self, standing: dict[bytes, RemoteFile] | None = None) -> None:
         if not self._sees:
-            self._store.move([replace(p, proof=Proof.UNVERIFIABLE) for p in self._at(Step.PLACED)], Step.PROVEN)
+            self._move([replace(p, proof=Proof.UNVERIFIABLE) for p in self._at(Step.PLACED)], Step.PROVEN)
             return
         placed = self._at(Step.PLACED)
         if not placed:
@@ -539,11 +586,11 @@ class _PlainCourier(_Courier):
         for parcel in placed:
             stands = standing.get(parcel.name)
             if stands is None:
-                self._store.move([parcel], Step.COLLECTED)
+                self._move([parcel], Step.COLLECTED)
             elif self._holds(stands, parcel.digest):
-                self._store.move([replace(parcel, proof=Proof.READ_BACK)], Step.PROVEN)
+                self._move([replace(parcel, proof=Proof.READ_BACK)], Step.PROVEN)
             else:
-                self._store.move([parcel], Step.RENAMING)
+                self._move([parcel], Step.RENAMING)
                 raise TransferIncomplete(
                     f"{parcel_name(parcel)}: {self._address} does not hold the bytes that were sent; it will be tried again"
                 )

@@ -37,6 +37,7 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    bindparam,
     delete,
     func,
     insert,
@@ -597,19 +598,15 @@ class Store(Closing):
 
     def move(self, parcels: Iterable[Parcel], step: Step) -> list[Parcel]:
         """Write down that these parcels have come to a step. Returns them as they are now."""
-        moved = [replace(parcel, step=step, at=datetime.now(UTC)) for parcel in parcels]
+        now = datetime.now(UTC)
+        moved = [replace(parcel, step=step, at=now) for parcel in parcels]
+        if not moved:
+            return moved
         with self._writing() as connection:
             heard = [_reply_row(parcel) for parcel in moved if parcel.replies]
             if heard:
-                saying = upsert(_reply)
-                told = {part: saying.excluded[part] for part in ("server", "replies")}
-                connection.execute(
-                    saying.on_conflict_do_update(index_elements=["package", "destination", "name"], set_=told), heard
-                )
-            for parcel in moved:
-                row = _row(parcel)
-                key = [_delivery.c[part] == row.pop(part) for part in ("package", "destination", "name")]
-                connection.execute(update(_delivery).where(*key).values(row))
+                connection.execute(_HEARD, heard)
+            connection.execute(_MOVED, [_moved_row(parcel) for parcel in moved])
         return moved
 
     def settle(self, package: str, destination: str, name: bytes, *, arrived: bool, by: str, comment: str) -> Settled:
@@ -934,9 +931,7 @@ def _beforehand(connection: Connection, partner: str, stream: str) -> list[Signe
 
 def _row(parcel: Parcel) -> dict[str, object]:
     return {
-        "package": parcel.package,
-        "destination": parcel.destination,
-        "name": base64.b64encode(parcel.name).decode(),
+        **_key(parcel),
         "position": parcel.position,
         "digest": parcel.digest,
         "size": parcel.size,
@@ -949,9 +944,30 @@ def _row(parcel: Parcel) -> dict[str, object]:
     }
 
 
+def _moved_row(parcel: Parcel) -> dict[str, object]:
+    key = {f"of_{part}": told for part, told in _key(parcel).items()}
+    return {**key, "step": parcel.step, "proof": parcel.proof, "modified": parcel.modified, "at": parcel.at}
+
+
 def _reply_row(parcel: Parcel) -> dict[str, object]:
-    key = {part: told for part, told in _row(parcel).items() if part in ("package", "destination", "name")}
-    return {**key, "server": parcel.server, "replies": json.dumps(parcel.replies)}
+    return {**_key(parcel), "server": parcel.server, "replies": json.dumps(parcel.replies)}
+
+
+def _key(parcel: Parcel) -> dict[str, str]:
+    """What makes it one, as ``delivery`` and ``reply`` hold it."""
+    return {"package": parcel.package, "destination": parcel.destination, "name": name_b64(parcel.name)}
+
+
+_MOVED = (
+    update(_delivery)
+    .where(*[_delivery.c[part] == bindparam(f"of_{part}") for part in ("package", "destination", "name")])
+    .values({part: bindparam(part) for part in ("step", "proof", "modified", "at")})
+)
+"""What of a parcel changes on its way, for many at once."""
+_HEARD = upsert(_reply)
+_HEARD = _HEARD.on_conflict_do_update(
+    index_elements=["package", "destination", "name"], set_={part: _HEARD.excluded[part] for part in ("server", "replies")}
+)
 
 
 def _settlements(what: Mapping[str, object]) -> Select[Any]:

@@ -15,6 +15,10 @@ from blocks.endpoints.sftp_engine import Request
 from deployments.sender.store import Parcel, Step, Store
 from deployments.sender_commands import sender
 
+ONE_BY_ONE = (Step.UPLOADED, Step.PLACED)
+"""Steps that a delivery writes down as the server answers: several answers together if they come fast. Here each is one, and so
+may be the last: it is as if the answer after it had come too late."""
+
 
 def die_at(number: int, *, written: bool) -> None:
     """From now on: kill -9 of this process at the N-th step that a delivery writes down, just before or just after it is."""
@@ -23,12 +27,14 @@ def die_at(number: int, *, written: bool) -> None:
     def counted(self: Store, parcels: Iterable[Parcel], step: Step) -> list[Parcel]:
         nonlocal count
         told = list(parcels)
-        count += bool(told)
-        if told and count == number and not written:
-            os.kill(os.getpid(), signal.SIGKILL)
-        moved = move(self, told, step)
-        if told and count == number and written:
-            os.kill(os.getpid(), signal.SIGKILL)
+        moved: list[Parcel] = []
+        for some in [[one] for one in told] if step in ONE_BY_ONE else [told]:
+            count += bool(some)
+            if some and count == number and not written:
+                os.kill(os.getpid(), signal.SIGKILL)
+            moved += move(self, some, step)
+            if some and count == number and written:
+                os.kill(os.getpid(), signal.SIGKILL)
         return moved
 
     Store.move = counted  # type: ignore[method-assign]
