@@ -306,7 +306,7 @@ class _Courier:
         if not placed:
             return
         standing = self._standing() if standing is None else standing
-        seen, unseen = [], list[Parcel]()
+        seen, unseen = list[Parcel](), list[Parcel]()
         for parcel in placed:
             (seen if _stands(parcel.name, parcel, standing) else unseen).append(parcel)
         self._move(seen, Step.PROVEN)
