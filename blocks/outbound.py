@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -969,8 +969,8 @@ class Package:
 
     def kept(self, left_out: Iterable[str]) -> tuple[PackageFile, ...]:
         """What goes if these are left out."""
-        out = self.labelled(left_out)
-        return tuple(file for file in self.files if file not in out)
+        out = frozenset(self.labelled(left_out))
+        return tuple(file for file in self.files if file not in out) if out else self.files
 
     def remainder(self, left_out: Collection[str]) -> Package | None:
         """The package of what was left out, if that is to be asked about: what is left out of a kit is no kit, and stays here."""
@@ -1009,27 +1009,32 @@ class Package:
     @classmethod
     def parse(cls, text: str) -> Package:
         """The package of a canonical text. Raises ``ValueError`` for any other text, also for one that only means the same."""
-        try:
-            facts = json.loads(text)
-            package = cls(
-                version=facts["version"],
-                journey=facts["journey"],
-                order=facts["order"],
-                partner=facts["partner"],
-                stream=facts["stream"],
-                policy=facts["policy"],
-                destinations=tuple(Destination(**told) for told in facts["destinations"]),
-                files=tuple(_file(told) for told in facts["files"]),
-                redelivery=Redelivery(**facts["redelivery"]) if "redelivery" in facts else None,
-                kit=facts.get("kit", ""),
-                corrects=Correction(**facts["corrects"]) if "corrects" in facts else None,
-            )
-            same = package.text == text
-        except (KeyError, TypeError, AttributeError, RecursionError, binascii.Error, ValueError) as error:
-            raise ValueError(f"this is no package: {shown(str(error)[:200])}") from error
-        if not same:
-            raise ValueError("this is no package: its text is not canonical, or holds more than a package does")
-        return package
+        return _parsed(text)
+
+
+@lru_cache(8)  # a release asks for its package dozens of times, and one of 2,000 documents takes 30 ms to read
+def _parsed(text: str) -> Package:
+    try:
+        facts = json.loads(text)
+        package = Package(
+            version=facts["version"],
+            journey=facts["journey"],
+            order=facts["order"],
+            partner=facts["partner"],
+            stream=facts["stream"],
+            policy=facts["policy"],
+            destinations=tuple(Destination(**told) for told in facts["destinations"]),
+            files=tuple(_file(told) for told in facts["files"]),
+            redelivery=Redelivery(**facts["redelivery"]) if "redelivery" in facts else None,
+            kit=facts.get("kit", ""),
+            corrects=Correction(**facts["corrects"]) if "corrects" in facts else None,
+        )
+        same = package.text == text
+    except (KeyError, TypeError, AttributeError, RecursionError, binascii.Error, ValueError) as error:
+        raise ValueError(f"this is no package: {shown(str(error)[:200])}") from error
+    if not same:
+        raise ValueError("this is no package: its text is not canonical, or holds more than a package does")
+    return package
 
 
 def _file(told: Mapping[str, Any]) -> PackageFile:

@@ -138,9 +138,8 @@ def _seen(order: Order, session: RepositorySession, file: PackageFile, into: typ
         return _Looked(Seen(file.repository_id, None))
     digest = None
     if into is not None:
-        spool().check_room(0)
         try:
-            with into(spool()) as batch:
+            with spool().batch() if into is Batch else Unkept(spool()) as batch:
                 digest = session.fetch(file.repository_id, file.version, batch).digest
         except (DocumentMissing, DocumentChanged):
             # The document stands there, but the version that was approved does not.

@@ -29,7 +29,7 @@ from uuid import uuid4
 from blocks.database import chunks
 from blocks.endpoints.base import NOT_RENAMED, PART, TEMPORARY, Endpoint, EndpointSession, legal, not_renamed, temporary_name
 from blocks.errors import EndpointError, HostKeyChanged, SendRefused, TransferIncomplete
-from blocks.spool import CHUNK, Spool, Unkept
+from blocks.spool import CHUNK, Spool, Unkept, sync_filesystem
 from blocks.values import (
     Exists,
     Fetched,
@@ -52,7 +52,9 @@ _MOST_BYTES = 255
 _TOLD_APART = len(TEMPORARY) + 8
 """By so many bytes no two temporary names are alike."""
 MOST_IN_DOUBT = 16
-"""Renames asked for at a time: so many files a person has to ask about when we are killed and the partner collects at once."""
+"""Renames asked for at a time: so many files a person has to ask about when we are killed and the partner collects at once. Of large
+packages it is one file in ``_SHARE_IN_DOUBT``: a partner who is far away would else be waited for hundreds of times."""
+_SHARE_IN_DOUBT = 32
 _TOGETHER = 500
 """So many answers of the server are written down together, if they come fast: to be killed before costs sending them again."""
 _TOGETHER_SECONDS = 0.5
@@ -92,11 +94,20 @@ def stage(package: str, files: Iterable[tuple[str, int]], place: Callable[[str],
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     staged: dict[str, Path] = {}
     wrong: list[str] = []
-    for digest, size in dict(files).items():
-        own = folder / digest
-        if not own.exists() and (problem := _copy(place(digest), own, digest, size)):
-            wrong.append(f"{digest[:16]}…: {problem}")
-        staged[digest] = own
+    have, coming = {entry.name for entry in os.scandir(folder)}, folder / f".{uuid4().hex}"
+    coming.mkdir(mode=0o700)
+    try:
+        for digest, size in dict(files).items():
+            staged[digest] = folder / digest
+            if digest not in have and (problem := _copy(place(digest), coming / digest, digest, size)):
+                wrong.append(f"{digest[:16]}…: {problem}")
+        # What has its name was hashed, and nobody hashes it once more before it is sent: a power cut must not empty it.
+        if fresh := list(coming.iterdir()):
+            _sync(coming)
+        for copy in fresh:
+            copy.replace(folder / copy.name)
+    finally:
+        shutil.rmtree(coming, ignore_errors=True)
     if wrong:
         raise SendRefused(
             f"package {package[:16]}…: the spool does not hold what was approved ({'; '.join(wrong)}). Nothing was sent. "
@@ -112,10 +123,9 @@ def unstage(package: str, outbox: Path) -> int:
     return freed
 
 
-def _copy(source: Path, own: Path, digest: str, size: int) -> str:
-    """What is wrong with the bytes in the spool; "" if they are ours now."""
-    fresh = own.with_name(f".{uuid4().hex}")
-    hashed, copied = hashlib.sha256(), 0
+def _copy(source: Path, fresh: Path, digest: str, size: int) -> str:
+    """What is wrong with the bytes in the spool, and then there is no copy; "" if they are copied to ``fresh`` now."""
+    hashed, copied, problem = hashlib.sha256(), 0, ""
     try:
         # A worker may put a link or a pipe there: neither is followed, and nothing of it waits.
         handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -127,17 +137,23 @@ def _copy(source: Path, own: Path, digest: str, size: int) -> str:
                 hashed.update(data)
                 copied += len(data)
                 ours.write(data)
-            if copied != size or hashed.hexdigest() != digest:
-                return "other bytes stand there"
-            os.fsync(ours.fileno())
-        fresh.replace(own)
+        if copied != size or hashed.hexdigest() != digest:
+            problem = "other bytes stand there"
     except OSError as error:
         if error.errno != errno.EISDIR:
             raise
-        return "a folder stands there"
-    finally:
+        problem = "a folder stands there"
+    if problem:
         fresh.unlink(missing_ok=True)
-    return ""
+    return problem
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        sync_filesystem(handle)
+    finally:
+        os.close(handle)
 
 
 def deliver(
@@ -258,7 +274,7 @@ class _Courier:
         self._must_fit()
         boundary = len(self._freight.files) - self._freight.last
         for group in (range(boundary), range(boundary, len(self._freight.files))):
-            for some in chunks(self._unplaced(group), MOST_IN_DOUBT):
+            for some in chunks(self._unplaced(group), self._most_in_doubt):
                 self._rename(some)
             self._look_after()
             if any(parcel.step is Step.UNKNOWN for parcel in self._parcels()):
@@ -420,6 +436,10 @@ class _Courier:
 
     # ----------------------------------------------------------------------------------------- shorthand
 
+    @property
+    def _most_in_doubt(self) -> int:
+        return max(MOST_IN_DOUBT, len(self._now) // _SHARE_IN_DOUBT)
+
     def _parcels(self) -> list[Parcel]:
         """How far they have come, in the order of their renames."""
         return list(self._now.values())
@@ -512,7 +532,7 @@ class _PlainCourier(_Courier):
             self._must_be_free()
         boundary = len(self._freight.files) - self._freight.last
         for group in (range(boundary), range(boundary, len(self._freight.files))):
-            for some in chunks(self._at(Step.INTENDED, group), MOST_IN_DOUBT):
+            for some in chunks(self._at(Step.INTENDED, group), self._most_in_doubt):
                 self._place(some)
             self._look_after()
             if not all(parcel.step.final for parcel in self._parcels() if parcel.position in group):

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,6 @@ from sqlalchemy import (
     Select,
     String,
     Table,
-    bindparam,
     delete,
     func,
     insert,
@@ -66,6 +66,7 @@ from blocks.outbound import (
     Stood,
     Vote,
     canonical,
+    iso,
 )
 from blocks.seals import SealKey
 from blocks.sender import Settled
@@ -567,7 +568,7 @@ class Store(Closing):
         with self._reading() as connection:
             rows = connection.execute(chosen.order_by(_delivery.c.destination, _delivery.c.position)).all()
             heard = connection.execute(select(_reply).where(_reply.c.package == package)).all()
-            replies = {(row.destination, row.name): (row.server, tuple(json.loads(row.replies))) for row in heard}
+            replies = {(row.destination, row.name): (row.server, _replies(row.replies)) for row in heard}
             return [
                 _as_parcel(
                     row,
@@ -603,10 +604,17 @@ class Store(Closing):
         if not moved:
             return moved
         with self._writing() as connection:
-            heard = [_reply_row(parcel) for parcel in moved if parcel.replies]
-            if heard:
-                connection.execute(_HEARD, heard)
-            connection.execute(_MOVED, [_moved_row(parcel) for parcel in moved])
+            if heard := [parcel for parcel in moved if parcel.replies]:
+                connection.exec_driver_sql(
+                    _HEARD, [(*_key(parcel), parcel.server, _as_json(parcel.replies)) for parcel in heard]
+                )
+            connection.exec_driver_sql(
+                _MOVED,
+                [
+                    (step.value, parcel.proof, iso(parcel.modified) if parcel.modified else None, iso(now), *_key(parcel))
+                    for parcel in moved
+                ],
+            )
         return moved
 
     def settle(self, package: str, destination: str, name: bytes, *, arrived: bool, by: str, comment: str) -> Settled:
@@ -930,8 +938,11 @@ def _beforehand(connection: Connection, partner: str, stream: str) -> list[Signe
 
 
 def _row(parcel: Parcel) -> dict[str, object]:
+    package, destination, name = _key(parcel)
     return {
-        **_key(parcel),
+        "package": package,
+        "destination": destination,
+        "name": name,
         "position": parcel.position,
         "digest": parcel.digest,
         "size": parcel.size,
@@ -944,30 +955,29 @@ def _row(parcel: Parcel) -> dict[str, object]:
     }
 
 
-def _moved_row(parcel: Parcel) -> dict[str, object]:
-    key = {f"of_{part}": told for part, told in _key(parcel).items()}
-    return {**key, "step": parcel.step, "proof": parcel.proof, "modified": parcel.modified, "at": parcel.at}
+def _key(parcel: Parcel) -> tuple[str, str, str]:
+    """What makes it one, as ``delivery`` and ``reply`` hold it: package, destination, name."""
+    return parcel.package, parcel.destination, name_b64(parcel.name)
 
 
-def _reply_row(parcel: Parcel) -> dict[str, object]:
-    return {**_key(parcel), "server": parcel.server, "replies": json.dumps(parcel.replies)}
+# Thousands of files come to a step at once: the driver's own statements take a third of the time.
+_MOVED = """
+    UPDATE delivery SET step = ?, proof = ?, modified = ?, at = ? WHERE package = ? AND destination = ? AND name = ?
+"""
+_HEARD = """
+    INSERT INTO reply (package, destination, name, server, replies) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (package, destination, name) DO UPDATE SET server = excluded.server, replies = excluded.replies
+"""
 
 
-def _key(parcel: Parcel) -> dict[str, str]:
-    """What makes it one, as ``delivery`` and ``reply`` hold it."""
-    return {"package": parcel.package, "destination": parcel.destination, "name": name_b64(parcel.name)}
+@lru_cache(256)  # of most files a server says the same
+def _as_json(replies: tuple[str, ...]) -> str:
+    return json.dumps(replies)
 
 
-_MOVED = (
-    update(_delivery)
-    .where(*[_delivery.c[part] == bindparam(f"of_{part}") for part in ("package", "destination", "name")])
-    .values({part: bindparam(part) for part in ("step", "proof", "modified", "at")})
-)
-"""What of a parcel changes on its way, for many at once."""
-_HEARD = upsert(_reply)
-_HEARD = _HEARD.on_conflict_do_update(
-    index_elements=["package", "destination", "name"], set_={part: _HEARD.excluded[part] for part in ("server", "replies")}
-)
+@lru_cache(256)
+def _replies(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
 
 
 def _settlements(what: Mapping[str, object]) -> Select[Any]:

@@ -26,6 +26,7 @@ BENCHES = {
     "trigger": "tests.bench.trigger",
     "trigger-resume": "tests.bench.trigger",
     **dict.fromkeys(("intake-small", "intake-medium", "intake-large", "intake-naive"), "tests.bench.intake"),
+    "release-many": "tests.bench.release_many",
 }
 """Where each lives: a module whose ``main(rounds, name=, scale=)`` runs it and answers its ``Outcome``."""
 

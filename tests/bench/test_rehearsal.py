@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import release_many
 from tests.bench.copying import KIB, LOADS, OURS, run
 from tests.bench.peers.copying import TOOLS, Curl, Lftp
 from tests.bench.race import Contender, Failed, Goal, race
 from tests.servers import need
+from tests.servers.openssh import OpenSsh
+from tests.servers.prefect import PrefectServer
 
 
 class Slow(Curl):
@@ -92,3 +95,9 @@ def test_a_goal_is_reached_only_in_time_and_in_memory() -> None:
     assert "goal: at least 2x: reached" in outcome(Goal(2))
     assert "NOT reached" in outcome(Goal(2.1))
     assert "goal: at least 2x, peak under 1 MiB: NOT reached" in outcome(Goal(2, peak_mib=1))
+
+
+def test_a_release_is_timed_from_sign_off_to_delivered(tmp_path: Path, openssh: OpenSsh, prefect_server: PrefectServer) -> None:
+    need("lftp", "lftp")
+    outcome = release_many.run(tmp_path, openssh, prefect_server, 3, 1)
+    assert len(outcome.ours.seconds) == 1 and outcome.best is not None and outcome.peak_mib, outcome.table

@@ -1,0 +1,105 @@
+"""``release-many``: 2,000 documents of 4 KiB to one SFTP partner, once they are signed off, beside ``lftp`` put of the same files.
+
+Everything is real: a Prefect server, the flow ``release`` in Prefect's engine, the sender as a process of its own, OpenSSH as the
+partner, a folder as the repository of the documents. All of it is on loopback, in memory where there is room.
+
+**Our clock** is the ledger's. It starts when the vote that completes the sign-off is recorded (``answered``), and stops when the ledger
+says ``delivered``. What lies between is counted, all of it: every document is looked at and read again in the repository and in
+the spool; the sender checks seals, policy and freshness, copies the bytes where nobody else writes and hashes them, writes down what
+it is about to do, signs in at the partner, uploads all under temporary names, hashes what it sends, reads every byte back, looks for
+names that are taken, renames a few at a time with each intent on record before, looks once more, and tells the worker. Not
+counted: gathering and asking before (then the run waits for people), certificate and transmission record afterwards. The sender is
+warm, as it is in production.
+
+**Theirs** starts with the program and ends with it: sign in, eight connections, each file written under its own name. It only copies.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+from tests.bench.copying import roomy
+from tests.bench.peers.copying import Lftp
+from tests.bench.race import Contender, Failed, Goal, Outcome, race
+from tests.release_world import Release, ReleaseWorld, installed
+from tests.servers.openssh import OpenSsh, openssh_server
+from tests.servers.prefect import UNUSED, PrefectServer, serve
+
+FILES, SIZE, AT_ONCE = 2000, 4096, 8
+NO_ECM = {"service": "extended-ecm", "url": "http://127.0.0.1:1", "user": "nobody", "password": "none"}
+"""The world names one in its profiles; nothing here asks it."""
+
+
+def main(rounds: int, *, name: str = "release-many", scale: float = 1.0) -> Outcome:
+    files = max(2, int(FILES * scale))
+    without = {f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in UNUSED}
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-", dir=roomy(20 * files * SIZE)) as scratch,
+        openssh_server(Path(scratch) / "server") as ssh,
+        serve(Path(scratch) / "prefect", **without) as prefect,
+    ):
+        return run(Path(scratch), ssh, prefect, files, rounds, name)
+
+
+def run(base: Path, ssh: OpenSsh, prefect: PrefectServer, files: int, rounds: int, name: str = "release-many") -> Outcome:
+    """Both of them on one server. Raises ``Failed`` if a byte of ours was wrong."""
+    numbers = random.Random(files)
+    documents = {f"prices_{number:05d}.csv": numbers.randbytes(SIZE) for number in range(files)}
+    with installed(base / "home", ssh, NO_ECM, prefect) as world:
+        gather = {"repository": "shelf", "folder": "Outbox/{order}", "most_files": 10_000}
+        evidence = {"repository": "shelf", "folder": "Evidence/{order}"}
+        world.agree(many=world.terms(gather=gather, evidence=evidence))
+        with world.sender() as sender:
+            ours = Contender("ours", lambda: _ours(world, documents))
+            return race(
+                name,
+                f"{files:,} x {SIZE // 1024} KiB to one SFTP partner, from sign-off to 'delivered'",
+                ours,
+                [Contender(Lftp.version(), lambda: _theirs(base, ssh, documents), Lftp.lacks(ssh))],
+                rounds=rounds,
+                goal=Goal(2),
+                processes=[sender.pid],
+            )
+
+
+def _ours(world: ReleaseWorld, documents: Mapping[str, bytes]) -> float:
+    approver = world.newcomer()
+    release = Release(world, "many", f"o-{uuid4().hex[:8]}")
+    for name, content in documents.items():
+        world.shelve(release.id, name, content)
+    (world.remote / release.id).mkdir()
+    assert release.start() is None, "it waits for its sign-off"
+    state = release.sign(approver)
+    if state is None or state.name != "Delivered" or release.received != documents:
+        raise Failed(f"it ended as {state and state.name}, or other bytes stand at the partner")
+    at = {entry.kind: entry.at for entry in release.history}
+    steps = {kind: (at[kind] - at["answered"]).total_seconds() for kind in ("sending", "delivered", "closed")}
+    print("; ".join(f"{kind} after {seconds:.2f} s" for kind, seconds in steps.items()), file=sys.stderr)
+    shutil.rmtree(world.remote / release.id)
+    return steps["delivered"]
+
+
+def _theirs(base: Path, ssh: OpenSsh, documents: Mapping[str, bytes]) -> float:
+    source, place, scratch = base / "source", ssh.root / "put", base / "lftp"
+    for folder in (source, place, scratch):
+        folder.mkdir()
+    try:
+        for name, content in documents.items():
+            (source / name).write_bytes(content)
+        tool = Lftp(ssh, scratch, AT_ONCE)
+        began = time.perf_counter()
+        tool.put(source, str(place))
+        seconds = time.perf_counter() - began
+        if {path.name: path.read_bytes() for path in place.iterdir()} != documents:
+            raise Failed("other bytes stand at the partner")
+        return seconds
+    finally:
+        for folder in (source, place, scratch):
+            shutil.rmtree(folder)
