@@ -54,6 +54,7 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    TextClause,
     func,
     inspect,
     literal,
@@ -73,7 +74,7 @@ from blocks.seals import signed
 from blocks.tombstones import GONE, REDUCED, Exports, Sealed, facts_of, proven, reread
 from blocks.values import Arrival, FileKind, RemoteFile, Sighting, Stage, name_b64, shown
 
-HEAD = "0003"
+HEAD = "0004"
 """The schema revision that this code works with: the newest in ``migrations``."""
 
 __all__ = [
@@ -331,6 +332,9 @@ _LINK_ROW, _INDEX_ROW, _CASE_ROW = (attrgetter(*(one.name for one in fields(kind
 _RECORD = "record"
 INTENTS = ("case-recording", "recorded", "removing")
 """Kinds of entries that are asked for in the whole record: those of the index ``entry_intent`` (``migrations``)."""
+_UNSETTLED = text("(journey.stage IS NULL OR journey.stage NOT IN ('cleared', 'left'))")
+_FIRST = text("entry.n = 1")
+# Conditions of indexes (``migrations``), word for word: else SQLite does not use them.
 IN = 1000
 """Values in one IN list."""
 MANY = 20
@@ -602,6 +606,9 @@ class Ledger(Closing):
         """
         wanted = select(_journey).order_by(_journey.c.opened.desc(), _journey.c.journey.desc()).limit(limit)
         equal = {"partner": partner, "stream": stream, "repository_id": repository_id, "stage": stage}
+        if stage is not None and stage not in (Stage.CLEARED, Stage.LEFT):
+            wanted = wanted.where(_UNSETTLED, *_about(partner, stream))
+            equal |= {"partner": None, "stream": None}
         for column, value in equal.items():
             if value is not None:
                 wanted = wanted.where(_journey.c[column] == str(value))
@@ -656,8 +663,8 @@ class Ledger(Closing):
         open_still = _journey.c.stage.is_(None) | _journey.c.stage.not_in([Stage.CLEARED.value, Stage.LEFT.value])
         wanted = (
             select(_journey.c.journey)
-            .join(_entry, (_entry.c.journey == _journey.c.journey) & (_entry.c.n == 1))
-            .where(_entry.c.kind == kind, open_still | (_journey.c.changed >= since))
+            .join(_entry, _entry.c.journey == _journey.c.journey)
+            .where(_FIRST, _entry.c.kind == kind, open_still | (_journey.c.changed >= since))
             .order_by(_journey.c.opened, _journey.c.journey)
         )
         with self._db.read() as connection:
@@ -702,10 +709,7 @@ class Ledger(Closing):
         wanted = _with_journey()
         if journey is not None:
             wanted = wanted.where(_case.c.journey == journey)
-        if partner is not None:
-            wanted = wanted.where(_journey.c.partner == partner)
-        if stream is not None:
-            wanted = wanted.where(_journey.c.stream == stream)
+        wanted = wanted.where(*_about(partner, stream))
         if state is not None:
             wanted = wanted.where(_standing() == CaseState(state).value)
         elif open_only:
@@ -728,10 +732,7 @@ class Ledger(Closing):
             _open(),
             newest.is_(None) | (func.coalesce(_newest(*since), 0) > newest),
         )
-        if partner is not None:
-            wanted = wanted.where(_journey.c.partner == partner)
-        if stream is not None:
-            wanted = wanted.where(_journey.c.stream == stream)
+        wanted = wanted.where(*_about(partner, stream))
         return self._found_cases(wanted)
 
     def cases_left(self, begun: str, ended: str, *, since: datetime) -> list[str]:
@@ -771,17 +772,13 @@ class Ledger(Closing):
         behind = (
             select(_case.c.journey)
             .join(_entry, _entry.c.journey == _case.c.journey)
-            .where(_open() | (_case.c.changed >= since))
+            .where(or_(_open(), _case.c.changed >= since))
             .group_by(_case.c.opened, _case.c.journey)
             .having((first == 0) | (last < first) | (news > first))
             .order_by(_case.c.opened, _case.c.journey)
         )
-        if partner is not None or stream is not None:
-            behind = behind.join(_journey, _journey.c.journey == _case.c.journey)
-        if partner is not None:
-            behind = behind.where(_journey.c.partner == partner)
-        if stream is not None:
-            behind = behind.where(_journey.c.stream == stream)
+        if about := _about(partner, stream):
+            behind = behind.join(_journey, _journey.c.journey == _case.c.journey).where(*about)
         with self._db.read() as connection:
             return list(connection.execute(behind).scalars())
 
@@ -790,7 +787,8 @@ class Ledger(Closing):
         wanted = (
             select(_entry)
             .join(_case, _case.c.journey == _entry.c.journey)
-            .where(_open(), _entry.c.kind.in_(kinds))
+            # Once more as a list, from which SQLite begins: it would look through the whole record for the kinds.
+            .where(_entry.c.journey.in_(select(_case.c.journey).where(_open())), _entry.c.kind.in_(kinds))
             .order_by(_case.c.opened, _case.c.journey, _entry.c.n)
         )
         with self._db.read() as connection:
@@ -802,7 +800,7 @@ class Ledger(Closing):
         stages = [Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED, Stage.FILED, Stage.DUPLICATE, Stage.MARKER]
         wanted = (
             select(_journey.c.partner, _journey.c.stream, func.count(), func.min(_journey.c.journey))
-            .where(_journey.c.stage.in_([stage.value for stage in stages]), _journey.c.changed < before)
+            .where(_UNSETTLED, _journey.c.stage.in_([stage.value for stage in stages]), _journey.c.changed < before)
             .where(_journey.c.partner.is_not(None), _journey.c.stream.is_not(None), ~_journey.c.journey.contains("."))
             .group_by(_journey.c.partner, _journey.c.stream)
             .order_by(_journey.c.partner, _journey.c.stream)
@@ -812,7 +810,7 @@ class Ledger(Closing):
 
     def open_digests(self) -> set[str]:
         """Digests whose bytes an open journey, or a case that is not resolved, still needs: for ``Spool.collect``."""
-        # The first WHERE is the condition of the index journey_unsettled, word for word.
+        # The first WHERE holds the condition of the index journey_open, word for word; so does the second that of quarantine_case_open.
         needed = """
             SELECT digest FROM journey WHERE digest IS NOT NULL AND (stage IS NULL OR stage NOT IN ('cleared', 'left'))
             UNION SELECT journey.digest FROM journey JOIN quarantine_case ON quarantine_case.journey = journey.journey
@@ -1491,9 +1489,18 @@ def _standing() -> ColumnElement[str]:
     return func.coalesce(_case.c.state, CaseState.NEW.value)
 
 
-def _open() -> ColumnElement[bool]:
-    """True for a case that is not resolved."""
-    return _standing() != CaseState.RESOLVED.value
+def _about(partner: str | None, stream: str | None) -> list[ColumnElement[bool]]:
+    """Of this partner and stream, where they are asked for, among few journeys that something else finds.
+
+    Written so that no index serves it: SQLite would rather read all journeys that a stream ever had.
+    """
+    asked = {"partner": partner, "stream": stream}
+    return [func.coalesce(_journey.c[column], "") == value for column, value in asked.items() if value is not None]
+
+
+def _open() -> TextClause:
+    """True for a case that is not resolved: the condition of the index ``quarantine_case_open``, word for word."""
+    return text("(quarantine_case.state IS NULL OR quarantine_case.state <> 'resolved')")
 
 
 def _newest(*kinds: str) -> ScalarSelect[Any]:

@@ -27,6 +27,7 @@ BENCHES = {
     "trigger-resume": "tests.bench.trigger",
     **dict.fromkeys(("intake-small", "intake-medium", "intake-large", "intake-naive"), "tests.bench.intake"),
     "release-many": "tests.bench.release_many",
+    "ledger": "tests.bench.ledger",
 }
 """Where each lives: a module whose ``main(rounds, name=, scale=)`` runs it and answers its ``Outcome``."""
 

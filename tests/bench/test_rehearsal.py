@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import release_many
+from tests.bench import ledger, release_many
 from tests.bench.copying import KIB, LOADS, OURS, run
 from tests.bench.peers.copying import TOOLS, Curl, Lftp
 from tests.bench.race import Contender, Failed, Goal, race
@@ -101,3 +101,11 @@ def test_a_release_is_timed_from_sign_off_to_delivered(tmp_path: Path, openssh: 
     need("lftp", "lftp")
     outcome = release_many.run(tmp_path, openssh, prefect_server, 3, 1)
     assert len(outcome.ours.seconds) == 1 and outcome.best is not None and outcome.peak_mib, outcome.table
+
+
+def test_an_old_ledger_and_an_empty_one_are_asked_the_same(tmp_path: Path) -> None:
+    outcomes = ledger.run(tmp_path, 100, 1, files=7, times=1)
+    assert [outcome.bench for outcome in outcomes] == [
+        f"ledger {what}" for what in ("claim", "append", "search", "asks", "name")
+    ]
+    assert all(outcome.ours.seconds and outcome.best is not None for outcome in outcomes)
