@@ -332,9 +332,10 @@ _LINK_ROW, _INDEX_ROW, _CASE_ROW = (attrgetter(*(one.name for one in fields(kind
 _RECORD = "record"
 INTENTS = ("case-recording", "recorded", "removing")
 """Kinds of entries that are asked for in the whole record: those of the index ``entry_intent`` (``migrations``)."""
-_UNSETTLED = text("(journey.stage IS NULL OR journey.stage NOT IN ('cleared', 'left'))")
-_FIRST = text("entry.n = 1")
 # Conditions of indexes (``migrations``), word for word: else SQLite does not use them.
+_UNSETTLED = "(journey.stage IS NULL OR journey.stage NOT IN ('cleared', 'left'))"
+_FIRST = "entry.n = 1"
+_OPEN = "(quarantine_case.state IS NULL OR quarantine_case.state <> 'resolved')"
 IN = 1000
 """Values in one IN list."""
 MANY = 20
@@ -607,7 +608,7 @@ class Ledger(Closing):
         wanted = select(_journey).order_by(_journey.c.opened.desc(), _journey.c.journey.desc()).limit(limit)
         equal = {"partner": partner, "stream": stream, "repository_id": repository_id, "stage": stage}
         if stage is not None and stage not in (Stage.CLEARED, Stage.LEFT):
-            wanted = wanted.where(_UNSETTLED, *_about(partner, stream))
+            wanted = wanted.where(text(_UNSETTLED), *_about(partner, stream))
             equal |= {"partner": None, "stream": None}
         for column, value in equal.items():
             if value is not None:
@@ -664,7 +665,7 @@ class Ledger(Closing):
         wanted = (
             select(_journey.c.journey)
             .join(_entry, _entry.c.journey == _journey.c.journey)
-            .where(_FIRST, _entry.c.kind == kind, open_still | (_journey.c.changed >= since))
+            .where(text(_FIRST), _entry.c.kind == kind, open_still | (_journey.c.changed >= since))
             .order_by(_journey.c.opened, _journey.c.journey)
         )
         with self._db.read() as connection:
@@ -800,7 +801,7 @@ class Ledger(Closing):
         stages = [Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED, Stage.FILED, Stage.DUPLICATE, Stage.MARKER]
         wanted = (
             select(_journey.c.partner, _journey.c.stream, func.count(), func.min(_journey.c.journey))
-            .where(_UNSETTLED, _journey.c.stage.in_([stage.value for stage in stages]), _journey.c.changed < before)
+            .where(text(_UNSETTLED), _journey.c.stage.in_([stage.value for stage in stages]), _journey.c.changed < before)
             .where(_journey.c.partner.is_not(None), _journey.c.stream.is_not(None), ~_journey.c.journey.contains("."))
             .group_by(_journey.c.partner, _journey.c.stream)
             .order_by(_journey.c.partner, _journey.c.stream)
@@ -1499,8 +1500,8 @@ def _about(partner: str | None, stream: str | None) -> list[ColumnElement[bool]]
 
 
 def _open() -> TextClause:
-    """True for a case that is not resolved: the condition of the index ``quarantine_case_open``, word for word."""
-    return text("(quarantine_case.state IS NULL OR quarantine_case.state <> 'resolved')")
+    """True for a case that is not resolved."""
+    return text(_OPEN)
 
 
 def _newest(*kinds: str) -> ScalarSelect[Any]:
