@@ -677,6 +677,12 @@ class Limits(Terms):
     largest_bytes: int = Field(default=5 * 1024**3, gt=0, description="Larger files are refused without being fetched")
     rows: int = Field(default=50_000_000, gt=0, description="Most rows in a table")
     field_characters: int = Field(default=131_072, gt=0, description="Longest field in a table")
+    pass_through_bytes: int = Field(
+        default=64 * 1024**2,
+        ge=0,
+        description="Files of so many bytes pass straight from the source into the repository, where nothing of the stream needs a look "
+        "at the whole before it is filed; 0: never",
+    )
     consignment_files: int = Field(default=500, gt=0, le=5000, description="Most files that one task carries")
     consignment_bytes: int = Field(default=256 * 1024**2, gt=0, description="Most bytes that one task carries")
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from blocks.errors import OutcomeUnknown, SpoolCorrupt, SpoolError
 from blocks.ledger import Entry, Recorded
+from blocks.repositories.base import RepositorySession
+from blocks.spool import Unkept
 from blocks.values import Duplicates, Filed, Filing, Finding, InWorkspace, NotFiled, Stage, Succession, Verdict
 from tasks.connections import ledger, repository_session, spool
 from tasks.consignment import Consignment, Item, Steps
@@ -19,6 +21,7 @@ from tasks.in_sets import whole_sets
 from tasks.retrying import task
 from tasks.returns import find_origins
 from tasks.rules.filing import plan, unfilled
+from tasks.rules.passing import PASSING
 from tasks.rules.removal import being_removed, was_removed
 from tasks.rules.sequence import UNKNOWN
 from tasks.rules.sidecar import to_come
@@ -74,7 +77,9 @@ def _content_key(consignment: Consignment, item: Item) -> str:
     key = f"content/{agreed.partner}/{agreed.stream}/{agreed.terms.target.repository}/{item.arrival.digest}"
     if item.origin is not None:  # the same edit of two documents is a version of each
         key = f"{key}/{hashlib.sha256(item.origin.repository_id.encode()).hexdigest()}"
-    return f"{key}/{item.journey}" if agreed.terms.duplicates is Duplicates.FILE else key
+    # The same for what may be in the repository already, before anybody knew its digest.
+    own = agreed.terms.duplicates is Duplicates.FILE or item.recorded(PASSING) is not None
+    return f"{key}/{item.journey}" if own else key
 
 
 def in_parts(consignment: Consignment, item: Item) -> Entry:
@@ -106,23 +111,38 @@ def _plans(consignment: Consignment, items: Sequence[Item]) -> dict[str, Filing]
 
 def _intend(consignment: Consignment, items: Sequence[Item], keys: Mapping[str, str]) -> dict[str, Recorded]:
     """Write down what we are about to file. The key decides, among all workers, whose journey these bytes belong to."""
-    agreed, entries, plans = consignment.agreed, [], _plans(consignment, items)
-    for item in items:
-        filing = plans[item.journey]
-        facts = {
-            **agreed.about(item.arrival),
-            "digest": item.arrival.digest,
-            "repository": agreed.repository.address,
-            "folder": list(filing.folder),
-            "filed_as": filing.name,
-            "round": item.round,
-            "keeping": _keeping(filing),
-            **({"workspace": filing.workspace.facts} if filing.workspace else {}),
-            **({"document": filing.document, "said": filing.sent} if filing.document else {}),
-        }
-        entries.append(Entry(item.journey, "filing", facts, once=keys[item.journey]))
+    plans = _plans(consignment, items)
+    entries = [_intent(consignment, item, plans[item.journey], keys[item.journey]) for item in items]
     recorded = ledger().append(entries, consignment.lease)
     return {item.journey: entry for item, entry in zip(items, recorded, strict=True)}
+
+
+def _intent(consignment: Consignment, item: Item, filing: Filing, key: str) -> Entry:
+    agreed = consignment.agreed
+    facts = {
+        **agreed.about(item.arrival),
+        "digest": item.arrival.digest,
+        "repository": agreed.repository.address,
+        "folder": list(filing.folder),
+        "filed_as": filing.name,
+        "round": item.round,
+        "keeping": _keeping(filing),
+        **({"workspace": filing.workspace.facts} if filing.workspace else {}),
+        **({"document": filing.document, "said": filing.sent} if filing.document else {}),
+    }
+    return Entry(item.journey, "filing", facts, once=key)
+
+
+def passing(consignment: Consignment, item: Item, filing: Filing) -> Entry:
+    """The intent to file what is on its way, and whose digest nobody knows yet. Once per journey."""
+    return replace(_intent(consignment, item, filing, f"{item.journey}/{PASSING}"), kind=PASSING)
+
+
+def filed_already(item: Item, answer: Filed, steps: Steps) -> None:
+    """Record that it passed through: as if it had been intended with its digest, and filed, now."""
+    filing = _plans(steps.consignment, [item])[item.journey]
+    steps.entries.append(_intent(steps.consignment, item, filing, _content_key(steps.consignment, item)))
+    _note_filed(item, answer, steps, _keeping(filing))
 
 
 def _is_ours(item: Item, holder: Recorded) -> bool:
@@ -137,25 +157,28 @@ def _is_ours(item: Item, holder: Recorded) -> bool:
 def _file(consignment: Consignment, items: Sequence[Item], holders: Mapping[str, Recorded]) -> Consignment:
     agreed, steps = consignment.agreed, Steps(consignment)
     plans = _plans(consignment, items)
-    waiting = {item.journey: _as_intended(plans[item.journey], holders[item.journey]) for item in items}
+    intents = {item.journey: item.recorded(PASSING) or holders[item.journey] for item in items}
+    waiting = {item.journey: _as_intended(plans[item.journey], intents[item.journey]) for item in items}
     by_journey = {item.journey: item for item in items}
     for journey, reason in _in_doubt(items, holders).items():
         del waiting[journey]
-        steps.changed[journey] = _refused(by_journey[journey], UNKNOWN, reason)
+        steps.changed[journey] = refused(by_journey[journey], UNKNOWN, reason)
     try:
         while waiting:
             with repository_session(agreed.repository) as session:
                 for answer in _until_unknown(session.file(_while_leased(list(waiting.values()), consignment)), waiting):
                     filing, item = waiting.pop(answer.journey), by_journey[answer.journey]
+                    if isinstance(answer, Filed) and (why := _differs(item, answer, session)):
+                        answer = NotFiled(item.journey, UNKNOWN, why)
                     if isinstance(answer, Filed):
                         told = holders[item.journey].body.get("workspace")
-                        _filed(item, answer, steps, _keeping(filing) | ({"workspace": told} if told else {}))
+                        _note_filed(item, answer, steps, _keeping(filing) | ({"workspace": told} if told else {}))
                     elif answer.code == UNKNOWN:
-                        refused = _refused(item, answer.code, answer.reason)
+                        unknown = refused(item, answer.code, answer.reason)
                         facts = {"reason": answer.reason, "round": item.round}
-                        steps.add(item, "unknown", facts, once=f"{item.journey}/unknown/{item.round}", verdict=refused.verdict)
+                        steps.add(item, "unknown", facts, once=f"{item.journey}/unknown/{item.round}", verdict=unknown.verdict)
                     else:
-                        steps.changed[item.journey] = _refused(item, answer.code, answer.reason)
+                        steps.changed[item.journey] = refused(item, answer.code, answer.reason)
     except SpoolCorrupt:
         for filing in waiting.values():
             with suppress(SpoolError):
@@ -165,6 +188,23 @@ def _file(consignment: Consignment, items: Sequence[Item], holders: Mapping[str,
         # What the repository confirmed before something broke is a fact, and is recorded as one.
         consignment = steps.write(ledger().append)
     return consignment
+
+
+def _differs(item: Item, answer: Filed, session: RepositorySession) -> str | None:
+    """Why what the repository keeps is not what we hold, of a file that was once on its way through; None if it is the same.
+
+    The attempt that broke off may have filed it, and only bytes tell whether the source has others since.
+    """
+    if item.recorded(PASSING) is None:
+        return None
+    with Unkept(spool()) as batch:
+        kept = session.fetch(answer.id, answer.version, batch)
+    if kept.digest == item.arrival.digest:
+        return None
+    return (
+        f"version {answer.version} of {answer.id} came of an attempt that broke off, and its bytes ({kept.digest[:16]}…) are not those "
+        f"that the source has now ({str(item.arrival.digest)[:16]}…); nothing was changed"
+    )
 
 
 def _in_doubt(items: Sequence[Item], holders: Mapping[str, Recorded]) -> dict[str, str]:
@@ -219,7 +259,7 @@ def _kept(told: Mapping[str, str]) -> dict[str, Any]:
     return {"records_class": told.get("records_class"), "schedule": told.get("schedule"), **days}
 
 
-def _filed(item: Item, answer: Filed, steps: Steps, more: Mapping[str, Any]) -> None:
+def _note_filed(item: Item, answer: Filed, steps: Steps, more: Mapping[str, Any]) -> None:
     agreed = steps.consignment.agreed
     steps.add(
         item,
@@ -244,7 +284,7 @@ def _filed(item: Item, answer: Filed, steps: Steps, more: Mapping[str, Any]) -> 
     )
 
 
-def _refused(item: Item, code: str, reason: str, rule: str = "the repository accepts the filing", fix: str = "") -> Item:
+def refused(item: Item, code: str, reason: str, rule: str = "the repository accepts the filing", fix: str = "") -> Item:
     """What the repository will not take as it is, or may have taken already, needs a person like any other refusal."""
     fix = fix or "Correct the stream's target in the partner's profile, then 'countersign quarantine retry'"
     if code == UNKNOWN:
@@ -272,7 +312,7 @@ def _compare(
         if fate == "filed" and consignment.agreed.terms.duplicates is Duplicates.REFUSE:
             reason = f"These very bytes were filed before, as journey {holder.journey}"
             fix = "Ask the partner whether this was meant; the stream's 'duplicates' says what becomes of such files"
-            steps.changed[item.journey] = _refused(item, "duplicate-content", reason, "a stream's bytes are filed once", fix)
+            steps.changed[item.journey] = refused(item, "duplicate-content", reason, "a stream's bytes are filed once", fix)
         elif fate == "filed":
             facts = {"digest": item.arrival.digest, "duplicate_of": holder.journey, **_keeping(plans[item.journey])}
             steps.add(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from blocks.values import Document, EmptyFiles, Fetched, Finding, Missed, Outcome, Stage, Verdict
 from tasks.connections import endpoint_session, ledger, spool
 from tasks.consignment import Consignment, Item, Steps
+from tasks.pass_through import pass_through
 from tasks.retrying import task
 from tasks.rules.judge import before_fetch
 
@@ -14,9 +15,11 @@ from tasks.rules.judge import before_fetch
 @task(task_run_name="pick up ({consignment.size})")
 def pick_up(consignment: Consignment) -> Consignment:
     """Fetch what is not in the spool yet. A file that is refused for its name or size alone is left where it is."""
-    consignment = _announce(consignment)
+    consignment = pass_through(_announce(consignment))
     steps, wanted = Steps(consignment), []
     for item in consignment.at(Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED):
+        if item.verdict is not None:
+            continue  # nobody knows what became of it on its way through
         digest = item.arrival.digest
         if digest is not None and spool().holds(digest):
             steps.changed[item.journey] = replace(item, document=_document(item, digest))

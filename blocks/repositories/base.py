@@ -42,6 +42,18 @@ class RepositorySession(Closing):
         names its ``document``, that one gets it, and keeps its name and place; ``NotFiled`` where it is not there.
         """
 
+    def takes_arriving(self, size: int) -> bool:
+        """True if a document of so many bytes can be filed while it still arrives."""
+        return False
+
+    def file_arriving(self, filing: Filing, pieces: Iterator[bytes]) -> Filed | NotFiled:
+        """Keep one document whose bytes come only once; its filing names no digest, which is known when they have all come.
+
+        What ``pieces`` raises ends the call, and the repository never takes it for a whole document. An answer that is lost is settled
+        by looking; where it does not tell, ``RepositoryUnreachable``: ``file`` it then, from bytes that can be read again.
+        """
+        raise RepositoryError("documents cannot be filed here while they still arrive")
+
     @abstractmethod
     def find(self, folder: tuple[str, ...], name: str) -> Kept | None:
         """The document or folder of that name (case is ignored where the repository ignores it); None where there is none."""

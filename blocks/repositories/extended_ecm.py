@@ -49,6 +49,7 @@ from blocks.errors import (
     RepositoryError,
     RepositoryUnreachable,
 )
+from blocks.repositories.arriving import Arriving
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.repositories.once import Once
 from blocks.repositories.otcs_audit import AuditTrail
@@ -162,13 +163,17 @@ class _Wanted:
     """Category id -> attribute key -> value."""
     class_id: int | None
     grants: Mapping[int, frozenset[str]] | None
+    arriving: Iterator[bytes] | None = None
+    """Its bytes, if they come only once."""
 
     @property
     def journey(self) -> str:
         return self.filing.journey
 
-    def upload(self, name: str) -> Upload:
+    def upload(self, name: str) -> Upload | Arriving:
         filing = self.filing
+        if self.arriving is not None:
+            return Arriving(self.arriving, name, filing.media_type, filing.size)
         return Upload(filing.path, name, filing.media_type, filing.size, filing.digest)
 
     def external(self) -> dict[str, str]:
@@ -181,15 +186,17 @@ class _Wanted:
 class _Content:
     """The bytes of a document or a version, sent with the call that makes it, or before it in parts where the server offers that."""
 
-    def __init__(self, large: LargeFiles, upload: Upload) -> None:
+    def __init__(self, large: LargeFiles, upload: Upload | Arriving) -> None:
         self._large, self._upload, self._key = large, upload, ""
-        self.in_parts = upload.size >= SMALL_BYTES and large.offer().covers(upload.size)
+        self.in_parts = isinstance(upload, Upload) and upload.size >= SMALL_BYTES and large.offer().covers(upload.size)
+        self.to_be_counted = self.in_parts or isinstance(upload, Arriving)
+        """The server's own count of its bytes must be looked at."""
 
     def write(
         self, wire: Wire, what: str, path: str, *, body: Json | None = None, fields: Mapping[str, str] | None = None
     ) -> Json:
         """``Wire.write`` with the bytes. May be called again after an ``AnswerLost``: parts that are there are not sent again."""
-        if not self.in_parts:
+        if not self.in_parts or isinstance(self._upload, Arriving):
             return wire.write(what, "POST", path, body=body, fields=fields, upload=self._upload)
         fresh = not self._key
         self._key = self._key or self._large.bring(self._upload)
@@ -251,9 +258,16 @@ class ExtendedEcmSession(RepositorySession):
     def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
         return in_turns(filings, self._connections, self._file_one)
 
-    def _file_one(self, filing: Filing) -> Filed | NotFiled:
+    def takes_arriving(self, size: int) -> bool:
+        """Not where the server wants large files in parts: each may have to be sent again."""
+        return not self._large.offer().covers(size)
+
+    def file_arriving(self, filing: Filing, pieces: Iterator[bytes]) -> Filed | NotFiled:
+        return self._file_one(filing, pieces)
+
+    def _file_one(self, filing: Filing, arriving: Iterator[bytes] | None = None) -> Filed | NotFiled:
         try:
-            return self._file(self._wanted(filing))
+            return self._file(replace(self._wanted(filing), arriving=arriving))
         except Unfit as unfit:
             return NotFiled(filing.journey, unfit.code, unfit.reason)
         except Refusal as refusal:  # while making its folders: nothing of the document is there yet
@@ -366,9 +380,9 @@ class ExtendedEcmSession(RepositorySession):
                     return found  # of this call, or of one long ago that people have gone on from since: it is completed, never removed
                 raise Unfit("refused", refusal.text) from refusal
             node = node_of(one_result(answer, what), what)
-            if content.in_parts and self._announced(node.id, 1) != wanted.filing.size:
-                self._take_back(node, 1, (), "its parts were put together wrongly")
-                raise RepositoryError(f"{what} at {self._wire.url}: its parts were put together wrongly; it was taken back")
+            if content.to_be_counted and self._announced(node.id, 1) != wanted.filing.size:
+                self._take_back(node, 1, (), "its bytes were put together wrongly")
+                raise RepositoryError(f"{what} at {self._wire.url}: its bytes were put together wrongly; it was taken back")
             self._finish(node, 1, wanted, fresh=True)
             return self._filed(node, 1, wanted)
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was filed; it is safe to try again")
@@ -418,9 +432,9 @@ class ExtendedEcmSession(RepositorySession):
                     raise OutcomeUnknown(
                         f"{what} at {self._wire.url}: said to be added and not found; look before filing it again"
                     )
-            if content.in_parts and self._announced(node.id, number) != wanted.filing.size:
-                self._take_back(node, number, (), "its parts were put together wrongly")
-                raise RepositoryError(f"{what} at {self._wire.url}: its parts were put together wrongly; it was taken back")
+            if content.to_be_counted and self._announced(node.id, number) != wanted.filing.size:
+                self._take_back(node, number, (), "its bytes were put together wrongly")
+                raise RepositoryError(f"{what} at {self._wire.url}: its bytes were put together wrongly; it was taken back")
             self._finish(node, number, wanted, fresh=False)
             return self._filed(node, number, wanted)
         raise RepositoryUnreachable(f"{what} at {self._wire.url}: no answer tells that it was added; it is safe to try again")

@@ -409,6 +409,11 @@ def _templates(target: Target) -> Iterator[tuple[str, str]]:
                 yield f"{category}/{attribute}", one
 
 
+def uses(target: Target, fact: str) -> bool:
+    """True if a template of a target needs that fact. Raises ``ValueError`` for what is no template of ours."""
+    return any(fact == used for _, template in _templates(target) for _, used, _ in _parts(template))
+
+
 def _of_keeping(target: Target, where: str) -> frozenset[str]:
     """Facts that come from how long it is kept; in category values only, for the record date itself needs the others."""
     if target.retention is None or "/" not in where:

@@ -84,6 +84,11 @@ def suits(media_type: str, doctype: Doctype) -> bool:
     return media_type in doctype.media_types or (doctype.table is not None and media_type in (PLAIN, UNKNOWN))
 
 
+def needs_its_end(media_type: str) -> bool:
+    """True if ``inspect`` looks at the last bytes of such a file, too."""
+    return media_type == "application/pdf" or media_type.startswith("image/")
+
+
 def inspect(name: bytes, media_type: str, head: bytes, tail: bytes, doctype: Doctype) -> Iterator[Finding]:
     """Findings from the first and last bytes: what the content is against what name and document type say."""
     wanted = ", ".join(sorted(doctype.media_types))

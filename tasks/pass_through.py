@@ -1,0 +1,150 @@
+"""Pass through: large files straight from the source into the repository, where their first bytes are all that decides.
+
+The order makes every break safe::
+
+    first bytes judged ─▶ ledger: "passing" (the intent) ─▶ source ─▶ sha256 ─▶ repository ─▶ ledger: fetched, judged, filing, filed
+
+A file that breaks off, is refused or whose answer is lost takes the usual way through the spool, in this run or the next one: it is
+not passed through twice. What the first attempt may have filed is found there by its journey, and its bytes are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from blocks.endpoints.base import Endpoint
+from blocks.errors import OutcomeUnknown, RepositoryUnreachable, TransferIncomplete
+from blocks.relay import Relay
+from blocks.repositories.base import RepositorySession
+from blocks.values import Document, Fetched, Filed, Missed, RemoteFile, Stage, Verdict
+from tasks.connections import endpoint_session, ledger, repository_session, spool
+from tasks.consignment import Consignment, Item, Steps
+from tasks.file_away import filed_already, passing, refused
+from tasks.rules.filing import plan
+from tasks.rules.judge import as_facts, before_fetch
+from tasks.rules.passing import judge_head, may_pass
+from tasks.rules.sequence import UNKNOWN
+from tasks.rules.sniff import HEAD_BYTES, sniff
+
+
+def pass_through(consignment: Consignment) -> Consignment:
+    """File what may pass through, one after the other; the rest is as it was. What is done is recorded file by file."""
+    terms = consignment.agreed.terms
+    for item in consignment.at(Stage.CLAIMED):
+        fresh = item.arrival.digest is None and all(entry.kind == "arrived" for entry in item.history)
+        if fresh and may_pass(item.arrival.file, terms) and not before_fetch(item.arrival, terms):
+            with repository_session(consignment.agreed.repository) as repository:
+                if repository.takes_arriving(item.arrival.file.size):
+                    consignment = _pass(item, repository, consignment)
+    return consignment
+
+
+def _pass(item: Item, repository: RepositorySession, consignment: Consignment) -> Consignment:
+    agreed, relay = consignment.agreed, Relay(item.arrival.file.shown)
+    with ThreadPoolExecutor(1, thread_name_prefix="passing") as source:
+        fetching = source.submit(_fetch, agreed.endpoint, item.arrival.file, relay)
+        try:
+            return _file(item, relay, fetching, repository, consignment)
+        finally:
+            relay.give_up("nobody reads it any more")  # after the end this means nothing
+
+
+def _fetch(endpoint: Endpoint, file: RemoteFile, relay: Relay) -> tuple[Fetched | Missed, str | None]:
+    """The endpoint's answer, and the fingerprint of its host."""
+    try:
+        with endpoint_session(endpoint) as session:
+            [answer] = session.fetch([file], relay)
+            return answer, session.capabilities.fingerprint
+    except BaseException as error:
+        relay.give_up(f"the source broke off: {error}")
+        raise
+    finally:
+        relay.give_up("the source did not give it")
+
+
+def _file(
+    item: Item,
+    relay: Relay,
+    fetching: Future[tuple[Fetched | Missed, str | None]],
+    repository: RepositorySession,
+    consignment: Consignment,
+) -> Consignment:
+    agreed, file = consignment.agreed, item.arrival.file
+    try:
+        head = relay.head(HEAD_BYTES)
+    except TransferIncomplete:
+        return consignment  # nothing is begun: the usual way tells what is the matter
+    document = Document(item.journey, file.name, file.size, "", Path(), sniff(head))
+    verdict = judge_head(document, head, agreed.terms)
+    if verdict is None:
+        return consignment
+    filing = plan(document, verdict, agreed.terms, agreed.partner, agreed.stream, item.arrival)
+    [begun] = ledger().append([passing(consignment, item, filing)], consignment.lease)
+    item = replace(item, history=(*item.history, begun))
+    consignment = consignment.with_changes({item.journey: item})
+    if not begun.fresh:
+        return consignment
+    try:
+        answer = repository.file_arriving(filing, _while_leased(relay.pieces(), consignment))
+    except OutcomeUnknown as unknown:
+        return _unknown(item, str(unknown), consignment)
+    except (TransferIncomplete, RepositoryUnreachable):
+        return consignment  # the usual way looks what became of it, and raises what is still so
+    if not isinstance(answer, Filed):
+        return _unknown(item, answer.reason, consignment) if answer.code == UNKNOWN else consignment
+    fetched, fingerprint = fetching.result()
+    if not isinstance(fetched, Fetched) or fetched.size != file.size:
+        raise TransferIncomplete(
+            f"{file.shown}: filed as {answer.id}, and the source did not say that it was whole; it is compared"
+        )
+    return _record(item, answer, fetched, fingerprint, verdict, document, consignment)
+
+
+def _record(
+    item: Item,
+    answer: Filed,
+    fetched: Fetched,
+    fingerprint: str | None,
+    verdict: Verdict,
+    document: Document,
+    consignment: Consignment,
+) -> Consignment:
+    """All that is known now, in one go: what is in the repository is a document like any other."""
+    digest, steps = fetched.digest, Steps(consignment)
+    document = replace(document, digest=digest, path=spool().place(digest))
+    item = replace(item, arrival=replace(item.arrival, digest=digest), document=document, verdict=verdict)
+    told = {"digest": digest, "size": fetched.size, "fingerprint": fingerprint}
+    steps.add(item, "fetched", told, once=f"{item.journey}/fetched/{digest}")
+    steps.add(
+        item,
+        "judged",
+        {
+            "digest": digest,
+            "round": item.round,
+            "profile": consignment.agreed.digest,
+            "media_type": document.sniffed,
+            **as_facts(verdict),
+        },
+    )
+    filed_already(item, answer, steps)
+    return steps.write(ledger().append)
+
+
+def _unknown(item: Item, reason: str, consignment: Consignment) -> Consignment:
+    """Looking could not tell: a person looks, before anything is tried again."""
+    steps = Steps(consignment)
+    facts = {"reason": reason, "round": item.round}
+    steps.add(
+        item, "unknown", facts, once=f"{item.journey}/unknown/{item.round}", verdict=refused(item, UNKNOWN, reason).verdict
+    )
+    return steps.write(ledger().append)
+
+
+def _while_leased(pieces: Iterator[bytes], consignment: Consignment) -> Iterator[bytes]:
+    """The bytes, while the lease holds: a worker that was stalled completes nothing."""
+    for piece in pieces:
+        consignment.lease  # noqa: B018 - raises
+        yield piece
