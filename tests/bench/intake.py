@@ -1,7 +1,7 @@
 """``intake-small``, ``-medium``, ``-large``, ``-naive``: price lists from OpenSSH into a repository, beside scripts for the job.
 
-The job: name, sha256, five columns of every row, a multipart post, a rename at the source. Of the large files no row is looked
-at, by nobody: that is agreed for them, so they may be streamed. Ours is a whole flow run with a Prefect server: looked at until
+The job: name, sha256, five columns of every row, a multipart post, a rename at the source. The large files are videos, of which nobody
+looks at more than the beginning, so they may be streamed. Ours is a whole flow run with a Prefect server: looked at until
 nobody writes any more, leased, kept in the spool and in the ledger, filed with category values and an identity, moved once the
 ledger has it. Warm is a call in a process that has everything imported; cold is ``countersign run intake --local``.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,79 @@ TUTORIAL_FILES = 60
 """So many files the tutorial's flow brings in, where there are more; its time is multiplied."""
 
 
+# ----------------------------------------------------------------------------------------------------- what is carried
+
+
+def price_list(number: int, size: int) -> Iterator[bytes]:
+    """A good price list of just ``size`` bytes, in pieces. Every number gives other articles, and each row its own values."""
+    yield HEADER
+    left, block = size - len(HEADER), 0
+    while True:
+        rows = _rows(number, block)
+        width = rows.shape[1]
+        count = min(len(rows), (left - 2 * width) // width)
+        if count > 0:
+            yield rows[:count].tobytes()
+            left -= count * width
+        if count < len(rows):
+            break
+        block += 1
+    last = f"{number:06d}{block:04d}{ROWS:05d},,EUR,1.50,2026-12-01\n"
+    yield last.replace(",,", f",{'x' * (left - len(last))},").encode()
+
+
+def _rows(number: int, block: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """``ROWS`` rows of a price list, a line of the array each. The array is used again for the next ones."""
+    rows = _template()
+    rows[:, :10] = np.frombuffer(f"{number:06d}{block:04d}".encode(), np.uint8)
+    return rows
+
+
+@cache
+def _template() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    lines = [f"{0:06d}{0:04d}{row:05d},Bolt M{row:05d},EUR,1{row:05d}.50,2026-12-01\n" for row in range(ROWS)]
+    return np.frombuffer(bytearray("".join(lines).encode()), np.uint8).reshape(ROWS, -1)
+
+
+def video(number: int, size: int) -> Iterator[bytes]:
+    """What begins as a video does, and is of just ``size`` bytes, in pieces. Every number gives others."""
+    yield b"\0\0\0\x18ftypisom\0\0\2\0isomiso2"
+    left, block = size - 24, 0
+    while left:
+        piece = (b"%06d%06d" % (number, block) + _noise())[:left]
+        yield piece
+        left, block = left - len(piece), block + 1
+
+
+@cache
+def _noise() -> bytes:
+    return random.Random(1).randbytes(MIB)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What kind of document is brought in."""
+
+    doctype: str
+    prefix: str
+    suffix: str
+    content: Callable[[int, int], Iterator[bytes]]
+
+    def name(self, number: int) -> str:
+        return f"{self.prefix}_{number:06d}.{self.suffix}"
+
+    @property
+    def pattern(self) -> str:
+        return rf"{self.prefix}_\d{{6}}\.{self.suffix}"
+
+
+PRICES = Kind("price-list", "prices", "csv", price_list)
+VIDEOS = Kind("video", "clip", "mp4", video)
+
+
+# ----------------------------------------------------------------------------------------------------- the benches
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What is brought in, and what we mean to reach. ``naive``: beside the tutorial's flow, else beside the script."""
@@ -64,12 +138,12 @@ class Load:
     size: int
     goal: Goal | None = None
     naive: bool = False
-    doctype: str = "price-list"
+    kind: Kind = PRICES
 
     @property
     def shown(self) -> str:
         size = f"{self.size / MIB:g} MiB" if self.size >= MIB else f"{self.size / KIB:g} KiB"
-        return f"{self.files:,} CSV x {size} from SFTP into the repository"
+        return f"{self.files:,} {self.kind.suffix.upper()} x {size} from SFTP into the repository"
 
     def scaled(self, scale: float) -> Load:
         """A part of it, for a rehearsal: fewer files, and smaller ones where they are large."""
@@ -81,8 +155,7 @@ class Load:
 LOADS: Mapping[str, Load] = {
     "intake-small": Load(1000, 4 * KIB, Goal(2)),
     "intake-medium": Load(200, MIB, Goal(1.5)),
-    # Nothing of them is read: it was agreed that they are filed as they come.
-    "intake-large": Load(4, 256 * MIB, Goal(1.5, peak_mib=250), doctype="transfer"),
+    "intake-large": Load(4, 256 * MIB, Goal(1.5, peak_mib=250), kind=VIDEOS),
     "intake-naive": Load(1000, 4 * KIB, Goal(20), naive=True),
 }
 
@@ -279,9 +352,9 @@ class Course:
     def _fill(self) -> Iterator[tuple[str, Received]]:
         for _ in range(self.load.files):
             self.made += 1
-            name, digest = f"prices_{self.made:06d}.csv", sha256()
+            name, digest = self.load.kind.name(self.made), sha256()
             with (self.source / name).open("wb") as file:
-                for piece in price_list(self.made, self.load.size):
+                for piece in self.load.kind.content(self.made, self.load.size):
                     digest.update(piece)
                     file.write(piece)
             yield name, Received(self.load.size, digest.hexdigest())
@@ -347,40 +420,6 @@ class Warm:
             raise Failed(f"ended with {self._process.wait(30)}: {said[-1] if said else 'it says nothing'}")
 
 
-# ----------------------------------------------------------------------------------------------------- what is carried
-
-
-def price_list(number: int, size: int) -> Iterator[bytes]:
-    """A good price list of just ``size`` bytes, in pieces. Every number gives other articles, and each row its own values."""
-    yield HEADER
-    left, block = size - len(HEADER), 0
-    while True:
-        rows = _rows(number, block)
-        width = rows.shape[1]
-        count = min(len(rows), (left - 2 * width) // width)
-        if count > 0:
-            yield rows[:count].tobytes()
-            left -= count * width
-        if count < len(rows):
-            break
-        block += 1
-    last = f"{number:06d}{block:04d}{ROWS:05d},,EUR,1.50,2026-12-01\n"
-    yield last.replace(",,", f",{'x' * (left - len(last))},").encode()
-
-
-def _rows(number: int, block: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """``ROWS`` rows of a price list, a line of the array each. The array is used again for the next ones."""
-    rows = _template()
-    rows[:, :10] = np.frombuffer(f"{number:06d}{block:04d}".encode(), np.uint8)
-    return rows
-
-
-@cache
-def _template() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    lines = [f"{0:06d}{0:04d}{row:05d},Bolt M{row:05d},EUR,1{row:05d}.50,2026-12-01\n" for row in range(ROWS)]
-    return np.frombuffer(bytearray("".join(lines).encode()), np.uint8).reshape(ROWS, -1)
-
-
 def _agree(profiles: Path, server: OpenSsh, source: Path, done: Path, there: Sink, load: Load) -> None:
     """What our installation knows of the partner and the repository."""
     drop = {
@@ -395,8 +434,8 @@ def _agree(profiles: Path, server: OpenSsh, source: Path, done: Path, there: Sin
         "endpoint": "drop",
         "folder": str(source),
         "settle": {"quiet": "PT0S"},
-        "naming": r"prices_\d{6}\.csv",
-        "classify": [{"pattern": r".*\.csv", "doctype": load.doctype}],
+        "naming": load.kind.pattern,
+        "classify": [{"pattern": ".*", "doctype": load.kind.doctype}],
         "disposition": {"accepted": "move", "folder": str(done)},
         "target": {
             "repository": "ecm",

@@ -348,6 +348,8 @@ class Server:
                 return store.children(int(id), parse_qs(question))
             case ["GET", "api", "v2", "nodes", id, "versions"]:
                 return {"results": [{"data": {"versions": store.node(int(id)).versions()}}]}
+            case ["GET", "api", "v2", "holds"]:
+                return {"results": {"data": {"holds": []}}}
             case ["GET", "api", "v1", "forms", "nodes", "categories", "create"]:
                 return store.form()
             case ["GET", "api", "v2", "multipart", "settings"]:

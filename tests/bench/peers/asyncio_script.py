@@ -17,6 +17,7 @@ import asyncio
 import csv
 import io
 import json
+import mimetypes
 import re
 import sys
 from collections import deque
@@ -33,12 +34,12 @@ import polars
 
 WORKERS = 8
 LARGE_BYTES = 8 * 1024 * 1024
-"""From here on a file is streamed from the source to the repository and never held; its table is not looked at."""
+"""From here on a file is streamed from the source to the repository and never held. Only videos are so large."""
 TABLE_BYTES = 64 * 1024
 """From here on polars is faster than csv, and a thread pays."""
 READ_BYTES, READS_AHEAD = 255 * 1024, 16
 
-NAME = re.compile(r"prices_\d{6}\.csv")
+NAME = re.compile(r"prices_\d{6}\.csv|clip_\d{6}\.mp4")
 SKU, CURRENCY = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,39}", r"[A-Z]{3}"
 COLUMNS = {
     "sku": polars.String,
@@ -190,11 +191,11 @@ class Framed:
 
 
 def framed(job: Job, name: str, digest: str, size: int) -> Framed:
-    boundary = uuid4().hex
+    boundary, media_type = uuid4().hex, mimetypes.guess_type(name)[0]
     body = json.dumps({"type": 144, "parent_id": job.parent, "name": name, "description": digest})
     head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="body"\r\n\r\n{body}\r\n'
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: text/csv\r\n\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: {media_type}\r\n\r\n'
     ).encode()
     tail = f"\r\n--{boundary}--\r\n".encode()
     length = str(len(head) + size + len(tail))

@@ -40,7 +40,7 @@ def intake(job: Mapping[str, Any], scratch: Path) -> None:
     config = scratch / "curl.config"
     config.write_text("\nnext\n".join(_post(job, ticket, file) for file in files))
     _run(["curl", "--silent", "--fail", "--parallel", "--parallel-max", "8", "--config", str(config)])
-    _run(["lftp", "-c", f"{opened}; mmv {job['source']}/*.csv {job['done']}"])
+    _run(["lftp", "-c", f"{opened}; mmv {job['source']}/*_* {job['done']}"])
 
 
 def _post(job: Mapping[str, Any], ticket: str, file: Path) -> str:
