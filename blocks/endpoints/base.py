@@ -99,7 +99,8 @@ class EndpointSession(Closing):
 
     def _learn_of_rename(self, new: bytes, *, done: bool) -> None:
         """What a rename to the path ``new`` tells. Nobody has a reason to refuse a name of ours, but that we may not rename."""
-        if done or (self.personality.renames is None and new.rpartition(b"/")[2].startswith(TEMPORARY)):
+        known = self.personality.renames
+        if known is not done and (done or (known is None and new.rpartition(b"/")[2].startswith(TEMPORARY))):
             self._learn(renames=done)
 
     @abstractmethod
@@ -240,6 +241,12 @@ def open_source(file: Outgoing) -> BinaryIO:
         raise SpoolMissing(
             f"{file.source}: our bytes for {shown(file.name)} cannot be read ({error.strerror}); nothing was placed under that name"
         ) from error
+
+
+def read_source(file: Outgoing) -> bytes:
+    """All our bytes of a small file, or one more than it should have. Raises ``SpoolMissing`` too."""
+    with open_source(file) as source:
+        return source.read(file.size + 1)
 
 
 TEMPORARY = b".countersign-"

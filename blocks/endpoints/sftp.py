@@ -32,6 +32,7 @@ from blocks.endpoints.base import (
     likely_kind,
     not_renamed,
     open_source,
+    read_source,
     remains,
     resume_key,
     set_aside,
@@ -45,7 +46,7 @@ from blocks.endpoints.sftp_stock import Stock
 from blocks.endpoints.ssh import Line, translated
 from blocks.errors import EndpointError, EndpointFull, EndpointUnreachable, EndpointUnsuitable, SpoolError
 from blocks.pace import SLOWEST, Pace
-from blocks.spool import CHUNK, Batch, SpoolFile
+from blocks.spool import CHUNK, HELD, Batch, SpoolFile
 from blocks.values import (
     EndpointCapabilities,
     Exists,
@@ -154,12 +155,15 @@ class SftpSession(EndpointSession):
 
     def look(self, folder: str) -> Iterator[RemoteFile]:
         wire, pace = self._wire(), Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable)
-        for name, told in self._noting(wire.listing(_path(folder))):
-            pace.moved(SLOWEST)
-            if told.size is None or told.kind is None:
-                told = _whole(wire.ask(engine.lstat(_path(folder, name))) if legal(name) else told, told)
-            self._notice(name)
-            yield RemoteFile(folder, name, told.size or 0, told.modified, likely_kind(told.kind, told.size))
+        for page in self._noting(wire.listing(_path(folder))):
+            pace.moved(SLOWEST * len(page))
+            for name, told in page:
+                if name in (b".", b".."):
+                    continue
+                if told.size is None or told.mode is None:
+                    told = _whole(wire.ask(engine.lstat(_path(folder, name))) if legal(name) else told, told)
+                self._notice(name)
+                yield RemoteFile(folder, name, told.size or 0, told.modified, likely_kind(told.kind, told.size))
 
     def fetch(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
         wire = self._wire()
@@ -237,7 +241,9 @@ class SftpSession(EndpointSession):
             return missed
         path = _path(file.folder, file.name)
         # Looked at before it is opened: opening a FIFO would block the server's process, opening a link would follow it.
-        if missed := _differs(file, (yield [engine.lstat(path)])):
+        look = engine.lstat(path)
+        before = yield [look]
+        if missed := _differs(file, before):
             return missed
         opened = yield [engine.open_to_read(path)]
         if isinstance(opened, Status):
@@ -246,7 +252,8 @@ class SftpSession(EndpointSession):
                 raise Crowded(missed)
             return missed
         handle = engine.handle(opened)
-        sink = batch.open(resume_key(self._address, file))
+        small = file.size < min(HELD, wire.read_bytes)  # comes in one answer: nothing to go on with, and no pace
+        sink = batch.open(None if small else resume_key(self._address, file))
         try:
             if sink.size:
                 head, tail = sink.head(COMPARED), sink.tail(COMPARED)
@@ -254,13 +261,15 @@ class SftpSession(EndpointSession):
                 last = yield from engine.read_exactly(handle, sink.size - len(tail), len(tail), wire)
                 if sink.size > file.size or (first, last) != (head, tail):
                     sink.restart()
-            verdict = yield from engine.read_into(
-                _Paced(sink, Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable)), handle, file.size, wire
-            )
-            held, _, named = yield from engine.each([engine.fstat(handle), engine.close(handle), engine.lstat(path)])
+            paced = sink if small else _Paced(sink, Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable))
+            verdict = yield from engine.read_into(paced, handle, file.size, wire)
+            held, _, named = yield from engine.each([engine.fstat(handle), engine.close(handle), look])
         except BaseException:
             sink.keep()
             raise
+        if verdict.code == engine.OK and before == held == named:
+            done = sink.finish()
+            return Fetched(file, done.digest, done.size)
         missed = None
         if verdict.code in (engine.EOF, engine.FAILURE) and isinstance(named, Attributes):
             missed = Missed(file, Outcome.CHANGED, f"{verdict.message}; it was left alone")
@@ -289,6 +298,9 @@ class SftpSession(EndpointSession):
             return Missed(wanted, Outcome.EXISTS, reason)
         # By the end of the upload nothing may stand there any more: too late to learn from, early enough to save a refusal.
         over = self._known.rename_replaces is False and isinstance(stands, Attributes)
+        whole = read_source(file) if file.size < min(HELD, wire.write_bytes) and not goes_on(hidden) else None
+        if whole is not None and hashlib.sha256(whole).hexdigest() != file.digest:
+            return Missed(wanted, Outcome.CHANGED, _OTHER_BYTES)
         handle, start = (yield from self._ours_already(file, temporary, wire)) if goes_on(hidden) else (b"", 0)
         opened = handle or (yield [engine.open_new(temporary)])
         if isinstance(opened, Status):
@@ -303,21 +315,27 @@ class SftpSession(EndpointSession):
             return missed
         handle = engine.handle(opened)
         self._temporaries.add(temporary)
-        digest = hashlib.sha256()
-        with open_source(file) as source:
-            while start and source.tell() < start and (data := source.read(min(CHUNK, start - source.tell()))):
-                digest.update(data)
-            verdict = yield from engine.write_from(source, handle, wire, self._paced_seen(digest.update), start)
-        closed = yield [engine.close(handle)]
+        look = engine.lstat(temporary)
+        if whole is not None:
+            written, closed, stood = yield from engine.each([engine.write(handle, 0, whole), engine.close(handle), look])
+            verdict = engine.status(written)
+        else:
+            digest = hashlib.sha256()
+            with open_source(file) as source:
+                while start and source.tell() < start and (data := source.read(min(CHUNK, start - source.tell()))):
+                    digest.update(data)
+                verdict = yield from engine.write_from(source, handle, wire, self._paced_seen(digest.update), start)
+            closed = yield [engine.close(handle)]
+            stood = None
         if verdict.code == engine.OK and isinstance(closed, Status):
             verdict = closed  # a server may tell only now that it could not keep the bytes
         if verdict.code != engine.OK:
             yield from self._must_have_room(verdict, folder, file.size, wire)
             return (yield from self._give_up(temporary, _missed(wanted, verdict)))
-        if digest.hexdigest() != file.digest:
-            reason = "our source does not hold the bytes of its digest (any more); nothing was placed"
-            return (yield from self._give_up(temporary, Missed(wanted, Outcome.CHANGED, reason)))
-        stood = yield [engine.lstat(temporary)]
+        if whole is None and digest.hexdigest() != file.digest:
+            return (yield from self._give_up(temporary, Missed(wanted, Outcome.CHANGED, _OTHER_BYTES)))
+        if not isinstance(stood, Attributes) or stood.size != file.size:
+            stood = yield [look]  # for the first time, or again: what is asked for together may be done in any order
         proof = Proof.SIZE_ONLY if isinstance(stood, Attributes) else Proof.UNVERIFIABLE
         if isinstance(stood, Attributes) and (stood.size != file.size or stood.kind not in (FileKind.FILE, None)):
             reason = f"the server holds {stood.size} of {file.size} bytes; nothing was placed"
@@ -368,8 +386,7 @@ class SftpSession(EndpointSession):
             yield from self._must_have_room(verdict, folder, file.size, wire)
             return (yield from self._give_up(final, _missed(wanted, verdict)))
         if digest.hexdigest() != file.digest:
-            reason = "our source does not hold the bytes of its digest (any more); nothing was placed"
-            return (yield from self._give_up(final, Missed(wanted, Outcome.CHANGED, reason)))
+            return (yield from self._give_up(final, Missed(wanted, Outcome.CHANGED, _OTHER_BYTES)))
         stood = yield [engine.lstat(final)]
         if not isinstance(stood, Attributes):
             self._temporaries.discard(final)
@@ -645,6 +662,9 @@ class _Paced:
 
 
 # --------------------------------------------------------------------------------------------- names and answers
+
+
+_OTHER_BYTES = "our source does not hold the bytes of its digest (any more); nothing was placed"
 
 
 def _path(folder: str, name: bytes = b"") -> bytes:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, BinaryIO, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import paramiko
@@ -56,7 +57,9 @@ NO_SPACE, QUOTA_EXCEEDED, FILE_EXISTS = 14, 15, 11
 _uint32 = struct.Struct(">I")
 _uint64 = struct.Struct(">Q")
 _header = struct.Struct(">IBI")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_usual = struct.Struct(">IQIIIII")
+"""Attributes as nearly every server tells them: flags, size, owner and group, mode, two times."""
+_KINDS = {modes.S_IFREG: FileKind.FILE, modes.S_IFDIR: FileKind.FOLDER, modes.S_IFLNK: FileKind.LINK}
 
 
 # --------------------------------------------------------------------------------------------- answers
@@ -78,24 +81,22 @@ class Status:
         return f"the server says: {self.message or 'nothing'} (code {self.code})"
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """What the server tells about a file; None where it does not tell."""
 
     size: int | None
     mode: int | None
     owner: tuple[int, int] | None
-    modified: datetime | None
+    written: int | None
+    """Seconds since 1970."""
+
+    @property
+    def modified(self) -> datetime | None:
+        return None if self.written is None else datetime.fromtimestamp(self.written, UTC)
 
     @property
     def kind(self) -> FileKind | None:
-        if self.mode is None:
-            return None
-        if modes.S_ISREG(self.mode):
-            return FileKind.FILE
-        if modes.S_ISDIR(self.mode):
-            return FileKind.FOLDER
-        return FileKind.LINK if modes.S_ISLNK(self.mode) else FileKind.OTHER
+        return None if self.mode is None else _KINDS.get(modes.S_IFMT(self.mode), FileKind.OTHER)
 
 
 class Muddled(EndpointUnreachable):
@@ -194,6 +195,8 @@ def _string(value: Bytes) -> bytes:
 
 # --------------------------------------------------------------------------------------------- routines
 
+_FINE = Status(OK, "")
+
 T = TypeVar("T")
 Routine: TypeAlias = Generator[Sequence[Request], Answer, T]
 """Yields requests to send (perhaps none), is resumed with its oldest unseen answer, returns its outcome."""
@@ -208,8 +211,7 @@ class Crowded(Exception):
         """The routine's outcome if the reason was another."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work(Generic[T]):
+class Work(NamedTuple, Generic[T]):
     """One file's routine, and about how many bytes it will have in flight."""
 
     begin: Callable[[], Routine[T]]
@@ -236,6 +238,12 @@ def read_into(sink: Sink, handle: Bytes, size: int, wire: Wire) -> Routine[Statu
 
     Asks for one byte more than announced, so that a growing file shows: ``FAILURE`` then, and ``EOF`` when it was shorter.
     """
+    if not sink.size and size < wire.read_bytes:
+        whole = yield [read(handle, 0, size + 1)]
+        if isinstance(whole, bytes | memoryview) and 0 < len(whole) == size:
+            sink.write(whole)
+            return _FINE
+        # It is empty, or not as it was listed, or comes in short answers: it is asked for once more, and told apart.
     asked = sink.size
     outstanding: deque[tuple[int, int]] = deque()
     early: dict[int, bytes] = {}
@@ -366,8 +374,8 @@ class Wire(ABC):
     def _send_only(self, request: Request) -> None:
         """A request whose answer nobody awaits."""
 
-    def listing(self, folder: bytes) -> Iterator[Entry]:
-        """Everything in a folder except ``.`` and ``..``, as the server sends it. A missing folder is an ``EndpointError``."""
+    def listing(self, folder: bytes) -> Iterator[list[Entry]]:
+        """Everything in a folder, ``.`` and ``..`` too, in the pages that the server sends. A missing folder is an ``EndpointError``."""
         opened = self.ask(Request(_OPENDIR, _string(folder)))
         if isinstance(opened, Status):
             raise EndpointError(f"{self.address}: the folder {shown(folder)} cannot be listed; {opened.words}")
@@ -389,7 +397,7 @@ class Wire(ABC):
                         raise endless(self.address, "a listing")
                     if not ended:
                         ahead.append(self._later(ask))
-                    yield from (entry for entry in answer if entry.name not in (b".", b".."))
+                    yield answer
         finally:
             if not self._channel.closed:
                 self._send_only(close(folder_handle))
@@ -562,14 +570,13 @@ class Engine(Wire):
             self._post(request, runner)
 
     def _post(self, request: Request, runner: _Runner | None = None) -> _Ticket:
-        self._last_id = (self._last_id + 1) & 0xFFFFFFFF
-        ticket = _Ticket(request.owed, runner)
+        kind, body, owed = request
+        number = self._last_id = (self._last_id + 1) & 0xFFFFFFFF
+        ticket = self._tickets[number] = _Ticket(owed, runner)
         if runner is not None:
             runner.tickets.append(ticket)
-        self._tickets[self._last_id] = ticket
-        self._owed += request.owed
-        self._out += _header.pack(len(request.body) + 5, request.kind, self._last_id)
-        self._out += request.body
+        self._owed += owed
+        self._out += _header.pack(len(body) + 5, kind, number) + body
         if len(self._out) > 16 * _PIECE:
             self._flush()
         return ticket
@@ -709,26 +716,40 @@ def greeting(data: bytes, address: str) -> dict[bytes, bytes]:
 def parse(packet: memoryview) -> Answer:
     kind = packet[0]
     if kind == _STATUS:
-        (code,) = _uint32.unpack_from(packet, 5)
-        # Servers older than version 3 send no message.
-        message = bytes(take_string(packet, 9)[0]) if len(packet) >= 13 else b""
-        return Status(code, shown(message[:500]))
+        said = bytes(packet[5:])
+        return _short_status(said) if len(said) < _SHORT else _status(said)
     if kind in (_DATA, _HANDLE):
         return take_string(packet, 5)[0]
     if kind == _ATTRS:
         return _take_attributes(packet, 5)[0]
     if kind == _NAME:
-        (count,) = _uint32.unpack_from(packet, 5)
+        data = bytes(packet)
+        (count,) = _uint32.unpack_from(data, 5)
         position, entries = 9, []
-        for _ in range(count):
-            name, position = take_string(packet, position)
-            _, position = take_string(packet, position)  # a line for people, in the server's own format
-            attributes, position = _take_attributes(packet, position)
-            entries.append(Entry(bytes(name), attributes))
+        for _ in range(count):  # a length that leads beyond the end is noticed by what is read next
+            (length,) = _uint32.unpack_from(data, position)
+            begin, position = position + 4, position + 4 + length
+            name = data[begin:position]
+            (length,) = _uint32.unpack_from(data, position)
+            position += 4 + length  # a line for people, in the server's own format
+            attributes, position = _take_attributes(data, position)
+            entries.append(Entry(name, attributes))
         return entries
     if kind == _EXTENDED_REPLY:
         return packet[5:]
     raise IndexError(kind)
+
+
+def _status(said: bytes) -> Status:
+    (code,) = _uint32.unpack_from(said)
+    # Servers older than version 3 send no message.
+    message = bytes(take_string(memoryview(said), 4)[0]) if len(said) >= 8 else b""
+    return Status(code, shown(message[:500]))
+
+
+_SHORT = 64
+_short_status = lru_cache(maxsize=256)(_status)
+"""Most statuses say the same."""
 
 
 def take_string(packet: memoryview, position: int) -> tuple[memoryview, int]:
@@ -739,10 +760,18 @@ def take_string(packet: memoryview, position: int) -> tuple[memoryview, int]:
     return packet[position + 4 : end], end
 
 
-def _take_attributes(packet: memoryview, position: int) -> tuple[Attributes, int]:
+def _take_attributes(packet: Bytes, position: int) -> tuple[Attributes, int]:
+    if len(packet) - position >= _usual.size:
+        flags, size, user, group, mode, _, written = _usual.unpack_from(packet, position)
+        if flags == 0x0F:
+            return Attributes(size, mode, (user, group), written), position + 32
+    return _take_unusual_attributes(packet, position)
+
+
+def _take_unusual_attributes(packet: Bytes, position: int) -> tuple[Attributes, int]:
     (flags,) = _uint32.unpack_from(packet, position)
     position += 4
-    size = mode = owner = modified = None
+    size = mode = owner = written = None
     if flags & 1:
         (size,) = _uint64.unpack_from(packet, position)
         position += 8
@@ -753,12 +782,11 @@ def _take_attributes(packet: memoryview, position: int) -> tuple[Attributes, int
         (mode,) = _uint32.unpack_from(packet, position)
         position += 4
     if flags & 8:
-        (seconds,) = _uint32.unpack_from(packet, position + 4)
-        modified = datetime.fromtimestamp(seconds, UTC)
+        (written,) = _uint32.unpack_from(packet, position + 4)
         position += 8
     if flags & 0x80000000:
         (count,) = _uint32.unpack_from(packet, position)
         position += 4
         for _ in range(2 * count):
-            _, position = take_string(packet, position)
-    return Attributes(size, mode, owner, modified), position
+            _, position = take_string(memoryview(packet), position)
+    return Attributes(size, mode, owner, written), position
