@@ -17,6 +17,8 @@ COPYING = "tests.bench.copying"
 BENCHES = {
     "sftp-fetch-small": COPYING,
     "sftp-put-small": COPYING,
+    "sftp-fetch-rtt": COPYING,
+    "sftp-list": "tests.bench.listing",
     "sftp-fetch-large": COPYING,
     "sftp-put-large": COPYING,
     "ftps-fetch-large": COPYING,

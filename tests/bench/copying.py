@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from blocks.spool import Spool
 from blocks.values import Fetched, Outgoing, Placed
 from tests.bench.peers.copying import TOOLS, Tool
 from tests.bench.race import Contender, Failed, Goal, Outcome, race
+from tests.servers.far import far
 from tests.servers.ftp import PASSWORD, Ftp, vsftpd_server
 from tests.servers.openssh import OpenSsh, openssh_server
 
@@ -50,6 +51,8 @@ class Load:
     """Connections at a time: a partner's usual limit for FTP, and what SFTP servers take without asking."""
     goal: Goal | None = None
     against: frozenset[str] = frozenset({"sftp", "lftp", "rclone", "curl"})
+    round_trip_ms: float = 0.0
+    """How far away the server is."""
 
     def scaled(self, scale: float) -> Load:
         """A part of it, for a rehearsal: fewer small files, a smaller large one."""
@@ -61,7 +64,8 @@ class Load:
     def shown(self) -> str:
         size = f"{self.size / MIB:g} MiB" if self.size >= MIB else f"{self.size / KIB:g} KiB"
         way = "from the server into the spool" if self.direction == "down" else "to the server, temporary names, renamed"
-        return f"{self.files:,} x {size} {way}"
+        far = f", {self.round_trip_ms:g} ms there and back" if self.round_trip_ms else ""
+        return f"{self.files:,} x {size} {way}{far}"
 
 
 NO_CURL = frozenset({"sftp", "lftp", "rclone"})
@@ -69,6 +73,7 @@ NO_CURL = frozenset({"sftp", "lftp", "rclone"})
 LOADS: Mapping[str, Load] = {
     "sftp-fetch-small": Load("sftp", "down", 5000, 4 * KIB, 8, Goal(6), NO_CURL),
     "sftp-put-small": Load("sftp", "up", 5000, 4 * KIB, 8, Goal(2.5)),
+    "sftp-fetch-rtt": Load("sftp", "down", 200, 4 * KIB, 8, Goal(3), NO_CURL, round_trip_ms=20),
     "sftp-fetch-large": Load("sftp", "down", 1, 1024 * MIB, 8, Goal(1.2, peak_mib=150)),
     "sftp-put-large": Load("sftp", "up", 1, 1024 * MIB, 8, Goal(1, peak_mib=150)),
     "ftps-fetch-large": Load("ftps", "down", 1, 256 * MIB, 4, Goal(1), frozenset({"curl"})),
@@ -86,7 +91,7 @@ def run(name: str, load: Load, rounds: int, tools: Sequence[type[Tool]] = TOOLS,
     """Every tool and ours. Raises ``Failed`` if a byte of ours was wrong."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir=roomy(3 * load.files * load.size)) as scratch,
-        _serving(load.protocol, Path(scratch)) as (server, endpoint),
+        serving(load.protocol, Path(scratch), load.round_trip_ms) as (server, endpoint),
     ):
         course = Course(Path(scratch), server, endpoint, load)
         theirs = [course.contender(kind) for kind in tools]
@@ -110,7 +115,7 @@ class Job:
         spool = Spool(self.place, floor_bytes=0)
         with self.endpoint.session() as session, spool.batch() as batch:
             answers = list(session.fetch(list(session.look(str(self.source))), batch))
-        return {answer.file.shown: spool.path(answer.digest) for answer in answers if isinstance(answer, Fetched)}
+        return {answer.file.shown: spool.place(answer.digest) for answer in answers if isinstance(answer, Fetched)}
 
     def put(self, digests: Mapping[str, str]) -> Mapping[str, Path]:
         # Sizes and digests are the ledger's to know; what is sent is hashed again on its way.
@@ -215,9 +220,12 @@ def _as_a_process(job: Job, digests: Mapping[str, str]) -> Mapping[str, Path]:
 
 
 @contextmanager
-def _serving(protocol: str, base: Path) -> Iterator[tuple[OpenSsh | Ftp, Endpoint]]:
+def serving(protocol: str, base: Path, round_trip_ms: float = 0.0) -> Iterator[tuple[OpenSsh | Ftp, Endpoint]]:
     if protocol == "sftp":
-        with openssh_server(base / "server") as ssh:
+        with openssh_server(base / "server") as near, ExitStack() as stack:
+            ssh = near
+            if round_trip_ms:
+                ssh = replace(near, port=stack.enter_context(far(near.port, round_trip_ms, base / "far.log")))
             yield (
                 ssh,
                 Sftp(

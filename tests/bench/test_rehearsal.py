@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import ledger, release_many
+from tests.bench import ledger, listing, release_many
 from tests.bench.copying import KIB, LOADS, OURS, run
 from tests.bench.peers.copying import TOOLS, Curl, Lftp
 from tests.bench.race import Contender, Failed, Goal, race
@@ -38,6 +38,20 @@ def test_every_tool_that_is_here_carries_the_right_bytes(name: str) -> None:
         and outcome.best is not None
     )
     assert f"| {OURS} |" in outcome.table and "lftp 4" in outcome.table
+
+
+def test_a_server_that_is_far_away_is_as_far_for_all() -> None:
+    need("lftp", "lftp")
+    outcome = run("sftp-fetch-rtt", replace(LOADS["sftp-fetch-rtt"], files=3), 1, (Lftp,), colds=False)
+    [line] = outcome.theirs
+    # Signing in takes more than eight round trips, whoever does it.
+    assert min(line.median, outcome.ours.median) > 8 * 0.020
+
+
+def test_a_listing_is_told_the_same_by_both() -> None:
+    need("sftp", "openssh-client")
+    outcome = listing.main(1, scale=0.002)
+    assert outcome.best is not None and outcome.work == "200 entries"
 
 
 @pytest.mark.parametrize("name", ["sftp-fetch-small", "sftp-put-small"])

@@ -55,14 +55,16 @@ class Tool(ABC):
     def put(self, local: Path, folder: str) -> None:
         """Everything in ``local`` into the empty ``folder`` at the server. Raises ``Failed``."""
 
-    def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        self.run_all([list(arguments)], environment)
+    def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+        """What it says."""
+        (said,) = self.run_all([list(arguments)], environment)
+        return said
 
-    def run_all(self, commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None) -> None:
+    def run_all(self, commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None) -> list[str]:
         """Several processes of the tool at the same time."""
         env = {**os.environ, "HOME": str(self.scratch), **(environment or {})}
 
-        def work(arguments: Sequence[str]) -> None:
+        def work(arguments: Sequence[str]) -> str:
             command = [self.program, *arguments]
             try:
                 done = subprocess.run(
@@ -73,9 +75,10 @@ class Tool(ABC):
             if done.returncode:
                 said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
                 raise Failed(f"ended with {done.returncode}: {said[-1][:200] if said else 'it says nothing'}")
+            return done.stdout
 
         with ThreadPoolExecutor(len(commands)) as processes:
-            list(processes.map(work, commands))
+            return list(processes.map(work, commands))
 
 
 def _ssh_options(server: OpenSsh) -> list[str]:
@@ -99,17 +102,18 @@ class OpenSshSftp(Tool):
         return f"sftp {said.partition(' ')[0].partition('_')[2].rstrip(',')}"
 
     def fetch(self, folder: str, local: Path) -> None:
-        self._batch(f"get {folder}/* {local}/")
+        self.ask(f"get {folder}/* {local}/")
 
     def put(self, local: Path, folder: str) -> None:
-        self._batch(f"put {local}/* {folder}/")
+        self.ask(f"put {local}/* {folder}/")
 
-    def _batch(self, command: str) -> None:
+    def ask(self, command: str) -> str:
+        """Give it one command; what it says."""
         assert isinstance(self.server, OpenSsh)
         batch = self.scratch / "sftp.batch"
         batch.write_text(command + "\n")
         who = f"{self.server.username}@{self.server.host}"
-        self.run("-q", *_ssh_options(self.server), "-P", str(self.server.port), "-b", str(batch), who)
+        return self.run("-q", *_ssh_options(self.server), "-P", str(self.server.port), "-b", str(batch), who)
 
 
 class Lftp(Tool):
