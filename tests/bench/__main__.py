@@ -28,6 +28,7 @@ BENCHES = {
     "trigger": "tests.bench.trigger",
     "trigger-resume": "tests.bench.trigger",
     **dict.fromkeys(("intake-small", "intake-medium", "intake-large", "intake-naive"), "tests.bench.intake"),
+    "plot": "tests.bench.plot",
     "release-many": "tests.bench.release_many",
     "ledger": "tests.bench.ledger",
 }

@@ -246,10 +246,10 @@ class Course:
         theirs = self.peers() if theirs is None else theirs
         for one in (ours, *theirs):
             if one.turn is not None:
-                self._uncounted(one)
+                self.uncounted(one)
         return race(bench, self.load.shown, ours, theirs, rounds=rounds, goal=self.load.goal, colds=colds)
 
-    def _uncounted(self, one: Contender) -> None:
+    def uncounted(self, one: Contender) -> None:
         """A turn with few files: connections, schema, imports."""
         whole, self.load = self.load, replace(self.load, files=2, size=min(self.load.size, 9 * MIB))
         try:

@@ -7,10 +7,12 @@ import io
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
+from xml.etree import ElementTree
 
 import pytest
 
 from tests.bench.intake import LOADS, MIB, course, entered, price_list
+from tests.bench.plot import svg
 from tests.bench.race import Contender
 from tests.bench.sink import sink
 from tests.servers.openssh import OpenSsh
@@ -56,3 +58,13 @@ def test_a_price_list_has_its_size_and_every_value_once(size: int) -> None:
     assert {len(row) for row in rows} == {5}
     skus = {row[0] for row in rows} | {row[0] for row in csv.reader(io.StringIO(other.decode(), newline=""))}
     assert len(skus) == 2 * len(rows) - 1  # the header is the same
+
+
+def test_a_picture_has_a_line_for_everybody_and_names_that_cannot_break_it() -> None:
+    drawn = svg("Seconds", {"ours": [(100, 0.5), (20_000, 30)], "<peer> & co": [(100, 1.5)]}, {100: "100", 20_000: "20,000"})
+    root = ElementTree.fromstring(drawn)
+    [ours, peer] = [line.attrib["points"] for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
+    start, end = (tuple(map(float, point.split(","))) for point in ours.split())
+    assert start[0] < end[0] and start[1] > end[1]  # more files to the right, more seconds up
+    assert peer.split()[0].split(",")[0] == ours.split()[0].split(",")[0]
+    assert "<peer> & co" in [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
