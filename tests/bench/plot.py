@@ -93,7 +93,7 @@ def _measured(everybody: Sequence[Contender], rounds: int) -> Iterator[tuple[str
 
 # ----------------------------------------------------------------------------------------------------- drawing
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 60, 20, 44, 76
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 60, 32, 44, 76
 COLOURS = ("#0b5fff", "#c2410c", "#64748b", "#15803d")
 """Ours first."""
 
