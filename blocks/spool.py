@@ -17,8 +17,10 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -138,30 +140,33 @@ class SpoolFile:
 
 
 class Batch:
-    """The files of one consignment on their way into the store. Leaving the ``with`` block normally commits."""
+    """The files of one consignment on their way into the store. Leaving the ``with`` block normally commits.
+
+    Several threads may each write files of their own into it; one of them ends it when the others are done.
+    """
 
     def __init__(self, spool: Spool) -> None:
         self.spool = spool
         self._folder, self._lock = _locked_folder(spool.incoming)
-        self._count = 0
-        self._budget = 0
+        self._numbers = itertools.count(1)
+        self._budget, self._budgeting = 0, threading.Lock()
         self._done: dict[str, str] = {}
         """Digests by where the bytes are."""
         self.unfinished: set[SpoolFile] = set()
 
     def open(self, resume_key: str | None = None) -> SpoolFile:
         """Begin a file. With a key, go on with what an earlier batch kept under that key."""
-        self._count += 1
-        file = SpoolFile(self, f"{self._folder}/{self._count}", resume_key)
+        file = SpoolFile(self, f"{self._folder}/{next(self._numbers)}", resume_key)
         self.unfinished.add(file)
         return file
 
     def reserve(self, count: int) -> None:
         """Raise ``SpoolFull`` before the disk falls under the floor. Asks the disk once per 64 MiB."""
-        self._budget -= count
-        if self._budget < 0:
-            self.spool.check_room(count)
-            self._budget = min(64 * CHUNK, max(0, self.spool.free_bytes() - self.spool.floor_bytes))
+        with self._budgeting:
+            self._budget -= count
+            if self._budget < 0:
+                self.spool.check_room(count)
+                self._budget = min(64 * CHUNK, max(0, self.spool.free_bytes() - self.spool.floor_bytes))
 
     def finished(self, path: str, spooled: Spooled) -> None:
         self._done[path] = spooled.digest

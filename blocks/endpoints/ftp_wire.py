@@ -1,30 +1,31 @@
-"""One signed-in FTP connection: aioftp speaks the control connection, the data connections are opened here.
+"""One signed-in FTP connection, and the data connections that belong to it. Used by one thread at a time; every wait has an end.
 
-aioftp opens TLS on a data connection before it sends the command; vsftpd and proftpd only answer the handshake after it, so
-both would wait for each other. Here the passive connection is opened in clear, the command is sent, its 1xx is awaited, and
+The usual libraries open TLS on a data connection before they send the command; vsftpd and proftpd only answer the handshake after
+it, so both would wait for each other. Here the passive connection is opened in clear, the command is sent, its 1xx is awaited, and
 only then TLS begins, with the control connection's session: many servers take no other.
 
-Names are bytes. aioftp's text is Latin-1 throughout, which carries any byte unchanged.
+Sockets block, each connection has a thread of its own while it works: TLS, hashing and the disk then use all cores, and a small file
+costs a third of what it cost in an event loop, which spent its time on streams and timers.
+
+Names are bytes. Text is Latin-1 throughout, which carries any byte unchanged.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import logging
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
-from math import inf
+from math import ceil, inf
+from time import monotonic
+from types import TracebackType
 from typing import ClassVar
 
-import aioftp
-from aioftp.common import SSLSessionBoundContext
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -50,7 +51,13 @@ LONGEST_LISTING = 256 * 1024 * 1024
 """Bytes: more than a million names."""
 _LONGEST_REPLY = 16 * 1024 * 1024
 """Characters. Asked about a folder, some servers list it in their answer."""
+_LONGEST_REPLY_LINE = 64 * 1024
+"""Bytes."""
+_SAID_AT_ONCE = 16 * 1024
+"""Bytes of questions before the answers to them are read: who sends for ever and reads nothing waits for a server that does so too."""
 _RESTED_SECONDS = 15
+_PORT_SECONDS = 5
+"""So long we trust that a server still awaits the data connection that was asked for ahead."""
 _ANSWERED_TOGETHER_SECONDS = 10
 """So long the first questions that were sent together may each wait for their answers; else they are asked one by one."""
 
@@ -65,9 +72,6 @@ _NOTHING_IN_COMMON = frozenset(
         "DH_KEY_TOO_SMALL",
     }
 )
-
-# What goes wrong reaches the reader through our errors. aioftp would log every name and answer.
-logging.getLogger("aioftp").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,11 @@ class Reply:
         return f"{self.code} {shown(self.lines[-1].strip(' -').encode('latin-1'))}"
 
 
-class Wire(aioftp.Client):
+class OutOfTurn(EndpointUnreachable):
+    """The server answered later questions before the last one. It is asked one by one from now on; this connection is given up."""
+
+
+class Wire:
     """A control connection. ``usable`` is False once an exchange was left half-way: it is then good for nothing more.
 
     On a long line every answer that is waited for costs more than the bytes, so questions go out together where one does not
@@ -126,19 +134,26 @@ class Wire(aioftp.Client):
     careful: ClassVar[OneByOne] = OneByOne()
 
     def __init__(self, door: Door) -> None:
-        super().__init__(encoding="latin-1")
         self.door = door
+        self._translated = Translated(door, self.abandon)
+        """Whatever goes wrong inside leaves an exchange half-way: an error of ours, and this connection is given up."""
         self.usable = True
+        self._control: socket.socket | None = None
+        self._came = bytearray()
+        """What the server said and nobody has read yet."""
+        self._data_socket: socket.socket | None = None
         self.said: list[str] = []
         """What the server answered to what was done with the one file in hand."""
+        self.told: list[Reply] = []
+        """The answers to what was asked together with the last transfer."""
         self.banner = ""
         self.home = b"/"
         self.features: dict[str, str] = {}
         self.certificate: str | None = None
         self.tls: str | None = None
         self.tls_reuse: bool | None = None
-        self._resuming: SSLSessionBoundContext | None = None
-        """For data connections: what the control connection trusts, and its TLS session."""
+        self._resuming: ssl.SSLSession | None = None
+        """The control connection's TLS session, for data connections."""
         self._judged: bytes | None = None
         """The certificate that was found to be the right one."""
         self.extended_passive: bool | None = None
@@ -150,30 +165,29 @@ class Wire(aioftp.Client):
 
     # ----------------------------------------------------------------------------------------- connecting
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Connect, and prove who the server is. Nothing of ours has been sent but AUTH TLS."""
         door, protection = self.door, self.door.protection
-        with self._translated():
+        with self._translated:
+            self._control = socket.create_connection((door.host, door.port), door.seconds)
+            self._control.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Firewalls forget a control connection that says nothing during a long transfer.
+            self._control.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if protection is not None and protection.implicit:
-                self.ssl = protection.context
-            async with asyncio.timeout(door.seconds):
-                await aioftp.BaseClient.connect(self, door.host, door.port)
-            self._keep_alive()
-            if protection is not None and protection.implicit:
-                self._know(self.stream.writer, protection)
-            greeting = await self._final()  # after 120, "in so many minutes", it may come later
+                self._secured(self._control, protection)
+            greeting = self._final()  # after 120, "in so many minutes", it may come later
             if greeting.code != 220:
                 raise EndpointBusy(f"{door.address}: the server greets with {greeting.words!r}; it will be tried again")
             self.banner = " / ".join(shown(line.strip(" -").encode("latin-1")) for line in greeting.lines)
             if protection is not None and not protection.implicit:
-                await self._begin_tls(protection)
+                self._begin_tls(protection)
 
-    async def sign_in(self, username: str, password: str) -> None:
+    def sign_in(self, username: str, password: str) -> None:
         """USER and PASS; then what the session needs to know about this server. Raises ``LoginRefused``."""
         address = self.door.address
-        reply = await self.ask(b"USER " + _line(username))
+        reply = self.ask(b"USER " + _line(username))
         if reply.code == 331:
-            reply = await self.ask(b"PASS " + _line(password))
+            reply = self.ask(b"PASS " + _line(password))
         if reply.code == 332:
             raise LoginRefused(
                 f"{address}: the server also wants an account (ACCT), which cannot be given here; ask the partner"
@@ -189,8 +203,8 @@ class Wire(aioftp.Client):
                 "It is not tried again by itself"
             )
         if self.door.protection is not None:
-            await self._protect_data()
-        self.features = _features(await self.ask(b"FEAT"))
+            self._protect_data()
+        self.features = _features(self.ask(b"FEAT"))
         options = list[bytes]()
         if "UTF8" in self.features:
             options.append(b"OPTS UTF8 ON")  # some servers send names in a code page of their own until asked
@@ -200,7 +214,7 @@ class Wire(aioftp.Client):
             options.append(b"OPTS MLST " + _line("".join(f"{fact};" for fact in wanted)))
         if self._tells_hash:
             options.append(b"OPTS HASH SHA-256")
-        *_, binary, place = await self.ask_each(
+        *_, binary, place = self.ask_each(
             [*options, b"TYPE I", b"PWD"], seconds=min(_ANSWERED_TOGETHER_SECONDS, self.door.seconds)
         )
         if not binary.done:
@@ -208,33 +222,55 @@ class Wire(aioftp.Client):
         home = re.search(r'"((?:[^"]|"")*)"', "".join(place.lines))
         self.home = home[1].replace('""', '"').encode("latin-1") if home else b"/"
 
-    async def _begin_tls(self, protection: Protection) -> None:
-        reply = await self.ask(b"AUTH TLS")
+    def _begin_tls(self, protection: Protection) -> None:
+        reply = self.ask(b"AUTH TLS")
         if not reply.done:
             raise EndpointUnsuitable(
                 f"{self.door.address}: the server offers no explicit TLS ({reply.words}). Nothing was sent to it in clear. Ask "
                 "the partner whether it is implicit (port 990: 'mode: implicit')"
             )
         # What came in clear behind the answer would be taken for the server's protected words.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0):
-                await self.stream.reader.read(1)
-                raise HostKeyChanged(f"{self.door.address}: somebody put words between AUTH TLS and TLS; nothing was sent")
-        async with asyncio.timeout(self.door.seconds):
-            await self.stream.start_tls(protection.context, self.door.host)
-        self._know(self.stream.writer, protection)
+        self._line_open.setblocking(False)
+        with suppress(BlockingIOError):
+            self._came += self._line_open.recv(1)
+        if self._came:
+            raise HostKeyChanged(f"{self.door.address}: somebody put words between AUTH TLS and TLS; nothing was sent")
+        self._secured(self._line_open, protection)
 
-    async def _protect_data(self) -> None:
-        _, reply = await self.ask_each([b"PBSZ 0", b"PROT P"], seconds=min(_ANSWERED_TOGETHER_SECONDS, self.door.seconds))
+    @property
+    def _line_open(self) -> socket.socket:
+        if self._control is None:
+            raise ConnectionResetError("closed")
+        return self._control
+
+    def _secured(self, clear: socket.socket, protection: Protection, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+        """TLS on a connection, with a server that is who it should be."""
+        channel = protection.context.wrap_socket(
+            clear, server_hostname=self.door.host, do_handshake_on_connect=False, session=session
+        )
+        if clear is self._control:
+            self._control = channel
+        else:
+            self._data_socket = channel
+        try:
+            channel.settimeout(self.door.seconds)
+            channel.do_handshake()
+            self._know(channel, protection)
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    def _protect_data(self) -> None:
+        _, reply = self.ask_each([b"PBSZ 0", b"PROT P"], seconds=min(_ANSWERED_TOGETHER_SECONDS, self.door.seconds))
         if reply.code != 200:
             raise EndpointUnsuitable(
                 f"{self.door.address}: the server refuses to protect data connections ({reply.words} to PROT P). No file was "
                 "sent or asked for. Ask the partner to allow PROT P"
             )
 
-    def _know(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
+    def _know(self, channel: ssl.SSLSocket, protection: Protection) -> None:
         """Compare the certificate with the pins. Raises ``HostKeyChanged``."""
-        channel = writer.get_extra_info("ssl_object")
         told, self.tls = channel.getpeercert(binary_form=True), channel.version()
         if told is None:
             raise HostKeyChanged(f"{self.door.address}: the server shows no certificate; nothing was sent")
@@ -254,49 +290,59 @@ class Wire(aioftp.Client):
             )
         self.certificate, self._judged = shows, told
 
-    def _keep_alive(self) -> None:
-        connection = self.stream.writer.get_extra_info("socket")
-        if connection is not None:
-            # Firewalls forget a control connection that says nothing during a long transfer.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-    async def alive(self, now: float) -> bool:
+    def alive(self, now: float) -> bool:
         """Whether the connection still answers; asked only after some rest, as servers and firewalls forget idle ones."""
-        self._port = None
+        if now - self.idle_since > _PORT_SECONDS:
+            self._port = None
         if now - self.idle_since > _RESTED_SECONDS:
             with suppress(EndpointError):
-                await self.ask(b"NOOP")
+                self.ask(b"NOOP")
         return self.usable
 
     def abandon(self) -> None:
         """End the connection at once."""
         self.usable = False
-        if self._stream is not None:
-            self._stream.writer.transport.abort()
+        for connection in (self._data_socket, self._control):
+            if connection is not None:
+                connection.close()
 
-    async def leave(self) -> None:
+    def stop(self) -> None:
+        """Called from another thread than the one that uses it: end its waits. It fails there, and is given up there."""
+        self.usable = False
+        for connection in (self._data_socket, self._control):
+            if connection is not None:
+                with suppress(OSError):
+                    # Below TLS, whose own state belongs to the other thread.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    def leave(self) -> None:
         """Say goodbye, briefly."""
-        with suppress(EndpointError, OSError, TimeoutError):
-            async with asyncio.timeout(min(2.0, self.door.seconds)):
-                await self.ask(b"QUIT")
+        with suppress(EndpointError):
+            self.ask(b"QUIT", seconds=min(2.0, self.door.seconds))
         self.abandon()
 
     # ----------------------------------------------------------------------------------------- questions and answers
 
-    async def ask(self, command: bytes, *, seconds: float | None = None) -> Reply:
+    def ask(self, command: bytes, *, seconds: float | None = None) -> Reply:
         """Send a command and await its answer, whatever it is. Only 421 is raised: ``EndpointBusy``."""
-        await self.say([command])
-        return await self._final(seconds)
+        self.say([command])
+        return self._final(seconds)
 
-    async def ask_each(self, commands: Sequence[bytes], *, seconds: float | None = None) -> list[Reply]:
+    def ask_each(self, commands: Sequence[bytes], *, seconds: float | None = None) -> list[Reply]:
         """Ask small questions without waiting for each answer before the next question, where the server bears that."""
         if self.one_by_one:
-            return [await self.ask(command, seconds=seconds) for command in commands]
-        await self.say(commands)
+            return [self.ask(command, seconds=seconds) for command in commands]
+        replies = list[Reply]()
+        for some in _portions(commands):
+            self.say(some)
+            replies += self._answers_to(some, seconds)
+        return replies
+
+    def _answers_to(self, commands: Sequence[bytes], seconds: float | None = None) -> list[Reply]:
         replies = list[Reply]()
         try:
             for _ in commands:
-                replies.append(await self._final(seconds))
+                replies.append(self._final(seconds))
         except EndpointUnreachable as error:
             if replies and isinstance(error.__cause__, TimeoutError):
                 self.careful.saw(self.door.server)
@@ -308,30 +354,33 @@ class Wire(aioftp.Client):
         """True if this server is asked one question at a time."""
         return self.door.server in self.careful
 
-    async def say(self, commands: Sequence[bytes]) -> None:
+    def say(self, commands: Sequence[bytes]) -> None:
         """Send commands; their answers are still to come."""
         if any(b"\r" in command or b"\n" in command for command in commands):
             raise EndpointError(f"{self.door.address}: a line break never goes into a command; nothing was sent")
-        with self._translated():
-            async with asyncio.timeout(self.door.seconds):
-                await self.stream.write(b"".join(command + b"\r\n" for command in commands))
+        with self._translated:
+            if self._line_open.gettimeout() != ceil(self.door.seconds):
+                self._line_open.settimeout(ceil(self.door.seconds))
+            self._line_open.sendall(b"".join(command + b"\r\n" for command in commands))
 
-    async def _final(self, seconds: float | None = None) -> Reply:
+    def _final(self, seconds: float | None = None) -> Reply:
         """The answer that ends an exchange. Some servers say more than once on the way there that they are at it."""
-        with self._translated():
-            async with asyncio.timeout(seconds or self.door.seconds):
-                while (reply := await self._reply()).code < 200:
-                    pass
+        return self._answer(seconds, preliminary=False)
+
+    def _answer(self, seconds: float | None = None, *, preliminary: bool) -> Reply:
+        until = monotonic() + (seconds or self.door.seconds)
+        with self._translated:
+            while (reply := self._reply(until)).code < 200 and not preliminary:
+                pass
         return reply
 
-    async def _reply(self) -> Reply:
-        """The next answer, which may be preliminary; the caller knows how long to wait for it."""
-        line = await self._line()
+    def _reply(self, until: float) -> Reply:
+        line = self._line(until)
         code, lines, length = line[:3], [line[4:]], 0
         if not (code.isascii() and code.isdigit()):
             raise ValueError(f"{shown(line.encode('latin-1')[:100])!r} is no answer")
         while not line.startswith(code + " ") and line != code and (len(lines) > 1 or line[3:4] == "-"):
-            line = await self._line()
+            line = self._line(until)
             length += len(line)
             if length > _LONGEST_REPLY:
                 raise endless(self.door.address, "an answer")
@@ -342,25 +391,43 @@ class Wire(aioftp.Client):
             raise EndpointBusy(f"{self.door.address}: the server ends the connection (421 {words}); it will be tried again")
         return Reply(int(code), tuple(lines))
 
-    async def _line(self) -> str:
-        line = await self.stream.reader.readline()
-        if not line:
-            raise ConnectionResetError("closed by the server")
-        return line.decode("latin-1").rstrip()
+    def _line(self, until: float) -> str:
+        while (end := self._came.find(b"\n")) < 0:
+            if len(self._came) > _LONGEST_REPLY_LINE:
+                raise ValueError(f"{shown(bytes(self._came[:100]))!r}... never ends")
+            if (left := until - monotonic()) <= 0:
+                raise TimeoutError
+            if self._line_open.gettimeout() != ceil(left):  # setting it is a call to the system
+                self._line_open.settimeout(ceil(left))
+            if not (block := self._line_open.recv(16 * 1024)):
+                raise ConnectionResetError("closed by the server")
+            self._came += block
+        line = self._came[:end].decode("latin-1").rstrip()
+        del self._came[: end + 1]
+        return line
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Whatever goes wrong inside leaves an exchange half-way: an error of ours, and this connection is given up."""
-        try:
-            with translated(self.door):
-                yield
-        except BaseException:
+    def final_of_transfer(self, after: Sequence[bytes]) -> Reply:
+        """What the server says about a transfer; what it says to the questions ``after`` is ``told``, and the next port is known."""
+        together = [] if self.one_by_one or not after else [*after, self._passive_question]
+        if together:
+            self.say(together)
+        reply = self._final()
+        if together and (reply.code in (211, 212, 213, 227, 229) or (reply.code == 250 and len(reply.lines) > 2)):
+            self.careful.saw(self.door.server)
             self.abandon()
-            raise
+            raise OutOfTurn(
+                f"{self.door.address}: the server answers out of turn ({reply.words}); it will be asked one by one. Try again"
+            )
+        if together:
+            *self.told, passive = self._answers_to(together)
+            self._port = self._port_in(together[-1], passive)
+        else:
+            self.told = [self.ask(question) for question in after]
+        return reply
 
     # ----------------------------------------------------------------------------------------- names and facts
 
-    async def path(self, folder: bytes, name: bytes = b"") -> bytes:
+    def path(self, folder: bytes, name: bytes = b"") -> bytes:
         """Where a name is, from the root of what we see: so no command's argument begins with a dash, or looks like a time."""
         base = folder if folder.startswith(b"/") or not self.home.startswith(b"/") else self.home.rstrip(b"/") + b"/" + folder
         whole = base.rstrip(b"/") + b"/" + name if name else base.rstrip(b"/") or b"/"
@@ -369,19 +436,19 @@ class Wire(aioftp.Client):
         if self._doubled is None:
             # On the Telnet connection that FTP once was, 255 is a command and doubled if it is meant. proftpd still reads it
             # so, others do not. What a server says about a name that cannot exist shows which kind it is.
-            echo = "".join((await self.ask(b"SIZE /\xff\xff countersign")).lines)
+            echo = "".join((self.ask(b"SIZE /\xff\xff countersign")).lines)
             self._doubled = echo.count("\xff") == 1
         return whole.replace(b"\xff", b"\xff\xff") if self._doubled else whole
 
-    async def facts(self, path: bytes, *, sure: bool = True) -> Entry | Reply:
+    def facts(self, path: bytes, *, sure: bool = True) -> Entry | Reply:
         """What stands under a path, or the server's refusal. With ``sure`` the kind is asked for where MLST does not tell links.
 
         MLST follows links on many servers, and calls a pipe a file.
         """
-        (told,), _ = await self.facts_of([(path, sure)])
+        (told,), _ = self.facts_of([(path, sure)])
         return told
 
-    async def facts_of(
+    def facts_of(
         self,
         asked: Sequence[tuple[bytes, bool]],
         more: Sequence[bytes] = (),
@@ -393,57 +460,73 @@ class Wire(aioftp.Client):
 
         With ``data``, the data connection that comes next is asked for on the way.
         """
-        questions = [self._questions(path, sure) for path, sure in asked]
-        passive = [self._passive_question] if data else []
+        questions = [self.questions(path, sure) for path, sure in asked]
+        passive = [self._passive_question] if data and self._port is None else []
         commands = [*more, *chain.from_iterable(questions), *passive]
-        replies = iter(await self.ask_each(commands, seconds=seconds))
+        replies = iter(self.ask_each(commands, seconds=seconds))
         others = [next(replies) for _ in more]
         answers = [[next(replies) for _ in each] for each in questions]
-        self._port = self._port_in(passive[0], next(replies)) if data else None
-        return [await self._fact(*ask, answer) for ask, answer in zip(asked, answers, strict=True)], others
+        if passive:
+            self._port = self._port_in(passive[0], next(replies))
+        return [self.fact(*ask, answer) for ask, answer in zip(asked, answers, strict=True)], others
 
-    def _questions(self, path: bytes, sure: bool) -> list[bytes]:
-        known = [b"MLST"] if "MLST" in self.features else [b"SIZE", b"CWD", *([b"MDTM"] if self.tells_times else [])]
+    def questions(self, path: bytes, sure: bool, present: bool = False) -> list[bytes]:
+        if "MLST" in self.features:
+            known = [b"MLST"]
+        else:
+            # Of what is expected to be a file it is only asked when it has no size whether one can go in.
+            known = [b"SIZE", *([b"MDTM"] if self.tells_times else []), *([] if present else [b"CWD"])]
         return [word + b" " + path for word in (*known, *([b"STAT"] if sure and self._lists_by_stat else []))]
 
-    async def _fact(self, path: bytes, sure: bool, answers: Sequence[Reply]) -> Entry | Reply:
+    def fact(self, path: bytes, sure: bool, answers: Sequence[Reply], present: bool = False) -> Entry | Reply:
         """What the answers to ``_questions`` say, with further ones where they do not say enough."""
         if "MLST" in self.features:
             reply, *listed = answers
             told = mlst_answer(line.encode("latin-1") for line in reply.lines) if reply.done else None
             if told is not None and told.kind is FileKind.FILE:
                 if told.size is None:
-                    told = replace(told, size=await self.size(path))
+                    told = replace(told, size=self.size(path))
                 if told.modified is None:
-                    told = replace(told, modified=await self.modified(path))
+                    told = replace(told, modified=self.modified(path))
             if told is not None and not (sure and told.kind is FileKind.FILE):
                 return told
-            kind = await self.kind(path, there=told is not None, listed=listed)
+            kind = self.kind(path, there=told is not None, listed=listed)
             if told is not None:
                 return replace(told, kind=kind or told.kind)
             return Entry(b"", kind, None, None) if kind is not None else reply
-        reply, entered, *others = answers
-        timed, listed = (others[:1], others[1:]) if self.tells_times else ([], others)
+        reply, *listed = answers
+        timed = listed.pop(0) if self.tells_times else None
+        entered = None if present else listed.pop(0)
         size = size_in(reply)
-        kind = await self.kind(path, there=size is not None, listed=listed) if sure else None
-        if size is None and kind is None and entered.done:
+        kind = self.kind(path, there=size is not None, listed=listed) if sure else None
+        if size is None and kind is None and (entered or self.ask(b"CWD " + path)).done:
             kind = FileKind.FOLDER
         if size is None:
             return Entry(b"", kind, None, None) if kind is not None else reply
-        return Entry(b"", kind, size, moment(timed[0]) if timed else None)
+        return Entry(b"", kind, size, moment(timed) if timed is not None else None)
 
-    async def size(self, path: bytes) -> int | None:
-        return size_in(await self.ask(b"SIZE " + path))
+    def asked_at_once(self, path: bytes) -> list[bytes]:
+        """Questions about a small plain file that go out together with the command to send it."""
+        return self.questions(path, False, True)
 
-    async def modified(self, path: bytes) -> datetime | None:
-        return moment(await self.ask(b"MDTM " + path)) if self.tells_times else None
+    def told_at_once(self) -> Entry | Reply:
+        """What the answers to them say; nothing more is asked, as the file is under way."""
+        reply, *timed = self.told
+        size = size_in(reply)
+        return reply if size is None else Entry(b"", None, size, moment(timed[0]) if timed else None)
+
+    def size(self, path: bytes) -> int | None:
+        return size_in(self.ask(b"SIZE " + path))
+
+    def modified(self, path: bytes) -> datetime | None:
+        return moment(self.ask(b"MDTM " + path)) if self.tells_times else None
 
     @property
     def tells_times(self) -> bool:
         """False if the server says that it knows no MDTM."""
         return not self.features or "MDTM" in self.features
 
-    async def kind(self, path: bytes, *, there: bool, listed: Sequence[Reply] = ()) -> FileKind | None:
+    def kind(self, path: bytes, *, there: bool, listed: Sequence[Reply] = ()) -> FileKind | None:
         """What LIST calls a path, asked over the control connection; None if the server does not say.
 
         ``listed`` holds the answer to STAT, if that was asked already.
@@ -458,31 +541,31 @@ class Wire(aioftp.Client):
         wanted = name.replace(b"\xff\xff", b"\xff") if self._doubled else name
         pattern = folder + b"/" + re.sub(rb"[*?\[\]{}\\]", b"?", name)
         for argument in dict.fromkeys((path, pattern, *([b"-a " + pattern] if name.startswith(b".") else []))):
-            reply, listed = listed[0] if listed else await self.ask(b"STAT " + argument), ()
+            reply, listed = listed[0] if listed else self.ask(b"STAT " + argument), ()
             if not reply.done and not argument.startswith(b"-a "):
                 return None
-            # A trailing blank is lost on the way through aioftp.
+            # A trailing blank is lost with the end of its line.
             kind = _kind_in((line.encode("latin-1").lstrip() for line in reply.lines), wanted, bytes.rstrip)
             if kind is not None:
                 return kind
         if not there:
             return None
-        kind = await self._listed_kind(folder or b"/", wanted)
+        kind = self._listed_kind(folder or b"/", wanted)
         self._lists_by_stat = kind is not FileKind.FILE  # else STAT is of no use here, and asking it again would be of none
         return kind
 
-    async def _listed_kind(self, folder: bytes, name: bytes) -> FileKind | None:
-        if not (await self.ask(b"CWD " + folder)).done:
+    def _listed_kind(self, folder: bytes, name: bytes) -> FileKind | None:
+        if not (self.ask(b"CWD " + folder)).done:
             return None
         kind, rest = None, b""
         listing = b"LIST -a" if name.startswith(b".") else b"LIST"
-        async with self.data(listing, block=64 * 1024, most=LONGEST_LISTING) as data:
+        with self.data(listing, block=64 * 1024, most=LONGEST_LISTING) as data:
             if isinstance(data, Reply):
                 return None
-            while block := await data.read():
+            while block := data.read():
                 *lines, rest = (rest + block).split(b"\n")
                 kind = kind or _kind_in((line.removesuffix(b"\r") for line in lines), name, bytes)
-            await data.finish()
+            data.finish()
         return kind
 
     @property
@@ -504,13 +587,13 @@ class Wire(aioftp.Client):
     def hashing_seconds(self, size: int) -> float:
         return self.door.seconds + size / _HASH_BYTES_PER_SECOND
 
-    async def sha256(self, path: bytes, size: int) -> str | None:
+    def sha256(self, path: bytes, size: int) -> str | None:
         """The server's own digest of a file; None if it offers none."""
         for question in self.sha256_question(path):
-            return digest_in(await self.ask(question, seconds=self.hashing_seconds(size)))
+            return digest_in(self.ask(question, seconds=self.hashing_seconds(size)))
         return None
 
-    async def sha256_of_first(self, path: bytes, count: int, first: bytes) -> str | None:
+    def sha256_of_first(self, path: bytes, count: int, first: bytes) -> str | None:
         """The server's own digest of a file's first ``count`` bytes, of which the first is ``first``; None if it tells none.
 
         No standard says how a range is asked for. HASH with RANG does (draft-bryan-ftpext-hash), but proftpd takes the RANG and
@@ -519,12 +602,12 @@ class Wire(aioftp.Client):
         if "XSHA256" not in self.features or b'"' in path or not count:
             return None
         question = b'XSHA256 "' + path + b'" 0 %d'
-        known, told = await self.ask_each([question % 1, question % count], seconds=self.hashing_seconds(count))
+        known, told = self.ask_each([question % 1, question % count], seconds=self.hashing_seconds(count))
         return digest_in(told) if digest_in(known) == hashlib.sha256(first).hexdigest() else None
 
-    async def enter(self, folder: bytes) -> None:
+    def enter(self, folder: bytes) -> None:
         """Make a folder the current one. Raises ``EndpointError`` if it is missing."""
-        reply = await self.ask(b"CWD " + await self.path(folder))
+        reply = self.ask(b"CWD " + self.path(folder))
         if not reply.done:
             raise EndpointError(
                 f"{self.door.address}: the folder {shown(folder)} cannot be opened ({reply.words}); nothing was changed. "
@@ -533,64 +616,70 @@ class Wire(aioftp.Client):
 
     # ----------------------------------------------------------------------------------------- data connections
 
-    @asynccontextmanager
-    async def data(
-        self, command: bytes, offset: int = 0, *, block: int = BLOCK, most: float = inf
-    ) -> AsyncIterator[Data | Reply]:
+    @contextmanager
+    def data(
+        self, command: bytes, offset: int = 0, *, before: Sequence[bytes] = (), block: int = BLOCK, most: float = inf
+    ) -> Iterator[Data | Reply]:
         """A data connection for a command, or the server's refusal. Left before ``finish`` the whole connection is given up.
+
+        Questions ``before`` it are sent together with it; what was ``told`` is there when it begins.
 
         More than ``most`` bytes are never read from it: ``EndpointUnsuitable``.
         """
-        with self._translated():
-            # Never elsewhere, whatever the server says. A link-local address is nothing without its scope.
-            host, _, *rest = self.stream.writer.get_extra_info("peername")
-            host += f"%{rest[1]}" if len(rest) == 2 and rest[1] else ""
-            port, self._port = self._port or await self._passive_port(), None
-            async with asyncio.timeout(self.door.seconds):
-                reader, writer = await asyncio.open_connection(host, port, limit=block)
-        data = Data(self, reader, writer, block, most)
+        clear = self._passive()
+        data = Data(self, clear, block, most)
         try:
             if offset:
-                reply = await self.ask(b"REST %d" % offset)
+                reply = self.ask(b"REST %d" % offset)
                 if reply.code != 350:
                     yield reply
                     return
-            await self.say([command])
-            with self._translated():
-                async with asyncio.timeout(self.door.seconds):
-                    reply = await self._reply()
+            self.say([*before, command])
+            self.told = self._answers_to(before)
+            reply = self._answer(preliminary=True)
             if reply.code >= 200:
                 yield reply
                 return
             if self.door.protection is not None:
-                with self._translated():
-                    await self._protect(writer, self.door.protection)
+                with self._translated:
+                    data.channel = self._protect(clear, self.door.protection)
             data.under_way = True
             yield data
         finally:
-            # A transport that was closed before its last bytes were sent forgets its loop, and cannot be aborted after (CPython 3.11).
-            with suppress(AttributeError):
-                writer.transport.abort()
+            self._data_socket = None
+            data.channel.close()
             if data.under_way:
                 self.abandon()
 
-    async def _protect(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
-        if self._resuming is None:
+    def _passive(self) -> socket.socket:
+        """A connection for data, in clear as yet."""
+        port, self._port = self._port or self._passive_port(), None
+        with self._translated:
+            # Never elsewhere, whatever the server says. A link-local address is nothing without its scope, which stands behind the port.
+            host, _, *rest = self._line_open.getpeername()
+            clear = self._data_socket = socket.socket(self._line_open.family, socket.SOCK_STREAM)
+            clear.settimeout(self.door.seconds)
+            clear.connect((host, port, *rest))
+            clear.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return clear
+
+    def _protect(self, clear: socket.socket, protection: Protection) -> ssl.SSLSocket:
+        control = self._line_open
+        if self._resuming is None and isinstance(control, ssl.SSLSocket):
             # Copying a session out of OpenSSL costs as much as half a handshake, so it is done once.
-            session = self.stream.writer.get_extra_info("ssl_object").session
-            self._resuming = SSLSessionBoundContext(ssl.PROTOCOL_TLS_CLIENT, context=protection.context, session=session)
+            self._resuming = control.session
         try:
-            await writer.start_tls(self._resuming, server_hostname=self.door.host, ssl_handshake_timeout=self.door.seconds)
-        except (ConnectionError, EOFError) as error:
+            channel = self._secured(clear, protection, self._resuming)
+        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
             raise EndpointUnreachable(
                 f"{self.door.address}: the data connection ended before TLS had begun on it, though the server agreed to PROT P. "
                 "Nothing was sent on it in clear; it will be tried again"
             ) from error
-        self._know(writer, protection)
-        reused = writer.get_extra_info("ssl_object").session_reused
+        reused = bool(channel.session_reused)
         if not reused:
             self._resuming = None  # the server may have told a newer one since
         self.tls_reuse = bool(self.tls_reuse or reused)
+        return channel
 
     @property
     def _passive_question(self) -> bytes:
@@ -606,10 +695,10 @@ class Wire(aioftp.Client):
         # Its first four numbers are an address, often a private one behind a firewall. We never connect elsewhere.
         return int(numbers[1]) * 256 + int(numbers[2]) if reply.code == 227 and numbers else None
 
-    async def _passive_port(self) -> int:
+    def _passive_port(self) -> int:
         # That EPSV is not understood may be no more than what an earlier visit found.
         for question in (b"EPSV", b"PASV") if self._passive_question == b"EPSV" else (b"PASV", b"EPSV"):
-            reply = await self.ask(question)
+            reply = self.ask(question)
             if (port := self._port_in(question, reply)) is not None:
                 return port
         raise EndpointUnsuitable(f"{self.door.address}: the server offers no passive data connection ({reply.words})")
@@ -644,41 +733,64 @@ class Wire(aioftp.Client):
 class Data:
     """An open data connection."""
 
-    def __init__(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, block: int, most: float) -> None:
-        self._wire, self._reader, self._writer, self._block, self._most = wire, reader, writer, block, most
+    def __init__(self, wire: Wire, channel: socket.socket, block: int, most: float) -> None:
+        self._wire, self.channel, self._most = wire, channel, most
         self._pace = Pace(wire.door.address, wire.door.seconds, EndpointUnreachable)
+        self._block, self._translated = block, Translated(wire.door)
+        self._broken: EndpointError | None = None
         self.under_way = False
 
-    async def read(self) -> bytes:
-        """The next bytes; none at the end."""
-        with translated(self._wire.door):
-            async with asyncio.timeout(self._wire.door.seconds):
-                came = await self._reader.read(self._block)
-        self._pace.moved(len(came))
-        self._most -= len(came)
+    def read(self) -> bytearray:
+        """The next bytes, a whole block unless it is the last; none at the end. What came before a break is told before the break."""
+        if self._broken is not None:
+            raise self._broken
+        block, came = bytearray(self._block), 0
+        view = memoryview(block)
+        try:
+            with self._translated:
+                while came < len(view) and (count := self.channel.recv_into(view[came:])):
+                    came += count
+                    self._pace.moved(count)
+        except EndpointError as error:
+            if not came:
+                raise
+            self._broken = error
+        view.release()
+        del block[came:]
+        self._most -= came
         if self._most < 0:
             raise endless(self._wire.door.address, "a listing")
-        return came
+        return block
 
-    async def read_at_least(self, count: int) -> bytes:
+    def read_at_least(self, count: int) -> bytes:
         """The next bytes, so many or more; fewer only at the end."""
         start = b""
-        while len(start) < count and (block := await self.read()):
+        while len(start) < count and (block := self.read()):
             start += block
         return start
 
-    async def write(self, block: bytes) -> None:
-        with translated(self._wire.door):
-            async with asyncio.timeout(self._wire.door.seconds):
-                self._writer.write(block)
-                await self._writer.drain()
-        self._pace.moved(len(block))
+    def write(self, block: bytes) -> None:
+        left = memoryview(block)
+        with self._translated:
+            while left:
+                count = self.channel.send(left)
+                self._pace.moved(count)
+                left = left[count:]
 
-    async def finish(self) -> Reply:
-        """Close, and await what the server says about the whole. 226 alone proves nothing."""
-        with self._wire._translated():
-            self._writer.close()
-        reply = await self._wire._final()
+    def finish(self, after: Sequence[bytes] = ()) -> Reply:
+        """Close, and await what the server says about the whole. 226 alone proves nothing.
+
+        Questions ``after`` it do not wait for that: only for a file that has come to its end, as some servers go on with what they are
+        asked while a transfer lasts.
+        """
+        with suppress(OSError):  # what the server says counts
+            if isinstance(self.channel, ssl.SSLSocket):
+                self.channel.setblocking(False)
+                with suppress(ssl.SSLError):  # our goodbye is sent, and nobody waits for theirs
+                    self.channel.unwrap()
+            # Not closed as yet: TLS tickets that nobody has read would make of that a reset, and cost the server our last bytes.
+            socket.socket.shutdown(self.channel, socket.SHUT_WR)
+        reply = self._wire.final_of_transfer(after)
         self.under_way = False
         return reply
 
@@ -686,40 +798,50 @@ class Data:
 # --------------------------------------------------------------------------------------------- small things
 
 
-@contextmanager
-def translated(door: Door) -> Iterator[None]:
-    """The one place where what aioftp, TLS and the socket raise becomes an error of ours."""
+class Translated:
+    """The one place where what TLS and the socket raise becomes an error of ours; ``then`` is done first. Used again and again."""
+
+    def __init__(self, door: Door, then: Callable[[], None] = lambda: None) -> None:
+        self._door, self._then = door, then
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self._then()
+            if (ours := _ours(error, self._door)) is not None:
+                raise ours from error
+
+
+def _ours(error: BaseException, door: Door) -> EndpointError | None:
+    """What an error means here; None if it is ours already, or nobody's."""
     address = door.address
-    try:
-        yield
-    except ssl.SSLCertVerificationError as error:
-        raise HostKeyChanged(
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return HostKeyChanged(
             f"{address}: the server's certificate is not trusted ({error.verify_message}). Nothing was sent, no login was tried. "
             "Ask the partner by another way; a new certificate is pinned with 'countersign endpoint trust'"
-        ) from error
-    except ssl.SSLError as error:
+        )
+    if isinstance(error, ssl.SSLError):
         if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
-            raise EndpointUnsuitable(
+            return EndpointUnsuitable(
                 f"{address}: the server does not speak TLS here. Explicit TLS is usual on port 21, implicit on 990: look at 'mode'"
-            ) from error
+            )
         if error.reason in _NOTHING_IN_COMMON:
-            raise EndpointUnsuitable(
+            return EndpointUnsuitable(
                 f"{address}: the server offers no TLS version or cipher that we accept ({error.reason}), only outdated ones. Ask the "
                 "partner to enable TLS 1.2 with ECDHE and GCM; until then 'legacy' at the endpoint can allow named ones up to a date"
-            ) from error
-        raise EndpointUnreachable(f"{address}: TLS failed ({error.reason or error}); it will be tried again") from error
-    except TimeoutError as error:
-        raise EndpointUnreachable(f"{address}: no answer for {door.seconds:g} s; it will be tried again") from error
-    except socket.gaierror as error:
-        raise EndpointUnreachable(
-            f"{address}: the host name is not known here ({error.strerror}); check it in the profile"
-        ) from error
-    except (OSError, EOFError) as error:
-        raise EndpointUnreachable(
-            f"{address}: the connection was lost ({error or 'closed'}); it will be tried again"
-        ) from error
-    except (aioftp.StatusCodeError, ValueError) as error:
-        raise EndpointUnsuitable(f"{address}: what answers there does not speak FTP; check host, port and protocol") from error
+            )
+        return EndpointUnreachable(f"{address}: TLS failed ({error.reason or error}); it will be tried again")
+    if isinstance(error, TimeoutError):
+        return EndpointUnreachable(f"{address}: no answer for {door.seconds:g} s; it will be tried again")
+    if isinstance(error, socket.gaierror):
+        return EndpointUnreachable(f"{address}: the host name is not known here ({error.strerror}); check it in the profile")
+    if isinstance(error, OSError | EOFError):
+        return EndpointUnreachable(f"{address}: the connection was lost ({error or 'closed'}); it will be tried again")
+    if isinstance(error, ValueError):
+        return EndpointUnsuitable(f"{address}: what answers there does not speak FTP; check host, port and protocol")
+    return None
 
 
 def fingerprint_of(certificate: x509.Certificate) -> str:
@@ -727,14 +849,27 @@ def fingerprint_of(certificate: x509.Certificate) -> str:
     return "SHA256:" + certificate.fingerprint(SHA256()).hex(":").upper()
 
 
-async def shown_certificate(door: Door) -> str:
+def shown_certificate(door: Door) -> str:
     """The fingerprint of the certificate that a server shows now; nothing is sent to it but the handshake."""
     wire = Wire(door)
     try:
-        await wire.open()
+        wire.open()
         return wire.certificate or ""
     finally:
         wire.abandon()
+
+
+def _portions(commands: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Commands that may be sent together."""
+    portion, size = list[bytes](), 0
+    for command in commands:
+        if portion and size + len(command) > _SAID_AT_ONCE:
+            yield portion
+            portion, size = [], 0
+        portion.append(command)
+        size += len(command)
+    if portion:
+        yield portion
 
 
 def _line(text: str) -> bytes:
