@@ -42,6 +42,7 @@ from blocks.endpoints.base import (
 from blocks.endpoints.connections import OneByOne, Slots
 from blocks.endpoints.legacy import Legacy, allowed
 from blocks.endpoints.sftp_engine import Answer, Attributes, Crowded, Engine, Muddled, Routine, Status, T, Wire, Work
+from blocks.endpoints.sftp_packetizer import quicken
 from blocks.endpoints.sftp_stock import Stock
 from blocks.endpoints.ssh import Line, translated
 from blocks.errors import EndpointError, EndpointFull, EndpointUnreachable, EndpointUnsuitable, SpoolError
@@ -621,6 +622,7 @@ class SftpSession(EndpointSession):
         try:
             with translated(self._address, seconds):
                 channel = transport.open_session(window_size=ssh.WINDOW, timeout=seconds)
+                quicken(channel, transport)
                 try:
                     channel.invoke_subsystem("sftp")
                 except paramiko.SSHException as error:

@@ -31,6 +31,7 @@ from typing import Any, BinaryIO, Generic, NamedTuple, Protocol, TypeAlias, Type
 import paramiko
 
 from blocks.endpoints.base import MOST_ENTRIES, endless
+from blocks.endpoints.sftp_packetizer import Pipe
 from blocks.endpoints.ssh import WINDOW
 from blocks.errors import EndpointError, EndpointUnreachable, EndpointUnsuitable
 from blocks.pace import SLOWEST
@@ -459,8 +460,9 @@ class Engine(Wire):
     def __init__(self, channel: paramiko.Channel, transport: paramiko.Transport, address: str, timeout_seconds: float) -> None:
         super().__init__(channel, transport, address, timeout_seconds)
         self._out = bytearray()
-        self._parts: list[bytes] = []
-        self._have, self._need = 0, 4
+        self._begun = bytearray()
+        """An answer that has come in part."""
+        self._pipe = channel.in_buffer if isinstance(channel.in_buffer, Pipe) else None
         self._dribbled = 0.0
         """Seconds that we have waited for the rest of an answer that has begun to come."""
         self._tickets: dict[int, _Ticket] = {}
@@ -593,7 +595,9 @@ class Engine(Wire):
         out, self._out = memoryview(self._out), bytearray()
         stalled_since = time.monotonic()
         while out:
-            if self._owed > WINDOW // 2 and not self._channel.send_ready():
+            if not self._channel.send_ready() and (
+                self._owed > WINDOW // 2 if self._pipe is None else not self._pipe.wait_for_room(0.05)
+            ):
                 # The server may itself be waiting for us to take its answers: blocking here would lock both.
                 if self._receive(wait_seconds=0.05):
                     stalled_since = time.monotonic()
@@ -602,7 +606,7 @@ class Engine(Wire):
                 continue
             try:
                 self._channel.settimeout(self._timeout)
-                sent = self._channel.send(bytes(out[:_PIECE]))
+                sent = self._channel.send(bytes(out[:_PIECE])) if self._pipe is None else self._pipe.send(out)
             except TimeoutError as error:
                 raise self._stalled() from error
             except (OSError, EOFError, paramiko.SSHException) as error:
@@ -627,31 +631,41 @@ class Engine(Wire):
             raise self._lost() from error
         if not data:
             raise self._lost()
-        self._parts.append(data)
-        self._have += len(data)
-        if self._have < self._need:
+        if self._cut(memoryview(data)):
+            self._dribbled = 0.0
+        else:
             self._dribbled += time.monotonic() - began
-            if self._dribbled > self._timeout + self._have / SLOWEST:
+            if self._dribbled > self._timeout + len(self._begun) / SLOWEST:
                 raise self._stalled()
-            return True
-        self._dribbled = 0.0
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        view, start = memoryview(data), 0
-        self._need = 4
-        while len(data) - start >= 4:
-            (length,) = _uint32.unpack_from(data, start)
-            if not 5 <= length <= _LONGEST_ANSWER:
-                if self._greeting is not None:
-                    raise self.muddled("the server sent something that is not SFTP")
-                raise EndpointError(f"{self.address}: the server sent something that is not SFTP; does its login print text?")
-            if len(data) - start - 4 < length:
-                self._need = length + 4
-                break
-            self._take(view[start + 4 : start + 4 + length])
-            start += 4 + length
-        self._parts = [data[start:]] if start < len(data) else []
-        self._have = len(data) - start
         return True
+
+    def _cut(self, data: memoryview) -> int:
+        """Cut what has come into answers and hand them out; how many. Only one that comes in parts is copied."""
+        whole = start = 0
+        while start < len(data):
+            left = len(data) - start
+            if not self._begun and left >= 4 and (end := self._length(data, start)) <= left:
+                self._take(data[start + 4 : start + end])
+                start += end
+                whole += 1
+                continue
+            missing = (4 if len(self._begun) < 4 else self._length(self._begun)) - len(self._begun)
+            self._begun += data[start : start + missing]
+            start += missing
+            if len(self._begun) >= 4 and len(self._begun) == self._length(self._begun):
+                answer, self._begun = self._begun, bytearray()
+                self._take(memoryview(answer)[4:])
+                whole += 1
+        return whole
+
+    def _length(self, data: memoryview | bytearray, start: int = 0) -> int:
+        """Of an answer with the four bytes that tell it."""
+        (length,) = _uint32.unpack_from(data, start)
+        if not 5 <= length <= _LONGEST_ANSWER:
+            if self._greeting is not None:
+                raise self.muddled("the server sent something that is not SFTP")
+            raise EndpointError(f"{self.address}: the server sent something that is not SFTP; does its login print text?")
+        return 4 + int(length)
 
     def _take(self, packet: memoryview) -> None:
         if packet[0] == VERSION:

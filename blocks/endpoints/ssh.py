@@ -29,6 +29,7 @@ from pydantic import Field, StringConstraints
 
 from blocks.credentials import Reference
 from blocks.credentials import read as read_credential
+from blocks.endpoints import sftp_packetizer
 from blocks.errors import (
     ConfigurationError,
     EndpointBusy,
@@ -166,7 +167,9 @@ class Line:
         with translated(where, self._seconds):
             connection = self._reach(hop, where)
             try:
-                transport = paramiko.Transport(connection, default_window_size=WINDOW)
+                transport = paramiko.Transport(
+                    connection, default_window_size=WINDOW, packetizer_class=sftp_packetizer.packetizer(connection)
+                )
             except BaseException:
                 connection.close()
                 raise
