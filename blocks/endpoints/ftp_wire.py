@@ -340,14 +340,20 @@ class Wire:
 
     def _answers_to(self, commands: Sequence[bytes], seconds: float | None = None) -> list[Reply]:
         replies = list[Reply]()
-        try:
-            for _ in commands:
+        for _ in commands:
+            with self._lost(bool(replies)):
                 replies.append(self._final(seconds))
+        return replies
+
+    @contextmanager
+    def _lost(self, together: bool) -> Iterator[None]:
+        """Wait for the answer to a question that was sent together with one that was answered: if none comes, ask one by one."""
+        try:
+            yield
         except EndpointUnreachable as error:
-            if replies and isinstance(error.__cause__, TimeoutError):
+            if together and isinstance(error.__cause__, TimeoutError):
                 self.careful.saw(self.door.server)
             raise
-        return replies
 
     @property
     def one_by_one(self) -> bool:
@@ -419,7 +425,8 @@ class Wire:
                 f"{self.door.address}: the server answers out of turn ({reply.words}); it will be asked one by one. Try again"
             )
         if together:
-            *self.told, passive = self._answers_to(together)
+            with self._lost(True):
+                *self.told, passive = self._answers_to(together)
             self._port = self._port_in(together[-1], passive)
         else:
             self.told = [self.ask(question) for question in after]
@@ -636,7 +643,8 @@ class Wire:
                     return
             self.say([*before, command])
             self.told = self._answers_to(before)
-            reply = self._answer(preliminary=True)
+            with self._lost(bool(before)):
+                reply = self._answer(preliminary=True)
             if reply.code >= 200:
                 yield reply
                 return
