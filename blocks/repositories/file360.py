@@ -210,8 +210,8 @@ class File360Wire(Wire):
     def _at(self, path: str) -> str:
         return f"{self.url}/{path}"
 
-    def _encoded(self, fields: Fields) -> dict[str, Any]:
-        return {"content": str(fields["body"]).encode()}  # as the calls' common form has it: JSON in the one field ``body``
+    def _encoded(self, fields: Fields) -> tuple[bytes, dict[str, str]]:
+        return str(fields["body"]).encode(), {}  # as the calls' common form has it: JSON in the one field ``body``
 
     def _send(
         self,
@@ -300,6 +300,7 @@ class File360Wire(Wire):
 
     def close(self) -> None:
         """Close the connections; the token runs out by itself. Safe to call twice."""
+        self._lines.close()
         self._client.close()
 
 

@@ -30,6 +30,7 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, ClassVar, Protocol, TypeAlias
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
@@ -45,12 +46,15 @@ from blocks.errors import (
     SpoolMissing,
 )
 from blocks.pace import Pace
+from blocks.repositories.lines import Lines
 from blocks.settings import settings
 
 SMALL_BYTES = 1024 * 1024
 """Below this a file is sent from memory in one piece; measured to be the faster way for small posts."""
 CHUNK_BYTES = 256 * 1024
 ATTEMPTS = 6
+IDLE_SECONDS = 3.0
+"""So long an idle connection is kept."""
 
 Query: TypeAlias = Mapping[str, str | int | list[str]]
 Fields: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
@@ -166,13 +170,24 @@ class Wire:
         self.url = url.rstrip("/")
         self._username, self._password = username, password
         # Idle connections are given up before the usual servers do (5 s): a post on one just being closed is a lost answer.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=connections, keepalive_expiry=3.0)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=connections, keepalive_expiry=IDLE_SECONDS)
+        trust = _trust(self.url, ca)
         self._client = httpx.Client(
-            transport=_Transport(verify=_trust(self.url, ca), limits=limits, trust_env=False),
+            transport=_Transport(verify=trust, limits=limits, trust_env=False),
             timeout=httpx.Timeout(timeout_seconds),
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             follow_redirects=False,
             trust_env=False,
+        )
+        self._lines = Lines(
+            self.url,
+            self._client.headers,
+            self._client.cookies,
+            timeout_seconds=timeout_seconds,
+            kept=connections,
+            idle_seconds=IDLE_SECONDS,
+            trust=trust,
+            stalled=Stalled,
         )
         self._lock, self._ticket, self._sign_ins = Lock(), "", 0
 
@@ -321,16 +336,21 @@ class Wire:
     ) -> httpx.Response:
         for last in (False, True):
             generation, headers = self._keys()
-            body: dict[str, Any] = {}
+            content: bytes | Iterator[bytes] | None = None
             framed = None if upload is None else _Framed(fields or {}, upload)
             if framed is not None:
                 headers |= framed.headers
-                body["content"] = framed.content()
+                content = framed.content()
             elif fields:
-                body |= self._encoded(fields)
+                content, more = self._encoded(fields)
+                headers |= more
+            address = f"{self._at(path)}?{httpx.QueryParams(query)}" if query else self._at(path)
             try:
                 with _translated(f"{what} at {self.url}"):
-                    response = self._client.request(method, self._at(path), params=query, headers=headers, **body)
+                    if content is None or isinstance(content, bytes):
+                        response = self._lines.call(method, address, headers, content)
+                    else:
+                        response = self._client.request(method, address, headers=headers, content=content)
             except _Dropped as error:
                 if framed is not None and not framed.out:
                     raise RepositoryUnreachable(*error.args) from error  # half a body is nothing that a server could go on with
@@ -341,9 +361,11 @@ class Wire:
             self._sign_in(generation)
         raise AssertionError
 
-    def _encoded(self, fields: Fields) -> dict[str, Any]:
-        """How fields are sent that come without a file, in httpx's words."""
-        return {"data": fields}
+    def _encoded(self, fields: Fields) -> tuple[bytes, dict[str, str]]:
+        """How fields are sent that come without a file, and with which headers."""
+        pairs = [(name, one) for name, value in fields.items() for one in ([value] if isinstance(value, str | int) else value)]
+        plain = [(name, json.dumps(one) if isinstance(one, bool) else one) for name, one in pairs]
+        return urlencode(plain).encode("ascii"), {"Content-Type": "application/x-www-form-urlencoded"}
 
     def _judge(self, what: str, response: httpx.Response, *, bare: bool = False) -> Json:
         """The answer's JSON object, or the error that it means."""
@@ -390,10 +412,11 @@ class Wire:
         try:
             if self._ticket:
                 with _translated("sign-out"):
-                    self._client.request("DELETE", self._at("v1/auth"), headers=self._keys()[1])
+                    self._lines.call("DELETE", self._at("v1/auth"), self._keys()[1])
         except RepositoryUnreachable:
             return  # the ticket runs out by itself; what was done in the session stands
         finally:
+            self._lines.close()
             self._client.close()
 
 

@@ -352,7 +352,7 @@ def test_a_slow_server_is_unreachable_and_nothing_is_doubled(server: Server, gro
     filing = ground.filing("slow.csv")
     with server.repository.session() as session:
         assert session.find(ground.folder, "folder.csv")
-        session._wire._client.timeout = httpx.Timeout(3)  # impatient for the filing alone
+        session._wire._lines.timeout_seconds = 3  # impatient for the filing alone
         asked = server.stats()["requests"]
         server.faults(slow=5)
         began = time.monotonic()
@@ -360,7 +360,7 @@ def test_a_slow_server_is_unreachable_and_nothing_is_doubled(server: Server, gro
             list(session.file([filing]))
         assert time.monotonic() - began < 120
         server.faults(slow=0)
-        session._wire._client.timeout = httpx.Timeout(60)
+        session._wire._lines.timeout_seconds = 60
         assert server.stats()["requests"] > asked
         while server.stats()["in hand"]:  # what was sent is carried out late
             time.sleep(0.1)

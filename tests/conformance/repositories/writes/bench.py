@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 
 from blocks.repositories import otcs_wire
 from blocks.repositories.extended_ecm import ExtendedEcmSession
+from blocks.repositories.lines import Lines
 from blocks.values import Filing
 from tests.conformance.pyxecm.wire import Wire
 from tests.conformance.repositories.enrolment import block
@@ -139,7 +141,7 @@ class Bench:
         The server is done with it before we go on.
         """
         ours = ContextVar("ours", default=False)
-        send = httpx.Client.send
+        send, exchange = httpx.Client.send, Lines._exchange
 
         def marked(verb: Callable[..., Any]) -> Callable[..., Any]:
             def called(*arguments: Any, **more: Any) -> Any:
@@ -171,10 +173,28 @@ class Bench:
                 try:
                     return send(client, request, **more)
                 except httpx.ReadTimeout:
-                    until = time.monotonic() + 300
-                    while self.count("went on") == before and time.monotonic() < until:
-                        time.sleep(0.002)
+                    done(before)
                     raise
+
+        def impatient_line(lines: Lines, line: HTTPConnection, *arguments: Any) -> tuple[HTTPResponse, bytes]:
+            if not ours.get():
+                return exchange(lines, line, *arguments)
+            with alone:
+                if not struck():
+                    return exchange(lines, line, *arguments)
+                line.sock.settimeout(0.05)
+                before = self.count("went on")
+                try:
+                    return exchange(lines, line, *arguments)
+                except TimeoutError:
+                    line.close()  # as is done next anyway; the server goes on when it sees that
+                    done(before)
+                    raise
+
+        def done(before: int) -> None:
+            until = time.monotonic() + 300
+            while self.count("went on") == before and time.monotonic() < until:
+                time.sleep(0.002)
 
         alone = Lock()  # of several threads of ours one calls at a time: so it is known which call is struck
         original = otcs_wire.Wire.download
@@ -184,6 +204,7 @@ class Bench:
         else:
             patched.setattr(otcs_wire.Wire, "write", marked(otcs_wire.Wire.write))
         patched.setattr(httpx.Client, "send", impatient)
+        patched.setattr(Lines, "_exchange", impatient_line)
 
     left: dict[str, float] = field(default_factory=dict)
     """Faults of the last ``fault`` that met nothing."""

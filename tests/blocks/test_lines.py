@@ -1,0 +1,163 @@
+"""Short calls over kept connections: what an odd server does to them, and what its errors are called."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from blocks.errors import RepositoryUnreachable
+from blocks.repositories.lines import Lines
+from tests.servers import free_port
+from tests.servers.listener import Listener
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Server:
+    """Says its answers one after the other, and remembers what it was asked; None: hangs up without a word."""
+
+    def __init__(self, answers: Sequence[bytes | None], then: Callable[[socket.socket], object] = lambda _: None) -> None:
+        self.answers, self.then = list(answers), then
+        self.asked = list[bytes]()
+        self.connections = 0
+
+    def __call__(self, connection: socket.socket) -> None:
+        self.connections += 1
+        with connection.makefile("rb") as source:
+            while self.answers:
+                head = b""
+                while (line := source.readline()) not in (b"\r\n", b""):
+                    head += line
+                if not head:
+                    return
+                length = next((int(line[15:]) for line in head.lower().splitlines() if line.startswith(b"content-length:")), 0)
+                self.asked.append(head + b"\r\n" + source.read(length))
+                answer = self.answers.pop(0)
+                if answer is None:
+                    return
+                connection.sendall(answer)
+                if b"connection: close" in answer.lower() or answer.endswith(b"cut"):
+                    return
+            self.then(connection)
+
+
+@contextmanager
+def lines(server: Server, **more: float) -> Iterator[tuple[Lines, str]]:
+    with Listener(server) as port:
+        url = f"http://127.0.0.1:{port}/base"
+        with closed(url, **more) as found:
+            yield found, url
+
+
+@contextmanager
+def closed(url: str, *, timeout_seconds: float = 60, idle_seconds: float = 60) -> Iterator[Lines]:
+    found = Lines(
+        url,
+        {"Accept": "application/json"},
+        httpx.Cookies(),
+        timeout_seconds=timeout_seconds,
+        kept=2,
+        idle_seconds=idle_seconds,
+        trust=ssl.create_default_context(),
+        stalled=RepositoryUnreachable,
+    )
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def test_one_connection_carries_call_after_call() -> None:
+    server = Server([OK, OK, OK])
+    with lines(server) as (ours, url):
+        ours.call("GET", f"{url}/a?b=c%20d", {"Ticket": "t"})
+        ours.call("POST", f"{url}/a", {}, b"body")
+        assert ours.call("GET", f"{url}/ä b", {}).json() == {}
+    assert server.connections == 1
+    first, second, third = server.asked
+    assert (
+        first.startswith(b"GET /base/a?b=c%20d HTTP/1.1\r\n") and b"Ticket: t\r\n" in first and b"Accept: application" in first
+    )
+    assert second.endswith(b"\r\n\r\nbody")
+    assert third.startswith(b"GET /base/%C3%A4%20b HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", id="in chunks"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + OK, id="after a 100"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}", id="to the end of the connection"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nX: \xe4\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(gzip.compress(b"{}"))
+            + gzip.compress(b"{}"),
+            id="packed although nobody asked for that",
+        ),
+    ],
+)
+def test_an_answer_is_understood(answer: bytes) -> None:
+    server = Server([answer, OK])
+    with lines(server) as (ours, url):
+        assert ours.call("GET", url, {}).json() == {}
+        assert ours.call("GET", url, {}).json() == {}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(None, id="none"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut", id="cut"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ncut", id="cut in a chunk"),
+        pytest.param(b"SSH-2.0-cut", id="of another kind of server"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", id="packed badly"),
+    ],
+)
+def test_an_answer_that_is_none_is_told(answer: bytes | None) -> None:
+    server = Server([answer, OK])
+    with lines(server) as (ours, url):
+        with pytest.raises(httpx.RemoteProtocolError):
+            ours.call("POST", url, {}, b"body")
+        assert ours.call("GET", url, {}).json() == {}, "the next call has a connection of its own"
+    assert len(server.asked) == 2, "nothing is said twice"
+
+
+def test_nobody_there_is_another_error_than_no_answer() -> None:
+    with closed(f"http://127.0.0.1:{free_port()}") as ours, pytest.raises(httpx.ConnectError):
+        ours.call("GET", f"{ours._origin}/", {})
+    server = Server([b""], then=lambda connection: connection.recv(1))
+    with lines(server, timeout_seconds=0.2) as (ours, url), pytest.raises(httpx.ReadTimeout):
+        ours.call("GET", url, {})
+
+
+def test_a_connection_that_the_server_ended_meanwhile_is_not_used() -> None:
+    server = Server([OK])  # and hangs up
+    with lines(server) as (ours, url):
+        ours.call("GET", url, {})
+        ours._idle[0][1].sock.recv(1, socket.MSG_PEEK)  # until that has come to us
+        server.answers.append(OK)
+        assert ours.call("POST", url, {}, b"body").json() == {}
+    assert server.connections == 2
+
+
+def test_an_old_connection_is_not_used() -> None:
+    server = Server([OK, OK])
+    with lines(server, idle_seconds=0) as (ours, url):
+        first = ours._connected()
+        ours._keep(first)
+        ours.call("GET", url, {})
+        assert first.sock is None
+
+
+def test_what_the_server_wants_to_hear_again_it_hears() -> None:
+    node = b"HTTP/1.1 200 OK\r\nSet-Cookie: node=7; Path=/\r\nContent-Length: 2\r\n\r\n{}"
+    server = Server([node, OK])
+    with lines(server) as (ours, url):
+        ours.call("GET", url, {})
+        ours.call("GET", url, {})
+    assert b"cookie" not in server.asked[0].lower() and b"Cookie: node=7\r\n" in server.asked[1]
