@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import RepositoryUnreachable, SpoolCorrupt, SpoolFull, SpoolMissing
-from blocks.spool import Spool
+from blocks.spool import Spool, Unkept
 
 
 @pytest.fixture
@@ -91,6 +91,22 @@ def test_a_file_whose_source_changed_starts_again(spool: Spool) -> None:
         file.write(b"new")
         done = file.finish()
     assert spool.path(done.digest).read_bytes() == b"new"
+
+
+def test_what_is_only_compared_is_hashed_and_written_nowhere(spool: Spool) -> None:
+    content = os.urandom(200_000)
+    before = sorted(spool.folder.rglob("*"))
+    with Unkept(spool) as batch:
+        sink = batch.open("a-key")
+        sink.write(content[:7])
+        sink.restart()
+        sink.write(content[:150_000])
+        sink.write(memoryview(content)[150_000:])
+        assert sorted(spool.folder.rglob("*")) == before
+        done = sink.finish()
+        batch.open("a-key").write(b"half")
+    assert (done.digest, done.size) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert sorted(spool.folder.rglob("*")) == before, "nor is anything kept to go on with"
 
 
 def test_missing_bytes_say_that_they_will_be_fetched_again(spool: Spool) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
+from sqlalchemy import event, inspect
 
 import blocks.ledger
 from blocks import migrations
@@ -125,3 +127,40 @@ def test_a_password_is_never_shown() -> None:
         ledger.now()
     assert "secret" not in str(caught.value)
     assert "me:***@127.0.0.1:1/ledger" in str(caught.value)
+
+
+def test_what_flows_and_sweeps_ask_is_answered_from_what_is_open(tmp_path: Path) -> None:
+    """As SQLite plans it: their cost does not grow with the journeys and entries that are over."""
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        ledger.migrate()
+        now, asked = ledger.now(), list[tuple[str, Any]]()
+
+        def before(_c: object, _u: object, statement: str, parameters: Any, _x: object, many: bool) -> None:
+            if statement.lstrip().startswith("SELECT digest") or "\nFROM" in statement:
+                asked.append((statement, parameters))
+
+        def plan(ask: Callable[[], object]) -> set[str]:
+            asked.clear()
+            event.listen(ledger._db.engine, "before_cursor_execute", before)
+            ask()
+            event.remove(ledger._db.engine, "before_cursor_execute", before)
+            with ledger._db.read() as connection:
+                lines = [
+                    str(row[3])
+                    for statement, parameters in asked
+                    for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                ]
+            return {line.partition(" (")[0] for line in lines if " USING " in line and "TEMP" not in line}
+
+        journeys, cases = (
+            "SEARCH journey USING INDEX sqlite_autoindex_journey_1",
+            "SCAN quarantine_case USING INDEX quarantine_case_open",
+        )
+        assert plan(lambda: ledger.cases(partner="acme", stream="prices")) == {journeys, cases}
+        assert plan(lambda: ledger.begun("ordered", now)) == {journeys, "SEARCH entry USING INDEX entry_first"}
+        assert plan(lambda: ledger.in_work(now)) == {"SEARCH journey USING INDEX journey_open"}
+        of_a_stage = plan(lambda: ledger.search(partner="acme", stream="prices", stage=Stage.JUDGED))
+        assert of_a_stage == {"SEARCH journey USING INDEX journey_open"}
+        assert "SCAN journey USING COVERING INDEX journey_open" in plan(ledger.open_digests)
+        in_cases = plan(lambda: ledger.in_open_cases("begun"))
+        assert cases in in_cases and not any(line.startswith("SCAN entry") for line in in_cases)

@@ -30,8 +30,8 @@ from blocks.sender import Arrived, MessageKind, ServiceMessage, Withdrawn
 from blocks.spool import Spool, place_in
 from blocks.values import Proof
 from deployments.people import load_people
-from deployments.sender.delivery import Freight, deliver
-from deployments.sender.store import Step, Store
+from deployments.sender.delivery import MOST_IN_DOUBT, Freight, deliver
+from deployments.sender.store import Parcel, Step, Store
 from deployments.ssh_signatures import signature_holds
 from tests.sender.conftest import ROOT, House, Outgoing
 from tests.sender.driver import die_at
@@ -445,6 +445,28 @@ def test_killed_at_every_step_each_file_arrives_once(quiet_house: House, collect
     assert number > 10, "the walk has steps"
     # Renamed, collected, and killed before it was written down: nobody here can know, so a person is asked.
     assert unknown > 0 or not collects or written
+
+
+def test_so_many_renames_are_in_doubt_at_a_time_and_none_is_asked_for_unwritten(
+    quiet_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The intent is on record before the name appears; and the record is a few transactions, not one for each file."""
+    house, move, doubted = quiet_house, Store.move, list[int]()
+    package = house.package(*(f"{number}".encode() for number in range(3 * MOST_IN_DOUBT + 1)))
+
+    def watched(self: Store, parcels: Any, step: Step) -> list[Parcel]:
+        moved = move(self, parcels, step)
+        stand = {name for name in house.received(package) if not name.startswith(".")}
+        steps = {parcel.name.decode(): parcel.step for parcel in self.parcels(package.digest)}
+        assert all(steps[name] in (Step.RENAMING, Step.PLACED, Step.PROVEN) for name in stand)
+        doubted.append(list(steps.values()).count(Step.RENAMING))
+        return moved
+
+    monkeypatch.setattr(Store, "move", watched)
+    with Store(house.state) as store:
+        parcels = deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
+    assert {parcel.step for parcel in parcels} == {Step.PROVEN}
+    assert max(doubted) == MOST_IN_DOUBT and len(doubted) < len(package.files)
 
 
 def test_a_killed_sender_goes_on_when_it_is_asked_again(quiet_house: House) -> None:
