@@ -607,8 +607,11 @@ class Ledger(Closing):
         """
         wanted = select(_journey).order_by(_journey.c.opened.desc(), _journey.c.journey.desc()).limit(limit)
         equal = {"partner": partner, "stream": stream, "repository_id": repository_id, "stage": stage}
-        if stage is not None and stage not in (Stage.CLEARED, Stage.LEFT):
-            wanted = wanted.where(text(_UNSETTLED), *_about(partner, stream))
+        open_stage = stage is not None and stage not in (Stage.CLEARED, Stage.LEFT)
+        if open_stage:
+            wanted = wanted.where(text(_UNSETTLED))
+        if open_stage or repository_id is not None or digest:
+            wanted = wanted.where(*_about(partner, stream))
             equal |= {"partner": None, "stream": None}
         for column, value in equal.items():
             if value is not None:

@@ -161,6 +161,8 @@ def test_what_flows_and_sweeps_ask_is_answered_from_what_is_open(tmp_path: Path)
         assert plan(lambda: ledger.in_work(now)) == {"SEARCH journey USING INDEX journey_open"}
         of_a_stage = plan(lambda: ledger.search(partner="acme", stream="prices", stage=Stage.JUDGED))
         assert of_a_stage == {"SEARCH journey USING INDEX journey_open"}
+        of_an_id = plan(lambda: ledger.search(partner="acme", stream="prices", repository_id="7"))
+        assert of_an_id == {"SEARCH journey USING INDEX journey_repository_id"}
         assert "SCAN journey USING COVERING INDEX journey_open" in plan(ledger.open_digests)
         in_cases = plan(lambda: ledger.in_open_cases("begun"))
         assert cases in in_cases and not any(line.startswith("SCAN entry") for line in in_cases)
