@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -74,7 +75,7 @@ class Forks:
         async with self._starting:
             self._nurseries = [one for one in self._nurseries if not one.ended.done()]
             for nursery in self._nurseries:
-                if not nursery.closed:
+                if not nursery.closed and not nursery.hung_up:
                     return nursery
             self._nurseries.append(await _Nursery.start(self._zygote))
         return self._nurseries[-1]
@@ -112,6 +113,15 @@ class _Nursery:
             )
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         return cls(reader, writer, process)
+
+    @property
+    def hung_up(self) -> bool:
+        """The zygote has ended, which may not have been told here yet: what it was not asked, another can be asked."""
+        if self._writer.is_closing():
+            return True
+        line = select.poll()
+        line.register(self._writer.get_extra_info("socket"), select.POLLRDHUP)
+        return bool(line.poll(0))
 
     async def ask(self, **request: Any) -> Fork | dict[str, Any]:
         """A fork, or why there is none. Raises ``NoFork`` if the zygote ends before."""
