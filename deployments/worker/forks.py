@@ -9,7 +9,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +20,6 @@ LOST = 255
 """Status of a run whose end nobody could tell, because the zygote was killed meanwhile."""
 
 ZYGOTE = (sys.executable, "-m", "deployments.worker.zygote")
-_ALONE = {"OPENBLAS_NUM_THREADS": "1"}
-"""Without it numpy starts threads when it is imported. We multiply no matrices."""
 
 
 class NoFork(CountersignError):
@@ -53,8 +51,10 @@ class Fork:
 class Forks:
     """Processes forked from a zygote, which is started again when it has ended or when files that it had imported have changed."""
 
-    def __init__(self, zygote: Sequence[str] = ZYGOTE) -> None:
+    def __init__(self, zygote: Sequence[str] = ZYGOTE, environment: Mapping[str, str] | None = None) -> None:
+        """``environment`` is the zygote's; by default that of this process."""
         self._zygote = zygote
+        self._environment = dict(os.environ if environment is None else environment)
         self._nurseries: list[_Nursery] = []
         """Those that still have forks, and the one that makes more."""
         self._starting = asyncio.Lock()
@@ -77,7 +77,7 @@ class Forks:
             for nursery in self._nurseries:
                 if not nursery.closed and not nursery.hung_up:
                     return nursery
-            self._nurseries.append(await _Nursery.start(self._zygote))
+            self._nurseries.append(await _Nursery.start(self._zygote, self._environment))
         return self._nurseries[-1]
 
     async def close(self) -> None:
@@ -100,7 +100,7 @@ class _Nursery:
         self.ended = asyncio.create_task(self._listen(reader))
 
     @classmethod
-    async def start(cls, zygote: Sequence[str]) -> _Nursery:
+    async def start(cls, zygote: Sequence[str], environment: Mapping[str, str]) -> _Nursery:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -109,7 +109,7 @@ class _Nursery:
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                env={**os.environ, **_ALONE},
+                env=environment,
             )
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         return cls(reader, writer, process)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from copy import deepcopy
 from pathlib import Path
@@ -112,7 +113,7 @@ class CountersignWorker(BaseWorker[Job, ProcessVariables, ProcessWorkerResult]):
             )
         async with AsyncExitStack() as open_:
             # Before any connection, though the zygote inherits none: it imports while this process asks the server for its pool.
-            self._forks = Forks(self.zygote)
+            self._forks = Forks(self.zygote, {**os.environ, **_settings(), **_imports_from(os.environ)})
             open_.push_async_callback(self._forks.close)
             await self._forks.ready()
             await super().__aenter__()
@@ -213,9 +214,9 @@ class _Starter:
         """The same that Prefect's process worker gives a run of this project."""
         environment: dict[str, str | None] = {
             **os.environ,
-            **get_current_settings().to_environment_variables(exclude_unset=True),
+            **_settings(),
             **self._job.env,
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(Path.cwd()), self._job.env.get("PYTHONPATH")))),
+            **_imports_from(self._job.env),
             "PREFECT__FLOW_RUN_ID": str(flow_run.id),
             "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
             "PREFECT__FLOW_ENTRYPOINT": (self._job._told["deployment"] or {}).get("entrypoint"),
@@ -223,6 +224,16 @@ class _Starter:
         port, token = self._control.register(flow_run.id)
         environment |= {"PREFECT__CONTROL_PORT": str(port), "PREFECT__CONTROL_TOKEN": token}
         return sanitize_subprocess_env(environment)
+
+
+def _settings() -> dict[str, str]:
+    """Prefect's, those of a profile among them, as a run's environment has them."""
+    return get_current_settings().to_environment_variables(exclude_unset=True)
+
+
+def _imports_from(environment: Mapping[str, str | None]) -> dict[str, str]:
+    """For Python's that a run starts: it finds our code, and what the environment names besides."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(Path.cwd()), environment.get("PYTHONPATH"))))}
 
 
 async def _stop(fork: Fork) -> None:

@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,15 @@ def main() -> None:
 
 def warm() -> None:
     """Import whatever runs use."""
+    environment = dict(os.environ)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else numpy starts threads when it is imported; and we multiply no matrices
     import flows
 
     for module in pkgutil.iter_modules(flows.__path__):
         importlib.import_module(f"flows.{module.name}")
     for name in HEAVY:
         importlib.import_module(name)
+    _be_in(environment)
     gc.collect()
     gc.freeze()  # what is here stays, so no fork need look through it (and copy the pages by that)
 
@@ -210,23 +213,35 @@ def part(*, quiet: bool) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
-def _settle_in(environment: dict[str, str]) -> None:
+def _settle_in(environment: Mapping[str, str]) -> None:
     """This process's environment, and all that was made of the zygote's."""
-    os.environ.clear()
-    os.environ.update(environment)
-    time.tzset()
+    usual = _lasting(environment) == _lasting(os.environ)
+    _be_in(environment)
     import numpy
 
     numpy.random.seed()  # a fork seeds Python's own generator anew, and not this one
+    if usual:  # as most are, and reading Prefect's settings takes a fifth of the time until a flow's first line
+        return
 
     from prefect.context import refresh_global_settings_context
     from prefect.logging.configuration import setup_logging
 
     from blocks.settings import settings
 
+    time.tzset()
     settings.cache_clear()
     refresh_global_settings_context()
     setup_logging(incremental=False)
+
+
+def _lasting(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what Prefect tells each run of itself."""
+    return {name: value for name, value in environment.items() if not name.startswith("PREFECT__")}
+
+
+def _be_in(environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 if __name__ == "__main__":

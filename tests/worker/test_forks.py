@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -151,3 +153,26 @@ def test_a_zygote_that_cannot_begin_is_told() -> None:
             await begun(Forks(light("sys.exit(7)")))
 
     run(story())
+
+
+SETTLES = """
+import json, os
+from deployments.worker import zygote
+from prefect.settings import get_current_settings
+from blocks.settings import settings
+
+def seen():
+    return get_current_settings().logging.level, settings().home.name, os.environ.get("OWN")
+
+told = [seen()]
+zygote._settle_in({**os.environ, "PREFECT__FLOW_RUN_ID": "1"})
+told.append((*seen(), os.environ["PREFECT__FLOW_RUN_ID"]))
+zygote._settle_in({**os.environ, "PREFECT_LOGGING_LEVEL": "ERROR", "COUNTERSIGN_HOME": "/tmp/its-own", "OWN": "yes"})
+print(json.dumps([*told, seen()]))
+"""
+
+
+def test_a_run_with_an_environment_of_its_own_reads_its_settings_anew(tmp_path: Path) -> None:
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path), "PREFECT_LOGGING_LEVEL": "INFO", "COUNTERSIGN_HOME": "/tmp/all"}
+    done = subprocess.run([sys.executable, "-c", SETTLES], env=environment, capture_output=True, check=True, timeout=LONG)
+    assert json.loads(done.stdout) == [["INFO", "all", None], ["INFO", "all", None, "1"], ["ERROR", "its-own", "yes"]]
