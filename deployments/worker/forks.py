@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -75,7 +74,7 @@ class Forks:
         async with self._starting:
             self._nurseries = [one for one in self._nurseries if not one.ended.done()]
             for nursery in self._nurseries:
-                if not nursery.closed and not nursery.hung_up:
+                if not nursery.closed and not nursery.gone:
                     return nursery
             self._nurseries.append(await _Nursery.start(self._zygote, self._environment))
         return self._nurseries[-1]
@@ -115,13 +114,13 @@ class _Nursery:
         return cls(reader, writer, process)
 
     @property
-    def hung_up(self) -> bool:
-        """The zygote has ended, which may not have been told here yet: what it was not asked, another can be asked."""
-        if self._writer.is_closing():
+    def gone(self) -> bool:
+        """The zygote has ended, which may not have been told here yet (a fork has its end of the line for a moment): what it was not
+        asked, another can be asked."""
+        try:
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
             return True
-        line = select.poll()
-        line.register(self._writer.get_extra_info("socket"), select.POLLRDHUP)
-        return bool(line.poll(0))
 
     async def ask(self, **request: Any) -> Fork | dict[str, Any]:
         """A fork, or why there is none. Raises ``NoFork`` if the zygote ends before."""
