@@ -7,6 +7,8 @@ there is an instant in which somebody else's file of that name would be replaced
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import hashlib
 import re
 import shutil
@@ -15,17 +17,14 @@ import tempfile
 import threading
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
 from os import SEEK_END
 from pathlib import Path
-from queue import SimpleQueue
-from time import monotonic
 from types import TracebackType
 from typing import IO, Annotated, Any, BinaryIO, ClassVar, Literal, Self, TypeVar
 
@@ -67,7 +66,6 @@ from blocks.endpoints.ftp_wire import (
     BLOCK,
     Data,
     Door,
-    OutOfTurn,
     Protection,
     Reply,
     Wire,
@@ -245,14 +243,14 @@ def certificate_fingerprint(endpoint: Ftps) -> str:
     context.verify_mode = ssl.CERT_NONE
     protection = Protection(context, endpoint.mode == "implicit", frozenset())
     door = Door(endpoint.host, endpoint.port, endpoint.timeout_seconds, endpoint.address, protection)
-    return shown_certificate(door)
+    return asyncio.run(shown_certificate(door))
 
 
 # --------------------------------------------------------------------------------------------- the session
 
 
 class FtpSession(EndpointSession):
-    """Signed in to one FTP server, with further connections, each with a thread of its own, when many files wait."""
+    """Signed in to one FTP server, with further connections when many files wait. The event loop lives in a thread of ours."""
 
     def __init__(self, endpoint: _FtpServer) -> None:
         self._endpoint, self._address, self._door = endpoint, endpoint.address, endpoint.door()
@@ -269,17 +267,14 @@ class FtpSession(EndpointSession):
         self._slots: Slots | None = Slots.of(endpoint.host, endpoint.port)
         self._slots.take(endpoint.connection_limit, endpoint.timeout_seconds, self._address)
         self._places, self._limit = 1, endpoint.connection_limit
-        self._threads = ThreadPoolExecutor(self._limit, f"ftp {endpoint.host}")
-        self._writers = ThreadPoolExecutor(self._limit, f"ftp {endpoint.host} to the spool")
-        """Apart from the others, which wait for them."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"ftp {endpoint.host}", daemon=True)
+        self._thread.start()
         self._idle: list[Wire] = []
-        self._open = self._under_way = 0
-        self._free, self._learning = threading.Condition(), threading.Lock()
-        self._flights = set[_Flight]()
-        self._own = threading.local()
-        """``flight``: what a thread of ours works for."""
+        self._open = self._waiting = 0
+        self._free = asyncio.Condition()
         try:
-            self.capabilities = self._first()
+            self.capabilities = self._run(self._first())
         except BaseException:
             self.close()
             raise
@@ -291,11 +286,6 @@ class FtpSession(EndpointSession):
         for wire in self._idle:
             self._remind(wire)
 
-    def _learn(self, **traits: Any) -> None:
-        with self._learning:
-            if any(getattr(self.personality, trait) != told for trait, told in traits.items()):
-                super()._learn(**traits)
-
     def _remind(self, wire: Wire) -> None:
         wire.extended_passive = self._known.extended_passive
 
@@ -303,14 +293,13 @@ class FtpSession(EndpointSession):
         if self._slots is None:
             return
         try:
-            for flight in list(self._flights):  # of an answer that nobody has read to its end
-                flight.call_off()
             with suppress(EndpointError):
                 self._tidy()
-            list(self._threads.map(Wire.leave, self._idle))
+            self._run(self._leave())
         finally:
-            self._threads.shutdown()
-            self._writers.shutdown()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
             for _ in range(self._places):
                 self._slots.give()
             self._slots = None
@@ -323,7 +312,9 @@ class FtpSession(EndpointSession):
         count, examples = 0, list[str]()
         with self._listed_entries(folder) as found:
             while chunk := list(islice(found, _CHUNK)):
-                whole = self._completed(folder, chunk) if any(map(_incomplete, chunk)) else [told for told, _ in chunk]
+                whole = (
+                    self._run(self._completed(folder, chunk)) if any(map(_incomplete, chunk)) else [told for told, _ in chunk]
+                )
                 for told in whole:
                     if isinstance(told, Odd):
                         count += 1
@@ -361,7 +352,7 @@ class FtpSession(EndpointSession):
                 self._tidy()
 
     def make_folder(self, folder: str) -> None:
-        self._made(folder)
+        self._run(self._made(folder))
 
     def rename(self, moves: Iterable[Move], *, exists: Exists = Exists.REFUSE) -> Iterator[Moved]:
         standing = set[str]()
@@ -384,7 +375,7 @@ class FtpSession(EndpointSession):
     @contextmanager
     def _listed_entries(self, folder: str) -> Iterator[Iterator[tuple[Entry | Odd, bool]]]:
         with tempfile.TemporaryFile() as kept:
-            parse = self._listing(folder, kept)
+            parse = self._run(self._listing(folder, kept))
             kept.seek(0)
             yield entries(iter(lambda: kept.readline(LONGEST_LINE), b""), parse)
 
@@ -417,18 +408,18 @@ class FtpSession(EndpointSession):
                     raise  # more is wrong than this folder
         return kinds
 
-    def _listing(self, folder: str, into: IO[bytes]) -> Parse:
+    async def _listing(self, folder: str, into: IO[bytes]) -> Parse:
         """Bring a whole listing into a file. Returns how to read its lines."""
-        with self._lease() as wire:
-            wire.enter(_folder(folder))
+        async with self._lease() as wire:
+            await wire.enter(_folder(folder))
             if "MLST" in wire.features or "MLSD" in wire.features:
-                refused = self._listed(wire, b"MLSD", folder, into)
+                refused = await self._listed(wire, b"MLSD", folder, into)
                 if refused is not None and refused.code not in _NOT_KNOWN:
                     raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({refused.words})")
                 if refused is None and _readable(into, mlsd_line):
                     self._learn(listing="MLSD")
                     return mlsd_line
-            refused = self._listed_all(wire, b"LIST", folder, into)
+            refused = await self._listed_all(wire, b"LIST", folder, into)
             if refused is None and _readable(into, list_line):
                 into.seek(0)
                 if form := next(filter(None, map(list_form, islice(into, _SHOWN_LINES))), None):
@@ -436,26 +427,26 @@ class FtpSession(EndpointSession):
                     self._learn(listing="LIST -a" if self._lists_all.get(b"LIST") else "LIST", list_form=form)
                 return list_line
             with tempfile.TemporaryFile() as names:
-                without = self._listed_all(wire, b"NLST", folder, names)
+                without = await self._listed_all(wire, b"NLST", folder, names)
                 if without is None and (names.tell() or (refused is not None and refused.code in _NOT_KNOWN)):
                     for file in (names, into):
                         file.seek(0)
                     into.truncate()
                     shutil.copyfileobj(names, into)
                     self._learn(listing="NLST -a" if self._lists_all.get(b"NLST") else "NLST")
-                    return partial(nlst_line, folder=wire.path(_folder(folder)))
+                    return partial(nlst_line, folder=await wire.path(_folder(folder)))
             if refused is None:
                 return list_line  # nobody can read it: that is counted and shown
             raise EndpointError(f"{self._address}: the folder {shown(folder)} cannot be listed ({refused.words})")
 
-    def _listed_all(self, wire: Wire, command: bytes, folder: str, into: IO[bytes]) -> Reply | None:
+    async def _listed_all(self, wire: Wire, command: bytes, folder: str, into: IO[bytes]) -> Reply | None:
         # Without -a some leave out names that begin with a dot, and some take it for a name: only "." among the entries proves
         # that it was understood.
         refused = None
         for asked in (command + b" -a", command) if self._lists_all.get(command, True) else (command,):
             into.seek(0)
             into.truncate()
-            refused = self._listed(wire, asked, folder, into)
+            refused = await self._listed(wire, asked, folder, into)
             if refused is None and asked != command:
                 into.seek(0)
                 self._lists_all[command] = any(re.fullmatch(rb"(d.* )?\.\s*", line) for line in into)
@@ -464,14 +455,14 @@ class FtpSession(EndpointSession):
         into.seek(0, SEEK_END)
         return refused
 
-    def _listed(self, wire: Wire, command: bytes, folder: str, into: IO[bytes]) -> Reply | None:
-        with wire.data(command, block=64 * 1024, most=ftp_wire.LONGEST_LISTING) as data:
+    async def _listed(self, wire: Wire, command: bytes, folder: str, into: IO[bytes]) -> Reply | None:
+        async with wire.data(command, block=64 * 1024, most=ftp_wire.LONGEST_LISTING) as data:
             if isinstance(data, Reply):
                 wire.refuse(data)
                 return data
-            while block := data.read():
+            while block := await data.read():
                 into.write(block)
-            reply = data.finish()
+            reply = await data.finish()
         if not reply.done:
             wire.refuse(reply)
             raise EndpointUnreachable(
@@ -479,38 +470,42 @@ class FtpSession(EndpointSession):
             )
         return None
 
-    def _completed(self, folder: str, chunk: Sequence[tuple[Entry | Odd, bool]]) -> list[Entry | Odd]:
+    async def _completed(self, folder: str, chunk: Sequence[tuple[Entry | Odd, bool]]) -> list[Entry | Odd]:
         """Ask what the listing does not tell exactly."""
         while True:
-            with self._lease() as wire:
+            async with self._lease() as wire:
                 together = not wire.one_by_one
                 try:
-                    return self._asked_about(wire, folder, chunk)
+                    return await self._asked_about(wire, folder, chunk)
                 except EndpointUnreachable:
                     if not (together and wire.one_by_one):
                         raise
 
-    def _asked_about(self, wire: Wire, folder: str, chunk: Sequence[tuple[Entry | Odd, bool]]) -> list[Entry | Odd]:
-        whole = [self._whole(wire, folder, told) if _doubtful(told) else told[0] for told in chunk]
-        bare = _paths(wire, folder, whole, _bare)
-        for (number, told, path), reply in zip(bare, wire.ask_each([b"SIZE " + path for _, _, path in bare]), strict=True):
-            whole[number] = self._unfolded(wire, told, path, size_in(reply))
-        timeless = _paths(wire, folder, whole, _lacks_time) if wire.tells_times else []
-        for (number, told, _), reply in zip(timeless, wire.ask_each([b"MDTM " + path for _, _, path in timeless]), strict=True):
+    async def _asked_about(self, wire: Wire, folder: str, chunk: Sequence[tuple[Entry | Odd, bool]]) -> list[Entry | Odd]:
+        whole = [await self._whole(wire, folder, told) if _doubtful(told) else told[0] for told in chunk]
+        bare = await _paths(wire, folder, whole, _bare)
+        for (number, told, path), reply in zip(
+            bare, await wire.ask_each([b"SIZE " + path for _, _, path in bare]), strict=True
+        ):
+            whole[number] = await self._unfolded(wire, told, path, size_in(reply))
+        timeless = await _paths(wire, folder, whole, _lacks_time) if wire.tells_times else []
+        for (number, told, _), reply in zip(
+            timeless, await wire.ask_each([b"MDTM " + path for _, _, path in timeless]), strict=True
+        ):
             whole[number] = replace(told, modified=moment(reply))
         return whole
 
-    def _unfolded(self, wire: Wire, told: Entry, path: bytes, size: int | None) -> Entry | Odd:
+    async def _unfolded(self, wire: Wire, told: Entry, path: bytes, size: int | None) -> Entry | Odd:
         """What a bare name is. A server tells the size of files only, and goes only into folders."""
         if size is not None:
             return replace(told, kind=FileKind.FILE, size=size)
-        return replace(told, kind=FileKind.FOLDER) if (wire.ask(b"CWD " + path)).done else Odd(told.name)
+        return replace(told, kind=FileKind.FOLDER) if (await wire.ask(b"CWD " + path)).done else Odd(told.name)
 
-    def _whole(self, wire: Wire, folder: str, told: tuple[Entry | Odd, bool]) -> Entry | Odd:
+    async def _whole(self, wire: Wire, folder: str, told: tuple[Entry | Odd, bool]) -> Entry | Odd:
         entry, half = told
         if isinstance(entry, Odd) or not _speakable(entry.name):
             return entry
-        size = wire.size(wire.path(_folder(folder), entry.name))
+        size = await wire.size(await wire.path(_folder(folder), entry.name))
         # No such file: it was the first half of a name with a line break.
         return Odd(entry.name) if half and size is None else replace(entry, size=size)
 
@@ -542,24 +537,24 @@ class FtpSession(EndpointSession):
         now = self._kinds({fetched.file.folder for fetched, _ in held})
         while held:
             fetched, sink = held[-1]
-            missed = None if now.plain(fetched.file) else self._not_the_same(fetched.file)
+            missed = None if now.plain(fetched.file) else self._run(self._not_the_same(fetched.file))
             held.pop()
             if missed is not None:
                 sink.discard()
             yield missed or fetched
 
-    def _not_the_same(self, file: RemoteFile) -> Missed | None:
-        with self._lease() as wire:
-            return _differs(file, wire.facts(wire.path(_folder(file.folder), file.name)))
+    async def _not_the_same(self, file: RemoteFile) -> Missed | None:
+        async with self._lease() as wire:
+            return _differs(file, await wire.facts(await wire.path(_folder(file.folder), file.name)))
 
-    def _fetch(self, file: RemoteFile, batch: Batch, kinds: _Kinds) -> tuple[Fetched | Missed, SpoolFile | None]:
+    async def _fetch(self, file: RemoteFile, batch: Batch, kinds: _Kinds) -> tuple[Fetched | Missed, SpoolFile | None]:
         missed = unfit(file) or _unfit(file)
         if missed is None:
             with _Kept(batch, resume_key(self._address, file)) as kept:
                 while True:
-                    with suppress(_OtherBytes, OutOfTurn):
-                        with self._lease() as wire:
-                            missed = self._read(wire, file, kept, sure=not kinds.plain(file))
+                    with suppress(_OtherBytes):
+                        async with self._lease() as wire:
+                            missed = await self._read(wire, file, kept, sure=not kinds.plain(file))
                         break
                 if missed is None:
                     done = kept.sink.finish()
@@ -567,143 +562,127 @@ class FtpSession(EndpointSession):
                 kept.discard()
         return missed, None
 
-    def _read(self, wire: Wire, file: RemoteFile, kept: _Kept, *, sure: bool) -> Missed | None:
+    async def _read(self, wire: Wire, file: RemoteFile, kept: _Kept, *, sure: bool) -> Missed | None:
         """All bytes of a file, behind those that were kept; None if they are what it was before and is after."""
-        path = wire.path(_folder(file.folder), file.name)
-        before: Entry | Reply | None = None
-        if sure or kept.sink.size or wire.one_by_one:
-            (before,), _ = wire.facts_of([(path, sure)], data=True)
-            if missed := _differs(file, before):
-                return missed
-        came = self._brought(wire, path, file, kept, before, sure)
-        if isinstance(came, Missed):
-            return came
-        missed = _differs(file, came.after)
-        if missed is None and came.before != came.after:
-            missed = Missed(file, Outcome.CHANGED, "it was replaced while it was read; it was left alone")
+        path = await wire.path(_folder(file.folder), file.name)
+        (before,), _ = await wire.facts_of([(path, sure)], data=True)
+        missed = _differs(file, before) or await self._brought(wire, path, file, kept)
+        if missed is None:
+            after = await wire.facts(path, sure=sure)
+            missed = _differs(file, after)
+            if missed is None and before != after:
+                missed = Missed(file, Outcome.CHANGED, "it was replaced while it was read; it was left alone")
         return missed
 
-    def _brought(
-        self, wire: Wire, path: bytes, file: RemoteFile, kept: _Kept, before: Entry | Reply | None, sure: bool
-    ) -> _Brought | Missed:
-        """All bytes of a file, and what stood there ``before`` (asked together with them if that is not known) and after."""
+    async def _brought(self, wire: Wire, path: bytes, file: RemoteFile, kept: _Kept) -> Missed | None:
         sink = kept.sink
-        if sink.size and not (self.capabilities.resume and self._begins_so(wire, path, file, kept)):
+        if sink.size and not (self.capabilities.resume and await self._begins_so(wire, path, file, kept)):
             sink.restart()
         tail = sink.tail(COMPARED) if sink.size else b""
-        questions = wire.asked_at_once(path) if before is None else []
-        block_bytes = min(BLOCK, max(4096, file.size + 1))  # one more than all, to see that there are not more
-        with wire.data(b"RETR " + path, sink.size - len(tail), before=questions, block=block_bytes) as data:
+        async with wire.data(b"RETR " + path, sink.size - len(tail)) as data:
             if isinstance(data, Reply):
                 if sink.size == 0:
-                    return _differs(file, wire.facts(path, sure=sure)) or _refused(wire, file, path, data)
+                    return await _refused(wire, file, path, data)
                 sink.restart()  # this server cannot go on in the middle of this file
                 raise _OtherBytes
-            if before is None:
-                before = wire.told_at_once()
-                if missed := _differs(file, before):
-                    return missed  # the transfer is broken off
-            start = data.read_at_least(len(tail))
+            start = await data.read_at_least(len(tail))
             if not start.startswith(tail):
                 sink.restart()
                 raise _OtherBytes  # the transfer is broken off, and the connection with it is given up
-            block: bytes | bytearray = start[len(tail) :]
-            size = sink.size
-            with _Behind(sink, self._writers if file.size > _SMALL else None) as behind:
-                while block or (block := data.read()):
-                    size += len(block)
-                    if size > file.size:
-                        reason = f"it has more than the {file.size} bytes that were listed; it was left alone"
-                        return Missed(file, Outcome.CHANGED, reason)
-                    behind.write(block)
-                    block = b""
-            reply = data.finish(after=wire.questions(path, sure, True))
+            block = start[len(tail) :]
+            while block or (block := await data.read()):
+                if sink.size + len(block) > file.size:
+                    reason = f"it has more than the {file.size} bytes that were listed; it was left alone"
+                    return Missed(file, Outcome.CHANGED, reason)
+                sink.write(block)
+                block = b""
+            reply = await data.finish()
         if not reply.done:
-            return _refused(wire, file, path, reply)
+            return await _refused(wire, file, path, reply)
         if sink.size != file.size:
             reason = f"the server says that all was sent ({reply.words}), and sent {sink.size} of {file.size} bytes; nothing was kept"
             return Missed(file, Outcome.CHANGED, reason)
-        return _Brought(before, wire.fact(path, sure, wire.told, True))
+        return None
 
-    def _begins_so(self, wire: Wire, path: bytes, file: RemoteFile, kept: _Kept) -> bool:
+    async def _begins_so(self, wire: Wire, path: bytes, file: RemoteFile, kept: _Kept) -> bool:
         """Whether what stands there begins as what we hold: by digest, or the first bytes; the last are compared on the way."""
         sink = kept.sink
         if not 2 * COMPARED < sink.size <= file.size:
             return False
-        told = wire.sha256_of_first(path, sink.size, sink.head(1))
+        told = await wire.sha256_of_first(path, sink.size, sink.head(1))
         if told is not None or kept.begins:
             return told in (None, sink.digest)
-        with wire.data(b"RETR " + path) as data:
+        async with wire.data(b"RETR " + path) as data:
             if isinstance(data, Reply):
                 return False
-            kept.begins = (data.read_at_least(COMPARED)).startswith(sink.head(COMPARED))
+            kept.begins = (await data.read_at_least(COMPARED)).startswith(sink.head(COMPARED))
             if not kept.begins:
                 sink.restart()
             raise _OtherBytes  # no answer tells for sure where a transfer that we break off ends: go on on another connection
 
-    def _put(self, file: Outgoing, folder: str, exists: Exists, kinds: _Kinds) -> Placed | Missed:
+    async def _put(self, file: Outgoing, folder: str, exists: Exists, kinds: _Kinds) -> Placed | Missed:
         wanted = RemoteFile(folder, file.name, file.size, None)
         if missed := unfit(wanted) or _unfit(wanted):
             return missed
         temporary = temporary_name(file.name)
-        with self._lease() as wire:
+        async with self._lease() as wire:
             place = _folder(folder)
-            final, hidden = wire.path(place, file.name), wire.path(place, temporary)
+            final, hidden = await wire.path(place, file.name), await wire.path(place, temporary)
             wire.said.clear()
             sure = not kinds.plain(wanted)
             looked_for = [(final, sure), (hidden, True)] if goes_on(temporary) else [(final, sure)]
-            (stands, *half), _ = wire.facts_of(looked_for, data=True)
+            (stands, *half), _ = await wire.facts_of(looked_for, data=True)
             if reason := _taken(stands, exists):
                 return Missed(wanted, Outcome.EXISTS, reason)
             self._temporaries.add((folder, temporary))
-            start = self._ours_already(wire, file, hidden, half[0]) if half else 0
-            answer: Placed | Missed | _Uploaded = self._uploaded(wire, file, hidden, final, wanted, start, sure)
+            start = await self._ours_already(wire, file, hidden, half[0]) if half else 0
+            answer: Placed | Missed | _Uploaded = await self._uploaded(wire, file, hidden, final, wanted, start, sure)
             if isinstance(answer, _Uploaded):
                 self._doubtful[folder, temporary] = file
-                answer = self._named(wire, file, hidden, final, wanted, exists, answer)
+                answer = await self._named(wire, file, hidden, final, wanted, exists, answer)
                 del self._doubtful[folder, temporary]
-            if isinstance(answer, Placed) or (wire.ask(b"DELE " + hidden)).done:
+            if isinstance(answer, Placed) or (await wire.ask(b"DELE " + hidden)).done:
                 self._temporaries.discard((folder, temporary))
             return answer
 
-    def _named(
+    async def _named(
         self, wire: Wire, file: Outgoing, hidden: bytes, final: bytes, wanted: RemoteFile, exists: Exists, whole: _Uploaded
     ) -> Placed | Missed:
         """Give a file that is whole its final name."""
         if reason := _taken(whole.stands, exists):
             return Missed(wanted, Outcome.EXISTS, reason)
-        missed = self._into_place(wire, hidden, final, wanted, exists, isinstance(whole.stands, Entry))
+        missed = await self._into_place(wire, hidden, final, wanted, exists, isinstance(whole.stands, Entry))
         if missed:
             return not_renamed(missed)
         return Placed(replace(wanted, modified=whole.modified), file.digest, whole.proof, tuple(wire.said))
 
-    def _ours_already(self, wire: Wire, file: Outgoing, hidden: bytes, stood: Entry | Reply) -> int:
+    async def _ours_already(self, wire: Wire, file: Outgoing, hidden: bytes, stood: Entry | Reply) -> int:
         """How many of our bytes an upload that broke off has left under its temporary name. Anything else there is removed."""
         if isinstance(stood, Reply):
             return 0
         size = stood.size or 0
-        if stood.kind in (FileKind.FILE, None) and 0 < size <= file.size and self._begins_as(wire, file, hidden, size):
+        if stood.kind in (FileKind.FILE, None) and 0 < size <= file.size and await self._begins_as(wire, file, hidden, size):
             return size
-        wire.ask(b"DELE " + hidden)
+        await wire.ask(b"DELE " + hidden)
         return 0
 
-    def _begins_as(self, wire: Wire, file: Outgoing, hidden: bytes, size: int) -> bool:
+    async def _begins_as(self, wire: Wire, file: Outgoing, hidden: bytes, size: int) -> bool:
         """Whether a server's file holds our first ``size`` bytes: by its digest, else by the last of them, read back."""
         with open_source(file) as source:
-            if (told := wire.sha256(hidden, size)) is not None:
-                return told == (_digest_of_next(source, size)).hexdigest()
+            if (told := await wire.sha256(hidden, size)) is not None:
+                return told == (await asyncio.to_thread(_digest_of_next, source, size)).hexdigest()
             if not self.capabilities.resume:
                 return False
             source.seek(max(0, size - COMPARED))
             ours = source.read(min(size, COMPARED))
-        with wire.data(b"RETR " + hidden, size - len(ours)) as data:
+        async with wire.data(b"RETR " + hidden, size - len(ours)) as data:
             if isinstance(data, Reply):
                 return False
-            theirs = data.read_at_least(len(ours) + 1)
-            reply = data.finish()
+            theirs = await data.read_at_least(len(ours) + 1)
+            reply = await data.finish()
         return reply.done and theirs == ours
 
-    def _uploaded(
+    async def _uploaded(
         self, wire: Wire, file: Outgoing, hidden: bytes, final: bytes, wanted: RemoteFile, start: int, sure: bool
     ) -> _Uploaded | Missed:
         """All bytes under the temporary name, of which ``start`` stand there, and a look at the final name after that."""
@@ -711,16 +690,16 @@ class FtpSession(EndpointSession):
         # Some servers let nobody write on in the middle of a file, some only at its end.
         for command, offset in ((b"STOR", start), (b"APPE", start), (b"STOR", 0)) if start else ((b"STOR", 0),):
             if refused.reason:
-                wire.ask(b"REST 0")
-                if offset and wire.size(hidden) != offset:
+                await wire.ask(b"REST 0")
+                if offset and await wire.size(hidden) != offset:
                     continue
                 if not offset:
-                    wire.ask(b"DELE " + hidden)
-            missed = self._stored(wire, file, hidden, wanted, command, offset)
+                    await wire.ask(b"DELE " + hidden)
+            missed = await self._stored(wire, file, hidden, wanted, command, offset)
             if missed is None:
                 question = wire.sha256_question(hidden)
                 # The final name is looked at again, last: FTP's rename overwrites, and the upload may have taken long.
-                (stood, stands), told = wire.facts_of(
+                (stood, stands), told = await wire.facts_of(
                     [(hidden, False), (final, sure)], question, seconds=wire.hashing_seconds(file.size) if question else None
                 )
                 proof = _proven(file, wanted, stood, *map(digest_in, told))
@@ -732,18 +711,18 @@ class FtpSession(EndpointSession):
                 break
         return refused
 
-    def _stored(
+    async def _stored(
         self, wire: Wire, file: Outgoing, hidden: bytes, wanted: RemoteFile, command: bytes, start: int
     ) -> Missed | None:
         """Send our bytes from ``start`` on. All of them are hashed."""
         with open_source(file) as source:
-            digest = _digest_of_next(source, start) if start else hashlib.sha256()
+            digest = await asyncio.to_thread(_digest_of_next, source, start) if start else hashlib.sha256()
             if not start or start < file.size:
-                with wire.data(command + b" " + hidden, start if command == b"STOR" else 0) as data:
+                async with wire.data(command + b" " + hidden, start if command == b"STOR" else 0) as data:
                     if isinstance(data, Reply):
                         wire.refuse(data)
                         return Missed(wanted, Outcome.REFUSED, data.words)
-                    reply = self._poured(source, data, wire, digest)
+                    reply = await self._poured(source, data, wire, digest)
                 if not reply.done:
                     # A file that is gone on with is tried in other ways first.
                     (wire.refuse if start else wire.not_kept)(reply)
@@ -754,57 +733,58 @@ class FtpSession(EndpointSession):
             return Missed(wanted, Outcome.CHANGED, reason)
         return None
 
-    def _poured(self, source: BinaryIO, data: Data, wire: Wire, digest: hashlib._Hash) -> Reply:
+    async def _poured(self, source: BinaryIO, data: Data, wire: Wire, digest: hashlib._Hash) -> Reply:
         """Send the rest of our source, hashed on its way; what the server says at the end."""
         try:
             while block := source.read(BLOCK):
                 digest.update(block)
-                data.write(block)
+                await data.write(block)
         except EndpointUnreachable:
             # A server that refuses in mid-transfer closes the data connection first, and then says why, if it says anything.
             with suppress(EndpointUnreachable):
-                wire.not_kept(data.finish())
+                wire.not_kept(await data.finish())
             raise
-        return data.finish()
+        return await data.finish()
 
-    def _rename(self, move: Move, exists: Exists, kinds: _Kinds) -> Moved:
+    async def _rename(self, move: Move, exists: Exists, kinds: _Kinds) -> Moved:
         file, new_file = move.file, replace(move.file, folder=move.folder, name=move.name)
         if missed := unfit(file) or _unfit(file) or unfit(new_file) or _unfit(new_file):
             return Moved(file, missed.outcome, missed.reason)
         if reason := self._not_kept(move.name):
             return Moved(file, Outcome.ILLEGAL_NAME, reason)
-        with self._lease() as wire:
-            old, new = wire.path(_folder(file.folder), file.name), wire.path(_folder(move.folder), move.name)
-            (ours, stands), _ = wire.facts_of([(old, not kinds.plain(file)), (new, not kinds.plain(new_file))])
+        async with self._lease() as wire:
+            old, new = await wire.path(_folder(file.folder), file.name), await wire.path(_folder(move.folder), move.name)
+            (ours, stands), _ = await wire.facts_of([(old, not kinds.plain(file)), (new, not kinds.plain(new_file))])
             if missed := _differs(file, ours):
                 return Moved(file, missed.outcome, missed.reason)
             if reason := _taken(stands, exists):
                 return Moved(file, Outcome.EXISTS, reason)
             wire.said.clear()
-            missed = self._into_place(wire, old, new, file, exists, isinstance(stands, Entry))
+            missed = await self._into_place(wire, old, new, file, exists, isinstance(stands, Entry))
             if missed is None:
                 return Moved(file, Outcome.DONE, replies=tuple(wire.said))
-            wire.enter(_folder(move.folder))  # raises if that is why
+            await wire.enter(_folder(move.folder))  # raises if that is why
             return Moved(file, missed.outcome, missed.reason)
 
-    def _put_directly(self, file: Outgoing, folder: str) -> Placed | Missed:
+    async def _put_directly(self, file: Outgoing, folder: str) -> Placed | Missed:
         """Write a file under its own name, which must be free. Only what we have created ourselves is ever removed."""
         wanted = RemoteFile(folder, file.name, file.size, None)
         if missed := unfit(wanted) or _unfit(wanted):
             return missed
-        with self._lease() as wire:
-            final = wire.path(_folder(folder), file.name)
-            if reason := _taken(wire.facts(final), Exists.REFUSE):
+        async with self._lease() as wire:
+            final = await wire.path(_folder(folder), file.name)
+            if reason := _taken(await wire.facts(final), Exists.REFUSE):
                 return Missed(wanted, Outcome.EXISTS, reason)
             digest = hashlib.sha256()
-            with open_source(file) as source, wire.data(b"STOR " + final) as data:
-                if isinstance(data, Reply):
-                    wire.refuse(data)
-                    return Missed(wanted, Outcome.REFUSED, data.words)
-                self._temporaries.add((folder, file.name))
-                reply = self._poured(source, data, wire, digest)
-            stands = wire.facts(final, sure=False) if reply.done else reply
-            told = wire.sha256(final, file.size) if isinstance(stands, Entry) else None
+            with open_source(file) as source:
+                async with wire.data(b"STOR " + final) as data:
+                    if isinstance(data, Reply):
+                        wire.refuse(data)
+                        return Missed(wanted, Outcome.REFUSED, data.words)
+                    self._temporaries.add((folder, file.name))
+                    reply = await self._poured(source, data, wire, digest)
+            stands = await wire.facts(final, sure=False) if reply.done else reply
+            told = await wire.sha256(final, file.size) if isinstance(stands, Entry) else None
             held = stands.size if isinstance(stands, Entry) else None
             missed = None
             if not reply.done:
@@ -816,7 +796,7 @@ class FtpSession(EndpointSession):
                 missed = Missed(
                     wanted, Outcome.REFUSED, f"the server holds {held} of {file.size} bytes, or others than were sent"
                 )
-            gone = wire.ask(b"DELE " + final) if missed else None
+            gone = await wire.ask(b"DELE " + final) if missed else None
             if missed is None or (gone is not None and gone.done):
                 self._temporaries.discard((folder, file.name))
             if missed is not None and gone is not None:
@@ -824,59 +804,63 @@ class FtpSession(EndpointSession):
             proof = Proof.SERVER_HASH if told else Proof.UNVERIFIABLE if held is None else Proof.SIZE_ONLY
             return Placed(replace(wanted, modified=_modified(stands)), file.digest, proof, (reply.to("STOR"),))
 
-    def _made(self, folder: str) -> None:
-        with self._lease() as wire:
-            path = wire.path(_folder(folder))
-            if (wire.ask(b"CWD " + path)).done:
+    async def _made(self, folder: str) -> None:
+        async with self._lease() as wire:
+            path = await wire.path(_folder(folder))
+            if (await wire.ask(b"CWD " + path)).done:
                 return
             for end in [*(n for n, byte in enumerate(path) if byte == ord("/") and n), len(path)]:
-                made = wire.ask(b"MKD " + path[:end])
+                made = await wire.ask(b"MKD " + path[:end])
             # What is there already is refused like what may not be made: whether we can go in tells the two apart.
-            if not made.done and not (wire.ask(b"CWD " + path)).done:
+            if not made.done and not (await wire.ask(b"CWD " + path)).done:
                 raise EndpointError(
                     f"{self._address}: the folder {shown(folder)} cannot be created ({made.words}); nothing was placed"
                 )
 
-    def _remove(self, file: RemoteFile, kinds: _Kinds) -> Moved:
+    async def _remove(self, file: RemoteFile, kinds: _Kinds) -> Moved:
         missed = unfit(file) or _unfit(file)
         if missed is None:
-            with self._lease() as wire:
-                path = wire.path(_folder(file.folder), file.name)
-                if (missed := _differs(file, wire.facts(path, sure=not kinds.plain(file)))) is None:
-                    reply = wire.ask(b"DELE " + path)
-                    missed = None if reply.done else _refused(wire, file, path, reply)
+            async with self._lease() as wire:
+                path = await wire.path(_folder(file.folder), file.name)
+                if (missed := _differs(file, await wire.facts(path, sure=not kinds.plain(file)))) is None:
+                    reply = await wire.ask(b"DELE " + path)
+                    missed = None if reply.done else await _refused(wire, file, path, reply)
         return Moved(file, missed.outcome, missed.reason) if missed else Moved(file, Outcome.DONE)
 
-    def _into_place(self, wire: Wire, old: bytes, new: bytes, file: RemoteFile, exists: Exists, over: bool) -> Missed | None:
+    async def _into_place(
+        self, wire: Wire, old: bytes, new: bytes, file: RemoteFile, exists: Exists, over: bool
+    ) -> Missed | None:
         """Rename, ``over`` a file that stood there just now."""
-        missed = self._renamed_to(wire, old, new, file, exists, over)
+        missed = await self._renamed_to(wire, old, new, file, exists, over)
         if missed is None or missed.outcome is Outcome.REFUSED:
             self._learn_of_rename(new, done=missed is None)
         return missed
 
-    def _renamed_to(self, wire: Wire, old: bytes, new: bytes, file: RemoteFile, exists: Exists, over: bool) -> Missed | None:
+    async def _renamed_to(
+        self, wire: Wire, old: bytes, new: bytes, file: RemoteFile, exists: Exists, over: bool
+    ) -> Missed | None:
         if not (over and self._known.rename_replaces is False):
-            reply = _renamed(wire, old, new)
+            reply = await _renamed(wire, old, new)
             if reply.done:
                 wire.said.append(reply.to("RNTO"))
                 if over:
                     self._learn(rename_replaces=True)
                 return None
-            if exists is Exists.REFUSE or not isinstance(wire.facts(new, sure=False), Entry):
-                return _refused(wire, file, old, reply)
+            if exists is Exists.REFUSE or not isinstance(await wire.facts(new, sure=False), Entry):
+                return await _refused(wire, file, old, reply)
         # This server does not rename over a file, so for a moment nothing stands under the name; the old file is set aside
         # rather than removed, and put back if ours cannot take its place.
         aside = new[: new.rfind(b"/") + 1] + temporary_name()
-        if not (reply := _renamed(wire, new, aside)).done:
-            return _refused(wire, file, old, reply)
-        reply = _renamed(wire, old, new)
+        if not (reply := await _renamed(wire, new, aside)).done:
+            return await _refused(wire, file, old, reply)
+        reply = await _renamed(wire, old, new)
         if reply.done:
             wire.said.append(reply.to("RNTO"))
             self._learn(rename_replaces=False)
-            wire.ask(b"DELE " + aside)
+            await wire.ask(b"DELE " + aside)
             return None
-        back = _renamed(wire, aside, new)
-        missed = _refused(wire, file, old, reply)
+        back = await _renamed(wire, aside, new)
+        missed = await _refused(wire, file, old, reply)
         if not back.done:
             return replace(missed, reason=set_aside(missed.reason, aside[aside.rfind(b"/") + 1 :], back.words))
         return missed
@@ -889,7 +873,7 @@ class FtpSession(EndpointSession):
         for (folder, temporary), file in doubtful.items():
             wanted = RemoteFile(folder, file.name, file.size, None)
             with suppress(EndpointError):
-                left, stands, told = self._looked_for(folder, temporary, file)
+                left, stands, told = self._run(self._looked_for(folder, temporary, file))
                 if isinstance(left, Entry):
                     continue  # it was not renamed; the error that follows says so
                 whole = isinstance(stands, Entry) and stands.kind in (FileKind.FILE, None) and stands.size == file.size
@@ -901,78 +885,81 @@ class FtpSession(EndpointSession):
             reason = "the answer to its rename was lost, and looking did not tell; look at the server before sending it again"
             yield Missed(wanted, Outcome.UNKNOWN, reason)
 
-    def _looked_for(self, folder: str, temporary: bytes, file: Outgoing) -> tuple[Entry | Reply, Entry | Reply, str | None]:
-        with self._lease() as wire:
-            left = wire.facts(wire.path(_folder(folder), temporary), sure=False)
-            final = wire.path(_folder(folder), file.name)
-            stands = wire.facts(final)
-            return left, stands, wire.sha256(final, file.size) if isinstance(stands, Entry) else None
+    async def _looked_for(
+        self, folder: str, temporary: bytes, file: Outgoing
+    ) -> tuple[Entry | Reply, Entry | Reply, str | None]:
+        async with self._lease() as wire:
+            left = await wire.facts(await wire.path(_folder(folder), temporary), sure=False)
+            final = await wire.path(_folder(folder), file.name)
+            stands = await wire.facts(final)
+            return left, stands, await wire.sha256(final, file.size) if isinstance(stands, Entry) else None
 
     def _tidy(self) -> None:
         """Remove what we left under temporary names."""
         for folder, temporary in list(self._temporaries):
-            self._removed(folder, temporary)
+            self._run(self._removed(folder, temporary))
             self._temporaries.discard((folder, temporary))
 
-    def _removed(self, folder: str, temporary: bytes) -> None:
-        with self._lease() as wire:
-            wire.ask(b"DELE " + wire.path(_folder(folder), temporary))
+    async def _removed(self, folder: str, temporary: bytes) -> None:
+        async with self._lease() as wire:
+            await wire.ask(b"DELE " + await wire.path(_folder(folder), temporary))
 
     def _must_stand(self, folder: str, standing: set[str]) -> None:
         """A missing folder is an error, not a folder whose files have all gone."""
         if folder not in standing:
-            self._enter(folder)
+            self._run(self._enter(folder))
             standing.add(folder)
 
-    def _enter(self, folder: str) -> None:
-        with self._lease() as wire:
-            wire.enter(_folder(folder))
+    async def _enter(self, folder: str) -> None:
+        async with self._lease() as wire:
+            await wire.enter(_folder(folder))
 
     # ----------------------------------------------------------------------------------------- many at a time
 
-    def _each(self, items: Iterable[Item], act: Callable[[Item], T]) -> Iterator[T]:
+    def _each(self, items: Iterable[Item], act: Callable[[Item], Coroutine[Any, Any, T]]) -> Iterator[T]:
         """Act on each item, many in flight; answers in any order. What was complete is told before an error is raised."""
         source = iter(items)  # the caller's own generator: read in the caller's thread, as it may use this very session
-        landed, flight = SimpleQueue[Future[T]](), _Flight(self._free)
-        flying: set[Future[T]] = flight.works
-        self._flights.add(flight)
-
-        def in_flight(item: Item) -> T:
-            self._own.flight = flight
-            return act(item)
-
+        flying, flight = set[concurrent.futures.Future[T]](), _Flight()
         try:
             while True:
                 most = self._limit * (_WAITING_FOR_ANOTHER + 1)  # it may fall meanwhile
                 for item in islice(source, max(0, most - len(flying))):
-                    self._must_be_open()
-                    future = self._threads.submit(in_flight, item)
-                    flying.add(future)
-                    future.add_done_callback(landed.put)
-                self._under_way = len(flying)
+                    flying.add(self._begun(flight.of(act(item))))
                 if not flying:
                     return
-                future = landed.get()
-                flying.discard(future)
-                if (error := future.exception()) is None:
-                    yield future.result()
-                    continue
-                flight.call_off()
-                yield from [last.result() for last in flying if not last.cancelled() and last.exception() is None]
-                raise error
+                landed, flying = concurrent.futures.wait(flying, return_when=concurrent.futures.FIRST_COMPLETED)
+                errors = [error for future in landed if (error := future.exception()) is not None]
+                if errors:
+                    self._run(flight.call_off())
+                    landed, flying = landed | concurrent.futures.wait(flying).done, set()
+                for future in landed:
+                    if not future.cancelled() and future.exception() is None:
+                        yield future.result()
+                if errors:
+                    raise errors[0]
         finally:
-            flight.call_off()
-            self._flights.discard(flight)
-            self._under_way = 0
+            if flying and self._slots is not None:
+                self._run(flight.call_off())
 
-    def _must_be_open(self) -> None:
+    def _begun(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         if self._slots is None:
+            work.close()
             raise EndpointError(f"{self._address}: the session is closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something in the loop's thread and wait for it; all its own waits have deadlines."""
+        future = self._begun(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
 
     # ----------------------------------------------------------------------------------------- connections
 
-    def _first(self) -> EndpointCapabilities:
-        with self._lease() as wire:
+    async def _first(self) -> EndpointCapabilities:
+        async with self._lease() as wire:
             self._links_only_listed = not {"MLST", "MLSD"} & wire.features.keys()
             self._learn(
                 server=_lasting(wire.banner)[:_LONGEST_WORDS],
@@ -990,27 +977,20 @@ class FtpSession(EndpointSession):
                 write_bytes=BLOCK,
             )
 
-    @contextmanager
-    def _lease(self) -> Iterator[Wire]:
+    @asynccontextmanager
+    async def _lease(self) -> AsyncIterator[Wire]:
         """A connection for a while: an idle one, or another one if many wait and the limits allow it."""
-        self._must_be_open()
-        flight: _Flight | None = getattr(self._own, "flight", None)
-        wire = self._wire()
+        wire = await self._wire()
         try:
-            if flight is not None:
-                flight.board(wire)
             yield wire
         finally:
-            with self._free:
-                if flight is not None:
-                    flight.wires.discard(wire)
-                self._note(wire)
-                if wire.usable:
-                    wire.idle_since = monotonic()
-                    self._idle.append(wire)
-                else:
-                    wire.abandon()
-                    self._open -= 1
+            self._note(wire)
+            if wire.usable:
+                wire.idle_since = self._loop.time()
+                self._idle.append(wire)
+            else:
+                self._open -= 1
+            async with self._free:
                 self._free.notify()
 
     def _note(self, wire: Wire) -> None:
@@ -1023,56 +1003,65 @@ class FtpSession(EndpointSession):
         if wire.extended_passive is not None:
             self._learn(extended_passive=wire.extended_passive)
 
-    def _wire(self) -> Wire:
+    async def _wire(self) -> Wire:
         while True:
-            with self._free:
-                self._free.wait_for(lambda: bool(self._idle) or self._may_open())
+            async with self._free:
+                self._waiting += 1
+                try:
+                    await self._free.wait_for(lambda: bool(self._idle) or self._may_open())
+                finally:
+                    self._waiting -= 1
                 if not self._idle:
                     self._open += 1
                     break
                 wire = self._idle.pop()
-            if wire.alive(monotonic()):
+            if await wire.alive(self._loop.time()):
                 return wire
-            wire.abandon()
-            with self._free:
-                self._open -= 1  # the server or a firewall has forgotten it
+            self._open -= 1  # the server or a firewall has forgotten it
         try:
-            return self._connected()
+            return await self._connected()
         except BaseException as error:
-            with self._free:
-                self._open -= 1
-                others = self._open
-                if isinstance(error, EndpointBusy) and others:
-                    # The server lets in fewer of us than was agreed: go on with those that are.
-                    self._limit = others
-                else:
+            self._open -= 1
+            if not (isinstance(error, EndpointBusy) and self._open):
+                async with self._free:
                     self._free.notify_all()
-                    raise
-            return self._wire()
+                raise
+            # The server lets in fewer of us than was agreed: go on with those that are.
+            self._limit = self._open
+            return await self._wire()
 
-    def _connected(self) -> Wire:
+    async def _connected(self) -> Wire:
         wire = Wire(self._door)
         self._remind(wire)
         together = not wire.one_by_one
         try:
-            wire.open()
-            wire.sign_in(self._endpoint.username, self._password)
+            await wire.open()
+            await wire.sign_in(self._endpoint.username, self._password)
         except BaseException as error:
             wire.abandon()
             if not (together and wire.one_by_one and isinstance(error, EndpointUnreachable)):
                 raise
-            return self._connected()
+            return await self._connected()
         return wire
 
     def _may_open(self) -> bool:
         """True if another connection is worth its cost and allowed. The first is always."""
         if self._open == 0:
             return True
-        if self._open >= self._limit or self._under_way <= self._open * _WAITING_FOR_ANOTHER or self._slots is None:
+        if self._open >= self._limit or self._waiting < self._open * _WAITING_FOR_ANOTHER or self._slots is None:
             return False
         if self._open == self._places:
             self._places += self._slots.take_if_free(self._limit)
         return self._open < self._places
+
+    async def _leave(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*(wire.leave() for wire in self._idle))
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
 
 
 @dataclass(slots=True)
@@ -1094,14 +1083,6 @@ class _Kinds:
 
 class _OtherBytes(Exception):
     """This connection is given up in the middle of a file: begin again with what is kept (perhaps nothing), on another one."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Brought:
-    """What stood under the name of a file before its bytes came, and after."""
-
-    before: Entry | Reply
-    after: Entry | Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -1142,59 +1123,29 @@ class _Kept:
             self._sink.keep()
 
 
-class _Behind:
-    """Hashes and keeps what comes, in a thread of ``writers`` and one block behind the reader; without them at once."""
-
-    def __init__(self, sink: SpoolFile, writers: ThreadPoolExecutor | None) -> None:
-        self._sink, self._writers = sink, writers
-        self._last: Future[None] | None = None
-
-    def write(self, block: bytes | bytearray) -> None:
-        if self._writers is None:
-            self._sink.write(block)
-            return
-        self._done()
-        self._last = self._writers.submit(self._sink.write, block)
-
-    def _done(self) -> None:
-        last, self._last = self._last, None
-        if last is not None:
-            last.result()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None or self._last is None:
-            self._done()
-        else:
-            wait([self._last])  # the error that came first is told
-
-
 class _Flight:
-    """The works of one call that are under way in our threads."""
+    """The works of one call that are under way in the loop."""
 
-    def __init__(self, lock: threading.Condition) -> None:
-        self._lock, self._over = lock, False
-        self.works = set[Future[Any]]()
-        self.wires = set[Wire]()
-        """In use for it; to be changed by who holds the lock."""
+    def __init__(self) -> None:
+        self._tasks, self._over = set[asyncio.Task[Any]](), False
 
-    def board(self, wire: Wire) -> None:
-        with self._lock:
-            self.wires.add(wire)
-            if self._over:
-                wire.stop()
+    async def of(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        if self._over or task is None:
+            work.close()
+            raise asyncio.CancelledError
+        self._tasks.add(task)
+        try:
+            return await work
+        finally:
+            self._tasks.discard(task)
 
-    def call_off(self) -> None:
+    async def call_off(self) -> None:
         """End all, and wait until they have ended: their files are closed, their connections given up."""
-        under_way = [work for work in self.works if not work.cancel()]
-        if under_way:
-            with self._lock:
-                self._over = True
-                for wire in self.wires:
-                    wire.stop()
-            wait(under_way)
+        self._over, tasks = True, list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 # --------------------------------------------------------------------------------------------- names and answers
@@ -1245,12 +1196,12 @@ def _incomplete(told: tuple[Entry | Odd, bool]) -> bool:
     return _doubtful(told) or (isinstance(told[0], Entry) and (_lacks_time(told[0]) or _bare(told[0])))
 
 
-def _paths(
+async def _paths(
     wire: Wire, folder: str, listed: Sequence[Entry | Odd], lacks: Callable[[Entry], bool]
 ) -> list[tuple[int, Entry, bytes]]:
     """Number, entry and path of those of which something is lacking."""
     return [
-        (number, told, wire.path(_folder(folder), told.name))
+        (number, told, await wire.path(_folder(folder), told.name))
         for number, told in enumerate(listed)
         if isinstance(told, Entry) and lacks(told)
     ]
@@ -1304,14 +1255,14 @@ def _taken(stands: Entry | Reply, exists: Exists) -> str:
     return "" if stands.kind in (FileKind.FILE, None) else f"a {stands.kind} has this name; it was not replaced"
 
 
-def _refused(wire: Wire, file: RemoteFile, path: bytes, reply: Reply) -> Missed:
+async def _refused(wire: Wire, file: RemoteFile, path: bytes, reply: Reply) -> Missed:
     """What a refusal means for one file. Raises if it concerns more than this one."""
     wire.refuse(reply)
-    gone = reply.code in (450, 550) and isinstance(wire.facts(path, sure=False), Reply)
+    gone = reply.code in (450, 550) and isinstance(await wire.facts(path, sure=False), Reply)
     return Missed(file, Outcome.VANISHED if gone else Outcome.REFUSED, reply.words)
 
 
-def _renamed(wire: Wire, old: bytes, new: bytes) -> Reply:
-    known, renamed = wire.ask_each([b"RNFR " + old, b"RNTO " + new])
+async def _renamed(wire: Wire, old: bytes, new: bytes) -> Reply:
+    known, renamed = await wire.ask_each([b"RNFR " + old, b"RNTO " + new])
     # Only a refusal of the first speaks for both: some servers greet RNFR with a code of success.
     return known if known.code >= 400 else renamed

@@ -1,31 +1,30 @@
-"""One signed-in FTP connection, and the data connections that belong to it. Used by one thread at a time; every wait has an end.
+"""One signed-in FTP connection: aioftp speaks the control connection, the data connections are opened here.
 
-The usual libraries open TLS on a data connection before they send the command; vsftpd and proftpd only answer the handshake after
-it, so both would wait for each other. Here the passive connection is opened in clear, the command is sent, its 1xx is awaited, and
+aioftp opens TLS on a data connection before it sends the command; vsftpd and proftpd only answer the handshake after it, so
+both would wait for each other. Here the passive connection is opened in clear, the command is sent, its 1xx is awaited, and
 only then TLS begins, with the control connection's session: many servers take no other.
 
-Sockets block, each connection has a thread of its own while it works: TLS, hashing and the disk then use all cores, and a small file
-costs a third of what it cost in an event loop, which spent its time on streams and timers.
-
-Names are bytes. Text is Latin-1 throughout, which carries any byte unchanged.
+Names are bytes. aioftp's text is Latin-1 throughout, which carries any byte unchanged.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
-from math import ceil, inf
-from time import monotonic
-from types import TracebackType
+from math import inf
 from typing import ClassVar
 
+import aioftp
+from aioftp.common import SSLSessionBoundContext
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -51,13 +50,7 @@ LONGEST_LISTING = 256 * 1024 * 1024
 """Bytes: more than a million names."""
 _LONGEST_REPLY = 16 * 1024 * 1024
 """Characters. Asked about a folder, some servers list it in their answer."""
-_LONGEST_REPLY_LINE = 64 * 1024
-"""Bytes."""
-_SAID_AT_ONCE = 16 * 1024
-"""Bytes of questions before the answers to them are read: who sends for ever and reads nothing waits for a server that does so too."""
 _RESTED_SECONDS = 15
-_PORT_SECONDS = 5
-"""So long we trust that a server still awaits the data connection that was asked for ahead."""
 _ANSWERED_TOGETHER_SECONDS = 10
 """So long the first questions that were sent together may each wait for their answers; else they are asked one by one."""
 
@@ -72,6 +65,9 @@ _NOTHING_IN_COMMON = frozenset(
         "DH_KEY_TOO_SMALL",
     }
 )
+
+# What goes wrong reaches the reader through our errors. aioftp would log every name and answer.
+logging.getLogger("aioftp").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +115,7 @@ class Reply:
         return f"{self.code} {shown(self.lines[-1].strip(' -').encode('latin-1'))}"
 
 
-class OutOfTurn(EndpointUnreachable):
-    """The server answered later questions before the last one. It is asked one by one from now on; this connection is given up."""
-
-
-class Wire:
+class Wire(aioftp.Client):
     """A control connection. ``usable`` is False once an exchange was left half-way: it is then good for nothing more.
 
     On a long line every answer that is waited for costs more than the bytes, so questions go out together where one does not
@@ -134,26 +126,19 @@ class Wire:
     careful: ClassVar[OneByOne] = OneByOne()
 
     def __init__(self, door: Door) -> None:
+        super().__init__(encoding="latin-1")
         self.door = door
-        self._translated = Translated(door, self.abandon)
-        """Whatever goes wrong inside leaves an exchange half-way: an error of ours, and this connection is given up."""
         self.usable = True
-        self._control: socket.socket | None = None
-        self._came = bytearray()
-        """What the server said and nobody has read yet."""
-        self._data_socket: socket.socket | None = None
         self.said: list[str] = []
         """What the server answered to what was done with the one file in hand."""
-        self.told: list[Reply] = []
-        """The answers to what was asked together with the last transfer."""
         self.banner = ""
         self.home = b"/"
         self.features: dict[str, str] = {}
         self.certificate: str | None = None
         self.tls: str | None = None
         self.tls_reuse: bool | None = None
-        self._resuming: ssl.SSLSession | None = None
-        """The control connection's TLS session, for data connections."""
+        self._resuming: SSLSessionBoundContext | None = None
+        """For data connections: what the control connection trusts, and its TLS session."""
         self._judged: bytes | None = None
         """The certificate that was found to be the right one."""
         self.extended_passive: bool | None = None
@@ -165,29 +150,30 @@ class Wire:
 
     # ----------------------------------------------------------------------------------------- connecting
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Connect, and prove who the server is. Nothing of ours has been sent but AUTH TLS."""
         door, protection = self.door, self.door.protection
-        with self._translated:
-            self._control = socket.create_connection((door.host, door.port), door.seconds)
-            self._control.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # Firewalls forget a control connection that says nothing during a long transfer.
-            self._control.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        with self._translated():
             if protection is not None and protection.implicit:
-                self._secured(self._control, protection)
-            greeting = self._final()  # after 120, "in so many minutes", it may come later
+                self.ssl = protection.context
+            async with asyncio.timeout(door.seconds):
+                await aioftp.BaseClient.connect(self, door.host, door.port)
+            self._keep_alive()
+            if protection is not None and protection.implicit:
+                self._know(self.stream.writer, protection)
+            greeting = await self._final()  # after 120, "in so many minutes", it may come later
             if greeting.code != 220:
                 raise EndpointBusy(f"{door.address}: the server greets with {greeting.words!r}; it will be tried again")
             self.banner = " / ".join(shown(line.strip(" -").encode("latin-1")) for line in greeting.lines)
             if protection is not None and not protection.implicit:
-                self._begin_tls(protection)
+                await self._begin_tls(protection)
 
-    def sign_in(self, username: str, password: str) -> None:
+    async def sign_in(self, username: str, password: str) -> None:
         """USER and PASS; then what the session needs to know about this server. Raises ``LoginRefused``."""
         address = self.door.address
-        reply = self.ask(b"USER " + _line(username))
+        reply = await self.ask(b"USER " + _line(username))
         if reply.code == 331:
-            reply = self.ask(b"PASS " + _line(password))
+            reply = await self.ask(b"PASS " + _line(password))
         if reply.code == 332:
             raise LoginRefused(
                 f"{address}: the server also wants an account (ACCT), which cannot be given here; ask the partner"
@@ -203,8 +189,8 @@ class Wire:
                 "It is not tried again by itself"
             )
         if self.door.protection is not None:
-            self._protect_data()
-        self.features = _features(self.ask(b"FEAT"))
+            await self._protect_data()
+        self.features = _features(await self.ask(b"FEAT"))
         options = list[bytes]()
         if "UTF8" in self.features:
             options.append(b"OPTS UTF8 ON")  # some servers send names in a code page of their own until asked
@@ -214,7 +200,7 @@ class Wire:
             options.append(b"OPTS MLST " + _line("".join(f"{fact};" for fact in wanted)))
         if self._tells_hash:
             options.append(b"OPTS HASH SHA-256")
-        *_, binary, place = self.ask_each(
+        *_, binary, place = await self.ask_each(
             [*options, b"TYPE I", b"PWD"], seconds=min(_ANSWERED_TOGETHER_SECONDS, self.door.seconds)
         )
         if not binary.done:
@@ -222,55 +208,33 @@ class Wire:
         home = re.search(r'"((?:[^"]|"")*)"', "".join(place.lines))
         self.home = home[1].replace('""', '"').encode("latin-1") if home else b"/"
 
-    def _begin_tls(self, protection: Protection) -> None:
-        reply = self.ask(b"AUTH TLS")
+    async def _begin_tls(self, protection: Protection) -> None:
+        reply = await self.ask(b"AUTH TLS")
         if not reply.done:
             raise EndpointUnsuitable(
                 f"{self.door.address}: the server offers no explicit TLS ({reply.words}). Nothing was sent to it in clear. Ask "
                 "the partner whether it is implicit (port 990: 'mode: implicit')"
             )
         # What came in clear behind the answer would be taken for the server's protected words.
-        self._line_open.setblocking(False)
-        with suppress(BlockingIOError):
-            self._came += self._line_open.recv(1)
-        if self._came:
-            raise HostKeyChanged(f"{self.door.address}: somebody put words between AUTH TLS and TLS; nothing was sent")
-        self._secured(self._line_open, protection)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await self.stream.reader.read(1)
+                raise HostKeyChanged(f"{self.door.address}: somebody put words between AUTH TLS and TLS; nothing was sent")
+        async with asyncio.timeout(self.door.seconds):
+            await self.stream.start_tls(protection.context, self.door.host)
+        self._know(self.stream.writer, protection)
 
-    @property
-    def _line_open(self) -> socket.socket:
-        if self._control is None:
-            raise ConnectionResetError("closed")
-        return self._control
-
-    def _secured(self, clear: socket.socket, protection: Protection, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
-        """TLS on a connection, with a server that is who it should be."""
-        channel = protection.context.wrap_socket(
-            clear, server_hostname=self.door.host, do_handshake_on_connect=False, session=session
-        )
-        if clear is self._control:
-            self._control = channel
-        else:
-            self._data_socket = channel
-        try:
-            channel.settimeout(self.door.seconds)
-            channel.do_handshake()
-            self._know(channel, protection)
-        except BaseException:
-            channel.close()
-            raise
-        return channel
-
-    def _protect_data(self) -> None:
-        _, reply = self.ask_each([b"PBSZ 0", b"PROT P"], seconds=min(_ANSWERED_TOGETHER_SECONDS, self.door.seconds))
+    async def _protect_data(self) -> None:
+        _, reply = await self.ask_each([b"PBSZ 0", b"PROT P"], seconds=min(_ANSWERED_TOGETHER_SECONDS, self.door.seconds))
         if reply.code != 200:
             raise EndpointUnsuitable(
                 f"{self.door.address}: the server refuses to protect data connections ({reply.words} to PROT P). No file was "
                 "sent or asked for. Ask the partner to allow PROT P"
             )
 
-    def _know(self, channel: ssl.SSLSocket, protection: Protection) -> None:
+    def _know(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
         """Compare the certificate with the pins. Raises ``HostKeyChanged``."""
+        channel = writer.get_extra_info("ssl_object")
         told, self.tls = channel.getpeercert(binary_form=True), channel.version()
         if told is None:
             raise HostKeyChanged(f"{self.door.address}: the server shows no certificate; nothing was sent")
@@ -290,103 +254,84 @@ class Wire:
             )
         self.certificate, self._judged = shows, told
 
-    def alive(self, now: float) -> bool:
+    def _keep_alive(self) -> None:
+        connection = self.stream.writer.get_extra_info("socket")
+        if connection is not None:
+            # Firewalls forget a control connection that says nothing during a long transfer.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    async def alive(self, now: float) -> bool:
         """Whether the connection still answers; asked only after some rest, as servers and firewalls forget idle ones."""
-        if now - self.idle_since > _PORT_SECONDS:
-            self._port = None
+        self._port = None
         if now - self.idle_since > _RESTED_SECONDS:
             with suppress(EndpointError):
-                self.ask(b"NOOP")
+                await self.ask(b"NOOP")
         return self.usable
 
     def abandon(self) -> None:
         """End the connection at once."""
         self.usable = False
-        for connection in (self._data_socket, self._control):
-            if connection is not None:
-                connection.close()
+        if self._stream is not None:
+            self._stream.writer.transport.abort()
 
-    def stop(self) -> None:
-        """Called from another thread than the one that uses it: end its waits. It fails there, and is given up there."""
-        self.usable = False
-        for connection in (self._data_socket, self._control):
-            if connection is not None:
-                with suppress(OSError):
-                    # Below TLS, whose own state belongs to the other thread.
-                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """Say goodbye, briefly."""
-        with suppress(EndpointError):
-            self.ask(b"QUIT", seconds=min(2.0, self.door.seconds))
+        with suppress(EndpointError, OSError, TimeoutError):
+            async with asyncio.timeout(min(2.0, self.door.seconds)):
+                await self.ask(b"QUIT")
         self.abandon()
 
     # ----------------------------------------------------------------------------------------- questions and answers
 
-    def ask(self, command: bytes, *, seconds: float | None = None) -> Reply:
+    async def ask(self, command: bytes, *, seconds: float | None = None) -> Reply:
         """Send a command and await its answer, whatever it is. Only 421 is raised: ``EndpointBusy``."""
-        self.say([command])
-        return self._final(seconds)
+        await self.say([command])
+        return await self._final(seconds)
 
-    def ask_each(self, commands: Sequence[bytes], *, seconds: float | None = None) -> list[Reply]:
+    async def ask_each(self, commands: Sequence[bytes], *, seconds: float | None = None) -> list[Reply]:
         """Ask small questions without waiting for each answer before the next question, where the server bears that."""
         if self.one_by_one:
-            return [self.ask(command, seconds=seconds) for command in commands]
+            return [await self.ask(command, seconds=seconds) for command in commands]
+        await self.say(commands)
         replies = list[Reply]()
-        for some in _portions(commands):
-            self.say(some)
-            replies += self._answers_to(some, seconds)
-        return replies
-
-    def _answers_to(self, commands: Sequence[bytes], seconds: float | None = None) -> list[Reply]:
-        replies = list[Reply]()
-        for _ in commands:
-            with self._lost(bool(replies)):
-                replies.append(self._final(seconds))
-        return replies
-
-    @contextmanager
-    def _lost(self, together: bool) -> Iterator[None]:
-        """Wait for the answer to a question that was sent together with one that was answered: if none comes, ask one by one."""
         try:
-            yield
+            for _ in commands:
+                replies.append(await self._final(seconds))
         except EndpointUnreachable as error:
-            if together and isinstance(error.__cause__, TimeoutError):
+            if replies and isinstance(error.__cause__, TimeoutError):
                 self.careful.saw(self.door.server)
             raise
+        return replies
 
     @property
     def one_by_one(self) -> bool:
         """True if this server is asked one question at a time."""
         return self.door.server in self.careful
 
-    def say(self, commands: Sequence[bytes]) -> None:
+    async def say(self, commands: Sequence[bytes]) -> None:
         """Send commands; their answers are still to come."""
         if any(b"\r" in command or b"\n" in command for command in commands):
             raise EndpointError(f"{self.door.address}: a line break never goes into a command; nothing was sent")
-        with self._translated:
-            if self._line_open.gettimeout() != ceil(self.door.seconds):
-                self._line_open.settimeout(ceil(self.door.seconds))
-            self._line_open.sendall(b"".join(command + b"\r\n" for command in commands))
+        with self._translated():
+            async with asyncio.timeout(self.door.seconds):
+                await self.stream.write(b"".join(command + b"\r\n" for command in commands))
 
-    def _final(self, seconds: float | None = None) -> Reply:
+    async def _final(self, seconds: float | None = None) -> Reply:
         """The answer that ends an exchange. Some servers say more than once on the way there that they are at it."""
-        return self._answer(seconds, preliminary=False)
-
-    def _answer(self, seconds: float | None = None, *, preliminary: bool) -> Reply:
-        until = monotonic() + (seconds or self.door.seconds)
-        with self._translated:
-            while (reply := self._reply(until)).code < 200 and not preliminary:
-                pass
+        with self._translated():
+            async with asyncio.timeout(seconds or self.door.seconds):
+                while (reply := await self._reply()).code < 200:
+                    pass
         return reply
 
-    def _reply(self, until: float) -> Reply:
-        line = self._line(until)
+    async def _reply(self) -> Reply:
+        """The next answer, which may be preliminary; the caller knows how long to wait for it."""
+        line = await self._line()
         code, lines, length = line[:3], [line[4:]], 0
         if not (code.isascii() and code.isdigit()):
             raise ValueError(f"{shown(line.encode('latin-1')[:100])!r} is no answer")
         while not line.startswith(code + " ") and line != code and (len(lines) > 1 or line[3:4] == "-"):
-            line = self._line(until)
+            line = await self._line()
             length += len(line)
             if length > _LONGEST_REPLY:
                 raise endless(self.door.address, "an answer")
@@ -397,44 +342,25 @@ class Wire:
             raise EndpointBusy(f"{self.door.address}: the server ends the connection (421 {words}); it will be tried again")
         return Reply(int(code), tuple(lines))
 
-    def _line(self, until: float) -> str:
-        while (end := self._came.find(b"\n")) < 0:
-            if len(self._came) > _LONGEST_REPLY_LINE:
-                raise ValueError(f"{shown(bytes(self._came[:100]))!r}... never ends")
-            if (left := until - monotonic()) <= 0:
-                raise TimeoutError
-            if self._line_open.gettimeout() != ceil(left):  # setting it is a call to the system
-                self._line_open.settimeout(ceil(left))
-            if not (block := self._line_open.recv(16 * 1024)):
-                raise ConnectionResetError("closed by the server")
-            self._came += block
-        line = self._came[:end].decode("latin-1").rstrip()
-        del self._came[: end + 1]
-        return line
+    async def _line(self) -> str:
+        line = await self.stream.reader.readline()
+        if not line:
+            raise ConnectionResetError("closed by the server")
+        return line.decode("latin-1").rstrip()
 
-    def final_of_transfer(self, after: Sequence[bytes]) -> Reply:
-        """What the server says about a transfer; what it says to the questions ``after`` is ``told``, and the next port is known."""
-        together = [] if self.one_by_one or not after else [*after, self._passive_question]
-        if together:
-            self.say(together)
-        reply = self._final()
-        if together and (reply.code in (211, 212, 213, 227, 229) or (reply.code == 250 and len(reply.lines) > 2)):
-            self.careful.saw(self.door.server)
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Whatever goes wrong inside leaves an exchange half-way: an error of ours, and this connection is given up."""
+        try:
+            with translated(self.door):
+                yield
+        except BaseException:
             self.abandon()
-            raise OutOfTurn(
-                f"{self.door.address}: the server answers out of turn ({reply.words}); it will be asked one by one. Try again"
-            )
-        if together:
-            with self._lost(True):
-                *self.told, passive = self._answers_to(together)
-            self._port = self._port_in(together[-1], passive)
-        else:
-            self.told = [self.ask(question) for question in after]
-        return reply
+            raise
 
     # ----------------------------------------------------------------------------------------- names and facts
 
-    def path(self, folder: bytes, name: bytes = b"") -> bytes:
+    async def path(self, folder: bytes, name: bytes = b"") -> bytes:
         """Where a name is, from the root of what we see: so no command's argument begins with a dash, or looks like a time."""
         base = folder if folder.startswith(b"/") or not self.home.startswith(b"/") else self.home.rstrip(b"/") + b"/" + folder
         whole = base.rstrip(b"/") + b"/" + name if name else base.rstrip(b"/") or b"/"
@@ -443,19 +369,19 @@ class Wire:
         if self._doubled is None:
             # On the Telnet connection that FTP once was, 255 is a command and doubled if it is meant. proftpd still reads it
             # so, others do not. What a server says about a name that cannot exist shows which kind it is.
-            echo = "".join((self.ask(b"SIZE /\xff\xff countersign")).lines)
+            echo = "".join((await self.ask(b"SIZE /\xff\xff countersign")).lines)
             self._doubled = echo.count("\xff") == 1
         return whole.replace(b"\xff", b"\xff\xff") if self._doubled else whole
 
-    def facts(self, path: bytes, *, sure: bool = True) -> Entry | Reply:
+    async def facts(self, path: bytes, *, sure: bool = True) -> Entry | Reply:
         """What stands under a path, or the server's refusal. With ``sure`` the kind is asked for where MLST does not tell links.
 
         MLST follows links on many servers, and calls a pipe a file.
         """
-        (told,), _ = self.facts_of([(path, sure)])
+        (told,), _ = await self.facts_of([(path, sure)])
         return told
 
-    def facts_of(
+    async def facts_of(
         self,
         asked: Sequence[tuple[bytes, bool]],
         more: Sequence[bytes] = (),
@@ -467,73 +393,57 @@ class Wire:
 
         With ``data``, the data connection that comes next is asked for on the way.
         """
-        questions = [self.questions(path, sure) for path, sure in asked]
-        passive = [self._passive_question] if data and self._port is None else []
+        questions = [self._questions(path, sure) for path, sure in asked]
+        passive = [self._passive_question] if data else []
         commands = [*more, *chain.from_iterable(questions), *passive]
-        replies = iter(self.ask_each(commands, seconds=seconds))
+        replies = iter(await self.ask_each(commands, seconds=seconds))
         others = [next(replies) for _ in more]
         answers = [[next(replies) for _ in each] for each in questions]
-        if passive:
-            self._port = self._port_in(passive[0], next(replies))
-        return [self.fact(*ask, answer) for ask, answer in zip(asked, answers, strict=True)], others
+        self._port = self._port_in(passive[0], next(replies)) if data else None
+        return [await self._fact(*ask, answer) for ask, answer in zip(asked, answers, strict=True)], others
 
-    def questions(self, path: bytes, sure: bool, present: bool = False) -> list[bytes]:
-        if "MLST" in self.features:
-            known = [b"MLST"]
-        else:
-            # Of what is expected to be a file it is only asked when it has no size whether one can go in.
-            known = [b"SIZE", *([b"MDTM"] if self.tells_times else []), *([] if present else [b"CWD"])]
+    def _questions(self, path: bytes, sure: bool) -> list[bytes]:
+        known = [b"MLST"] if "MLST" in self.features else [b"SIZE", b"CWD", *([b"MDTM"] if self.tells_times else [])]
         return [word + b" " + path for word in (*known, *([b"STAT"] if sure and self._lists_by_stat else []))]
 
-    def fact(self, path: bytes, sure: bool, answers: Sequence[Reply], present: bool = False) -> Entry | Reply:
+    async def _fact(self, path: bytes, sure: bool, answers: Sequence[Reply]) -> Entry | Reply:
         """What the answers to ``_questions`` say, with further ones where they do not say enough."""
         if "MLST" in self.features:
             reply, *listed = answers
             told = mlst_answer(line.encode("latin-1") for line in reply.lines) if reply.done else None
             if told is not None and told.kind is FileKind.FILE:
                 if told.size is None:
-                    told = replace(told, size=self.size(path))
+                    told = replace(told, size=await self.size(path))
                 if told.modified is None:
-                    told = replace(told, modified=self.modified(path))
+                    told = replace(told, modified=await self.modified(path))
             if told is not None and not (sure and told.kind is FileKind.FILE):
                 return told
-            kind = self.kind(path, there=told is not None, listed=listed)
+            kind = await self.kind(path, there=told is not None, listed=listed)
             if told is not None:
                 return replace(told, kind=kind or told.kind)
             return Entry(b"", kind, None, None) if kind is not None else reply
-        reply, *listed = answers
-        timed = listed.pop(0) if self.tells_times else None
-        entered = None if present else listed.pop(0)
+        reply, entered, *others = answers
+        timed, listed = (others[:1], others[1:]) if self.tells_times else ([], others)
         size = size_in(reply)
-        kind = self.kind(path, there=size is not None, listed=listed) if sure else None
-        if size is None and kind is None and (entered or self.ask(b"CWD " + path)).done:
+        kind = await self.kind(path, there=size is not None, listed=listed) if sure else None
+        if size is None and kind is None and entered.done:
             kind = FileKind.FOLDER
         if size is None:
             return Entry(b"", kind, None, None) if kind is not None else reply
-        return Entry(b"", kind, size, moment(timed) if timed is not None else None)
+        return Entry(b"", kind, size, moment(timed[0]) if timed else None)
 
-    def asked_at_once(self, path: bytes) -> list[bytes]:
-        """Questions about a small plain file that go out together with the command to send it."""
-        return self.questions(path, False, True)
+    async def size(self, path: bytes) -> int | None:
+        return size_in(await self.ask(b"SIZE " + path))
 
-    def told_at_once(self) -> Entry | Reply:
-        """What the answers to them say; nothing more is asked, as the file is under way."""
-        reply, *timed = self.told
-        size = size_in(reply)
-        return reply if size is None else Entry(b"", None, size, moment(timed[0]) if timed else None)
-
-    def size(self, path: bytes) -> int | None:
-        return size_in(self.ask(b"SIZE " + path))
-
-    def modified(self, path: bytes) -> datetime | None:
-        return moment(self.ask(b"MDTM " + path)) if self.tells_times else None
+    async def modified(self, path: bytes) -> datetime | None:
+        return moment(await self.ask(b"MDTM " + path)) if self.tells_times else None
 
     @property
     def tells_times(self) -> bool:
         """False if the server says that it knows no MDTM."""
         return not self.features or "MDTM" in self.features
 
-    def kind(self, path: bytes, *, there: bool, listed: Sequence[Reply] = ()) -> FileKind | None:
+    async def kind(self, path: bytes, *, there: bool, listed: Sequence[Reply] = ()) -> FileKind | None:
         """What LIST calls a path, asked over the control connection; None if the server does not say.
 
         ``listed`` holds the answer to STAT, if that was asked already.
@@ -548,31 +458,31 @@ class Wire:
         wanted = name.replace(b"\xff\xff", b"\xff") if self._doubled else name
         pattern = folder + b"/" + re.sub(rb"[*?\[\]{}\\]", b"?", name)
         for argument in dict.fromkeys((path, pattern, *([b"-a " + pattern] if name.startswith(b".") else []))):
-            reply, listed = listed[0] if listed else self.ask(b"STAT " + argument), ()
+            reply, listed = listed[0] if listed else await self.ask(b"STAT " + argument), ()
             if not reply.done and not argument.startswith(b"-a "):
                 return None
-            # A trailing blank is lost with the end of its line.
+            # A trailing blank is lost on the way through aioftp.
             kind = _kind_in((line.encode("latin-1").lstrip() for line in reply.lines), wanted, bytes.rstrip)
             if kind is not None:
                 return kind
         if not there:
             return None
-        kind = self._listed_kind(folder or b"/", wanted)
+        kind = await self._listed_kind(folder or b"/", wanted)
         self._lists_by_stat = kind is not FileKind.FILE  # else STAT is of no use here, and asking it again would be of none
         return kind
 
-    def _listed_kind(self, folder: bytes, name: bytes) -> FileKind | None:
-        if not (self.ask(b"CWD " + folder)).done:
+    async def _listed_kind(self, folder: bytes, name: bytes) -> FileKind | None:
+        if not (await self.ask(b"CWD " + folder)).done:
             return None
         kind, rest = None, b""
         listing = b"LIST -a" if name.startswith(b".") else b"LIST"
-        with self.data(listing, block=64 * 1024, most=LONGEST_LISTING) as data:
+        async with self.data(listing, block=64 * 1024, most=LONGEST_LISTING) as data:
             if isinstance(data, Reply):
                 return None
-            while block := data.read():
+            while block := await data.read():
                 *lines, rest = (rest + block).split(b"\n")
                 kind = kind or _kind_in((line.removesuffix(b"\r") for line in lines), name, bytes)
-            data.finish()
+            await data.finish()
         return kind
 
     @property
@@ -594,13 +504,13 @@ class Wire:
     def hashing_seconds(self, size: int) -> float:
         return self.door.seconds + size / _HASH_BYTES_PER_SECOND
 
-    def sha256(self, path: bytes, size: int) -> str | None:
+    async def sha256(self, path: bytes, size: int) -> str | None:
         """The server's own digest of a file; None if it offers none."""
         for question in self.sha256_question(path):
-            return digest_in(self.ask(question, seconds=self.hashing_seconds(size)))
+            return digest_in(await self.ask(question, seconds=self.hashing_seconds(size)))
         return None
 
-    def sha256_of_first(self, path: bytes, count: int, first: bytes) -> str | None:
+    async def sha256_of_first(self, path: bytes, count: int, first: bytes) -> str | None:
         """The server's own digest of a file's first ``count`` bytes, of which the first is ``first``; None if it tells none.
 
         No standard says how a range is asked for. HASH with RANG does (draft-bryan-ftpext-hash), but proftpd takes the RANG and
@@ -609,12 +519,12 @@ class Wire:
         if "XSHA256" not in self.features or b'"' in path or not count:
             return None
         question = b'XSHA256 "' + path + b'" 0 %d'
-        known, told = self.ask_each([question % 1, question % count], seconds=self.hashing_seconds(count))
+        known, told = await self.ask_each([question % 1, question % count], seconds=self.hashing_seconds(count))
         return digest_in(told) if digest_in(known) == hashlib.sha256(first).hexdigest() else None
 
-    def enter(self, folder: bytes) -> None:
+    async def enter(self, folder: bytes) -> None:
         """Make a folder the current one. Raises ``EndpointError`` if it is missing."""
-        reply = self.ask(b"CWD " + self.path(folder))
+        reply = await self.ask(b"CWD " + await self.path(folder))
         if not reply.done:
             raise EndpointError(
                 f"{self.door.address}: the folder {shown(folder)} cannot be opened ({reply.words}); nothing was changed. "
@@ -623,71 +533,64 @@ class Wire:
 
     # ----------------------------------------------------------------------------------------- data connections
 
-    @contextmanager
-    def data(
-        self, command: bytes, offset: int = 0, *, before: Sequence[bytes] = (), block: int = BLOCK, most: float = inf
-    ) -> Iterator[Data | Reply]:
+    @asynccontextmanager
+    async def data(
+        self, command: bytes, offset: int = 0, *, block: int = BLOCK, most: float = inf
+    ) -> AsyncIterator[Data | Reply]:
         """A data connection for a command, or the server's refusal. Left before ``finish`` the whole connection is given up.
-
-        Questions ``before`` it are sent together with it; what was ``told`` is there when it begins.
 
         More than ``most`` bytes are never read from it: ``EndpointUnsuitable``.
         """
-        clear = self._passive()
-        data = Data(self, clear, block, most)
+        with self._translated():
+            # Never elsewhere, whatever the server says. A link-local address is nothing without its scope.
+            host, _, *rest = self.stream.writer.get_extra_info("peername")
+            host += f"%{rest[1]}" if len(rest) == 2 and rest[1] else ""
+            port, self._port = self._port or await self._passive_port(), None
+            async with asyncio.timeout(self.door.seconds):
+                reader, writer = await asyncio.open_connection(host, port, limit=block)
+        data = Data(self, reader, writer, block, most)
         try:
             if offset:
-                reply = self.ask(b"REST %d" % offset)
+                reply = await self.ask(b"REST %d" % offset)
                 if reply.code != 350:
                     yield reply
                     return
-            self.say([*before, command])
-            self.told = self._answers_to(before)
-            with self._lost(bool(before)):
-                reply = self._answer(preliminary=True)
+            await self.say([command])
+            with self._translated():
+                async with asyncio.timeout(self.door.seconds):
+                    reply = await self._reply()
             if reply.code >= 200:
                 yield reply
                 return
             if self.door.protection is not None:
-                with self._translated:
-                    data.channel = self._protect(clear, self.door.protection)
+                with self._translated():
+                    await self._protect(writer, self.door.protection)
             data.under_way = True
             yield data
         finally:
-            self._data_socket = None
-            data.channel.close()
+            # A transport that was closed before its last bytes were sent forgets its loop, and cannot be aborted after (CPython 3.11).
+            with suppress(AttributeError):
+                writer.transport.abort()
             if data.under_way:
                 self.abandon()
 
-    def _passive(self) -> socket.socket:
-        """A connection for data, in clear as yet."""
-        port, self._port = self._port or self._passive_port(), None
-        with self._translated:
-            # Never elsewhere, whatever the server says. A link-local address is nothing without its scope, which stands behind the port.
-            host, _, *rest = self._line_open.getpeername()
-            clear = self._data_socket = socket.socket(self._line_open.family, socket.SOCK_STREAM)
-            clear.settimeout(self.door.seconds)
-            clear.connect((host, port, *rest))
-            clear.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return clear
-
-    def _protect(self, clear: socket.socket, protection: Protection) -> ssl.SSLSocket:
-        control = self._line_open
-        if self._resuming is None and isinstance(control, ssl.SSLSocket):
+    async def _protect(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
+        if self._resuming is None:
             # Copying a session out of OpenSSL costs as much as half a handshake, so it is done once.
-            self._resuming = control.session
+            session = self.stream.writer.get_extra_info("ssl_object").session
+            self._resuming = SSLSessionBoundContext(ssl.PROTOCOL_TLS_CLIENT, context=protection.context, session=session)
         try:
-            channel = self._secured(clear, protection, self._resuming)
-        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+            await writer.start_tls(self._resuming, server_hostname=self.door.host, ssl_handshake_timeout=self.door.seconds)
+        except (ConnectionError, EOFError) as error:
             raise EndpointUnreachable(
                 f"{self.door.address}: the data connection ended before TLS had begun on it, though the server agreed to PROT P. "
                 "Nothing was sent on it in clear; it will be tried again"
             ) from error
-        reused = bool(channel.session_reused)
+        self._know(writer, protection)
+        reused = writer.get_extra_info("ssl_object").session_reused
         if not reused:
             self._resuming = None  # the server may have told a newer one since
         self.tls_reuse = bool(self.tls_reuse or reused)
-        return channel
 
     @property
     def _passive_question(self) -> bytes:
@@ -703,10 +606,10 @@ class Wire:
         # Its first four numbers are an address, often a private one behind a firewall. We never connect elsewhere.
         return int(numbers[1]) * 256 + int(numbers[2]) if reply.code == 227 and numbers else None
 
-    def _passive_port(self) -> int:
+    async def _passive_port(self) -> int:
         # That EPSV is not understood may be no more than what an earlier visit found.
         for question in (b"EPSV", b"PASV") if self._passive_question == b"EPSV" else (b"PASV", b"EPSV"):
-            reply = self.ask(question)
+            reply = await self.ask(question)
             if (port := self._port_in(question, reply)) is not None:
                 return port
         raise EndpointUnsuitable(f"{self.door.address}: the server offers no passive data connection ({reply.words})")
@@ -741,64 +644,41 @@ class Wire:
 class Data:
     """An open data connection."""
 
-    def __init__(self, wire: Wire, channel: socket.socket, block: int, most: float) -> None:
-        self._wire, self.channel, self._most = wire, channel, most
+    def __init__(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, block: int, most: float) -> None:
+        self._wire, self._reader, self._writer, self._block, self._most = wire, reader, writer, block, most
         self._pace = Pace(wire.door.address, wire.door.seconds, EndpointUnreachable)
-        self._block, self._translated = block, Translated(wire.door)
-        self._broken: EndpointError | None = None
         self.under_way = False
 
-    def read(self) -> bytearray:
-        """The next bytes, a whole block unless it is the last; none at the end. What came before a break is told before the break."""
-        if self._broken is not None:
-            raise self._broken
-        block, came = bytearray(self._block), 0
-        view = memoryview(block)
-        try:
-            with self._translated:
-                while came < len(view) and (count := self.channel.recv_into(view[came:])):
-                    came += count
-                    self._pace.moved(count)
-        except EndpointError as error:
-            if not came:
-                raise
-            self._broken = error
-        view.release()
-        del block[came:]
-        self._most -= came
+    async def read(self) -> bytes:
+        """The next bytes; none at the end."""
+        with translated(self._wire.door):
+            async with asyncio.timeout(self._wire.door.seconds):
+                came = await self._reader.read(self._block)
+        self._pace.moved(len(came))
+        self._most -= len(came)
         if self._most < 0:
             raise endless(self._wire.door.address, "a listing")
-        return block
+        return came
 
-    def read_at_least(self, count: int) -> bytes:
+    async def read_at_least(self, count: int) -> bytes:
         """The next bytes, so many or more; fewer only at the end."""
         start = b""
-        while len(start) < count and (block := self.read()):
+        while len(start) < count and (block := await self.read()):
             start += block
         return start
 
-    def write(self, block: bytes) -> None:
-        left = memoryview(block)
-        with self._translated:
-            while left:
-                count = self.channel.send(left)
-                self._pace.moved(count)
-                left = left[count:]
+    async def write(self, block: bytes) -> None:
+        with translated(self._wire.door):
+            async with asyncio.timeout(self._wire.door.seconds):
+                self._writer.write(block)
+                await self._writer.drain()
+        self._pace.moved(len(block))
 
-    def finish(self, after: Sequence[bytes] = ()) -> Reply:
-        """Close, and await what the server says about the whole. 226 alone proves nothing.
-
-        Questions ``after`` it do not wait for that: only for a file that has come to its end, as some servers go on with what they are
-        asked while a transfer lasts.
-        """
-        with suppress(OSError):  # what the server says counts
-            if isinstance(self.channel, ssl.SSLSocket):
-                self.channel.setblocking(False)
-                with suppress(ssl.SSLError):  # our goodbye is sent, and nobody waits for theirs
-                    self.channel.unwrap()
-            # Not closed as yet: TLS tickets that nobody has read would make of that a reset, and cost the server our last bytes.
-            socket.socket.shutdown(self.channel, socket.SHUT_WR)
-        reply = self._wire.final_of_transfer(after)
+    async def finish(self) -> Reply:
+        """Close, and await what the server says about the whole. 226 alone proves nothing."""
+        with self._wire._translated():
+            self._writer.close()
+        reply = await self._wire._final()
         self.under_way = False
         return reply
 
@@ -806,50 +686,40 @@ class Data:
 # --------------------------------------------------------------------------------------------- small things
 
 
-class Translated:
-    """The one place where what TLS and the socket raise becomes an error of ours; ``then`` is done first. Used again and again."""
-
-    def __init__(self, door: Door, then: Callable[[], None] = lambda: None) -> None:
-        self._door, self._then = door, then
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is not None:
-            self._then()
-            if (ours := _ours(error, self._door)) is not None:
-                raise ours from error
-
-
-def _ours(error: BaseException, door: Door) -> EndpointError | None:
-    """What an error means here; None if it is ours already, or nobody's."""
+@contextmanager
+def translated(door: Door) -> Iterator[None]:
+    """The one place where what aioftp, TLS and the socket raise becomes an error of ours."""
     address = door.address
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return HostKeyChanged(
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise HostKeyChanged(
             f"{address}: the server's certificate is not trusted ({error.verify_message}). Nothing was sent, no login was tried. "
             "Ask the partner by another way; a new certificate is pinned with 'countersign endpoint trust'"
-        )
-    if isinstance(error, ssl.SSLError):
+        ) from error
+    except ssl.SSLError as error:
         if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
-            return EndpointUnsuitable(
+            raise EndpointUnsuitable(
                 f"{address}: the server does not speak TLS here. Explicit TLS is usual on port 21, implicit on 990: look at 'mode'"
-            )
+            ) from error
         if error.reason in _NOTHING_IN_COMMON:
-            return EndpointUnsuitable(
+            raise EndpointUnsuitable(
                 f"{address}: the server offers no TLS version or cipher that we accept ({error.reason}), only outdated ones. Ask the "
                 "partner to enable TLS 1.2 with ECDHE and GCM; until then 'legacy' at the endpoint can allow named ones up to a date"
-            )
-        return EndpointUnreachable(f"{address}: TLS failed ({error.reason or error}); it will be tried again")
-    if isinstance(error, TimeoutError):
-        return EndpointUnreachable(f"{address}: no answer for {door.seconds:g} s; it will be tried again")
-    if isinstance(error, socket.gaierror):
-        return EndpointUnreachable(f"{address}: the host name is not known here ({error.strerror}); check it in the profile")
-    if isinstance(error, OSError | EOFError):
-        return EndpointUnreachable(f"{address}: the connection was lost ({error or 'closed'}); it will be tried again")
-    if isinstance(error, ValueError):
-        return EndpointUnsuitable(f"{address}: what answers there does not speak FTP; check host, port and protocol")
-    return None
+            ) from error
+        raise EndpointUnreachable(f"{address}: TLS failed ({error.reason or error}); it will be tried again") from error
+    except TimeoutError as error:
+        raise EndpointUnreachable(f"{address}: no answer for {door.seconds:g} s; it will be tried again") from error
+    except socket.gaierror as error:
+        raise EndpointUnreachable(
+            f"{address}: the host name is not known here ({error.strerror}); check it in the profile"
+        ) from error
+    except (OSError, EOFError) as error:
+        raise EndpointUnreachable(
+            f"{address}: the connection was lost ({error or 'closed'}); it will be tried again"
+        ) from error
+    except (aioftp.StatusCodeError, ValueError) as error:
+        raise EndpointUnsuitable(f"{address}: what answers there does not speak FTP; check host, port and protocol") from error
 
 
 def fingerprint_of(certificate: x509.Certificate) -> str:
@@ -857,27 +727,14 @@ def fingerprint_of(certificate: x509.Certificate) -> str:
     return "SHA256:" + certificate.fingerprint(SHA256()).hex(":").upper()
 
 
-def shown_certificate(door: Door) -> str:
+async def shown_certificate(door: Door) -> str:
     """The fingerprint of the certificate that a server shows now; nothing is sent to it but the handshake."""
     wire = Wire(door)
     try:
-        wire.open()
+        await wire.open()
         return wire.certificate or ""
     finally:
         wire.abandon()
-
-
-def _portions(commands: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Commands that may be sent together."""
-    portion, size = list[bytes](), 0
-    for command in commands:
-        if portion and size + len(command) > _SAID_AT_ONCE:
-            yield portion
-            portion, size = [], 0
-        portion.append(command)
-        size += len(command)
-    if portion:
-        yield portion
 
 
 def _line(text: str) -> bytes:

@@ -84,9 +84,9 @@ def test_a_server_that_changes_is_told_once_and_files_flow_on(
     said: list[bytes] = []
     say = Wire.say
 
-    def heard(wire: Wire, commands: Sequence[bytes]) -> None:
+    async def heard(wire: Wire, commands: Sequence[bytes]) -> None:
         said.extend(commands)
-        say(wire, commands)
+        await say(wire, commands)
 
     # Overheard, not replaced: which commands were sent.
     monkeypatch.setattr(Wire, "say", heard)

@@ -46,7 +46,6 @@ FAULTS: Mapping[str, str] = {
     "no-hash": "tell no digests of files",
     "wrong-hash": "tell wrong digests of files",
     "whole-hash": "take a range for a digest, and tell that of the whole file",
-    "out-of-turn": "so many seconds after a file was sent or taken that is said; what is asked meanwhile is answered first",
     "one-question": "lose questions that come before the last one is answered",
     "no-restart": "refuse to write on in the middle of a file",
     "no-append": "refuse to write on at the end of a file",
@@ -497,17 +496,10 @@ class _Channel(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         if resp.startswith("226") and self._asked == "STOR" and self.sandbox.spend("lost-226"):
             self.cut()
             return
-        if resp.startswith("226") and self._asked in ("RETR", "STOR") and (seconds := self.sandbox.fault("out-of-turn")):
-            self.ioloop.call_later(seconds, self._respond_late, resp)
-            return
         if self.sandbox.fault("foreign-pasv") and resp.startswith("227"):
             numbers = resp[resp.index("(") + 1 : resp.index(")")].split(",")
             resp = f"227 Entering passive mode (203,0,113,7,{numbers[4]},{numbers[5]})."
         super().respond(resp)
-
-    def _respond_late(self, resp: str) -> None:
-        if self.connected:
-            super().respond(resp)
 
     def ftp_RNTO(self, path: str) -> Any:  # noqa: N802  # pyftpdlib's names
         self.sandbox.catch_up(self._rnfr)

@@ -14,7 +14,6 @@ import pytest
 from pydantic import ValidationError
 
 from blocks.endpoints import ftp_wire
-from blocks.endpoints.connections import OneByOne
 from blocks.endpoints.ftp import Ftp, Ftps, certificate_fingerprint
 from blocks.errors import (
     ConfigurationError,
@@ -198,20 +197,6 @@ def test_a_server_that_says_more_than_once_that_it_is_at_it_is_understood(sandbo
     assert all(isinstance(answer, Placed) and answer.proof is Proof.SERVER_HASH for answer in answers.values())
     fetched = ground.fetch(ground.look().values())
     assert {name: ground.holds(answer) for name, answer in fetched.items()} == content
-
-
-def test_a_server_that_answers_out_of_turn_is_asked_one_by_one(
-    sandbox: FtpSandbox, ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ftp_wire.Wire, "careful", OneByOne())
-    sandbox.faults["out-of-turn"] = 0.2
-    content = {b"%d.csv" % number: b"%d" % number * 10_000 for number in range(6)}
-    for name, data in content.items():
-        ground.write(name, data)
-    with ground.endpoint.session() as session, ground.spool.batch() as batch:
-        answers = list(session.fetch(list(session.look(ground.folder)), batch))
-        assert session.personality.one_by_one
-    assert {answer.file.name: ground.holds(answer) for answer in answers} == content
 
 
 def test_what_ftp_cannot_keep_is_refused_in_the_profile(sandbox: FtpSandbox) -> None:

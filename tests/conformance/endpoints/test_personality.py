@@ -151,9 +151,9 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said: list[str] = []
     say = Wire.say
 
-    def heard(wire: Wire, commands: Sequence[bytes]) -> None:
+    async def heard(wire: Wire, commands: Sequence[bytes]) -> None:
         said.extend(command.decode("latin-1") for command in commands)
-        say(wire, commands)
+        await say(wire, commands)
 
     monkeypatch.setattr(Wire, "say", heard)
     return said
@@ -214,9 +214,9 @@ def test_a_server_that_loses_questions_is_known_before_we_connect(
     at_once: list[int] = []
     say = Wire.say
 
-    def heard(wire: Wire, commands: Sequence[bytes]) -> None:
+    async def heard(wire: Wire, commands: Sequence[bytes]) -> None:
         at_once.append(len(commands))
-        say(wire, commands)
+        await say(wire, commands)
 
     monkeypatch.setattr(Wire, "say", heard)
 
