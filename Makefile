@@ -36,7 +36,7 @@ check: $(READY) ## Style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY) ## Measure against other tools; BENCH=sftp-small runs one, BENCH="sftp-small --scale 0.01" rehearses it
+bench: $(READY) ## Measure against other tools; BENCH=sftp-list runs one, BENCH="sftp-list --scale 0.01" rehearses it
 	@tests/servers/install.sh bench
 	@$(BIN)/python -m tests.bench $(BENCH)
 
