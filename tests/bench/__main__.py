@@ -1,8 +1,8 @@
 """Measure ours against what a user would pick instead: ``make bench [BENCH=name]``, or ``BENCH="name --scale 0.01"`` for a rehearsal.
 
 Prints for each bench a JSON line per peer and a table, and at the end how every goal stands. Ours and theirs run alternately on the same
-servers, and every byte is verified after every turn. Seconds of one machine mean little; ratios within one run are what to quote, of a machine that
-does nothing else. Exits with 1 if one of them broke; a goal that is not reached is told, and breaks nothing.
+servers, and every byte is verified after every turn. Seconds of one machine mean little; ratios within one run are what to quote, of a
+machine that does nothing else. Exits with 1 if one of them broke; a goal that is not reached is told, and breaks nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
     for name in given.bench or BENCHES:
         try:
             verdicts[name] = _alone(name, given.rounds, given.scale)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever broke one, the others are measured
             traceback.print_exc()
             verdicts[name], broken = "BROKEN, see above", True
     print("\n".join(["| bench | ours beside the best peer |", "|---|---|", *(f"| {n} | {v} |" for n, v in verdicts.items())]))
