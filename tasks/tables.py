@@ -6,6 +6,7 @@ table larger than a frame goes through several, with accumulators for its keys, 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -334,7 +335,8 @@ def _texts(data: bytes, table: Table, delimiter: str) -> pa.Table:
     import pyarrow as pa
     import pyarrow.csv as arrow
 
-    if not delimiter.isascii():  # Arrow takes only separators of one byte
+    # Arrow takes only separators of one byte, and drops a BOM: the file's own is off already, so this one is in a text.
+    if not delimiter.isascii() or data.startswith(codecs.BOM_UTF8):
         return _texts_exactly(data, table, delimiter)
     quoted = b'"' in data
     try:

@@ -109,9 +109,10 @@ def misfits(expression: str, values: pa.StringArray) -> list[int]:
     """
     if not len(values):
         return []
-    joined = _joined(values)
-    # Possessive: otherwise a way back is kept for every line.
-    if joined.count("\n") == len(values) - 1 and re.fullmatch(rf"(?:(?:{expression})\n)*+(?:{expression})", joined):
+    joined = f"\n{_joined(values)}"
+    # A line that does not match is looked for. A repeat over all lines would keep a way back for each, and a possessive one, which
+    # keeps none, tells nonsense before Python 3.11.5 (https://github.com/python/cpython/issues/106052).
+    if joined.count("\n") == len(values) and not re.search(rf"\n(?!(?:{expression})(?m:$))", joined):
         return []
     fits = re.compile(expression).fullmatch
     return [position for position, value in enumerate(values.to_pylist()) if fits(value) is None]
@@ -133,6 +134,17 @@ def _arrow(texts: pd.Series[Any]) -> pa.StringArray:
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
+_PART = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?[A-Za-z]*s|\\.|\n", re.DOTALL)
+"""What of an expression may match a newline: a set, the flag that lets the point match it, a class such as ``\\s``, itself."""
+
+
+def _matches_newline(part: str) -> bool:
+    """True unless it is known that it does not."""
+    if part.startswith("(") or part in (r"\x", r"\u", r"\U", r"\N", r"\0"):
+        return True
+    return not re.fullmatch(r"\\[1-9]", part) and re.fullmatch(part, "\n") is not None
+
+
 def written_as(expression: str, rule: str, *, code: str = "wrong-format") -> Check:
     """Every text of a column matches as a whole; what is missing is another check's business.
 
@@ -140,7 +152,7 @@ def written_as(expression: str, rule: str, *, code: str = "wrong-format") -> Che
     """
     from pandera.pandas import Check
 
-    if any(found[0] for found in re.finditer(expression, "\n\n")):
+    if any(_matches_newline(part) for part in _PART.findall(expression)):
         raise ValueError(f"{expression!r} matches newlines: say what a text may hold instead, such as [^\\n] for anything else")
 
     def fits(texts: pd.Series[Any]) -> pd.Series[Any]:

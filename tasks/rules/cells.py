@@ -100,7 +100,7 @@ def _fields(row: str, delimiter: str) -> list[str]:
     ['1', '"a ""b"", c"', 'd"e']
     """
     other = f"[^{re.escape(delimiter)}]*"
-    field = re.compile(f'"(?:[^"]|"")*+(?:"{other})?|{other}')
+    field = re.compile(f'"[^"]*(?:""[^"]*)*(?:"{other})?|{other}')
     found, at = list[str](), 0
     while at <= len(row):
         whole = field.match(row, at)

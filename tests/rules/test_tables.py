@@ -340,10 +340,37 @@ def test_tables_in_several_frames_do_not_keep_files_open(judge: Judge, monkeypat
     assert all(verdict.accepted for verdict in verdicts)
 
 
-def test_a_rule_that_matches_newlines_is_refused() -> None:
+@pytest.mark.parametrize("rule", ["[^,]+", "[^,]{3,}", "a[^;]b", r"a\sb", r"\W?", r"a\x0ab", "(?s)a.b", "a\nb"])
+def test_a_rule_that_matches_newlines_is_refused(rule: str) -> None:
     # Texts are matched many at once: "" and "a" together would be "one or more that are no comma".
     with pytest.raises(ValueError, match="matches newlines"):
-        written_as("[^,]+", "no commas")
+        written_as(rule, "any")
+
+
+@pytest.mark.parametrize("rule", [r"[^\n]{3,}", r"a.b", r"(?P<s>[A-Z])\1", r"\w+\S", "[]a]", r"(?:a|[\]^])+"])
+def test_a_rule_that_matches_no_newline_is_taken(rule: str) -> None:
+    written_as(rule, "any")
+
+
+@pytest.mark.parametrize("at", [0, 500, 999], ids=["first", "in between", "last"])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"price": "1-2"}, {"price": ""}, {"day": "1.2.2026"}, {"currency": "EURO"}, {"sku": "A 1"}],
+    ids=str,
+)
+def test_a_wrong_cell_among_many_good_ones_is_found_wherever_it_stands(judge: Judge, at: int, wrong: dict[str, str]) -> None:
+    rows = [row(f"K-{number}") for number in range(1000)]
+    rows[at] = row(**{"sku": "W", **wrong})
+    [verdict] = judge(PRICES, prices(*rows))
+    assert [finding.row for finding in verdict.findings] == [at + 2]
+
+
+def test_a_byte_order_mark_before_a_text_is_part_of_it_wherever_a_frame_begins(judge: Judge) -> None:
+    verdicts = judge(PRICES, prices(row("\ufeffA"), row("B")), prices(row("A"), row("\ufeffB")))
+    assert [(finding.code, finding.row) for verdict in verdicts for finding in verdict.findings] == [
+        ("wrong-format", 2),
+        ("wrong-format", 3),
+    ]
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
