@@ -63,6 +63,7 @@ def warm() -> None:
     """Import whatever runs use."""
     environment = dict(os.environ)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else numpy starts threads when it is imported; and we multiply no matrices
+    os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # else Arrow does, to give memory back
     import flows
 
     for module in pkgutil.iter_modules(flows.__path__):
