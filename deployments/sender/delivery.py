@@ -24,7 +24,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from blocks.database import chunks
 from blocks.endpoints.base import NOT_RENAMED, PART, TEMPORARY, Endpoint, EndpointSession, legal, not_renamed, temporary_name
@@ -58,7 +57,7 @@ _SHARE_IN_DOUBT = 32
 _TOGETHER = 500
 """So many answers of the server are written down together, if they come fast: to be killed before costs sending them again."""
 _TOGETHER_SECONDS = 0.5
-"""And no answer waits for longer than that."""
+"""An answer that comes so long after the last writing is written at once, with those before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +93,15 @@ def stage(package: str, files: Iterable[tuple[str, int]], place: Callable[[str],
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     staged: dict[str, Path] = {}
     wrong: list[str] = []
-    have, coming = {entry.name for entry in os.scandir(folder)}, folder / f".{uuid4().hex}"
+    have, coming = {entry.name for entry in os.scandir(folder)}, folder / ".coming"
+    shutil.rmtree(coming, ignore_errors=True)  # of one that was killed: a package is in one hand at a time
     coming.mkdir(mode=0o700)
     try:
         for digest, size in dict(files).items():
             staged[digest] = folder / digest
             if digest not in have and (problem := _copy(place(digest), coming / digest, digest, size)):
                 wrong.append(f"{digest[:16]}…: {problem}")
-        # What has its name was hashed, and nobody hashes it once more before it is sent: a power cut must not empty it.
+        # What has its name is not copied again: a power cut must not empty it, or the package is stuck.
         if fresh := list(coming.iterdir()):
             _sync(coming)
         for copy in fresh:
@@ -132,7 +132,10 @@ def _copy(source: Path, fresh: Path, digest: str, size: int) -> str:
     except OSError as error:
         return "it is not there" if error.errno == errno.ENOENT else f"it cannot be read ({error.strerror})"
     try:
-        with os.fdopen(handle, "rb", buffering=0) as spooled, fresh.open("xb", buffering=0) as ours:
+        with (
+            os.fdopen(handle, "rb", buffering=0) as spooled,
+            fresh.open("xb") as ours,
+        ):  # buffered: a write that is cut short goes on, or fails
             while copied <= size and (data := spooled.read(CHUNK)):
                 hashed.update(data)
                 copied += len(data)
@@ -248,6 +251,8 @@ def _check_names(freight: Freight) -> None:
 
 class _Courier:
     """One visit to one destination. How far its files have come is read once: nobody else moves them meanwhile (``Turns``)."""
+
+    _together = _TOGETHER
 
     def __init__(
         self, freight: Freight, session: EndpointSession, store: Store, scratch: Spool, parcels: Sequence[Parcel]
@@ -465,7 +470,7 @@ class _Courier:
 
         def note(parcel: Parcel, step: Step) -> None:
             heard.setdefault(step, []).append(parcel)
-            if len(heard[step]) >= _TOGETHER or time.monotonic() - since > _TOGETHER_SECONDS:
+            if len(heard[step]) >= self._together or time.monotonic() - since > _TOGETHER_SECONDS:
                 write()
 
         try:
@@ -515,6 +520,9 @@ class _PlainCourier(_Courier):
     With ``direct_write`` half a file may stand there after a break. It is removed if its bytes are the beginning of ours; anything
     else was not written by us and is left alone. With ``write_only`` nobody here can look, so a person is asked.
     """
+
+    _together = 1
+    """An answer that is lost with us is not one file sent again, as elsewhere: it is one more in doubt."""
 
     def bring(self, anew: bool) -> list[Parcel]:
         if self._freight.endpoint.direct_write and not self._freight.last:

@@ -196,7 +196,7 @@ class Dispatcher:
             return Outgoing(staged[item.document.sha256], item.name, item.document.size, item.document.sha256)
         digest = hashlib.sha256(item.content).hexdigest()
         made = self._outbox / package.digest / digest
-        if not made.exists():
+        if not made.exists() or made.read_bytes() != item.content:  # a power cut may have emptied it
             fresh = made.with_suffix(".new")
             fresh.write_bytes(item.content)
             os.replace(fresh, made)  # noqa: PTH105 - as in the spool
