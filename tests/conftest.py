@@ -24,7 +24,7 @@ __all__ = ["ecm", "openssh", "prefect_server", "pytest_terminal_summary", "world
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-SLOW_FIRST = ("e2e", "flows", "usecases", "hostile", "cli", "sender", "conformance")
+SLOW_FIRST = ("e2e", "worker", "bench", "flows", "usecases", "hostile", "cli", "sender", "conformance")
 """Folders whose files take long."""
 
 

@@ -85,7 +85,7 @@ def watched(folder: Path) -> Iterator[list[set[str]]]:
     def look() -> None:
         while not stop.is_set():
             seen.append({name for name in os.listdir(folder) if not name.startswith(".")})
-            time.sleep(0.0005)
+            time.sleep(0.01)
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -123,7 +123,7 @@ def watched_raw(folder: Path) -> Iterator[set[str]]:
     def look() -> None:
         while not stop.is_set():
             names.update(os.listdir(folder))
-            time.sleep(0.0005)
+            time.sleep(0.01)
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -363,7 +363,7 @@ def collecting(folder: Path) -> Iterator[Counter[str]]:
                     taken[name] += 1
             if last:
                 return
-            time.sleep(0.0005)
+            time.sleep(0.01)
 
     thread = threading.Thread(target=collect)
     thread.start()

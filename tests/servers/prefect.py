@@ -144,13 +144,23 @@ def serve(home: Path, *, seconds: float = 300.0, port: int = 0, database: str = 
         yield PrefectServer(url, env, process)
 
 
-UNUSED = ("TASK_RUN_RECORDER", "EVENT_PERSISTER")
-"""Services of Prefect that nothing of ours reads, and a good part of what a run costs its server. Events are ``overheard``."""
+UNUSED = (
+    "TASK_RUN_RECORDER",
+    "EVENT_PERSISTER",
+    "CANCELLATION_CLEANUP",
+    "CLEANUP_RECONCILER",
+    "FOREMAN",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "REPOSSESSOR",
+)
+"""Services of Prefect whose work nothing of ours looks at. The first two are a good part of what a run costs its server (events are
+``overheard``), the others much of what it costs to have one that idles."""
 
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """One server for all tests of the session. It keeps no runs of tasks and no events."""
+    """One server for all tests of the session. It keeps no runs of tasks and no events, and does not tidy up."""
     without = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in UNUSED}
     with serve(tmp_path_factory.mktemp("prefect"), **without) as server:
         yield server
