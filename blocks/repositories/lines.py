@@ -2,7 +2,7 @@
 
 Where every document is a call or two, the calls are what a filing costs us. The standard library's client needs 0.15 ms for one,
 httpx's 0.7 ms. What is said here is httpx's all the same, errors and answers, so that callers need not know which of them spoke:
-streams, uploads in pieces and whatever else is not short stay with httpx.
+streams, uploads in pieces and whatever else is not short stay with httpx. No proxy is taken from the environment, here as there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import select
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from threading import Lock
 from time import monotonic
@@ -98,8 +99,18 @@ class Lines:
     ) -> tuple[HTTPResponse, bytes]:
         # A server that does not want to hear all of it may have answered before it hung up.
         with suppress(BrokenPipeError, ConnectionResetError):
-            line.request(method, target, body=content, headers=headers)
+            if content is None or len(content) <= PIECE:
+                line.request(method, target, body=content, headers=headers)
+            else:  # the timeout is for each piece
+                sized = {**headers, "Content-Length": str(len(content))}
+                whole = memoryview(content)
+                in_pieces = (whole[at : at + PIECE] for at in range(0, len(whole), PIECE))
+                line.request(method, target, body=in_pieces, headers=sized)
         answer = line.getresponse()
+        if answer.status < 200:
+            raise httpx.RemoteProtocolError(
+                f"the server changes to another protocol ({answer.status}), and nobody asked for that"
+            )
         pace = Pace(f"{self._origin}{target.partition('?')[0]}", self.timeout_seconds, self._stalled)
         pace.moved(0)
         pieces = []
@@ -135,6 +146,7 @@ class Lines:
             line: HTTPConnection = HTTPSConnection(self._host, self._port, timeout=self.timeout_seconds, context=self._trust)
         else:
             line = HTTPConnection(self._host, self._port, timeout=self.timeout_seconds)
+        line.response_class = _Answer
         try:
             line.connect()
         except TimeoutError as error:
@@ -149,6 +161,16 @@ class Lines:
                 self._idle.append((monotonic(), line))
                 return
         line.close()
+
+
+class _Answer(HTTPResponse):
+    """The final answer: what a server says in between (1xx) is passed over. The library does that with 100 alone."""
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 <= self.status < 200 and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self.headers = None  # type: ignore[assignment]  # so that it begins anew
+            super().begin()
 
 
 def _ended(line: HTTPConnection) -> bool:

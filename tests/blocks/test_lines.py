@@ -7,13 +7,16 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
 
 import httpx
 import pytest
 
 from blocks.errors import RepositoryUnreachable
-from blocks.repositories.lines import Lines
+from blocks.repositories.lines import PIECE, Lines
 from tests.servers import free_port
+from tests.servers.certificates import Certificate, make_certificate
 from tests.servers.listener import Listener
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -56,7 +59,9 @@ def lines(server: Server, **more: float) -> Iterator[tuple[Lines, str]]:
 
 
 @contextmanager
-def closed(url: str, *, timeout_seconds: float = 60, idle_seconds: float = 60) -> Iterator[Lines]:
+def closed(
+    url: str, *, timeout_seconds: float = 60, idle_seconds: float = 60, authority: Path | None = None
+) -> Iterator[Lines]:
     found = Lines(
         url,
         {"Accept": "application/json"},
@@ -64,7 +69,7 @@ def closed(url: str, *, timeout_seconds: float = 60, idle_seconds: float = 60) -
         timeout_seconds=timeout_seconds,
         kept=2,
         idle_seconds=idle_seconds,
-        trust=ssl.create_default_context(),
+        trust=ssl.create_default_context(cafile=None if authority is None else str(authority)),
         stalled=RepositoryUnreachable,
     )
     try:
@@ -93,6 +98,11 @@ def test_one_connection_carries_call_after_call() -> None:
     [
         pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", id="in chunks"),
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + OK, id="after a 100"),
+        pytest.param(
+            b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nContent-Length: 9\r\n\r\n" + OK,
+            id="after other words in between",
+        ),
         pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}", id="to the end of the connection"),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nX: \xe4\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(gzip.compress(b"{}"))
@@ -115,6 +125,8 @@ def test_an_answer_is_understood(answer: bytes) -> None:
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut", id="cut"),
         pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ncut", id="cut in a chunk"),
         pytest.param(b"SSH-2.0-cut", id="of another kind of server"),
+        pytest.param(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", id="a change to another protocol"),
+        pytest.param(b"HTTP/1.1 102 Processing\r\n\r\ncut", id="cut after a word in between"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", id="packed badly"),
     ],
 )
@@ -161,3 +173,74 @@ def test_what_the_server_wants_to_hear_again_it_hears() -> None:
         ours.call("GET", url, {})
         ours.call("GET", url, {})
     assert b"cookie" not in server.asked[0].lower() and b"Cookie: node=7\r\n" in server.asked[1]
+
+
+def test_a_large_body_has_the_time_limit_for_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    written, send = list[int](), HTTPConnection.send
+
+    def seen(line: HTTPConnection, data: bytes) -> None:
+        written.append(len(data))
+        send(line, data)
+
+    monkeypatch.setattr(HTTPConnection, "send", seen)
+    server, content = Server([OK, OK]), bytes(range(256)) * (PIECE // 100)
+    with lines(server) as (ours, url):
+        ours.call("POST", url, {}, content)
+        ours.call("GET", url, {})
+    assert server.asked[0].partition(b"\r\n\r\n")[2] == content
+    assert b"chunked" not in server.asked[0].partition(b"\r\n\r\n")[0].lower()
+    assert len(content) > 2 * PIECE >= 2 * max(written)
+
+
+@contextmanager
+def over_tls(server: Server, certificate: Certificate) -> Iterator[int]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate.path)
+
+    def speak(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            server(secured)
+
+    with Listener(speak) as port:
+        yield port
+
+
+def test_a_server_with_a_trusted_certificate_is_spoken_to(tmp_path: Path) -> None:
+    server, certificate = Server([OK, OK, OK]), make_certificate(tmp_path)
+    with (
+        over_tls(server, certificate) as port,
+        closed(f"https://localhost:{port}/base", authority=certificate.authority) as ours,
+    ):
+        for _ in range(3):
+            assert ours.call("POST", f"https://localhost:{port}/base/a", {}, b"body").json() == {}
+    assert server.connections == 1
+    assert [asked.endswith(b"\r\n\r\nbody") for asked in server.asked] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("names", "expired", "trusted"),
+    [
+        pytest.param(("localhost",), False, False, id="of an authority that nobody trusts"),
+        pytest.param(("elsewhere.example",), False, True, id="of another host"),
+        pytest.param(("localhost",), True, True, id="of the past"),
+    ],
+)
+def test_a_server_with_a_wrong_certificate_hears_nothing(
+    tmp_path: Path, names: tuple[str, ...], expired: bool, trusted: bool
+) -> None:
+    server, certificate = Server([OK]), make_certificate(tmp_path, *names, expired=expired)
+    authority = certificate.authority if trusted else None
+    with (
+        over_tls(server, certificate) as port,
+        closed(f"https://localhost:{port}", authority=authority) as ours,
+        pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"),
+    ):
+        ours.call("GET", f"https://localhost:{port}/", {})
+    assert not server.asked
+
+
+def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    with lines(Server([OK])) as (ours, url):
+        assert ours.call("GET", url, {}).json() == {}
