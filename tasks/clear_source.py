@@ -16,6 +16,7 @@ from tasks.incidents import CHANGED, REMOVED_MEANWHILE, case
 from tasks.report import tell
 from tasks.retrying import task
 from tasks.rules.holding import REMOVED
+from tasks.rules.passing import PASSING
 from tasks.rules.removal import being_removed, was_removed
 from tasks.rules.settle import OVER
 
@@ -98,7 +99,8 @@ def _gone_since(history: Sequence[Recorded], other: Sequence[Recorded]) -> bool:
     """True if the other one's document was removed although this one relies on it."""
     if was_removed(history):
         return False  # together, when both had ended
-    intent = next((entry.seq for entry in reversed(history) if entry.kind == "filing"), 0)
+    through = next((entry.seq for entry in history if entry.kind == PASSING), None)
+    intent = through or next((entry.seq for entry in reversed(history) if entry.kind == "filing"), 0)
     return any(entry.kind == REMOVED and entry.seq > intent for entry in other)
 
 

@@ -209,7 +209,7 @@ def _differs(item: Item, answer: Filed, session: RepositorySession) -> str | Non
 
 def _in_doubt(items: Sequence[Item], holders: Mapping[str, Recorded]) -> dict[str, str]:
     """Journeys whose attempt in this round ended without our knowing how, and why: not tried again before a person has looked."""
-    begun = {item.journey: item.round for item in items if not holders[item.journey].fresh}
+    begun = {item.journey: item.round for item in items if not holders[item.journey].fresh or item.recorded(PASSING)}
     return {
         entry.journey: str(entry.body["reason"])
         for history in (ledger().journeys(list(begun)).values() if begun else ())
@@ -286,15 +286,15 @@ def _note_filed(item: Item, answer: Filed, steps: Steps, more: Mapping[str, Any]
 
 def refused(item: Item, code: str, reason: str, rule: str = "the repository accepts the filing", fix: str = "") -> Item:
     """What the repository will not take as it is, or may have taken already, needs a person like any other refusal."""
-    fix = fix or "Correct the stream's target in the partner's profile, then 'countersign quarantine retry'"
+    usual = "Correct the stream's target in the partner's profile, then 'countersign quarantine retry'"
     if code == UNKNOWN:
-        fix = "Look at the document in the repository; if our version is not there, 'countersign quarantine retry'"
+        usual = "Look at the document in the repository; if our version is not there, 'countersign quarantine retry'"
     finding = Finding(
         code=code,
         message=reason,
         file=item.arrival.file.shown,
         rule=rule,
-        fix=fix,
+        fix=fix or usual,
     )
     doctype = item.verdict.doctype if item.verdict else None
     return replace(item, verdict=Verdict(item.journey, doctype, (finding,)))

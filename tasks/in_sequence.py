@@ -15,6 +15,7 @@ from blocks.values import Finding, Stage, Succession, Verdict
 from tasks.connections import ledger
 from tasks.consignment import Agreed, Consignment, Item
 from tasks.incidents import given_up
+from tasks.rules.passing import PASSING
 from tasks.rules.sequence import SUPERSEDED, UNKNOWN, settled_by, under_way, waits_for
 
 _PATIENCE_SECONDS = 900.0
@@ -116,8 +117,8 @@ def _close_overtaken(agreed: Agreed, journey: str, refused: dict[str, str]) -> N
 
 def _begun(history: Sequence[Recorded]) -> bool:
     """True if a run that broke off may have filed it: its newest intent stands, and what became of that was never told."""
-    told = [entry.kind for entry in history if entry.kind in ("filing", "filed", "quarantined")]
-    return told[-1:] == ["filing"]
+    told = [entry.kind for entry in history if entry.kind in ("filing", PASSING, "filed", "quarantined")]
+    return told[-1:] in (["filing"], [PASSING])
 
 
 def _in_doubt(item: Item, later: str) -> Item:

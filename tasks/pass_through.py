@@ -5,13 +5,15 @@ The order makes every break safe::
     first bytes judged ─▶ ledger: "passing" (the intent) ─▶ source ─▶ sha256 ─▶ repository ─▶ ledger: fetched, judged, filing, filed
 
 A file that breaks off, is refused or whose answer is lost takes the usual way through the spool, in this run or the next one: it is
-not passed through twice. What the first attempt may have filed is found there by its journey, and its bytes are compared.
+not passed through twice. What the first attempt may have filed is found there by its journey, and its bytes are compared. Where the
+source does not have them any more, or looking could not tell, a person looks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +21,9 @@ from blocks.endpoints.base import Endpoint
 from blocks.errors import OutcomeUnknown, RepositoryUnreachable, TransferIncomplete
 from blocks.relay import Relay
 from blocks.repositories.base import RepositorySession
-from blocks.values import Document, Fetched, Filed, Missed, RemoteFile, Stage, Verdict
+from blocks.values import Document, Fetched, Filed, Inbound, Missed, RemoteFile, Stage, Verdict
 from tasks.connections import endpoint_session, ledger, repository_session, spool
-from tasks.consignment import Consignment, Item, Steps
+from tasks.consignment import Consignment, Item, Steps, claimed_item
 from tasks.file_away import filed_already, passing, refused
 from tasks.rules.filing import plan
 from tasks.rules.judge import as_facts, before_fetch
@@ -31,15 +33,37 @@ from tasks.rules.sniff import HEAD_BYTES, sniff
 
 
 def pass_through(consignment: Consignment) -> Consignment:
-    """File what may pass through, one after the other; the rest is as it was. What is done is recorded file by file."""
-    terms = consignment.agreed.terms
-    for item in consignment.at(Stage.CLAIMED):
-        fresh = item.arrival.digest is None and all(entry.kind == "arrived" for entry in item.history)
-        if fresh and may_pass(item.arrival.file, terms) and not before_fetch(item.arrival, terms):
-            with repository_session(consignment.agreed.repository) as repository:
-                if repository.takes_arriving(item.arrival.file.size):
-                    consignment = _pass(item, repository, consignment)
+    """File what may pass through, one after the other; the rest is as it was. What is done is recorded file by file.
+
+    A repository that is away now is asked again when there is something to file.
+    """
+    agreed = consignment.agreed
+    if not agreed.repository.files_arriving:
+        return consignment
+    passing = [item for item in consignment.at(Stage.CLAIMED) if _may_pass(item, agreed.terms)]
+    if not passing:
+        return consignment
+    with suppress(RepositoryUnreachable), repository_session(agreed.repository) as repository:
+        for item in passing:
+            if repository.takes_arriving(item.arrival.file.size):
+                consignment = _pass(item, repository, consignment)
     return consignment
+
+
+def _may_pass(item: Item, terms: Inbound) -> bool:
+    fresh = item.arrival.digest is None and all(entry.kind == "arrived" for entry in item.history)
+    return fresh and may_pass(item.arrival.file, terms) and not before_fetch(item.arrival, terms)
+
+
+def as_recorded(consignment: Consignment) -> Consignment:
+    """What may pass as the ledger knows it now: a task that is tried again is given what was known before its first try."""
+    journeys = [item.journey for item in consignment.at(Stage.CLAIMED) if _may_pass(item, consignment.agreed.terms)]
+    if not journeys:
+        return consignment
+    arrivals, histories = ledger().arrivals(journeys), ledger().journeys(journeys)
+    return consignment.with_changes(
+        {journey: claimed_item(arrivals[journey], histories[journey]) for journey in journeys if histories[journey]}
+    )
 
 
 def _pass(item: Item, repository: RepositorySession, consignment: Consignment) -> Consignment:
@@ -134,13 +158,16 @@ def _record(
 
 
 def _unknown(item: Item, reason: str, consignment: Consignment) -> Consignment:
-    """Looking could not tell: a person looks, before anything is tried again."""
     steps = Steps(consignment)
-    facts = {"reason": reason, "round": item.round}
-    steps.add(
-        item, "unknown", facts, once=f"{item.journey}/unknown/{item.round}", verdict=refused(item, UNKNOWN, reason).verdict
-    )
+    unknown(item, reason, steps)
     return steps.write(ledger().append)
+
+
+def unknown(item: Item, reason: str, steps: Steps, fix: str = "") -> None:
+    """Looking cannot tell: a person looks, before anything is tried again."""
+    verdict = refused(item, UNKNOWN, reason, fix=fix).verdict
+    facts = {"reason": reason, "round": item.round}
+    steps.add(item, "unknown", facts, once=f"{item.journey}/unknown/{item.round}", verdict=verdict)
 
 
 def _while_leased(pieces: Iterator[bytes], consignment: Consignment) -> Iterator[bytes]:

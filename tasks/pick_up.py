@@ -7,15 +7,16 @@ from dataclasses import replace
 from blocks.values import Document, EmptyFiles, Fetched, Finding, Missed, Outcome, Stage, Verdict
 from tasks.connections import endpoint_session, ledger, spool
 from tasks.consignment import Consignment, Item, Steps
-from tasks.pass_through import pass_through
+from tasks.pass_through import as_recorded, pass_through, unknown
 from tasks.retrying import task
 from tasks.rules.judge import before_fetch
+from tasks.rules.passing import PASSING
 
 
 @task(task_run_name="pick up ({consignment.size})")
 def pick_up(consignment: Consignment) -> Consignment:
     """Fetch what is not in the spool yet. A file that is refused for its name or size alone is left where it is."""
-    consignment = pass_through(_announce(consignment))
+    consignment = pass_through(_announce(as_recorded(consignment)))
     steps, wanted = Steps(consignment), []
     for item in consignment.at(Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED):
         if item.verdict is not None:
@@ -100,7 +101,15 @@ def _lost(item: Item, answer: Fetched | Missed, steps: Steps) -> None:
 
 
 def _missed(item: Item, answer: Missed, steps: Steps) -> None:
-    if answer.outcome is Outcome.VANISHED:
+    if answer.outcome is Outcome.VANISHED and item.recorded(PASSING) is not None:
+        why = "it broke off on its way through us, and its source does not have it any more: the repository may hold it whole"
+        unknown(
+            item,
+            why,
+            steps,
+            "Look whether the repository has it; if not, ask the partner to send it again. Then close the case",
+        )
+    elif answer.outcome is Outcome.VANISHED:
         steps.add(item, "vanished", {"reason": answer.reason}, stage=Stage.CLEARED, note="gone before it was fetched")
     elif answer.outcome is Outcome.CHANGED:
         # Still being written after all. It goes back to being watched; its journey stays the same.

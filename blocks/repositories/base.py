@@ -233,6 +233,9 @@ class Repository(Block, ABC):
     rules_folders: ClassVar[bool] = False
     """It has rules for what becomes of a folder's documents after so many days."""
 
+    files_arriving: ClassVar[bool] = False
+    """Documents can be filed while they still arrive; a session tells of how many bytes (``takes_arriving``)."""
+
     timeout_seconds: float = Field(default=60.0, gt=0, description="Longest wait for any single answer, in seconds")
 
     @abstractmethod

@@ -115,6 +115,7 @@ class ExtendedEcm(Repository):
 
     kind: ClassVar[str] = "extended-ecm"
     has_processes: ClassVar[bool] = True
+    files_arriving: ClassVar[bool] = True
 
     url: str = Field(pattern=r"^https?://[^/@\s]+(/\S*)?$", description="Address with base path: https://ecm.example.com/cs/cs")
     username: str = Field(description="Login of the account that files")

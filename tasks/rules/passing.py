@@ -38,7 +38,7 @@ def may_pass(file: RemoteFile, stream: Inbound) -> bool:
     return (
         slug is not None
         and find(slug).table is None
-        and file.size >= stream.limits.pass_through_bytes
+        and file.size >= max(stream.limits.pass_through_bytes, stream.limits.smallest_bytes)
         and next(seen_whole(stream), None) is None
     )
 

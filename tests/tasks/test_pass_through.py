@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from blocks.errors import TransferIncomplete
+from blocks.endpoints.base import Endpoint
+from blocks.errors import ConfigurationError, LeaseLost, RepositoryUnreachable, TransferIncomplete
 from blocks.profile import load_repositories
 from blocks.relay import Relay
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.spool import Spool
-from blocks.values import Filing, Inbound, RemoteFile
+from blocks.values import Fetched, Filing, Inbound, Missed, Outcome, RemoteFile
 from tasks import connections, pass_through
+from tasks.connections import repository_session
+from tasks.consignment import Consignment
+from tasks.pick_up import pick_up
+from tasks.retry import reopened
 from tasks.rules.passing import may_pass, seen_whole
+from tests.ledger.clock import Clock
 from tests.sandbox.extended_ecm import ExtendedEcmSandbox
 from tests.tasks.dock import Dock
 
@@ -170,6 +178,161 @@ def test_after_a_kill_other_bytes_at_the_source_are_for_a_person(dock: Dock, kil
     assert kept(dock)["a.mp4"] == [video()]
 
 
+def test_after_a_kill_a_source_that_has_it_no_more_is_for_a_person(dock: Dock, killed_once: Callable[[bytes], None]) -> None:
+    killed_once(video())
+    (dock.out / "a.mp4").unlink()
+    assert dock.run()["a.mp4"] == "quarantined"
+    assert dock.codes() == ["outcome-unknown"]
+    [journey] = dock.journeys("a.mp4")
+    [row] = dock.retry(journey)
+    assert (row.outcome, dock.codes()) == ("quarantined", ["outcome-unknown"]), "until a person closes it"
+    assert kept(dock)["a.mp4"] == [video()]
+
+
+def test_after_a_kill_nothing_is_filed_in_its_place(dock: Dock, killed_once: Callable[[bytes], None]) -> None:
+    killed_once(video())
+    named = (dock.profiles / "repositories.yaml").read_text()
+    dock.agree(**{**VIDEOS, "limits": {"largest_bytes": LEAST}})
+    (dock.profiles / "repositories.yaml").write_text(named)
+    assert dock.run() == {"a.mp4": "quarantined"}
+    [journey] = dock.journeys("a.mp4")
+    with pytest.raises(ConfigurationError, match="may have filed it"), reopened(journey, "mine", "ann", corrected=True):
+        pass
+
+
+@pytest.fixture
+def in_doubt(dock: Dock, ecm: ExtendedEcmSandbox) -> Iterator[str]:
+    """A file whose answer is lost, where looking does not tell what becomes of it: a version of a document that is there."""
+    dock.leave("a.mp4", video())
+    dock.run()
+    dock.leave("a.mp4", video(seed=2))
+    ecm.faults.set({"write-late": 1, "late-calls": 100_000})
+    yield "a.mp4"
+    assert not ecm.faults["write-late"], "it struck"
+    assert dock.codes() == ["outcome-unknown"]
+    assert [kind for kind in dock.kinds("a.mp4") if kind in ("passing", "unknown", "filed")] == ["passing", "unknown"]
+    assert kept(dock)["a.mp4"] == [video()]
+
+
+def test_what_looking_does_not_tell_is_for_a_person(dock: Dock, in_doubt: str) -> None:
+    assert dock.run() == {in_doubt: "quarantined"}
+
+
+def test_doubt_outlives_a_kill(dock: Dock, in_doubt: str) -> None:
+    def die(step: str, _: object) -> None:
+        if step == "set_aside":
+            raise Killed
+
+    with pytest.raises(Killed):
+        dock.run(before=die)
+    assert "quarantined" not in dock.kinds(in_doubt)
+    assert dock.run() == {in_doubt: "quarantined"}
+
+
+def tried_again(step: str, consignment: Consignment) -> None:
+    """The task's first try broke off at its end, so it is given the same consignment once more."""
+    if step == "pick_up":
+        pick_up.fn(consignment)
+
+
+def test_doubt_outlives_a_task_that_is_tried_again(dock: Dock, in_doubt: str) -> None:
+    assert dock.run(before=tried_again) == {in_doubt: "quarantined"}
+
+
+def test_a_task_that_is_tried_again_knows_what_it_filed(dock: Dock, ecm: ExtendedEcmSandbox) -> None:
+    dock.leave("a.mp4", video())
+    assert dock.run(before=tried_again) == {"a.mp4": "filed"}
+    assert dock.kinds("a.mp4") == ["arrived", "passing", "fetched", "judged", "filing", "filed", "clearing", "cleared"]
+    assert kept(dock) == {"a.mp4": [video()]}
+
+
+def test_filed_and_the_source_does_not_say_that_it_was_whole(
+    dock: Dock, ecm: ExtendedEcmSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = pass_through._fetch
+
+    def changed(endpoint: Endpoint, file: RemoteFile, relay: Relay) -> tuple[Fetched | Missed, str | None]:
+        fetch(endpoint, file, relay)
+        return Missed(file, Outcome.CHANGED, "said too late"), None
+
+    monkeypatch.setattr(pass_through, "_fetch", changed)
+    dock.leave("a.mp4", video())
+    with pytest.raises(TransferIncomplete, match="did not say that it was whole"):
+        dock.run()
+    assert dock.kinds("a.mp4") == ["arrived", "passing"]
+    assert dock.run() == {"a.mp4": "filed"}, "its bytes are those that the source has"
+    assert kept(dock) == {"a.mp4": [video()]}
+
+
+def test_a_source_that_changes_on_the_way_files_nothing(
+    dock: Dock, ecm: ExtendedEcmSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, stands = Relay.put, dock.leave("a.mp4", video())
+
+    def written(relay: Relay, piece: bytes) -> None:
+        stands.write_bytes(video(LEAST + 2, seed=2))
+        put(relay, piece)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Relay, "put", written)
+        dock.run()
+    assert "filed" not in dock.kinds("a.mp4")
+    assert dock.run() == {"a.mp4": "filed"}
+    assert kept(dock) == {"a.mp4": [video(LEAST + 2, seed=2)]}
+
+
+def test_a_worker_that_stalls_past_its_lease_completes_nothing(
+    dock: Dock, ecm: ExtendedEcmSandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In mid-body; another one files it meanwhile."""
+    while_leased, others = pass_through._while_leased, list[dict[str, str]]()
+
+    def stalled(pieces: Iterator[bytes], consignment: Consignment) -> Iterator[bytes]:
+        yield next(pieces)
+        monkeypatch.setattr(pass_through, "_while_leased", while_leased)
+        clock.ahead += timedelta(minutes=5)
+        others.append(dock.run())
+        consignment._held._deadline = 0.0
+        yield from while_leased(pieces, consignment)
+
+    monkeypatch.setattr(pass_through, "_while_leased", stalled)
+    dock.leave("a.mp4", video())
+    with pytest.raises(LeaseLost):
+        dock.run()
+    assert others == [{"a.mp4": "filed"}]
+    assert dock.kinds("a.mp4").count("passing") == dock.kinds("a.mp4").count("filed") == 1
+    assert kept(dock) == {"a.mp4": [video()]}
+
+
+def test_a_repository_that_is_away_keeps_nothing_from_being_fetched(dock: Dock, ecm: ExtendedEcmSandbox) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        there = (dock.profiles / "repositories.yaml").read_text()
+        away = there.replace(ecm.url, f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        (dock.profiles / "repositories.yaml").write_text(away)
+        dock.leave("a.mp4", video())
+        dock.leave("small.mp4", video(1000))
+        with pytest.raises(RepositoryUnreachable):
+            dock.run()
+    for name in ("a.mp4", "small.mp4"):
+        assert dock.kinds(name) == ["arrived", "fetched", "judged", "filing"]
+
+
+def test_large_files_share_a_session(dock: Dock, ecm: ExtendedEcmSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr(
+        pass_through, "repository_session", lambda repository: opened.append(repository) or repository_session(repository)
+    )
+    dock.leave("a.mp4", video())
+    dock.leave("b.mp4", video())
+    assert set(dock.run().values()) == {"filed"}
+    assert len(opened) == 1
+    dock.agree(**VIDEOS)  # into a folder, where nothing passes through
+    dock.leave("a.mp4", video())
+    assert dock.run() == {"a.mp4": "filed"}
+    assert len(opened) == 1
+
+
 def test_a_source_that_breaks_off_files_nothing(ecm: ExtendedEcmSandbox, dock: Dock) -> None:
     relay = Relay("a.mp4", held_bytes=4 * LEAST)
     sink = relay.open()
@@ -218,3 +381,10 @@ def test_what_is_looked_at_whole(changes: dict[str, Any], why: str | None) -> No
     assert may_pass(RemoteFile("/out", b"a.mp4", LEAST, None), stream) is (why is None)
     assert not may_pass(RemoteFile("/out", b"a.mp4", LEAST - 1, None), stream)
     assert not may_pass(RemoteFile("/out", b"a.csv", LEAST, None), stream)
+
+
+def test_what_is_too_small_does_not_pass() -> None:
+    limits = {"pass_through_bytes": 1, "smallest_bytes": LEAST}
+    stream = Inbound.model_validate({"endpoint": "drop", "folder": "/out", **VIDEOS, "limits": limits})
+    assert may_pass(RemoteFile("/out", b"a.mp4", LEAST, None), stream)
+    assert not may_pass(RemoteFile("/out", b"a.mp4", LEAST - 1, None), stream)
