@@ -294,12 +294,16 @@ class SftpSession(EndpointSession):
             return missed
         hidden = temporary_name(file.name)
         final, temporary = _path(folder, file.name), _path(folder, hidden)
+        whole = read_source(file) if file.size < min(HELD, wire.write_bytes) else None
+        if whole is not None and goes_on(hidden) and self.personality.renames:
+            placed = yield from self._put_written_down(file, whole, folder)
+            if placed is not None:
+                return placed
         stands = yield [engine.lstat(final)]
         if reason := _taken(stands, exists):
             return Missed(wanted, Outcome.EXISTS, reason)
         # By the end of the upload nothing may stand there any more: too late to learn from, early enough to save a refusal.
         over = self._known.rename_replaces is False and isinstance(stands, Attributes)
-        whole = read_source(file) if file.size < min(HELD, wire.write_bytes) and not goes_on(hidden) else None
         if whole is not None and hashlib.sha256(whole).hexdigest() != file.digest:
             return Missed(wanted, Outcome.CHANGED, _OTHER_BYTES)
         handle, start = (yield from self._ours_already(file, temporary, wire)) if goes_on(hidden) else (b"", 0)
@@ -349,6 +353,29 @@ class SftpSession(EndpointSession):
             modified = stood.modified if isinstance(stood, Attributes) else None
             return Placed(replace(wanted, modified=modified), file.digest, proof, (verdict.to("CLOSE"), renamed.to("RENAME")))
         return (yield from self._give_up(temporary, not_renamed(_missed(wanted, renamed))))
+
+    def _put_written_down(self, file: Outgoing, whole: bytes, folder: str) -> Routine[Placed | Missed | None]:
+        """Write a small file at once under a temporary name that its sender has written down.
+
+        Nobody takes it for whole before we have said so: another name beside it and a rename would hide it from nobody. None, and
+        nothing of ours stands there, where it is not as easy as that: the long way replaces what stands there, and tells why.
+        """
+        path, wanted = _path(folder, file.name), RemoteFile(folder, file.name, file.size, None)
+        if hashlib.sha256(whole).hexdigest() != file.digest:
+            return Missed(wanted, Outcome.CHANGED, _OTHER_BYTES)
+        opened = yield [engine.open_new(path)]
+        if isinstance(opened, Status):
+            return None
+        self._temporaries.add(path)
+        handle, look = engine.handle(opened), engine.lstat(path)
+        written, closed, stood = yield from engine.each([engine.write(handle, 0, whole), engine.close(handle), look])
+        fine = engine.status(written).code == engine.status(closed).code == engine.OK
+        if not (fine and isinstance(stood, Attributes) and stood.size == file.size and stood.kind in (FileKind.FILE, None)):
+            yield from self._give_up(path, Missed(wanted, Outcome.REFUSED, ""))
+            return None
+        self._temporaries.discard(path)
+        told = (engine.status(closed).to("CLOSE"),)
+        return Placed(replace(wanted, modified=stood.modified), file.digest, Proof.SIZE_ONLY, told)
 
     def _paced_seen(self, seen: Callable[[bytes], None]) -> Callable[[bytes], None]:
         pace = Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import EndpointUnreachable
-from blocks.values import Placed, RemoteFile
+from blocks.errors import EndpointFull, EndpointUnreachable
+from blocks.values import Exists, Missed, Outcome, Placed, RemoteFile
 from tests.conformance.endpoints.checks import HALF, LONG_AGO, MIB, Ground
 from tests.conformance.endpoints.conftest import Shores, ground_on
 from tests.conformance.endpoints.rogues import PASSWORD, USERS, ground_at
@@ -33,6 +33,17 @@ def sandbox(tmp_path: Path) -> Iterator[FtpSandbox]:
 @pytest.fixture
 def ground(sandbox: FtpSandbox, tmp_path: Path) -> Ground:
     return ground_at(sandbox, tmp_path / "spool")
+
+
+@pytest.fixture
+def sftp(tmp_path: Path) -> Iterator[SftpSandbox]:
+    with SftpSandbox(tmp_path / "sftp", users=USERS) as server:
+        yield server
+
+
+@pytest.fixture
+def calm(sftp: SftpSandbox, tmp_path: Path) -> Ground:
+    return ground_at(sftp, tmp_path / "spool")
 
 
 # --------------------------------------------------------------------------------------------- downloads
@@ -142,6 +153,60 @@ def test_a_dropped_upload_by_sftp_goes_on(tmp_path: Path) -> None:
         assert isinstance(placed, Placed), placed
         assert (ground.place / os.fsdecode(HALF)).read_bytes() == whole
         assert ground.names() == {HALF}
+
+
+@pytest.mark.parametrize("fault", ["", "reorder", "no-posix-rename", "no-kinds", "upper-case"])
+def test_a_small_file_is_written_at_once_under_a_name_that_its_sender_wrote_down(
+    fault: str, sftp: SftpSandbox, calm: Ground
+) -> None:
+    """Once the server has shown that it lets us rename; where something has the name, the long way decides as it always does."""
+    taken, link, theirs = (HALF + word for word in (b"-taken", b"-link", b"-theirs"))
+    calm.write(taken, b"whatever stands there")
+    calm.write(theirs, b"somebody else's")
+    (calm.place / os.fsdecode(link)).symlink_to(os.fsdecode(theirs))
+    wrong = calm.outgoing(HALF + b"-wrong", b"right")
+    wrong.source.write_bytes(b"WRONG")
+    if fault:
+        sftp.faults[fault] = 1
+    with calm.endpoint.session() as session:
+        (first,) = session.put([calm.outgoing(HALF + b"-first", b"first")], calm.folder)
+        (second, empty) = session.put(
+            [calm.outgoing(HALF + word, data) for word, data in ((b"2", b"2"), (b"0", b""))], calm.folder
+        )
+        assert [[reply.split()[0] for reply in one.replies] for one in (first, second, empty) if isinstance(one, Placed)] == [
+            ["CLOSE:", "RENAME:"],
+            ["CLOSE:"],
+            ["CLOSE:"],
+        ]
+        if fault == "upper-case":
+            return
+        some = [calm.outgoing(taken, b"ours"), calm.outgoing(link, b"ours"), wrong]
+        refused = {one.file.name: one for one in session.put(some, calm.folder)}
+        assert {name: one.outcome for name, one in refused.items() if isinstance(one, Missed)} == {
+            taken: Outcome.EXISTS,
+            link: Outcome.EXISTS,
+            wrong.name: Outcome.CHANGED,
+        }
+        (replaced,) = session.put(some[:1], calm.folder, exists=Exists.REPLACE)
+        assert isinstance(replaced, Placed), replaced
+    held = {name.removeprefix(HALF): (calm.place / os.fsdecode(name)).read_bytes() for name in calm.names()}
+    same = {b"-first": b"first", b"2": b"2", b"0": b"", b"-theirs": b"somebody else's"}
+    assert held == same | {b"-taken": b"ours", b"-link": b"somebody else's"}
+    assert (calm.place / os.fsdecode(link)).is_symlink()
+
+
+@pytest.mark.parametrize("fault", ["full", "full-when-closed", "drop-after"])
+def test_what_a_small_file_left_that_broke_off_is_cleared_away(fault: str, sftp: SftpSandbox, calm: Ground) -> None:
+    with calm.endpoint.session() as session:
+        (first,) = session.put([calm.outgoing(HALF + b"-first", b"f")], calm.folder)
+        sftp.faults[fault] = 2
+        with pytest.raises((EndpointFull, EndpointUnreachable)):
+            list(session.put([calm.outgoing(HALF, b"x" * 4096)], calm.folder))
+        sftp.faults.clear()
+        assert calm.names() == {first.file.name}
+        (placed,) = session.put([calm.outgoing(HALF, b"x" * 4096)], calm.folder)
+    assert isinstance(placed, Placed)
+    assert (calm.place / os.fsdecode(HALF)).read_bytes() == b"x" * 4096
 
 
 def test_a_hole_that_writes_in_another_order_left_is_filled(shores: Shores, tmp_path: Path) -> None:
