@@ -51,9 +51,8 @@ _MOST_BYTES = 255
 _TOLD_APART = len(TEMPORARY) + 8
 """By so many bytes no two temporary names are alike."""
 MOST_IN_DOUBT = 16
-"""Renames asked for at a time: so many files a person has to ask about when we are killed and the partner collects at once. Of large
-packages it is one file in ``_SHARE_IN_DOUBT``: a partner who is far away would else be waited for hundreds of times."""
-_SHARE_IN_DOUBT = 32
+"""Renames asked for at a time: so many files a person has to ask about, one by one, when we are killed and the partner collects
+at once. What looking then tells of the others does not help there; so it is no more for large packages, which wait for that oftener."""
 _TOGETHER = 500
 """So many answers of the server are written down together, if they come fast: to be killed before costs sending them again."""
 _TOGETHER_SECONDS = 0.5
@@ -279,7 +278,7 @@ class _Courier:
         self._must_fit()
         boundary = len(self._freight.files) - self._freight.last
         for group in (range(boundary), range(boundary, len(self._freight.files))):
-            for some in chunks(self._unplaced(group), self._most_in_doubt):
+            for some in chunks(self._unplaced(group), MOST_IN_DOUBT):
                 self._rename(some)
             self._look_after()
             if any(parcel.step is Step.UNKNOWN for parcel in self._parcels()):
@@ -441,10 +440,6 @@ class _Courier:
 
     # ----------------------------------------------------------------------------------------- shorthand
 
-    @property
-    def _most_in_doubt(self) -> int:
-        return max(MOST_IN_DOUBT, len(self._now) // _SHARE_IN_DOUBT)
-
     def _parcels(self) -> list[Parcel]:
         """How far they have come, in the order of their renames."""
         return list(self._now.values())
@@ -540,7 +535,7 @@ class _PlainCourier(_Courier):
             self._must_be_free()
         boundary = len(self._freight.files) - self._freight.last
         for group in (range(boundary), range(boundary, len(self._freight.files))):
-            for some in chunks(self._at(Step.INTENDED, group), self._most_in_doubt):
+            for some in chunks(self._at(Step.INTENDED, group), MOST_IN_DOUBT):
                 self._place(some)
             self._look_after()
             if not all(parcel.step.final for parcel in self._parcels() if parcel.position in group):
