@@ -7,7 +7,6 @@ There is no worker: a pass of a run is made here, by Prefect's own engine, so th
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,7 +32,7 @@ from blocks.values import Filing
 from deployments.sender.proofs import new_seed
 from deployments.sender.store import Store
 from tasks import connections
-from tests.sender.process import sender_process
+from tests.sender.process import Started, sender_process
 from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer, client_of, resume
 from tests.world import reached
@@ -152,7 +151,7 @@ class ReleaseWorld:
         return f"{(int(self.code(person)) + 500_000) % 1_000_000:06d}"
 
     @contextmanager
-    def sender(self, die_at: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+    def sender(self, die_at: int = 0) -> Iterator[Started]:
         """A sender process while the block runs; it may be killed at a step of its delivery."""
         log = f"sender-{uuid4().hex[:4]}.log"
         places = {"socket": self.socket, "state": self.state, "profiles": self.profiles}

@@ -11,7 +11,8 @@ import pytest
 from blocks.errors import LeaseLost, LedgerUnreachable
 from blocks.ledger import Entry, Holding, Lease, Ledger, _lease
 from blocks.values import RemoteFile, Stage
-from tests.ledger.workers import processes, work
+from tests.forks import processes
+from tests.ledger.workers import work
 
 
 def sighted(ledger: Ledger, count: int) -> list[str]:

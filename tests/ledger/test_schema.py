@@ -19,7 +19,8 @@ from blocks.ledger import HEAD, Entry, Ledger
 from blocks.seals import SealKey
 from blocks.tombstones import Sealed, tombstone
 from blocks.values import Stage
-from tests.ledger.workers import migrate, processes
+from tests.forks import processes
+from tests.ledger.workers import migrate
 
 SECOND = """
 from alembic import op

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from multiprocessing.context import ForkServerContext
 from typing import Any
 
 from blocks.ledger import Entry, Lease, Ledger
 from blocks.values import Stage
-
-
-def processes() -> ForkServerContext:
-    """Processes of their own, forked from one that has imported this module and opened nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def work(url: str, number: int, start: Any, answers: Any) -> None:

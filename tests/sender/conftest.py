@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from deployments.sender.proofs import new_seed
 from deployments.sender.store import Store, _moments, _round
 from tasks.rules.signing import parse_answer, pasted, round_key, statement
 from tests.sender.keys import SshKey, ssh_key
-from tests.sender.process import sender_process
+from tests.sender.process import Started, sender_process
 from tests.servers.openssh import OpenSsh
 
 ROOT = Path(__file__).parents[2]
@@ -210,9 +209,7 @@ class House:
     # ---------------------------------------------------------------------------------------- the process
 
     @contextmanager
-    def sender(
-        self, *options: str, die_at: int = 0, die_in_upload: int = 0, log: str = "sender.log"
-    ) -> Iterator[subprocess.Popen[bytes]]:
+    def sender(self, *options: str, die_at: int = 0, die_in_upload: int = 0, log: str = "sender.log") -> Iterator[Started]:
         """A sender process while the block runs."""
         places = {"socket": self.socket, "state": self.state, "profiles": self.profiles}
         dying = {"die_at": die_at, "die_in_upload": die_in_upload}

@@ -1,15 +1,19 @@
-"""Runs the sender as its command does; with ``--die-at N`` it is killed when it writes down its N-th step of a delivery, with
-``--die-in-upload N`` when it has begun to send N bytes of one file."""
+"""Runs the sender as its command does, also as a fork (``become``).
+
+With ``--die-at N`` it is killed when it writes down its N-th step of a delivery, with ``--die-in-upload N`` when it has begun to send N
+bytes of one file.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import typer
 
+import deployments.sender.process  # noqa: F401 - which the command imports only when it runs
 from blocks.endpoints import sftp_engine
 from blocks.endpoints.sftp_engine import Request
 from deployments.sender.store import Parcel, Step, Store
@@ -52,7 +56,7 @@ def die_in_upload(size: int) -> None:
     sftp_engine.write = counted
 
 
-if __name__ == "__main__":
+def main() -> None:
     if sys.argv[1] == "--die-at":
         die_at(int(sys.argv[2]), written=True)
         del sys.argv[1:3]
@@ -60,3 +64,19 @@ if __name__ == "__main__":
         die_in_upload(int(sys.argv[2]))
         del sys.argv[1:3]
     typer.run(sender)
+
+
+def become(arguments: Sequence[str], environment: Mapping[str, str], log: str) -> None:
+    """In a fork: what ``python -m tests.sender.driver`` would be with these arguments, this environment, and its output in a file."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for standard in (1, 2):
+        os.dup2(output, standard)
+    os.close(output)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[1:] = arguments
+    main()
+
+
+if __name__ == "__main__":
+    main()
