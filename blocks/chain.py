@@ -183,7 +183,7 @@ class Index:
         """Take in the next entry of the journey."""
         body = facts["body"]
         for fact in ("partner", "stream", "name", "digest", "repository", "repository_id"):
-            if (told := word(body.get(fact))) is not None:
+            if fact in body and (told := word(body[fact])) is not None:
                 setattr(self, fact, told if fact == "name" else told[:SHORT])
         if type(size := body.get("size")) is int and size >= 0:  # True is an int as well
             self.size = min(size, LARGEST)

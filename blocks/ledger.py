@@ -493,8 +493,9 @@ class Ledger(Closing):
             if key is not None:
                 holders[key] = answers[-1]
         self._db.each(connection, _insert(_entry), _columns(_entry), map(_LINK_ROW, links))
-        self._index(connection, facts)
-        self._move_arrivals(connection, facts, now)
+        told = {journey: indexed(journey, facts[journey]) for journey in sorted(facts)}
+        self._index(connection, told)
+        self._move_arrivals(connection, facts, told, now)
         return answers
 
     def _holders(self, connection: Connection, keys: list[str]) -> dict[str, Recorded]:
@@ -527,18 +528,23 @@ class Ledger(Closing):
                 heads[row.journey] = (row.n, row.hash, row.kind)
         return heads
 
-    def _index(self, connection: Connection, facts: Mapping[str, list[dict[str, Any]]]) -> None:
-        """Bring the index up to date with new entries, by journey."""
-        told = [indexed(journey, facts[journey]) for journey in sorted(facts)]
-        self._db.each(connection, _PUT_JOURNEY, _columns(_journey), [_journey_row(index) for index, _ in told])
-        self._db.each(connection, _PUT_CASE, _columns(_case), [_CASE_ROW(case) for _, case in told if case])
+    def _index(self, connection: Connection, told: Mapping[str, tuple[Index, CaseIndex | None]]) -> None:
+        """Bring the index up to date with what new entries told, by journey."""
+        self._db.each(connection, _PUT_JOURNEY, _columns(_journey), [_journey_row(index) for index, _ in told.values()])
+        self._db.each(connection, _PUT_CASE, _columns(_case), [_CASE_ROW(case) for _, case in told.values() if case])
 
-    def _move_arrivals(self, connection: Connection, facts: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
-        """Bring the arrivals to the stages that new entries say."""
+    def _move_arrivals(
+        self,
+        connection: Connection,
+        facts: Mapping[str, list[dict[str, Any]]],
+        told: Mapping[str, tuple[Index, CaseIndex | None]],
+        now: datetime,
+    ) -> None:
+        """Bring the arrivals to the stages that new entries say. ``told``: what all of them come to, by journey, sorted."""
         moves = []
-        for journey in sorted(facts):
+        for journey, whole in told.items():
             if staged := [fact for fact in facts[journey] if fact["stage"]]:
-                index, _ = indexed(journey, staged)
+                index, _ = whole if len(staged) == len(facts[journey]) else indexed(journey, staged)
                 moves.append((journey, index.stage, index.digest, now))
         columns: dict[str, Kind] = {"journey": "text", "stage": "text", "digest": "text", "closed": "timestamptz"}
         self._db.each(connection, _MOVE_ARRIVAL, columns, moves)
@@ -1067,7 +1073,7 @@ class Ledger(Closing):
             for table in (_journey, _case):
                 connection.execute(table.delete())
             for part in chunks(self._chains(connection), 500):
-                self._index(connection, {id: facts_of(links) for id, links in part})
+                self._index(connection, {id: indexed(id, facts_of(links)) for id, links in part})
 
     # ---------------------------------------------------------------------------------------- tombstones
 

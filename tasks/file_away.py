@@ -51,12 +51,14 @@ def _file_away(consignment: Consignment) -> Consignment:
 def _file_accepted(consignment: Consignment, accepted: list[Item]) -> Consignment:
     keys = {item.journey: _content_key(consignment, item) for item in accepted}
     while accepted:
-        holders = _intend(consignment, accepted, keys)
+        plans = _plans(consignment, accepted)
+        holders = _intend(consignment, accepted, plans, keys)
         ours = [item for item in accepted if _is_ours(item, holders[item.journey])]
         to_go_onward(consignment, ours)
-        rest = [item for item in accepted if item not in ours]
-        consignment = _file(consignment, ours, holders)
-        consignment, accepted = _compare(consignment, rest, holders, keys)
+        mine = {item.journey for item in ours}
+        rest = [item for item in accepted if item.journey not in mine]
+        consignment = _file(consignment, ours, plans, holders)
+        consignment, accepted = _compare(consignment, rest, plans, holders, keys)
     return consignment
 
 
@@ -109,9 +111,10 @@ def _plans(consignment: Consignment, items: Sequence[Item]) -> dict[str, Filing]
     return plans
 
 
-def _intend(consignment: Consignment, items: Sequence[Item], keys: Mapping[str, str]) -> dict[str, Recorded]:
+def _intend(
+    consignment: Consignment, items: Sequence[Item], plans: Mapping[str, Filing], keys: Mapping[str, str]
+) -> dict[str, Recorded]:
     """Write down what we are about to file. The key decides, among all workers, whose journey these bytes belong to."""
-    plans = _plans(consignment, items)
     entries = [_intent(consignment, item, plans[item.journey], keys[item.journey]) for item in items]
     recorded = ledger().append(entries, consignment.lease)
     return {item.journey: entry for item, entry in zip(items, recorded, strict=True)}
@@ -154,9 +157,10 @@ def _is_ours(item: Item, holder: Recorded) -> bool:
     )
 
 
-def _file(consignment: Consignment, items: Sequence[Item], holders: Mapping[str, Recorded]) -> Consignment:
+def _file(
+    consignment: Consignment, items: Sequence[Item], plans: Mapping[str, Filing], holders: Mapping[str, Recorded]
+) -> Consignment:
     agreed, steps = consignment.agreed, Steps(consignment)
-    plans = _plans(consignment, items)
     intents = {item.journey: item.recorded(PASSING) or holders[item.journey] for item in items}
     waiting = {item.journey: _as_intended(plans[item.journey], intents[item.journey]) for item in items}
     by_journey = {item.journey: item for item in items}
@@ -301,10 +305,14 @@ def refused(item: Item, code: str, reason: str, rule: str = "the repository acce
 
 
 def _compare(
-    consignment: Consignment, items: Sequence[Item], holders: Mapping[str, Recorded], keys: dict[str, str]
+    consignment: Consignment,
+    items: Sequence[Item],
+    plans: Mapping[str, Filing],
+    holders: Mapping[str, Recorded],
+    keys: dict[str, str],
 ) -> tuple[Consignment, list[Item]]:
     """Bytes that belong to another journey: a duplicate if that one filed them, perhaps ours if it was refused, else wait."""
-    steps, again, plans = Steps(consignment), [], _plans(consignment, items)
+    steps, again = Steps(consignment), list[Item]()
     histories = ledger().journeys(sorted({holders[item.journey].journey for item in items}))
     for item in items:
         holder = holders[item.journey]

@@ -61,9 +61,13 @@ def let_go_on(consignment: Consignment) -> Consignment:
     agreed = consignment.agreed
     going_on = [item for item in consignment.at(Stage.JUDGED) if item.verdict is not None and separable(item.verdict.findings)]
     cases = ledger().cases(partner=agreed.partner, stream=agreed.stream) if going_on else []
+    by_name = dict[str | None, list[Case]]()
+    for case in cases:
+        by_name.setdefault(case.name, []).append(case)
     for item in going_on:
         assert item.verdict is not None  # noqa: S101 - it is judged
-        waiting = _waiting(cases, item)
+        named = _named(by_name.get(item.arrival.file.shown, ()), item)
+        waiting = _waiting(named, item)
         table = _table(item) if agreed.terms.rows is RowPolicy.GOOD_ROWS else None
         if table is None:
             if item.verdict.accepted and waiting:
@@ -73,7 +77,7 @@ def let_go_on(consignment: Consignment) -> Consignment:
         if earlier is None:
             consignment = consignment.with_changes({item.journey: _unknown(item, NOT_KEPT)})
         elif not item.verdict.accepted or earlier:
-            whole = [one for one in _named(cases, item) if one not in waiting and one != item.journey]
+            whole = [one for one in named if one not in waiting and one != item.journey]
             consignment = _part(consignment, item, table, earlier, whole)
     return consignment
 
@@ -96,11 +100,11 @@ class _Before:
     parts: tuple[str, ...]
 
 
-def _waiting(cases: Iterable[Case], item: Item) -> dict[str, Recorded]:
+def _waiting(named: Sequence[str], item: Item) -> dict[str, Recorded]:
     """Files of this name of which a part went on and the rest waits: journey -> what was said last about it. This one itself is among
     them if a person has it tried again."""
-    histories = ledger().journeys([journey for journey in _named(cases, item) if journey != item.journey])
-    histories[item.journey] = list(item.history)
+    before = [journey for journey in named if journey != item.journey]
+    histories = {**(ledger().journeys(before) if before else {}), item.journey: item.history}
     found = {}
     for journey, history in sorted(histories.items()):
         told = went_on(history)
@@ -110,8 +114,8 @@ def _waiting(cases: Iterable[Case], item: Item) -> dict[str, Recorded]:
 
 
 def _named(cases: Iterable[Case], item: Item) -> list[str]:
-    """Open cases of files of this name that came before, and its own if it has one."""
-    return [case.journey for case in cases if case.name == item.arrival.file.shown and case.journey <= item.journey]
+    """Of the open cases of files of its name those that came before, and its own if it has one."""
+    return [case.journey for case in cases if case.journey <= item.journey]
 
 
 def _earlier(waiting: Mapping[str, Recorded], item: Item) -> list[_Before] | None:

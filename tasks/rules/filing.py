@@ -462,10 +462,18 @@ def _levels(folder: str) -> list[str]:
 
 def _segment(rendered: str) -> str:
     """One name: never empty, never a way up, no separators."""
-    one = "".join("_" if char in "/\\" or unicodedata.category(char) == "Cc" else char for char in rendered).strip()
+    plain = rendered.isascii() and rendered.isprintable() and "/" not in rendered and "\\" not in rendered
+    clean = rendered if plain else "".join(map(_harmless, rendered))
+    one = clean.strip()
     return one if one.strip(".") else "_" * max(1, len(one))
+
+
+def _harmless(char: str) -> str:
+    return "_" if char in "/\\" or unicodedata.category(char) == "Cc" else char
 
 
 def _readable(name: str) -> str:
     """Bytes that are not UTF-8 are written out, the rest is as it is."""
+    if name.isascii():
+        return name
     return "".join(shown(char) if 0xDC80 <= ord(char) <= 0xDCFF else char for char in name)

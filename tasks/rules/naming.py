@@ -10,6 +10,8 @@ from blocks.outbound import Outbound
 from blocks.values import Finding, Inbound, shown
 from tasks.rules.findings import note
 
+_PLAIN = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""Most names are like this, and need no look at each character."""
 LONGEST_NAME_BYTES = 255
 """NAME_MAX of the usual file systems: a longer name cannot have been a file there."""
 
@@ -88,6 +90,8 @@ def illegal(name: bytes) -> str | None:
     >>> illegal(b"../../etc/passwd"), illegal(b"prices_2026-11.csv")
     ('it leads out of the folder', None)
     """
+    if len(name) <= LONGEST_NAME_BYTES and _PLAIN.fullmatch(name):
+        return None
     if not name:
         return "it is empty"
     if b"\0" in name:
