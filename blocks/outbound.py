@@ -469,6 +469,7 @@ class RecordTerms(Target):
 _CAME_LATER: Mapping[str, Mapping[str, Any]] = {
     "gather": {"review": None, "sensitive": []},
     "classify": {"facts": {}},
+    "limits": {"pass_through_bytes": 64 * 1024**2},  # says nothing of what goes out: that never passes through
     "destinations": {"endpoint": None, "share": None},
     "signoff": {"wider": None, "brake": None, "standing": None},
     "signoff.standing": {"doctypes": [], "rows": None, "value": None},
