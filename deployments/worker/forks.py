@@ -138,7 +138,8 @@ class _Nursery:
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         """Until the zygote has ended, which it does after the last of its forks."""
-        with suppress(OSError):
+        why = ""
+        try:
             async for line in reader:
                 told = json.loads(line)
                 if "status" in told:
@@ -152,17 +153,21 @@ class _Nursery:
                     answer.set_result(fork or told)
                 elif fork:  # the worker stops, and nobody waits for it any more
                     fork.signal(signal.SIGTERM)
+        except OSError:
+            pass  # it has ended
+        except (ValueError, KeyError) as error:  # a line too long is the former
+            why = f"the zygote answered what nobody understands ({ascii(error)[:200]})"
         self.closed = True
         self._writer.close()
-        status = await self._process.wait()
+        why = (
+            why or f"the zygote ended (status {await self._process.wait()}) before there was a process; see the worker's output"
+        )
         for answer in filter(lambda one: not one.done(), self._asked.values()):
-            answer.set_exception(
-                NoFork(f"the zygote ended (status {status}) before there was a process; see the worker's output")
-            )
-        await asyncio.gather(*(self._outlived(fork) for fork in self._forks.values()))
+            answer.set_exception(NoFork(why))
+        await asyncio.gather(self._process.wait(), *(self._outlived(fork) for fork in self._forks.values()))
 
     async def _outlived(self, fork: Fork) -> None:
-        """The zygote was killed; its forks go on, and how they end is told to nobody."""
+        """The zygote was killed, or is listened to no more; its forks go on, and how they end is told to nobody."""
         ended = asyncio.Event()
         with suppress(ProcessLookupError):
             process = os.pidfd_open(fork.pid)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from copy import deepcopy
 from pathlib import Path
@@ -174,6 +174,7 @@ class CountersignWorker(BaseWorker[Job, ProcessVariables, ProcessWorkerResult]):
         async with FlowRunExecutorContext() as runs:
             starter = _Starter(self._forks, configuration, runs.control_channel)
             executor = runs.create_executor(flow_run, starter, propose_submitting=False, hook_runner=_NoHooks())
+            executor._start_process = _plainly(executor._start_process)  # type: ignore[method-assign,assignment]
             done: list[FlowRunExecutionResult | None] = []
 
             async def execute(*, task_status: anyio.abc.TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -187,6 +188,24 @@ class CountersignWorker(BaseWorker[Job, ProcessVariables, ProcessWorkerResult]):
         if result is None or result.status_code is None:
             raise NoFork("the run's process did not start")
         return ProcessWorkerResult(status_code=result.status_code, identifier=str(result.handle.pid))
+
+
+Starts = Callable[[anyio.abc.TaskStatus[ProcessHandle]], Coroutine[Any, Any, ProcessHandle]]
+
+
+def _plainly(start: Starts) -> Starts:
+    """Its error without the task groups around it, whose own words would be all that the run's state says."""
+
+    async def started(task_status: anyio.abc.TaskStatus[ProcessHandle]) -> ProcessHandle:
+        try:
+            return await start(task_status)
+        except ExceptionGroup as group:
+            error: Exception = group
+            while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+                error = error.exceptions[0]
+            raise error from group
+
+    return started
 
 
 class _Starter:

@@ -54,13 +54,14 @@ def main() -> None:
     # The worker decides when it ends: a supervisor's signal goes to all processes at once. What is blocked and not ignored waits,
     # so a fork loses none that comes before it has become its run.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    began = time.time_ns()
     warm()
-    if (asked := Zygote(channel).attend()) is not None:
+    if (asked := Zygote(channel, code(began)).attend()) is not None:
         become(asked)
 
 
 def warm() -> None:
-    """Import whatever runs use."""
+    """Import whatever runs use, and read what they are judged by."""
     environment = dict(os.environ)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else numpy starts threads when it is imported; and we multiply no matrices
     os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # else Arrow does, to give memory back
@@ -70,6 +71,9 @@ def warm() -> None:
         importlib.import_module(f"flows.{module.name}")
     for name in HEAVY:
         importlib.import_module(name)
+    from deployments.worker import job
+
+    job.warm()
     _be_in(environment)
     gc.collect()
     gc.freeze()  # what is here stays, so no fork need look through it (and copy the pages by that)
@@ -98,10 +102,34 @@ def _is_open(number: int) -> bool:
     return True
 
 
-def code() -> dict[str, int]:
-    """Every file that was imported, and when it was last changed, in nanoseconds."""
+def code(began: int) -> dict[str, int]:
+    """Every file that was imported or read, and when it was last changed, in nanoseconds.
+
+    What was changed since ``began``, when the first of them was not imported yet, may be here as it was before or as it is now: it
+    counts as changed.
+    """
     files = {str(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
-    return {file: _changed(file) for file in files}
+    times = {file: _changed(file) for file in [*files, *read()]}
+    now = time.time_ns()
+    return {file: _UNKNOWN if began <= changed <= now else changed for file, changed in times.items()}
+
+
+_UNKNOWN = -1
+"""No file was last changed then."""
+
+
+def read() -> list[str]:
+    """Files that were read, and folders in which new ones count."""
+    import flows
+    from blocks.settings import settings
+
+    profiles = settings().profiles
+    return [".env", "prefect.yaml", *flows.__path__, str(profiles), *map(str, profiles.glob("*.yaml"))]
+
+
+def is_stale(code: Mapping[str, int]) -> bool:
+    """Something has changed since."""
+    return any(_changed(file) != then for file, then in code.items())
 
 
 def _changed(file: str) -> int:
@@ -116,7 +144,7 @@ class Zygote:
     """Takes requests, forks, and tells how forks ended."""
 
     channel: socket.socket
-    code: dict[str, int] = field(default_factory=code)
+    code: dict[str, int]
     _runs: dict[int, int] = field(default_factory=dict)
     """File descriptor of a process (which is readable once it has ended) -> its id."""
     _pending: bytearray = field(default_factory=bytearray)
@@ -152,11 +180,11 @@ class Zygote:
 
     def _fork(self, asked: Request, own: Collection[int]) -> int | None:
         """The fork's process id, 0 in the fork, None if there is none and the worker has been told why."""
-        if any(_changed(file) != then for file, then in self.code.items()):
+        if is_stale(self.code):
             self._tell(request=asked.request, stale=True)
             return None
         if crowded := crowd(own):
-            self._tell(request=asked.request, error=f"a run cannot be forked beside {', '.join(crowded)}")
+            self._tell(request=asked.request, error=f"a run cannot be forked beside {', '.join(crowded)[:2000]}")
             return None
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

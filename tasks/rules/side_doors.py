@@ -19,6 +19,7 @@ SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 """The one step that 'countersign deploy' has Prefect take before a flow begins."""
 
 _DECIDE_WHAT_RUNS = ("command", "env", "working_dir")
+_NOT_CARRIED_OUT = ("command", "working_dir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +135,8 @@ def refusal(
 def _not_ours(there: Deployed, reviewed: Mapping[str, Any], folder: str, flows: Collection[str]) -> str:
     if there.entrypoint not in flows:
         return f"runs {shown(there.entrypoint[:80])}, which is no flow of this project"
-    if "command" in there.job_variables:
-        return "has a command, and a worker of this type carries out none, reviewed or not"
+    if vain := {name: value for name, value in there.job_variables.items() if name in _NOT_CARRIED_OUT}:
+        return f"sets what a worker of this type does not carry out, reviewed or not ({_names(vain)})"
     if dict(there.job_variables) != dict(reviewed):
         return f"has other job variables than its file ({_names(there.job_variables)})"
     if there.steps and list(there.steps) != _steps(folder):

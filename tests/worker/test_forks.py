@@ -8,13 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import flows
+from blocks.settings import settings
 from deployments.worker.forks import LOST, Fork, Forks, NoFork
+from deployments.worker.zygote import code, is_stale
 
 LONG = 300.0
 LIGHT = """
@@ -28,7 +32,7 @@ def become(asked):
         os._exit(int(asked.environment["status"]))
     time.sleep(900)
 
-zygote.warm, zygote.become = lambda: None, become
+zygote.warm, zygote.read, zygote.become = lambda: None, lambda: [], become
 zygote.main()
 """
 """A zygote that imports nothing, and whose forks are no runs."""
@@ -145,6 +149,58 @@ def test_after_a_file_that_was_imported_has_changed_the_next_fork_is_of_another_
         await forks.close()
 
     run(story())
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param("'nonsense'", id="no JSON"),
+        pytest.param('\'{"pid": 1, "status": 0}\'', id="of a fork that there is not"),
+        pytest.param("'x' * (1 << 17)", id="without end"),
+    ],
+)
+def test_who_asked_a_zygote_that_answers_nonsense_is_told(what: str) -> None:
+    says = f"line = socket.socket(fileno=int(sys.argv[1])); line.sendall(({what}).encode() + b'\\n')"
+    until_closed = "list(iter(lambda: line.recv(1 << 16), b'')); sys.exit()"
+
+    async def story() -> None:
+        forks = Forks(light(f"{says}; {until_closed}"))
+        with pytest.raises(NoFork, match="nobody understands"):
+            await begun(forks)
+        await forks.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize("what", [".env", "prefect.yaml", "flows/new.py", "deployments/partner.yaml", "deployments/new.yaml"])
+def test_a_file_that_is_read_or_comes_among_those_makes_a_zygote_stale(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in ("flows/one.py", "deployments/partner.yaml"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+    for path in tmp_path.rglob("*"):
+        os.utime(path, ns=(0, 0))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(flows, "__path__", [str(tmp_path / "flows")])
+    monkeypatch.setattr(settings(), "profiles", Path("deployments"))
+    taken = code(time.time_ns())
+    assert not is_stale(taken)
+    (tmp_path / what).write_text("new")
+    assert is_stale(taken)
+
+
+def test_what_was_changed_while_it_was_imported_makes_a_zygote_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings(), "profiles", tmp_path)
+    file = tmp_path / "partner.yaml"
+    file.touch()
+    for path in (file, tmp_path):
+        os.utime(path, ns=(0, 0))
+    began = time.time_ns()
+    assert not is_stale(code(began))
+    os.utime(file, ns=(began, began))
+    assert is_stale(code(began)), "it may have been read before"
+    assert not is_stale(code(time.time_ns()))
 
 
 def test_a_zygote_that_cannot_begin_is_told() -> None:

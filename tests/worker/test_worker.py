@@ -92,7 +92,11 @@ class Run:
 
 
 def gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
+    """It has ended; whether its parent asks how is another thing, and in containers not every first process does."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +251,22 @@ def test_a_run_ends_with_a_worker_that_is_told_to_stop(works: Works) -> None:
     works.process.wait(LONG)
     until(lambda: (gone(told["pid"]) and gone(told["parent"])) or None, LONG)
     assert run.ended().is_crashed()
+
+
+def test_why_a_run_has_no_process_is_what_its_state_says(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pool(works.api, "none")
+    deployment = deploy(works.api, "look", "none", works.folder)
+    monkeypatch.setattr(CountersignWorker, "zygote", light("sys.exit(7)"))
+
+    async def story() -> None:
+        async with CountersignWorker("none") as called:
+            run = works.of(deployment, "look")
+            while not run.state.is_final():
+                await called.get_and_submit_flow_runs()
+                await asyncio.sleep(0.1)
+            assert run.state.is_crashed() and "the zygote ended (status 7)" in str(run.state.message)
+
+    asyncio.run(asyncio.wait_for(story(), LONG))
 
 
 def test_a_run_is_taken_when_the_server_tells_of_it(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,8 +98,9 @@ def test_a_deployment_may_have_the_variables_of_its_file_and_a_pool_none() -> No
     varied = replace(THERE, job_variables={"env": {"A": "1"}})
     assert refusal(PLAIN, varied, {"env": {"A": "1"}}, None, **WHERE) is None
     assert refusal(PLAIN, THERE, {"env": {"A": "1"}}, None, **WHERE) is not None, "it was taken away"
-    commanded = replace(THERE, job_variables={"command": "true"})
-    assert refusal(PLAIN, commanded, {"command": "true"}, None, **WHERE) is not None, "it would not be carried out"
+    for vain in ({"command": "true"}, {"working_dir": "/tmp"}):
+        found = refusal(PLAIN, replace(THERE, job_variables=vain), vain, None, **WHERE)
+        assert found is not None and f"reviewed or not ({next(iter(vain))})" in found.message, "it would not be carried out"
     edited = pool("countersign", {"job_configuration": {"command": "true"}}, "2")
     assert edited is not None and refusal(PLAIN, THERE, {}, edited, **WHERE) is edited
 
