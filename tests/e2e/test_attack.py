@@ -365,10 +365,10 @@ def _forget() -> None:
         cached.cache_clear()
 
 
-def until(what: str, fits: Callable[[], bool]) -> None:
+def until(what: str, fits: Callable[[], bool], instead: Callable[[], object] = lambda: "") -> None:
     give_up = time.monotonic() + LONG
     while not fits():
-        assert time.monotonic() < give_up, f"it did not happen: {what}"
+        assert time.monotonic() < give_up, f"it did not happen: {what}; {instead()}"
         time.sleep(0.3)
 
 
@@ -401,7 +401,11 @@ def asks_again(api: SyncPrefectClient, order: str, round_: int = 2) -> None:
         state = api.read_flow_run(UUID(bodies(order, "round")[-1]["run"])).state
         return state is not None and state.is_paused()
 
-    until(f"{order} asks again", waits)
+    def stands() -> str:
+        state = api.read_flow_run(UUID(bodies(order, "round")[-1]["run"])).state
+        return f"{rounds(order)} rounds, and the run is {state!r}"
+
+    until(f"{order} asks again", waits, stands)
 
 
 def reasons(journey: str) -> list[str]:
