@@ -253,7 +253,7 @@ class SftpSession(EndpointSession):
                 raise Crowded(missed)
             return missed
         handle = engine.handle(opened)
-        small = file.size < min(HELD, wire.read_bytes)  # comes in one answer: nothing to go on with, and no pace
+        small = file.size < min(HELD, wire.read_bytes)  # comes in one answer, usually: nothing to go on with
         sink = batch.open(None if small else resume_key(self._address, file))
         try:
             if sink.size:
@@ -262,7 +262,7 @@ class SftpSession(EndpointSession):
                 last = yield from engine.read_exactly(handle, sink.size - len(tail), len(tail), wire)
                 if sink.size > file.size or (first, last) != (head, tail):
                     sink.restart()
-            paced = sink if small else _Paced(sink, Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable))
+            paced = _Paced(sink, Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable))
             verdict = yield from engine.read_into(paced, handle, file.size, wire)
             held, _, named = yield from engine.each([engine.fstat(handle), engine.close(handle), look])
         except BaseException:
