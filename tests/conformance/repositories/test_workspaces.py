@@ -15,6 +15,7 @@ import pytest
 
 from blocks.repositories import otcs_workspaces
 from blocks.repositories.extended_ecm import ExtendedEcm, ExtendedEcmSession
+from blocks.repositories.lines import Lines
 from blocks.repositories.otcs_names import Unfit
 from blocks.repositories.otcs_workspaces import Workspaces
 from blocks.spool import Spool
@@ -139,21 +140,25 @@ class _Killed(BaseException):
 
 def count_writes(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], None], *, sent: bool) -> list[int]:
     """Do something at the n-th call that changes anything, before or after it was sent; how many there were."""
-    counted, send = [0], httpx.Client.request
+    counted = [0]
 
-    def request(client: httpx.Client, method: str, url: Any, **more: Any) -> httpx.Response:
-        writes = method != "GET" and not str(url).endswith("v1/auth")
-        counted[0] += writes
-        ours = writes and counted[0] == at
-        if ours and not sent:
-            act()
-        answer = send(client, method, url, **more)
-        if ours and sent:
-            act()
-        return answer
+    def around(send: Callable[..., httpx.Response]) -> Callable[..., httpx.Response]:
+        def called(client: object, method: str, url: Any, *arguments: Any, **more: Any) -> httpx.Response:
+            writes = method != "GET" and not str(url).endswith("v1/auth")
+            counted[0] += writes
+            ours = writes and counted[0] == at
+            if ours and not sent:
+                act()
+            answer = send(client, method, url, *arguments, **more)
+            if ours and sent:
+                act()
+            return answer
+
+        return called
 
     # Our own process is killed around one call: no server can do that.
-    monkeypatch.setattr(httpx.Client, "request", request)
+    monkeypatch.setattr(httpx.Client, "request", around(httpx.Client.request))
+    monkeypatch.setattr(Lines, "call", around(Lines.call))
     return counted
 
 
