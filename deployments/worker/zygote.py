@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -74,9 +75,19 @@ def warm() -> None:
     from deployments.worker import job
 
     job.warm()
+    end_without_heartbeat()
     _be_in(environment)
     gc.collect()
     gc.freeze()  # what is here stays, so no fork need look through it (and copy the pages by that)
+
+
+def end_without_heartbeat() -> None:
+    """Have a run end when it ends. Prefect waits for the thread that tells a flow's heartbeat, which looks once a second whether it may
+    stop; asynchronous flows do not wait for theirs.
+    """
+    from prefect import flow_engine
+
+    flow_engine._send_heartbeats = partial(flow_engine._send_heartbeats, join_on_exit=False)
 
 
 def crowd(own: Collection[int]) -> list[str]:

@@ -3,7 +3,8 @@
 The job: name, sha256, five columns of every row, a multipart post, a rename at the source. The large files are videos, of which nobody
 looks at more than the beginning, so they may be streamed. Ours is a whole flow run with a Prefect server: looked at until
 nobody writes any more, leased, kept in the spool and in the ledger, filed with category values and an identity, moved once the
-ledger has it. Warm is a call in a process that has everything imported; cold is ``countersign run intake --local``.
+ledger has it. Warm is a call in a process that has everything imported, as our worker's forks
+are; cold is ``countersign run intake --local``.
 
 All post to one sink and fetch from one server, everything lies in memory where there is room, and after each turn the sink has
 every file's digest and the source none of them.
@@ -37,6 +38,7 @@ from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
 
 from blocks.settings import settings
+from deployments.worker.zygote import end_without_heartbeat
 from tasks import connections
 from tests.bench.peers import lftp_curl
 from tests.bench.race import Contender, Failed, Goal, Outcome, race
@@ -265,6 +267,8 @@ class Course:
     def contender(self) -> Contender:
         """Ours."""
         from flows.intake import intake
+
+        end_without_heartbeat()  # as in the worker's forks
 
         command = [sys.executable, "-m", "deployments.cli", "run", "intake", "--partner", "acme", "--stream", "price-lists"]
 

@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +19,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect import flow, flow_engine
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelling
 
 from blocks.ledger import Ledger
 from deployments.worker.worker import CountersignWorker
+from deployments.worker.zygote import end_without_heartbeat
 from tasks.sweep import MIRRORS
 from tests.e2e.test_cases import until
 from tests.servers.prefect import PrefectServer, client_of, resume
@@ -149,6 +154,23 @@ def test_what_a_run_logs_and_prints_arrives(works: Works, looked: list[Run]) -> 
 
     assert len(until(logged, LONG)) == 1
     assert (works.folder / f"worker-{POOL}.log").read_text().count("a word on the output") == 2
+
+
+def test_a_run_does_not_wait_for_its_heartbeat(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    @flow
+    def short() -> bool:
+        return _beats()
+
+    monkeypatch.setattr(flow_engine, "_send_heartbeats", flow_engine._send_heartbeats)
+    end_without_heartbeat()
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}):
+        assert short() and _beats(), "its thread still sleeps, and nobody has waited for it"
+
+
+def _beats() -> bool:
+    """A thread tells Prefect that a flow of this process is alive."""
+    stacks = [traceback.extract_stack(frame) for frame in sys._current_frames().values()]
+    return any(call.name == "heartbeat_loop" for stack in stacks for call in stack)
 
 
 def test_a_run_that_is_killed_has_crashed(works: Works) -> None:
