@@ -3,8 +3,9 @@
 Boundaries are counted before and after every write to the ledger and every answer of a remote verb: the moments between which the
 world differs. ``--stop-at N`` sends SIGSTOP at the N-th (a worker that stalls), ``--stop-when NAME`` at the first of that name.
 ``--walk`` runs the intake of the streams s1, s2, ... and sends SIGKILL at the first, second, ... boundary, each in a forked process,
-until one survives; then it runs them all again. ``--walk --plain`` takes the same steps one after the other without a run of Prefect,
-which costs a fifth.
+until one survives; then it runs them all again. With ``--kill-when NAME`` (as often as needed) s1 is killed at the first boundary of
+the first such name, s2 at that of the second, and so on, and nothing is run again. ``--walk --plain`` takes the same steps one after
+the other without a run of Prefect, which costs a fifth.
 The product has no such hooks; they are put around its classes here.
 """
 
@@ -17,13 +18,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 counter = itertools.count(1)
 plan: dict[int, int] = {}
-stops: set[str] = set()
+named: dict[str, int] = {}
+"""What happens at the first boundary of a name."""
 passed: list[str] = []
 
 
@@ -36,15 +38,14 @@ def peak_mib() -> float:
 def boundary(where: str) -> None:
     number = next(counter)
     passed.append(where)
-    if number in plan:
-        print(f"boundary {number}: {where}", flush=True)
-        if plan[number] == signal.SIGSTOP:
-            stop()
-        else:
-            os.kill(os.getpid(), plan[number])
-    if where in stops:
-        stops.discard(where)
+    strike = plan.get(number) or named.pop(where, None)
+    if strike is None:
+        return
+    print(f"boundary {number}: {where}", flush=True)
+    if strike == signal.SIGSTOP:
         stop()
+    else:
+        os.kill(os.getpid(), strike)
 
 
 def stop() -> None:
@@ -76,17 +77,56 @@ def around_many(method: Callable[..., Iterator[Any]], name: str) -> Callable[...
     return call
 
 
+def around_append(method: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """By the last kind that is written: "before append filed"."""
+
+    def append(ledger: Any, entries: Sequence[Any], *arguments: Any, **options: Any) -> list[Any]:
+        name = f"append {entries[-1].kind}" if entries else "append"
+        answer: list[Any] = around(method, name)(ledger, entries, *arguments, **options)
+        return answer
+
+    return append
+
+
+def around_bytes(method: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:
+    """What passes through us: each piece that comes out here was sent when the next one is asked for."""
+
+    def pieces(arriving: Any) -> Iterator[bytes]:
+        sent = 0
+        for piece in method(arriving):
+            if sent < arriving.size / 2 <= sent + len(piece):
+                boundary("in mid-body")
+            yield piece
+            sent += len(piece)
+        boundary("after the last byte")
+
+    return pieces
+
+
 def put_hooks() -> None:
     from blocks.endpoints.sftp import SftpSession
     from blocks.ledger import Ledger
     from blocks.quarantine import Quarantine
+    from blocks.repositories.arriving import Arriving
     from blocks.repositories.extended_ecm import ExtendedEcmSession
+    from blocks.repositories.otcs_wire import Wire
     from blocks.spool import Batch
 
-    for verb in ("append", "claim"):
-        setattr(Ledger, verb, around(getattr(Ledger, verb), verb))
+    Ledger.append = around_append(Ledger.append)  # type: ignore[method-assign]
+    Ledger.claim = around(Ledger.claim, "claim")  # type: ignore[method-assign]
+    Arriving.pieces = around_bytes(Arriving.pieces)  # type: ignore[method-assign]
+    write = Wire.write
+
+    def answered(wire: Wire, *arguments: Any, **options: Any) -> Any:
+        answer = write(wire, *arguments, **options)
+        if isinstance(options.get("upload"), Arriving):
+            boundary("after the answer")
+        return answer
+
+    Wire.write = answered  # type: ignore[method-assign]
     Batch.commit = around(Batch.commit, "commit")  # type: ignore[method-assign]
     Quarantine.keep = around(Quarantine.keep, "keep")  # type: ignore[method-assign]
+    ExtendedEcmSession.file_arriving = around(ExtendedEcmSession.file_arriving, "file_arriving")  # type: ignore[method-assign]
     ExtendedEcmSession.file = around_many(ExtendedEcmSession.file, "file")  # type: ignore[method-assign]
     for verb in ("fetch", "remove"):
         setattr(SftpSession, verb, around_many(getattr(SftpSession, verb), verb))
@@ -125,12 +165,18 @@ def forked(work: Callable[[], bool]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def walk(partner: str, intake: Callable[[str, str], bool]) -> None:
-    """Die at every boundary once, then go on with everything."""
-    # Imported before the fork, so that each child is quick.
-    import flows.intake  # noqa: F401
+def warm() -> None:
+    """Import before the forks, so that each child is quick; as the worker does it, which starts no thread."""
+    from deployments.worker import zygote
+
+    zygote.warm()
     import tests.tasks.dock  # noqa: F401
 
+    assert not zygote.crowd(()), "a fork would find the locks of other threads taken"
+
+
+def walk(partner: str, intake: Callable[[str, str], bool]) -> None:
+    """Die at every boundary once, then go on with everything."""
     ended = {}
     for number in itertools.count(1):
         plan.clear()
@@ -149,6 +195,15 @@ def walk(partner: str, intake: Callable[[str, str], bool]) -> None:
     print(f"walked {number} again {again}")
 
 
+def kill_when(names: Sequence[str], partner: str, intake: Callable[[str, str], bool]) -> None:
+    """Die once at each of these boundaries."""
+    for number, name in enumerate(names, 1):
+        named.clear()
+        named[name] = signal.SIGKILL
+        status = forked(lambda stream=f"s{number}": intake(partner, stream))  # type: ignore[misc]
+        print(f"{name}: ended with {status}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("partner")
@@ -156,6 +211,7 @@ def main() -> None:
     parser.add_argument("--stop-at", type=int)
     parser.add_argument("--stop-when", help="a boundary's name: 'before file'")
     parser.add_argument("--walk", action="store_true", help="die at every boundary")
+    parser.add_argument("--kill-when", action="append", help="a boundary's name: die there, in a stream of its own")
     parser.add_argument("--plain", action="store_true", help="walk without a run of Prefect")
     parser.add_argument("--memory", action="store_true", help="tell this process's peak at the end, without hooks")
     given = parser.parse_args()
@@ -164,10 +220,12 @@ def main() -> None:
         print(f"peak {peak_mib():.0f} MiB")
         sys.exit(0 if completed else 1)
     put_hooks()
-    if given.walk:
-        return walk(given.partner, run_plainly if given.plain else run)
+    if given.walk or given.kill_when:
+        warm()
+        one = run_plainly if given.plain else run
+        return kill_when(given.kill_when, given.partner, one) if given.kill_when else walk(given.partner, one)
     if given.stop_when:
-        stops.add(given.stop_when)
+        named[given.stop_when] = signal.SIGSTOP
     if given.stop_at:
         plan[given.stop_at] = signal.SIGSTOP
     sys.exit(0 if run(given.partner, given.stream) else 1)

@@ -7,13 +7,20 @@ import re
 import signal
 import time
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.ledger.clock import Clock
+from tests.tasks.dock import Dock
+from tests.tasks.test_pass_through import LEAST, VIDEOS, video
 from tests.world import World, price_list
 
 BAD = b"not,the,header\n1,2,3\n"
 MOST = 60
+VIDEO_BYTES = 3 * LEAST
 LEASE_SECONDS = 20
 """Not so few that a busy machine makes a worker lose its lease before it stalls or is killed."""
 LEASE = {"COUNTERSIGN_LEASE_SECONDS": str(LEASE_SECONDS)}
@@ -54,6 +61,62 @@ def test_kill_at_every_boundary_then_a_restart(world: World, how: tuple[str, ...
         assert (world.home / "quarantine" / case.journey / "content").read_bytes().startswith(BAD)
     for kinds in world.kinds():
         for kind in ("arrived", "fetched", "judged", "filing", "filed", "quarantined", "clearing", "cleared"):
+            assert kinds.count(kind) <= 1, kinds
+    world.ledger.verify()
+
+
+STRIKES = (
+    "before append passing",
+    "after append passing",
+    "in mid-body",
+    "after the last byte",
+    "after the answer",
+    "after file_arriving",
+    "before append filed",
+    "after append filed",
+    "after append clearing",
+)
+"""Moments of a file that passes straight from its source into the repository."""
+ALTERED = {"its source is gone": "after the answer", "its source has other bytes": "after the answer"}
+
+
+@pytest.mark.timeout(600)
+def test_kill_while_a_file_passes_through_then_a_restart(world: World) -> None:
+    """SFTP to Extended ECM in a process of its own: nothing is lost or there twice, and where nobody can tell a person is asked."""
+    strikes, streams, stands = [*STRIKES, *ALTERED.values()], dict[str, dict[str, Any]](), list[Path]()
+    for number in range(1, len(strikes) + 1):
+        stands.append(world.remote / f"s{number}" / "v.mp4")
+        stands[-1].parent.mkdir()
+        stands[-1].write_bytes(video(VIDEO_BYTES, seed=number))
+        target = {"repository": "ecm", "folder": f"Tests/{world.remote.name}", "name": f"s{number} {{name}}"}
+        streams[f"s{number}"] = {**VIDEOS, "folder": str(stands[-1].parent), "target": target}
+    world.agree(streams=streams)
+    asked = [part for name in strikes for part in ("--kill-when", name)]
+    output, _ = world.run_apart("--plain", *asked, **LEASE).communicate(timeout=500)
+    for number, name in enumerate(strikes, 1):
+        assert output.count(f"{name}: ended with {-signal.SIGKILL}") == strikes.count(name), (number, output[-3000:])
+
+    gone, other = stands[len(STRIKES) :]
+    gone.unlink()
+    before = other.stat()
+    other.write_bytes(video(VIDEO_BYTES, seed=99))
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    Clock(world.ledger).ahead = timedelta(seconds=LEASE_SECONDS + 1)
+    dock = Dock(world.home)
+    outcomes = [dock.run(f"s{number}")["v.mp4"] for number in range(1, len(strikes) + 1)]
+
+    assert outcomes == ["filed"] * len(STRIKES) + ["quarantined"] * len(ALTERED)
+    assert world.filed() == {f"s{number} v.mp4": video(VIDEO_BYTES, seed=number) for number in range(1, len(strikes) + 1)}
+    assert set(world.versions().values()) == {1}
+    cases = {case.stream: case for case in world.ledger.cases()}
+    assert {stream: case.code for stream, case in cases.items()} == {
+        f"s{number}": "outcome-unknown" for number in range(len(STRIKES) + 1, len(strikes) + 1)
+    }
+    assert [path for path in stands if path.exists()] == [other], "cleared what was filed, and nothing else"
+    kept = world.home / "quarantine" / cases[f"s{len(strikes)}"].journey / "content"
+    assert kept.read_bytes() == video(VIDEO_BYTES, seed=99), "what the source had instead is not lost"
+    for kinds in world.kinds():
+        for kind in ("arrived", "passing", "fetched", "judged", "filing", "filed", "quarantined", "clearing", "cleared"):
             assert kinds.count(kind) <= 1, kinds
     world.ledger.verify()
 
