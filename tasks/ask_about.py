@@ -46,6 +46,8 @@ from tasks.retrying import task
 from tasks.rules.case_form import MOST_CHARACTERS, PROVEN, Answer, Decision, Page, page, parse, texts, typed
 from tasks.rules.dialog import AWAITS
 from tasks.rules.judge import from_facts, not_acceptable
+from tasks.rules.literal import code
+from tasks.rules.passing import PERHAPS_FILED
 from tasks.rules.signing import MOST_CHARACTERS as MOST_TYPED
 from tasks.rules.signing import codes_seen
 from tasks.rules.variables import from_variable
@@ -376,14 +378,14 @@ def _page(review: Review, decisions: Sequence[Decision]) -> Page:
             f"{one.at:%m-%d %H:%M} {one.what}" + (f" by {one.by}" if one.by else "") + (f": {one.said}" if one.said else "")
             for one in cases.moments(review.history)
         ),
-        hints=tuple(_hints(review, decisions)),
+        hints=tuple(_hints(review, findings, decisions)),
         refused=refusal,
         typed=typed if isinstance(typed, Mapping) else None,
     )
 
 
-def _hints(review: Review, decisions: Sequence[Decision]) -> list[str]:
-    told = []
+def _hints(review: Review, findings: Iterable[Finding], decisions: Sequence[Decision]) -> list[str]:
+    told = [f"{code(one.message, len(one.message))}. {one.fix}" for one in findings if one.code == PERHAPS_FILED]
     terms = _signoff(review)
     if terms is not None and PROVEN & set(decisions):
         document = document_of(review.history)

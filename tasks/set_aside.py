@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from blocks.ledger import CaseState, Entry
@@ -13,7 +14,10 @@ from tasks.consignment import Agreed, Consignment, Item, Steps
 from tasks.in_sequence import overtaken
 from tasks.retrying import task
 from tasks.rules.filing import case_of
+from tasks.rules.holding import UNKNOWN as UNTOLD
 from tasks.rules.judge import as_facts
+from tasks.rules.passing import PASSING, PERHAPS_FILED, perhaps_filed
+from tasks.rules.sequence import UNKNOWN
 
 ILLEGAL = "illegal-name"
 
@@ -26,6 +30,8 @@ def set_aside(consignment: Consignment) -> Consignment:
     for item in consignment.at(Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED):
         if item.verdict is None or item.verdict.accepted:
             continue
+        item = _perhaps_filed(item, steps)
+        assert item.verdict is not None  # noqa: S101 - it was refused
         verdict = as_facts(item.verdict)
         agreed = consignment.agreed
         known = {**item.verdict.facts, "partner": agreed.partner, "stream": agreed.stream}
@@ -42,10 +48,27 @@ def set_aside(consignment: Consignment) -> Consignment:
     return steps.write(ledger().append)
 
 
+def _perhaps_filed(item: Item, steps: Steps) -> Item:
+    """Say so of what was refused after it had begun to pass through, if its case is not about that alone.
+
+    It is recorded like any other attempt whose outcome nobody knows: nothing that we hold of it goes before a person has decided.
+    """
+    begun = item.recorded(PASSING)
+    if begun is None or item.verdict is None or _code(item) == UNKNOWN:
+        return item
+    note = perhaps_filed(begun.body, item.arrival.file.shown)
+    about = steps.consignment.agreed.about(item.arrival)
+    facts = {**about, "reason": note.message, "round": item.round}
+    steps.entries.append(Entry(item.journey, UNTOLD, facts, once=f"{item.journey}/{UNTOLD}/{item.round}"))
+    return replace(item, verdict=replace(item.verdict, findings=(note, *item.verdict.findings)))
+
+
 def _case(item: Item, agreed: Agreed) -> dict[str, Any]:
     """A new case; what a person had tried again, and is refused again, stays with whom it was given to, and due when it was."""
     assert item.verdict is not None  # noqa: S101 - it was refused
     told = {"code": _code(item), "reason": item.verdict.reason}
+    if any(finding.code == PERHAPS_FILED for finding in item.verdict.findings):
+        told["reason"] += ". And the repository may hold it: see the case"
     if state_of(item.history) in (None, CaseState.RESOLVED):
         told = opened(told["code"], told["reason"], agreed.terms.owner, agreed.terms.resolve_within)
     over = overtaken(agreed, item.journey, told["code"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from blocks.values import Collision, Document, Duplicates, Inbound, RemoteFile, Verdict
+from blocks.values import Collision, Document, Duplicates, Finding, Inbound, RemoteFile, Severity, Verdict, shown
 from tasks.doctypes import find
 from tasks.rules.filing import uses
 from tasks.rules.findings import Findings
@@ -13,6 +14,8 @@ from tasks.rules.sniff import inspect, needs_its_end, sniff
 
 PASSING = "passing"
 """Kind of the intent with which a file begins to pass through: from then on the repository may hold it."""
+PERHAPS_FILED = "perhaps-filed"
+"""Code of the note that a refused file may be in the repository nevertheless."""
 
 
 def seen_whole(stream: Inbound) -> Iterator[str]:
@@ -40,6 +43,20 @@ def may_pass(file: RemoteFile, stream: Inbound) -> bool:
         and find(slug).table is None
         and file.size >= max(stream.limits.pass_through_bytes, stream.limits.smallest_bytes)
         and next(seen_whole(stream), None) is None
+    )
+
+
+def perhaps_filed(intent: Mapping[str, Any], file: str) -> Finding:
+    """What a person must know who decides about a file that was refused after it had begun to pass through (``intent``)."""
+    place = f"as '{shown(intent['filed_as'])}' in folder '{shown('/'.join(intent['folder']))}' of {intent['repository']}"
+    return Finding(
+        code=PERHAPS_FILED,
+        message=f"It broke off on its way through us before this was found: the repository may hold it whole, {place}",
+        file=file,
+        rule="What is refused is not in the repository",
+        fix="Look there first. If it is there and shall not be, remove it there by hand, then reject the case. If it shall be, "
+        "have the cause mended, then 'countersign quarantine retry', which completes it and does not file it twice",
+        severity=Severity.NOTE,
     )
 
 

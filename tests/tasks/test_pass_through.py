@@ -25,10 +25,12 @@ from tasks.connections import repository_session
 from tasks.consignment import Consignment
 from tasks.pick_up import pick_up
 from tasks.retry import reopened
+from tasks.rules.holding import nobody_knows
 from tasks.rules.passing import may_pass, seen_whole
 from tests.ledger.clock import Clock
 from tests.sandbox.extended_ecm import ExtendedEcmSandbox
 from tests.tasks.dock import Dock
+from tests.tasks.test_cases import offered
 
 HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 LEAST = 1024 * 1024 + 1
@@ -198,6 +200,45 @@ def test_after_a_kill_nothing_is_filed_in_its_place(dock: Dock, killed_once: Cal
     [journey] = dock.journeys("a.mp4")
     with pytest.raises(ConfigurationError, match="may have filed it"), reopened(journey, "mine", "ann", corrected=True):
         pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        pytest.param({"limits": {"largest_bytes": LEAST}}, "too-large", id="before it is fetched"),
+        pytest.param({"naming": "[0-9]+[.]mp4"}, "naming-rule", id="when it is checked"),
+        pytest.param(
+            {"target": {"repository": "kept", "folder": "V", "categories": {"None": {"such": "one"}}}},
+            "unknown-category",
+            id="by the repository",
+        ),
+    ],
+)
+def test_after_a_kill_a_refusal_says_that_the_repository_may_hold_it(
+    dock: Dock, killed_once: Callable[[bytes], None], changes: dict[str, Any], code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_once(video())
+    named, agreed = (dock.profiles / "repositories.yaml").read_text(), (dock.profiles / "acme.yaml").read_text()
+    dock.agree(**{**VIDEOS, **changes})
+    (dock.profiles / "repositories.yaml").write_text(named)
+    assert dock.run() == {"a.mp4": "quarantined"}
+    [case] = dock.cases(code)
+    assert "the repository may hold it" in str(case.reason)
+    [refused] = [entry for entry in dock.history("a.mp4") if entry.kind == "quarantined"]
+    [told] = [finding for finding in refused.body["findings"] if finding["code"] == "perhaps-filed"]
+    [begun] = [entry.body for entry in dock.history("a.mp4") if entry.kind == "passing"]
+    assert all(word in told["message"] for word in (begun["repository"], *begun["folder"], begun["filed_as"]))
+    assert "retry" in told["fix"] and "remove" in told["fix"]
+    form, _, _ = offered(dock, case.journey, monkeypatch)
+    assert "the repository may hold it whole" in form and begun["filed_as"] in form and told["fix"] in form
+    assert nobody_knows(dock.history("a.mp4")), "nothing that we hold of it goes before that is known"
+
+    (dock.profiles / "acme.yaml").write_text(agreed)
+    [row] = dock.retry(case.journey)
+    assert row.outcome == "filed"
+    assert kept(dock) == {"a.mp4": [video()]}, "it was there, and is completed"
+    assert not dock.cases()
+    assert not nobody_knows(dock.history("a.mp4"))
 
 
 @pytest.fixture
