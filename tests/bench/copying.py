@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from blocks.endpoints.ftp import Ftps
 from blocks.endpoints.sftp import Sftp
 from blocks.spool import Spool
 from blocks.values import Fetched, Outgoing, Placed
+from tests.bench.cost import Cost, Watch, started
 from tests.bench.peers.copying import TOOLS, Tool
 from tests.bench.race import Contender, Failed, Goal, Outcome, race
 from tests.servers.far import far
@@ -133,6 +133,7 @@ class Course:
 
     def __init__(self, base: Path, server: OpenSsh | Ftp, endpoint: Endpoint, load: Load) -> None:
         self.base, self.server, self.endpoint, self.load = base, server, endpoint, load
+        self._servers = started()
         down = load.direction == "down"
         self.source = (server.root if down else base) / "out"
         self.place = (base if down else server.root) / "target"
@@ -153,7 +154,7 @@ class Course:
         """A tool. One that is very slow at this carries a part of the files, and its time is taken in proportion."""
         if missing := kind.lacks(self.server):
             return Contender(kind.program, None, lacks=missing)
-        own = self.base / f"tool-{kind.program}"
+        own = self.base / f"tool-{kind.__name__}"
         own.mkdir()
         tool, name, source, digests, times = (
             kind(self.server, own, self.load.at_once),
@@ -174,7 +175,7 @@ class Course:
                 tool.put(source, str(self.place))
             return {path.name: path for path in self.place.iterdir()}
 
-        turn = lambda: times * self._taken(work, digests)  # noqa: E731 - as ours has one
+        turn = lambda: self._taken(work, digests).times(times)  # noqa: E731 - as ours has one
         return Contender(name, turn, counts=kind.program in self.load.against)
 
     def _part(self, files: int) -> tuple[Path, Mapping[str, str]]:
@@ -185,18 +186,17 @@ class Course:
             shutil.copy(self.source / name, few)
         return few, {name: self.digests[name] for name in names}
 
-    def _taken(self, work: Callable[[], Mapping[str, Path]], digests: Mapping[str, str]) -> float:
+    def _taken(self, work: Callable[[], Mapping[str, Path]], digests: Mapping[str, str]) -> Cost:
         """One turn: timed, and its bytes compared."""
         self.place.mkdir()
         try:
-            start = time.perf_counter()
-            arrived = work()
-            seconds = time.perf_counter() - start
+            with Watch(self._servers) as watch:
+                arrived = work()
             if wrong := self._wrong(arrived, digests):
                 raise Failed(wrong)
         finally:
             shutil.rmtree(self.place)
-        return seconds
+        return watch.cost
 
     def _wrong(self, arrived: Mapping[str, Path], digests: Mapping[str, str]) -> str:
         """What is wrong with the files that arrived; "" if they are all there with their bytes, and nothing else is."""

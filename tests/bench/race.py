@@ -7,6 +7,9 @@ memory is what the kernel saw at most during our own turns.
 ::
 
     bench ── Contender(name, turn) ...  ─▶ race ─▶ {"bench", "ours_s", "peer", "peer_s", "ratio", "spread", "peak_mib"}, table
+
+Where the work's cost is known, the lines also have ``ours_cpu_s`` and ``server_cpu_s``, what our turn took of the CPU and what the
+servers took for it, and ``peer_cpu_s`` and ``peer_server_cpu_s``; and a goal that was missed is told with what these leave room for.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-Turn: TypeAlias = Callable[[], float]
-"""A contender does all of the work once: it makes ready, times its own part, verifies every byte, tidies up, and answers its seconds.
-Raises ``Failed`` for what it could not do or did not do right."""
+from tests.bench.cost import Cost, keep_orphans
+
+Turn: TypeAlias = Callable[[], float | Cost]
+"""A contender does all of the work once: it makes ready, times its own part, verifies every byte, tidies up, and answers its seconds,
+with what they cost where that is known. Raises ``Failed`` for what it could not do or did not do right."""
 
 
 class Failed(Exception):
@@ -62,10 +67,10 @@ class Goal:
 
 @dataclass(slots=True)
 class Line:
-    """How one contender did: seconds of each round, or why there are none."""
+    """How one contender did: the cost of each round, or why there are none."""
 
     contender: Contender
-    seconds: list[float] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
     problem: str = ""
     cold: float | None = None
 
@@ -74,8 +79,23 @@ class Line:
         return self.contender.name
 
     @property
+    def shown(self) -> str:
+        return self.name if self.contender.counts else f"{self.name} (only shown)"
+
+    @property
+    def seconds(self) -> list[float]:
+        return [cost.seconds for cost in self.costs]
+
+    @property
     def median(self) -> float:
         return statistics.median(self.seconds)
+
+    @property
+    def cpu(self) -> tuple[float, float] | None:
+        """Medians of CPU seconds: its own, the servers'. None where that is not known."""
+        own = [cost.own_cpu for cost in self.costs if cost.own_cpu is not None]
+        servers = [cost.server_cpu for cost in self.costs if cost.server_cpu is not None]
+        return (statistics.median(own), statistics.median(servers)) if own and servers else None
 
     @property
     def spread(self) -> float:
@@ -110,7 +130,11 @@ class Outcome:
             if line.seconds:
                 about = {"bench": self.bench, "ours_s": round(self.ours.median, 3), "peer": line.name}
                 result = {"peer_s": round(line.median, 3), "ratio": round(line.median / self.ours.median, 2)}
-                lines.append({**about, **result, "spread": round(self.ours.spread, 2), "peak_mib": peak})
+                cpu = {
+                    **_named(self.ours.cpu, "ours_cpu_s", "server_cpu_s"),
+                    **_named(line.cpu, "peer_cpu_s", "peer_server_cpu_s"),
+                }
+                lines.append({**about, **result, "spread": round(self.ours.spread, 2), "peak_mib": peak, **cpu})
         return lines
 
     @property
@@ -121,7 +145,9 @@ class Outcome:
         said = f"{self.best.median / self.ours.median:.2f}x of {self.best.name}"
         if self.peak_mib is not None:
             said += f", peak {self.peak_mib:.0f} MiB"
-        return said if self.goal is None else f"{said}; goal: {self.goal.shown}: {'reached' if self.reached else 'NOT reached'}"
+        if self.goal is None:
+            return said
+        return f"{said}; goal: {self.goal.shown}: {'reached' if self.reached else f'NOT reached{self._limit}'}"
 
     @property
     def reached(self) -> bool:
@@ -131,22 +157,36 @@ class Outcome:
         return fast and (self.goal.peak_mib is None or (self.peak_mib is not None and self.peak_mib < self.goal.peak_mib))
 
     @property
+    def _limit(self) -> str:
+        """How near the limit we are: no work can be done in less time than its CPU seconds, shared out among the cores."""
+        assert self.goal is not None and self.best is not None
+        if self.ours.cpu is None:
+            return ""
+        own, servers = self.ours.cpu
+        cores = len(os.sched_getaffinity(0))
+        return (
+            f" (it would take {self.best.median / self.goal.ratio:.2f} s; of our {self.ours.median:.2f} s on {cores} cores the servers "
+            f"alone used {servers:.2f} s of CPU and we {own:.2f} s, together no less than {(own + servers) / cores:.2f} s)"
+        )
+
+    @property
     def table(self) -> str:
         """As Markdown. A ratio is theirs to ours: 2.00 means that ours took half the time."""
         rows = [
             f"{self.bench}: {self.work}; {len(self.ours.seconds)} rounds, by turns, every byte verified",
             "",
-            "| | median s | fastest - slowest | ratio | as a process that starts |",
-            "|---|---|---|---|---|",
+            "| | median s | fastest - slowest | ratio | CPU s: its own, the servers' | as a process that starts |",
+            "|---|---|---|---|---|---|",
         ]
         for line in (self.ours, *self.theirs):
             if line.seconds:
                 ratio = "" if line is self.ours else f"{line.median / self.ours.median:.2f}"
                 cold = "" if line.cold is None else f"{line.cold:.2f} s"
                 spread = f"{min(line.seconds):.2f} - {max(line.seconds):.2f}"
-                rows.append(f"| {line.name} | {line.median:.2f} | {spread} | {ratio} | {cold} |")
+                cpu = "" if line.cpu is None else "{:.2f}, {:.2f}".format(*line.cpu)
+                rows.append(f"| {line.shown} | {line.median:.2f} | {spread} | {ratio} | {cpu} | {cold} |")
             else:
-                rows.append(f"| {line.name} | - | - | {line.problem} | |")
+                rows.append(f"| {line.shown} | - | - | {line.problem} | | |")
         return "\n".join([*rows, "", self.verdict, ""])
 
 
@@ -178,17 +218,17 @@ def race(
                 continue
             if line.contender is ours:
                 with_memory = _HighWater(processes or [os.getpid()])
-                line.seconds.append(_taken(line, ours.turn))
+                line.costs.append(_taken(line, ours.turn))
                 peak = max(peak, with_memory.mib())
             else:
                 try:
-                    line.seconds.append(_taken(line, line.contender.turn))
+                    line.costs.append(_taken(line, line.contender.turn))
                 except Failed as failed:
-                    line.seconds, line.problem = [], str(failed)
+                    line.costs, line.problem = [], str(failed)
                     print(f"{bench}: {line.name}: {failed}", file=sys.stderr)
     for line in taking_part:
         if colds and line.contender.cold is not None and not line.problem:
-            line.cold = _taken(line, line.contender.cold)
+            line.cold = _taken(line, line.contender.cold).seconds
     outcome = Outcome(bench, work, goal, lines[0], lines[1:], peak or None)
     for facts in outcome.facts:
         print(json.dumps(facts), flush=True)
@@ -198,15 +238,21 @@ def race(
 
 def verdict(module: str, bench: str, rounds: int, scale: float) -> str:
     """Run one bench where it lives, and tell how its goal stands."""
+    keep_orphans()
     outcome: Outcome = importlib.import_module(module).main(rounds, name=bench, scale=scale)
     return outcome.verdict
 
 
-def _taken(line: Line, turn: Turn | None) -> float:
+def _taken(line: Line, turn: Turn | None) -> Cost:
     assert turn is not None
-    seconds = turn()
-    print(f"{line.name}: {seconds:.2f} s", file=sys.stderr)
-    return seconds
+    told = turn()
+    cost = told if isinstance(told, Cost) else Cost(told)
+    print(f"{line.name}: {cost}", file=sys.stderr)
+    return cost
+
+
+def _named(cpu: tuple[float, float] | None, *names: str) -> dict[str, float]:
+    return {} if cpu is None else {name: round(seconds, 3) for name, seconds in zip(names, cpu, strict=True)}
 
 
 class _HighWater:

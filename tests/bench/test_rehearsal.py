@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +15,12 @@ import pytest
 
 from tests.bench import ledger, listing, release_many
 from tests.bench.copying import KIB, LOADS, OURS, run
-from tests.bench.peers.copying import TOOLS, Curl, Lftp
+from tests.bench.cost import Cost
+from tests.bench.peers.copying import TOOLS, Curl, Lftp, LftpPut, OpenSshSftp, Tool
 from tests.bench.race import Contender, Failed, Goal, race
 from tests.servers import need
-from tests.servers.openssh import OpenSsh
+from tests.servers.ftp import vsftpd_server
+from tests.servers.openssh import SFTP_SERVERS, OpenSsh, openssh_server
 from tests.servers.prefect import PrefectServer
 
 
@@ -53,6 +59,45 @@ def test_a_listing_is_told_the_same_by_both() -> None:
     need("sftp", "openssh-client")
     outcome = listing.main(1, scale=0.002)
     assert outcome.best is not None and outcome.work == "200 entries"
+
+
+@pytest.mark.parametrize("kind", [OpenSshSftp, Lftp, LftpPut, Curl])
+def test_a_tool_puts_under_temporary_names_over_sftp(kind: type[Tool], tmp_path: Path) -> None:
+    """The server's own log tells: nothing is opened but under a temporary name, and all of them are renamed."""
+    need(kind.program, kind.package)
+    program = shutil.which("sftp-server", path=SFTP_SERVERS)
+    assert program is not None
+    log = tmp_path / "sftp.log"
+    with openssh_server(tmp_path / "server", f"Subsystem sftp {program} -e -l INFO 2>>{log}") as server:
+        names = _put_three(kind(server, tmp_path, 2), tmp_path, server.root)
+    said = log.read_text()
+    parts = [f".in.{name}" for name in names]
+    assert sorted(Path(opened).name for opened in re.findall(r'^open "(.*?)" flags WRITE', said, re.MULTILINE)) == parts
+    renamed = re.findall(r'^(?:posix-)?rename old "(.*?)" new "(.*?)"', said, re.MULTILINE)
+    assert sorted((Path(old).name, Path(new).name) for old, new in renamed) == list(zip(parts, names, strict=True))
+
+
+@pytest.mark.parametrize("kind", [Lftp, Curl])
+def test_a_tool_puts_under_temporary_names_over_ftps(kind: type[Tool], tmp_path: Path) -> None:
+    need(kind.program, kind.package)
+    log = tmp_path / "vsftpd.log"
+    with vsftpd_server(tmp_path / "server", "log_ftp_protocol=YES", "xferlog_enable=YES", f"vsftpd_log_file={log}") as server:
+        names = _put_three(kind(server, tmp_path, 2), tmp_path, server.root)
+    said = log.read_text()
+    for command, wanted in (("STOR", [f".in.{name}" for name in names]), ("RNTO", names)):
+        assert sorted(Path(asked).name for asked in re.findall(rf'"{command} (.*?)"', said)) == wanted
+
+
+def _put_three(tool: Tool, base: Path, root: Path) -> list[str]:
+    source, place = base / "source", root / "place"
+    source.mkdir()
+    place.mkdir()
+    names = [f"prices_{number}.csv" for number in range(3)]
+    for name in names:
+        (source / name).write_text(name)
+    tool.put(source, str(place))
+    assert {path.name: path.read_text() for path in place.iterdir()} == {name: name for name in names}
+    return names
 
 
 @pytest.mark.parametrize("name", ["sftp-fetch-small", "sftp-put-small"])
@@ -112,6 +157,50 @@ def test_a_goal_is_reached_only_in_time_and_in_memory() -> None:
     assert "goal: at least 2x: reached" in outcome(Goal(2))
     assert "NOT reached" in outcome(Goal(2.1))
     assert "goal: at least 2x, peak under 1 MiB: NOT reached" in outcome(Goal(2, peak_mib=1))
+
+
+def test_a_missed_goal_is_told_with_what_the_cpu_leaves_room_for(capsys: pytest.CaptureFixture[str]) -> None:
+    ours = Contender("ours", lambda: Cost(2.0, own_cpu=1.5, server_cpu=1.25))
+    theirs = Contender("peer", lambda: Cost(3.0, own_cpu=2.5, server_cpu=1.0).times(2))
+    outcome = race("it", "work", ours, [theirs], rounds=3, goal=Goal(4))
+    cores = len(os.sched_getaffinity(0))
+    assert "NOT reached (it would take 1.50 s; of our 2.00 s" in outcome.verdict
+    assert f"used 1.25 s of CPU and we 1.50 s, together no less than {2.75 / cores:.2f} s" in outcome.verdict
+    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert (line["ours_cpu_s"], line["server_cpu_s"], line["peer_cpu_s"], line["peer_server_cpu_s"]) == (1.5, 1.25, 5.0, 2.0)
+    assert "| peer | 6.00 | 6.00 - 6.00 | 3.00 | 5.00, 2.00 |" in outcome.table
+
+
+WATCHED = """
+import subprocess, sys
+from tests.bench.cost import Watch, keep_orphans, started
+
+def program(text):
+    return [sys.executable, "-c", text]
+
+def burning(seconds):
+    return program(f"import time\\nwhile time.process_time() < {seconds}: pass")
+
+pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+serving = f"import subprocess\\nwhile input(): subprocess.run({burning(1.0)}); print(flush=True)"
+server = subprocess.Popen(program(serving), **pipes)
+keep_orphans()
+with Watch(started()) as watch:
+    # Its parent ends at once, and nobody waits for it but for the end of its output.
+    subprocess.run(program(f"import subprocess; subprocess.Popen({burning(0.3)})"), stdout=subprocess.PIPE, check=True)
+    server.stdin.write(b"work\\n")
+    server.stdin.flush()
+    server.stdout.readline()
+server.kill()
+print(watch.cost.own_cpu, watch.cost.server_cpu)
+"""
+
+
+def test_the_cpu_of_what_was_left_behind_is_counted_and_servers_are_counted_apart() -> None:
+    done = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    own, servers = map(float, done.stdout.split())
+    assert 0.3 <= own < 1.0 <= servers < 1.3, (own, servers)  # interpreters that start add to both
 
 
 def test_a_release_is_timed_from_sign_off_to_delivered(tmp_path: Path, openssh: OpenSsh, prefect_server: PrefectServer) -> None:

@@ -7,7 +7,6 @@ the same poll interval. Both are up all the time, and one run at a time is asked
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from uuid import UUID, uuid4
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 
+from tests.bench.cost import family
 from tests.bench.race import Contender, Goal, Outcome, race
 from tests.servers.prefect import client_of, resume, serve
 from tests.worker.checkout import checkout, deploy, make_pool, worker
@@ -29,7 +29,6 @@ OURS, PEER = "countersign", "process"
 NAMES = {OURS: "our worker", PEER: "Prefect's process worker"}
 POLL_SECONDS = "1"
 LONG = 300.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -43,7 +42,7 @@ class Works:
     process: int
 
     def first_line(self) -> float:
-        spent, place = sum(family(self.process).values()), self._place()
+        spent, place = _cpu(self.process), self._place()
         began = time.time()
         run = self.api.create_flow_run_from_deployment(self.look, parameters={"path": str(place)})
         seconds = float(_told(place)["began"]) - began
@@ -51,7 +50,7 @@ class Works:
         time.sleep(
             2
         )  # so long a worker looks after a run that has ended; and neither is found at the same point of its poll each time
-        print(f"  {sum(family(self.process).values()) - spent:.2f} CPU seconds of the worker and the run", file=sys.stderr)
+        print(f"  {_cpu(self.process) - spent:.2f} CPU seconds of the worker and the run", file=sys.stderr)
         return seconds
 
     def line_after_the_hold(self) -> float:
@@ -80,27 +79,16 @@ def _told(place: Path) -> dict[str, Any]:
     return dict(json.loads(place.read_text()))
 
 
+def _cpu(process: int) -> float:
+    """Seconds that a process and all that it has started have used."""
+    return sum(one.cpu for one in family(process).values())
+
+
 def _until(fits: Callable[[], bool]) -> None:
     give_up = time.monotonic() + LONG
     while not fits():
         assert time.monotonic() < give_up, "it did not happen"
         time.sleep(0.02)
-
-
-def family(process: int) -> dict[int, float]:
-    """A process and all that it has started and that are there: CPU seconds, those of their children that have ended among them."""
-    every: dict[int, tuple[int, float]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            told = entry.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        every[int(entry.parent.name)] = int(told[1]), sum(map(int, told[11:15])) / _TICKS
-    found, fresh = {process: every[process][1]}, {process}
-    while fresh:
-        fresh = {child for child, (parent, _) in every.items() if parent in fresh}
-        found |= {child: every[child][1] for child in fresh}
-    return found
 
 
 def main(rounds: int, *, name: str = "trigger", scale: float = 1.0) -> Outcome:

@@ -1,7 +1,9 @@
 """Tools that bring a folder of files from a server or to it, each asked for its best: as many at once as ours may have.
 
-They do less than ours: no digest is kept, nothing is made safe against a power cut, a name that is taken is overwritten, and a reader at
-the partner may see half a file. What each is given to do, and how its bytes are compared afterwards, is in ``tests/bench/copying.py``.
+They do less than ours: no digest is kept, nothing is made safe against a power cut, nothing is looked at again, and a name that is
+taken is overwritten. All but rclone put as ours does, under a temporary name that is renamed when the file is whole; rclone 1.60 cannot,
+so a reader at the partner may see half a file of it. What each is given to do, and how its bytes are compared afterwards, is in
+``tests/bench/copying.py``.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ class Tool(ABC):
 
     @abstractmethod
     def put(self, local: Path, folder: str) -> None:
-        """Everything in ``local`` into the empty ``folder`` at the server. Raises ``Failed``."""
+        """Everything in ``local`` into the empty ``folder`` at the server, by way of temporary names if it can. Raises ``Failed``."""
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
         """What it says."""
@@ -81,6 +83,11 @@ class Tool(ABC):
             return list(processes.map(work, commands))
 
 
+def temporary(name: str) -> str:
+    """What a file is called until it is whole."""
+    return f".in.{name}"
+
+
 def _ssh_options(server: OpenSsh) -> list[str]:
     quiet = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes")
     fast = "Ciphers=aes128-gcm@openssh.com"  # as ours asks for; its own first choice is slower
@@ -105,13 +112,14 @@ class OpenSshSftp(Tool):
         self.ask(f"get {folder}/* {local}/")
 
     def put(self, local: Path, folder: str) -> None:
-        self.ask(f"put {local}/* {folder}/")
+        places = [(f"{local}/{name}", f"{folder}/{temporary(name)}", f"{folder}/{name}") for name in sorted(os.listdir(local))]
+        self.ask(*(line for source, part, place in places for line in (f"put {source} {part}", f"rename {part} {place}")))
 
-    def ask(self, command: str) -> str:
-        """Give it one command; what it says."""
+    def ask(self, *commands: str) -> str:
+        """Give it these commands; what it says."""
         assert isinstance(self.server, OpenSsh)
         batch = self.scratch / "sftp.batch"
-        batch.write_text(command + "\n")
+        batch.write_text("\n".join([*commands, ""]))
         who = f"{self.server.username}@{self.server.host}"
         return self.run("-q", *_ssh_options(self.server), "-P", str(self.server.port), "-b", str(batch), who)
 
@@ -148,9 +156,18 @@ class Lftp(Tool):
             "set net:max-retries 5",
             "set net:timeout 60",
             "set net:reconnect-interval-base 1",
+            "set xfer:use-temp-file yes",
+            f"set xfer:temp-file-name {temporary('*')}",
         )
         script.write_text("\n".join([*patience, *lines, command, "bye", ""]))
         self.run("-f", str(script))
+
+
+class LftpPut(Lftp):
+    """One connection, one file after another."""
+
+    def put(self, local: Path, folder: str) -> None:
+        self._script(f"mput -O {folder} {local}/*")
 
 
 class Rclone(Tool):
@@ -221,7 +238,13 @@ class Curl(Tool):
 
     def put(self, local: Path, folder: str) -> None:
         names = sorted(os.listdir(local))
-        self._transfer([f'upload-file = "{local}/{name}"\nurl = "{self._url(folder)}/{name}"' for name in names])
+        self._transfer([self._upload(local, folder, name) for name in names])
+
+    def _upload(self, local: Path, folder: str, name: str) -> str:
+        part, place = f"{folder}/{temporary(name)}", f"{folder}/{name}"
+        renames = [f"rename {part} {place}"] if isinstance(self.server, OpenSsh) else [f"RNFR {part}", f"RNTO {place}"]
+        after = [f'quote = "-{command}"' for command in renames]  # "-": once the file is there
+        return "\n".join([f'upload-file = "{local}/{name}"', f'url = "{self._url(folder)}/{temporary(name)}"', *after])
 
     def _url(self, folder: str) -> str:
         scheme, before = (
@@ -234,17 +257,18 @@ class Curl(Tool):
         if isinstance(server, OpenSsh):
             key = str(server.private_key)
             about = [f'user = "{server.username}:"', f'key = "{key}"', f'pubkey = "{key}.pub"', "insecure"]
-            self.run("--parallel", "--parallel-max", str(self.at_once), "--config", self._config(0, [*about, *transfers]))
+            self.run("--parallel", "--parallel-max", str(self.at_once), "--config", self._config(0, about, transfers))
             return
         assert server.certificate is not None
         about = [f'user = "{server.username}:{PASSWORD}"', "ssl-reqd", f'cacert = "{server.certificate.authority}"']
         about += ['tls-max = "1.2"', 'ftp-method = "nocwd"']  # otherwise it changes the folder for every file
         shares = [share for number in range(self.at_once) if (share := transfers[number :: self.at_once])]
-        self.run_all([["--config", self._config(number, [*about, *share])] for number, share in enumerate(shares)])
+        self.run_all([["--config", self._config(number, about, share)] for number, share in enumerate(shares)])
 
-    def _config(self, number: int, lines: Sequence[str]) -> str:
+    def _config(self, number: int, about: Sequence[str], transfers: Sequence[str]) -> str:
+        """What is to be done after a transfer is an option of that transfer alone, so each has all its options for itself."""
         config = self.scratch / f"curl-{number}.config"
-        config.write_text("\n".join(["no-progress-meter", "fail", *lines, ""]))
+        config.write_text("\nnext\n".join("\n".join(["no-progress-meter", "fail", *about, one]) for one in transfers) + "\n")
         return str(config)
 
 
