@@ -40,6 +40,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_s
 from blocks.settings import settings
 from deployments.worker.zygote import end_without_heartbeat
 from tasks import connections
+from tests.bench.cost import Cost, Watch, started
 from tests.bench.peers import lftp_curl
 from tests.bench.race import Contender, Failed, Goal, Outcome, race
 from tests.bench.sink import Received, Sink, sink
@@ -226,20 +227,10 @@ class Course:
         """Files that were ever made: each has its own number, name and bytes."""
         self.last: UUID | None = None
         """Our last warm run."""
+        self._servers = started()
         self.ours = there.folder(*OURS)
         self.theirs = there.folder(*THEIRS)
-        self.job = {
-            "host": server.host,
-            "port": server.port,
-            "username": server.username,
-            "key": str(server.private_key),
-            "source": str(self.source),
-            "done": str(self.done),
-            "url": there.url,
-            "login": there.user,
-            "password": there.password,
-            "parent": self.theirs,
-        }
+        self.job = job_of(server, self.source, self.done, there, self.theirs)
         _agree(base / "profiles", server, self.source, self.done, there, load)
 
     def race(self, bench: str, rounds: int, theirs: Sequence[Contender] | None = None, *, colds: bool = True) -> Outcome:
@@ -288,23 +279,30 @@ class Course:
     def peers(self) -> list[Contender]:
         if self.load.naive:
             return [self.tutorial()]
-        return [self.script(), self.shell()]
+        return [
+            self.script("asyncio script", "asyncio_script"),
+            self.script("tuned script (polars, own framing)", "tuned_script", counts=False),
+            self.shell(),
+        ]
 
-    def script(self) -> Contender:
-        """asyncssh, httpx and csv or polars."""
-        name, program = "asyncio script", PEERS / "asyncio_script.py"
+    def script(self, name: str, module: str, *, counts: bool = True) -> Contender:
+        """One of the two scripts of asyncssh and httpx."""
         try:
             python = python_of("peers", PEERS / "requirements.txt")
         except NotMade as trouble:
-            return Contender(name, None, str(trouble))
-        warm = self._open.enter_context(Warm.started(str(python), str(program)))
+            return Contender(name, None, str(trouble), counts=counts)
+        command = (str(python), "-m", f"tests.bench.peers.{module}")
+        warm = self._open.enter_context(Warm.started(*command))
 
         def cold() -> None:
-            with Warm.started(str(python), str(program)) as starting:
+            with Warm.started(*command) as starting:
                 starting.bring(self.job)
 
         return Contender(
-            name, lambda: self.turn(lambda: warm.bring(self.job), self.theirs), cold=lambda: self.turn(cold, self.theirs)
+            name,
+            lambda: self.turn(lambda: warm.bring(self.job), self.theirs),
+            cold=lambda: self.turn(cold, self.theirs),
+            counts=counts,
         )
 
     def shell(self) -> Contender:
@@ -324,11 +322,11 @@ class Course:
         warm = self._open.enter_context(Warm.started(sys.executable, "-m", "tests.bench.peers.naive_flow", env=environment))
         part = min(TUTORIAL_FILES, self.load.files)
 
-        def turn() -> float:
+        def turn() -> Cost:
             whole, self.load = self.load, replace(self.load, files=min(part, self.load.files))
             try:
-                seconds = self.turn(lambda: warm.bring(self.job), self.theirs)
-                return seconds * whole.files / self.load.files
+                cost = self.turn(lambda: warm.bring(self.job), self.theirs)
+                return cost.times(whole.files / self.load.files)
             finally:
                 self.load = whole
 
@@ -337,21 +335,20 @@ class Course:
 
     # ------------------------------------------------------------------------------------------------- one turn
 
-    def turn(self, work: Callable[[], None], folder: int) -> float:
+    def turn(self, work: Callable[[], None], folder: int) -> Cost:
         """New files, the work timed, everything verified, and all tidied up. Raises ``Failed`` if a byte is not where it must be."""
         wanted = dict(self._fill())
         _quiet(self.prefect.process.pid)
-        start = time.perf_counter()
         try:
-            work()
-            seconds = time.perf_counter() - start
+            with Watch(self._servers) as watch:
+                work()
             self._verify(wanted, folder)
         finally:
             self.sink.forget(folder)
             for place in (self.source, self.done):
                 for path in place.iterdir():
                     path.unlink()
-        return seconds
+        return watch.cost
 
     def _fill(self) -> Iterator[tuple[str, Received]]:
         for _ in range(self.load.files):
@@ -422,6 +419,22 @@ class Warm:
         if not self._process.stdout.readline():
             said = self._log.read_text(errors="replace").strip().splitlines()
             raise Failed(f"ended with {self._process.wait(30)}: {said[-1] if said else 'it says nothing'}")
+
+
+def job_of(server: OpenSsh, source: Path, done: Path, there: Sink, parent: int) -> Mapping[str, Any]:
+    """What the peers are told: the fields of ``scripts.Job``."""
+    return {
+        "host": server.host,
+        "port": server.port,
+        "username": server.username,
+        "key": str(server.private_key),
+        "source": str(source),
+        "done": str(done),
+        "url": there.url,
+        "login": there.user,
+        "password": there.password,
+        "parent": parent,
+    }
 
 
 def _agree(profiles: Path, server: OpenSsh, source: Path, done: Path, there: Sink, load: Load) -> None:

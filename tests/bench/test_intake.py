@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import subprocess
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench.intake import LOADS, MIB, course, entered, price_list
+from tests.bench.intake import (
+    KIB,
+    LOADS,
+    MIB,
+    PEERS,
+    PRICES,
+    ROOT,
+    VIDEOS,
+    Kind,
+    course,
+    entered,
+    job_of,
+    price_list,
+)
 from tests.bench.plot import svg
 from tests.bench.race import Contender
-from tests.bench.sink import sink
+from tests.bench.sink import Received, sink
+from tests.environment import NotMade, python_of
+from tests.servers import lacking
 from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer
 
@@ -39,6 +57,70 @@ def test_ours_the_shell_and_the_tutorial_bring_in_the_right_bytes_and_who_does_n
     assert "3 files are missing at the repository" in lines.pop("lazy").problem
     assert [line.problem for line in (outcome.ours, *lines.values())] == ["", "", ""]
     assert outcome.best is not None and outcome.best.name == "a tutorial's flow"
+
+
+ONE_JOB = """
+import asyncio, json, sys
+from tests.bench.peers.scripts import Job, run
+from tests.bench.peers.{script} import bring
+
+async def told(job, sftp, http, name, size):
+    await bring(job, sftp, http, name, size + {more})
+
+print(asyncio.run(run(Job(**json.load(sys.stdin)), told)))
+"""
+BAD_ROW = b"A 1,Bolt,EUR,1.50,2026-12-01\n"
+
+
+@pytest.fixture(scope="module")
+def peers() -> str:
+    """The interpreter of the scripts' own environment."""
+    try:
+        return str(python_of("peers", PEERS / "requirements.txt"))
+    except NotMade as trouble:
+        lacking(str(trouble))
+
+
+@pytest.mark.parametrize("script", ["asyncio_script", "tuned_script"])
+@pytest.mark.parametrize(
+    ("file", "more", "said"),
+    [
+        pytest.param((PRICES, 4 * KIB, b""), 0, "", id="a small table is brought in"),
+        pytest.param((PRICES, 100 * KIB, b""), 0, "", id="a larger table is brought in"),
+        pytest.param((VIDEOS, 9 * MIB, b""), 0, "", id="a video is brought in"),
+        pytest.param((PRICES, 4 * KIB, BAD_ROW), 0, "ValueError: line ", id="a bad row in a small table stops it"),
+        pytest.param((PRICES, 100 * KIB, BAD_ROW), 0, "ValueError: ", id="a bad row in a larger table stops it"),
+        pytest.param((PRICES, 100 * KIB, b"A1,Bolt,EUR,1.50,2026-02-30\n"), 0, "Error: ", id="a day that is none stops it"),
+        pytest.param((PRICES, 4 * KIB, b""), 1, "4096 of 4097 bytes", id="a small table that is short stops it"),
+        pytest.param((VIDEOS, 9 * MIB, b""), 1, f"{9 * MIB} of {9 * MIB + 1} bytes", id="a video that is short stops it"),
+    ],
+)
+def test_a_script_brings_in_what_is_good_and_nothing_else(
+    script: str, file: tuple[Kind, int, bytes], more: int, said: str, peers: str, openssh: OpenSsh
+) -> None:
+    kind, size, last = file
+    content = b"".join(kind.content(1, size)) + last
+    base = openssh.root / f"bench-{uuid4().hex[:8]}"
+    source, done = base / "out", base / "done"
+    source.mkdir(parents=True)
+    done.mkdir()
+    (source / kind.name(1)).write_bytes(content)
+    with sink() as there:
+        folder = there.folder("Bench", "Theirs")
+        ran = subprocess.run(
+            [peers, "-c", ONE_JOB.format(script=script, more=more)],
+            input=json.dumps(job_of(openssh, source, done, there, folder)),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=ROOT,
+            check=False,
+        )
+        received = there.received(folder)
+    wanted = {} if said else {kind.name(1): Received(len(content), sha256(content).hexdigest())}
+    assert (ran.returncode, ran.stdout, received) == (int(bool(said)), "" if said else "1\n", wanted), ran.stderr
+    assert said in ran.stderr
+    assert [path.parent.name for path in base.glob("*/*")] == ["out" if said else "done"]
 
 
 @pytest.mark.soak

@@ -21,7 +21,7 @@ SECONDS = 900
 
 
 def intake(job: Mapping[str, Any], scratch: Path) -> None:
-    """Bring in everything that is there, by way of the folder ``scratch``; ``job`` is as for ``asyncio_script``. Raises ``Failed``."""
+    """Bring in everything that is there, by way of the folder ``scratch``; ``job`` is as for ``scripts``. Raises ``Failed``."""
     shutil.rmtree(scratch, ignore_errors=True)
     local = scratch / "files"
     local.mkdir(parents=True)

@@ -1,6 +1,6 @@
 """The peer that a tutorial teaches: a Prefect flow with a task for every step of every file, one file after the other.
 
-paramiko's ``get`` to the disk, sha256, pandas and pandera, ``httpx.post``, ``rename``. Takes jobs as ``asyncio_script`` does,
+paramiko's ``get`` to the disk, sha256, pandas and pandera, ``httpx.post``, ``rename``. Takes jobs as ``scripts`` does,
 in a process of its own with our environment, which has all that it needs, and talks to the same Prefect server as ours.
 """
 
@@ -23,7 +23,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 Job: TypeAlias = Mapping[str, Any]
-"""The fields of ``asyncio_script.Job``."""
+"""The fields of ``scripts.Job``."""
 
 PRICES = pa.DataFrameSchema(
     {
