@@ -151,11 +151,11 @@ class ReleaseWorld:
         return f"{(int(self.code(person)) + 500_000) % 1_000_000:06d}"
 
     @contextmanager
-    def sender(self, die_at: int = 0) -> Iterator[Started]:
-        """A sender process while the block runs; it may be killed at a step of its delivery."""
+    def sender(self, die_at: int = 0, *, timed: bool = False) -> Iterator[Started]:
+        """A sender process while the block runs; it may be killed at a step of its delivery, or tell when each was written down."""
         log = f"sender-{uuid4().hex[:4]}.log"
         places = {"socket": self.socket, "state": self.state, "profiles": self.profiles}
-        with sender_process(self.home, **places, die_at=die_at, log=log) as process:
+        with sender_process(self.home, **places, die_at=die_at, timed=timed, log=log) as process:
             yield process
 
     # ---------------------------------------------------------------------------------------- documents

@@ -53,11 +53,17 @@ class Watch:
         self._servers = servers
 
     def __enter__(self) -> Watch:
-        self._own, self._of_servers = self._spent()
-        self._began = time.perf_counter()
+        self.begin()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.end()
+
+    def begin(self) -> None:
+        self._own, self._of_servers = self._spent()
+        self._began = time.perf_counter()
+
+    def end(self) -> None:
         seconds = time.perf_counter() - self._began
         own, servers = self._spent()
         self.cost = Cost(seconds, own - self._own, servers - self._of_servers)

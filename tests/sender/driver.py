@@ -1,7 +1,7 @@
 """Runs the sender as its command does, also as a fork (``become``).
 
 With ``--die-at N`` it is killed when it writes down its N-th step of a delivery, with ``--die-in-upload N`` when it has begun to send N
-bytes of one file.
+bytes of one file. With ``--timed`` it says on its standard error when each step was written down, for those who measure.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import typer
@@ -56,6 +57,28 @@ def die_in_upload(size: int) -> None:
     sftp_engine.write = counted
 
 
+def timed() -> None:
+    """From now on: a line ``timed SECONDS STEP PROOF`` whenever a delivery has written down a step."""
+    intend, move = Store.intend, Store.move
+
+    def say(step: Step, parcels: Sequence[Parcel]) -> None:
+        for proof in {parcel.proof for parcel in parcels}:
+            print("timed", time.time(), step.value, proof and proof.value, file=sys.stderr, flush=True)
+
+    def intended(self: Store, parcels: Iterable[Parcel]) -> None:
+        told = list(parcels)
+        intend(self, told)
+        say(Step.INTENDED, told)
+
+    def moved(self: Store, parcels: Iterable[Parcel], step: Step) -> list[Parcel]:
+        told = move(self, parcels, step)
+        say(step, told)
+        return told
+
+    Store.intend = intended  # type: ignore[method-assign]
+    Store.move = moved  # type: ignore[method-assign]
+
+
 def main() -> None:
     if sys.argv[1] == "--die-at":
         die_at(int(sys.argv[2]), written=True)
@@ -63,6 +86,9 @@ def main() -> None:
     elif sys.argv[1] == "--die-in-upload":
         die_in_upload(int(sys.argv[2]))
         del sys.argv[1:3]
+    elif sys.argv[1] == "--timed":
+        timed()
+        del sys.argv[1]
     typer.run(sender)
 
 

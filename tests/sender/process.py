@@ -48,11 +48,13 @@ def sender_process(
     profiles: Path,
     die_at: int = 0,
     die_in_upload: int = 0,
+    timed: bool = False,
     log: str = "sender.log",
 ) -> Iterator[Started]:
     """A sender of the installation in ``home``, once it answers; with ``die_at`` it is killed at that step of its delivery, with
-    ``die_in_upload`` after so many bytes of a file."""
+    ``die_in_upload`` after so many bytes of a file. ``timed``: its log tells when each step was written down."""
     dying = ["--die-at", str(die_at)] if die_at else ["--die-in-upload", str(die_in_upload)] if die_in_upload else []
+    dying += ["--timed"] if timed else []
     places = ["--socket", str(socket), "--state", str(state), "--profiles", str(profiles), "--spool", str(home / "spool")]
     environment = {**os.environ, "COUNTERSIGN_HOME": str(home), "COUNTERSIGN_SPOOL_FLOOR_BYTES": "0"}
     process = processes().Process(target=become, args=([*dying, *places, *options], environment, str(home / log)))
