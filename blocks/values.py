@@ -687,6 +687,13 @@ class Limits(Terms):
     consignment_bytes: int = Field(default=256 * 1024**2, gt=0, description="Most bytes that one task carries")
 
 
+class InboundLimits(Limits):
+    """The same where it comes in: as many small files together, and large ones so far apart, that our tasks are quickest."""
+
+    consignment_files: int = Field(default=1000, gt=0, le=5000, description="Most files that one task carries")
+    consignment_bytes: int = Field(default=100 * 1024**2, gt=0, description="Most bytes that one task carries")
+
+
 class Classification(Terms):
     """Which document type a file is, by its name. The first rule that fits decides."""
 
@@ -1126,7 +1133,7 @@ class Inbound(Owned):
     folder: str = Field(description="The folder we look in")
     patterns: tuple[str, ...] = Field(default=("*",), description="Names that belong to this stream (shell patterns)")
     settle: Settle = Settle()
-    limits: Limits = Limits()
+    limits: InboundLimits = InboundLimits()
     naming: str | None = Field(
         default=None, description="Regular expression for the whole name; others are quarantined, the rule is quoted"
     )

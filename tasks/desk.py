@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache
 from threading import get_ident
 from types import TracebackType
 from typing import Self
@@ -97,6 +99,7 @@ class Desk:
                 get_run_logger().info("%s: %d of %d files of this run are done", self.agreed.key, self._done, self._all)
 
     def __enter__(self) -> Self:
+        _leave_what_is_here()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -112,3 +115,12 @@ class Desk:
                     step.wait()
                 held.close()
             hang_up()
+
+
+@cache
+def _leave_what_is_here() -> None:
+    """Once in a process: what was imported stays, and to look through it for garbage costs a quarter of a second each time; an intake,
+    which makes much and throws away little of it in circles, would do so once or twice a run.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000)

@@ -12,7 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 from blocks.errors import DocumentMissing
 from blocks.outbound import Matter, Outbound, Package, PackageFile, Refusal
 from blocks.repositories.base import RepositorySession
-from blocks.values import Classification, Document, Finding, Inbound, Kept, Severity, Target, Verdict
+from blocks.values import Classification, Document, Finding, Inbound, InboundLimits, Kept, Severity, Target, Verdict
 from tasks import tables
 from tasks.connections import repository_session, spool
 from tasks.order import Order, sender, sent_before
@@ -159,7 +159,7 @@ def terms_as_inbound(terms: Outbound) -> Inbound:
     return Inbound(
         endpoint="none",
         folder="none",
-        limits=terms.limits,
+        limits=InboundLimits.model_validate(terms.limits.model_dump()),
         naming=terms.naming,
         classify=classify,
         encoding=terms.encoding,

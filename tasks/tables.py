@@ -268,6 +268,7 @@ class _Frame:
         if not self._table.key:
             return
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         keys = texts.select(list(self._table.key))
         for progress, start, stop in spans:
@@ -276,6 +277,8 @@ class _Frame:
                 progress.keys.add(_hashes(keys.slice(start, stop - start)), rows[start:stop])
         if all(progress.keys is not None for progress, _, _ in spans):
             return
+        if len(pc.unique(keys.column(0))) == len(keys):
+            return  # so all of them differ, which is told faster by one column
         keys = keys.append_column(_FILE, pa.array(owners))
         if keys.group_by(keys.column_names, use_threads=False).aggregate([]).num_rows == len(keys):
             return

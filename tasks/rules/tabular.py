@@ -81,6 +81,8 @@ def _convert(texts: pa.StringArray, column: Column, decimal: str, cells: list[Ce
     import pandas as pd
     import pyarrow.compute as pc
 
+    if column.kind is Kind.DATE and (days := _days(texts)) is not None:
+        return days
     unfit = _misfits(texts, column, decimal)
     cells.extend(_misfit(position, texts[position].as_py(), column, decimal) for position in unfit)
     if column.kind is Kind.TEXT:
@@ -125,31 +127,41 @@ def _numbers(texts: pa.StringArray, kind: Kind, decimal: str) -> pd.Series[Any]:
 
 
 def _dates(texts: pa.StringArray) -> pd.Series[Any]:
-    """Days; what the calendar does not have is missing. Arrow says only that there is such a day, and knows a year 0."""
+    """Days; what the calendar does not have is missing. Only what fits the expression comes here."""
     import pandas as pd
+
+    if (days := _days(texts)) is not None:
+        return days
+    return pd.to_datetime(pd.Series(texts.to_pylist(), dtype=object), format="%Y-%m-%d", errors="coerce")
+
+
+def _days(texts: pa.StringArray) -> pd.Series[Any] | None:
+    """Days, if every text is one of the calendar as we want it written: Arrow reads no other way of writing. But it knows a year 0."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     try:
         days = pc.cast(texts, pa.date32())
     except pa.ArrowInvalid:
-        days = None
-    dates: pd.Series[Any]
-    if days is None or pc.any(pc.less(days, date.min)).as_py():
-        dates = pd.to_datetime(pd.Series(texts.to_pylist(), dtype=object), format="%Y-%m-%d", errors="coerce")
-    else:
-        dates = pc.cast(days, pa.timestamp("us")).to_pandas()
+        return None
+    if pc.any(pc.less(days, date.min)).as_py():
+        return None
+    dates: pd.Series[Any] = pc.cast(days, pa.timestamp("us")).to_pandas()
     return dates
 
 
 def _misfits(texts: pa.StringArray, column: Column, decimal: str) -> list[int]:
     """Positions of the cells that do not read as what the column holds."""
-    if column.kind is Kind.TEXT:
-        import pyarrow.compute as pc
+    import pyarrow.compute as pc
 
+    if column.kind is Kind.TEXT:
         return [] if column.optional else list(pc.indices_nonzero(pc.equal(texts, "")).to_pylist())
     expression = _expression(column.kind, decimal)
-    return misfits(f"(?:{expression})?" if column.optional else expression, texts)
+    expression = f"(?:{expression})?" if column.optional else expression
+    # Arrow's own expressions mean the same here, and keep no other thread from running.
+    if pc.all(pc.match_substring_regex(texts, rf"\A(?:{expression})\z")).as_py():
+        return []
+    return misfits(expression, texts)
 
 
 @lru_cache

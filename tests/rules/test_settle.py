@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.values import FileKind, Limits, RemoteFile, Settle, Sighting, Stage
+from blocks.values import FileKind, InboundLimits, Limits, RemoteFile, Settle, Sighting, Stage
 from tasks.rules.grouping import consignments
 from tasks.rules.settle import belongs, ready
 
@@ -155,3 +155,14 @@ def test_consignments_keep_order_and_bounds(sizes: list[int], files: int, size: 
         assert len(group) == 1 or sum(one.file.size for one in group) <= size
     for one, following in pairwise(groups):
         assert len(one) == files or sum(s.file.size for s in one) + following[0].file.size > size
+
+
+def test_small_files_travel_in_their_thousands_and_large_ones_by_a_hundred_mib() -> None:
+    limits = InboundLimits()
+    assert [len(group) for group in consignments([sighting(f"{number}.csv", size=4096) for number in range(1500)], limits)] == [
+        1000,
+        500,
+    ]
+    assert [
+        len(group) for group in consignments([sighting(f"{number}.csv", size=1024**2) for number in range(200)], limits)
+    ] == [100, 100]

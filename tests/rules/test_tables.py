@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import resource
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from blocks.profile import load_partner
 from blocks.values import Arrival, Document, Finding, Inbound, RemoteFile, Severity, Verdict
 from tasks import tables
 from tasks.doctypes import find, known
-from tasks.doctypes.base import written_as
-from tasks.rules import structure
+from tasks.doctypes.base import misfits, written_as
+from tasks.rules import structure, tabular
 from tasks.rules.filing import check_templates, plan
 from tasks.rules.findings import Findings
 from tasks.rules.judge import as_facts, before_fetch, from_facts
@@ -363,6 +364,48 @@ def test_a_wrong_cell_among_many_good_ones_is_found_wherever_it_stands(judge: Ju
     rows[at] = row(**{"sku": "W", **wrong})
     [verdict] = judge(PRICES, prices(*rows))
     assert [finding.row for finding in verdict.findings] == [at + 2]
+
+
+RULES = [
+    "[A-Z]{3}",
+    "[A-Za-z0-9][A-Za-z0-9._/-]{0,3}",
+    "[A-Z0-9][A-Z0-9-]{1,2}",
+    "[a-c]{1,2}",
+    "[A-C][a-c]{2}",
+    "[^a]{2}",
+    r"[\da]{2}",
+    "[ä-ü]{2}",
+]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@settings(deadline=None, max_examples=300)
+@given(texts=st.lists(st.text(st.sampled_from("ABab01.-/^\\ ä\u0661\n"), max_size=5), max_size=4), skipped=st.integers(0, 2))
+def test_many_texts_at_once_fit_as_one_by_one(rule: str, texts: list[str], skipped: int) -> None:
+    whole = pa.array(["AAA"] * skipped + texts + ["A A"], pa.string())
+    expected = [number for number, one in enumerate(texts) if re.fullmatch(rule, one) is None]
+    assert misfits(rule, whole.slice(skipped, len(texts))) == expected
+
+
+@settings(deadline=None, max_examples=1000)
+@given(
+    st.lists(st.text(st.sampled_from("0123456789"), min_size=1, max_size=4), min_size=3, max_size=3),
+    st.text("-/T +Z\n٣", max_size=2),
+)
+def test_arrow_reads_days_as_they_are_agreed_and_in_no_other_way(parts: list[str], other: str) -> None:
+    year, month, day = parts
+    for written in (
+        f"{year}-{month}-{day}",
+        f"{year}{other}{month}{other}{day}",
+        f"{other}{year}-{month}-{day}",
+        f"{year}-{month}-{day}{other}",
+    ):
+        read = tabular._days(pa.array([written], pa.string()))
+        try:
+            known = date.fromisoformat(written) if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", written) else None
+        except ValueError:
+            known = None
+        assert (None if read is None else read[0].date()) == known
 
 
 def test_a_byte_order_mark_before_a_text_is_part_of_it_wherever_a_frame_begins(judge: Judge) -> None:
