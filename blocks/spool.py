@@ -37,6 +37,7 @@ CHUNK = 1024 * 1024
 HELD = 64 * 1024
 """Most bytes of a file that are held in memory before they are written."""
 _NO_FILE = -1
+_READ_ONLY = 0o440
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -103,6 +104,7 @@ class SpoolFile:
         """All bytes are here."""
         if self._file == _NO_FILE:
             self._begin()
+        os.fchmod(self._file, _READ_ONLY)
         self._end()
         done = Spooled(self._hash.hexdigest(), self.size)
         self._batch.finished(self._path, done)
@@ -180,7 +182,6 @@ class Batch:
         sync_filesystem(self._lock)
         store = str(self.spool.store)
         for path, digest in self._done.items():
-            os.chmod(path, 0o440)
             place = f"{store}/{digest[:2]}"
             try:
                 os.rename(path, f"{place}/{digest}")

@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, BinaryIO, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -38,7 +38,9 @@ from blocks.pace import SLOWEST
 from blocks.values import FileKind, shown
 
 FILES = 64
-"""Files in flight."""
+"""Files in flight at a server that does not tell how many it allows."""
+MOST_FILES = 128
+"""Files in flight at one that does. More gain nothing."""
 UPLOAD_WINDOW = 4 * 1024 * 1024
 """Bytes of one upload in flight."""
 _PIECE = 32_000
@@ -60,6 +62,7 @@ _uint64 = struct.Struct(">Q")
 _header = struct.Struct(">IBI")
 _usual = struct.Struct(">IQIIIII")
 """Attributes as nearly every server tells them: flags, size, owner and group, mode, two times."""
+_KIND = 0o170000
 _KINDS = {modes.S_IFREG: FileKind.FILE, modes.S_IFDIR: FileKind.FOLDER, modes.S_IFLNK: FileKind.LINK}
 
 
@@ -82,6 +85,9 @@ class Status:
         return f"the server says: {self.message or 'nothing'} (code {self.code})"
 
 
+FINE = Status(OK, "")
+
+
 class Attributes(NamedTuple):
     """What the server tells about a file; None where it does not tell."""
 
@@ -93,11 +99,16 @@ class Attributes(NamedTuple):
 
     @property
     def modified(self) -> datetime | None:
-        return None if self.written is None else datetime.fromtimestamp(self.written, UTC)
+        return None if self.written is None else _moment(self.written)
 
     @property
     def kind(self) -> FileKind | None:
-        return None if self.mode is None else _KINDS.get(modes.S_IFMT(self.mode), FileKind.OTHER)
+        return None if self.mode is None else _KINDS.get(self.mode & _KIND, FileKind.OTHER)
+
+
+@lru_cache(maxsize=1024)
+def _moment(written: int) -> datetime:
+    return datetime.fromtimestamp(written, UTC)
 
 
 class Muddled(EndpointUnreachable):
@@ -196,8 +207,6 @@ def _string(value: Bytes) -> bytes:
 
 # --------------------------------------------------------------------------------------------- routines
 
-_FINE = Status(OK, "")
-
 T = TypeVar("T")
 Routine: TypeAlias = Generator[Sequence[Request], Answer, T]
 """Yields requests to send (perhaps none), is resumed with its oldest unseen answer, returns its outcome."""
@@ -239,17 +248,11 @@ def read_into(sink: Sink, handle: Bytes, size: int, wire: Wire) -> Routine[Statu
 
     Asks for one byte more than announced, so that a growing file shows: ``FAILURE`` then, and ``EOF`` when it was shorter.
     """
-    if not sink.size and size < wire.read_bytes:
-        whole = yield [read(handle, 0, size + 1)]
-        if isinstance(whole, bytes | memoryview) and 0 < len(whole) == size:
-            sink.write(whole)
-            return _FINE
-        # It is empty, or not as it was listed, or comes in short answers: it is asked for once more, and told apart.
     asked = sink.size
     outstanding: deque[tuple[int, int]] = deque()
     early: dict[int, bytes] = {}
     requests: list[Request] = []
-    verdict = Status(OK, "")
+    verdict = FINE
     while True:
         while verdict.code == OK and asked <= size and asked - sink.size < wire.read_window:
             length = min(wire.read_bytes, size + 1 - asked)
@@ -302,7 +305,7 @@ def read_exactly(handle: Bytes, offset: int, length: int, wire: Wire) -> Routine
 def write_from(source: BinaryIO, handle: Bytes, wire: Wire, seen: Callable[[bytes], None], offset: int = 0) -> Routine[Status]:
     """Write the rest of ``source``, which is at ``offset``, to an open handle; ``seen`` is shown every piece. The first bad
     status, or ``OK``."""
-    outstanding, verdict = 0, Status(OK, "")
+    outstanding, verdict = 0, FINE
     depth = max(2, min(64, UPLOAD_WINDOW // wire.write_bytes))
     requests: list[Request] = []
     while True:
@@ -431,24 +434,34 @@ class Wire(ABC):
 # --------------------------------------------------------------------------------------------- the engine
 
 
-@dataclass(slots=True, eq=False)
-class _Ticket:
-    """A request on its way. The runner is whose routine waits for it."""
+class _Alone:
+    """A request for which no routine waits, and its answer when that has come."""
 
-    owed: int
-    runner: _Runner | None
-    answer: Answer | None = None
+    __slots__ = ("answer",)
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+
+    def take(self, _: int, answer: Answer) -> None:
+        self.answer = answer
 
 
-@dataclass(slots=True, eq=False)
 class _Runner:
     """A routine under way in one run. ``ready`` is that run's list of routines whose oldest answer has come."""
 
-    work: Work[Any]
-    routine: Routine[Any]
-    ready: deque[_Runner]
-    begun: bool = False
-    tickets: deque[_Ticket] = field(default_factory=deque)
+    __slots__ = ("answers", "begun", "numbers", "ready", "routine", "work")
+
+    def __init__(self, work: Work[Any], ready: deque[_Runner]) -> None:
+        self.work, self.ready, self.begun = work, ready, False
+        self.routine: Routine[Any] = work.begin()
+        self.numbers: deque[int] = deque()
+        """Of its requests whose answers it has not seen, the oldest first."""
+        self.answers: dict[int, Answer] = {}
+
+    def take(self, number: int, answer: Answer) -> None:
+        self.answers[number] = answer
+        if self.numbers[0] == number:
+            self.ready.append(self)
 
 
 _UNFINISHED: Any = object()
@@ -459,22 +472,24 @@ class Engine(Wire):
 
     def __init__(self, channel: paramiko.Channel, transport: paramiko.Transport, address: str, timeout_seconds: float) -> None:
         super().__init__(channel, transport, address, timeout_seconds)
-        self._out = bytearray()
+        self._out, self._unsent = bytearray(), 0
         self._begun = bytearray()
         """An answer that has come in part."""
         self._pipe = channel.in_buffer if isinstance(channel.in_buffer, Pipe) else None
         self._dribbled = 0.0
         """Seconds that we have waited for the rest of an answer that has begun to come."""
-        self._tickets: dict[int, _Ticket] = {}
-        self._last_id = 0
-        self._owed = 0
+        self._asked: dict[int, _Runner | _Alone] = {}
+        """Who waits for the answer to a request on its way, by its number."""
+        self._last_number = 0
+        self._owed, self._owing = 0, dict[int, int]()
+        """About how many bytes the answers on their way may take: where paramiko's own buffer has to hold them."""
         self._greeting: bytes | None = None
         self._handles = self._most_handles = FILES
         self.extensions = self._greet()
         self.read_window = 32 * self.read_bytes
 
     def run(self, works: Iterable[Work[T]]) -> Generator[T, None, None]:
-        """Run many routines, up to 64 files at once; outcomes come as routines return, in any order.
+        """Run many routines, up to 64 files at once, more if the server says so; outcomes come as routines return, in any order.
 
         ``works`` is taken from only as far as there is room. Whatever is raised, outcomes that were known are yielded first.
         A run that is given up half-way leaves the engine unusable, because answers nobody waits for are still to come.
@@ -491,7 +506,7 @@ class Engine(Wire):
                         waiting = again.popleft() if again else next(source, None)
                     if waiting is None or (running and weight + waiting.weight > self.read_window):
                         break
-                    runner, waiting = _Runner(waiting, waiting.begin(), ready), None
+                    runner, waiting = _Runner(waiting, ready), None
                     running.add(runner)
                     weight += runner.work.weight
                     ready.append(runner)
@@ -515,6 +530,9 @@ class Engine(Wire):
                             outcome = crowded.otherwise
                     else:
                         if outcome is _UNFINISHED:
+                            # The server has work on one half of the files while we deal with the other.
+                            if 2 * self._unsent >= self._handles:
+                                self._flush()
                             continue
                     running.discard(runner)
                     weight -= runner.work.weight
@@ -535,27 +553,30 @@ class Engine(Wire):
 
     def ask(self, request: Request) -> Answer:
         """One request, one answer: for the few that stand alone."""
-        return self._wait(self._post(request))
+        return self._later(request)()
 
     def _later(self, request: Request) -> Callable[[], Answer]:
-        ticket = self._post(request)
-        return lambda: self._wait(ticket)
+        alone = _Alone()
+        self._post(request, alone)
+        return lambda: self._wait(alone)
 
     def _send_only(self, request: Request) -> None:
-        self._post(request)
+        self._post(request, _Alone())
         self._flush()
 
     # ----------------------------------------------------------------------------------------- routines, step by step
 
     def _resume(self, runner: _Runner) -> Any:
         """Go on with a routine as far as its answers have come. Its outcome, or ``_UNFINISHED``."""
+        routine, numbers, answers = runner.routine, runner.numbers, runner.answers
         try:
             if not runner.begun:
                 runner.begun = True
-                self._post_all(next(runner.routine), runner)
-            while runner.tickets and (answer := runner.tickets[0].answer) is not None:
-                runner.tickets.popleft()
-                self._post_all(runner.routine.send(answer), runner)
+                for request in next(routine):
+                    self._post(request, runner)
+            while numbers and numbers[0] in answers:
+                for request in routine.send(answers.pop(numbers.popleft())):
+                    self._post(request, runner)
         except StopIteration as stop:
             return stop.value
         return _UNFINISHED
@@ -567,32 +588,31 @@ class Engine(Wire):
                 if outcome is not _UNFINISHED:
                     yield outcome
 
-    def _post_all(self, requests: Sequence[Request], runner: _Runner) -> None:
-        for request in requests:
-            self._post(request, runner)
-
-    def _post(self, request: Request, runner: _Runner | None = None) -> _Ticket:
+    def _post(self, request: Request, who: _Runner | _Alone) -> None:
         kind, body, owed = request
-        number = self._last_id = (self._last_id + 1) & 0xFFFFFFFF
-        ticket = self._tickets[number] = _Ticket(owed, runner)
-        if runner is not None:
-            runner.tickets.append(ticket)
-        self._owed += owed
-        self._out += _header.pack(len(body) + 5, kind, number) + body
+        number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
+        self._asked[number] = who
+        if isinstance(who, _Runner):
+            who.numbers.append(number)
+        if self._pipe is None:
+            self._owing[number] = owed
+            self._owed += owed
+        self._out += _header.pack(len(body) + 5, kind, number)
+        self._out += body
+        self._unsent += 1
         if len(self._out) > 16 * _PIECE:
             self._flush()
-        return ticket
 
-    def _wait(self, ticket: _Ticket) -> Answer:
+    def _wait(self, alone: _Alone) -> Answer:
         self._flush()
-        while ticket.answer is None:
+        while alone.answer is None:
             self._receive()
-        return ticket.answer
+        return alone.answer
 
     # ----------------------------------------------------------------------------------------- the wire
 
     def _flush(self) -> None:
-        out, self._out = memoryview(self._out), bytearray()
+        out, self._out, self._unsent = memoryview(self._out), bytearray(), 0
         stalled_since = time.monotonic()
         while out:
             if not self._channel.send_ready() and (
@@ -641,47 +661,49 @@ class Engine(Wire):
 
     def _cut(self, data: memoryview) -> int:
         """Cut what has come into answers and hand them out; how many. Only one that comes in parts is copied."""
-        whole = start = 0
-        while start < len(data):
-            left = len(data) - start
-            if not self._begun and left >= 4 and (end := self._length(data, start)) <= left:
-                self._take(data[start + 4 : start + end])
-                start += end
-                whole += 1
-                continue
-            missing = (4 if len(self._begun) < 4 else self._length(self._begun)) - len(self._begun)
+        whole, start, end = 0, 0, len(data)
+        while start < end:
+            if not self._begun and end - start >= _header.size:
+                length, kind, number = _header.unpack_from(data, start)
+                after = start + 4 + length
+                if after <= end and 5 <= length <= _LONGEST_ANSWER:
+                    self._take(kind, number, data[start + _header.size : after])
+                    start = after
+                    whole += 1
+                    continue
+            missing = (4 if len(self._begun) < 4 else self._length()) - len(self._begun)
             self._begun += data[start : start + missing]
             start += missing
-            if len(self._begun) >= 4 and len(self._begun) == self._length(self._begun):
-                answer, self._begun = self._begun, bytearray()
-                self._take(memoryview(answer)[4:])
+            if len(self._begun) >= 4 and len(self._begun) == self._length():
+                answer, self._begun = memoryview(self._begun), bytearray()
+                _, kind, number = _header.unpack_from(answer)
+                self._take(kind, number, answer[_header.size :])
                 whole += 1
         return whole
 
-    def _length(self, data: memoryview | bytearray, start: int = 0) -> int:
-        """Of an answer with the four bytes that tell it."""
-        (length,) = _uint32.unpack_from(data, start)
+    def _length(self) -> int:
+        """Of an answer whose first four bytes have come, and tell it."""
+        (length,) = _uint32.unpack_from(self._begun)
         if not 5 <= length <= _LONGEST_ANSWER:
             if self._greeting is not None:
                 raise self.muddled("the server sent something that is not SFTP")
             raise EndpointError(f"{self.address}: the server sent something that is not SFTP; does its login print text?")
         return 4 + int(length)
 
-    def _take(self, packet: memoryview) -> None:
-        if packet[0] == VERSION:
-            self._greeting = bytes(packet[1:])
+    def _take(self, kind: int, number: int, body: memoryview) -> None:
+        if kind == VERSION:  # which has no number: it is the version itself
+            self._greeting = _uint32.pack(number) + body
             return
-        (number,) = _uint32.unpack_from(packet, 1)
-        ticket = self._tickets.pop(number, None)
-        if ticket is None:
+        who = self._asked.pop(number, None)
+        if who is None:
             raise self.muddled(f"the server answered request {number}, which was never sent")
-        self._owed -= ticket.owed
+        if self._pipe is None:
+            self._owed -= self._owing.pop(number)
         try:
-            ticket.answer = parse(packet)
+            answer = parse(kind, body)
         except (struct.error, IndexError) as error:
             raise self.muddled("the server sent an answer that cannot be read") from error
-        if ticket.runner is not None and ticket.runner.tickets and ticket.runner.tickets[0] is ticket:
-            ticket.runner.ready.append(ticket.runner)
+        who.take(number, answer)
 
     def _greet(self) -> dict[bytes, bytes]:
         self._out += _uint32.pack(5) + bytes([INIT]) + _uint32.pack(3)
@@ -706,7 +728,7 @@ class Engine(Wire):
             self.read_bytes = max(4096, min(reading or 32768, longest))
             self.write_bytes = max(4096, min(writing or 32768, longest))
             self.read_window = 64 * self.read_bytes
-            self._handles = self._most_handles = max(1, min(FILES, handles or FILES))
+            self._handles = self._most_handles = max(1, min(MOST_FILES, handles or FILES))
         self._timeout = usual
 
 
@@ -727,19 +749,19 @@ def greeting(data: bytes, address: str) -> dict[bytes, bytes]:
     return dict(zip(words[::2], words[1::2], strict=False))
 
 
-def parse(packet: memoryview) -> Answer:
-    kind = packet[0]
+def parse(kind: int, body: memoryview) -> Answer:
+    """An answer without its length and number. Raises ``IndexError`` and ``struct.error`` if it is not one."""
+    if kind == _ATTRS:
+        return _take_attributes(body, 0)[0]
     if kind == _STATUS:
-        said = bytes(packet[5:])
+        said = bytes(body)
         return _short_status(said) if len(said) < _SHORT else _status(said)
     if kind in (_DATA, _HANDLE):
-        return take_string(packet, 5)[0]
-    if kind == _ATTRS:
-        return _take_attributes(packet, 5)[0]
+        return take_string(body, 0)[0]
     if kind == _NAME:
-        data = bytes(packet)
-        (count,) = _uint32.unpack_from(data, 5)
-        position, entries = 9, []
+        data = bytes(body)
+        (count,) = _uint32.unpack_from(data)
+        position, entries = 4, []
         for _ in range(count):  # a length that leads beyond the end is noticed by what is read next
             (length,) = _uint32.unpack_from(data, position)
             begin, position = position + 4, position + 4 + length
@@ -750,7 +772,7 @@ def parse(packet: memoryview) -> Answer:
             entries.append(Entry(name, attributes))
         return entries
     if kind == _EXTENDED_REPLY:
-        return packet[5:]
+        return body
     raise IndexError(kind)
 
 

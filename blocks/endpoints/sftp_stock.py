@@ -154,7 +154,7 @@ class _Client(_SftpClient):  # type: ignore[misc]
 
     def told(self, request: Request) -> Answer:
         kind, message = self._request(request.kind, _Raw(request.body))
-        return wire.parse(memoryview(bytes([kind]) + message.asbytes()))
+        return wire.parse(kind, memoryview(message.asbytes())[4:])
 
     def _send_version(self) -> int:
         greeting = paramiko.Message()
