@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 
@@ -29,7 +30,9 @@ BENCHES = {
     "ftps-put-small": COPYING,
     "trigger": "tests.bench.trigger",
     "trigger-resume": "tests.bench.trigger",
-    **dict.fromkeys(("intake-small", "intake-medium", "intake-large", "intake-naive"), "tests.bench.intake"),
+    **dict.fromkeys(
+        ("intake-small", "intake-one-finding", "intake-medium", "intake-large", "intake-naive"), "tests.bench.intake"
+    ),
     "plot": "tests.bench.plot",
     "release-many": "tests.bench.release_many",
     "ledger": "tests.bench.ledger",
@@ -49,11 +52,13 @@ def main() -> None:
         sys.exit(f"no such bench: {', '.join(unknown)}; there are: {', '.join(BENCHES)}")
     verdicts, broken = dict[str, str](), False
     for name in given.bench or BENCHES:
+        began = time.monotonic()
         try:
             verdicts[name] = _alone(name, given.rounds, given.scale)
         except Exception:  # noqa: BLE001 - whatever broke one, the others are measured
             traceback.print_exc()
             verdicts[name], broken = "BROKEN, see above", True
+        print(f"{name}: all of it took {time.monotonic() - began:.0f} s", file=sys.stderr)
     print("\n".join(["| bench | ours beside the best peer |", "|---|---|", *(f"| {n} | {v} |" for n, v in verdicts.items())]))
     sys.exit(broken)
 

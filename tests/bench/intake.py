@@ -135,18 +135,21 @@ VIDEOS = Kind("video", "clip", "mp4", video)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is brought in, and what we mean to reach. ``naive``: beside the tutorial's flow, else beside the script."""
+    """What is brought in, and what we mean to reach. ``naive``: beside the tutorial's flow, else beside the scripts. ``finding``: a row
+    of one file in the middle is bad, beside ours where none is."""
 
     files: int
     size: int
     goal: Goal | None = None
     naive: bool = False
     kind: Kind = PRICES
+    finding: bool = False
 
     @property
     def shown(self) -> str:
         size = f"{self.size / MIB:g} MiB" if self.size >= MIB else f"{self.size / KIB:g} KiB"
-        return f"{self.files:,} {self.kind.suffix.upper()} x {size} from SFTP into the repository"
+        finding = f", a bad row in file {self.files // 2:,}" if self.finding else ""
+        return f"{self.files:,} {self.kind.suffix.upper()} x {size} from SFTP into the repository{finding}"
 
     def scaled(self, scale: float) -> Load:
         """A part of it, for a rehearsal: fewer files, and smaller ones where they are large."""
@@ -159,6 +162,7 @@ LOADS: Mapping[str, Load] = {
     "intake-small": Load(1000, 4 * KIB, Goal(2)),
     "intake-medium": Load(200, MIB, Goal(1.5)),
     "intake-large": Load(4, 256 * MIB, Goal(1.5, peak_mib=250), kind=VIDEOS),
+    "intake-one-finding": Load(1000, 4 * KIB, Goal(round(1 / 1.1, 2)), finding=True),
     "intake-naive": Load(1000, 4 * KIB, Goal(20), naive=True),
 }
 
@@ -235,7 +239,7 @@ class Course:
 
     def race(self, bench: str, rounds: int, theirs: Sequence[Contender] | None = None, *, colds: bool = True) -> Outcome:
         """Everybody once uncounted, then by turns. ``theirs``: other peers than the bench's own."""
-        ours = self.contender()
+        ours = self.contender(finding=self.load.finding)
         theirs = self.peers() if theirs is None else theirs
         for one in (ours, *theirs):
             if one.turn is not None:
@@ -255,8 +259,8 @@ class Course:
 
     # ------------------------------------------------------------------------------------------------- contenders
 
-    def contender(self) -> Contender:
-        """Ours."""
+    def contender(self, *, finding: bool = False) -> Contender:
+        """Ours. ``finding``: a file in the middle has a bad row, and is quarantined, alone."""
         from flows.intake import intake
 
         end_without_heartbeat()  # as in the worker's forks
@@ -265,7 +269,7 @@ class Course:
 
         def warm() -> None:
             state = intake("acme", "price-lists", return_state=True, patience_seconds=1)
-            assert state.name == "Filed", state
+            assert state.name == ("Filed, 1 quarantined" if finding else "Filed"), state
             self.last = state.state_details.flow_run_id
 
         def cold() -> None:
@@ -274,15 +278,21 @@ class Course:
             )
             assert done.returncode == 0, done.stdout + done.stderr
 
+        if finding:
+            return Contender("ours", lambda: self.turn(warm, self.ours, finding=True))
         return Contender("ours", lambda: self.turn(warm, self.ours), cold=lambda: self.turn(cold, self.ours))
 
     def peers(self) -> list[Contender]:
+        if self.load.finding:
+            return [replace(self.contender(), name="ours without the bad row", cold=None)]
         if self.load.naive:
             return [self.tutorial()]
+        return [*self.scripts(), self.shell()]
+
+    def scripts(self) -> list[Contender]:
         return [
             self.script("asyncio script", "asyncio_script"),
             self.script("tuned script (polars, own framing)", "tuned_script", counts=False),
-            self.shell(),
         ]
 
     def script(self, name: str, module: str, *, counts: bool = True) -> Contender:
@@ -335,14 +345,18 @@ class Course:
 
     # ------------------------------------------------------------------------------------------------- one turn
 
-    def turn(self, work: Callable[[], None], folder: int) -> Cost:
+    def turn(self, work: Callable[[], None], folder: int, *, finding: bool = False) -> Cost:
         """New files, the work timed, everything verified, and all tidied up. Raises ``Failed`` if a byte is not where it must be."""
-        wanted = dict(self._fill())
+        wanted, set_aside = dict(self._fill()), _set_aside()
+        refused = dict([self._spoil()]) if finding else {}
         _quiet(self.prefect.process.pid)
         try:
             with Watch(self._servers) as watch:
                 work()
-            self._verify(wanted, folder)
+            self._verify({name: one for name, one in wanted.items() if name not in refused}, folder)
+            aside = [path for journey, path in _set_aside().items() if journey not in set_aside]
+            if [_received(path) for path in aside] != [*refused.values()]:
+                raise Failed(f"{len(aside)} files were quarantined, or others than should be")
         finally:
             self.sink.forget(folder)
             for place in (self.source, self.done):
@@ -359,6 +373,13 @@ class Course:
                     digest.update(piece)
                     file.write(piece)
             yield name, Received(self.load.size, digest.hexdigest())
+
+    def _spoil(self) -> tuple[str, Received]:
+        """Make one row bad, of the file in the middle; the file's size stays."""
+        path = self.source / self.load.kind.name(self.made - self.load.files + self.load.files // 2)
+        good, _, last = path.read_bytes().rpartition(b",EUR,")
+        path.write_bytes(good + b",eur," + last)
+        return path.name, _received(path)
 
     def _verify(self, wanted: Mapping[str, Received], folder: int) -> None:
         received = self.sink.received(folder)
@@ -419,6 +440,17 @@ class Warm:
         if not self._process.stdout.readline():
             said = self._log.read_text(errors="replace").strip().splitlines()
             raise Failed(f"ended with {self._process.wait(30)}: {said[-1] if said else 'it says nothing'}")
+
+
+def _set_aside() -> dict[str, Path]:
+    """Journeys in our quarantine, and where their bytes are."""
+    kept = connections.quarantine()
+    return {journey: path for journey in kept.journeys() if (path := kept.content(journey))}
+
+
+def _received(path: Path) -> Received:
+    content = path.read_bytes()
+    return Received(len(content), sha256(content).hexdigest())
 
 
 def job_of(server: OpenSsh, source: Path, done: Path, there: Sink, parent: int) -> Mapping[str, Any]:

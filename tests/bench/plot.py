@@ -1,8 +1,8 @@
 """``make bench BENCH=plot``: what an intake costs against the number of files and against their size, as pictures of the documentation.
 
 ``docs/images/speed-files.svg`` is from 100 to 20,000 files of 4 KiB, ``docs/images/speed-size.svg`` from 4 KiB to 4 MiB a file. Both show
-ours, a whole flow run, beside the peers of ``intake``; both axes are logarithmic. The points are
-printed as JSON. Drawn by hand, as so little is drawn: no library for it is among what we need.
+ours, a whole flow run, beside the peers of ``intake`` that look at every row; both axes are logarithmic. The points are printed as JSON.
+Drawn by hand, as so little is drawn: no library for it is among what we need.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tests.bench.intake import KIB, LOADS, MIB, ROOT, course
-from tests.bench.race import Contender, Failed
+from tests.bench.race import Contender, Failed, cost_of
 
 IMAGES = ROOT / "docs" / "images"
 SMALL = LOADS["intake-small"]
@@ -50,7 +50,7 @@ def main(rounds: int, *, name: str = "plot", scale: float = 1.0, images: Path = 
     numbers = dict.fromkeys(max(2, int(files * scale)) for files in FILES)
     # One installation for all points: the ledger grows as it does in use.
     with course(replace(SMALL, files=max(numbers))) as run:
-        everybody = [one for one in (run.contender(), *run.peers()) if one.turn is not None]
+        everybody = [one for one in (run.contender(), *run.scripts()) if one.turn is not None]
         for one in everybody:
             run.uncounted(one)
         for files in numbers:
@@ -85,7 +85,7 @@ def _measured(everybody: Sequence[Contender], rounds: int) -> Iterator[tuple[str
         for one in (*everybody[first:], *everybody[:first]):
             assert one.turn is not None
             try:
-                seconds.setdefault(one.name, []).append(one.turn())
+                seconds.setdefault(one.name, []).append(cost_of(one.turn()).seconds)
             except Failed as failed:
                 print(f"{one.name}: {failed}", file=sys.stderr)
     return ((who, statistics.median(some)) for who, some in seconds.items() if some)
@@ -121,7 +121,7 @@ def svg(title: str, curves: Curves, ticks: Mapping[int, str]) -> str:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
         lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{3 if number == 0 else 2}"/>')
         lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in at]
-        x = LEFT + number * 210
+        x = LEFT + number * (WIDTH - LEFT) // len(curves)
         lines.append(f'<rect x="{x}" y="{HEIGHT - 32}" width="14" height="14" fill="{colour}"/>')
         lines.append(f'<text x="{x + 20}" y="{HEIGHT - 20}">{escape(who)}</text>')
     return "\n".join([*lines, "</svg>", ""])

@@ -245,10 +245,14 @@ def verdict(module: str, bench: str, rounds: int, scale: float) -> str:
 
 def _taken(line: Line, turn: Turn | None) -> Cost:
     assert turn is not None
-    told = turn()
-    cost = told if isinstance(told, Cost) else Cost(told)
+    cost = cost_of(turn())
     print(f"{line.name}: {cost}", file=sys.stderr)
     return cost
+
+
+def cost_of(told: float | Cost) -> Cost:
+    """What a turn answered, as a cost."""
+    return told if isinstance(told, Cost) else Cost(told)
 
 
 def _named(cpu: tuple[float, float] | None, *names: str) -> dict[str, float]:

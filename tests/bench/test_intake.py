@@ -28,8 +28,9 @@ from tests.bench.intake import (
     job_of,
     price_list,
 )
+from tests.bench.peers import lftp_curl
 from tests.bench.plot import svg
-from tests.bench.race import Contender
+from tests.bench.race import Contender, Failed
 from tests.bench.sink import Received, sink
 from tests.environment import NotMade, python_of
 from tests.servers import lacking
@@ -57,6 +58,21 @@ def test_ours_the_shell_and_the_tutorial_bring_in_the_right_bytes_and_who_does_n
     assert "3 files are missing at the repository" in lines.pop("lazy").problem
     assert [line.problem for line in (outcome.ours, *lines.values())] == ["", "", ""]
     assert outcome.best is not None and outcome.best.name == "a tutorial's flow"
+
+
+def test_a_bad_row_has_its_file_quarantined_alone_and_who_files_it_is_told(
+    tmp_path: Path,
+    openssh: OpenSsh,
+    prefect_server: PrefectServer,
+) -> None:
+    server = replace(openssh, root=openssh.root / f"bench-{uuid4().hex[:8]}")
+    server.root.mkdir()
+    load = replace(LOADS["intake-one-finding"], files=4)
+    with sink() as there, entered(tmp_path, server, prefect_server, there, load) as run:
+        outcome = run.race("intake-one-finding", 1)
+        assert [line.problem for line in (outcome.ours, *outcome.theirs)] == ["", ""]
+        with pytest.raises(Failed, match="0 files are missing at the repository, 1 too many"):
+            run.turn(lambda: lftp_curl.intake(run.job, tmp_path / "shell"), run.theirs, finding=True)  # it looks at no row
 
 
 ONE_JOB = """
