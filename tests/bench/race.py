@@ -8,6 +8,8 @@ memory is what the kernel saw at most during our own turns.
 
     bench ── Contender(name, turn) ...  ─▶ race ─▶ {"bench", "ours_s", "peer", "peer_s", "ratio", "spread", "peak_mib"}, table
 
+A peer that took far longer than another in the first round cannot be the best any more: it is not asked again, and its one time is told.
+
 Where the work's cost is known, the lines also have ``ours_cpu_s`` and ``server_cpu_s``, what our turn took of the CPU and what the
 servers took for it, and ``peer_cpu_s`` and ``peer_server_cpu_s``; and a goal that was missed is told with what these leave room for.
 """
@@ -30,6 +32,10 @@ from tests.bench.cost import Cost, keep_orphans
 Turn: TypeAlias = Callable[[], float | Cost]
 """A contender does all of the work once: it makes ready, times its own part, verifies every byte, tidies up, and answers its seconds,
 with what they cost where that is known. Raises ``Failed`` for what it could not do or did not do right."""
+
+
+FAR_SLOWER = 4
+"""So many times as long as the fastest peer that counts: then one round of it is enough."""
 
 
 class Failed(Exception):
@@ -73,6 +79,8 @@ class Line:
     costs: list[Cost] = field(default_factory=list)
     problem: str = ""
     cold: float | None = None
+    once: bool = False
+    """It was far slower than another peer in the first round, and is not asked again."""
 
     @property
     def name(self) -> str:
@@ -80,7 +88,8 @@ class Line:
 
     @property
     def shown(self) -> str:
-        return self.name if self.contender.counts else f"{self.name} (only shown)"
+        name = self.name if self.contender.counts else f"{self.name} (only shown)"
+        return f"{name} (one round)" if self.once else name
 
     @property
     def seconds(self) -> list[float]:
@@ -214,7 +223,7 @@ def race(
     for number in range(rounds):
         first = number % len(taking_part)
         for line in taking_part[first:] + taking_part[:first]:
-            if line.problem:
+            if line.problem or line.once:
                 continue
             if line.contender is ours:
                 with_memory = _HighWater(processes or [os.getpid()])
@@ -226,6 +235,8 @@ def race(
                 except Failed as failed:
                     line.costs, line.problem = [], str(failed)
                     print(f"{bench}: {line.name}: {failed}", file=sys.stderr)
+        if number == 0:
+            _spare(lines[1:])
     for line in taking_part:
         if colds and line.contender.cold is not None and not line.problem:
             line.cold = _taken(line, line.contender.cold).seconds
@@ -234,6 +245,12 @@ def race(
         print(json.dumps(facts), flush=True)
     print(outcome.table, flush=True)
     return outcome
+
+
+def _spare(theirs: Sequence[Line]) -> None:
+    fastest = min((line.median for line in theirs if line.seconds and line.contender.counts), default=None)
+    for line in theirs:
+        line.once = fastest is not None and bool(line.seconds) and line.median > FAR_SLOWER * fastest
 
 
 def verdict(module: str, bench: str, rounds: int, scale: float) -> str:

@@ -150,6 +150,18 @@ def test_medians_decide_who_begins_changes_and_memory_is_the_most_of_our_own_tur
     assert outcome.reached and "2.50x of best" in outcome.verdict and "| broken | - | - | ended with 7 | |" in outcome.table
 
 
+def test_who_is_far_slower_than_another_peer_is_not_asked_again() -> None:
+    asked: list[str] = []
+
+    def peer(name: str, seconds: float, *, counts: bool = True) -> Contender:
+        return Contender(name, lambda: asked.append(name) or seconds, counts=counts)  # type: ignore[func-returns-value]
+
+    theirs = [peer("best", 1.0), peer("slow", 3.9), peer("slowest", 4.1), peer("shown", 0.1, counts=False)]
+    outcome = race("it", "work", Contender("ours", lambda: 0.01), theirs, rounds=3)
+    assert sorted(asked) == ["best"] * 3 + ["shown"] * 3 + ["slow"] * 3 + ["slowest"]
+    assert "| slowest (one round) | 4.10 |" in outcome.table and "| slow | 3.90 |" in outcome.table
+
+
 def test_a_goal_is_reached_only_in_time_and_in_memory() -> None:
     def outcome(goal: Goal) -> str:
         return race("it", "work", Contender("ours", lambda: 1.0), [Contender("peer", lambda: 2.0)], rounds=1, goal=goal).verdict
