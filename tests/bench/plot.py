@@ -94,6 +94,8 @@ def _measured(everybody: Sequence[Contender], rounds: int) -> Iterator[tuple[str
 # ----------------------------------------------------------------------------------------------------- drawing
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 60, 32, 44, 76
+WIDEST = 7
+"""So wide a letter is on average, or less."""
 COLOURS = ("#0b5fff", "#c2410c", "#64748b", "#15803d")
 """Ours first."""
 
@@ -116,14 +118,15 @@ def svg(title: str, curves: Curves, ticks: Mapping[int, str]) -> str:
         lines.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g}</text>')
     for value, written in ticks.items():
         lines.append(f'<text x="{across(value):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{escape(written)}</text>')
+    legend = LEFT
     for number, (who, points) in enumerate(curves.items()):
         colour, at = COLOURS[number % len(COLOURS)], [(across(x), up(y)) for x, y in sorted(points)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
         lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{3 if number == 0 else 2}"/>')
         lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in at]
-        x = LEFT + number * (WIDTH - LEFT) // len(curves)
-        lines.append(f'<rect x="{x}" y="{HEIGHT - 32}" width="14" height="14" fill="{colour}"/>')
-        lines.append(f'<text x="{x + 20}" y="{HEIGHT - 20}">{escape(who)}</text>')
+        lines.append(f'<rect x="{legend}" y="{HEIGHT - 32}" width="14" height="14" fill="{colour}"/>')
+        lines.append(f'<text x="{legend + 20}" y="{HEIGHT - 20}">{escape(who)}</text>')
+        legend += 44 + WIDEST * len(who)
     return "\n".join([*lines, "</svg>", ""])
 
 
