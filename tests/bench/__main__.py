@@ -36,6 +36,7 @@ BENCHES = {
     "plot": "tests.bench.plot",
     "release-many": "tests.bench.release_many",
     "ledger": "tests.bench.ledger",
+    "checks": "tests.bench.checking",
 }
 """Where each lives: a module whose ``main(rounds, name=, scale=)`` runs it and answers its ``Outcome``."""
 

@@ -429,17 +429,18 @@ class Warm:
                     process.wait(10)
                 process.stdout.close()
 
-    def bring(self, job: Mapping[str, Any]) -> None:
-        """Have it bring in everything. Raises ``Failed`` with the end of its log."""
+    def bring(self, job: Mapping[str, Any]) -> Any:
+        """Have it do everything; what it says then. Raises ``Failed`` with the end of its log."""
         assert self._process.stdin and self._process.stdout
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended before, and its log says why
-        if not self._process.stdout.readline():
+        if not (answer := self._process.stdout.readline()):
             said = self._log.read_text(errors="replace").strip().splitlines()
             raise Failed(f"ended with {self._process.wait(30)}: {said[-1] if said else 'it says nothing'}")
+        return json.loads(answer)
 
 
 def _set_aside() -> dict[str, Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import ledger, listing, release_many
+from tests.bench import checking, ledger, listing, release_many
 from tests.bench.copying import KIB, LOADS, OURS, run
 from tests.bench.cost import Cost
 from tests.bench.peers.copying import TOOLS, Curl, Lftp, LftpPut, OpenSshSftp, Tool
@@ -98,6 +98,44 @@ def _put_three(tool: Tool, base: Path, root: Path) -> list[str]:
     tool.put(source, str(place))
     assert {path.name: path.read_text() for path in place.iterdir()} == {name: name for name in names}
     return names
+
+
+def test_what_is_wrong_in_a_table_is_told_the_same_by_all(tmp_path: Path) -> None:
+    with checking.entered() as contenders:
+        load = checking.Load(files=3, size=2 * KIB, bad=True)
+        outcome = checking.run(tmp_path / "bad", load, 1, "checks", contenders)
+    assert {line.name: line.problem for line in outcome.theirs} == dict.fromkeys(contenders, "")
+
+
+RULES = {
+    3: ("description", f"A2,{'x' * 501},EUR,1.50,2026-12-01"),
+    4: ("sku", "A 3,,EUR,1.50,2026-12-01"),
+    5: ("currency", "A4,,EURO,1.50,2026-12-01"),
+    6: ("price", "A5,,EUR,1e5,2026-12-01"),
+    7: ("price", "A6,,EUR,-1,2026-12-01"),
+    8: ("valid_from", "A7,,EUR,1,1999-12-01"),
+    9: ("valid_from", "A8,,EUR,1,2026-02-30"),
+    10: ("valid_from", "A9,,EUR,1,1.2.2026"),
+    11: ("sku", ",,EUR,1,2026-12-01"),
+}
+
+
+def test_all_have_the_same_rules(tmp_path: Path) -> None:
+    path, wanted = tmp_path / "a.csv", {(row, column) for row, (column, _) in RULES.items()}
+    lines = ["sku,description,currency,price,valid_from", "A1,,EUR,1,2026-12-01", *(line for _, line in RULES.values())]
+    path.write_text("\n".join([*lines, "A1,the same key,EUR,2,2026-12-01", ""]))
+    with pytest.raises(Failed) as told:
+        checking.ours([path], [])
+    assert json.loads(str(told.value).partition("it found ")[2].partition(", and [] is wrong")[0].replace("'", '"')) == [
+        *([0, row, column] for row, column in sorted(wanted)),
+        [0, 12, "sku+currency+valid_from"],
+    ]
+    with checking.entered() as contenders:
+        for name, warm in contenders.items():
+            assert not isinstance(warm, str), warm
+            found = {(row, column) for _, row, column in warm.bring({"files": [str(path)]})["bad"]}
+            assert {(row, column) for row, column in found if row in RULES} == wanted, name
+            assert ({row for row, _ in found} == {2, 12, *RULES}) == (name != "polars without pandera"), name
 
 
 @pytest.mark.parametrize("name", ["sftp-fetch-small", "sftp-put-small"])
