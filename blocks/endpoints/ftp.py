@@ -8,7 +8,6 @@ there is an instant in which somebody else's file of that name would be replaced
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import hashlib
 import re
 import shutil
@@ -16,8 +15,9 @@ import ssl
 import tempfile
 import threading
 from abc import abstractmethod
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,8 +25,9 @@ from functools import partial
 from itertools import islice
 from os import SEEK_END
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
-from typing import IO, Annotated, Any, BinaryIO, ClassVar, Literal, Self, TypeVar
+from typing import IO, Annotated, Any, BinaryIO, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -271,8 +272,9 @@ class FtpSession(EndpointSession):
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"ftp {endpoint.host}", daemon=True)
         self._thread.start()
         self._idle: list[Wire] = []
-        self._open = self._waiting = 0
-        self._free = asyncio.Condition()
+        self._open = 0
+        self._queue = deque[asyncio.Future[None]]()
+        """Who waits for a connection."""
         try:
             self.capabilities = self._run(self._first())
         except BaseException:
@@ -456,7 +458,7 @@ class FtpSession(EndpointSession):
         return refused
 
     async def _listed(self, wire: Wire, command: bytes, folder: str, into: IO[bytes]) -> Reply | None:
-        async with wire.data(command, block=64 * 1024, most=ftp_wire.LONGEST_LISTING) as data:
+        async with wire.data(command, most=ftp_wire.LONGEST_LISTING) as data:
             if isinstance(data, Reply):
                 wire.refuse(data)
                 return data
@@ -565,16 +567,22 @@ class FtpSession(EndpointSession):
     async def _read(self, wire: Wire, file: RemoteFile, kept: _Kept, *, sure: bool) -> Missed | None:
         """All bytes of a file, behind those that were kept; None if they are what it was before and is after."""
         path = await wire.path(_folder(file.folder), file.name)
-        (before,), _ = await wire.facts_of([(path, sure)], data=True)
-        missed = _differs(file, before) or await self._brought(wire, path, file, kept)
-        if missed is None:
-            after = await wire.facts(path, sure=sure)
-            missed = _differs(file, after)
-            if missed is None and before != after:
-                missed = Missed(file, Outcome.CHANGED, "it was replaced while it was read; it was left alone")
+        before: Entry | Reply | None = None
+        # Of a small plain file whose time was listed a look before would tell no more than the look after: the same as was listed.
+        if sure or file.modified is None or kept.sink.size:
+            (before,), _ = await wire.facts_of([(path, sure)], data=True)
+            if missed := _differs(file, before):
+                return missed
+        if missed := await self._brought(wire, path, file, kept, sure=sure):
+            return missed
+        # The connection for the next file's data is asked for on the way.
+        (after,), _ = await wire.facts_of([(path, sure)], data=before is None, there=True)
+        missed = _differs(file, after)
+        if missed is None and before not in (None, after):
+            missed = Missed(file, Outcome.CHANGED, "it was replaced while it was read; it was left alone")
         return missed
 
-    async def _brought(self, wire: Wire, path: bytes, file: RemoteFile, kept: _Kept) -> Missed | None:
+    async def _brought(self, wire: Wire, path: bytes, file: RemoteFile, kept: _Kept, *, sure: bool) -> Missed | None:
         sink = kept.sink
         if sink.size and not (self.capabilities.resume and await self._begins_so(wire, path, file, kept)):
             sink.restart()
@@ -582,7 +590,7 @@ class FtpSession(EndpointSession):
         async with wire.data(b"RETR " + path, sink.size - len(tail)) as data:
             if isinstance(data, Reply):
                 if sink.size == 0:
-                    return await _refused(wire, file, path, data)
+                    return _differs(file, await wire.facts(path, sure=sure)) or await _refused(wire, file, path, data)
                 sink.restart()  # this server cannot go on in the middle of this file
                 raise _OtherBytes
             start = await data.read_at_least(len(tail))
@@ -919,29 +927,43 @@ class FtpSession(EndpointSession):
     def _each(self, items: Iterable[Item], act: Callable[[Item], Coroutine[Any, Any, T]]) -> Iterator[T]:
         """Act on each item, many in flight; answers in any order. What was complete is told before an error is raised."""
         source = iter(items)  # the caller's own generator: read in the caller's thread, as it may use this very session
-        flying, flight = set[concurrent.futures.Future[T]](), _Flight()
+        landed, flying = SimpleQueue[asyncio.Task[T]](), 0
+        flight = _Flight(landed)
         try:
             while True:
                 most = self._limit * (_WAITING_FOR_ANOTHER + 1)  # it may fall meanwhile
-                for item in islice(source, max(0, most - len(flying))):
-                    flying.add(self._begun(flight.of(act(item))))
+                # Several at a time: to wake the loop for each would cost as much as some files do.
+                if flying <= most // 2 and (works := [act(item) for item in islice(source, most - flying)]):
+                    self._call(flight.begin, works)
+                    flying += len(works)
                 if not flying:
                     return
-                landed, flying = concurrent.futures.wait(flying, return_when=concurrent.futures.FIRST_COMPLETED)
-                errors = [error for future in landed if (error := future.exception()) is not None]
-                if errors:
+                tasks = [landed.get()]
+                while not landed.empty():
+                    tasks.append(landed.get())
+                flying -= len(tasks)
+                if errors := [error for task in tasks if (error := _failure(task)) is not None]:
                     self._run(flight.call_off())
-                    landed, flying = landed | concurrent.futures.wait(flying).done, set()
-                for future in landed:
-                    if not future.cancelled() and future.exception() is None:
-                        yield future.result()
+                    tasks += [landed.get() for _ in range(flying)]
+                    flying = 0
+                for task in tasks:
+                    if not task.cancelled() and task.exception() is None:
+                        yield task.result()
                 if errors:
                     raise errors[0]
         finally:
             if flying and self._slots is not None:
                 self._run(flight.call_off())
 
-    def _begun(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    def _call(self, begin: Callable[[Sequence[Coroutine[Any, Any, T]]], None], works: Sequence[Coroutine[Any, Any, T]]) -> None:
+        """Have works begun in the loop's thread."""
+        if self._slots is None:
+            for work in works:
+                work.close()
+            raise EndpointError(f"{self._address}: the session is closed")
+        self._loop.call_soon_threadsafe(begin, works)
+
+    def _begun(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         if self._slots is None:
             work.close()
             raise EndpointError(f"{self._address}: the session is closed")
@@ -990,8 +1012,7 @@ class FtpSession(EndpointSession):
                 self._idle.append(wire)
             else:
                 self._open -= 1
-            async with self._free:
-                self._free.notify()
+            self._next()
 
     def _note(self, wire: Wire) -> None:
         """What a connection has found out about its server."""
@@ -1005,26 +1026,38 @@ class FtpSession(EndpointSession):
 
     async def _wire(self) -> Wire:
         while True:
-            async with self._free:
-                self._waiting += 1
+            while not self._idle:
+                if self._may_open():
+                    return await self._another()
+                turn = self._loop.create_future()
+                self._queue.append(turn)
                 try:
-                    await self._free.wait_for(lambda: bool(self._idle) or self._may_open())
-                finally:
-                    self._waiting -= 1
-                if not self._idle:
-                    self._open += 1
-                    break
-                wire = self._idle.pop()
+                    await turn
+                except asyncio.CancelledError:
+                    if not turn.cancelled():
+                        self._next()  # it was our turn just now
+                    raise
+            wire = self._idle.pop()
             if await wire.alive(self._loop.time()):
                 return wire
             self._open -= 1  # the server or a firewall has forgotten it
+
+    def _next(self, count: int = 1) -> None:
+        """Have the first of those who wait look whether there is a connection for it."""
+        while self._queue and count:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                count -= 1
+
+    async def _another(self) -> Wire:
+        self._open += 1
         try:
             return await self._connected()
         except BaseException as error:
             self._open -= 1
             if not (isinstance(error, EndpointBusy) and self._open):
-                async with self._free:
-                    self._free.notify_all()
+                self._next(len(self._queue))
                 raise
             # The server lets in fewer of us than was agreed: go on with those that are.
             self._limit = self._open
@@ -1048,7 +1081,7 @@ class FtpSession(EndpointSession):
         """True if another connection is worth its cost and allowed. The first is always."""
         if self._open == 0:
             return True
-        if self._open >= self._limit or self._waiting < self._open * _WAITING_FOR_ANOTHER or self._slots is None:
+        if self._open >= self._limit or len(self._queue) + 1 < self._open * _WAITING_FOR_ANOTHER or self._slots is None:
             return False
         if self._open == self._places:
             self._places += self._slots.take_if_free(self._limit)
@@ -1123,29 +1156,33 @@ class _Kept:
             self._sink.keep()
 
 
-class _Flight:
-    """The works of one call that are under way in the loop."""
+class _Flight(Generic[T]):
+    """The works of one call that are under way in the loop. Each comes to ``landed`` when it is done, whatever became of it."""
 
-    def __init__(self) -> None:
-        self._tasks, self._over = set[asyncio.Task[Any]](), False
+    def __init__(self, landed: SimpleQueue[asyncio.Task[T]]) -> None:
+        self._tasks, self._landed = set[asyncio.Task[T]](), landed
 
-    async def of(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.current_task()
-        if self._over or task is None:
-            work.close()
-            raise asyncio.CancelledError
-        self._tasks.add(task)
-        try:
-            return await work
-        finally:
-            self._tasks.discard(task)
+    def begin(self, works: Sequence[Coroutine[Any, Any, T]]) -> None:
+        for work in works:
+            task = asyncio.get_running_loop().create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[T]) -> None:
+        self._tasks.discard(task)
+        self._landed.put(task)
 
     async def call_off(self) -> None:
         """End all, and wait until they have ended: their files are closed, their connections given up."""
-        self._over, tasks = True, list(self._tasks)
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _failure(task: asyncio.Task[Any]) -> BaseException | None:
+    """Why a task failed; None if it was called off, or did not fail."""
+    return None if task.cancelled() else task.exception()
 
 
 # --------------------------------------------------------------------------------------------- names and answers

@@ -1,4 +1,4 @@
-"""One signed-in FTP connection: aioftp speaks the control connection, the data connections are opened here.
+"""One signed-in FTP connection: aioftp speaks the control connection, the data connections are opened here. Both stand on ``ftp_line``.
 
 aioftp opens TLS on a data connection before it sends the command; vsftpd and proftpd only answer the handshake after it, so
 both would wait for each other. Here the passive connection is opened in clear, the command is sent, its 1xx is awaited, and
@@ -15,21 +15,22 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from math import inf
-from typing import ClassVar
+from types import TracebackType
+from typing import Any, ClassVar
 
 import aioftp
-from aioftp.common import SSLSessionBoundContext
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from blocks.endpoints.base import endless
 from blocks.endpoints.connections import OneByOne
+from blocks.endpoints.ftp_line import Line, connected
 from blocks.endpoints.ftp_listing import Entry, list_line, mlst_answer, timestamp
 from blocks.errors import (
     EndpointBusy,
@@ -51,6 +52,8 @@ LONGEST_LISTING = 256 * 1024 * 1024
 _LONGEST_REPLY = 16 * 1024 * 1024
 """Characters. Asked about a folder, some servers list it in their answer."""
 _RESTED_SECONDS = 15
+_PORT_SECONDS = 5
+"""So long we trust that a server still awaits the data connection that was asked for ahead."""
 _ANSWERED_TOGETHER_SECONDS = 10
 """So long the first questions that were sent together may each wait for their answers; else they are asked one by one."""
 
@@ -137,8 +140,11 @@ class Wire(aioftp.Client):
         self.certificate: str | None = None
         self.tls: str | None = None
         self.tls_reuse: bool | None = None
-        self._resuming: SSLSessionBoundContext | None = None
-        """For data connections: what the control connection trusts, and its TLS session."""
+        self._connection: Line | None = None
+        self._room = memoryview(bytearray(BLOCK))
+        """Where all that comes is received; what is waited for is never left there."""
+        self._resuming: ssl.SSLSession | None = None
+        """The control connection's, for data connections."""
         self._judged: bytes | None = None
         """The certificate that was found to be the right one."""
         self.extended_passive: bool | None = None
@@ -147,26 +153,38 @@ class Wire(aioftp.Client):
         self._port: int | None = None
         """Of a data connection that the server awaits."""
         self._lists_by_stat = True
+        self._translated = Translated(door, self.abandon)
+        """Whatever goes wrong inside leaves an exchange half-way: an error of ours, and this connection is given up."""
 
     # ----------------------------------------------------------------------------------------- connecting
 
     async def open(self) -> None:
         """Connect, and prove who the server is. Nothing of ours has been sent but AUTH TLS."""
         door, protection = self.door, self.door.protection
-        with self._translated():
-            if protection is not None and protection.implicit:
-                self.ssl = protection.context
+        with self._translated:
             async with asyncio.timeout(door.seconds):
                 await aioftp.BaseClient.connect(self, door.host, door.port)
-            self._keep_alive()
-            if protection is not None and protection.implicit:
-                self._know(self.stream.writer, protection)
+                # Firewalls forget a control connection that says nothing during a long transfer.
+                self._control.keep_alive()
+                if protection is not None and protection.implicit:
+                    await self._secured(protection)
             greeting = await self._final()  # after 120, "in so many minutes", it may come later
             if greeting.code != 220:
                 raise EndpointBusy(f"{door.address}: the server greets with {greeting.words!r}; it will be tried again")
             self.banner = " / ".join(shown(line.strip(" -").encode("latin-1")) for line in greeting.lines)
             if protection is not None and not protection.implicit:
                 await self._begin_tls(protection)
+
+    async def _open_connection(self, host: str, port: int) -> tuple[Any, Any]:
+        """What aioftp opens its streams by."""
+        self._connection = await connected(host, port, self._room)
+        return self._connection, self._connection
+
+    @property
+    def _control(self) -> Line:
+        if self._connection is None:
+            raise ConnectionResetError("not connected")
+        return self._connection
 
     async def sign_in(self, username: str, password: str) -> None:
         """USER and PASS; then what the session needs to know about this server. Raises ``LoginRefused``."""
@@ -216,13 +234,18 @@ class Wire(aioftp.Client):
                 "the partner whether it is implicit (port 990: 'mode: implicit')"
             )
         # What came in clear behind the answer would be taken for the server's protected words.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0):
-                await self.stream.reader.read(1)
-                raise HostKeyChanged(f"{self.door.address}: somebody put words between AUTH TLS and TLS; nothing was sent")
-        async with asyncio.timeout(self.door.seconds):
-            await self.stream.start_tls(protection.context, self.door.host)
-        self._know(self.stream.writer, protection)
+        if self._control.unread():
+            raise HostKeyChanged(f"{self.door.address}: somebody put words between AUTH TLS and TLS; nothing was sent")
+        with self._translated:
+            await self._secured(protection)
+
+    async def _secured(self, protection: Protection) -> None:
+        self._wait(self.door.seconds)
+        await self.stream.start_tls(protection.context, self.door.host)
+        self._know(self._control, protection)
+        if self._control.group is not None:
+            # This server had to ask for the group that it wants. It need not ask again at each data connection.
+            protection.context.set_ecdh_curve(self._control.group)
 
     async def _protect_data(self) -> None:
         _, reply = await self.ask_each([b"PBSZ 0", b"PROT P"], seconds=min(_ANSWERED_TOGETHER_SECONDS, self.door.seconds))
@@ -232,10 +255,11 @@ class Wire(aioftp.Client):
                 "sent or asked for. Ask the partner to allow PROT P"
             )
 
-    def _know(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
+    def _know(self, line: Line, protection: Protection) -> None:
         """Compare the certificate with the pins. Raises ``HostKeyChanged``."""
-        channel = writer.get_extra_info("ssl_object")
-        told, self.tls = channel.getpeercert(binary_form=True), channel.version()
+        told = None
+        if line.tls is not None:
+            told, self.tls = line.tls.getpeercert(binary_form=True), line.tls.version()
         if told is None:
             raise HostKeyChanged(f"{self.door.address}: the server shows no certificate; nothing was sent")
         if told == self._judged:
@@ -254,15 +278,10 @@ class Wire(aioftp.Client):
             )
         self.certificate, self._judged = shows, told
 
-    def _keep_alive(self) -> None:
-        connection = self.stream.writer.get_extra_info("socket")
-        if connection is not None:
-            # Firewalls forget a control connection that says nothing during a long transfer.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
     async def alive(self, now: float) -> bool:
         """Whether the connection still answers; asked only after some rest, as servers and firewalls forget idle ones."""
-        self._port = None
+        if now - self.idle_since > _PORT_SECONDS:
+            self._port = None
         if now - self.idle_since > _RESTED_SECONDS:
             with suppress(EndpointError):
                 await self.ask(b"NOOP")
@@ -271,8 +290,8 @@ class Wire(aioftp.Client):
     def abandon(self) -> None:
         """End the connection at once."""
         self.usable = False
-        if self._stream is not None:
-            self._stream.writer.transport.abort()
+        if self._connection is not None:
+            self._connection.close()
 
     async def leave(self) -> None:
         """Say goodbye, briefly."""
@@ -312,16 +331,23 @@ class Wire(aioftp.Client):
         """Send commands; their answers are still to come."""
         if any(b"\r" in command or b"\n" in command for command in commands):
             raise EndpointError(f"{self.door.address}: a line break never goes into a command; nothing was sent")
-        with self._translated():
-            async with asyncio.timeout(self.door.seconds):
-                await self.stream.write(b"".join(command + b"\r\n" for command in commands))
+        with self._translated:
+            self._wait(self.door.seconds)
+            await self.stream.write(b"".join(command + b"\r\n" for command in commands))
+
+    def _wait(self, seconds: float) -> None:
+        """Set the time that may pass until all that is waited for next has come."""
+        self._control.until = asyncio.get_running_loop().time() + seconds
 
     async def _final(self, seconds: float | None = None) -> Reply:
         """The answer that ends an exchange. Some servers say more than once on the way there that they are at it."""
-        with self._translated():
-            async with asyncio.timeout(seconds or self.door.seconds):
-                while (reply := await self._reply()).code < 200:
-                    pass
+        return await self._answer(seconds, preliminary=False)
+
+    async def _answer(self, seconds: float | None = None, *, preliminary: bool) -> Reply:
+        with self._translated:
+            self._wait(seconds or self.door.seconds)
+            while (reply := await self._reply()).code < 200 and not preliminary:
+                pass
         return reply
 
     async def _reply(self) -> Reply:
@@ -343,20 +369,11 @@ class Wire(aioftp.Client):
         return Reply(int(code), tuple(lines))
 
     async def _line(self) -> str:
-        line = await self.stream.reader.readline()
+        # aioftp's own readline makes tasks and takes times for a speed limit that is never set.
+        line = await self._control.readline()
         if not line:
             raise ConnectionResetError("closed by the server")
         return line.decode("latin-1").rstrip()
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Whatever goes wrong inside leaves an exchange half-way: an error of ours, and this connection is given up."""
-        try:
-            with translated(self.door):
-                yield
-        except BaseException:
-            self.abandon()
-            raise
 
     # ----------------------------------------------------------------------------------------- names and facts
 
@@ -387,26 +404,32 @@ class Wire(aioftp.Client):
         more: Sequence[bytes] = (),
         *,
         data: bool = False,
+        there: bool = False,
         seconds: float | None = None,
     ) -> tuple[list[Entry | Reply], list[Reply]]:
         """``facts`` of several paths (each with its ``sure``) and, before them, the answers to ``more``, all asked at once.
 
-        With ``data``, the data connection that comes next is asked for on the way.
+        With ``data``, the data connection that comes next is asked for on the way. What is expected to be a file that is ``there``
+        is only asked when it has no size whether one can go in.
         """
-        questions = [self._questions(path, sure) for path, sure in asked]
-        passive = [self._passive_question] if data else []
+        questions = [self._questions(path, sure, there) for path, sure in asked]
+        passive = [self._passive_question] if data and self._port is None else []
         commands = [*more, *chain.from_iterable(questions), *passive]
         replies = iter(await self.ask_each(commands, seconds=seconds))
         others = [next(replies) for _ in more]
         answers = [[next(replies) for _ in each] for each in questions]
-        self._port = self._port_in(passive[0], next(replies)) if data else None
-        return [await self._fact(*ask, answer) for ask, answer in zip(asked, answers, strict=True)], others
+        if passive:
+            self._port = self._port_in(passive[0], next(replies))
+        return [await self._fact(*ask, answer, there) for ask, answer in zip(asked, answers, strict=True)], others
 
-    def _questions(self, path: bytes, sure: bool) -> list[bytes]:
-        known = [b"MLST"] if "MLST" in self.features else [b"SIZE", b"CWD", *([b"MDTM"] if self.tells_times else [])]
+    def _questions(self, path: bytes, sure: bool, there: bool) -> list[bytes]:
+        if "MLST" in self.features:
+            known = [b"MLST"]
+        else:
+            known = [b"SIZE", *([b"MDTM"] if self.tells_times else []), *([] if there else [b"CWD"])]
         return [word + b" " + path for word in (*known, *([b"STAT"] if sure and self._lists_by_stat else []))]
 
-    async def _fact(self, path: bytes, sure: bool, answers: Sequence[Reply]) -> Entry | Reply:
+    async def _fact(self, path: bytes, sure: bool, answers: Sequence[Reply], there: bool) -> Entry | Reply:
         """What the answers to ``_questions`` say, with further ones where they do not say enough."""
         if "MLST" in self.features:
             reply, *listed = answers
@@ -422,15 +445,16 @@ class Wire(aioftp.Client):
             if told is not None:
                 return replace(told, kind=kind or told.kind)
             return Entry(b"", kind, None, None) if kind is not None else reply
-        reply, entered, *others = answers
-        timed, listed = (others[:1], others[1:]) if self.tells_times else ([], others)
+        reply, *listed = answers
+        timed = listed.pop(0) if self.tells_times else None
+        entered = None if there else listed.pop(0)
         size = size_in(reply)
         kind = await self.kind(path, there=size is not None, listed=listed) if sure else None
-        if size is None and kind is None and entered.done:
+        if size is None and kind is None and (entered or await self.ask(b"CWD " + path)).done:
             kind = FileKind.FOLDER
         if size is None:
             return Entry(b"", kind, None, None) if kind is not None else reply
-        return Entry(b"", kind, size, moment(timed[0]) if timed else None)
+        return Entry(b"", kind, size, moment(timed) if timed is not None else None)
 
     async def size(self, path: bytes) -> int | None:
         return size_in(await self.ask(b"SIZE " + path))
@@ -476,7 +500,7 @@ class Wire(aioftp.Client):
             return None
         kind, rest = None, b""
         listing = b"LIST -a" if name.startswith(b".") else b"LIST"
-        async with self.data(listing, block=64 * 1024, most=LONGEST_LISTING) as data:
+        async with self.data(listing, most=LONGEST_LISTING) as data:
             if isinstance(data, Reply):
                 return None
             while block := await data.read():
@@ -534,61 +558,55 @@ class Wire(aioftp.Client):
     # ----------------------------------------------------------------------------------------- data connections
 
     @asynccontextmanager
-    async def data(
-        self, command: bytes, offset: int = 0, *, block: int = BLOCK, most: float = inf
-    ) -> AsyncIterator[Data | Reply]:
+    async def data(self, command: bytes, offset: int = 0, *, most: float = inf) -> AsyncIterator[Data | Reply]:
         """A data connection for a command, or the server's refusal. Left before ``finish`` the whole connection is given up.
 
         More than ``most`` bytes are never read from it: ``EndpointUnsuitable``.
         """
-        with self._translated():
-            # Never elsewhere, whatever the server says. A link-local address is nothing without its scope.
-            host, _, *rest = self.stream.writer.get_extra_info("peername")
-            host += f"%{rest[1]}" if len(rest) == 2 and rest[1] else ""
-            port, self._port = self._port or await self._passive_port(), None
-            async with asyncio.timeout(self.door.seconds):
-                reader, writer = await asyncio.open_connection(host, port, limit=block)
-        data = Data(self, reader, writer, block, most)
+        port, self._port = self._port or await self._passive_port(), None
+        with self._translated:
+            # Never elsewhere, whatever the server says. A link-local address is nothing without its scope, which stands behind the port.
+            host, _, *rest = self._control.peer
+            line = Line(self._control.family, self._room)
+        data = Data(self, line, most)
         try:
+            with self._translated:
+                line.until = asyncio.get_running_loop().time() + self.door.seconds
+                await line.reach((host, port, *rest))
             if offset:
                 reply = await self.ask(b"REST %d" % offset)
                 if reply.code != 350:
                     yield reply
                     return
             await self.say([command])
-            with self._translated():
-                async with asyncio.timeout(self.door.seconds):
-                    reply = await self._reply()
+            reply = await self._answer(preliminary=True)
             if reply.code >= 200:
                 yield reply
                 return
             if self.door.protection is not None:
-                with self._translated():
-                    await self._protect(writer, self.door.protection)
+                with self._translated:
+                    await self._protect(line, self.door.protection)
             data.under_way = True
             yield data
         finally:
-            # A transport that was closed before its last bytes were sent forgets its loop, and cannot be aborted after (CPython 3.11).
-            with suppress(AttributeError):
-                writer.transport.abort()
+            line.close()
             if data.under_way:
                 self.abandon()
 
-    async def _protect(self, writer: asyncio.StreamWriter, protection: Protection) -> None:
-        if self._resuming is None:
+    async def _protect(self, line: Line, protection: Protection) -> None:
+        if self._resuming is None and self._control.tls is not None:
             # Copying a session out of OpenSSL costs as much as half a handshake, so it is done once.
-            session = self.stream.writer.get_extra_info("ssl_object").session
-            self._resuming = SSLSessionBoundContext(ssl.PROTOCOL_TLS_CLIENT, context=protection.context, session=session)
+            self._resuming = self._control.tls.session
         try:
-            await writer.start_tls(self._resuming, server_hostname=self.door.host, ssl_handshake_timeout=self.door.seconds)
+            await line.start_tls(protection.context, self.door.host, self.door.seconds, session=self._resuming)
         except (ConnectionError, EOFError) as error:
             raise EndpointUnreachable(
                 f"{self.door.address}: the data connection ended before TLS had begun on it, though the server agreed to PROT P. "
                 "Nothing was sent on it in clear; it will be tried again"
             ) from error
-        self._know(writer, protection)
-        reused = writer.get_extra_info("ssl_object").session_reused
+        reused = line.tls is not None and bool(line.tls.session_reused)
         if not reused:
+            self._know(line, protection)
             self._resuming = None  # the server may have told a newer one since
         self.tls_reuse = bool(self.tls_reuse or reused)
 
@@ -644,21 +662,25 @@ class Wire(aioftp.Client):
 class Data:
     """An open data connection."""
 
-    def __init__(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, block: int, most: float) -> None:
-        self._wire, self._reader, self._writer, self._block, self._most = wire, reader, writer, block, most
+    def __init__(self, wire: Wire, line: Line, most: float) -> None:
+        self._wire, self._line, self._most = wire, line, most
         self._pace = Pace(wire.door.address, wire.door.seconds, EndpointUnreachable)
+        self._translated = Translated(wire.door)
         self.under_way = False
 
     async def read(self) -> bytes:
         """The next bytes; none at the end."""
-        with translated(self._wire.door):
-            async with asyncio.timeout(self._wire.door.seconds):
-                came = await self._reader.read(self._block)
+        with self._translated:
+            self._wait()
+            came = await self._line.read()
         self._pace.moved(len(came))
         self._most -= len(came)
         if self._most < 0:
             raise endless(self._wire.door.address, "a listing")
         return came
+
+    def _wait(self) -> None:
+        self._line.until = asyncio.get_running_loop().time() + self._wire.door.seconds
 
     async def read_at_least(self, count: int) -> bytes:
         """The next bytes, so many or more; fewer only at the end."""
@@ -668,16 +690,17 @@ class Data:
         return start
 
     async def write(self, block: bytes) -> None:
-        with translated(self._wire.door):
-            async with asyncio.timeout(self._wire.door.seconds):
-                self._writer.write(block)
-                await self._writer.drain()
+        with self._translated:
+            self._wait()
+            self._line.write(block)
+            await self._line.drain()
         self._pace.moved(len(block))
 
     async def finish(self) -> Reply:
         """Close, and await what the server says about the whole. 226 alone proves nothing."""
-        with self._wire._translated():
-            self._writer.close()
+        with self._wire._translated:
+            self._wait()
+            await self._line.end()
         reply = await self._wire._final()
         self.under_way = False
         return reply
@@ -686,40 +709,50 @@ class Data:
 # --------------------------------------------------------------------------------------------- small things
 
 
-@contextmanager
-def translated(door: Door) -> Iterator[None]:
-    """The one place where what aioftp, TLS and the socket raise becomes an error of ours."""
+class Translated:
+    """The one place where what aioftp, TLS and the socket raise becomes an error of ours; ``then`` is done first."""
+
+    def __init__(self, door: Door, then: Callable[[], None] = lambda: None) -> None:
+        self._door, self._then = door, then
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self._then()
+            if (ours := _ours(error, self._door)) is not None:
+                raise ours from error
+
+
+def _ours(error: BaseException, door: Door) -> EndpointError | None:
+    """What an error means here; None if it is ours already, or nobody's."""
     address = door.address
-    try:
-        yield
-    except ssl.SSLCertVerificationError as error:
-        raise HostKeyChanged(
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return HostKeyChanged(
             f"{address}: the server's certificate is not trusted ({error.verify_message}). Nothing was sent, no login was tried. "
             "Ask the partner by another way; a new certificate is pinned with 'countersign endpoint trust'"
-        ) from error
-    except ssl.SSLError as error:
+        )
+    if isinstance(error, ssl.SSLError):
         if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
-            raise EndpointUnsuitable(
+            return EndpointUnsuitable(
                 f"{address}: the server does not speak TLS here. Explicit TLS is usual on port 21, implicit on 990: look at 'mode'"
-            ) from error
+            )
         if error.reason in _NOTHING_IN_COMMON:
-            raise EndpointUnsuitable(
+            return EndpointUnsuitable(
                 f"{address}: the server offers no TLS version or cipher that we accept ({error.reason}), only outdated ones. Ask the "
                 "partner to enable TLS 1.2 with ECDHE and GCM; until then 'legacy' at the endpoint can allow named ones up to a date"
-            ) from error
-        raise EndpointUnreachable(f"{address}: TLS failed ({error.reason or error}); it will be tried again") from error
-    except TimeoutError as error:
-        raise EndpointUnreachable(f"{address}: no answer for {door.seconds:g} s; it will be tried again") from error
-    except socket.gaierror as error:
-        raise EndpointUnreachable(
-            f"{address}: the host name is not known here ({error.strerror}); check it in the profile"
-        ) from error
-    except (OSError, EOFError) as error:
-        raise EndpointUnreachable(
-            f"{address}: the connection was lost ({error or 'closed'}); it will be tried again"
-        ) from error
-    except (aioftp.StatusCodeError, ValueError) as error:
-        raise EndpointUnsuitable(f"{address}: what answers there does not speak FTP; check host, port and protocol") from error
+            )
+        return EndpointUnreachable(f"{address}: TLS failed ({error.reason or error}); it will be tried again")
+    if isinstance(error, TimeoutError):
+        return EndpointUnreachable(f"{address}: no answer for {door.seconds:g} s; it will be tried again")
+    if isinstance(error, socket.gaierror):
+        return EndpointUnreachable(f"{address}: the host name is not known here ({error.strerror}); check it in the profile")
+    if isinstance(error, OSError | EOFError):
+        return EndpointUnreachable(f"{address}: the connection was lost ({error or 'closed'}); it will be tried again")
+    if isinstance(error, ValueError):
+        return EndpointUnsuitable(f"{address}: what answers there does not speak FTP; check host, port and protocol")
+    return None
 
 
 def fingerprint_of(certificate: x509.Certificate) -> str:

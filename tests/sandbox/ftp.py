@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
 from tests.sandbox.partner import ODD_NAMES, PERSONALITY, PartnerServer, Value
@@ -66,6 +67,7 @@ FAULTS: Mapping[str, str] = {
     "no-prot": "refuse PROT P",
     "clear-data": "accept PROT P, and speak in clear on data connections all the same",
     "legacy-algorithms": "speak no newer cipher than ECDHE-ECDSA-AES128-SHA after the next start",
+    "one-group": "take only P-256 for key agreement after the next start",
     "expired-certificate": "show an expired certificate after the next start",
     "new-certificate": "show another certificate after the next start",
     "busy": "let in at most so many connections; the others are told 421",
@@ -155,6 +157,11 @@ class FtpSandbox(PartnerServer):
             handler.tls_control_required = handler.tls_data_required = True
             if self.fault("legacy-algorithms"):
                 handler.ssl_context = _legacy(self.certificate.path)
+            if self.fault("one-group"):
+                handler.ssl_context = SSL.Context(SSL.TLS_SERVER_METHOD)
+                handler.ssl_context.use_certificate_chain_file(str(self.certificate.path))
+                handler.ssl_context.use_privatekey_file(str(self.certificate.path))
+                handler.ssl_context.set_tmp_ecdh(ec.SECP256R1())
         handler.authorizer = _Users(self)
         for name, password in self.users.items():
             handler.authorizer.add_user(name, password, str(self.root), perm="elradfmwMT")

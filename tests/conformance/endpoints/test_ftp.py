@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from blocks.endpoints import ftp_wire
 from blocks.endpoints.ftp import Ftp, Ftps, certificate_fingerprint
+from blocks.endpoints.ftp_line import Line
 from blocks.errors import (
     ConfigurationError,
     EndpointBusy,
@@ -25,7 +28,7 @@ from blocks.errors import (
     LoginRefused,
 )
 from blocks.values import Fetched, FileKind, Missed, Move, Outcome, Placed, Proof
-from tests.conformance.endpoints.checks import LONG_AGO, MIB, Ground, Meddled
+from tests.conformance.endpoints.checks import LONG_AGO, MIB, Ground, Meddled, outcomes
 from tests.conformance.endpoints.rogues import PASSWORD, USERS, endpoint, ground_at, patiently
 from tests.sandbox import sandbox as sandbox_process
 from tests.sandbox.ftp import FtpSandbox
@@ -408,6 +411,81 @@ def test_a_stalled_server_ends_every_verb_in_time(sandbox: FtpSandbox, ground: G
             session.close()
             assert time.monotonic() - began < 60, verb
     assert b"b.csv" not in ground.names()
+
+
+@pytest.mark.parametrize("faults", [{}, {"no-mlsd": 1}], ids=["MLST", "SIZE"])
+def test_what_happened_to_some_of_many_files_is_told_and_the_others_are_taken(
+    faults: dict[str, float], sandbox: FtpSandbox, ground: Ground
+) -> None:
+    """Of many small files that were listed as plain files just now nothing is asked before they are read, only after."""
+    sandbox.faults.update(faults)
+    paths = [ground.write(b"%02d.csv" % number, b"12345678", LONG_AGO) for number in range(50)]
+    seen = list(ground.look().values())
+    paths[3].unlink()
+    paths[8].write_bytes(b"123456789")
+    os.utime(paths[8], (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
+    paths[21].write_bytes(b"87654321")
+    paths[34].unlink()
+    paths[34].mkdir()
+    answers = ground.fetch(seen)
+    assert {name: outcome for name, outcome in outcomes(answers).items() if outcome is not Outcome.DONE} == {
+        b"03.csv": Outcome.VANISHED,
+        b"08.csv": Outcome.CHANGED,
+        b"21.csv": Outcome.CHANGED,
+        b"34.csv": Outcome.NOT_A_FILE,
+    }
+    taken = [answer for answer in answers.values() if isinstance(answer, Fetched)]
+    assert len(taken) == 46
+    assert {ground.holds(answer) for answer in taken} == {b"12345678"}
+    assert len(list(ground.spool.store.glob("*/*"))) == 1, "nothing of what changed may be kept"
+
+
+@pytest.mark.parametrize("faults", [{}, {"no-mlsd": 1}], ids=["MLST", "SIZE"])
+def test_many_files_that_are_rewritten_while_they_are_read_are_changed(
+    faults: dict[str, float], sandbox: FtpSandbox, ground: Ground
+) -> None:
+    sandbox.faults.update(faults)
+    paths = [ground.write(b"%02d.csv" % number, b"12345678", LONG_AGO) for number in range(40)]
+    seen = list(ground.look().values())
+
+    def rewrite() -> None:
+        for path in paths:
+            path.write_bytes(b"87654321")
+
+    with Meddled(ground.spool, rewrite) as batch, ground.endpoint.session() as session:
+        answers = {answer.file.name: answer for answer in session.fetch(seen, batch)}
+    assert {ground.holds(answer) for answer in answers.values() if isinstance(answer, Fetched)} <= {b"12345678"}
+    assert list(outcomes(answers).values()).count(Outcome.CHANGED) > 20
+
+
+@pytest.mark.parametrize("wanted", ["prime256v1", None])
+def test_data_connections_need_no_second_try_for_the_key_agreement(
+    wanted: str | None, protected: FtpSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vsftpd takes one group only, which is not the first that we offer: asking again would cost a round trip at every file."""
+    if wanted is not None:
+        protected.faults["one-group"] = 1
+        protected.stop()
+        protected.start()
+    groups = list[str | None]()
+    start_tls = Line.start_tls
+
+    async def seen(line: Line, *arguments: Any, **more: Any) -> None:
+        await start_tls(line, *arguments, **more)
+        groups.append(line.group)
+
+    monkeypatch.setattr(Line, "start_tls", seen)
+    ground = ground_at(protected, tmp_path / "spool")
+    content = {b"%d.csv" % number: b"%d" % number * 1000 for number in range(10)}
+    for name, data in content.items():
+        ground.write(name, data)
+    with (
+        replace(ground, endpoint=endpoint(protected, connection_limit=1)).endpoint.session() as session,
+        ground.spool.batch() as batch,
+    ):
+        answers = list(session.fetch(list(session.look(ground.folder)), batch))
+    assert {answer.file.name: ground.holds(answer) for answer in answers} == content
+    assert groups == [wanted, *[None] * 11]
 
 
 # --------------------------------------------------------------------------------------------- long lines
