@@ -122,5 +122,6 @@ def _leave_what_is_here() -> None:
     """Once in a process: what was imported stays, and to look through it for garbage costs a quarter of a second each time; an intake,
     which makes much and throws away little of it in circles, would do so once or twice a run.
     """
+    gc.collect(1)  # young garbage goes as ever
     gc.freeze()
     gc.set_threshold(10_000)

@@ -22,6 +22,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -83,11 +84,13 @@ def warm() -> None:
 
 def end_without_heartbeat() -> None:
     """Have a run end when it ends. Prefect waits for the thread that tells a flow's heartbeat, which looks once a second whether it may
-    stop; asynchronous flows do not wait for theirs.
+    stop; asynchronous flows do not wait for theirs. Another Prefect, that has no such choice, is left as it is.
     """
     from prefect import flow_engine
 
-    flow_engine._send_heartbeats = partial(flow_engine._send_heartbeats, join_on_exit=False)
+    beats = getattr(flow_engine, "_send_heartbeats", None)
+    if beats is not None and "join_on_exit" in signature(beats).parameters:
+        flow_engine._send_heartbeats = partial(beats, join_on_exit=False)
 
 
 def crowd(own: Collection[int]) -> list[str]:

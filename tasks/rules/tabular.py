@@ -132,7 +132,8 @@ def _dates(texts: pa.StringArray) -> pd.Series[Any]:
 
     if (days := _days(texts)) is not None:
         return days
-    return pd.to_datetime(pd.Series(texts.to_pylist(), dtype=object), format="%Y-%m-%d", errors="coerce")
+    written = [text if text and text[:4] != "0000" else None for text in texts.to_pylist()]  # pandas knows a year 0 too
+    return pd.to_datetime(pd.Series(written, dtype=object), format="%Y-%m-%d", errors="coerce")
 
 
 def _days(texts: pa.StringArray) -> pd.Series[Any] | None:

@@ -408,6 +408,11 @@ def test_arrow_reads_days_as_they_are_agreed_and_in_no_other_way(parts: list[str
         assert (None if read is None else read[0].date()) == known
 
 
+def test_the_calendar_has_no_year_0_and_no_30th_of_february() -> None:
+    days = tabular._dates(pa.array(["0000-01-01", "2026-02-30", "0001-01-01", "2026-02-28", None], pa.string()))
+    assert list(days.isna()) == [True, True, False, False, True]
+
+
 def test_a_byte_order_mark_before_a_text_is_part_of_it_wherever_a_frame_begins(judge: Judge) -> None:
     verdicts = judge(PRICES, prices(row("\ufeffA"), row("B")), prices(row("A"), row("\ufeffB")))
     assert [(finding.code, finding.row) for verdict in verdicts for finding in verdict.findings] == [
