@@ -236,10 +236,10 @@ def indexed(journey: str, facts: Iterable[Mapping[str, Any]]) -> tuple[Index, Ca
 
 def word(value: Any) -> str | None:
     """A fact as a column can hold it: PostgreSQL takes neither NUL nor half a surrogate pair."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+    if type(value) is str and value.isascii() and "\0" not in value:
+        return value or None
+    if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    if isinstance(value, str) and value.isascii() and "\0" not in value:
-        return value
     return str(value).replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 

@@ -488,8 +488,9 @@ class Ledger(Closing):
             )
             heads[entry.journey] = (link.n, link.hash, link.kind)
             links.append(link)
-            answers.append(_recorded(link, link.facts))
-            facts.setdefault(entry.journey, []).append(link.facts)
+            told_now = link.facts
+            answers.append(_recorded(link, told_now))
+            facts.setdefault(entry.journey, []).append(told_now)
             if key is not None:
                 holders[key] = answers[-1]
         self._db.each(connection, _insert(_entry), _columns(_entry), map(_LINK_ROW, links))
