@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import io
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from blocks.errors import RepositoryUnreachable
-from blocks.repositories.lines import PIECE, Lines
+from blocks.repositories.lines import PIECE, Lines, _Answer
 from tests.servers import free_port
 from tests.servers.certificates import Certificate, make_certificate
 from tests.servers.listener import Listener
@@ -137,6 +140,54 @@ def test_an_answer_that_is_none_is_told(answer: bytes | None) -> None:
             ours.call("POST", url, {}, b"body")
         assert ours.call("GET", url, {}).json() == {}, "the next call has a connection of its own"
     assert len(server.asked) == 2, "nothing is said twice"
+
+
+SIZED = st.sampled_from([[], [b"Content-Length: 2"], [b"content-length:2"]])
+STATUS = st.sampled_from(
+    [b"1.1 200 OK", b"1.1 200", b"1.1 500 Not now", b"1.0 200 OK", b"1.1 204 None", b"1.1 304 Same", b"1.1 99 x"]
+)
+HEADS = st.lists(
+    st.sampled_from(
+        [
+            b"Content-Length: 2", b"Content-Length: 3", b"Content-Length: -2", b"Content-Length: 2, 2", b"Content-Length: \xb2",
+            b"Transfer-Encoding: chunked", b"Connection: close", b"connection: Keep-Alive", b"Set-Cookie: a=b",
+            b"Set-Cookie: c=d; Path=/",
+            b"X:", b"X:  y z\t", b"X: \xe4", b" folded", b"no name", b"X : y", b"OTCSTicket: t", b"X: a\rb", b"X: a\nb",
+        ]
+    ),
+    max_size=2,
+)  # fmt: skip
+ENDS = st.sampled_from([b"\r\n", b"\r\n", b"\n"])
+
+
+@settings(deadline=None, max_examples=2000)
+@given(STATUS, SIZED, HEADS, ENDS, st.sampled_from([b"{}", b"{} ", b"{", b"2\r\n{}\r\n0\r\n\r\n"]))
+def test_an_answer_is_what_the_library_says_it_is(
+    status: bytes, sized: list[bytes], heads: list[bytes], end: bytes, body: bytes
+) -> None:
+    said = end.join([b"HTTP/" + status, *sized, *heads, b"", b""]) + body
+
+    def understood(kind: type[HTTPResponse]) -> object:
+        answer = kind(Said(said), method="GET")  # type: ignore[arg-type]
+        try:
+            answer.begin()
+            headers = [(name, value.strip(" \t")) for name, value in answer.getheaders()]
+            whole = answer.status, answer.version, answer.reason, headers, answer.will_close, answer.length
+            return (*whole, answer.read())
+        except HTTPException as error:
+            return type(error)
+
+    assert understood(_Answer) == understood(HTTPResponse)
+
+
+class Said:
+    """Where a server has said something already."""
+
+    def __init__(self, said: bytes) -> None:
+        self.said = said
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(io.BytesIO(self.said))
 
 
 def test_nobody_there_is_another_error_than_no_answer() -> None:
