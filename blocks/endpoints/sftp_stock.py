@@ -1,6 +1,7 @@
 """The same routines over paramiko's own ``SFTPClient``, one request at a time: for servers that cannot have several waiting.
 
-Files are opened, read and written by paramiko (``SFTPFile``), 32 KiB in each request, never ahead: its prefetch knows no bound.
+Files are opened and written by paramiko (``SFTPFile``), 32 KiB in each request; what is read is asked for by its client too, and never
+ahead: its prefetch knows no bound.
 Slower than ``sftp_engine`` by far, by one round trip for each request. Everything above the wire is shared.
 """
 
@@ -14,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 import paramiko
-from paramiko.sftp import SFTPError
+from paramiko.sftp import CMD_STATUS, SFTPError
 
 from blocks.endpoints import sftp_engine as wire
 from blocks.endpoints.sftp_engine import Answer, Crowded, Request, Routine, Status, T, Wire, Work
@@ -83,18 +84,17 @@ class Stock(Wire):
             path, position = wire.take_string(body, 0)
             (flags,) = struct.unpack_from(">I", body, position)
             return self._open(bytes(path), _MODES[flags])
-        if request.kind in (wire.READ, wire.WRITE):
+        if request.kind == wire.WRITE:
             handle, position = wire.take_string(body, 0)
             (offset,) = struct.unpack_from(">Q", body, position)
             file = self._files[bytes(handle)]
             file.seek(offset)
-            if request.kind == wire.READ:
-                return file.read(*struct.unpack_from(">I", body, position + 8))
             file.write(bytes(wire.take_string(body, position + 8)[0]))
             return Status(wire.OK, "")
         if request.kind == wire.CLOSE and (closed := self._files.pop(bytes(body[4:]), None)) is not None:
             closed.close()  # says nothing of a lost connection; whatever is asked next will
             return Status(wire.OK, "")
+        # Also to read: paramiko's file would ask again and again until it has all, and nobody would see how slowly it comes.
         told: Answer = self._client.told(request)
         return told
 
@@ -165,6 +165,20 @@ class _Client(_SftpClient):  # type: ignore[misc]
             raise SFTPError("another packet than VERSION")
         self.extensions = wire.greeting(data, self._address)
         return 3
+
+    def _read_response(self, waitfor: int | None = None) -> tuple[int, paramiko.Message]:
+        # paramiko would pass over answers to what was never asked for as long as they come.
+        try:
+            kind, data = self._read_packet()
+        except EOFError as error:  # which would be taken for the end of a file
+            raise OSError("the channel was closed") from error
+        message = paramiko.Message(data)
+        if message.get_int() != waitfor:
+            raise SFTPError("an answer to another request")
+        self._expecting.pop(waitfor, None)
+        if kind == CMD_STATUS:
+            self._convert_status(message)
+        return kind, message
 
     def _read_all(self, count: int) -> bytes:
         # paramiko would wait for each single byte as long as for the whole.

@@ -51,6 +51,7 @@ FAULTS: Mapping[str, str] = {
     "lying-extensions": "name extensions in the greeting that are refused when used; tell limits that nobody could keep",
     "forgets-waiting": "lose the requests that come while another one waits for its answer",
     "muddles-after": "after so many answers on a connection, answer those requests that waited under numbers never asked for",
+    "chatters": "seconds between answers under numbers never asked for, which then come for ever, and nothing else",
     "max-handles": "at most so many open files on a connection",
     "full": "no space left after so many bytes of an upload",
     "full-when-closed": "tell only when a written file is closed that there was no space left",
@@ -291,6 +292,10 @@ class _Wire(paramiko.SFTPServer):
 
     def _send_packet(self, kind: int, packet: Message) -> None:
         self._answers += 1
+        if pause := self._sandbox.fault("chatters"):
+            told = packet.asbytes()
+            while not self._sandbox.stopping.wait(pause):
+                super()._send_packet(kind, Message(bytes([told[0] ^ 0x40]) + told[1:]))
         if 0 < self._sandbox.fault("muddles-after") < self._answers and self.sock.recv_ready():
             told = packet.asbytes()
             packet = Message(bytes([told[0] ^ 0x40]) + told[1:])

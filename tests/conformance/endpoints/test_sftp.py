@@ -200,6 +200,32 @@ def test_an_answer_that_comes_a_byte_at_a_time_is_no_answer(sandbox: SftpSandbox
         sandbox.faults.clear()
 
 
+@pytest.mark.parametrize("engine", ["pipelined", "stock"])
+def test_a_file_that_comes_in_crumbs_stands_still(sandbox: SftpSandbox, ground: Ground, engine: str) -> None:
+    """Each request is answered soon, by 20 bytes."""
+    ground.write(b"a.csv", bytes(256 * 1024))
+    with patiently(endpoint(sandbox, engine=engine, timeout_seconds=1)) as session, ground.spool.batch() as batch:
+        [seen] = session.look(ground.folder)
+        sandbox.faults["trickle"] = 20
+        began = time.monotonic()
+        with pytest.raises(EndpointUnreachable, match="standing still"):
+            list(session.fetch([seen], batch))
+        assert time.monotonic() - began < 25
+        sandbox.faults.clear()
+
+
+@pytest.mark.parametrize("engine", ["pipelined", "stock"])
+def test_answers_to_what_nobody_asked_are_no_answers(sandbox: SftpSandbox, ground: Ground, engine: str) -> None:
+    ground.write(b"a.csv")
+    with patiently(endpoint(sandbox, engine=engine, timeout_seconds=2)) as session:
+        sandbox.faults["chatters"] = 0.2  # long before the deadline for the next byte, again and again
+        began = time.monotonic()
+        with pytest.raises(EndpointUnreachable):
+            list(session.look(ground.folder))
+        assert time.monotonic() - began < 25
+        sandbox.faults.clear()
+
+
 class Pipe:
     """A line between us and a server that at some point takes nothing more, without closing: a dead firewall."""
 
