@@ -78,7 +78,7 @@ def main(rounds: int, *, name: str = "plot", scale: float = 1.0, images: Path = 
 
 
 def _measured(everybody: Sequence[Contender], rounds: int) -> Iterator[tuple[str, float]]:
-    """Medians, by turns. Who fails has no point there."""
+    """Medians, by turns. A peer that fails has no point there; what ours, the first, does wrong is raised."""
     seconds: dict[str, list[float]] = {}
     for number in range(rounds):
         first = number % len(everybody)
@@ -87,6 +87,8 @@ def _measured(everybody: Sequence[Contender], rounds: int) -> Iterator[tuple[str
             try:
                 seconds.setdefault(one.name, []).append(cost_of(one.turn()).seconds)
             except Failed as failed:
+                if one is everybody[0]:
+                    raise
                 print(f"{one.name}: {failed}", file=sys.stderr)
     return ((who, statistics.median(some)) for who, some in seconds.items() if some)
 
