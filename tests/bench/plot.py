@@ -26,7 +26,7 @@ FILES = (100, 500, 1000, 5000, 20_000)
 SIZES = {4 * KIB: 500, 64 * KIB: 300, MIB: 60, 4 * MIB: 16}
 """Bytes of a file, and how many files are brought in to tell what one costs."""
 
-MEASURED_ONCE = 2000
+MEASURED_ONCE = 1000
 """From so many files on one round is enough."""
 
 Curves: TypeAlias = dict[str, list[tuple[float, float]]]
@@ -45,7 +45,7 @@ class Plotted:
 
 
 def main(rounds: int, *, name: str = "plot", scale: float = 1.0, images: Path = IMAGES) -> Plotted:
-    """Measure and draw both, which takes about a quarter of an hour; ``scale`` makes do with fewer files."""
+    """Measure and draw both, which takes about five minutes; ``scale`` makes do with fewer files."""
     by_files, by_size = Curves(), Curves()
     numbers = dict.fromkeys(max(2, int(files * scale)) for files in FILES)
     # One installation for all points: the ledger grows as it does in use.
