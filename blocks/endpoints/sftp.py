@@ -466,9 +466,9 @@ class SftpSession(EndpointSession):
         if reason := self._not_kept(move.name):
             return Moved(file, Outcome.ILLEGAL_NAME, reason)
         old, new = _path(file.folder, file.name), _path(move.folder, move.name)
-        if missed := _differs(file, (yield [engine.lstat(old)])):
+        held, stands = yield from engine.each([engine.lstat(old), engine.lstat(new)])
+        if missed := _differs(file, held):
             return Moved(file, missed.outcome, missed.reason)
-        stands = yield [engine.lstat(new)]
         if reason := _taken(stands, exists):
             return Moved(file, Outcome.EXISTS, reason)
         renamed = yield from self._into_place(old, new, exists, over=isinstance(stands, Attributes))

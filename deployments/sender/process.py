@@ -7,6 +7,7 @@ a proof, a seed or a credential.
 from __future__ import annotations
 
 import base64
+import gc
 import logging
 import os
 import pwd
@@ -87,6 +88,9 @@ def run(
             def cut_off(peer: Peer) -> None:
                 store.refused(peer.uid, "connect", "", "may not call the sender: cut off")
 
+            # What is here stays: a release with thousands of files is not to look through all of it again and again.
+            gc.collect()
+            gc.freeze()
             serve(application, server, frozenset(allowed) | operators, cut_off)
     finally:
         store.close()
