@@ -4,6 +4,9 @@ The order makes every break safe::
 
     first bytes judged ─▶ ledger: "passing" (the intent) ─▶ source ─▶ sha256 ─▶ repository ─▶ ledger: fetched, judged, filing, filed
 
+The intent is written when the repository asks for the first byte: what it refuses before that was never begun, and nobody has to look
+for it there.
+
 A file that breaks off, is refused or whose answer is lost takes the usual way through the spool, in this run or the next one: it is
 not passed through twice. What the first attempt may have filed is found there by its journey, and its bytes are compared. Where the
 source does not have them any more, or looking could not tell, a person looks.
@@ -19,9 +22,10 @@ from pathlib import Path
 
 from blocks.endpoints.base import Endpoint
 from blocks.errors import OutcomeUnknown, RepositoryUnreachable, TransferIncomplete
+from blocks.ledger import Recorded
 from blocks.relay import Relay
 from blocks.repositories.base import RepositorySession
-from blocks.values import Document, Fetched, Filed, Inbound, Missed, RemoteFile, Stage, Verdict
+from blocks.values import Document, Fetched, Filed, Filing, Inbound, Missed, NotFiled, RemoteFile, Stage, Verdict
 from tasks.connections import endpoint_session, ledger, repository_session, spool
 from tasks.consignment import Consignment, Item, Steps, claimed_item
 from tasks.file_away import filed_already, passing, refused
@@ -106,19 +110,27 @@ def _file(
     if verdict is None:
         return consignment
     filing = plan(document, verdict, agreed.terms, agreed.partner, agreed.stream, item.arrival)
-    [begun] = ledger().append([passing(consignment, item, filing)], consignment.lease)
-    item = replace(item, history=(*item.history, begun))
-    consignment = consignment.with_changes({item.journey: item})
-    if not begun.fresh:
-        return consignment
+    intent = _Intent(item, filing, consignment)
+    answer: Filed | NotFiled | None = None
+    doubt = ""
     try:
-        answer = repository.file_arriving(filing, _while_leased(relay.pieces(), consignment))
+        answer = repository.file_arriving(filing, intent.before(relay.pieces()))
+        if isinstance(answer, NotFiled) and answer.code == UNKNOWN:
+            doubt = answer.reason
     except OutcomeUnknown as unknown:
-        return _unknown(item, str(unknown), consignment)
+        doubt = str(unknown)
     except (TransferIncomplete, RepositoryUnreachable):
-        return consignment  # the usual way looks what became of it, and raises what is still so
-    if not isinstance(answer, Filed):
-        return _unknown(item, answer.reason, consignment) if answer.code == UNKNOWN else consignment
+        pass  # the usual way looks what became of it, and raises what is still so
+    passed = intent.entry is not None
+    if doubt or isinstance(answer, Filed):
+        intent.write()  # if no byte was asked for, it is there of an attempt that this ledger does not know
+    if intent.entry is not None:
+        item = replace(item, history=(*item.history, intent.entry))
+        consignment = consignment.with_changes({item.journey: item})
+    if doubt:
+        return _unknown(item, doubt, consignment)
+    if not (passed and isinstance(answer, Filed)):
+        return consignment  # the usual way: what is there is compared
     fetched, fingerprint = fetching.result()
     if not isinstance(fetched, Fetched) or fetched.size != file.size:
         raise TransferIncomplete(
@@ -168,6 +180,27 @@ def unknown(item: Item, reason: str, steps: Steps, fix: str = "") -> None:
     verdict = refused(item, UNKNOWN, reason, fix=fix).verdict
     facts = {"reason": reason, "round": item.round}
     steps.add(item, "unknown", facts, once=f"{item.journey}/unknown/{item.round}", verdict=verdict)
+
+
+class _Intent:
+    """That a file begins to pass: from the first byte that the repository asks for, it may hold it."""
+
+    def __init__(self, item: Item, filing: Filing, consignment: Consignment) -> None:
+        self._item, self._filing, self._consignment = item, filing, consignment
+        self.entry: Recorded | None = None
+        """As the ledger has it; None while nothing is begun."""
+
+    def write(self) -> Recorded:
+        if self.entry is None:
+            entry = passing(self._consignment, self._item, self._filing)
+            [self.entry] = ledger().append([entry], self._consignment.lease)
+        return self.entry
+
+    def before(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The bytes, after it is written. Raises ``TransferIncomplete`` where another worker has begun with them."""
+        if not self.write().fresh:
+            raise TransferIncomplete(f"{self._item.arrival.file.shown}: it was begun before; it is not passed through twice")
+        yield from _while_leased(pieces, self._consignment)
 
 
 def _while_leased(pieces: Iterator[bytes], consignment: Consignment) -> Iterator[bytes]:

@@ -49,6 +49,9 @@ class RepositorySession(Closing):
     def file_arriving(self, filing: Filing, pieces: Iterator[bytes]) -> Filed | NotFiled:
         """Keep one document whose bytes come only once; its filing names no digest, which is known when they have all come.
 
+        The first piece is asked for only when all that can be refused without it was looked at: until then this call has put nothing
+        of the document there, and ``NotFiled`` says that nothing is.
+
         What ``pieces`` raises ends the call, and the repository never takes it for a whole document. An answer that is lost is settled
         by looking; where it does not tell, ``RepositoryUnreachable``: ``file`` it then, from bytes that can be read again.
         """

@@ -133,6 +133,96 @@ def test_a_lost_answer_is_settled_by_looking(dock: Dock, ecm: ExtendedEcmSandbox
     assert dock.kinds("a.mp4").count("filed") == 1
 
 
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        pytest.param({"categories": {"None": {"such": "one"}}}, "unknown-category", id="no such category"),
+        pytest.param({"access": [{"who": "Nobody", "right": "read"}]}, "unknown-account", id="no such account"),
+        pytest.param({"collision": "refuse"}, "name-taken", id="the name is taken"),
+    ],
+)
+def test_refused_at_once_nothing_is_begun(dock: Dock, ecm: ExtendedEcmSandbox, changes: dict[str, Any], code: str) -> None:
+    """The repository has answered that it takes nothing, so nobody is sent there to look."""
+    folder = f"Videos/{dock.home.parent.name}"
+    dock.leave("a.mp4", video(seed=2))
+    assert dock.run() == {"a.mp4": "filed"}
+    named, agreed = (dock.profiles / "repositories.yaml").read_text(), (dock.profiles / "acme.yaml").read_text()
+    dock.agree(**{**VIDEOS, "target": {"repository": "kept", "folder": folder, **changes}})
+    (dock.profiles / "repositories.yaml").write_text(named)
+    dock.leave("a.mp4", video())
+    assert dock.run() == {"a.mp4": "quarantined"}
+    assert dock.kinds("a.mp4")[:5] == ["arrived", "fetched", "judged", "filing", "quarantined"]
+    assert not {"passing", "unknown"} & set(dock.kinds("a.mp4"))
+    [case] = dock.cases(code)
+    assert "may hold it" not in str(case.reason)
+    assert "perhaps-filed" not in [finding["code"] for finding in dock.history("a.mp4")[4].body["findings"]]
+    assert not nobody_knows(dock.history("a.mp4"))
+    assert kept(dock) == {"a.mp4": [video(seed=2)]}
+
+    (dock.profiles / "acme.yaml").write_text(agreed)
+    [row] = dock.retry(case.journey)
+    assert row.outcome == "filed"
+    assert kept(dock) == {"a.mp4": [video(seed=2), video()]}
+
+
+def test_no_byte_leaves_before_it_is_recorded_that_it_begins(
+    dock: Dock, ecm: ExtendedEcmSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(pieces: Iterator[bytes], _: Consignment) -> Iterator[bytes]:
+        next(pieces)
+        raise Killed
+
+    monkeypatch.setattr(pass_through, "_while_leased", die)
+    dock.leave("a.mp4", video())
+    with pytest.raises(Killed):
+        dock.run()
+    assert dock.kinds("a.mp4") == ["arrived", "passing"]
+
+
+def test_refused_once_the_bytes_are_there_is_told(dock: Dock, ecm: ExtendedEcmSandbox) -> None:
+    """A class that is none is found out when the document is to get it."""
+    named = (dock.profiles / "repositories.yaml").read_text()
+    target = {"repository": "kept", "folder": f"Videos/{dock.home.parent.name}", "records_class": "File Plan"}
+    dock.agree(**{**VIDEOS, "target": target})
+    (dock.profiles / "repositories.yaml").write_text(named)
+    dock.leave("a.mp4", video())
+    assert dock.run() == {"a.mp4": "quarantined"}
+    assert dock.kinds("a.mp4")[:2] == ["arrived", "passing"]
+    [case] = dock.cases()
+    assert case.code == "refused"
+    assert "may hold it" in str(case.reason)
+    assert nobody_knows(dock.history("a.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("there", "outcome"),
+    [
+        pytest.param(video(12 * LEAST), "filed", id="these bytes"),
+        pytest.param(video(12 * LEAST, seed=2), "quarantined", id="others"),
+        pytest.param(video(12 * LEAST - 1), "quarantined", id="fewer"),
+    ],
+)
+def test_what_a_ledger_restored_from_a_backup_does_not_know_of_is_compared(
+    dock: Dock, ecm: ExtendedEcmSandbox, there: bytes, outcome: str, tmp_path: Path
+) -> None:
+    """It was filed as this journey before; larger than what a relay holds, so that nobody waits for bytes that nobody reads."""
+    before = tmp_path / "before.mp4"
+    before.write_bytes(there)
+
+    def filed_before(step: str, consignment: Consignment) -> None:
+        if step == "pick_up":
+            [item], folder = consignment.items, ("Videos", dock.home.parent.name)
+            digest = hashlib.sha256(there).hexdigest()
+            filing = Filing(item.journey, "a.mp4", folder, before, digest, len(there), "video/mp4")
+            with load_repositories(dock.profiles)["kept"].session() as session:
+                list(session.file([filing]))
+
+    dock.leave("a.mp4", video(12 * LEAST))
+    assert dock.run(before=filed_before) == {"a.mp4": outcome}
+    assert kept(dock) == {"a.mp4": [there]}
+    assert dock.codes() == ([] if outcome == "filed" else ["outcome-unknown"])
+
+
 class Killed(BaseException):
     """What a kill looks like to the steps before it."""
 
