@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from blocks.case_signoff import CaseAction
-from blocks.values import Document, Finding, Stage, shown
+from blocks.values import Document, Finding, Stage, Verdict, shown
 from tasks import tables
 from tasks.case_signoff import signed_off
 from tasks.connections import ledger
@@ -41,15 +42,15 @@ def check(consignment: Consignment) -> Consignment:
             verdict = accepting(verdict, shown(released), consignment.agreed.terms.releasable)
         if verdict.accepted and _put_right(item):
             verdict = replace(verdict, findings=(_not_as_it_is(document), *verdict.findings))
-        facts = {
-            "digest": item.arrival.digest,
-            "round": item.round,
-            "profile": consignment.agreed.digest,
-            "media_type": document.sniffed,
-            **as_facts(verdict),
-        }
+        facts = judgement(item, document, verdict, consignment.agreed)
         steps.add(item, "judged", facts, stage=Stage.JUDGED, document=document, verdict=verdict)
     return steps.write(ledger().append)
+
+
+def judgement(item: Item, document: Document, verdict: Verdict, agreed: Agreed) -> dict[str, Any]:
+    """What the ledger keeps of a verdict, and by what it was reached."""
+    facts = {"digest": item.arrival.digest, "round": item.round, "profile": agreed.digest, "media_type": document.sniffed}
+    return facts | as_facts(verdict)
 
 
 def _released(agreed: Agreed, item: Item, document: Document) -> str | None:

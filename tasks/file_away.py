@@ -21,6 +21,7 @@ from tasks.in_sets import whole_sets
 from tasks.retrying import task
 from tasks.returns import find_origins
 from tasks.rules.filing import plan, unfilled
+from tasks.rules.holding import UNKNOWN as UNTOLD
 from tasks.rules.passing import PASSING
 from tasks.rules.removal import being_removed, was_removed
 from tasks.rules.sequence import UNKNOWN
@@ -178,9 +179,7 @@ def _file(
                         told = holders[item.journey].body.get("workspace")
                         _note_filed(item, answer, steps, _keeping(filing) | ({"workspace": told} if told else {}))
                     elif answer.code == UNKNOWN:
-                        unknown = refused(item, answer.code, answer.reason)
-                        facts = {"reason": answer.reason, "round": item.round}
-                        steps.add(item, "unknown", facts, once=f"{item.journey}/unknown/{item.round}", verdict=unknown.verdict)
+                        unknown(item, answer.reason, steps)
                     else:
                         steps.changed[item.journey] = refused(item, answer.code, answer.reason)
     except SpoolCorrupt:
@@ -242,8 +241,8 @@ def _until_unknown(answers: Iterator[Filed | NotFiled], waiting: Mapping[str, Fi
     """Answers, which come in the order of ``waiting``; the one that cannot be told is refused, so that a person looks, and ends them."""
     try:
         yield from answers
-    except OutcomeUnknown as unknown:
-        yield NotFiled(next(iter(waiting)), UNKNOWN, str(unknown))
+    except OutcomeUnknown as lost:
+        yield NotFiled(next(iter(waiting)), UNKNOWN, str(lost))
 
 
 def _keeping(filing: Filing) -> dict[str, Any]:
@@ -302,6 +301,16 @@ def refused(item: Item, code: str, reason: str, rule: str = "the repository acce
     )
     doctype = item.verdict.doctype if item.verdict else None
     return replace(item, verdict=Verdict(item.journey, doctype, (finding,)))
+
+
+def unknown(item: Item, reason: str, steps: Steps, fix: str = "") -> None:
+    """Looking cannot tell what became of an attempt: a person looks, before anything is tried again."""
+    note_unknown(item, reason, steps, verdict=refused(item, UNKNOWN, reason, fix=fix).verdict)
+
+
+def note_unknown(item: Item, reason: str, steps: Steps, **now: Any) -> None:
+    """Write down that nobody knows whether it was filed. ``now`` says what the item is from here on."""
+    steps.add(item, UNTOLD, {"reason": reason, "round": item.round}, once=f"{item.journey}/{UNTOLD}/{item.round}", **now)
 
 
 def _compare(

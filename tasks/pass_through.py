@@ -26,11 +26,12 @@ from blocks.ledger import Recorded
 from blocks.relay import Relay
 from blocks.repositories.base import RepositorySession
 from blocks.values import Document, Fetched, Filed, Filing, Inbound, Missed, NotFiled, RemoteFile, Stage, Verdict
+from tasks.check import judgement
 from tasks.connections import endpoint_session, ledger, repository_session, spool
 from tasks.consignment import Consignment, Item, Steps, claimed_item
-from tasks.file_away import filed_already, passing, refused
+from tasks.file_away import filed_already, passing, unknown
 from tasks.rules.filing import plan
-from tasks.rules.judge import as_facts, before_fetch
+from tasks.rules.judge import before_fetch
 from tasks.rules.passing import judge_head, may_pass
 from tasks.rules.sequence import UNKNOWN
 from tasks.rules.sniff import HEAD_BYTES, sniff
@@ -117,8 +118,8 @@ def _file(
         answer = repository.file_arriving(filing, intent.before(relay.pieces()))
         if isinstance(answer, NotFiled) and answer.code == UNKNOWN:
             doubt = answer.reason
-    except OutcomeUnknown as unknown:
-        doubt = str(unknown)
+    except OutcomeUnknown as lost:
+        doubt = str(lost)
     except (TransferIncomplete, RepositoryUnreachable):
         pass  # the usual way looks what became of it, and raises what is still so
     passed = intent.entry is not None
@@ -154,17 +155,7 @@ def _record(
     item = replace(item, arrival=replace(item.arrival, digest=digest), document=document, verdict=verdict)
     told = {"digest": digest, "size": fetched.size, "fingerprint": fingerprint}
     steps.add(item, "fetched", told, once=f"{item.journey}/fetched/{digest}")
-    steps.add(
-        item,
-        "judged",
-        {
-            "digest": digest,
-            "round": item.round,
-            "profile": consignment.agreed.digest,
-            "media_type": document.sniffed,
-            **as_facts(verdict),
-        },
-    )
+    steps.add(item, "judged", judgement(item, document, verdict, consignment.agreed))
     filed_already(item, answer, steps)
     return steps.write(ledger().append)
 
@@ -173,13 +164,6 @@ def _unknown(item: Item, reason: str, consignment: Consignment) -> Consignment:
     steps = Steps(consignment)
     unknown(item, reason, steps)
     return steps.write(ledger().append)
-
-
-def unknown(item: Item, reason: str, steps: Steps, fix: str = "") -> None:
-    """Looking cannot tell: a person looks, before anything is tried again."""
-    verdict = refused(item, UNKNOWN, reason, fix=fix).verdict
-    facts = {"reason": reason, "round": item.round}
-    steps.add(item, "unknown", facts, once=f"{item.journey}/unknown/{item.round}", verdict=verdict)
 
 
 class _Intent:

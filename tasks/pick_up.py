@@ -7,7 +7,8 @@ from dataclasses import replace
 from blocks.values import Document, EmptyFiles, Fetched, Finding, Missed, Outcome, Stage, Verdict
 from tasks.connections import endpoint_session, ledger, spool
 from tasks.consignment import Consignment, Item, Steps
-from tasks.pass_through import as_recorded, pass_through, unknown
+from tasks.file_away import unknown
+from tasks.pass_through import as_recorded, pass_through
 from tasks.retrying import task
 from tasks.rules.judge import before_fetch
 from tasks.rules.passing import PASSING

@@ -11,10 +11,10 @@ from blocks.values import Stage
 from tasks.cases import opened, state_of
 from tasks.connections import ledger, quarantine
 from tasks.consignment import Agreed, Consignment, Item, Steps
+from tasks.file_away import note_unknown
 from tasks.in_sequence import overtaken
 from tasks.retrying import task
 from tasks.rules.filing import case_of
-from tasks.rules.holding import UNKNOWN as UNTOLD
 from tasks.rules.judge import as_facts
 from tasks.rules.passing import PASSING, PERHAPS_FILED, perhaps_filed
 from tasks.rules.sequence import UNKNOWN
@@ -57,9 +57,7 @@ def _perhaps_filed(item: Item, steps: Steps) -> Item:
     if begun is None or item.verdict is None or _code(item) == UNKNOWN:
         return item
     note = perhaps_filed(begun.body, item.arrival.file.shown)
-    about = steps.consignment.agreed.about(item.arrival)
-    facts = {**about, "reason": note.message, "round": item.round}
-    steps.entries.append(Entry(item.journey, UNTOLD, facts, once=f"{item.journey}/{UNTOLD}/{item.round}"))
+    note_unknown(item, note.message, steps)
     return replace(item, verdict=replace(item.verdict, findings=(note, *item.verdict.findings)))
 
 

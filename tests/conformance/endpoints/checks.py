@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,6 +102,15 @@ class Ground:
         assert answer.size == len(data)
         assert hashlib.sha256(data).hexdigest() == answer.digest
         return data
+
+    def carry_both_ways(self, content: Mapping[bytes, bytes]) -> None:
+        """Files come down as they stand there, and go up beside them under other names."""
+        for name, data in content.items():
+            self.write(name, data)
+        answers = self.fetch(self.look().values())
+        assert {name: self.holds(answer) for name, answer in answers.items()} == content
+        self.put(self.outgoing(b"to " + name, data) for name, data in content.items())
+        assert {name: (self.place / f"to {name.decode()}").read_bytes() for name in content} == content
 
 
 Check = Callable[[Ground], None]

@@ -166,13 +166,8 @@ def serving(place: Path, *lines: str) -> Iterator[tuple[Ground, OpenSsh]]:
 
 def both_ways(ground: Ground, size: int) -> None:
     """A large file and small ones beside it, down and up."""
-    content = {b"large": os.urandom(size)} | {f"{number}.csv".encode(): os.urandom(number * 40) for number in range(60)}
-    for name, data in content.items():
-        ground.write(name, data)
-    answers = ground.fetch(ground.look().values())
-    assert {name: ground.holds(answer) for name, answer in answers.items()} == content
-    ground.put(ground.outgoing(b"to " + name, data) for name, data in content.items())
-    assert {name: (ground.place / f"to {name.decode()}").read_bytes() for name in content} == content
+    small = {f"{number}.csv".encode(): os.urandom(number * 40) for number in range(60)}
+    ground.carry_both_ways({b"large": os.urandom(size)} | small)
 
 
 @pytest.mark.parametrize(

@@ -87,12 +87,7 @@ def named(server: OpenSsh) -> str:
 def test_files_go_both_ways_through_jump_hosts(hops: int, bastion: OpenSsh, openssh: OpenSsh, tmp_path: Path) -> None:
     ground = ground_at(openssh, endpoint(openssh, jump=[through(bastion)] * hops), tmp_path)
     content = {f"{number}.csv".encode(): os.urandom(number * 1000) for number in range(20)} | {b"big": os.urandom(12 * MIB)}
-    for name, data in content.items():
-        ground.write(name, data)
-    answers = ground.fetch(ground.look().values())
-    assert {name: ground.holds(answer) for name, answer in answers.items()} == content
-    ground.put(ground.outgoing(b"to " + name, data) for name, data in content.items())
-    assert {name: (ground.place / f"to {name.decode()}").read_bytes() for name in content} == content
+    ground.carry_both_ways(content)
 
 
 def test_the_key_of_a_server_behind_a_jump_host(bastion: OpenSsh, openssh: OpenSsh) -> None:
