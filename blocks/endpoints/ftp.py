@@ -101,6 +101,8 @@ CertificatePin = Annotated[str, StringConstraints(pattern=r"^SHA256(:[0-9A-Fa-f]
 _CHUNK = 128
 _WAITING_FOR_ANOTHER = 4
 """So many files wait for each open connection before another one is opened: that costs as much as a few small files."""
+_TOLD_SECONDS = 0.005
+"""So long after a work is done it is told at the latest."""
 _MANY = 32
 """From so many small files on, one listing of their folder costs less than asking what kind each of them is."""
 _TOGETHER = 1000
@@ -287,6 +289,10 @@ class FtpSession(EndpointSession):
             self._lists_all[self._known.listing.encode()] = False
         for wire in self._idle:
             self._remind(wire)
+
+    def _learn(self, **traits: Any) -> None:
+        if any(getattr(self.personality, trait) != told for trait, told in traits.items()):  # it is told again with every file
+            super()._learn(**traits)
 
     def _remind(self, wire: Wire) -> None:
         wire.extended_passive = self._known.extended_passive
@@ -927,7 +933,7 @@ class FtpSession(EndpointSession):
     def _each(self, items: Iterable[Item], act: Callable[[Item], Coroutine[Any, Any, T]]) -> Iterator[T]:
         """Act on each item, many in flight; answers in any order. What was complete is told before an error is raised."""
         source = iter(items)  # the caller's own generator: read in the caller's thread, as it may use this very session
-        landed, flying = SimpleQueue[asyncio.Task[T]](), 0
+        landed, flying = SimpleQueue[list[asyncio.Task[T]]](), 0
         flight = _Flight(landed)
         try:
             while True:
@@ -938,14 +944,13 @@ class FtpSession(EndpointSession):
                     flying += len(works)
                 if not flying:
                     return
-                tasks = [landed.get()]
-                while not landed.empty():
-                    tasks.append(landed.get())
+                tasks = landed.get()
                 flying -= len(tasks)
                 if errors := [error for task in tasks if (error := _failure(task)) is not None]:
                     self._run(flight.call_off())
-                    tasks += [landed.get() for _ in range(flying)]
-                    flying = 0
+                    while flying:
+                        tasks += (others := landed.get())
+                        flying -= len(others)
                 for task in tasks:
                     if not task.cancelled() and task.exception() is None:
                         yield task.result()
@@ -1157,20 +1162,37 @@ class _Kept:
 
 
 class _Flight(Generic[T]):
-    """The works of one call that are under way in the loop. Each comes to ``landed`` when it is done, whatever became of it."""
+    """The works of one call that are under way in the loop. They come to ``landed`` when they are done, whatever became of them.
 
-    def __init__(self, landed: SimpleQueue[asyncio.Task[T]]) -> None:
+    Several at a time where they are done one after the other: to wake the caller's thread for each costs as much as to read a small file.
+    """
+
+    def __init__(self, landed: SimpleQueue[list[asyncio.Task[T]]]) -> None:
         self._tasks, self._landed = set[asyncio.Task[T]](), landed
+        self._done = list[asyncio.Task[T]]()
+        self._telling: asyncio.TimerHandle | None = None
 
     def begin(self, works: Sequence[Coroutine[Any, Any, T]]) -> None:
         for work in works:
             task = asyncio.get_running_loop().create_task(work)
             self._tasks.add(task)
-            task.add_done_callback(self._done)
+            task.add_done_callback(self._is_done)
 
-    def _done(self, task: asyncio.Task[T]) -> None:
+    def _is_done(self, task: asyncio.Task[T]) -> None:
         self._tasks.discard(task)
-        self._landed.put(task)
+        self._done.append(task)
+        if not self._tasks:
+            self._tell()
+        elif self._telling is None:
+            self._telling = task.get_loop().call_later(_TOLD_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if self._done:
+            self._landed.put(self._done)
+            self._done = []
 
     async def call_off(self) -> None:
         """End all, and wait until they have ended: their files are closed, their connections given up."""

@@ -75,19 +75,23 @@ class Line:
     def keep_alive(self) -> None:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
-    async def end(self) -> None:
-        """Say that nothing more follows."""
+    async def end(self) -> bool:
+        """Send what was written, and say that nothing more follows. False if the other side had gone before it could have all."""
+        owed, sent = self._outgoing.pending > 0, True
         if self.tls is not None:
             with suppress(ssl.SSLError):
                 self.tls.unwrap()
-            with suppress(ConnectionError):  # the other side may have gone: then it need not be told
-                await self.drain()
+        try:
+            await self.drain()
+        except ConnectionError:
+            sent = not owed  # who has gone need not be told that nothing follows
         if not self.ended:
             # Not closed: what the other side has sent unread (tickets of TLS 1.3) would break off what is still on its way to it.
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_WR)
         if self.ended:
             self.close()
+        return sent
 
     def close(self) -> None:
         """End the connection at once. Whoever waits on it is told."""

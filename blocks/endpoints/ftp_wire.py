@@ -692,17 +692,22 @@ class Data:
     async def write(self, block: bytes) -> None:
         with self._translated:
             self._wait()
+            await self._line.drain()  # what was written before; the last goes with the farewell
             self._line.write(block)
-            await self._line.drain()
         self._pace.moved(len(block))
 
     async def finish(self) -> Reply:
         """Close, and await what the server says about the whole. 226 alone proves nothing."""
         with self._wire._translated:
             self._wait()
-            await self._line.end()
+            sent = await self._line.end()
         reply = await self._wire._final()
         self.under_way = False
+        if reply.done and not sent:
+            raise EndpointUnreachable(
+                f"{self._wire.door.address}: the data connection was lost before all was sent, though the server says {reply.words!r}; "
+                "it will be tried again"
+            )
         return reply
 
 

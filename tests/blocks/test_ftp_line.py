@@ -228,8 +228,33 @@ def test_all_that_was_written_arrives_before_the_farewell_at_a_slow_reader(tmp_p
     assert arrived == [8_000_000]
 
 
+@pytest.mark.parametrize("protected", [False, True], ids=["in clear", "TLS"])
+def test_what_was_written_last_goes_with_the_farewell(protected: bool, tmp_path: Path) -> None:
+    theirs, ours = contexts(tmp_path)
+    arrived = []
+
+    def receive(connection: socket.socket) -> None:
+        channel = theirs.wrap_socket(connection, server_side=True) if protected else connection
+        came = b""
+        while block := channel.recv(16_384):
+            came += block
+        channel.close()
+        arrived.append(came)
+
+    async def send(line: Line) -> None:
+        if protected:
+            await line.start_tls(ours, "127.0.0.1")
+        line.write(b"all of it")
+        await line.end()
+        assert await line.read() == b""
+
+    meet(receive, send)
+    assert arrived == [b"all of it"]
+
+
 def test_whoever_has_gone_need_not_be_told_that_nothing_follows() -> None:
     def reset(connection: socket.socket) -> None:
+        connection.recv(1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     async def send(line: Line) -> None:
@@ -238,7 +263,9 @@ def test_whoever_has_gone_need_not_be_told_that_nothing_follows() -> None:
                 line.write(b"x" * 10_000)
                 await line.drain()
                 await asyncio.sleep(0.01)
-        await line.end()
+        assert await line.end()
+        line.write(b"more")
+        assert not await line.end()
 
     meet(reset, send)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -165,6 +166,39 @@ def test_a_server_that_says_nothing_or_nonsense_ends_in_time() -> None:
         pytest.raises((EndpointUnsuitable, EndpointUnreachable)),
     ):
         at(port).session()
+
+
+def deaf(connection: socket.socket) -> None:
+    """A server that resets the data connection of an upload, says that all went well, and tells no sizes."""
+    connection.sendall(b"220 hello\r\n")
+    commands = connection.makefile("rb")
+    with socket.create_server(("127.0.0.1", 0)) as data:
+        for command in commands:
+            match command.split()[0]:
+                case b"EPSV":
+                    answer = b"229 here (|||%d|)" % data.getsockname()[1]
+                case b"STOR":
+                    reset, _ = data.accept()
+                    reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    reset.close()
+                    connection.sendall(b"150 go on\r\n")
+                    answer = b"226 I have it all"
+                case b"FEAT" | b"SIZE" | b"STAT" | b"MDTM" | b"LIST":
+                    answer = b"502 what?"
+                case b"CWD":
+                    answer = b"250 you are in" if command.split()[1] == b"/in" else b"550 no such folder"
+                case b"RNFR":
+                    answer = b"350 and then?"
+                case _:
+                    answer = b"230 fine"
+            connection.sendall(answer + b"\r\n")
+
+
+def test_226_for_an_upload_that_was_reset_is_not_believed_though_nothing_else_tells(ground: Ground) -> None:
+    with Listener(deaf) as port:
+        agreed = Ftp(host="127.0.0.1", port=port, username="us", password="env:PARTNER_PASSWORD", unprotected="accepted")
+        with agreed.session() as session, pytest.raises(EndpointUnreachable, match="lost before all was sent"):
+            list(session.put([ground.outgoing(b"a.csv", b"content")], "/in"))
 
 
 def speaking(line: bytes, pause: float) -> Callable[[socket.socket], object]:
