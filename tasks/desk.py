@@ -124,4 +124,3 @@ def _leave_what_is_here() -> None:
     """
     gc.collect(1)  # young garbage goes as ever
     gc.freeze()
-    gc.set_threshold(10_000)
