@@ -10,6 +10,7 @@ where there is room. After each run the bytes of every file are compared, whoeve
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import pickle
@@ -143,6 +144,7 @@ class Course:
     def ours(self) -> Contender:
         with self.endpoint.session() as session:  # once uncounted: imports
             list(session.look(str(self.server.root)))
+        gc.freeze()  # as in the worker's forks: what was imported is not searched for garbage in a turn
         job = Job(self.endpoint, self.source, self.place, self.load.direction)
         return Contender(
             OURS,
