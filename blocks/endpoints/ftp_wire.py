@@ -599,9 +599,9 @@ class Wire(aioftp.Client):
             self._resuming = self._control.tls.session
         try:
             await line.start_tls(protection.context, self.door.host, self.door.seconds, session=self._resuming)
-        except (ConnectionError, EOFError) as error:
+        except (ConnectionError, EOFError, TimeoutError) as error:
             raise EndpointUnreachable(
-                f"{self.door.address}: the data connection ended before TLS had begun on it, though the server agreed to PROT P. "
+                f"{self.door.address}: TLS did not begin on the data connection, though the server agreed to PROT P. "
                 "Nothing was sent on it in clear; it will be tried again"
             ) from error
         reused = line.tls is not None and bool(line.tls.session_reused)

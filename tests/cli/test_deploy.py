@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 
 from blocks.profile import load_partner
 from tests.cli.test_partner import FOLDERS
@@ -73,7 +75,9 @@ def mirrors(server: PrefectServer) -> dict[str, Any]:
 def test_deploy_brings_everything_to_prefect_and_can_be_repeated(
     deploy: Deploy, project: Path, prefect_server: PrefectServer
 ) -> None:
-    # 1. a first time
+    # 1. a first time, for which there is no pool yet: other tests make one of another type, and again when it is gone
+    with client_of(prefect_server), get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        client.delete_work_pool("countersign")
     done = deploy()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "globex: globex-orders (digest " in done.stdout

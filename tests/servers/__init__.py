@@ -38,11 +38,11 @@ def lacking(what: str) -> NoReturn:
     pytest.skip(what)
 
 
-def free_port() -> int:
+def free_port(first: int = 15_000, last: int = 32_000) -> int:
     """A loopback port that nothing listens on. Below those that the system gives to outgoing connections and to other tests'
     listeners: one of these could take it before the server that it is meant for."""
     while True:
-        port = random.randint(15_000, 32_000)
+        port = random.randint(first, last)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -122,7 +122,7 @@ def serve(home: Path, *, seconds: float = 300.0, port: int = 0, database: str = 
     home.mkdir(parents=True, exist_ok=True)
     if not database and not (home / "prefect.db").exists():
         shutil.copyfile(_migrated(), home / "prefect.db")
-    port = port or free_port()
+    port = port or free_port(14_000, 14_999)  # pyproject.toml tells by these whose connection is left open
     url = f"http://127.0.0.1:{port}/api"
     env = {
         "PREFECT_HOME": str(home),
