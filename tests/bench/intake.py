@@ -162,7 +162,7 @@ LOADS: Mapping[str, Load] = {
     "intake-small": Load(1000, 4 * KIB, Goal(2)),
     "intake-medium": Load(200, MIB, Goal(1.5)),
     "intake-large": Load(4, 256 * MIB, Goal(1.5, peak_mib=250), kind=VIDEOS),
-    "intake-one-finding": Load(1000, 4 * KIB, Goal(round(1 / 1.1, 2)), finding=True),
+    "intake-one-finding": Load(1000, 4 * KIB, Goal(round(1 / 1.2, 2)), finding=True),
     "intake-naive": Load(1000, 4 * KIB, Goal(20), naive=True),
 }
 
