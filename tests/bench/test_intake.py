@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +24,7 @@ from tests.bench.intake import (
     PRICES,
     ROOT,
     VIDEOS,
+    Course,
     Kind,
     course,
     entered,
@@ -38,15 +41,19 @@ from tests.servers.openssh import OpenSsh
 from tests.servers.prefect import PrefectServer
 
 
-def test_ours_the_shell_and_the_tutorial_bring_in_the_right_bytes_and_who_does_not_is_told(
-    tmp_path: Path,
-    openssh: OpenSsh,
-    prefect_server: PrefectServer,
-) -> None:
+@contextmanager
+def small_course(base: Path, openssh: OpenSsh, prefect: PrefectServer, bench: str, *, files: int) -> Iterator[Course]:
+    """A bench's course with a few files, in a folder of its own at the tests' OpenSSH."""
     server = replace(openssh, root=openssh.root / f"bench-{uuid4().hex[:8]}")
     server.root.mkdir()
-    load = replace(LOADS["intake-naive"], files=3)
-    with sink() as there, entered(tmp_path, server, prefect_server, there, load) as run:
+    with sink() as there, entered(base, server, prefect, there, replace(LOADS[bench], files=files)) as run:
+        yield run
+
+
+def test_ours_the_shell_and_the_tutorial_bring_in_the_right_bytes_and_who_does_not_is_told(
+    tmp_path: Path, openssh: OpenSsh, prefect_server: PrefectServer
+) -> None:
+    with small_course(tmp_path, openssh, prefect_server, "intake-naive", files=3) as run:
 
         def only_writes() -> None:
             for path in list(run.source.iterdir()):
@@ -61,14 +68,9 @@ def test_ours_the_shell_and_the_tutorial_bring_in_the_right_bytes_and_who_does_n
 
 
 def test_a_bad_row_has_its_file_quarantined_alone_and_who_files_it_is_told(
-    tmp_path: Path,
-    openssh: OpenSsh,
-    prefect_server: PrefectServer,
+    tmp_path: Path, openssh: OpenSsh, prefect_server: PrefectServer
 ) -> None:
-    server = replace(openssh, root=openssh.root / f"bench-{uuid4().hex[:8]}")
-    server.root.mkdir()
-    load = replace(LOADS["intake-one-finding"], files=4)
-    with sink() as there, entered(tmp_path, server, prefect_server, there, load) as run:
+    with small_course(tmp_path, openssh, prefect_server, "intake-one-finding", files=4) as run:
         outcome = run.race("intake-one-finding", 1)
         assert [line.problem for line in (outcome.ours, *outcome.theirs)] == ["", ""]
         with pytest.raises(Failed, match="0 files are missing at the repository, 1 too many"):
