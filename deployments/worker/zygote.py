@@ -32,8 +32,15 @@ HEAVY = (
     "prefect.flow_engine",
     "prefect.task_engine",
     "pandera.pandas",
+    "pandera.accessors.pandas_accessor",
+    "pandera.backends.pandas.builtin_checks",
+    "pandera.backends.pandas.register",
+    "psycopg",
+    "pyarrow.csv",
+    "sqlalchemy.dialects.sqlite",
+    "sqlite3",
 )
-"""What runs need sooner or later and our modules import only where it is used: it takes most of a second each."""
+"""What runs need sooner or later and our modules import only where it is used: together it takes seconds."""
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -74,7 +81,9 @@ def warm() -> None:
     for name in HEAVY:
         importlib.import_module(name)
     from deployments.worker import job
+    from tasks import doctypes
 
+    doctypes.known()
     job.warm()
     end_without_heartbeat()
     _be_in(environment)
@@ -136,9 +145,10 @@ def read() -> list[str]:
     """Files that were read, and folders in which new ones count."""
     import flows
     from blocks.settings import settings
+    from tasks import doctypes
 
     profiles = settings().profiles
-    return [".env", "prefect.yaml", *flows.__path__, str(profiles), *map(str, profiles.glob("*.yaml"))]
+    return [".env", "prefect.yaml", *flows.__path__, *doctypes.__path__, str(profiles), *map(str, profiles.glob("*.yaml"))]
 
 
 def is_stale(code: Mapping[str, int]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import time
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
@@ -23,11 +24,13 @@ _LEFT_BEHIND = ("sshd", "sftp-server", "vsftpd")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds by the clock, and of CPU where that is known: of the contender itself, and of the servers."""
+    """Seconds by the clock, and of CPU where that is known: of the contender itself, and of the servers. ``peak_mib``: the most memory
+    that the contender had in use, where it tells that itself."""
 
     seconds: float
     own_cpu: float | None = None
     server_cpu: float | None = None
+    peak_mib: float | None = None
 
     def times(self, factor: float) -> Cost:
         """Of so many times the work."""
@@ -113,6 +116,13 @@ def _below(every: Mapping[int, Process], process: int) -> dict[int, Process]:
         fresh = {one for one, about in every.items() if about.parent in fresh}
         found |= {one: every[one] for one in fresh}
     return found
+
+
+def peak_mib(process: int) -> float:
+    """The most memory that a process had in use, as the kernel saw it (proc(5): ``VmHWM``); of a fork, since it is one."""
+    found = re.search(r"^VmHWM:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) / 1024
 
 
 def keep_orphans() -> None:

@@ -3,8 +3,12 @@
 The job: name, sha256, five columns of every row, a multipart post, a rename at the source. The large files are videos, of which nobody
 looks at more than the beginning, so they may be streamed. Ours is a whole flow run with a Prefect server: looked at until
 nobody writes any more, leased, kept in the spool and in the ledger, filed with category values and an identity, moved once the
-ledger has it. Warm is a call in a process that has everything imported, as our worker's forks
-are; cold is ``countersign run intake --local``.
+ledger has it. It runs as a worker runs it: each run in a fork of its own of a process that has everything imported (``ours``); cold is
+``countersign run intake --local``.
+
+Everybody's clock runs while a warm process is asked for a turn, until its answer: with ours while the run is made known to Prefect's
+server, forked and taken up, until its flow is through. The peak that is told is of that fork alone, with what it shares with the
+process it is a fork of.
 
 All post to one sink and fetch from one server, everything lies in memory where there is room, and after each turn the sink has
 every file's digest and the source none of them.
@@ -34,11 +38,10 @@ import numpy as np
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
+from prefect.states import Pending
 
 from blocks.settings import settings
-from deployments.worker.zygote import end_without_heartbeat
 from tasks import connections
 from tests.bench.cost import Cost, Watch, started
 from tests.bench.peers import lftp_curl
@@ -206,14 +209,11 @@ def entered(base: Path, server: OpenSsh, prefect: PrefectServer, there: Sink, lo
         try:
             yield run
         finally:
-            connections.hang_up()
-            connections.ledger().close()
-            EventsWorker.drain_all(timeout=60, at_exit=False)
             _forget()
 
 
 def _forget() -> None:
-    for cached in (settings, connections.ledger, connections.spool, connections.quarantine):
+    for cached in (settings, connections.quarantine):
         cached.cache_clear()
 
 
@@ -263,14 +263,26 @@ class Course:
         """Ours. ``finding``: a file in the middle has a bad row, and is quarantined, alone."""
         from flows.intake import intake
 
-        end_without_heartbeat()  # as in the worker's forks
-
+        environment = self.prefect.environment(PREFECT_LOGGING_LEVEL="WARNING")
+        warm = self._open.enter_context(Warm.started(sys.executable, "-m", "tests.bench.ours", env=environment))
+        wanted = "Filed, 1 quarantined" if finding else "Filed"
         command = [sys.executable, "-m", "deployments.cli", "run", "intake", "--partner", "acme", "--stream", "price-lists"]
 
-        def warm() -> None:
-            state = intake("acme", "price-lists", return_state=True, patience_seconds=1)
-            assert state.name == ("Filed, 1 quarantined" if finding else "Filed"), state
-            self.last = state.state_details.flow_run_id
+        def turn() -> Cost:
+            told: dict[str, Any] = {}
+
+            def work() -> None:
+                with get_client(sync_client=True) as client:
+                    asked = {"partner": "acme", "stream": "price-lists", "patience_seconds": 1}
+                    self.last = client.create_flow_run(intake, parameters=asked, state=Pending()).id
+                told.update(warm.bring({"run": str(self.last)}))
+                if told.get("state") != wanted:
+                    raise Failed(f"ended as {told}, and not as {wanted}")
+
+            cost = self.turn(work, self.ours, finding=finding)
+            if (ended := warm.heard()) != {"status": 0}:
+                raise Failed(f"its process ended with {ended}")
+            return replace(cost, peak_mib=told["peak_mib"])
 
         def cold() -> None:
             done = subprocess.run(
@@ -279,8 +291,8 @@ class Course:
             assert done.returncode == 0, done.stdout + done.stderr
 
         if finding:
-            return Contender("ours", lambda: self.turn(warm, self.ours, finding=True))
-        return Contender("ours", lambda: self.turn(warm, self.ours), cold=lambda: self.turn(cold, self.ours))
+            return Contender("ours", turn)
+        return Contender("ours", turn, cold=lambda: self.turn(cold, self.ours))
 
     def peers(self) -> list[Contender]:
         if self.load.finding:
@@ -431,12 +443,17 @@ class Warm:
 
     def bring(self, job: Mapping[str, Any]) -> Any:
         """Have it do everything; what it says then. Raises ``Failed`` with the end of its log."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended before, and its log says why
+        return self.heard()
+
+    def heard(self) -> Any:
+        """What it says next. Raises ``Failed`` with the end of its log."""
+        assert self._process.stdout
         if not (answer := self._process.stdout.readline()):
             said = self._log.read_text(errors="replace").strip().splitlines()
             raise Failed(f"ended with {self._process.wait(30)}: {said[-1] if said else 'it says nothing'}")

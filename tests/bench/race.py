@@ -19,7 +19,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import re
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -27,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tests.bench.cost import Cost, keep_orphans
+from tests.bench.cost import Cost, keep_orphans, peak_mib
 
 Turn: TypeAlias = Callable[[], float | Cost]
 """A contender does all of the work once: it makes ready, times its own part, verifies every byte, tidies up, and answers its seconds,
@@ -214,7 +213,7 @@ def race(
 
     Args:
         work: What is done, in a few words, for the table.
-        processes: Ids of those that do our work, whose peaks are added up; by default this one.
+        processes: Ids of those that do our work, whose peaks are added up; by default this one. Unless a cost tells its peak.
         colds: False leaves out the cold starts.
     """
     lines = [Line(one, problem=one.lacks) for one in (ours, *theirs)]
@@ -227,8 +226,9 @@ def race(
                 continue
             if line.contender is ours:
                 with_memory = _HighWater(processes or [os.getpid()])
-                line.costs.append(_taken(line, ours.turn))
-                peak = max(peak, with_memory.mib())
+                cost = _taken(line, ours.turn)
+                line.costs.append(cost)
+                peak = max(peak, with_memory.mib() if cost.peak_mib is None else cost.peak_mib)
             else:
                 try:
                     line.costs.append(_taken(line, line.contender.turn))
@@ -277,7 +277,7 @@ def _named(cpu: tuple[float, float] | None, *names: str) -> dict[str, float]:
 
 
 class _HighWater:
-    """The most memory that processes have in use from now on, as the kernel sees it (proc(5): ``clear_refs``, ``VmHWM``)."""
+    """The most memory that processes have in use from now on, as the kernel sees it (proc(5): ``clear_refs``)."""
 
     def __init__(self, processes: Sequence[int]) -> None:
         self._of = processes
@@ -285,10 +285,4 @@ class _HighWater:
             Path(f"/proc/{process}/clear_refs").write_text("5")
 
     def mib(self) -> float:
-        return sum(_peak(process) for process in self._of)
-
-
-def _peak(process: int) -> float:
-    found = re.search(r"^VmHWM:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) / 1024
+        return sum(peak_mib(process) for process in self._of)
