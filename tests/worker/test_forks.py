@@ -19,6 +19,7 @@ import flows
 from blocks.settings import settings
 from deployments.worker.forks import LOST, Fork, Forks, NoFork
 from deployments.worker.zygote import code, is_stale
+from tasks import doctypes
 
 LONG = 300.0
 LIGHT = """
@@ -172,17 +173,20 @@ def test_who_asked_a_zygote_that_answers_nonsense_is_told(what: str) -> None:
     run(story())
 
 
-@pytest.mark.parametrize("what", [".env", "prefect.yaml", "flows/new.py", "deployments/partner.yaml", "deployments/new.yaml"])
+@pytest.mark.parametrize(
+    "what", [".env", "prefect.yaml", "flows/new.py", "doctypes/new.py", "deployments/partner.yaml", "deployments/new.yaml"]
+)
 def test_a_file_that_is_read_or_comes_among_those_makes_a_zygote_stale(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for file in ("flows/one.py", "deployments/partner.yaml"):
+    for file in ("flows/one.py", "doctypes/one.py", "deployments/partner.yaml"):
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).touch()
     for path in tmp_path.rglob("*"):
         os.utime(path, ns=(0, 0))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(flows, "__path__", [str(tmp_path / "flows")])
+    monkeypatch.setattr(doctypes, "__path__", [str(tmp_path / "doctypes")])
     monkeypatch.setattr(settings(), "profiles", Path("deployments"))
     taken = code(time.time_ns())
     assert not is_stale(taken)
