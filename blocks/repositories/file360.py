@@ -39,7 +39,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, urlsplit
 
-import httpx
 from pydantic import Field, model_validator
 
 from blocks import credentials
@@ -60,6 +59,7 @@ from blocks.repositories.otcs_names import Unfit
 from blocks.repositories.otcs_wire import (
     CHUNK_BYTES,
     SMALL_BYTES,
+    Answered,
     AnswerLost,
     Fields,
     FilePart,
@@ -204,7 +204,7 @@ class File360Wire(Wire):
         with self._lock:
             return self._sign_ins, {"Authorization": f"Bearer {self._ticket}"}
 
-    def _renew(self, generation: int, response: httpx.Response) -> None:
+    def _renew(self, generation: int, response: Answered) -> None:
         """A token is good for as long as it was issued for; no answer brings another."""
 
     def _at(self, path: str) -> str:
@@ -222,15 +222,15 @@ class File360Wire(Wire):
         query: Query | None = None,
         fields: Fields | None = None,
         upload: FilePart | None = None,
-    ) -> httpx.Response:
+    ) -> Answered:
         response = super()._send(what, method, path, query=query, fields=fields, upload=upload)
         if response.status_code == 429:
             self._come_back(what, response)
         return response
 
-    def _come_back(self, what: str, response: httpx.Response) -> None:
+    def _come_back(self, what: str, response: Answered) -> None:
         """Wait as long as the server asks for, if that is no longer than we wait for any answer. Raises ``NotCarriedOut``."""
-        seconds = _retry_after(response.headers.get("Retry-After", ""))
+        seconds = _retry_after(response.headers.get("retry-after", ""))
         error = NotCarriedOut(
             f"{what} at {self.url}: too many calls, it asks to come back in {seconds:.0f} s; nothing was done"
         )
@@ -239,7 +239,7 @@ class File360Wire(Wire):
             time.sleep(seconds)
         raise error
 
-    def _judge(self, what: str, response: httpx.Response, *, bare: bool = False) -> Json:
+    def _judge(self, what: str, response: Answered, *, bare: bool = False) -> Json:
         where, status = f"{what} at {self.url}", response.status_code
         if status == 429:
             self._come_back(what, response)

@@ -46,7 +46,7 @@ from blocks.errors import (
     SpoolMissing,
 )
 from blocks.pace import Pace
-from blocks.repositories.lines import Lines
+from blocks.repositories.lines import Answer, Lines
 from blocks.settings import settings
 
 SMALL_BYTES = 1024 * 1024
@@ -59,6 +59,8 @@ IDLE_SECONDS = 3.0
 Query: TypeAlias = Mapping[str, str | int | list[str]]
 Fields: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
 Json: TypeAlias = dict[str, Any]
+Answered: TypeAlias = Answer | httpx.Response
+"""To a short call, and to a long one."""
 
 
 class Refusal(RepositoryError):
@@ -113,7 +115,7 @@ class Upload:
         """The bytes. Raises before the last piece is out, so that the server can never take a wrong body for a whole one."""
         digest, sent, held = sha256(), 0, b""
         with readable(self) as source:
-            while piece := source.read(CHUNK_BYTES):
+            while piece := source.read(min(CHUNK_BYTES, self.size + 1)):
                 if held:
                     yield held
                 digest.update(piece)
@@ -135,7 +137,7 @@ class Upload:
 def readable(upload: Upload) -> Iterator[BinaryIO]:
     """The file that is sent, opened."""
     try:
-        with upload.path.open("rb") as source:
+        with upload.path.open("rb", buffering=0) as source:
             yield source
     except FileNotFoundError as error:
         raise SpoolMissing(f"{upload.path}: gone before it was filed as {upload.name!r}; fetch it again") from error
@@ -311,9 +313,9 @@ class Wire:
         with self._lock:
             return self._sign_ins, {"OTCSTicket": self._ticket}
 
-    def _renew(self, generation: int, response: httpx.Response) -> None:
+    def _renew(self, generation: int, response: Answered) -> None:
         """Keep the newest echoed ticket; an echo of before the last sign-in is stale."""
-        ticket = response.headers.get("OTCSTicket")
+        ticket = response.headers.get("otcsticket")
         if ticket and ticket != self._ticket:
             with self._lock:
                 if self._sign_ins == generation:
@@ -333,28 +335,30 @@ class Wire:
         query: Query | None = None,
         fields: Fields | None = None,
         upload: FilePart | None = None,
-    ) -> httpx.Response:
+    ) -> Answered:
         for last in (False, True):
             generation, headers = self._keys()
-            content: bytes | Iterator[bytes] | None = None
+            content: bytes | None = None
             framed = None if upload is None else _Framed(fields or {}, upload)
             if framed is not None:
-                headers |= framed.headers
-                content = framed.content()
+                headers["Content-Type"] = framed.content_type
             elif fields:
                 content, more = self._encoded(fields)
                 headers |= more
             address = f"{self._at(path)}?{httpx.QueryParams(query)}" if query else self._at(path)
+            response: Answered
             try:
-                with _translated(f"{what} at {self.url}"):
-                    if content is None or isinstance(content, bytes):
-                        response = self._lines.call(method, address, headers, content)
-                    else:
-                        response = self._client.request(method, address, headers=headers, content=content)
-            except _Dropped as error:
-                if framed is not None and not framed.out:
-                    raise RepositoryUnreachable(*error.args) from error  # half a body is nothing that a server could go on with
-                raise
+                if framed is None or framed.size < SMALL_BYTES:
+                    response = self._lines.call(method, address, headers, content if framed is None else framed.whole())
+                else:
+                    headers["Content-Length"] = str(framed.size)
+                    response = self._client.request(method, address, headers=headers, content=framed.pieces())
+            except httpx.TransportError as error:
+                failure = _told(f"{what} at {self.url}", error)
+                if isinstance(failure, _Dropped) and framed is not None and not framed.out:
+                    # Half a body is nothing that a server could go on with.
+                    raise RepositoryUnreachable(*failure.args) from error
+                raise failure from error
             if response.status_code != 401 or last:
                 self._renew(generation, response)
                 return response
@@ -367,7 +371,7 @@ class Wire:
         plain = [(name, json.dumps(one) if isinstance(one, bool) else one) for name, one in pairs]
         return urlencode(plain).encode("ascii"), {"Content-Type": "application/x-www-form-urlencoded"}
 
-    def _judge(self, what: str, response: httpx.Response, *, bare: bool = False) -> Json:
+    def _judge(self, what: str, response: Answered, *, bare: bool = False) -> Json:
         """The answer's JSON object, or the error that it means."""
         where, status = f"{what} at {self.url}", response.status_code
         if status in (429, 502, 503, 504):
@@ -438,14 +442,17 @@ class NotCarriedOut(RepositoryUnreachable):
 def _translated(where: str) -> Iterator[None]:
     try:
         yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise NotCarriedOut(f"{where}: no connection ({error}); check address and network, nothing was changed") from error
-    except httpx.TimeoutException as error:
-        raise Stalled(f"{where}: no answer in time; it is safe to try again") from error
-    except (httpx.ReadError, httpx.RemoteProtocolError) as error:
-        raise _Dropped(f"{where}: the connection was lost ({error}); it is safe to try again") from error
     except httpx.TransportError as error:
-        raise RepositoryUnreachable(f"{where}: the connection was lost ({error}); it is safe to try again") from error
+        raise _told(where, error) from error
+
+
+def _told(where: str, error: httpx.TransportError) -> RepositoryUnreachable:
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return NotCarriedOut(f"{where}: no connection ({error}); check address and network, nothing was changed")
+    if isinstance(error, httpx.TimeoutException):
+        return Stalled(f"{where}: no answer in time; it is safe to try again")
+    kind = _Dropped if isinstance(error, httpx.ReadError | httpx.RemoteProtocolError) else RepositoryUnreachable
+    return kind(f"{where}: the connection was lost ({error}); it is safe to try again")
 
 
 class _Transport(httpx.HTTPTransport):
@@ -532,17 +539,13 @@ class _Framed:
         self._head, self._tail = "".join(parts).encode(), f"\r\n--{boundary}--\r\n".encode()
         self._upload, self.out = upload, False
         """True once the last byte was taken off us."""
-        self.headers = {
-            "Content-Type": f"multipart/form-data; boundary={boundary}",
-            "Content-Length": str(len(self._head) + upload.size + len(self._tail)),
-        }
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        self.size = len(self._head) + upload.size + len(self._tail)
 
-    def content(self) -> bytes | Iterator[bytes]:
-        if self._upload.size < SMALL_BYTES:
-            return b"".join(self._stream())
-        return self._stream()
+    def whole(self) -> bytes:
+        return b"".join(self.pieces())
 
-    def _stream(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
         yield self._head
         yield from self._upload.pieces()
         yield self._tail

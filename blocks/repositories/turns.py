@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import TypeAlias
 
 from blocks.values import BusinessObject, Filed, Filing, NotFiled
@@ -20,12 +21,15 @@ def in_turns(
     waiting: deque[tuple[_Place, Future[Filed | NotFiled]]] = deque()
     latest: dict[_Place, Future[Filed | NotFiled]] = {}
 
-    def oldest() -> Filed | NotFiled:
-        place, future = waiting.popleft()
-        answer = future.result()
-        if latest.get(place) is future:
-            del latest[place]
-        return answer
+    def oldest(count: int) -> Iterator[Filed | NotFiled]:
+        # Several at once: to be woken for each would cost more than filing a small document.
+        wait([future for _, future in islice(waiting, count)], return_when=FIRST_EXCEPTION)
+        for _ in range(count):
+            place, future = waiting.popleft()
+            answer = future.result()
+            if latest.get(place) is future:
+                del latest[place]
+            yield answer
 
     def after(before: Future[Filed | NotFiled] | None, filing: Filing) -> Filed | NotFiled:
         """File after the one before it under the same name. Threads take filings in order, so that one is running or done."""
@@ -40,9 +44,8 @@ def in_turns(
                 latest[place] = future = pool.submit(after, latest.get(place), filing)
                 waiting.append((place, future))
                 if len(waiting) >= 4 * connections:
-                    yield oldest()
-            while waiting:
-                yield oldest()
+                    yield from oldest(2 * connections)
+            yield from oldest(len(waiting))
         finally:
             for _, future in waiting:
                 future.cancel()

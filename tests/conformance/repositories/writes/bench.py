@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,7 +20,7 @@ import pytest
 
 from blocks.repositories import otcs_wire
 from blocks.repositories.extended_ecm import ExtendedEcmSession
-from blocks.repositories.lines import Lines
+from blocks.repositories.lines import Lines, _Heard, _Line
 from blocks.values import Filing
 from tests.conformance.pyxecm.wire import Wire
 from tests.conformance.repositories.enrolment import block
@@ -176,7 +175,7 @@ class Bench:
                     done(before)
                     raise
 
-        def impatient_line(lines: Lines, line: HTTPConnection, *arguments: Any) -> tuple[HTTPResponse, bytes]:
+        def impatient_line(lines: Lines, line: _Line, *arguments: Any) -> _Heard:
             if not ours.get():
                 return exchange(lines, line, *arguments)
             with alone:

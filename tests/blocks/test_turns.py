@@ -1,0 +1,93 @@
+"""Filing many documents at the same time: in which order they are filed, and answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Barrier, Event, Lock
+
+import pytest
+
+from blocks.repositories.turns import in_turns
+from blocks.values import Filed, Filing
+
+CONNECTIONS = 4
+
+
+def filing(number: int, name: str | None = None) -> Filing:
+    return Filing(f"journey {number}", name or f"{number}.csv", ("Inbox",), Path("x"), "", 1, "text/csv")
+
+
+def filed(one: Filing) -> Filed:
+    return Filed(one.journey, one.journey.split()[1], 1, one.name, one.folder)
+
+
+def test_answers_come_in_the_order_asked_however_long_each_takes() -> None:
+    def file(one: Filing) -> Filed:
+        time.sleep(0.001 * (hash(one.journey) % 5))
+        return filed(one)
+
+    asked = [filing(number) for number in range(100)]
+    assert list(in_turns(asked, CONNECTIONS, file)) == [filed(one) for one in asked]
+
+
+def test_as_many_are_filed_at_the_same_time_as_there_are_connections() -> None:
+    all_there = Barrier(CONNECTIONS, timeout=60)
+
+    def file(one: Filing) -> Filed:
+        all_there.wait()
+        return filed(one)
+
+    assert len(list(in_turns([filing(number) for number in range(CONNECTIONS)], CONNECTIONS, file))) == CONNECTIONS
+
+
+def test_those_under_one_name_are_filed_one_after_the_other() -> None:
+    order, alone = list[str](), Lock()
+
+    def file(one: Filing) -> Filed:
+        assert alone.acquire(blocking=False), "another one under this name is being filed"
+        time.sleep(0.002)
+        order.append(one.journey)
+        alone.release()
+        return filed(one)
+
+    asked = [filing(number, "a.csv" if number % 2 else "A.CSV") for number in range(20)]
+    assert len(list(in_turns(asked, CONNECTIONS, file))) == 20
+    assert order == [one.journey for one in asked]
+
+
+def test_filings_are_taken_a_little_ahead_and_never_all_of_them() -> None:
+    taken = list[int]()
+
+    def asked() -> Iterator[Filing]:
+        for number in range(1000):
+            taken.append(number)
+            yield filing(number)
+
+    answers = in_turns(asked(), CONNECTIONS, filed)
+    for received in range(1, 100):
+        next(answers)
+        assert len(taken) <= received + 4 * CONNECTIONS
+    answers.close()  # type: ignore[attr-defined]  # it is a generator
+    assert len(taken) < 200
+
+
+def test_after_an_error_what_was_answered_before_is_told_and_nothing_new_is_begun() -> None:
+    """And that is told while later ones still take their time."""
+    told, begun, unheard = Event(), list[str](), list[str]()
+
+    def file(one: Filing) -> Filed:
+        begun.append(one.journey)
+        if one.journey == "journey 2":
+            raise RuntimeError("the server is away")
+        if one.journey in ("journey 3", "journey 4", "journey 5") and not told.wait(20):
+            unheard.append(one.journey)
+        return filed(one)
+
+    answers = in_turns((filing(number) for number in range(100)), CONNECTIONS, file)
+    assert [next(answers).journey for _ in range(2)] == ["journey 0", "journey 1"]
+    told.set()
+    with pytest.raises(RuntimeError, match="away"):
+        next(answers)
+    assert not unheard and len(begun) <= 4 * CONNECTIONS
