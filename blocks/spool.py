@@ -38,6 +38,7 @@ HELD = 64 * 1024
 """Most bytes of a file that are held in memory before they are written."""
 _NO_FILE = -1
 _READ_ONLY = 0o440
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -56,17 +57,17 @@ class SpoolFile:
     be wanted. Names are plain text here and in a batch, because a ``Path`` costs more than the system call that it is for.
     """
 
-    def __init__(self, batch: Batch, path: str, resume_key: str | None) -> None:
-        self._batch, self._path, self._key = batch, path, resume_key
+    def __init__(self, batch: Batch, name: str, resume_key: str | None) -> None:
+        self._batch, self._name, self._key = batch, name, resume_key
         self._hash = hashlib.sha256()
         self._held, self._file = b"", _NO_FILE
         self.size = 0
-        if resume_key is not None and _take(batch.spool.partial / resume_key, path):
-            with Path(path).open("rb") as old:
+        if resume_key is not None and _take(batch.spool.partial / resume_key, self._path):
+            with Path(self._path).open("rb") as old:
                 while data := old.read(CHUNK):
                     self._hash.update(data)
                     self.size += len(data)
-            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes at the end. Raises ``SpoolFull`` when the floor of free disk is reached."""
@@ -75,7 +76,7 @@ class SpoolFile:
         self.size += len(data)
         if self._file == _NO_FILE:
             if self.size <= HELD:
-                self._held = b"".join((self._held, data))
+                self._held = self._held + data if self._held else bytes(data)
                 return
             self._begin()
         _write_all(self._file, data)
@@ -107,7 +108,7 @@ class SpoolFile:
         os.fchmod(self._file, _READ_ONLY)
         self._end()
         done = Spooled(self._hash.hexdigest(), self.size)
-        self._batch.finished(self._path, done)
+        self._batch.finished(self._name, done)
         return done
 
     def keep(self) -> None:
@@ -116,7 +117,7 @@ class SpoolFile:
         if wanted and self._held:
             self._begin()
         self._end()
-        self._batch.forget(self._path)
+        self._batch.forget(self._name)
         if wanted:
             _take(self._path, self._batch.spool.partial / str(self._key))
         else:
@@ -125,12 +126,16 @@ class SpoolFile:
     def discard(self) -> None:
         """Nothing of this is wanted, though it may have been finished; not after the batch has committed."""
         self._end()
-        self._batch.forget(self._path)
+        self._batch.forget(self._name)
         _remove(self._path)
+
+    @property
+    def _path(self) -> str:
+        return f"{self._batch.folder}/{self._name}"
 
     def _begin(self) -> None:
         """What was held in memory goes to the disk."""
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._file = os.open(self._name, _NEW, 0o640, dir_fd=self._batch.handle)
         held, self._held = self._held, b""
         _write_all(self._file, held)
 
@@ -149,16 +154,16 @@ class Batch:
 
     def __init__(self, spool: Spool) -> None:
         self.spool = spool
-        self._folder, self._lock = _locked_folder(spool.incoming)
+        self.folder, self.handle = _locked_folder(spool.incoming)
         self._numbers = itertools.count(1)
         self._budget, self._budgeting = 0, threading.Lock()
         self._done: dict[str, str] = {}
-        """Digests by where the bytes are."""
+        """Digests by the names that the bytes have in our folder."""
         self.unfinished: set[SpoolFile] = set()
 
     def open(self, resume_key: str | None = None) -> SpoolFile:
         """Begin a file. With a key, go on with what an earlier batch kept under that key."""
-        file = SpoolFile(self, f"{self._folder}/{next(self._numbers)}", resume_key)
+        file = SpoolFile(self, str(next(self._numbers)), resume_key)
         self.unfinished.add(file)
         return file
 
@@ -170,34 +175,39 @@ class Batch:
                 self.spool.check_room(count)
                 self._budget = min(64 * CHUNK, max(0, self.spool.free_bytes() - self.spool.floor_bytes))
 
-    def finished(self, path: str, spooled: Spooled) -> None:
-        self._done[path] = spooled.digest
+    def finished(self, name: str, spooled: Spooled) -> None:
+        self._done[name] = spooled.digest
 
-    def forget(self, path: str) -> None:
+    def forget(self, name: str) -> None:
         """What was finished turned out not to be wanted."""
-        self._done.pop(path, None)
+        self._done.pop(name, None)
 
     def commit(self) -> None:
         """Make everything finished visible by its digest, and safe against a power cut."""
-        sync_filesystem(self._lock)
-        store = str(self.spool.store)
-        for path, digest in self._done.items():
-            place = f"{store}/{digest[:2]}"
-            try:
-                os.rename(path, f"{place}/{digest}")
-            except FileNotFoundError:
-                Path(place).mkdir(parents=True, exist_ok=True)
-                os.rename(path, f"{place}/{digest}")
-        if self._done:
-            sync_filesystem(self._lock)
+        sync_filesystem(self.handle)
+        if not self._done:
+            return
+        store = os.open(self.spool.store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name, digest in self._done.items():
+                place = f"{digest[:2]}/{digest}"
+                try:
+                    os.rename(name, place, src_dir_fd=self.handle, dst_dir_fd=store)
+                except FileNotFoundError:
+                    with suppress(FileExistsError):
+                        os.mkdir(digest[:2], dir_fd=store)
+                    os.rename(name, place, src_dir_fd=self.handle, dst_dir_fd=store)
+        finally:
+            os.close(store)
+        sync_filesystem(self.handle)
         self._done.clear()
 
     def close(self) -> None:
         """End the batch. Files that were not finished are kept under their resume key, or gone."""
         for file in list(self.unfinished):
             file.keep()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        os.close(self._lock)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self.handle)
 
     def __enter__(self) -> Self:
         return self
@@ -360,7 +370,7 @@ class Spool:
 
 def place_in(folder: Path, digest: str) -> Path:
     """Where a spool keeps the bytes of a digest, for a process that reads it and may not write there."""
-    return folder / "store" / digest[:2] / digest
+    return folder.joinpath(f"store/{digest[:2]}/{digest}")
 
 
 def _take(source: Path | str, place: Path | str) -> bool:

@@ -269,22 +269,22 @@ class SftpSession(EndpointSession):
             else:  # it is large or empty, or not as it was listed, or comes in short answers: all is asked for, and told apart
                 paced = _Paced(sink, Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable))
                 verdict = yield from engine.read_into(paced, handle, file.size, wire)
-            held, _, named = yield from engine.each([engine.fstat(handle), engine.close(handle), look])
+            held = yield [engine.fstat(handle), engine.close(handle), look]
+            yield ()
+            named = yield ()
         except BaseException:
             sink.keep()
             raise
-        if verdict.code == engine.OK and before == held == named:
-            done = sink.finish()
-            return Fetched(file, done.digest, done.size)
         missed = None
         if verdict.code in (engine.EOF, engine.FAILURE) and isinstance(named, Attributes):
             missed = Missed(file, Outcome.CHANGED, f"{verdict.message}; it was left alone")
         elif verdict.code != engine.OK:
             missed = _missed(file, verdict)
-        # The name may have been pointed elsewhere for a moment: what we had open must be what stands there now.
-        missed = missed or _differs(file, held) or _differs(file, named)
-        if missed is None and held != named:
-            missed = Missed(file, Outcome.CHANGED, "it was replaced while it was read; it was left alone")
+        elif not before == held == named:
+            # The name may have been pointed elsewhere for a moment: what we had open must be what stands there now.
+            missed = _differs(file, held) or _differs(file, named)
+            if missed is None and held != named:
+                missed = Missed(file, Outcome.CHANGED, "it was replaced while it was read; it was left alone")
         if missed:
             sink.discard()
             return missed

@@ -59,6 +59,8 @@ NO_SPACE, QUOTA_EXCEEDED, FILE_EXISTS = 14, 15, 11
 
 _uint32 = struct.Struct(">I")
 _uint64 = struct.Struct(">Q")
+_stretch = struct.Struct(">QI")
+"""Of a file: offset and length."""
 _header = struct.Struct(">IBI")
 _usual = struct.Struct(">IQIIIII")
 """Attributes as nearly every server tells them: flags, size, owner and group, mode, two times."""
@@ -130,75 +132,78 @@ Answer: TypeAlias = Status | Attributes | Bytes | list[Entry]
 # --------------------------------------------------------------------------------------------- requests
 
 
-class Request(NamedTuple):
-    """One request, still without its id."""
-
-    kind: int
-    body: bytes
-    owed: int = 512
-    """About how many bytes its answer may take."""
+Request: TypeAlias = tuple[int, bytes]
+"""Its kind and its body. Its length, and the id that its answer names, are added when it is sent."""
 
 
 def lstat(path: bytes) -> Request:
     """Attributes of what stands under a name; a link is told as a link."""
-    return Request(_LSTAT, _string(path))
+    return _LSTAT, _string(path)
 
 
 def stat(path: bytes) -> Request:
-    return Request(_STAT, _string(path))
+    return _STAT, _string(path)
 
 
 def fstat(handle: Bytes) -> Request:
-    return Request(_FSTAT, _string(handle))
+    return _FSTAT, _string(handle)
 
 
 def open_to_read(path: bytes) -> Request:
-    return Request(OPEN, _string(path) + b"\0\0\0\x01" + b"\0\0\0\0")
+    return OPEN, _string(path) + b"\0\0\0\x01" + b"\0\0\0\0"
 
 
 def open_new(path: bytes) -> Request:
     """Create a file that must not exist (WRITE, CREAT, EXCL), so that a planted link is never written through."""
-    return Request(OPEN, _string(path) + b"\0\0\0\x2a" + b"\0\0\0\0")
+    return OPEN, _string(path) + b"\0\0\0\x2a" + b"\0\0\0\0"
 
 
 def open_again(path: bytes) -> Request:
     """Open a file that stands there, to read it and write on."""
-    return Request(OPEN, _string(path) + b"\0\0\0\x03" + b"\0\0\0\0")
+    return OPEN, _string(path) + b"\0\0\0\x03" + b"\0\0\0\0"
 
 
 def read(handle: Bytes, offset: int, length: int) -> Request:
-    return Request(READ, _string(handle) + _uint64.pack(offset) + _uint32.pack(length), 32 + length)
+    return READ, _string(handle) + _stretch.pack(offset, length)
 
 
 def write(handle: Bytes, offset: int, data: bytes) -> Request:
-    return Request(WRITE, b"".join((_string(handle), _uint64.pack(offset), _uint32.pack(len(data)), data)))
+    return WRITE, b"".join((_string(handle), _stretch.pack(offset, len(data)), data))
 
 
 def close(handle: Bytes) -> Request:
-    return Request(CLOSE, _string(handle))
+    return CLOSE, _string(handle)
 
 
 def remove(path: bytes) -> Request:
-    return Request(_REMOVE, _string(path))
+    return _REMOVE, _string(path)
 
 
 def mkdir(path: bytes) -> Request:
     """Create a folder, with the rights that the server gives."""
-    return Request(_MKDIR, _string(path) + bytes(4))
+    return _MKDIR, _string(path) + bytes(4)
 
 
 def rename(old: bytes, new: bytes) -> Request:
     """Rename, an error if the new name is taken (the draft says so, and OpenSSH keeps it by link and unlink)."""
-    return Request(_RENAME, _string(old) + _string(new))
+    return _RENAME, _string(old) + _string(new)
 
 
 def posix_rename(old: bytes, new: bytes) -> Request:
     """Rename, atomically over what stands under the new name. Only where the server offers it."""
-    return Request(_EXTENDED, _string(b"posix-rename@openssh.com") + _string(old) + _string(new))
+    return _EXTENDED, _string(b"posix-rename@openssh.com") + _string(old) + _string(new)
 
 
 def statvfs(path: bytes) -> Request:
-    return Request(_EXTENDED, _string(b"statvfs@openssh.com") + _string(path))
+    return _EXTENDED, _string(b"statvfs@openssh.com") + _string(path)
+
+
+def _owed(kind: int, body: bytes) -> int:
+    """About how many bytes the answer to a request may take."""
+    if kind == READ:
+        (length,) = _uint32.unpack_from(body, len(body) - 4)
+        return 32 + int(length)
+    return 128 * 1024 if kind == _READDIR else 512
 
 
 def _string(value: Bytes) -> bytes:
@@ -380,11 +385,11 @@ class Wire(ABC):
 
     def listing(self, folder: bytes) -> Iterator[list[Entry]]:
         """Everything in a folder, ``.`` and ``..`` too, in the pages that the server sends. A missing folder is an ``EndpointError``."""
-        opened = self.ask(Request(_OPENDIR, _string(folder)))
+        opened = self.ask((_OPENDIR, _string(folder)))
         if isinstance(opened, Status):
             raise EndpointError(f"{self.address}: the folder {shown(folder)} cannot be listed; {opened.words}")
         folder_handle = handle(opened)
-        ask = Request(_READDIR, _string(folder_handle), 128 * 1024)
+        ask = _READDIR, _string(folder_handle)
         ahead = deque(self._later(ask) for _ in range(4))
         ended, left = False, MOST_ENTRIES
         try:
@@ -437,34 +442,42 @@ class Wire(ABC):
 class _Alone:
     """A request for which no routine waits, and its answer when that has come."""
 
-    __slots__ = ("answer",)
+    __slots__ = ("answer", "numbers")
 
     def __init__(self) -> None:
         self.answer: Answer | None = None
+        self.numbers: list[int] = []
 
     def take(self, _: int, answer: Answer) -> None:
         self.answer = answer
 
 
 class _Runner:
-    """A routine under way in one run. ``ready`` is that run's list of routines whose oldest answer has come."""
+    """A routine under way in one run, which goes on with one answer after the other in the order of its requests.
 
-    __slots__ = ("answers", "begun", "numbers", "ready", "routine", "work")
+    ``ready`` is that run's list of routines that can go on, each with the answer to go on with.
+    """
 
-    def __init__(self, work: Work[Any], ready: deque[_Runner]) -> None:
-        self.work, self.ready, self.begun = work, ready, False
+    __slots__ = ("early", "go_on", "numbers", "ready", "routine", "work")
+
+    def __init__(self, work: Work[Any], ready: deque[tuple[_Runner, Any]]) -> None:
+        self.work, self.ready = work, ready
         self.routine: Routine[Any] = work.begin()
+        self.go_on = self.routine.send
         self.numbers: deque[int] = deque()
-        """Of its requests whose answers it has not seen, the oldest first."""
-        self.answers: dict[int, Answer] = {}
+        """Of its requests whose answers have not come, or have come ``early``; the oldest first."""
+        self.early: dict[int, Answer] = {}
+        ready.append((self, None))  # which begins a routine
 
     def take(self, number: int, answer: Answer) -> None:
-        self.answers[number] = answer
-        if self.numbers[0] == number:
-            self.ready.append(self)
-
-
-_UNFINISHED: Any = object()
+        numbers, early = self.numbers, self.early
+        if numbers[0] != number:
+            early[number] = answer
+            return
+        numbers.popleft()
+        self.ready.append((self, answer))
+        while early and numbers[0] in early:
+            self.ready.append((self, early.pop(numbers.popleft())))
 
 
 class Engine(Wire):
@@ -496,7 +509,7 @@ class Engine(Wire):
         """
         source, again, waiting = iter(works), deque[Work[T]](), None
         running: set[_Runner] = set()
-        ready: deque[_Runner] = deque()
+        ready: deque[tuple[_Runner, Any]] = deque()
         done: deque[T] = deque()
         weight, whole = 0, False
         try:
@@ -509,16 +522,17 @@ class Engine(Wire):
                     runner, waiting = _Runner(waiting, ready), None
                     running.add(runner)
                     weight += runner.work.weight
-                    ready.append(runner)
                 if not running:
                     break
                 if not ready:
                     self._flush()
                     self._receive()
                 while ready:
-                    runner = ready.popleft()
+                    runner, answer = ready.popleft()
                     try:
-                        outcome = self._resume(runner)
+                        self._post(runner.go_on(answer), runner)
+                    except StopIteration as stop:
+                        outcome = stop.value
                     except Crowded as crowded:
                         if len(running) > 1:
                             # Learn how many handles this server allows; this file has its turn when others have closed theirs.
@@ -529,11 +543,10 @@ class Engine(Wire):
                             self._handles = self._most_handles
                             outcome = crowded.otherwise
                     else:
-                        if outcome is _UNFINISHED:
-                            # The server has work on one half of the files while we deal with the other.
-                            if 2 * self._unsent >= self._handles:
-                                self._flush()
-                            continue
+                        # The server has work on one half of the files while we deal with the other.
+                        if 2 * self._unsent >= self._handles:
+                            self._flush()
+                        continue
                     running.discard(runner)
                     weight -= runner.work.weight
                     if outcome is not None:
@@ -557,51 +570,38 @@ class Engine(Wire):
 
     def _later(self, request: Request) -> Callable[[], Answer]:
         alone = _Alone()
-        self._post(request, alone)
+        self._post([request], alone)
         return lambda: self._wait(alone)
 
     def _send_only(self, request: Request) -> None:
-        self._post(request, _Alone())
+        self._post([request], _Alone())
         self._flush()
 
     # ----------------------------------------------------------------------------------------- routines, step by step
 
-    def _resume(self, runner: _Runner) -> Any:
-        """Go on with a routine as far as its answers have come. Its outcome, or ``_UNFINISHED``."""
-        routine, numbers, answers = runner.routine, runner.numbers, runner.answers
-        try:
-            if not runner.begun:
-                runner.begun = True
-                for request in next(routine):
-                    self._post(request, runner)
-            while numbers and numbers[0] in answers:
-                for request in routine.send(answers.pop(numbers.popleft())):
-                    self._post(request, runner)
-        except StopIteration as stop:
-            return stop.value
-        return _UNFINISHED
-
-    def _last_words(self, ready: deque[_Runner]) -> Iterator[Any]:
-        for runner in ready:
+    def _last_words(self, ready: deque[tuple[_Runner, Any]]) -> Iterator[Any]:
+        for runner, answer in tuple(ready):
             with suppress(Exception):  # the first error is already on its way to the caller
-                outcome = self._resume(runner)
-                if outcome is not _UNFINISHED:
-                    yield outcome
+                try:
+                    self._post(runner.go_on(answer), runner)
+                except StopIteration as stop:
+                    if stop.value is not None:  # the routine that failed may be among them
+                        yield stop.value
 
-    def _post(self, request: Request, who: _Runner | _Alone) -> None:
-        kind, body, owed = request
-        number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
-        self._asked[number] = who
-        if isinstance(who, _Runner):
+    def _post(self, requests: Sequence[Request], who: _Runner | _Alone) -> None:
+        """Have requests sent; ``who`` takes their answers."""
+        for kind, body in requests:
+            number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
+            self._asked[number] = who
             who.numbers.append(number)
-        if self._pipe is None:
-            self._owing[number] = owed
-            self._owed += owed
-        self._out += _header.pack(len(body) + 5, kind, number)
-        self._out += body
-        self._unsent += 1
-        if len(self._out) > 16 * _PIECE:
-            self._flush()
+            if self._pipe is None:
+                self._owing[number] = owed = _owed(kind, body)
+                self._owed += owed
+            self._out += _header.pack(len(body) + 5, kind, number)
+            self._out += body
+            self._unsent += 1
+            if len(self._out) > 16 * _PIECE:
+                self._flush()
 
     def _wait(self, alone: _Alone) -> Answer:
         self._flush()
@@ -720,7 +720,7 @@ class Engine(Wire):
         usual, self._timeout = self._timeout, seconds
         requests = [stat(b".")] * 3
         if tells := b"limits@openssh.com" in self.extensions:
-            requests.append(Request(_EXTENDED, _string(b"limits@openssh.com")))
+            requests.append((_EXTENDED, _string(b"limits@openssh.com")))
         told = [answer() for answer in [self._later(request) for request in requests]][-1]
         if tells and isinstance(told, bytes | memoryview) and len(told) >= 32:
             packet, reading, writing, handles = struct.unpack_from(">QQQQ", told)
@@ -752,7 +752,7 @@ def greeting(data: bytes, address: str) -> dict[bytes, bytes]:
 def parse(kind: int, body: memoryview) -> Answer:
     """An answer without its length and number. Raises ``IndexError`` and ``struct.error`` if it is not one."""
     if kind == _ATTRS:
-        return _take_attributes(body, 0)[0]
+        return _attributes(bytes(body))
     if kind == _STATUS:
         said = bytes(body)
         return _short_status(said) if len(said) < _SHORT else _status(said)
@@ -794,6 +794,12 @@ def take_string(packet: memoryview, position: int) -> tuple[memoryview, int]:
     if end > len(packet):
         raise IndexError(end)
     return packet[position + 4 : end], end
+
+
+@lru_cache(maxsize=1024)
+def _attributes(said: bytes) -> Attributes:
+    """Of one file. It is looked at more than once, and usually says the same."""
+    return _take_attributes(said, 0)[0]
 
 
 def _take_attributes(packet: Bytes, position: int) -> tuple[Attributes, int]:

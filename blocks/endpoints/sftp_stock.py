@@ -79,19 +79,19 @@ class Stock(Wire):
             self.usable = self.usable and whole  # files may be open that nobody would close
 
     def _answer(self, request: Request) -> Answer:
-        body = memoryview(request.body)
-        if request.kind == wire.OPEN:
+        kind, body = request[0], memoryview(request[1])
+        if kind == wire.OPEN:
             path, position = wire.take_string(body, 0)
             (flags,) = struct.unpack_from(">I", body, position)
             return self._open(bytes(path), _MODES[flags])
-        if request.kind == wire.WRITE:
+        if kind == wire.WRITE:
             handle, position = wire.take_string(body, 0)
             (offset,) = struct.unpack_from(">Q", body, position)
             file = self._files[bytes(handle)]
             file.seek(offset)
             file.write(bytes(wire.take_string(body, position + 8)[0]))
             return Status(wire.OK, "")
-        if request.kind == wire.CLOSE and (closed := self._files.pop(bytes(body[4:]), None)) is not None:
+        if kind == wire.CLOSE and (closed := self._files.pop(bytes(body[4:]), None)) is not None:
             closed.close()  # says nothing of a lost connection; whatever is asked next will
             return Status(wire.OK, "")
         # Also to read: paramiko's file would ask again and again until it has all, and nobody would see how slowly it comes.
@@ -153,7 +153,8 @@ class _Client(_SftpClient):  # type: ignore[misc]
         super().__init__(channel)
 
     def told(self, request: Request) -> Answer:
-        kind, message = self._request(request.kind, _Raw(request.body))
+        kind, body = request
+        kind, message = self._request(kind, _Raw(body))
         return wire.parse(kind, memoryview(message.asbytes())[4:])
 
     def _send_version(self) -> int:
