@@ -130,38 +130,42 @@ class _Content:
     def __init__(self, document: Document, chunk: int = CHUNK) -> None:
         self._chunk = chunk
         try:
-            self._file: IO[bytes] = document.path.open("rb", buffering=0)
+            self._file = os.open(document.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise SpoolMissing(
                 f"{document.shown}: its bytes {document.digest[:16]}… are not in the spool any more; they will be fetched again"
             ) from error
-        self.size = os.fstat(self._file.fileno()).st_size
-        self._first = self._file.read(chunk)
+        # Few and small calls: at each, another thread may take Python's lock, and there are thousands of small files.
+        self.size = os.fstat(self._file).st_size
+        self._first = self._at(0, chunk)
         self.head = self._first[:HEAD_BYTES]
 
     @property
     def tail(self) -> bytes:
         if self.size <= len(self._first):
             return self._first[-TAIL_BYTES:]
-        self._file.seek(max(0, self.size - TAIL_BYTES))
-        return self._file.read(TAIL_BYTES)
+        return self._at(max(0, self.size - TAIL_BYTES), TAIL_BYTES)
 
     def up_to(self, size: int) -> bytes:
         """Its first bytes, at most so many."""
-        self._file.seek(0)
-        return self._file.read(size)
+        return self._at(0, size)
 
     def chunks(self) -> Iterator[bytes]:
-        yield self._first
-        self._file.seek(len(self._first))
-        while chunk := self._file.read(self._chunk):
+        chunk, offset = self._first, 0
+        while chunk:
             yield chunk
+            offset += len(chunk)
+            chunk = self._at(offset, self._chunk)
+
+    def _at(self, offset: int, most: int) -> bytes:
+        wanted = min(most, self.size - offset)
+        return os.pread(self._file, wanted, offset) if wanted > 0 else b""
 
     def __enter__(self) -> _Content:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        os.close(self._file)
 
 
 class _Progress:
@@ -210,11 +214,12 @@ class _Frame:
 
     def __init__(self, table: Table, stream: Inbound, most_bytes: int) -> None:
         self._table, self._stream, self._most_bytes = table, stream, most_bytes
+        self._shape = shape(table, stream)
         self._blocks: list[tuple[_Progress, Block]] = []
         self._bytes = 0
 
     def take(self, document: Document, content: _Content, findings: Findings) -> _Progress:
-        scan = Scan(shape(self._table, self._stream), findings)
+        scan = Scan(self._shape, findings)
         progress = _Progress(document, self._table, scan, findings)
         if self._bytes + content.size > self._most_bytes:
             self.flush()  # a table that fits into one frame is not spread over two

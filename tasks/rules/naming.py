@@ -153,7 +153,7 @@ def naming(name: bytes, stream: Inbound, real: str = "") -> Iterator[Finding]:
             rule="No file whose last extension makes a computer run it",
             fix="Send the document itself; if this was not you, tell your security team.",
         )
-    if any(0xDC80 <= ord(char) <= 0xDCFF for char in text(name)):
+    if not name.isascii() and any(0xDC80 <= ord(char) <= 0xDCFF for char in text(name)):
         yield note("name-not-utf-8", f"The name {shown(name)} is not UTF-8; it is shown and filed with its bytes written out.")
 
 

@@ -39,6 +39,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftyp", "video/mp4"),
     (4, b"moov", "video/quicktime"),
 )
+_BEGINNINGS = {offset: tuple(magic for at, magic, _ in _MAGIC if at == offset) for offset in (0, 4)}
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
 _CONTROLS = bytes(sorted({*range(0x20)} - {*b"\t\n\x0c\r\x1a"}))
 # Assembled here, so that no scanner takes this file for what it looks for (EICAR's published test string).
@@ -51,9 +52,9 @@ def sniff(head: bytes) -> str:
     """The media type of a file that begins with these bytes (4 KiB are enough); ``application/octet-stream`` if they do not tell."""
     if not head:
         return EMPTY
-    for offset, magic, media_type in _MAGIC:
-        if head.startswith(magic, offset):
-            return media_type
+    for offset, beginnings in _BEGINNINGS.items():
+        if head.startswith(beginnings, offset):
+            return next(media_type for at, magic, media_type in _MAGIC if at == offset and head.startswith(magic, at))
     if head.startswith(b"MZ") and (b"\0" in head[:64] or b"PE\0\0" in head):
         return PROGRAM
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -91,7 +92,6 @@ def needs_its_end(media_type: str) -> bool:
 
 def inspect(name: bytes, media_type: str, head: bytes, tail: bytes, doctype: Doctype) -> Iterator[Finding]:
     """Findings from the first and last bytes: what the content is against what name and document type say."""
-    wanted = ", ".join(sorted(doctype.media_types))
     if _EICAR in head:
         yield Finding(
             code="malware-test-file",
@@ -102,6 +102,7 @@ def inspect(name: bytes, media_type: str, head: bytes, tail: bytes, doctype: Doc
     if media_type == EMPTY:
         return
     if not suits(media_type, doctype):
+        wanted = ", ".join(sorted(doctype.media_types))
         yield Finding(
             code="program" if media_type in _RUNS else "content-mismatch",
             message=f"{shown(name)} is {spoken(media_type)}, not {_article(doctype.title)}.",

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import chain
 
 from blocks.values import Finding, shown
@@ -92,7 +93,7 @@ class Scan:
         self._newlines: set[str] = set()
         self._width = len(shape.columns)
         self._delimiter = shape.delimiter.encode()
-        self._others = bytes(sorted(set(range(256)) - {*self._delimiter, 0x0A}))
+        self._others = _all_but(self._delimiter + b"\n")
         self._line_skeleton = self._delimiter * (self._width - 1) + b"\n"
         self._trailer_start = shape.trailer.encode() if shape.trailer else None
         self._longest = min(max(4 * shape.field_characters * len(shape.columns), 1 << 20), LONGEST_RECORD_BYTES)
@@ -267,8 +268,9 @@ class Scan:
 
     def _take_header(self, data: bytes, *, final: bool) -> bytes:
         """Read the first record, and give back what follows it."""
-        lines = list(io.StringIO(data[:HEADER_BYTES].decode(errors="ignore"), newline=""))
-        reader = csv.reader(lines, delimiter=self.shape.delimiter, strict=True)
+        text = io.StringIO(data[:HEADER_BYTES].decode(errors="ignore"), newline="")
+        lines: list[str] = []  # those of the header: the rest is not cut into lines here
+        reader = csv.reader(_noted(text, lines), delimiter=self.shape.delimiter, strict=True)
         try:
             header = next(reader)
         except csv.Error as error:
@@ -277,7 +279,7 @@ class Scan:
                 return b""
             self.findings.add(_bad_quote(1, is_open="unexpected end" in str(error)))
             raise _Stopped from error
-        if reader.line_num == len(lines) and len(data) > HEADER_BYTES:
+        if len(data) > HEADER_BYTES and not text.readline():
             self.findings.add(_long_header())
             raise _Stopped
         self._record, self.header = 1, tuple(header)
@@ -289,7 +291,7 @@ class Scan:
         self.sound = not problems
         self._width = len(header)
         self._line_skeleton = self._delimiter * (self._width - 1) + b"\n"
-        return data[sum(len(line.encode()) for line in lines[: reader.line_num]) :]
+        return data[sum(len(line.encode()) for line in lines) :]
 
     def _take_trailer(self, line: str, row: int) -> None:
         if self.trailer is not None:
@@ -324,6 +326,18 @@ class Scan:
             self.findings.add(note("cr-newlines", "Lines end in a carriage return alone, as on very old systems."))
         if self.rows == 0:
             self.findings.add(note("no-rows", "The table has a header and no rows."))
+
+
+@lru_cache
+def _all_but(these: bytes) -> bytes:
+    return bytes(sorted({*range(256)} - {*these}))
+
+
+def _noted(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
+    """Lines as they are asked for, each noted in ``taken``."""
+    for line in lines:
+        taken.append(line)
+        yield line
 
 
 # --------------------------------------------------------------------------------------------- text
@@ -369,10 +383,7 @@ class _Decoder:
     def __init__(self, codec: str) -> None:
         self._decoder = codecs.getincrementaldecoder(codec)("strict")
         self._is_utf_8 = codec == "utf-8"
-        try:
-            self.like_ascii = bytes(range(128)).decode(codec) == bytes(range(128)).decode("ascii")
-        except UnicodeDecodeError:
-            self.like_ascii = False
+        self.like_ascii = _like_ascii(codec)
 
     def decode(self, raw: bytes, *, final: bool) -> tuple[bytes, int, bytes]:
         """The text as UTF-8, how many bytes it took, and the bytes after it that are no text."""
@@ -390,6 +401,15 @@ class _Decoder:
         self._decoder.setstate((b"", flags))
         used = len(raw) - len(unfinished)
         return raw[:used] if self._is_utf_8 else text.encode("utf-8", "replace"), used, b""
+
+
+@lru_cache
+def _like_ascii(codec: str) -> bool:
+    """Whether bytes that ASCII knows mean the same in it."""
+    try:
+        return bytes(range(128)).decode(codec) == bytes(range(128)).decode("ascii")
+    except UnicodeDecodeError:
+        return False
 
 
 def _opened(head: bytes, encoding: str, findings: Findings) -> tuple[str, int]:
@@ -436,6 +456,8 @@ _REPLACEMENT = "\ufffd".encode()
 
 def _looks_like_utf_16(head: bytes) -> str:
     """Latin text in UTF-16 has a NUL in nearly every second byte, and hardly one in between."""
+    if b"\0" not in head:
+        return ""
     half = len(head) // 2
     even, odd = head[0::2].count(0), head[1::2].count(0)
     if half < 4 or max(even, odd) < 0.7 * half or min(even, odd) > 0.1 * half:
