@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -508,6 +509,76 @@ def test_outcomes_that_were_known_are_told_before_an_error(sandbox: SftpSandbox,
             for number in wire.run([*(Work(partial(asks, number)) for number in range(5)), Work(fails)]):
                 told.append(number)
         assert sorted(told) == [0, 1, 2, 3, 4]
+
+
+class Mute:
+    """A channel to a server that greets, tells its limits if it has any, and keeps all answers about files to itself."""
+
+    closed, in_buffer = False, None
+
+    def __init__(self, handles: int | None) -> None:
+        self.waiting = 0
+        """Requests about files that have come."""
+        self._handles, self._asked, self._answers = handles, bytearray(), bytearray()
+
+    def settimeout(self, seconds: float) -> None:
+        """It says at once that nothing comes."""
+
+    def send_ready(self) -> bool:
+        return True
+
+    def send(self, data: bytes) -> int:
+        self._asked += data
+        while len(self._asked) >= 4 and len(self._asked) >= (end := 4 + int.from_bytes(self._asked[:4], "big")):
+            self._hear(bytes(self._asked[4:end]))
+            del self._asked[:end]
+        return len(data)
+
+    def _hear(self, asked: bytes) -> None:
+        kind, number, no_such_file = asked[0], asked[1:5], struct.pack(">I", 2)
+        limits = struct.pack(">QQQQ", 262144, 261120, 261120, self._handles or 0)
+        offers = _text(b"limits@openssh.com") + _text(b"1") if self._handles is not None else b""
+        match kind:
+            case 1:
+                self._answers += _text(b"\x02" + number + offers)
+            case 17:  # by which it is seen that several may wait
+                self._answers += _text(b"\x65" + number + no_such_file)
+            case 200:
+                self._answers += _text(b"\xc9" + number + limits)
+            case _:
+                self.waiting += 1
+
+    def recv(self, count: int) -> bytes:
+        if not self._answers:
+            raise TimeoutError
+        came, self._answers = bytes(self._answers[:count]), self._answers[count:]
+        return came
+
+
+def _text(value: bytes) -> bytes:
+    return struct.pack(">I", len(value)) + value
+
+
+@pytest.mark.parametrize(
+    ("handles", "at_once"),
+    [
+        pytest.param(None, 64, id="a server that tells no limits"),
+        pytest.param(0, 64, id="one that tells no limit of open files"),
+        pytest.param(1019, 128, id="one that takes many"),
+        pytest.param(10, 10, id="one that takes few"),
+    ],
+)
+def test_so_many_files_are_asked_for_before_the_first_answer(handles: int | None, at_once: int) -> None:
+    def asks() -> Routine[None]:
+        yield [lstat(b"/")]
+
+    channel: Any = Mute(handles)
+    with socket.socket() as nowhere:
+        wire = Engine(channel, paramiko.Transport(nowhere), "sftp://nobody", 5)
+        wire.prove(5)
+        with pytest.raises(EndpointUnreachable, match="no answer"):
+            list(wire.run(Work(asks) for _ in range(1000)))
+    assert channel.waiting == at_once
 
 
 def test_a_connection_that_ends_leaves_no_thread(sandbox: SftpSandbox) -> None:

@@ -128,6 +128,21 @@ def test_a_server_that_does_not_keep_to_the_window_is_cut_off() -> None:
         ours.read_message()
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="only Linux can be told")
+def test_what_comes_before_a_subsystem_runs_is_acknowledged_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as near:
+        far, _ = listener.accept()
+        with far:
+            near.settimeout(5)
+            ours, theirs = Quick(near), Packetizer(far)  # type: ignore[arg-type]
+            theirs.send_message(other(1))
+            near.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == 0, "the kernel may wait with it"
+            kind, message = ours.read_message()
+            assert (kind, message.get_int()) == (80, 1)
+            assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == 1
+
+
 # --------------------------------------------------------------------------------------------- which one is used
 
 
