@@ -162,8 +162,7 @@ def _file(
     consignment: Consignment, items: Sequence[Item], plans: Mapping[str, Filing], holders: Mapping[str, Recorded]
 ) -> Consignment:
     agreed, steps = consignment.agreed, Steps(consignment)
-    intents = {item.journey: item.recorded(PASSING) or holders[item.journey] for item in items}
-    waiting = {item.journey: _as_intended(plans[item.journey], intents[item.journey]) for item in items}
+    waiting = {item.journey: _as_intended(plans[item.journey], item, holders[item.journey]) for item in items}
     by_journey = {item.journey: item for item in items}
     for journey, reason in _in_doubt(items, holders).items():
         del waiting[journey]
@@ -221,13 +220,21 @@ def _in_doubt(items: Sequence[Item], holders: Mapping[str, Recorded]) -> dict[st
     }
 
 
-def _as_intended(filing: Filing, intent: Recorded) -> Filing:
+def _as_intended(filing: Filing, item: Item, holder: Recorded) -> Filing:
     """Where an earlier attempt may have filed it already, place and retention are that one's, also if the profile has changed since."""
-    filing = replace(filing, **_kept(intent.body["keeping"])) if "keeping" in intent.body else filing
-    workspace = InWorkspace.parse(intent.body["workspace"]) if "workspace" in intent.body else None
-    place = replace(filing, folder=tuple(intent.body["folder"]), name=str(intent.body["filed_as"]), workspace=workspace)
-    document = intent.body.get("document")
-    return replace(place, document=document, sent=str(intent.body["said"])) if document else replace(place, document=None)
+    passed = item.recorded(PASSING)
+    if passed is None and holder.fresh:
+        return filing  # the intent was written just now, of this very filing
+    told = (passed or holder).body
+    return replace(
+        filing,
+        folder=tuple(told["folder"]),
+        name=str(told["filed_as"]),
+        workspace=InWorkspace.parse(told["workspace"]) if "workspace" in told else None,
+        document=told.get("document"),
+        sent=str(told["said"]) if told.get("document") else filing.sent,
+        **(_kept(told["keeping"]) if "keeping" in told else {}),
+    )
 
 
 def _while_leased(filings: Sequence[Filing], consignment: Consignment) -> Iterator[Filing]:

@@ -42,8 +42,8 @@ from tasks.rules.holding import (
     texts,
 )
 
-AT_ONCE = 4
-"""Documents that one repository is asked about at the same time."""
+AT_ONCE, A_FEW = 4, 16
+"""Documents that one repository is asked about at the same time, and at most by one thread before it is heard again."""
 MANY = 10_000
 
 
@@ -128,7 +128,11 @@ class Gate:
                 continue
             try:
                 with repository_session(self._repositories[address]) as session, ThreadPoolExecutor(AT_ONCE) as pool:
-                    self._answers |= dict(zip(some, pool.map(lambda place: self._asked(session, place), some), strict=True))
+                    # A few at a time: to hand each over alone would cost more than asking does.
+                    few = min(A_FEW, -(-len(some) // AT_ONCE)) or 1
+                    parts = [some[start : start + few] for start in range(0, len(some), few)]
+                    for told in pool.map(lambda part: {place: self._asked(session, place) for place in part}, parts):
+                        self._answers |= told
             except RepositoryError as error:  # it could not be signed in to
                 self._away[address] = Bar(f"cannot be asked for holds: {error}", away=True)
                 self._answers |= dict.fromkeys(some, self._away[address])

@@ -180,7 +180,9 @@ class _Wanted:
     def external(self) -> dict[str, str]:
         fields = {"external_source": SOURCE, "external_identity": self.journey}
         if self.filing.modified is not None:
-            fields["external_modify_date"] = self.filing.modified.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            fields["external_modify_date"] = (
+                f"{self.filing.modified.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
+            )
         return fields
 
 
@@ -268,13 +270,13 @@ class ExtendedEcmSession(RepositorySession):
 
     def _file_one(self, filing: Filing, arriving: Iterator[bytes] | None = None) -> Filed | NotFiled:
         try:
-            return self._file(replace(self._wanted(filing), arriving=arriving))
+            return self._file(self._wanted(filing, arriving))
         except Unfit as unfit:
             return NotFiled(filing.journey, unfit.code, unfit.reason)
         except Refusal as refusal:  # while making its folders: nothing of the document is there yet
             return NotFiled(filing.journey, "refused", str(refusal))
 
-    def _wanted(self, filing: Filing) -> _Wanted:
+    def _wanted(self, filing: Filing, arriving: Iterator[bytes] | None) -> _Wanted:
         values: dict[int, dict[str, Any]] = {}
         for name, given in filing.categories.items():
             category = self._names.category(name)
@@ -287,6 +289,7 @@ class ExtendedEcmSession(RepositorySession):
             {self._names.member(grant.who): frozenset(RIGHTS[grant.right]) for grant in filing.access}
             if filing.access
             else None,
+            arriving,
         )
 
     def _file(self, wanted: _Wanted) -> Filed:

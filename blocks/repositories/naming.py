@@ -21,7 +21,9 @@ def fitted(name: str, *, forbidden: str, length: Callable[[str], int], most: int
 
     ``length`` measures in the repository's own units, of which it holds ``most``; ``reserved`` tells names it keeps for itself.
     """
-    clean = "".join("_" if char in forbidden or unicodedata.category(char) in _UNSEEN else char for char in name).strip()
+    plain = name.isprintable() and not any(char in name for char in forbidden)  # nothing unseen can be printed
+    clean = name if plain else "".join("_" if char in forbidden or _unseen(char) else char for char in name)
+    clean = clean.strip()
     if clean == name and clean and length(clean) <= most and not reserved(clean):
         return name
     return marked(clean.lstrip(".") or "_", name, length=length, most=most)
@@ -38,8 +40,9 @@ def beside(name: str, digest: str, *, length: Callable[[str], int], most: int) -
     return _with_suffix(name, f" ({digest[:8]})", length, most)
 
 
-# Controls, invisible format characters (bidi marks among them), lone surrogates, line and paragraph separators.
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+def _unseen(char: str) -> bool:
+    """Controls, invisible format characters (bidi marks among them), lone surrogates, line and paragraph separators."""
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def _with_suffix(name: str, suffix: str, length: Callable[[str], int], most: int) -> str:

@@ -33,6 +33,12 @@ class Once(Generic[Key, Value]):
         mine.set_result(value)
         return value
 
+    def known(self, key: Key) -> Value | None:
+        """What was found out; None while it was not."""
+        with self._lock:
+            known = self._known.get(key)
+        return known.result() if known is not None and known.done() and known.exception() is None else None
+
     def forget(self, key: Key) -> None:
         """What was found out has turned out to be stale."""
         with self._lock:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from blocks.errors import DocumentMissing, RepositoryError, RepositoryUnreachable
@@ -266,8 +266,11 @@ class Names:
 
     def folder(self, path: tuple[str, ...], *, create: bool, within: int | None = None) -> int | None:
         """The id of a folder below the root, or ``within`` a node; None where it is missing and not to be created. Raises ``Unfit``."""
+        below = self._below_root(path) if within is None else _kept(path)
+        known = self._folders.known((create, within, _folded(below)))
+        if known is not None:
+            return known
         here = within or (int(self._root) if self._root.isdecimal() else self.volume(ENTERPRISE))
-        below = self._below_root(path) if within is None else tuple(kept_name(part) for part in path)
         try:
             for depth, name in enumerate(below, 1):
                 # Whoever creates must not be given the answer of somebody who only looked.
@@ -279,14 +282,14 @@ class Names:
 
     def forget_folder(self, path: tuple[str, ...], within: int | None = None) -> None:
         """What is remembered about a folder has turned out to be stale."""
-        below = self._below_root(path) if within is None else tuple(kept_name(part) for part in path)
+        below = self._below_root(path) if within is None else _kept(path)
         for depth in range(1, len(below) + 1):
             self._folders.forget((True, within, _folded(below[:depth])))
             self._folders.forget((False, within, _folded(below[:depth])))
 
     def _below_root(self, path: tuple[str, ...]) -> tuple[str, ...]:
         top = () if self._root.isdecimal() else tuple(part for part in self._root.split("/") if part)
-        return tuple(kept_name(part) for part in (*top, *path))
+        return _kept((*top, *path))
 
     def _step(self, parent: int, name: str, create: bool) -> int:
         for _ in pauses():
@@ -442,5 +445,11 @@ class _Absent(Exception):
     """Not there, and not to be created."""
 
 
+@lru_cache(maxsize=1024)
+def _kept(path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(kept_name(part) for part in path)
+
+
+@lru_cache(maxsize=1024)
 def _folded(path: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(part.casefold() for part in path)

@@ -28,10 +28,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from threading import Lock
 from typing import Any, BinaryIO, ClassVar, Protocol, TypeAlias
 from urllib.parse import urlencode
-from uuid import uuid4
 
 import httpx
 
@@ -524,7 +524,7 @@ class _Framed:
     """A multipart body framed by ourselves: exact length, file part last, in one piece or streamed in bounded memory."""
 
     def __init__(self, fields: Fields, upload: FilePart) -> None:
-        boundary = uuid4().hex
+        boundary = token_hex(16)
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
             for name, value in fields.items()
@@ -543,7 +543,9 @@ class _Framed:
         self.size = len(self._head) + upload.size + len(self._tail)
 
     def whole(self) -> bytes:
-        return b"".join(self.pieces())
+        whole = b"".join((self._head, *self._upload.pieces(), self._tail))
+        self.out = True
+        return whole
 
     def pieces(self) -> Iterator[bytes]:
         yield self._head

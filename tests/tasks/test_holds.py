@@ -14,7 +14,8 @@ from blocks.errors import ConfigurationError, DocumentMissing
 from blocks.ledger import Entry
 from blocks.outbound import PackageFile
 from blocks.profile import load_repositories
-from blocks.values import Stage
+from blocks.repositories.folder import FolderSession
+from blocks.values import Hold, Stage
 from deployments.cli import app
 from tasks import connections, holds
 from tasks.clean_up import clear_what_was_held, collect_spool, tell_holds
@@ -199,3 +200,26 @@ def test_what_we_wrote_about_another_program_s_transfer_is_held_with_its_record(
         session.lift_hold(str(filed["repository_id"]), CASE)
     assert collect_spool.fn(timedelta(seconds=-1)).kept == ()
     assert not connections.spool().holds(text)
+
+
+@pytest.mark.parametrize("count", [1, 3, 70])
+def test_each_document_is_asked_about_once_however_many_there_are(
+    dock: Dock, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    for number in range(count):
+        dock.leave(f"{number:02d}.csv", price_list(first=100 * number))
+    dock.run()
+    journeys = {name: dock.journeys(name)[0] for name in (f"{number:02d}.csv" for number in range(count))}
+    held = f"{count // 2:02d}.csv"
+    with load_repositories(dock.profiles)["kept"].session() as session:
+        [place] = [kept.id for kept in session.look(("Prices",)) if kept.name == held]
+        session.apply_hold(place, CASE)
+    asked, ask = list[str](), FolderSession.holds
+
+    def noted(session: FolderSession, id: str) -> tuple[Hold, ...]:
+        asked.append(id)
+        return ask(session, id)
+
+    monkeypatch.setattr(FolderSession, "holds", noted)
+    assert holds.Gate().bars(journeys.values()).keys() == {journeys[held]}
+    assert len(asked) == len(set(asked)) == count
