@@ -56,8 +56,9 @@ def pass_through(consignment: Consignment) -> Consignment:
 
 
 def _may_pass(item: Item, terms: Inbound) -> bool:
-    fresh = item.arrival.digest is None and all(entry.kind == "arrived" for entry in item.history)
-    return fresh and may_pass(item.arrival.file, terms) and not before_fetch(item.arrival, terms)
+    if not may_pass(item.arrival.file, terms) or item.arrival.digest is not None:
+        return False
+    return all(entry.kind == "arrived" for entry in item.history) and not before_fetch(item.arrival, terms)
 
 
 def as_recorded(consignment: Consignment) -> Consignment:

@@ -331,9 +331,10 @@ def _place(target: Target) -> Iterator[str]:
 def unfilled(file: str, facts: Mapping[str, str], stream: Inbound, later: Collection[str] = ()) -> Iterator[Finding]:
     """Facts that the target needs and this document does not have. ``later``: facts that its sidecar has yet to tell."""
     needed: dict[str, str] = {}
+    known = (*OURS, SOURCE_PATH, RECORD_DATE, KEEP_UNTIL, *later)
     for where, template in _templates(stream.target):
         for _, fact, _ in _parts(template):
-            if fact is None or fact in (*OURS, SOURCE_PATH, RECORD_DATE, KEEP_UNTIL, *later):
+            if fact is None or fact in known:
                 continue
             if not facts.get(fact, "").strip():
                 needed.setdefault(fact, where)

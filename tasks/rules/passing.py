@@ -37,13 +37,10 @@ def seen_whole(stream: Inbound) -> Iterator[str]:
 
 def may_pass(file: RemoteFile, stream: Inbound) -> bool:
     """True if nothing but the first bytes of a file decides whether it is filed, as far as its name tells."""
+    if file.size < max(stream.limits.pass_through_bytes, stream.limits.smallest_bytes):
+        return False
     slug, _ = classify(file.name, stream)
-    return (
-        slug is not None
-        and find(slug).table is None
-        and file.size >= max(stream.limits.pass_through_bytes, stream.limits.smallest_bytes)
-        and next(seen_whole(stream), None) is None
-    )
+    return slug is not None and find(slug).table is None and next(seen_whole(stream), None) is None
 
 
 def perhaps_filed(intent: Mapping[str, Any], file: str) -> Finding:
