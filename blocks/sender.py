@@ -10,7 +10,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -317,7 +317,7 @@ class Sender(Closing):
             {
                 **_package(package, policies),
                 "votes": [vote.facts for vote in votes],
-                "seen": [asdict(one) for one in seen],
+                "seen": [{name: getattr(one, name) for name in Seen.__dataclass_fields__} for one in seen],
             },
             self._sending,
         )

@@ -20,6 +20,7 @@ Errors: ``EndpointUnreachable``, ``EndpointBusy``, ``EndpointFull``, ``TransferI
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -238,15 +239,26 @@ def open_source(file: Outgoing) -> BinaryIO:
     try:
         return file.source.open("rb")
     except OSError as error:
-        raise SpoolMissing(
-            f"{file.source}: our bytes for {shown(file.name)} cannot be read ({error.strerror}); nothing was placed under that name"
-        ) from error
+        raise _unreadable(file, error) from error
 
 
 def read_source(file: Outgoing) -> bytes:
     """All our bytes of a small file, or one more than it should have. Raises ``SpoolMissing`` too."""
-    with open_source(file) as source:
-        return source.read(file.size + 1)
+    try:
+        # The system's own calls: a file object for each of thousands takes three times as long.
+        source = os.open(file.source, os.O_RDONLY)
+        try:
+            return os.read(source, file.size + 1)
+        finally:
+            os.close(source)
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Outgoing, error: OSError) -> SpoolMissing:
+    return SpoolMissing(
+        f"{file.source}: our bytes for {shown(file.name)} cannot be read ({error.strerror}); nothing was placed under that name"
+    )
 
 
 TEMPORARY = b".countersign-"

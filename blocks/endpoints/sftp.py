@@ -301,7 +301,7 @@ class SftpSession(EndpointSession):
         final, temporary = _path(folder, file.name), _path(folder, hidden)
         whole = read_source(file) if file.size < min(HELD, wire.write_bytes) else None
         if whole is not None and goes_on(hidden) and self.personality.renames:
-            placed = yield from self._put_written_down(file, whole, folder)
+            placed = yield from self._put_written_down(file, whole, folder, final)
             if placed is not None:
                 return placed
         stands = yield [engine.lstat(final)]
@@ -359,15 +359,14 @@ class SftpSession(EndpointSession):
             return Placed(replace(wanted, modified=modified), file.digest, proof, (verdict.to("CLOSE"), renamed.to("RENAME")))
         return (yield from self._give_up(temporary, not_renamed(_missed(wanted, renamed))))
 
-    def _put_written_down(self, file: Outgoing, whole: bytes, folder: str) -> Routine[Placed | Missed | None]:
+    def _put_written_down(self, file: Outgoing, whole: bytes, folder: str, path: bytes) -> Routine[Placed | Missed | None]:
         """Write a small file at once under a temporary name that its sender has written down.
 
         Nobody takes it for whole before we have said so: another name beside it and a rename would hide it from nobody. None, and
         nothing of ours stands there, where it is not as easy as that: the long way replaces what stands there, and tells why.
         """
-        path, wanted = _path(folder, file.name), RemoteFile(folder, file.name, file.size, None)
         if hashlib.sha256(whole).hexdigest() != file.digest:
-            return Missed(wanted, Outcome.CHANGED, _OTHER_BYTES)
+            return Missed(RemoteFile(folder, file.name, file.size, None), Outcome.CHANGED, _OTHER_BYTES)
         opened = yield [engine.open_new(path)]
         if isinstance(opened, Status):
             return None
@@ -376,11 +375,11 @@ class SftpSession(EndpointSession):
         written, closed, stood = yield from engine.each([engine.write(handle, 0, whole), engine.close(handle), look])
         fine = engine.status(written).code == engine.status(closed).code == engine.OK
         if not (fine and isinstance(stood, Attributes) and stood.size == file.size and stood.kind in (FileKind.FILE, None)):
-            yield from self._give_up(path, Missed(wanted, Outcome.REFUSED, ""))
+            yield from self._give_up(path, Missed(RemoteFile(folder, file.name, file.size, None), Outcome.REFUSED, ""))
             return None
         self._temporaries.discard(path)
         told = (engine.status(closed).to("CLOSE"),)
-        return Placed(replace(wanted, modified=stood.modified), file.digest, Proof.SIZE_ONLY, told)
+        return Placed(RemoteFile(folder, file.name, file.size, stood.modified), file.digest, Proof.SIZE_ONLY, told)
 
     def _paced_seen(self, seen: Callable[[bytes], None]) -> Callable[[bytes], None]:
         pace = Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable)
@@ -461,7 +460,7 @@ class SftpSession(EndpointSession):
 
     def _rename(self, move: Move, exists: Exists) -> Routine[Moved]:
         file = move.file
-        if missed := unfit(file) or unfit(replace(file, name=move.name)):
+        if missed := unfit(file) or (None if legal(move.name) else unfit(replace(file, name=move.name))):
             return Moved(file, missed.outcome, missed.reason)
         if reason := self._not_kept(move.name):
             return Moved(file, Outcome.ILLEGAL_NAME, reason)

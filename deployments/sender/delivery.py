@@ -18,10 +18,10 @@ import hashlib
 import os
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +96,16 @@ def stage(package: str, files: Iterable[tuple[str, int]], place: Callable[[str],
     shutil.rmtree(coming, ignore_errors=True)  # of one that was killed: a package is in one hand at a time
     coming.mkdir(mode=0o700)
     try:
-        for digest, size in dict(files).items():
-            staged[digest] = folder / digest
-            if digest not in have and (problem := _copy(place(digest), coming / digest, digest, size)):
-                wrong.append(f"{digest[:16]}…: {problem}")
-        # What has its name is not copied again: a power cut must not empty it, or the package is stuck.
-        if fresh := list(coming.iterdir()):
-            _sync(coming)
-        for copy in fresh:
-            copy.replace(folder / copy.name)
+        with _closing(os.open(folder, os.O_DIRECTORY)) as kept, _closing(os.open(coming, os.O_DIRECTORY)) as fresh:
+            for digest, size in dict(files).items():
+                staged[digest] = folder / digest
+                if digest not in have and (problem := _copy(place(digest), fresh, digest, size)):
+                    wrong.append(f"{digest[:16]}…: {problem}")
+            # What has its name is not copied again: a power cut must not empty it, or the package is stuck.
+            if copies := [entry.name for entry in os.scandir(fresh)]:
+                sync_filesystem(fresh)
+            for digest in copies:
+                os.rename(digest, digest, src_dir_fd=fresh, dst_dir_fd=kept)
     finally:
         shutil.rmtree(coming, ignore_errors=True)
     if wrong:
@@ -122,38 +123,37 @@ def unstage(package: str, outbox: Path) -> int:
     return freed
 
 
-def _copy(source: Path, fresh: Path, digest: str, size: int) -> str:
-    """What is wrong with the bytes in the spool, and then there is no copy; "" if they are copied to ``fresh`` now."""
+def _copy(source: Path, fresh: int, digest: str, size: int) -> str:
+    """What is wrong with the bytes in the spool, and then there is no copy; "" if they are copied into the folder ``fresh`` now."""
     hashed, copied, problem = hashlib.sha256(), 0, ""
     try:
         # A worker may put a link or a pipe there: neither is followed, and nothing of it waits.
-        handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        spooled = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return "it is not there" if error.errno == errno.ENOENT else f"it cannot be read ({error.strerror})"
-    try:
-        with (
-            os.fdopen(handle, "rb", buffering=0) as spooled,
-            fresh.open("xb") as ours,
-        ):  # buffered: a write that is cut short goes on, or fails
-            while copied <= size and (data := spooled.read(CHUNK)):
+    # The system's own calls: a small file takes a third of the time less than with file objects.
+    with _closing(spooled), _closing(os.open(digest, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=fresh)) as ours:
+        try:
+            while copied <= size and (data := os.read(spooled, min(CHUNK, size + 1 - copied))):
                 hashed.update(data)
                 copied += len(data)
-                ours.write(data)
-        if copied != size or hashed.hexdigest() != digest:
+                while data:  # a write that is cut short goes on, or fails
+                    data = data[os.write(ours, data) :]
+        except IsADirectoryError:
+            problem = "a folder stands there"
+        except BlockingIOError:  # a pipe
             problem = "other bytes stand there"
-    except OSError as error:
-        if error.errno != errno.EISDIR:
-            raise
-        problem = "a folder stands there"
+    if not problem and (copied != size or hashed.hexdigest() != digest):
+        problem = "other bytes stand there"
     if problem:
-        fresh.unlink(missing_ok=True)
+        os.unlink(digest, dir_fd=fresh)
     return problem
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+@contextmanager
+def _closing(handle: int) -> Iterator[int]:
     try:
-        sync_filesystem(handle)
+        yield handle
     finally:
         os.close(handle)
 
@@ -189,11 +189,12 @@ def deliver(
 
 def intended(store: Store, address: str, wanted: Sequence[Parcel]) -> list[Parcel]:
     """Write down what one destination is to be given, before it is; how far that has come. Raises ``SendRefused`` for another set."""
-    store.intend(wanted)
-    parcels = store.parcels(wanted[0].package, wanted[0].destination)
-    if [(one.name, one.digest, one.size) for one in parcels] != [(one.name, one.digest, one.size) for one in wanted]:
+    before = store.parcels(wanted[0].package, wanted[0].destination)
+    if not before:
+        return store.intend(wanted)
+    if [(one.name, one.digest, one.size) for one in before] != [(one.name, one.digest, one.size) for one in wanted]:
         raise SendRefused(f"{address}: another set of files of this package was sent there before; nothing was sent")
-    return parcels
+    return before
 
 
 def withdraw(freight: Freight, store: Store, scratch: Spool) -> list[bytes]:
@@ -278,8 +279,7 @@ class _Courier:
         self._must_fit()
         boundary = len(self._freight.files) - self._freight.last
         for group in (range(boundary), range(boundary, len(self._freight.files))):
-            for some in chunks(self._unplaced(group), MOST_IN_DOUBT):
-                self._rename(some)
+            self._rename(self._unplaced(group))
             self._look_after()
             if any(parcel.step is Step.UNKNOWN for parcel in self._parcels()):
                 break  # a done file must not announce what may not be there
@@ -354,22 +354,22 @@ class _Courier:
         sources = {file.name: file.source for file in self._freight.files}
         outgoing = [Outgoing(sources[p.name], p.temporary, p.size, p.digest) for p in waiting.values()]
         # What could not be cleared away under one of these names is ours to replace.
-        with self._writing_down() as note:
+        with self._writing_down() as notes:
             for done in self._session.put(outgoing, self._folder, exists=Exists.REPLACE):
                 parcel = waiting[done.file.name]
                 if isinstance(done, Missed):
                     raise self._failure(parcel, done)
-                note(self._heard(parcel, done, proof=done.proof, modified=done.file.modified), Step.UPLOADED)
+                notes.take(self._heard(parcel, done, proof=done.proof, modified=done.file.modified), Step.UPLOADED)
 
     def _read_back(self) -> None:
         """Compare what the server holds with what was approved, before anybody else can see it."""
         unread = {parcel.temporary: parcel for parcel in self._at(Step.UPLOADED) if parcel.proof is not Proof.READ_BACK}
         wrong: Parcel | None = None
-        with closing(Unkept(self._scratch)) as batch, self._writing_down() as note:
+        with closing(Unkept(self._scratch)) as batch, self._writing_down() as notes:
             for answer in self._session.fetch([self._file(p.temporary, p) for p in unread.values()], batch):
                 parcel = unread[answer.file.name]
                 if isinstance(answer, Fetched) and answer.digest == parcel.digest:
-                    note(replace(parcel, proof=Proof.READ_BACK), Step.UPLOADED)
+                    notes.take(parcel._replace(proof=Proof.READ_BACK), Step.UPLOADED)
                 elif isinstance(answer, Fetched) or answer.outcome in (Outcome.CHANGED, Outcome.VANISHED, Outcome.NOT_A_FILE):
                     wrong = parcel
                     break
@@ -405,21 +405,28 @@ class _Courier:
                 )
 
     def _rename(self, parcels: Sequence[Parcel]) -> None:
-        if not parcels:
-            return
+        """A few at a time. What became of these is written down together with what is asked for next: each writing is a wait."""
+        with self._writing_down() as notes:
+            for some in chunks(parcels, MOST_IN_DOUBT):
+                self._rename_together(some, notes)
+
+    def _rename_together(self, parcels: Sequence[Parcel], notes: _Notes) -> None:
         again = {parcel.temporary for parcel in parcels if parcel.step is Step.RENAMING}
-        asked = {parcel.temporary: parcel for parcel in self._move(parcels, Step.RENAMING)}
+        notes.write(parcels)
+        asked = {parcel.temporary: self._now[parcel.name] for parcel in parcels}
         failures: dict[bytes, EndpointError | SendRefused] = {}
         moves = [Move(self._file(parcel.temporary, parcel), self._folder, parcel.name) for parcel in asked.values()]
-        with self._writing_down() as note:
-            for moved in self._session.rename(moves, exists=self._freight.exists):
-                parcel = asked[moved.file.name]
-                step = _AFTER_RENAME.get(moved.outcome, Step.UPLOADED)
-                if step not in (Step.PLACED, Step.UNKNOWN):
-                    missed = Missed(moved.file, moved.outcome, moved.reason)
-                    failures[parcel.temporary] = self._failure(parcel, not_renamed(missed))
-                if step in (Step.PLACED, Step.UNKNOWN) or moved.file.name not in again:
-                    note(self._heard(parcel, moved, parcel.replies), step)
+        for moved in self._session.rename(moves, exists=self._freight.exists):
+            parcel = asked[moved.file.name]
+            step = _AFTER_RENAME.get(moved.outcome, Step.UPLOADED)
+            if step not in (Step.PLACED, Step.UNKNOWN):
+                missed = Missed(moved.file, moved.outcome, moved.reason)
+                failures[parcel.temporary] = self._failure(parcel, not_renamed(missed))
+            if step in (Step.PLACED, Step.UNKNOWN) or moved.file.name not in again:
+                notes.take(self._heard(parcel, moved, parcel.replies), step)
+        if not failures:
+            return
+        notes.write()
         if failures.keys() & again:
             self._settle_renames(self._standing())
         open_still = {parcel.temporary for parcel in self._at(Step.RENAMING)}
@@ -445,33 +452,22 @@ class _Courier:
         return list(self._now.values())
 
     def _move(self, parcels: Iterable[Parcel], step: Step) -> list[Parcel]:
+        return self._write({step: parcels})
+
+    def _write(self, moves: Mapping[Step, Iterable[Parcel]]) -> list[Parcel]:
         """As in ``Store.move``."""
-        moved = self._store.move(parcels, step)
+        moved = self._store.move(moves)
         self._now |= {parcel.name: parcel for parcel in moved}
         return moved
 
     @contextmanager
-    def _writing_down(self) -> Iterator[Callable[[Parcel, Step], None]]:
+    def _writing_down(self) -> Iterator[_Notes]:
         """Take answers of the server as they come, and write them down some at a time: all of them, whatever ends the block."""
-        heard: dict[Step, list[Parcel]] = {}
-        since = time.monotonic()
-
-        def write() -> None:
-            nonlocal since
-            while heard:
-                step, parcels = heard.popitem()
-                self._move(parcels, step)
-            since = time.monotonic()
-
-        def note(parcel: Parcel, step: Step) -> None:
-            heard.setdefault(step, []).append(parcel)
-            if len(heard[step]) >= self._together or time.monotonic() - since > _TOGETHER_SECONDS:
-                write()
-
+        notes = _Notes(self._write, self._together)
         try:
-            yield note
+            yield notes
         finally:
-            write()
+            notes.write()
 
     def _at(self, step: Step, positions: range | None = None) -> list[Parcel]:
         return [p for p in self._parcels() if p.step is step and (positions is None or p.position in positions)]
@@ -483,7 +479,7 @@ class _Courier:
     def _heard(self, parcel: Parcel, answer: Placed | Moved, before: tuple[str, ...] = (), **changes: Any) -> Parcel:
         """With what the server said of it, kept as evidence."""
         server = self._session.capabilities.fingerprint or ""
-        return replace(parcel, server=server, replies=before + answer.replies, **changes)
+        return parcel._replace(server=server, replies=before + answer.replies, heard=True, **changes)
 
     def _file(self, name: bytes, parcel: Parcel) -> RemoteFile:
         return RemoteFile(self._folder, name, parcel.size, parcel.modified)
@@ -502,6 +498,26 @@ class _Courier:
             )
             return EndpointError(told)
         return EndpointError(f"{told}; ask the partner whether our account may write there")
+
+
+class _Notes:
+    """What the server has answered, not written down yet."""
+
+    def __init__(self, write: Callable[[Mapping[Step, Iterable[Parcel]]], object], together: int) -> None:
+        self._write, self._together = write, together
+        self._heard = defaultdict[Step, list[Parcel]](list)
+        self._since = time.monotonic()
+
+    def take(self, parcel: Parcel, step: Step) -> None:
+        self._heard[step].append(parcel)
+        if len(self._heard[step]) >= self._together or time.monotonic() - self._since > _TOGETHER_SECONDS:
+            self.write()
+
+    def write(self, asked: Sequence[Parcel] = ()) -> None:
+        """Write it down, and in the same transaction of which parcels the rename is asked for now."""
+        self._write({**self._heard, Step.RENAMING: asked})
+        self._heard.clear()
+        self._since = time.monotonic()
 
 
 class _PlainCourier(_Courier):
@@ -561,14 +577,14 @@ class _PlainCourier(_Courier):
         outgoing = [Outgoing(sources[p.name], p.name, p.size, p.digest) for p in asked.values()]
         failed: EndpointError | SendRefused | None = None
         try:
-            with self._writing_down() as note:
+            with self._writing_down() as notes:
                 for done in self._session.put(outgoing, self._folder):
                     parcel = asked.pop(done.file.name)
                     if isinstance(done, Missed):
-                        note(parcel, Step.UNKNOWN if done.outcome is Outcome.UNKNOWN else Step.INTENDED)
+                        notes.take(parcel, Step.UNKNOWN if done.outcome is Outcome.UNKNOWN else Step.INTENDED)
                         failed = failed or self._failure(parcel, done)
                     else:
-                        note(self._heard(parcel, done, proof=done.proof, modified=done.file.modified), Step.PLACED)
+                        notes.take(self._heard(parcel, done, proof=done.proof, modified=done.file.modified), Step.PLACED)
         except EndpointError:
             # What was renamed without an answer was told as unknown; the others do not stand under their names.
             if not self._freight.endpoint.direct_write:
@@ -590,7 +606,7 @@ class _PlainCourier(_Courier):
                 # Nobody takes a file before its done file is there. That one the partner may have taken, and cleared away.
                 self._move([parcel], Step.UNKNOWN if parcel.position >= boundary else Step.INTENDED)
             elif stands.size == parcel.size and self._holds(stands, parcel.digest):
-                self._move([replace(parcel, modified=stands.modified)], Step.PLACED)
+                self._move([parcel._replace(modified=stands.modified)], Step.PLACED)
             else:
                 if self._holds(stands, self._beginning(parcel, stands.size)):
                     for _ in self._session.remove([stands]):
@@ -600,7 +616,7 @@ class _PlainCourier(_Courier):
 
     def _look_after(self, standing: dict[bytes, RemoteFile] | None = None) -> None:
         if not self._sees:
-            self._move([replace(p, proof=Proof.UNVERIFIABLE) for p in self._at(Step.PLACED)], Step.PROVEN)
+            self._move([p._replace(proof=Proof.UNVERIFIABLE) for p in self._at(Step.PLACED)], Step.PROVEN)
             return
         placed = self._at(Step.PLACED)
         if not placed:
@@ -611,7 +627,7 @@ class _PlainCourier(_Courier):
             if stands is None:
                 self._move([parcel], Step.COLLECTED)
             elif self._holds(stands, parcel.digest):
-                self._move([replace(parcel, proof=Proof.READ_BACK)], Step.PROVEN)
+                self._move([parcel._replace(proof=Proof.READ_BACK)], Step.PROVEN)
             else:
                 self._move([parcel], Step.RENAMING)
                 raise TransferIncomplete(

@@ -162,16 +162,16 @@ class Dispatcher:
         try:
             if isinstance(place.endpoint, Share):
                 exhibit = self._exhibit(package, number, place, place.endpoint)
-                show(replace(exhibit, files=files, sources=sources), self._store, self._scratch)
+                parcels = show(replace(exhibit, files=files, sources=sources), self._store, self._scratch)
             else:
                 freight = self._freight(package, number, place, place.endpoint)
-                deliver(replace(freight, files=files, sources=sources), self._store, self._scratch, met.append)
+                parcels = deliver(replace(freight, files=files, sources=sources), self._store, self._scratch, met.append)
         except (EndpointError, RepositoryError, SendRefused, ConfigurationError, SpoolError) as error:
             arrived = self._arrived(
                 package, number, problem=str(error), worth_retrying=error.worth_retrying, full=isinstance(error, EndpointFull)
             )
         else:
-            arrived = self._arrived(package, number)
+            arrived = how_far(parcels, number)
         return replace(arrived, endpoint=place.terms.place, personality=met[-1]) if met else arrived
 
     def _exhibit(self, package: Package, number: int, place: Place, share: Share) -> Exhibit:

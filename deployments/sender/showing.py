@@ -19,7 +19,7 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import NAMESPACE_URL, uuid5
 
@@ -114,7 +114,7 @@ def _end(exhibit: Exhibit, folder: str, shares: SharedFolders, store: Store) -> 
     parcels = store.parcels(exhibit.package, exhibit.destination)
     asked = [parcel for parcel in parcels if parcel.step is Step.RENAMING]
     if asked and (shares.given(folder) or any(one.modified and one.modified <= datetime.now(UTC) for one in asked)):
-        store.move(asked, Step.PLACED)
+        store.move({Step.PLACED: asked})
     shares.stop(folder)
 
 
@@ -155,13 +155,11 @@ class _Exhibitor:
             raise
         shown_until = f"folder {folder} is shown until {until:%Y-%m-%d %H:%M} UTC"
         versions = {parcel.name: f"document {kept.id}, version {kept.version}" for parcel, kept in read}
-        self._store.move(
-            [
-                replace(parcel, proof=Proof.READ_BACK, replies=(versions[parcel.name], shown_until))
-                for parcel in self._parcels()
-            ],
-            Step.PROVEN,
-        )
+        read_back = [
+            parcel._replace(proof=Proof.READ_BACK, replies=(versions[parcel.name], shown_until), heard=True)
+            for parcel in self._parcels()
+        ]
+        self._store.move({Step.PROVEN: read_back})
         return self._parcels()
 
     # ----------------------------------------------------------------------------------------- the documents
@@ -188,7 +186,7 @@ class _Exhibitor:
                     f"{self._address}: {shown(waiting[filed.journey].name)} cannot be kept in {self._place} ({filed.reason}); nothing "
                     "of this package is shown"
                 )
-            self._store.move([waiting[filed.journey]], Step.UPLOADED)
+            self._store.move({Step.UPLOADED: [waiting[filed.journey]]})
 
     def _folder(self) -> str:
         found = self._session.find(self._exhibit.place[:-1], self._exhibit.place[-1])
@@ -259,8 +257,8 @@ class _Exhibitor:
         # Reckoned once, and written down before it is asked for: each try has the same end.
         begun = [parcel.modified for parcel in parcels if parcel.modified is not None]
         until = min(begun, default=datetime.now(UTC).replace(microsecond=0) + timedelta(days=share.days))
-        asked = [replace(parcel, modified=until) for parcel in parcels if parcel.step is Step.UPLOADED]
-        self._store.move(asked, Step.RENAMING)
+        asked = [parcel._replace(modified=until) for parcel in parcels if parcel.step is Step.UPLOADED]
+        self._store.move({Step.RENAMING: asked})
         self._shares.share(folder, viewers(share.guests), until)
         return until
 

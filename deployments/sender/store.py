@@ -16,13 +16,13 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -340,9 +340,8 @@ class Step(StrEnum):
         return self is Step.PLACED or self.final
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """One file of one package on its way to one destination."""
+class Parcel(NamedTuple):
+    """One file of one package on its way to one destination. Thousands come to a step at once: a tuple is made the fastest."""
 
     package: str
     destination: str
@@ -366,6 +365,8 @@ class Parcel:
     """The fingerprint that the server showed when it was uploaded or renamed; "" where the protocol has none, or nobody knows."""
     replies: tuple[str, ...] = ()
     """What the server answered to upload and rename. What it answered to a sender that was killed then, nobody knows."""
+    heard: bool = False
+    """What the server showed and answered is not written down yet."""
 
 
 class Store(Closing):
@@ -590,31 +591,30 @@ class Store(Closing):
         with self._reading() as connection:
             return connection.execute(later.limit(1)).first() is not None
 
-    def intend(self, parcels: Sequence[Parcel]) -> None:
-        """Write down what is about to be sent, before anything is. Known parcels stay as they are."""
+    def intend(self, parcels: Iterable[Parcel]) -> list[Parcel]:
+        """Write down what is about to be sent, before anything is; none of it was written down before. Returns it as it is now."""
         now = datetime.now(UTC)
-        rows = [_row(replace(parcel, at=now)) for parcel in parcels]
+        intended = [parcel._replace(at=now) for parcel in parcels]
         with self._writing() as connection:
-            connection.execute(upsert(_delivery).on_conflict_do_nothing(), rows)
+            connection.exec_driver_sql(_INTENDED, [_row(parcel) for parcel in intended])
+        return intended
 
-    def move(self, parcels: Iterable[Parcel], step: Step) -> list[Parcel]:
-        """Write down that these parcels have come to a step. Returns them as they are now."""
-        now = datetime.now(UTC)
-        moved = [replace(parcel, step=step, at=now) for parcel in parcels]
-        if not moved:
-            return moved
-        with self._writing() as connection:
-            if heard := [parcel for parcel in moved if parcel.replies]:
-                connection.exec_driver_sql(
-                    _HEARD, [(*_key(parcel), parcel.server, _as_json(parcel.replies)) for parcel in heard]
-                )
-            connection.exec_driver_sql(
-                _MOVED,
-                [
-                    (step.value, parcel.proof, iso(parcel.modified) if parcel.modified else None, iso(now), *_key(parcel))
-                    for parcel in moved
-                ],
-            )
+    def move(self, moves: Mapping[Step, Iterable[Parcel]]) -> list[Parcel]:
+        """Write down, in one transaction, that parcels have come to these steps. Returns them as they are now."""
+        now, moved = datetime.now(UTC), list[Parcel]()
+        steps, heard = list[tuple[object, ...]](), list[tuple[object, ...]]()
+        for step, parcels in moves.items():
+            for parcel in parcels:
+                key, modified = _key(parcel), iso(parcel.modified) if parcel.modified else None
+                steps.append((step.value, parcel.proof, modified, iso(now), *key))
+                if parcel.heard:
+                    heard.append((*key, parcel.server, _as_json(parcel.replies)))
+                moved.append(parcel._replace(step=step, at=now, heard=False))
+        if moved:
+            with self._writing() as connection:
+                connection.exec_driver_sql(_MOVED, steps)
+                if heard:
+                    connection.exec_driver_sql(_HEARD, heard)
         return moved
 
     def settle(self, package: str, destination: str, name: bytes, *, arrived: bool, by: str, comment: str) -> Settled:
@@ -937,22 +937,18 @@ def _beforehand(connection: Connection, partner: str, stream: str) -> list[Signe
     ]
 
 
-def _row(parcel: Parcel) -> dict[str, object]:
-    package, destination, name = _key(parcel)
-    return {
-        "package": package,
-        "destination": destination,
-        "name": name,
-        "position": parcel.position,
-        "digest": parcel.digest,
-        "size": parcel.size,
-        "source": None if parcel.source is None else base64.b64encode(parcel.source).decode(),
-        "temporary": parcel.temporary.decode(),
-        "step": parcel.step,
-        "proof": parcel.proof,
-        "modified": parcel.modified,
-        "at": parcel.at,
-    }
+def _row(parcel: Parcel) -> tuple[object, ...]:
+    """What is written down of an intended parcel."""
+    return (
+        *_key(parcel),
+        parcel.position,
+        parcel.digest,
+        parcel.size,
+        None if parcel.source is None else name_b64(parcel.source),
+        parcel.temporary.decode(),
+        Step.INTENDED.value,
+        iso(parcel.at) if parcel.at else None,
+    )
 
 
 def _key(parcel: Parcel) -> tuple[str, str, str]:
@@ -961,6 +957,10 @@ def _key(parcel: Parcel) -> tuple[str, str, str]:
 
 
 # Thousands of files come to a step at once: the driver's own statements take a third of the time.
+_INTENDED = """
+    INSERT INTO delivery (package, destination, name, position, digest, size, source, temporary, step, at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 _MOVED = """
     UPDATE delivery SET step = ?, proof = ?, modified = ?, at = ? WHERE package = ? AND destination = ? AND name = ?
 """

@@ -21,25 +21,26 @@ from deployments.sender.store import Parcel, Step, Store
 from deployments.sender_commands import sender
 
 ONE_BY_ONE = (Step.UPLOADED, Step.PLACED)
-"""Steps that a delivery writes down as the server answers: several answers together if they come fast. Here each is one, and so
-may be the last: it is as if the answer after it had come too late."""
+"""Steps that a delivery writes down as the server answers: several answers together if they come fast, with what is asked for next.
+Here each is one, and so may be the last: it is as if the answer after it had come too late."""
 
 
 def die_at(number: int, *, written: bool) -> None:
     """From now on: kill -9 of this process at the N-th step that a delivery writes down, just before or just after it is."""
     move, count = Store.move, 0
 
-    def counted(self: Store, parcels: Iterable[Parcel], step: Step) -> list[Parcel]:
+    def counted(self: Store, moves: Mapping[Step, Iterable[Parcel]]) -> list[Parcel]:
         nonlocal count
-        told = list(parcels)
         moved: list[Parcel] = []
-        for some in [[one] for one in told] if step in ONE_BY_ONE else [told]:
-            count += bool(some)
-            if some and count == number and not written:
-                os.kill(os.getpid(), signal.SIGKILL)
-            moved += move(self, some, step)
-            if some and count == number and written:
-                os.kill(os.getpid(), signal.SIGKILL)
+        for step, parcels in moves.items():
+            told = list(parcels)
+            for some in [[one] for one in told] if step in ONE_BY_ONE else [told]:
+                count += bool(some)
+                if some and count == number and not written:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                moved += move(self, {step: some})
+                if some and count == number and written:
+                    os.kill(os.getpid(), signal.SIGKILL)
         return moved
 
     Store.move = counted  # type: ignore[method-assign]
@@ -65,14 +66,15 @@ def timed() -> None:
         for proof in {parcel.proof for parcel in parcels}:
             print("timed", time.time(), step.value, proof and proof.value, file=sys.stderr, flush=True)
 
-    def intended(self: Store, parcels: Iterable[Parcel]) -> None:
-        told = list(parcels)
-        intend(self, told)
+    def intended(self: Store, parcels: Iterable[Parcel]) -> list[Parcel]:
+        told = intend(self, parcels)
         say(Step.INTENDED, told)
+        return told
 
-    def moved(self: Store, parcels: Iterable[Parcel], step: Step) -> list[Parcel]:
-        told = move(self, parcels, step)
-        say(step, told)
+    def moved(self: Store, moves: Mapping[Step, Iterable[Parcel]]) -> list[Parcel]:
+        told = move(self, moves)
+        for step in moves:
+            say(step, [parcel for parcel in told if parcel.step is step])
         return told
 
     Store.intend = intended  # type: ignore[method-assign]

@@ -58,8 +58,7 @@ class Desk:
             Parcel(about.digest, place, file.name, n, file.sha256, file.size, b".t", file.name)
             for n, file in enumerate(about.kept(left_out))
         ]
-        self.store.intend(parcels)
-        self.store.move(parcels, step)
+        self.store.move({step: self.store.intend(parcels)})
 
 
 @pytest.fixture

@@ -195,10 +195,10 @@ def test_after_a_break_what_was_built_first_goes_on_its_way(desk: Desk, monkeypa
     """Killed between both formats: the other one follows, though the original was cleared meanwhile."""
     message, move = desk.leave(), Store.move
 
-    def killed(self: Store, parcels: Any, step: Step) -> Any:
-        if step is Step.RENAMING:
+    def killed(self: Store, moves: Any) -> Any:
+        if moves.get(Step.RENAMING):
             raise KeyboardInterrupt
-        return move(self, parcels, step)
+        return move(self, moves)
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "move", killed)

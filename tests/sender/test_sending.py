@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -451,15 +451,16 @@ def test_so_many_renames_are_in_doubt_at_a_time_and_none_is_asked_for_unwritten(
     quiet_house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The intent is on record before the name appears; and the record is a few transactions, not one for each file."""
-    house, move, doubted = quiet_house, Store.move, list[int]()
+    house, move, doubted, written = quiet_house, Store.move, list[int](), list[set[Step]]()
     package = house.package(*(f"{number}".encode() for number in range(3 * MOST_IN_DOUBT + 1)))
 
-    def watched(self: Store, parcels: Any, step: Step) -> list[Parcel]:
-        moved = move(self, parcels, step)
+    def watched(self: Store, moves: Mapping[Step, Iterable[Parcel]]) -> list[Parcel]:
+        moved = move(self, moves)
         stand = {name for name in house.received(package) if not name.startswith(".")}
         steps = {parcel.name.decode(): parcel.step for parcel in self.parcels(package.digest)}
         assert all(steps[name] in (Step.RENAMING, Step.PLACED, Step.PROVEN) for name in stand)
         doubted.append(list(steps.values()).count(Step.RENAMING))
+        written.append({parcel.step for parcel in moved})
         return moved
 
     monkeypatch.setattr(Store, "move", watched)
@@ -467,6 +468,7 @@ def test_so_many_renames_are_in_doubt_at_a_time_and_none_is_asked_for_unwritten(
         parcels = deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
     assert {parcel.step for parcel in parcels} == {Step.PROVEN}
     assert max(doubted) == MOST_IN_DOUBT and len(doubted) < len(package.files)
+    assert {Step.PLACED, Step.RENAMING} in written, "what became of the last ones, and what is asked for next"
 
 
 def test_a_killed_sender_goes_on_when_it_is_asked_again(quiet_house: House) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -233,11 +233,11 @@ def killing(number: int, *, written: bool) -> Callable[..., list[Parcel]]:
     """``Store.move``, which ends the sender at its N-th call, before or after that is written down."""
     move, count = Store.move, itertools.count(1)
 
-    def counted(self: Store, parcels: Iterable[Parcel], step: Step) -> list[Parcel]:
+    def counted(self: Store, moves: Mapping[Step, Iterable[Parcel]]) -> list[Parcel]:
         last = next(count) == number
         if last and not written:
             raise Killed
-        moved = move(self, parcels, step)
+        moved = move(self, moves)
         if last:
             raise Killed
         return moved
@@ -474,7 +474,7 @@ def test_a_share_that_cannot_be_ended_is_said_to_stand_yet(gallery: Gallery, mon
         assert parcel.step is Step.PLACED and parcel.modified is not None
         assert hide(exhibit, store) == [] and gallery.seen_by(GUESTS[0], exhibit) == {}
         # As if the share had come to its end by itself while nobody had heard that it was made.
-        store.move([replace(parcel, modified=datetime.now(UTC))], Step.RENAMING)
+        store.move({Step.RENAMING: [parcel._replace(modified=datetime.now(UTC))]})
         assert hide(exhibit, store) == [] and gallery.held(exhibit), "it may have been seen"
 
 
@@ -507,7 +507,7 @@ def test_what_is_asked_for_again_later_is_shown_no_longer(gallery: Gallery, monk
         [asked] = store.parcels(exhibit.package)
         assert asked.step is Step.RENAMING and asked.modified is not None
         earlier = asked.modified - timedelta(days=3)  # as if that had been three days ago
-        store.move([replace(asked, modified=earlier)], Step.RENAMING)
+        store.move({Step.RENAMING: [asked._replace(modified=earlier)]})
     assert all(parcel.step is Step.PROVEN for parcel in gallery.bring(exhibit))
     assert gallery.until(exhibit) == {earlier}
 
