@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from prefect import get_run_logger
@@ -34,7 +35,9 @@ from tasks.rules.packing import AtRepository, Voided, admitted, changed_values, 
 from tasks.rules.reconcile import PAPERS_LACKING, PARTNER_FULL
 
 _AT_ONCE = 8
-"""Documents that are read again at a time."""
+"""Documents that are read again at a time, where a repository lets us wait for them."""
+_QUICK_SECONDS = 0.001
+"""For a document of a repository that does not: threads would wait for each other, and take up to three times as long."""
 
 
 @task(task_run_name="deliver {order.id}")
@@ -114,13 +117,14 @@ def _look(order: Order, files: Sequence[PackageFile], package: Package, *, spool
     """
     goes = {file.repository_id for file in files}
     lost = {file.repository_id for file in files if spooled and not _spooled(order, file)}
-    with repository_session(order.source) as session, ThreadPoolExecutor(_AT_ONCE) as readers:
+    today = order.agreed.people.day(datetime.now(UTC))
+    with repository_session(order.source) as session:
 
         def seen(file: PackageFile) -> _Looked:
             id = file.repository_id
-            return _seen(order, session, file, Batch if id in lost else Unkept if id in goes else None)
+            return _seen(order, session, file, Batch if id in lost else Unkept if id in goes else None, today)
 
-        looked = list(readers.map(seen, package.files))
+        looked = _each(seen, package.files)
         review = order.agreed.terms.gather.review
         if review is None or order.frozen.body.get("from_record"):
             return looked
@@ -132,7 +136,19 @@ def _look(order: Order, files: Sequence[PackageFile], package: Package, *, spool
     ]
 
 
-def _seen(order: Order, session: RepositorySession, file: PackageFile, into: type[Batch] | None) -> _Looked:
+def _each(look: Callable[[PackageFile], _Looked], files: Sequence[PackageFile]) -> list[_Looked]:
+    """Look at each document, in their order: several at a time as soon as one has to be waited for."""
+    looked: list[_Looked] = []
+    began = time.monotonic()
+    while len(looked) < len(files) and time.monotonic() - began <= _QUICK_SECONDS * (len(looked) + _AT_ONCE):
+        looked.append(look(files[len(looked)]))
+    if len(looked) == len(files):
+        return looked
+    with ThreadPoolExecutor(_AT_ONCE) as readers:
+        return [*looked, *readers.map(look, files[len(looked) :])]
+
+
+def _seen(order: Order, session: RepositorySession, file: PackageFile, into: type[Batch] | None, today: date) -> _Looked:
     kept, gather = still_there(session, file.repository_id), order.agreed.terms.gather
     if kept is None:
         return _Looked(Seen(file.repository_id, None))
@@ -144,7 +160,6 @@ def _seen(order: Order, session: RepositorySession, file: PackageFile, into: typ
         except (DocumentMissing, DocumentChanged):
             # The document stands there, but the version that was approved does not.
             return _Looked(Seen(file.repository_id, None))
-    today = order.agreed.people.day(datetime.now(UTC))
     slot = order.agreed.terms.slots(order.kit).get(file.slot)
     may = isinstance(admitted(kept, gather, order.agreed.terms.freshness, today), int) and (slot is None or fits(kept, slot))
     frozen = order.frozen.body.get("sensitive", {}).get(file.repository_id, {})
