@@ -16,7 +16,9 @@ def settle(
     what: Annotated[
         str, typer.Argument(help="An order's id, or a run's id as in its address.", metavar="ORDER", show_default=False)
     ],
-    file: Annotated[str, typer.Option(help="The file's name at the partner, as 'signoff show' prints it.")],
+    file: Annotated[
+        list[str], typer.Option(help="The file's name at the partner, as 'signoff show' prints it; several times for several.")
+    ],
     comment: Annotated[str, typer.Option(help="Whom you asked and what they said; it stands in the certificate.")],
     destination: Annotated[
         int | None,
@@ -33,26 +35,31 @@ def settle(
 
     The answer to its rename was lost and it stands there under no name of ours: it was collected at once, or never came. '--arrived'
     ends the doubt (a weak tick: "a person says it arrived"), '--send-again' lets exactly this file be sent once more. The release
-    goes on by itself when no file is in doubt any more. Exit code 1: nothing of that order is in doubt under that name.
+    goes on by itself when no file is in doubt any more. Exit code 1: nothing of that order is in doubt under one of these names; then
+    nothing was changed.
 
     Example: countersign signoff settle autumn-2026 --file prices.csv --arrived --comment "Ms Ito, ACME, by phone: has it"
     """
     from blocks.errors import ConfigurationError
+    from blocks.values import shown
     from tasks import settle_doubt
 
     if arrived is None:
         raise ConfigurationError("say what the partner says: --arrived or --send-again")
     if not comment.strip():
         raise ConfigurationError("--comment: say whom you asked and what they said")
-    order, doubt = _one(what, file, destination)
-    settled = settle_doubt.settle(order, doubt, arrived=arrived, comment=comment)
-    typer.echo(f"{file}: {'it arrived' if arrived else 'it is sent again'}, says {settled.said.by}")
+    chosen = [_one(what, name, destination) for name in dict.fromkeys(file)]
+    for order, doubt in chosen:
+        settled = settle_doubt.settle(order, doubt, arrived=arrived, comment=comment)
+        typer.echo(f"{shown(doubt.name)}: {'it arrived' if arrived else 'it is sent again'}, says {settled.said.by}")
+        if settled.left:
+            continue
+        if settle_doubt.wake(order, f"{settled.said.by} settled what was in doubt"):
+            typer.echo(f"run {order.run} goes on")
+        else:
+            typer.echo(f"run {order.run} is gone; the next sweep gives the order a new one, or order {order.id} again")
     if settled.left:
         typer.echo(f"{settled.left} of the package still in doubt; see 'countersign signoff show {order.id}'")
-    elif settle_doubt.wake(order, f"{settled.said.by} settled what was in doubt"):
-        typer.echo(f"run {order.run} goes on")
-    else:
-        typer.echo(f"run {order.run} is gone; the next sweep gives the order a new one, or order {order.id} again")
 
 
 def hide(

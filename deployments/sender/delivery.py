@@ -50,9 +50,10 @@ _MOST_BYTES = 255
 """In a name, on nearly all file systems."""
 _TOLD_APART = len(TEMPORARY) + 8
 """By so many bytes no two temporary names are alike."""
-MOST_IN_DOUBT = 16
-"""Renames asked for at a time: so many files a person has to ask about, one by one, when we are killed and the partner collects
-at once. What looking then tells of the others does not help there; so it is no more for large packages, which wait for that oftener."""
+MOST_IN_DOUBT = 64
+"""Renames asked for at a time: so many files a person has to ask about when we are killed and the partner collects at once. What
+looking then tells of the others does not help there; so it is no more for large packages. And it is no less: for each so many, the
+disk and the partner are waited for."""
 _TOGETHER = 500
 """So many answers of the server are written down together, if they come fast: to be killed before costs sending them again."""
 _TOGETHER_SECONDS = 0.5

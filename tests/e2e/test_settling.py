@@ -58,6 +58,20 @@ def test_a_person_says_what_became_of_each_file_and_the_release_goes_on(quiet_re
         assert countersign(*settle, "a.csv", "--arrived").exit_code == 1, "nothing is in doubt any more"
 
 
+def test_several_files_are_settled_by_one_answer_of_the_partner_or_none_of_them(quiet_release_world: ReleaseWorld) -> None:
+    world = quiet_release_world
+    release = in_doubt(world)
+    with world.sender():
+        assert_named(release.go(), "In doubt, 2 unknown")
+        settle = ("signoff", "settle", release.id, "--comment", "Ms Ito: all here", "--arrived", "--file", "a.csv", "--file")
+        assert countersign(*settle, "c.csv").exit_code == 1
+        assert "settled" not in release.kinds
+        done = countersign(*settle, "b.csv")
+        assert done.exit_code == 0 and f"run {release.run} goes on" in done.output, done.output
+        assert_named(release.go(), "Delivered, 2 told by a person")
+        assert release.received == {}
+
+
 def test_what_was_begun_to_be_sent_is_cleared_away_when_the_package_is_void(quiet_release_world: ReleaseWorld) -> None:
     world = quiet_release_world
     bea = world.newcomer()
