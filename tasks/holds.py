@@ -7,11 +7,11 @@ not show us the document; or a system that governs the repository has not told i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from blocks.errors import ConfigurationError, JourneyReduced, RepositoryError, RepositoryUnreachable
@@ -42,8 +42,8 @@ from tasks.rules.holding import (
     texts,
 )
 
-AT_ONCE, A_FEW = 4, 16
-"""Documents that one repository is asked about at the same time, and at most by one thread before it is heard again."""
+AT_ONCE = 4
+"""Documents that one repository is asked about at the same time."""
 MANY = 10_000
 
 
@@ -128,14 +128,19 @@ class Gate:
                 continue
             try:
                 with repository_session(self._repositories[address]) as session, ThreadPoolExecutor(AT_ONCE) as pool:
-                    # A few at a time: to hand each over alone would cost more than asking does.
-                    few = min(A_FEW, -(-len(some) // AT_ONCE)) or 1
-                    parts = [some[start : start + few] for start in range(0, len(some), few)]
-                    for told in pool.map(lambda part: {place: self._asked(session, place) for place in part}, parts):
-                        self._answers |= told
+                    # Each thread takes the next one by itself: to hand them over would cost more than asking does.
+                    left = iter(some)
+                    try:
+                        for told in pool.map(partial(self._asked_each, session), [left] * AT_ONCE):
+                            self._answers |= told
+                    finally:
+                        list(left)  # where it broke off nothing more is asked
             except RepositoryError as error:  # it could not be signed in to
                 self._away[address] = Bar(f"cannot be asked for holds: {error}", away=True)
                 self._answers |= dict.fromkeys(some, self._away[address])
+
+    def _asked_each(self, session: RepositorySession, places: Iterator[Place]) -> dict[Place, Bar | None]:
+        return {place: self._asked(session, place) for place in places}
 
     def _asked(self, session: RepositorySession, place: Place) -> Bar | None:
         if bar := self._away.get(place.repository):
