@@ -1211,6 +1211,11 @@ class Inbound(Owned):
             found += [place.folder for place in places if place is not None and place.folder is not None]
         return tuple(dict.fromkeys(found))
 
+    @property
+    def tells_partner(self) -> bool:
+        """True if we tell the partner what becomes of its files."""
+        return self.receipts is not None or self.notes is not None
+
     @model_validator(mode="after")
     def _transfers_are_sets_already(self) -> Inbound:
         if self.transfers is not None and (self.sets is not None or self.sequence is not Succession.FREE):

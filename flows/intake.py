@@ -57,7 +57,7 @@ def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: f
             parted = let_go_on.submit(checked, wait_for=before)
             filed = file_away.submit(parted)
             aside = set_aside.submit(filed)
-            told = tell_partner.submit(aside)
+            told = tell_partner.submit(aside) if agreed.terms.tells_partner else aside
             resolved = resolve.submit(told)
             desk.follow(picked, checked, parted, filed, aside, told, resolved, clear_source.submit(resolved))
             before = [aside] if agreed.terms.ordered else []

@@ -8,7 +8,7 @@ import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from threading import get_ident
 from types import TracebackType
 from typing import Self
@@ -22,6 +22,7 @@ from tasks.connections import hang_up, ledger
 from tasks.consignment import Agreed, Consignment, Row, claimed_item
 from tasks.report import announce, publish
 from tasks.rules.grouping import consignments
+from tasks.rules.passing import may_pass
 from tasks.rules.settle import Readiness
 
 AHEAD = 3
@@ -42,7 +43,8 @@ class Desk:
         """``groups``: what each consignment carries, where that is not only a matter of bounds."""
         self.agreed = agreed
         self.rows = [Row(notice.file, "noticed", f"{notice.code}: {notice.message}") for notice in readiness.notices]
-        self._groups = deque(consignments(readiness.ready, agreed.terms.limits) if groups is None else groups)
+        passes = partial(may_pass, stream=agreed.terms)
+        self._groups = deque(consignments(readiness.ready, agreed.terms.limits, passes) if groups is None else groups)
         self._done, self._all = 0, sum(map(len, self._groups))
         self._markers = {journey: marker.file for journey, marker in readiness.markers.items()}
         self._open: deque[tuple[ExitStack, Steps]] = deque()

@@ -31,6 +31,7 @@ HEAVY = (
     "prefect.engine",
     "prefect.flow_engine",
     "prefect.task_engine",
+    "prefect.utilities.visualization",
     "pandera.pandas",
     "pandera.accessors.pandas_accessor",
     "pandera.backends.pandas.builtin_checks",

@@ -166,3 +166,11 @@ def test_small_files_travel_in_their_thousands_and_large_ones_by_a_hundred_mib()
     assert [
         len(group) for group in consignments([sighting(f"{number}.csv", size=1024**2) for number in range(200)], limits)
     ] == [100, 100]
+
+
+def test_what_passes_through_goes_six_times_as_many_bytes_together() -> None:
+    seen = [sighting(f"{number}.mp4", size=256 * 1024**2) for number in range(4)]
+    assert [len(group) for group in consignments(seen, InboundLimits())] == [1, 1, 1, 1]
+    assert [len(group) for group in consignments(seen, InboundLimits(), lambda file: True)] == [2, 2]
+    first = seen[0].file
+    assert [len(group) for group in consignments(seen, InboundLimits(), lambda file: file != first)] == [1, 2, 1]
