@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from blocks.canonical import canonical, iso, sha256
 from blocks.errors import ChainBroken
@@ -27,6 +27,7 @@ LARGEST = 2**63 - 1
 """A partner's server may claim any size; no column takes more."""
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 SHORT = 200
 """Characters of a fact that stands in an index, which takes no more than about 2,700 bytes (PostgreSQL)."""
 
@@ -40,9 +41,8 @@ class CaseState(StrEnum):
     RESOLVED = "resolved"
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One stored entry: its canonical text, and the columns beside it."""
+class Link(NamedTuple):
+    """One stored entry: its canonical text, and the columns beside it, in the order of the table's."""
 
     seq: int
     journey: str
@@ -96,9 +96,12 @@ def link(
     body: Mapping[str, Any],
     once: str | None,
     stage: Stage | None,
-) -> Link:
-    """A new entry behind the one whose hash is ``previous``. Raises ``ValueError`` if the body is no JSON."""
-    facts = {
+) -> tuple[Link, dict[str, Any]]:
+    """A new entry behind the one whose hash is ``previous``, and its facts as its text says them.
+
+    Raises ``ValueError`` if the body is no JSON.
+    """
+    facts: dict[str, Any] = {
         "v": VERSION,
         "journey": journey,
         "n": n,
@@ -106,14 +109,22 @@ def link(
         "at": iso(at),
         "previous": previous,
         "once": once,
-        "stage": stage,
+        "stage": None if stage is None else stage.value,
         "body": dict(body),
     }
     try:
         record = canonical(facts)
     except ValueError as error:
         raise ValueError(f"{kind!r} of journey {journey} cannot be recorded: {error}") from error
-    return Link(seq, journey, n, kind, at, once_key(once), sha256(record), record)
+    made = Link(seq, journey, n, kind, at, once_key(once), sha256(record), record)
+    # Two halves of a surrogate pair in a name become one character on the way through JSON.
+    same = _same_from_json(facts["body"]) and "\\ud" not in record
+    return made, facts if same else made.facts
+
+
+def _same_from_json(body: Mapping[str, Any]) -> bool:
+    """True if these values, once written as JSON, are read as they are here: a list of a tuple's, say, would be another."""
+    return all(type(key) is str for key in body) and _PLAIN.issuperset(map(type, body.values()))
 
 
 def proven(found: Link, before: Link | None) -> dict[str, Any]:
@@ -183,7 +194,7 @@ class Index:
         """Take in the next entry of the journey."""
         body = facts["body"]
         for fact in ("partner", "stream", "name", "digest", "repository", "repository_id"):
-            if fact in body and (told := word(body[fact])) is not None:
+            if (value := body.get(fact)) is not None and (told := word(value)) is not None:
                 setattr(self, fact, told if fact == "name" else told[:SHORT])
         if type(size := body.get("size")) is int and size >= 0:  # True is an int as well
             self.size = min(size, LARGEST)

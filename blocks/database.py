@@ -7,25 +7,32 @@ how many rows travel in one statement, and what the drivers' errors mean.
 from __future__ import annotations
 
 import hashlib
+import json
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
     Connection,
     DateTime,
     Dialect,
     Engine,
     String,
+    TableValuedAlias,
     TypeDecorator,
     bindparam,
     create_engine,
     event,
+    func,
     make_url,
+    select,
     text,
 )
 from sqlalchemy.engine import CursorResult
@@ -61,7 +68,12 @@ class Instant(TypeDecorator[datetime]):
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
-        return (value if isinstance(value, datetime) else datetime.fromisoformat(value)).astimezone(UTC)
+        return value.astimezone(UTC) if isinstance(value, datetime) else _moment(value)
+
+
+@lru_cache(256)  # as ``iso``: what was written together has one time
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 Key = String().with_variant(String(collation="C"), "postgresql")
@@ -164,8 +176,21 @@ class Database:
         moments = [place for place, kind in enumerate(columns.values()) if kind == "timestamptz"]
         for part in chunks(rows, TOGETHER):
             given = f"(SELECT {names} FROM (VALUES {', '.join([marks] * len(part))})) AS given"  # noqa: S608 - names of ours
-            flat = tuple(chain.from_iterable(_with_text(row, moments) for row in part))
-            connection.exec_driver_sql(statement.format(given=given), flat)
+            flat = list(chain.from_iterable(part))
+            for place in moments:
+                column = slice(place, None, len(columns))
+                flat[column] = [None if moment is None else iso(moment) for moment in flat[column]]
+            connection.exec_driver_sql(statement.format(given=given), tuple(flat))
+
+    def given(self, values: Iterable[str]) -> TableValuedAlias:
+        """A table with these texts in its only column ``value``: one parameter, however many they are."""
+        if self.postgres:
+            return func.unnest(bindparam(None, list(values), type_=ARRAY(String))).table_valued("value").render_derived()
+        return func.json_each(json.dumps(list(values), ensure_ascii=False)).table_valued("value")
+
+    def among(self, column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
+        """True where a column is one of these texts."""
+        return column.in_(select(self.given(values).c.value))
 
     # ---------------------------------------------------------------------------------------- errors
 
@@ -211,16 +236,6 @@ def _is_operational(error: DBAPIError) -> bool:
 
 def _lock_key(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"countersign {name}".encode()).digest()[:8], "big", signed=True)
-
-
-def _with_text(row: tuple[Any, ...], moments: list[int]) -> tuple[Any, ...]:
-    if not moments:
-        return row
-    values = list(row)
-    for place in moments:
-        if values[place] is not None:
-            values[place] = iso(values[place])
-    return tuple(values)
 
 
 def _postgres(url: Any, timeout_seconds: float) -> Engine:

@@ -36,6 +36,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -103,6 +104,21 @@ class Entry:
     """Moves the journey's arrival there in the same transaction, with ``body["digest"]``; ``CLEARED`` closes it."""
 
 
+class Facts:
+    """What the text of an entry says. It is parsed when it is first asked for: of most entries of a history only the kind is."""
+
+    __slots__ = ("_record", "_told")
+
+    def __init__(self, record: str, told: Mapping[str, Any] | None = None) -> None:
+        self._record, self._told = record, told
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        if self._told is None:
+            self._told = json.loads(self._record)
+        return self._told
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """An entry as it stands in the record."""
@@ -112,12 +128,25 @@ class Recorded:
     n: int
     kind: str
     at: datetime
-    body: Mapping[str, Any]
     hash: str
+    facts: Facts = field(compare=False, repr=False)
     fresh: bool = True
     """False: the ``once`` key was taken already, and this is the entry that holds it, maybe another journey's."""
-    once: str | None = None
-    stage: Stage | None = None
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        body: Mapping[str, Any] = self.facts.told["body"]
+        return body
+
+    @property
+    def once(self) -> str | None:
+        once: str | None = self.facts.told["once"]
+        return once
+
+    @property
+    def stage(self) -> Stage | None:
+        stage = self.facts.told["stage"]
+        return Stage(stage) if stage else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,19 +324,23 @@ def _columns(table: Table, *names: str) -> dict[str, Kind]:
     return {column.name: kinds[type(column.type)] for column in table.columns if not names or column.name in names}
 
 
-def _insert(table: Table, rest: str = "") -> str:
-    names = ", ".join(table.columns.keys())
+def _insert(table: Table, rest: str = "", *, columns: Sequence[str] = ()) -> str:
+    names = ", ".join(columns or table.columns.keys())
     return f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {{given}} WHERE true {rest}"  # noqa: S608 - our own names
 
 
-_PUT_JOURNEY = _insert(
-    _journey,
-    "ON CONFLICT (journey) DO UPDATE SET kind = excluded.kind, entries = excluded.entries, changed = excluded.changed, "
-    + ", ".join(
-        f"{fact} = COALESCE(excluded.{fact}, journey.{fact})"
-        for fact in ("partner", "stream", "name", "folded", "size", "digest", "repository", "repository_id", "stage")
-    ),
-)
+@cache
+def _put_journey(columns: tuple[str, ...]) -> str:
+    """Writes these columns of journeys, and leaves what else is known of them as it is."""
+    newest = [f"{name} = excluded.{name}" for name in columns if name in ("kind", "entries", "changed")]
+    told = [
+        f"{name} = COALESCE(excluded.{name}, journey.{name})"
+        for name in columns
+        if name in ("partner", "stream", "name", "folded", "size", "digest", "repository", "repository_id", "stage")
+    ]
+    return _insert(_journey, f"ON CONFLICT (journey) DO UPDATE SET {', '.join(newest + told)}", columns=columns)
+
+
 _PUT_CASE = _insert(
     _case,
     "ON CONFLICT (journey) DO UPDATE SET changed = excluded.changed, "
@@ -319,16 +352,18 @@ _PUT_LEASE = _insert(
     _lease, "ON CONFLICT (resource) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, until = excluded.until"
 )
 _MOVE_ARRIVAL = """
-    UPDATE arrival SET stage = given.stage, digest = COALESCE(given.digest, arrival.digest),
-        closed = CASE WHEN given.stage = 'cleared' THEN COALESCE(arrival.closed, given.closed) ELSE arrival.closed END
+    UPDATE arrival SET stage = given.stage, digest = COALESCE(given.digest, arrival.digest)
     FROM {given} WHERE arrival.journey = given.journey
+"""
+_CLOSE_ARRIVAL = """
+    UPDATE arrival SET closed = given.closed FROM {given} WHERE arrival.journey = given.journey AND arrival.closed IS NULL
 """
 _SEEN = _columns(_arrival, "place", "folder", "name", "size", "modified", "file_kind")
 # Made from arrival's own columns: SQLite uses no index between columns of unlike declared types.
 _MAKE_SEEN = f"CREATE TEMPORARY TABLE seen AS SELECT {', '.join(_SEEN)} FROM arrival WHERE 1 = 0"  # noqa: S608 - our own names
 _PUT_SEEN = f"INSERT INTO seen ({', '.join(_SEEN)}) SELECT {', '.join(_SEEN)} FROM {{given}} WHERE true ON CONFLICT DO NOTHING"  # noqa: S608
 # Not ``astuple``, which copies each value deeply: that took two thirds of the time of an append.
-_LINK_ROW, _INDEX_ROW, _CASE_ROW = (attrgetter(*(one.name for one in fields(kind))) for kind in (Link, Index, CaseIndex))
+_INDEX_ROW, _CASE_ROW = (attrgetter(*(one.name for one in fields(kind))) for kind in (Index, CaseIndex))
 _RECORD = "record"
 INTENTS = ("case-recording", "recorded", "removing")
 """Kinds of entries that are asked for in the whole record: those of the index ``entry_intent`` (``migrations``)."""
@@ -336,8 +371,6 @@ INTENTS = ("case-recording", "recorded", "removing")
 _UNSETTLED = "(journey.stage IS NULL OR journey.stage NOT IN ('cleared', 'left'))"
 _FIRST = "entry.n = 1"
 _OPEN = "(quarantine_case.state IS NULL OR quarantine_case.state <> 'resolved')"
-IN = 1000
-"""Values in one IN list."""
 MANY = 20
 """So many files that were left at a partner do not go between two looks without our asking once more."""
 JOURNEY = "journey:"
@@ -458,14 +491,14 @@ class Ledger(Closing):
 
     def _record(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> list[Recorded]:
         """Write entries behind the heads of their journeys. The caller holds the lock of the record."""
-        holders = self._holders(connection, [key for entry in entries if (key := once_key(entry.once))])
+        keys = [once_key(entry.once) for entry in entries]
+        holders = self._holders(connection, [key for key in keys if key is not None])
         heads = self._heads(connection, sorted({entry.journey for entry in entries}))
         seq: int = connection.execute(select(func.coalesce(func.max(_entry.c.seq), 0))).scalar_one()
         answers: list[Recorded] = []
         links: list[Link] = []
         facts: dict[str, list[dict[str, Any]]] = {}
-        for entry in entries:
-            key = once_key(entry.once)
+        for entry, key in zip(entries, keys, strict=True):
             if key is not None and key in holders:
                 answers.append(replace(holders[key], fresh=False))
                 continue
@@ -475,7 +508,7 @@ class Ledger(Closing):
                     f"journey {entry.journey}: it was closed long ago and reduced to a tombstone, nothing more can be recorded about it "
                     f"({entry.kind!r} was not); 'countersign journey show {entry.journey}' says where its record is"
                 )
-            link = chain.link(
+            link, told_now = chain.link(
                 seq + len(links) + 1,
                 entry.journey,
                 n + 1,
@@ -488,12 +521,11 @@ class Ledger(Closing):
             )
             heads[entry.journey] = (link.n, link.hash, link.kind)
             links.append(link)
-            told_now = link.facts
             answers.append(_recorded(link, told_now))
             facts.setdefault(entry.journey, []).append(told_now)
             if key is not None:
                 holders[key] = answers[-1]
-        self._db.each(connection, _insert(_entry), _columns(_entry), map(_LINK_ROW, links))
+        self._db.each(connection, _insert(_entry), _columns(_entry), links)
         told = {journey: indexed(journey, facts[journey]) for journey in sorted(facts)}
         self._index(connection, told)
         self._move_arrivals(connection, facts, told, now)
@@ -502,12 +534,11 @@ class Ledger(Closing):
     def _holders(self, connection: Connection, keys: list[str]) -> dict[str, Recorded]:
         found = {}
         reduced: dict[str, str] = {}
-        for part in chunks(keys, IN):
-            for row in connection.execute(select(_entry).where(_entry.c.once.in_(part))):
-                if row.record == GONE:
-                    reduced[row.once] = row.journey
-                else:
-                    found[row.once] = _recorded(link := Link(*row), link.facts)
+        for row in connection.execute(select(_entry).where(self._db.among(_entry.c.once, keys))):
+            if row.record == GONE:
+                reduced[row.once] = row.journey
+            else:
+                found[row.once] = _recorded(Link._make(row))
         histories = self._histories(connection, sorted(set(reduced.values())))
         for key, journey in reduced.items():
             found[key] = next(entry for entry in histories[journey] if once_key(entry.once) == key)
@@ -515,23 +546,19 @@ class Ledger(Closing):
 
     def _heads(self, connection: Connection, journeys: list[str]) -> dict[str, tuple[int, str, str]]:
         """Journey -> number, hash and kind of its newest entry."""
-        heads = {}
-        for part in chunks(journeys, IN):
-            newest = (
-                select(_entry.c.journey, func.max(_entry.c.n).label("n"))
-                .where(_entry.c.journey.in_(part))
-                .group_by(_entry.c.journey)
-                .subquery()
-            )
-            same = (_entry.c.journey == newest.c.journey) & (_entry.c.n == newest.c.n)
-            wanted = select(_entry.c.journey, _entry.c.n, _entry.c.hash, _entry.c.kind).join(newest, same)
-            for row in connection.execute(wanted):
-                heads[row.journey] = (row.n, row.hash, row.kind)
-        return heads
+        given, before = self._db.given(journeys), _entry.alias()
+        newest = select(func.max(before.c.n)).where(before.c.journey == given.c.value).scalar_subquery()
+        head = (_entry.c.journey == given.c.value) & (_entry.c.n == newest)
+        wanted = select(_entry.c.journey, _entry.c.n, _entry.c.hash, _entry.c.kind).join_from(given, _entry, head)
+        return {journey: (n, hash, kind) for journey, n, hash, kind in connection.execute(wanted)}
 
     def _index(self, connection: Connection, told: Mapping[str, tuple[Index, CaseIndex | None]]) -> None:
         """Bring the index up to date with what new entries told, by journey."""
-        self._db.each(connection, _PUT_JOURNEY, _columns(_journey), [_journey_row(index) for index, _ in told.values()])
+        rows = zip(*(_journey_row(index) for index, _ in told.values()), strict=True)
+        values = dict(zip(_columns(_journey), rows, strict=False))
+        # What none of them tells is not written again as it stands: its indexes would be, and they take most of the time.
+        known = {name: some for name, some in values.items() if some.count(None) < len(some)}
+        self._db.each(connection, _put_journey(tuple(known)), _columns(_journey, *known), zip(*known.values(), strict=True))
         self._db.each(connection, _PUT_CASE, _columns(_case), [_CASE_ROW(case) for _, case in told.values() if case])
 
     def _move_arrivals(
@@ -546,9 +573,10 @@ class Ledger(Closing):
         for journey, whole in told.items():
             if staged := [fact for fact in facts[journey] if fact["stage"]]:
                 index, _ = whole if len(staged) == len(facts[journey]) else indexed(journey, staged)
-                moves.append((journey, index.stage, index.digest, now))
-        columns: dict[str, Kind] = {"journey": "text", "stage": "text", "digest": "text", "closed": "timestamptz"}
-        self._db.each(connection, _MOVE_ARRIVAL, columns, moves)
+                moves.append((journey, index.stage, index.digest))
+        closing = [(journey, now) for journey, stage, _ in moves if stage == Stage.CLEARED]
+        self._db.each(connection, _MOVE_ARRIVAL, _columns(_arrival, "journey", "stage", "digest"), moves)
+        self._db.each(connection, _CLOSE_ARRIVAL, _columns(_arrival, "journey", "closed"), closing)
 
     def holder(self, once: str) -> Recorded | None:
         """The entry that has taken a ``once`` key; None if none has."""
@@ -571,7 +599,9 @@ class Ledger(Closing):
     def _histories(self, connection: Connection, ids: Sequence[str]) -> dict[str, list[Recorded]]:
         found = self._links_of(connection, ids)
         return {
-            id: [_recorded(link, facts) for link, facts in zip(links, facts_of(links), strict=True)]
+            id: list(map(_recorded, links))
+            if all(link.record for link in links)
+            else list(map(_recorded, links, facts_of(links)))
             for id, links in found.items()
         }
 
@@ -579,7 +609,7 @@ class Ledger(Closing):
         """The last entry of a journey; None if it has none."""
         with self._db.read() as connection:
             row = connection.execute(select(_entry).where(_entry.c.journey == id).order_by(_entry.c.n.desc()).limit(1)).first()
-        return _recorded(link := Link(*row), link.facts) if row else None
+        return _recorded(Link._make(row)) if row else None
 
     def chains(self, ids: Sequence[str]) -> dict[str, list[Link]]:
         """All entries of many journeys as they are stored."""
@@ -588,10 +618,9 @@ class Ledger(Closing):
 
     def _links_of(self, connection: Connection, ids: Sequence[str]) -> dict[str, list[Link]]:
         found: dict[str, list[Link]] = {id: [] for id in ids}
-        for part in chunks(found, IN):
-            wanted = select(_entry).where(_entry.c.journey.in_(part)).order_by(_entry.c.journey, _entry.c.n)
-            for row in connection.execute(wanted):
-                found[row.journey].append(Link(*row))
+        wanted = select(_entry).where(self._db.among(_entry.c.journey, found)).order_by(_entry.c.journey, _entry.c.n)
+        for link in map(Link._make, connection.execute(wanted)):
+            found[link.journey].append(link)
         return found
 
     def search(
@@ -803,7 +832,7 @@ class Ledger(Closing):
             .order_by(_case.c.opened, _case.c.journey, _entry.c.n)
         )
         with self._db.read() as connection:
-            return [_recorded(link := Link(*row), link.facts) for row in connection.execute(wanted)]
+            return [_recorded(Link._make(row)) for row in connection.execute(wanted)]
 
     def in_work(self, before: datetime) -> list[tuple[str, str, int, str]]:
         """Files that were begun and are not through, and about which nothing was recorded since then: partner, stream, how many, and the
@@ -887,7 +916,7 @@ class Ledger(Closing):
             page = page.where(_entry.c.journey == journey)
         rows: Sequence[Row[Any]] = connection.execute(page).all()
         while rows:
-            yield from (Link(*tuple(row)) for row in rows)
+            yield from (Link._make(row) for row in rows)
             last = rows[-1]
             rows = connection.execute(page.where(tuple_(_entry.c.journey, _entry.c.n) > tuple_(last.journey, last.n))).all()
 
@@ -1133,12 +1162,12 @@ class Ledger(Closing):
                 for one in tombs
             ]
             answers = self._record(connection, [*entries, note], now)
-            for part in chunks(journeys, IN):
-                ours = _entry.c.journey.in_(part) & (_entry.c.kind != REDUCED)
-                connection.execute(_entry.update().where(ours).values(record=GONE))
-                connection.execute(_journey.update().where(_journey.c.journey.in_(part)).values(name=None, folded=None))
-                connection.execute(_case.update().where(_case.c.journey.in_(part)).values(reason=None, owner=None, due=None))
-                connection.execute(_arrival.delete().where(_arrival.c.journey.in_(part)))
+            journey, case, arrival = (self._db.among(table.c.journey, journeys) for table in (_journey, _case, _arrival))
+            texts = self._db.among(_entry.c.journey, journeys) & (_entry.c.kind != REDUCED)
+            connection.execute(_entry.update().where(texts).values(record=GONE))
+            connection.execute(_journey.update().where(journey).values(name=None, folded=None))
+            connection.execute(_case.update().where(case).values(reason=None, owner=None, due=None))
+            connection.execute(_arrival.delete().where(arrival))
             return answers
 
     def _check_reducible(self, connection: Connection, tombs: Sequence[Sealed]) -> None:
@@ -1179,20 +1208,16 @@ class Ledger(Closing):
             self._db.lock(connection, _RECORD)
             now = self._db.now(connection)
             held = self._held(connection, [JOURNEY + journey for journey in asked], now)
-            rows = self._arrivals(connection, asked)
-            free = [
-                journey
-                for journey in asked
-                if JOURNEY + journey not in held
-                and (row := rows.get(journey))
-                and (row.partner, row.stream, row.closed) == (partner, stream, None)
-            ]
+            which = select(_arrival.c.journey, _arrival.c.partner, _arrival.c.stream, _arrival.c.closed)
+            there = connection.execute(which.where(self._db.among(_arrival.c.journey, asked)))
+            open_still = {journey for journey, *rest in there if rest == [partner, stream, None]}
+            free = [journey for journey in asked if journey in open_still and JOURNEY + journey not in held]
             if not free:
                 return None
             lease = self._grant(connection, [JOURNEY + journey for journey in free], owner, now + timedelta(seconds=seconds))
             self._restage(connection, free, Stage.SIGHTED, Stage.CLAIMED)
-            claimed = [_as_arrival(rows[journey]) for journey in free]
-            return lease, [replace(each, stage=Stage.CLAIMED) if each.stage is Stage.SIGHTED else each for each in claimed]
+            rows = self._arrivals(connection, free)
+            return lease, [_as_arrival(rows[journey]) for journey in free]
 
     def renew(self, lease: Lease, seconds: float) -> Lease:
         """Keep a lease for so long from now. ``LeaseLost`` if it ran out, or any of it was taken."""
@@ -1201,9 +1226,7 @@ class Ledger(Closing):
             now = self._db.now(connection)
             self._check_lease(connection, lease, lease.resources, now)
             until = now + timedelta(seconds=seconds)
-            for part in chunks(lease.resources, IN):
-                mine = (_lease.c.fence == lease.fence) & _lease.c.resource.in_(part)
-                connection.execute(_lease.update().where(mine).values(until=until))
+            connection.execute(_lease.update().where(self._of(lease)).values(until=until))
         return replace(lease, until=until)
 
     def release(self, lease: Lease) -> None:
@@ -1212,11 +1235,8 @@ class Ledger(Closing):
         with self._db.write() as connection:
             self._lock_streams_of(connection, journeys)
             self._db.lock(connection, _RECORD)
-            ours: list[str] = []
-            for part in chunks(lease.resources, IN):
-                mine = (_lease.c.fence == lease.fence) & _lease.c.resource.in_(part)
-                ours.extend(connection.execute(select(_lease.c.resource).where(mine)).scalars())
-                connection.execute(_lease.delete().where(mine))
+            ours = connection.execute(select(_lease.c.resource).where(self._of(lease))).scalars().all()
+            connection.execute(_lease.delete().where(self._of(lease)))
             self._restage(connection, [resource.removeprefix(JOURNEY) for resource in ours], Stage.CLAIMED, Stage.SIGHTED)
 
     def holding(self, lease: Lease, seconds: float) -> Holding:
@@ -1224,11 +1244,12 @@ class Ledger(Closing):
         return Holding(self, lease, seconds)
 
     def _held(self, connection: Connection, resources: list[str], now: datetime) -> set[str]:
-        held: set[str] = set()
-        for part in chunks(resources, IN):
-            alive = select(_lease.c.resource).where(_lease.c.resource.in_(part), _lease.c.until > now)
-            held.update(connection.execute(alive).scalars())
-        return held
+        alive = select(_lease.c.resource).where(self._db.among(_lease.c.resource, resources), _lease.c.until > now)
+        return set(connection.execute(alive).scalars())
+
+    def _of(self, lease: Lease) -> ColumnElement[bool]:
+        """True for what is still this lease's."""
+        return (_lease.c.fence == lease.fence) & self._db.among(_lease.c.resource, lease.resources)
 
     def _grant(self, connection: Connection, resources: list[str], owner: str, until: datetime) -> Lease:
         self._db.run(connection, "UPDATE fence SET last = last + 1")
@@ -1239,11 +1260,10 @@ class Ledger(Closing):
 
     def _check_lease(self, connection: Connection, lease: Lease, resources: Sequence[str], now: datetime) -> None:
         """Raise ``LeaseLost`` unless all of these are in the lease, and alive under its fence."""
-        alive: set[str] = set()
-        for part in chunks(resources, IN):
-            ours = (_lease.c.fence == lease.fence) & (_lease.c.until > now) & _lease.c.resource.in_(part)
-            alive.update(connection.execute(select(_lease.c.resource).where(ours)).scalars())
-        lost = sorted((set(resources) - alive) | (set(resources) - set(lease.resources)))
+        given = self._db.given(resources)
+        ours = (_lease.c.resource == given.c.value) & (_lease.c.fence == lease.fence) & (_lease.c.until > now)
+        dead = select(given.c.value).where(~select(_lease.c.fence).where(ours).exists())
+        lost = sorted({*connection.execute(dead).scalars()} | (set(resources) - set(lease.resources)))
         if lost:
             why = (
                 "is not part of the lease"
@@ -1412,24 +1432,19 @@ class Ledger(Closing):
             return {journey: _as_arrival(row) for journey, row in self._arrivals(connection, journeys).items()}
 
     def _arrivals(self, connection: Connection, journeys: Sequence[str]) -> dict[str, Row[Any]]:
-        found = {}
-        for part in chunks(journeys, IN):
-            found.update({row.journey: row for row in connection.execute(select(_arrival).where(_arrival.c.journey.in_(part)))})
-        return found
+        wanted = select(_arrival).where(self._db.among(_arrival.c.journey, journeys))
+        return {row.journey: row for row in connection.execute(wanted)}
 
     def _restage(self, connection: Connection, journeys: Sequence[str], before: Stage, after: Stage) -> None:
-        for part in chunks(journeys, IN):
-            moved = (_arrival.c.stage == before.value) & _arrival.c.closed.is_(None) & _arrival.c.journey.in_(part)
-            connection.execute(_arrival.update().where(moved).values(stage=after.value))
+        moved = (_arrival.c.stage == before.value) & _arrival.c.closed.is_(None) & self._db.among(_arrival.c.journey, journeys)
+        connection.execute(_arrival.update().where(moved).values(stage=after.value))
 
     def _lock_streams_of(self, connection: Connection, journeys: Sequence[str]) -> None:
         """Take the locks of the streams whose arrivals these journeys are."""
         if self._db.postgres:
-            names: set[str] = set()
-            for part in chunks(journeys, IN):
-                streams = select(_arrival.c.partner, _arrival.c.stream).where(_arrival.c.journey.in_(part)).distinct()
-                names.update(_stream_lock(*row) for row in connection.execute(streams))
-            self._db.lock(connection, *names)
+            ours = self._db.among(_arrival.c.journey, journeys)
+            streams = connection.execute(select(_arrival.c.partner, _arrival.c.stream).where(ours).distinct())
+            self._db.lock(connection, *{_stream_lock(*row) for row in streams})
 
 
 class Holding:
@@ -1531,11 +1546,9 @@ def _check_entry(entry: Entry) -> None:
         raise ValueError(f"once {entry.once!r:.60}: 1 to 1,000 characters are wanted; hash what is longer")
 
 
-def _recorded(link: Link, facts: Mapping[str, Any]) -> Recorded:
-    stage = Stage(facts["stage"]) if facts["stage"] else None
-    return Recorded(
-        link.seq, link.journey, link.n, link.kind, link.at, facts["body"], link.hash, once=facts["once"], stage=stage
-    )
+def _recorded(link: Link, told: Mapping[str, Any] | None = None) -> Recorded:
+    """``told``: the facts that its text says, where they are known already."""
+    return Recorded(link.seq, link.journey, link.n, link.kind, link.at, link.hash, Facts(link.record, told))
 
 
 def _reread(links: list[Link], exports: Exports) -> bool:
@@ -1598,24 +1611,27 @@ def _seen_row(file: RemoteFile) -> tuple[Any, ...]:
     return (place, file.folder, file.name, max(0, min(file.size, chain.LARGEST)), file.modified, file.kind.value)
 
 
-def _as_file(row: Row[Any]) -> RemoteFile:
-    return RemoteFile(row.folder, bytes(row.name), row.size, row.modified, FileKind(row.file_kind))
+def _as_file(folder: str, name: bytes, size: int, modified: datetime | None, kind: str) -> RemoteFile:
+    return RemoteFile(folder, bytes(name), size, modified, FileKind(kind))
 
 
 def _as_arrival(row: Row[Any]) -> Arrival:
-    return Arrival(row.journey, row.partner, row.stream, _as_file(row), row.first_seen, Stage(row.stage), row.digest)
+    # Not column by column by its name, here and in the next: that took most of the time of reading many.
+    journey, partner, stream, _, *file, stage, digest, first_seen, _, _, _, _ = row
+    return Arrival(journey, partner, stream, _as_file(*file), first_seen, Stage(stage), digest)
 
 
 def _as_sighting(row: Row[Any]) -> Sighting:
+    journey, _, _, _, *file, stage, digest, first_seen, unchanged_since, last_seen, looks, _ = row
     return Sighting(
-        journey=row.journey,
-        file=_as_file(row),
-        stage=Stage(row.stage),
-        first_seen=row.first_seen,
-        unchanged_since=row.unchanged_since,
-        last_seen=row.last_seen,
-        looks=row.looks,
-        digest=row.digest,
+        journey=journey,
+        file=_as_file(*file),
+        stage=Stage(stage),
+        first_seen=first_seen,
+        unchanged_since=unchanged_since,
+        last_seen=last_seen,
+        looks=looks,
+        digest=digest,
     )
 
 

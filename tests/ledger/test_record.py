@@ -8,6 +8,9 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from enum import Enum, IntEnum
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -56,6 +59,44 @@ def test_within_a_batch_the_first_entry_takes_the_key(ledger: Ledger) -> None:
     assert (first.fresh, second.fresh, third.fresh) == (True, False, True)
     assert second.journey == "a"
     assert [entry.kind for entry in ledger.journey("b")] == ["note"]
+
+
+class Name(str, Enum):  # noqa: UP042 - str() of such a member is not its text
+    PRICES = "prices.csv"
+
+
+class Size(IntEnum):
+    SMALL = 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"name": "prices.csv", "size": 0, "rate": 1e-7, "well": True, "note": None}, id="plain values"),
+        pytest.param({"name": Name.PRICES, "size": Size.SMALL}, id="members of enumerations"),
+        pytest.param({"parts": ("a", ["b"]), "name": "prices.csv"}, id="a tuple"),
+        pytest.param({"case": MappingProxyType({"code": "c", "state": "new"})}, id="a mapping that is no dict"),
+        pytest.param({1: "one"}, id="a key that is no text"),
+        pytest.param({"name": "\ud83d\ude00.csv"}, id="two halves of a surrogate pair"),
+        pytest.param({"name": "\udcff.csv"}, id="a byte that is no text"),
+    ],
+)
+def test_an_append_answers_and_is_indexed_as_the_record_says(ledger: Ledger, body: dict[str, Any]) -> None:
+    [answer] = ledger.append([Entry("a", "arrived", body, once="k", stage=Stage.FETCHED)])
+    [read] = ledger.journey("a")
+    assert (answer.body, answer.once, answer.stage) == (read.body, "k", Stage.FETCHED) == (read.body, read.once, read.stage)
+    # Equal is not enough: a member of an enumeration is equal to its value.
+    assert sorted(map(repr, answer.body.items())) == sorted(map(repr, read.body.items()))
+    assert ledger.verify().entries == 1
+
+
+def test_what_some_entries_of_a_batch_tell_changes_nothing_about_the_others(ledger: Ledger) -> None:
+    ledger.append([Entry("a", "arrived", {"name": "a.csv", "size": 0}), Entry("b", "arrived", {"partner": "acme", "size": 9})])
+    ledger.append([Entry("a", "fetched", {"digest": "ab"}), Entry("b", "fetched", {"size": 0}, stage=Stage.FETCHED)])
+    ledger.append([Entry("a", "noted"), Entry("b", "noted")])
+    found = {one.journey: (one.partner, one.name, one.size, one.digest, one.stage, one.kind) for one in ledger.search()}
+    assert found == {"a": (None, "a.csv", 0, "ab", None, "noted"), "b": ("acme", None, 0, None, Stage.FETCHED, "noted")}
+    assert ledger.verify().entries == 6
 
 
 @pytest.mark.parametrize("table", ["entry", "checkpoint"])
