@@ -691,7 +691,11 @@ class InboundLimits(Limits):
     """The same where it comes in: as many small files together, and large ones so far apart, that our tasks are quickest."""
 
     consignment_files: int = Field(default=1000, gt=0, le=5000, description="Most files that one task carries")
-    consignment_bytes: int = Field(default=100 * 1024**2, gt=0, description="Most bytes that one task carries")
+    consignment_bytes: int = Field(
+        default=100 * 1024**2,
+        gt=0,
+        description="Most bytes that one task carries; six times as many where files pass straight into the repository",
+    )
 
 
 class Classification(Terms):

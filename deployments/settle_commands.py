@@ -49,17 +49,20 @@ def settle(
     if not comment.strip():
         raise ConfigurationError("--comment: say whom you asked and what they said")
     chosen = [_one(what, name, destination) for name in dict.fromkeys(file)]
+    left: dict[str, int] = {}
     for order, doubt in chosen:
         settled = settle_doubt.settle(order, doubt, arrived=arrived, comment=comment)
         typer.echo(f"{shown(doubt.name)}: {'it arrived' if arrived else 'it is sent again'}, says {settled.said.by}")
+        left[order.id] = settled.left
         if settled.left:
             continue
         if settle_doubt.wake(order, f"{settled.said.by} settled what was in doubt"):
             typer.echo(f"run {order.run} goes on")
         else:
             typer.echo(f"run {order.run} is gone; the next sweep gives the order a new one, or order {order.id} again")
-    if settled.left:
-        typer.echo(f"{settled.left} of the package still in doubt; see 'countersign signoff show {order.id}'")
+    for id, count in left.items():
+        if count:
+            typer.echo(f"{count} of the package still in doubt; see 'countersign signoff show {id}'")
 
 
 def hide(

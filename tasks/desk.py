@@ -43,8 +43,7 @@ class Desk:
         """``groups``: what each consignment carries, where that is not only a matter of bounds."""
         self.agreed = agreed
         self.rows = [Row(notice.file, "noticed", f"{notice.code}: {notice.message}") for notice in readiness.notices]
-        passes = partial(may_pass, stream=agreed.terms)
-        self._groups = deque(consignments(readiness.ready, agreed.terms.limits, passes) if groups is None else groups)
+        self._groups = deque(_grouped(agreed, readiness.ready) if groups is None else groups)
         self._done, self._all = 0, sum(map(len, self._groups))
         self._markers = {journey: marker.file for journey, marker in readiness.markers.items()}
         self._open: deque[tuple[ExitStack, Steps]] = deque()
@@ -117,6 +116,13 @@ class Desk:
                     step.wait()
                 held.close()
             hang_up()
+
+
+def _grouped(agreed: Agreed, ready: Sequence[Sighting]) -> list[tuple[Sighting, ...]]:
+    limits = agreed.terms.limits
+    if not agreed.repository.files_arriving:  # all go into the spool
+        return consignments(ready, limits)
+    return consignments(ready, limits, partial(may_pass, stream=agreed.terms))
 
 
 @cache

@@ -136,8 +136,12 @@ class _Content:
                 f"{document.shown}: its bytes {document.digest[:16]}… are not in the spool any more; they will be fetched again"
             ) from error
         # Few and small calls: at each, another thread may take Python's lock, and there are thousands of small files.
-        self.size = os.fstat(self._file).st_size
-        self._first = self._at(0, chunk)
+        try:
+            self.size = os.fstat(self._file).st_size
+            self._first = self._at(0, chunk)
+        except BaseException:
+            os.close(self._file)
+            raise
         self.head = self._first[:HEAD_BYTES]
 
     @property

@@ -752,7 +752,8 @@ def greeting(data: bytes, address: str) -> dict[bytes, bytes]:
 def parse(kind: int, body: memoryview) -> Answer:
     """An answer without its length and number. Raises ``IndexError`` and ``struct.error`` if it is not one."""
     if kind == _ATTRS:
-        return _attributes(bytes(body))
+        said = bytes(body)
+        return _short_attributes(said) if len(said) < _SHORT else _attributes(said)
     if kind == _STATUS:
         said = bytes(body)
         return _short_status(said) if len(said) < _SHORT else _status(said)
@@ -796,10 +797,13 @@ def take_string(packet: memoryview, position: int) -> tuple[memoryview, int]:
     return packet[position + 4 : end], end
 
 
-@lru_cache(maxsize=1024)
 def _attributes(said: bytes) -> Attributes:
-    """Of one file. It is looked at more than once, and usually says the same."""
+    """Of one file."""
     return _take_attributes(said, 0)[0]
+
+
+_short_attributes = lru_cache(maxsize=1024)(_attributes)
+"""A file is looked at more than once, and usually they say the same."""
 
 
 def _take_attributes(packet: Bytes, position: int) -> tuple[Attributes, int]:

@@ -219,7 +219,8 @@ class _Line:
 
     def ended(self) -> bool:
         """True if the server has hung up, or said something that nobody asked for."""
-        return bool(self._ready.poll(0))
+        # What came in one record of TLS with the last answer is taken off the wire already.
+        return bool(self._ready.poll(0)) or (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0)
 
     def close(self) -> None:
         self.sock.close()
@@ -239,7 +240,7 @@ class _Heard:
     """No other can come on its connection."""
 
 
-_HEAD = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2}) ?[\t -~]*\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*\r\n)+)\r\n")
+_HEAD = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [\t -~]*)?\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*\r\n)+)\r\n")
 _LENGTH = re.compile(r"[0-9]{1,15}")
 
 

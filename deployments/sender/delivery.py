@@ -54,6 +54,9 @@ MOST_IN_DOUBT = 64
 """Renames asked for at a time: so many files a person has to ask about when we are killed and the partner collects at once. What
 looking then tells of the others does not help there; so it is no more for large packages. And it is no less: for each so many, the
 disk and the partner are waited for."""
+PUT_IN_DOUBT = 16
+"""The same of files that are put under their own names: there a connection that is lost leaves as many in doubt, and nothing is waited
+for between them."""
 _TOGETHER = 500
 """So many answers of the server are written down together, if they come fast: to be killed before costs sending them again."""
 _TOGETHER_SECONDS = 0.5
@@ -552,7 +555,7 @@ class _PlainCourier(_Courier):
             self._must_be_free()
         boundary = len(self._freight.files) - self._freight.last
         for group in (range(boundary), range(boundary, len(self._freight.files))):
-            for some in chunks(self._at(Step.INTENDED, group), MOST_IN_DOUBT):
+            for some in chunks(self._at(Step.INTENDED, group), PUT_IN_DOUBT):
                 self._place(some)
             self._look_after()
             if not all(parcel.step.final for parcel in self._parcels() if parcel.position in group):

@@ -12,7 +12,7 @@ its bytes go together. Not all of them, because consignments pass side by side, 
 
 
 def consignments(
-    ready: Iterable[Sighting], limits: Limits, passes: Callable[[RemoteFile], bool] = lambda file: False
+    ready: Iterable[Sighting], limits: Limits, passes: Callable[[RemoteFile], bool] = lambda _: False
 ) -> list[tuple[Sighting, ...]]:
     """Groups in the given order, bounded by count and bytes. A file larger than the bound of bytes goes alone.
 

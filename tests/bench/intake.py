@@ -7,8 +7,9 @@ ledger has it. It runs as a worker runs it: each run in a fork of its own of a p
 ``countersign run intake --local``.
 
 Everybody's clock runs while a warm process is asked for a turn, until its answer: with ours while the run is made known to Prefect's
-server, forked and taken up, until its flow is through. The peak that is told is of that fork alone, with what it shares with the
-process it is a fork of.
+server, forked and taken up, until its flow is through. What a worker does before that is left out (to look for runs every so often, to
+see whether its own code is stale, to import the deployment's entry point: the bench ``trigger`` tells all of it), and so are the
+lines that a run logs at INFO. The peak that is told is of that fork alone, with what it shares with the process it is a fork of.
 
 All post to one sink and fetch from one server, everything lies in memory where there is room, and after each turn the sink has
 every file's digest and the source none of them.
@@ -279,8 +280,11 @@ class Course:
                 if told.get("state") != wanted:
                     raise Failed(f"ended as {told}, and not as {wanted}")
 
-            cost = self.turn(work, self.ours, finding=finding)
-            if (ended := warm.heard()) != {"status": 0}:
+            try:
+                cost = self.turn(work, self.ours, finding=finding)
+            finally:
+                ended = warm.heard() if "state" in told else told  # left unread, the next turn would take it for its own answer
+            if ended != {"status": 0}:
                 raise Failed(f"its process ended with {ended}")
             return replace(cost, peak_mib=told["peak_mib"])
 

@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def _run(id: UUID) -> None:
-    """As ``prefect.engine`` does."""
+    """As ``prefect.engine`` does, but with the flow at hand."""
     from prefect.client.orchestration import get_client
     from prefect.flow_engine import run_flow
 

@@ -28,9 +28,12 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class Server:
-    """Says its answers one after the other, and remembers what it was asked; None: hangs up without a word."""
+    """Says its answers one after the other, each in one piece or in several, and remembers what it was asked; None: hangs up without a
+    word."""
 
-    def __init__(self, answers: Sequence[bytes | None], then: Callable[[socket.socket], object] = lambda _: None) -> None:
+    def __init__(
+        self, answers: Sequence[bytes | tuple[bytes, ...] | None], then: Callable[[socket.socket], object] = lambda _: None
+    ) -> None:
         self.answers, self.then = list(answers), then
         self.asked = list[bytes]()
         self.connections = 0
@@ -49,8 +52,10 @@ class Server:
                 answer = self.answers.pop(0)
                 if answer is None:
                     return
-                connection.sendall(answer)
-                if b"connection: close" in answer.lower() or answer.endswith(b"cut"):
+                pieces = answer if isinstance(answer, tuple) else (answer,)
+                for piece in pieces:
+                    connection.sendall(piece)
+                if b"connection: close" in pieces[0].lower() or pieces[-1].endswith(b"cut"):
                     return
             self.then(connection)
 
@@ -146,7 +151,17 @@ def test_an_answer_that_is_none_is_told(answer: bytes | None) -> None:
 
 SIZED = st.sampled_from([[], [b"Content-Length: 2"], [b"content-length:2"]])
 STATUS = st.sampled_from(
-    [b"1.1 200 OK", b"1.1 200", b"1.1 500 Not now", b"1.0 200 OK", b"1.1 204 None", b"1.1 304 Same", b"1.1 99 x"]
+    [
+        b"1.1 200 OK",
+        b"1.1 200",
+        b"1.1 500 Not now",
+        b"1.0 200 OK",
+        b"1.1 204 None",
+        b"1.1 304 Same",
+        b"1.1 99 x",
+        b"1.1 2000 OK",
+        b"1.1 200abc",
+    ]
 )
 HEADS = st.lists(
     st.sampled_from(
@@ -345,6 +360,19 @@ def test_a_server_with_a_trusted_certificate_is_spoken_to(tmp_path: Path) -> Non
             assert ours.call("POST", f"https://localhost:{port}/base/a", {}, b"body").json() == {}
     assert server.connections == 1
     assert [asked.endswith(b"\r\n\r\nbody") for asked in server.asked] == [True] * 3
+
+
+def test_what_came_in_one_record_with_the_end_of_an_answer_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
+    """The wire shows nothing of it any more: it is decrypted, and waits."""
+    head, body = OK[:-2], OK[-2:]
+    server, certificate = Server([(head, body + OK.replace(b"{}", b"[]")), OK]), make_certificate(tmp_path)
+    with (
+        over_tls(server, certificate) as port,
+        closed(f"https://localhost:{port}", authority=certificate.authority) as ours,
+    ):
+        assert ours.call("GET", f"https://localhost:{port}/", {}).json() == {}
+        assert ours.call("GET", f"https://localhost:{port}/", {}).json() == {}
+    assert server.connections == 2
 
 
 @pytest.mark.parametrize(
