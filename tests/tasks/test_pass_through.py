@@ -107,6 +107,24 @@ def test_a_large_video_passes_through(dock: Dock, ecm: ExtendedEcmSandbox) -> No
     assert not list(dock.out.iterdir())
 
 
+def test_only_what_passes_through_goes_in_larger_groups(dock: Dock, ecm: ExtendedEcmSandbox) -> None:
+    groups = list[int]()
+
+    def seen(step: str, consignment: Consignment) -> None:
+        if step == pick_up.fn.__name__:
+            groups.append(consignment.size)
+
+    into_ecm = (dock.profiles / "repositories.yaml").read_text()
+    dock.agree(**{**VIDEOS, "limits": {"pass_through_bytes": LEAST, "consignment_bytes": LEAST + 2}})
+    into_a_folder = (dock.profiles / "repositories.yaml").read_text()
+    for first, repositories in ((1, into_ecm), (3, into_a_folder)):
+        (dock.profiles / "repositories.yaml").write_text(repositories)
+        for seed in (first, first + 1):
+            dock.leave(f"{seed}.mp4", video(seed=seed))
+        assert set(dock.run(before=seen).values()) == {"filed"}
+    assert groups == [2, 1, 1]
+
+
 def test_what_is_no_video_takes_the_usual_way(dock: Dock, ecm: ExtendedEcmSandbox) -> None:
     dock.leave("a.mp4", b"%PDF-1.7\n" + bytes(LEAST))
     assert dock.run() == {"a.mp4": "quarantined"}
