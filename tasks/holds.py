@@ -8,10 +8,10 @@ not show us the document; or a system that governs the repository has not told i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from blocks.errors import ConfigurationError, JourneyReduced, RepositoryError, RepositoryUnreachable
@@ -130,11 +130,13 @@ class Gate:
                 with repository_session(self._repositories[address]) as session, ThreadPoolExecutor(AT_ONCE) as pool:
                     # Each thread takes the next one by itself: to hand them over would cost more than asking does.
                     left = iter(some)
+                    asking = [pool.submit(self._asked_each, session, left) for _ in range(AT_ONCE)]
                     try:
-                        for told in pool.map(partial(self._asked_each, session), [left] * AT_ONCE):
-                            self._answers |= told
+                        wait(asking, return_when=FIRST_EXCEPTION)
                     finally:
                         list(left)  # where it broke off nothing more is asked
+                    for each in asking:
+                        self._answers |= each.result()
             except RepositoryError as error:  # it could not be signed in to
                 self._away[address] = Bar(f"cannot be asked for holds: {error}", away=True)
                 self._answers |= dict.fromkeys(some, self._away[address])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from hashlib import sha256
@@ -223,3 +224,27 @@ def test_each_document_is_asked_about_once_however_many_there_are(
     monkeypatch.setattr(FolderSession, "holds", noted)
     assert holds.Gate().bars(journeys.values()).keys() == {journeys[held]}
     assert len(asked) == len(set(asked)) == count
+
+
+def test_where_asking_breaks_off_no_further_document_is_asked_about(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is ended in one of the threads; the others would go on for as long as there are documents."""
+    for number in range(70):
+        dock.leave(f"{number:02d}.csv", price_list(first=100 * number))
+    dock.run()
+    journeys = [dock.journeys(f"{number:02d}.csv")[0] for number in range(70)]
+    asked = list[str]()
+
+    class Broken(Exception):
+        """No error of a repository's."""
+
+    def noted(session: FolderSession, id: str) -> tuple[Hold, ...]:
+        asked.append(id)
+        if asked.index(id) == holds.AT_ONCE - 1:
+            raise Broken
+        time.sleep(0.1)
+        return ()
+
+    monkeypatch.setattr(FolderSession, "holds", noted)
+    with pytest.raises(Broken):
+        holds.Gate().bars(journeys)
+    assert len(asked) < len(journeys)
