@@ -307,6 +307,15 @@ class Sender(Closing):
             return Refusal(refusal["code"], refusal["first_line"])
         return Vote.parse(told["vote"])
 
+    def prepare(self, package: Package, policies: Policies, votes: Iterable[Vote]) -> frozenset[str]:
+        """Have the bytes of a package that these votes release copied, before it is sent: nothing of it leaves.
+
+        The digests that the spool does not hold; the others it has read, and they are what was approved. Raises ``SendRefused`` if
+        the package is not released.
+        """
+        told = self._post("/prepare", {**_package(package, policies), "votes": [vote.facts for vote in votes]}, self._sending)
+        return frozenset(told["lacking"])
+
     def send(self, package: Package, policies: Policies, votes: Iterable[Vote], seen: Sequence[Seen]) -> list[Arrived]:
         """Send a package that these votes release, as far as it can be sent now; one answer per destination.
 

@@ -12,15 +12,17 @@ from typing import Any
 from prefect import get_run_logger
 
 from blocks.errors import (
+    ConfigurationError,
     DocumentChanged,
     DocumentMissing,
     RepositoryUnreachable,
+    SenderError,
     SendRefused,
     SpoolCorrupt,
     SpoolMissing,
     TransferIncomplete,
 )
-from blocks.outbound import Package, PackageFile
+from blocks.outbound import Package, PackageFile, Policies, Vote
 from blocks.repositories.base import RepositorySession
 from blocks.sender import Arrived, Seen, delivered_facts
 from blocks.spool import Batch, Unkept
@@ -51,7 +53,7 @@ def deliver(order: Order) -> list[Arrived]:
         return before
     package = order.matter.package
     now = order.standing()
-    looked = _look(order, package.kept(now.left_out), package)
+    looked = _look_while_prepared(order, package.kept(now.left_out), package)
     void = _voided(order, package, looked)
     if void is not None and order.last("sending") is None:
         order.void(void)
@@ -101,7 +103,7 @@ def still_the_same(order: Order) -> None:
         return  # frozen a moment ago, or on its way
     package = order.matter.package
     try:
-        looked = _look(order, (), package, spooled=False)
+        looked = _look(order, package.files, ())
     except RepositoryUnreachable as error:
         get_run_logger().warning("%s: the documents are looked at again before anything is sent", error)
         return
@@ -109,27 +111,49 @@ def still_the_same(order: Order) -> None:
         order.void(void)
 
 
-def _look(order: Order, files: Sequence[PackageFile], package: Package, *, spooled: bool = True) -> list[_Looked]:
-    """What the repository says of every document now, and of those that go the digest of the approved version, read again.
+def _look_while_prepared(order: Order, files: Sequence[PackageFile], package: Package) -> list[_Looked]:
+    """Look, while the sender copies what the spool holds of it; what the spool lost is kept from the repository once more."""
+    votes, policies = order.votes, order.policies
+    with ThreadPoolExecutor(1) as aside:
+        preparing = aside.submit(_prepare, package, policies, votes)
+        looked = _look(order, package.files, files)
+    if (lacking := preparing.result()) is None:
+        lacking = frozenset(file.sha256 for file in files)
+    lost = [file for file in files if file.sha256 in lacking and not _spooled(order, file)]
+    again = {one.seen.repository_id: one for one in _look(order, lost, lost, into=Batch)} if lost else {}
+    return [again.get(one.seen.repository_id, one) for one in looked]
+
+
+def _prepare(package: Package, policies: Policies, votes: Sequence[Vote]) -> frozenset[str] | None:
+    """The digests that the sender does not find in the spool; None if it does not tell, and will say why when it is asked to send."""
+    try:
+        with sender() as preparing:
+            return preparing.prepare(package, policies, votes)
+    except (SenderError, ConfigurationError):
+        return None
+
+
+def _look(
+    order: Order, files: Sequence[PackageFile], go: Sequence[PackageFile], *, into: type[Batch] = Unkept
+) -> list[_Looked]:
+    """What the repository says of every document now, and of those that ``go`` the digest of the approved version, read again.
 
     No repository of ours tells a version's digest, and bytes that were changed below its API leave dates and sizes as they were. So
-    it costs one more download for each document; what the spool lost is kept from it.
+    it costs one more download for each document.
     """
-    goes = {file.repository_id for file in files}
-    lost = {file.repository_id for file in files if spooled and not _spooled(order, file)}
+    goes = {file.repository_id for file in go}
     today = order.agreed.people.day(datetime.now(UTC))
     with repository_session(order.source) as session:
 
         def seen(file: PackageFile) -> _Looked:
-            id = file.repository_id
-            return _seen(order, session, file, Batch if id in lost else Unkept if id in goes else None, today)
+            return _seen(order, session, file, into if file.repository_id in goes else None, today)
 
-        looked = _each(seen, package.files)
+        looked = _each(seen, files)
         review = order.agreed.terms.gather.review
         if review is None or order.frozen.body.get("from_record"):
             return looked
         may = {one.seen.repository_id for one in looked if one.seen.newest is not None and one.seen.admitted}
-        versions = {file.repository_id: file.version for file in package.files if file.repository_id in may}
+        versions = {file.repository_id: file.version for file in files if file.repository_id in may}
         lacking = session.unreviewed(versions, review.map, review.step)
     return [
         replace(one, seen=replace(one.seen, admitted=False)) if one.seen.repository_id in lacking else one for one in looked

@@ -92,19 +92,30 @@ def stage(package: str, files: Iterable[tuple[str, int]], place: Callable[[str],
 
     Raises ``SendRefused`` that names every digest whose bytes are missing or others; then none of the package may be sent.
     """
+    sizes = dict(files)
+    if wrong := [f"{digest[:16]}…: {problem}" for digest, problem in copy(package, sizes, place, outbox).items()]:
+        raise SendRefused(
+            f"package {package[:16]}…: the spool does not hold what was approved ({'; '.join(wrong)}). Nothing was sent. "
+            "Fetch the approved versions again; if their digests are the same, the sign-off stands"
+        )
+    return {digest: outbox / package / digest for digest in sizes}
+
+
+def copy(package: str, sizes: Mapping[str, int], place: Callable[[str], Path], outbox: Path) -> dict[str, str]:
+    """As ``stage``, as far as it can be done; what is wrong with the others in the spool, by digest."""
     folder = outbox / package
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    staged: dict[str, Path] = {}
-    wrong: list[str] = []
+    wrong: dict[str, str] = {}
     have, coming = {entry.name for entry in os.scandir(folder)}, folder / ".coming"
     shutil.rmtree(coming, ignore_errors=True)  # of one that was killed: a package is in one hand at a time
+    if have >= sizes.keys():
+        return wrong
     coming.mkdir(mode=0o700)
     try:
         with _closing(os.open(folder, os.O_DIRECTORY)) as kept, _closing(os.open(coming, os.O_DIRECTORY)) as fresh:
-            for digest, size in dict(files).items():
-                staged[digest] = folder / digest
+            for digest, size in sizes.items():
                 if digest not in have and (problem := _copy(place(digest), fresh, digest, size)):
-                    wrong.append(f"{digest[:16]}…: {problem}")
+                    wrong[digest] = problem
             # What has its name is not copied again: a power cut must not empty it, or the package is stuck.
             if copies := [entry.name for entry in os.scandir(fresh)]:
                 sync_filesystem(fresh)
@@ -112,12 +123,7 @@ def stage(package: str, files: Iterable[tuple[str, int]], place: Callable[[str],
                 os.rename(digest, digest, src_dir_fd=fresh, dst_dir_fd=kept)
     finally:
         shutil.rmtree(coming, ignore_errors=True)
-    if wrong:
-        raise SendRefused(
-            f"package {package[:16]}…: the spool does not hold what was approved ({'; '.join(wrong)}). Nothing was sent. "
-            "Fetch the approved versions again; if their digests are the same, the sign-off stands"
-        )
-    return staged
+    return wrong
 
 
 def unstage(package: str, outbox: Path) -> int:

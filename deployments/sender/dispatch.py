@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError, EndpointError, EndpointFull, RepositoryError, SendRefused, SpoolError
-from blocks.outbound import Delivered, Destination, Matter, Package, Policies, Vote, canonical
+from blocks.outbound import Delivered, Destination, Matter, Package, PackageFile, Policies, Vote, canonical
 from blocks.profile import load_partner
 from blocks.sender import Arrived, Seen, Settled, Withdrawn
 from blocks.shares import Share
 from blocks.spool import Spool
 from blocks.values import Outgoing, Personality, Proof, shown
 from deployments.sender.beforehand import depart
-from deployments.sender.delivery import Freight, deliver, stage, unstage, withdraw
+from deployments.sender.delivery import Freight, copy, deliver, stage, unstage, withdraw
 from deployments.sender.judging import Judge, Reviewed, check_kit, check_redelivery, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
 from deployments.sender.papers import lacking_papers
@@ -27,6 +27,16 @@ from deployments.sender.store import Parcel, Step, Store
 from deployments.sender.turns import Turns
 from tasks.rules.packing import AtRepository, Voided, freshness
 from tasks.rules.policy import Standing, four_eyes, standing
+
+
+@dataclass(frozen=True, slots=True)
+class _Released:
+    """What the votes on a package let go, and where to."""
+
+    agreed: Reviewed
+    votes: list[Vote]
+    places: list[Place]
+    files: Sequence[PackageFile]
 
 
 class Dispatcher:
@@ -39,6 +49,19 @@ class Dispatcher:
         self._scratch = Spool(store.folder / "scratch", floor_bytes=floor_bytes)
         self._turns = Turns()
 
+    def prepare(self, matter: Matter, policies: Policies, votes: Iterable[Vote]) -> list[str]:
+        """Copy the bytes of a package that people have released, before it is asked to be sent; the digests that the spool lacks.
+
+        Nothing leaves, and nothing of it is believed later: what is sent is asked everything again. Raises ``SendRefused`` if it is
+        not released.
+        """
+        package = matter.package
+        with self._turns.alone(package.digest):
+            if self._complete(package):
+                return []
+            released = self._released(matter, policies, votes)
+            return sorted(copy(package.digest, _sizes(released.files), self._place, self._outbox))
+
     def send(self, matter: Matter, policies: Policies, votes: Iterable[Vote], seen: Sequence[Seen]) -> list[Arrived]:
         """Bring a package as far as it can be brought now. Raises ``SendRefused`` if it may not leave.
 
@@ -48,22 +71,18 @@ class Dispatcher:
         with self._turns.alone(package.digest):
             if self._complete(package):
                 return [self._arrived(package, number) for number in range(len(package.destinations))]
-            agreed = reviewed(package, policies, self._profiles)
-            check_redelivery(package, self._store)
-            every = self._judge.votes(package, votes)
-            now = self._approved(matter, agreed, every)
-            places = [place_of(package, told, agreed.terms.destinations, agreed.profile.place) for told in package.destinations]
+            released = self._released(matter, policies, votes)
+            agreed, files = released.agreed, released.files
             self._must_be_fresh(package, agreed, policies, seen)
-            files = package.kept(now.left_out)
             check_kit(package, files, agreed.terms)
             if lacking := lacking_papers(agreed.profile, package.stream, self._profiles):
                 return [self._withheld(package, number, lacking) for number in range(len(package.destinations))]
-            ladings = [items(package, files, place.terms) for place in places]
-            staged = stage(package.digest, [(file.sha256, file.size) for file in files], self._place, self._outbox)
-            depart(package, every, agreed.terms, self._store)
+            ladings = [items(package, files, place.terms) for place in released.places]
+            staged = stage(package.digest, _sizes(files).items(), self._place, self._outbox)
+            depart(package, released.votes, agreed.terms, self._store)
             return [
                 self._bring(package, number, place, lading, staged)
-                for number, (place, lading) in enumerate(zip(places, ladings, strict=True))
+                for number, (place, lading) in enumerate(zip(released.places, ladings, strict=True))
             ]
 
     def staged(self) -> list[str]:
@@ -132,6 +151,16 @@ class Dispatcher:
         return withdraw(self._freight(package, number, place, place.endpoint), self._store, self._scratch)
 
     # ---------------------------------------------------------------------------------------- may it leave
+
+    def _released(self, matter: Matter, policies: Policies, votes: Iterable[Vote]) -> _Released:
+        """What people have released of a package, by the reviewed files as they are now. Raises ``SendRefused``."""
+        package = matter.package
+        agreed = reviewed(package, policies, self._profiles)
+        check_redelivery(package, self._store)
+        every = self._judge.votes(package, votes)
+        now = self._approved(matter, agreed, every)
+        places = [place_of(package, told, agreed.terms.destinations, agreed.profile.place) for told in package.destinations]
+        return _Released(agreed, every, places, package.kept(now.left_out))
 
     def _approved(self, matter: Matter, agreed: Reviewed, votes: Iterable[Vote]) -> Standing:
         policy, people = agreed.terms.signoff, agreed.people
@@ -245,6 +274,10 @@ def how_far(
         worth_retrying=worth_retrying and not unknown,
         full=full and not unknown,
     )
+
+
+def _sizes(files: Iterable[PackageFile]) -> dict[str, int]:
+    return {file.sha256: file.size for file in files}
 
 
 def _key(destination: Destination) -> str:

@@ -161,6 +161,14 @@ def service(
         _log.info("package %s, round %d: %s by %s", package.digits, asked.round.n, outcome.decision, outcome.seat.text)
         return {"vote": outcome.facts}
 
+    @app.post("/prepare")
+    async def prepared(asked: PrepareRequest, request: Request) -> dict[str, list[str]]:
+        package, policies = asked.parsed()
+        request.state.about = package.digest
+        votes = _votes(asked.votes)
+        lacking = await run_sync(lambda: dispatcher.prepare(judge.known(package), policies, votes), limiter=sends)
+        return {"lacking": lacking}
+
     @app.post("/send")
     async def sent(asked: SendRequest, request: Request) -> JSONResponse:
         package, policies = asked.parsed()
@@ -444,8 +452,11 @@ class SeenAsked(_Asked):
     sha256: str | None
 
 
-class SendRequest(PackageAsked):
+class PrepareRequest(PackageAsked):
     votes: list[dict[str, Any]]
+
+
+class SendRequest(PrepareRequest):
     seen: list[SeenAsked]
 
 

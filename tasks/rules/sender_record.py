@@ -80,7 +80,9 @@ def _refused(one: Refused) -> Finding:
 
 def _ours(one: Refused, known: Known) -> bool:
     """True if a flow of ours has asked, and was refused: that flow says so."""
-    if one.asked == "/send":
+    if one.asked == "/prepare" and one.about in known.frozen:
+        return True
+    if one.asked in ("/prepare", "/send"):
         return one.about in known.sending and one.since >= known.sending[one.about]
     about = {
         "/open": known.frozen,

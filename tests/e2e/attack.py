@@ -706,6 +706,14 @@ def terms_of_its_own(intruder: Intruder) -> str:
     return f"{opened} | {intruder.send('set-to-completed', [], **own)}"
 
 
+@attempt("409 .*never opened", Named.SENDER, "/prepare")
+def a_package_of_its_own_copied(intruder: Intruder) -> str:
+    """The sender makes copies of what is to leave: let it make some of what nobody has signed."""
+    told = intruder.frozen("set-to-completed")
+    package = canonical({**json.loads(told["package"]), "order": "copied", "journey": str(uuid4())})
+    return intruder.post("/prepare", {**told, "package": package, "votes": []})
+
+
 @attempt("409 .*may not unlock", Named.SENDER, "/unlock")
 def unlock_an_approver(intruder: Intruder) -> str:
     return intruder.post("/unlock", {"approver": "zoe"})

@@ -19,6 +19,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.states import Cancelled, Completed, Running, Scheduled
 
+from blocks.errors import SenderError
 from blocks.ledger import Entry, Ledger
 from blocks.seals import signed
 from blocks.sender import Sender
@@ -222,7 +223,15 @@ def test_case_13_a_byte_changed_in_the_spool_never_leaves(release_world: Release
     assert release.received == {"prices.csv": PRICES, "terms.csv": b"no refunds"}
 
 
-def test_case_13_bytes_that_are_gone_from_the_spool_are_fetched_again(release_world: ReleaseWorld) -> None:
+@pytest.mark.parametrize("prepares", [pytest.param(True, id="told by the sender"), pytest.param(False, id="by a look")])
+def test_case_13_bytes_that_are_gone_from_the_spool_are_fetched_again(
+    prepares: bool, release_world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> None:
+        raise SenderError("the sender could not do this (HTTP 404)")  # as one of the version before
+
+    if not prepares:
+        monkeypatch.setattr(Sender, "prepare", unknown)
     bea = release_world.newcomer()
     release = release_world.order(prices=b"sku,price\n7,7\n")
     release.start()

@@ -55,6 +55,34 @@ def test_a_signed_package_arrives_whole_and_proven(house: House) -> None:
     assert "1.csv" not in house.received(release.matter_package), "and not sent again"
 
 
+def test_the_sender_copies_what_was_released_before_it_is_asked_to_send_and_nothing_of_it_leaves(house: House) -> None:
+    release = house.outgoing(house.package(b"one", b"two"))
+    package, outbox = release.matter_package, house.state / "outbox" / release.matter_package.digest
+    release.next_round()
+    with house.client() as client:
+        with pytest.raises(SendRefused, match="not complete"):
+            client.prepare(package, release.policies, release.votes)
+        assert not outbox.exists(), "not before people have released it"
+        release.approve(house.newcomer())
+        changed = place_in(house.home / "spool", package.files[1].sha256)
+        changed.chmod(0o600)
+        changed.write_bytes(b"TWO")
+        assert client.prepare(package, release.policies, release.votes) == {package.files[1].sha256}
+        changed.write_bytes(b"two")
+        assert client.prepare(package, release.policies, release.votes) == frozenset()
+        assert sorted(path.read_bytes() for path in outbox.iterdir()) == [b"one", b"two"]
+        assert house.received(package) == {}
+        void = [replace(one, newest=None) for one in release.seen()]
+        with pytest.raises(SendRefused, match="void"):
+            release.send(seen=void)
+        changed.write_bytes(b"TWO")  # what was copied is what was approved
+        assert release.send()[0].complete
+        assert house.received(package) == {"1.csv": b"one", "2.csv": b"two"}
+        client.unstage(package.digest)
+        assert client.prepare(package, release.policies, release.votes) == frozenset()
+    assert not outbox.exists(), "it has been sent"
+
+
 def test_checksums_a_manifest_and_the_done_file_last(quiet_house: House) -> None:
     house = quiet_house
     place = {"endpoint": "drop", "folder": f"{house.remote}/{{order}}"}
