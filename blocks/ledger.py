@@ -75,7 +75,7 @@ from blocks.seals import signed
 from blocks.tombstones import GONE, REDUCED, Exports, Sealed, facts_of, proven, reread
 from blocks.values import Arrival, FileKind, RemoteFile, Sighting, Stage, name_b64, shown
 
-HEAD = "0004"
+HEAD = "0005"
 """The schema revision that this code works with: the newest in ``migrations``."""
 
 __all__ = [
@@ -304,8 +304,10 @@ _entry = _table(
 _checkpoint = _table("checkpoint", number=BigInteger(), record=Key, hash=Key, signature=Key)
 _journey = _table(
     "journey", journey=Key, partner=Key, stream=Key, name=Key, size=BigInteger(), digest=Key, repository=Key,
-    repository_id=Key, stage=Key, kind=Key, entries=BigInteger(), opened=Instant(), changed=Instant(), folded=Key,
+    repository_id=Key, stage=Key, kind=Key, entries=BigInteger(), opened=Instant(), changed=Instant(), folded=Key, shelf=BigInteger(),
 )  # fmt: skip
+_TOLD = [column for column in _journey.columns if column is not _journey.c.shelf]
+"""What the record tells about a journey. ``shelf`` is only where it stands in the index of digests: no answer hangs on it."""
 _case = _table(
     "quarantine_case", journey=Key, code=Key, reason=Key, owner=Key, due=Instant(), state=Key, opened=Instant(), changed=Instant()
 )  # fmt: skip
@@ -371,6 +373,9 @@ INTENTS = ("case-recording", "recorded", "removing")
 _UNSETTLED = "(journey.stage IS NULL OR journey.stage NOT IN ('cleared', 'left'))"
 _FIRST = "entry.n = 1"
 _OPEN = "(quarantine_case.state IS NULL OR quarantine_case.state <> 'resolved')"
+SHELF = 32_768
+"""Entries of the record whose journeys stand together in the index of digests. Digests are as good as random: among so few, many new
+ones share a page; and a search, which looks on every shelf, has not many."""
 MANY = 20
 """So many files that were left at a partner do not go between two looks without our asking once more."""
 JOURNEY = "journey:"
@@ -527,7 +532,7 @@ class Ledger(Closing):
                 holders[key] = answers[-1]
         self._db.each(connection, _insert(_entry), _columns(_entry), links)
         told = {journey: indexed(journey, facts[journey]) for journey in sorted(facts)}
-        self._index(connection, told)
+        self._index(connection, told, seq)
         self._move_arrivals(connection, facts, told, now)
         return answers
 
@@ -552,12 +557,13 @@ class Ledger(Closing):
         wanted = select(_entry.c.journey, _entry.c.n, _entry.c.hash, _entry.c.kind).join_from(given, _entry, head)
         return {journey: (n, hash, kind) for journey, n, hash, kind in connection.execute(wanted)}
 
-    def _index(self, connection: Connection, told: Mapping[str, tuple[Index, CaseIndex | None]]) -> None:
-        """Bring the index up to date with what new entries told, by journey."""
+    def _index(self, connection: Connection, told: Mapping[str, tuple[Index, CaseIndex | None]], seq: int) -> None:
+        """Bring the index up to date with what entries told, by journey. ``seq``: where about in the record that was."""
         rows = zip(*(_journey_row(index) for index, _ in told.values()), strict=True)
         values = dict(zip(_columns(_journey), rows, strict=False))
         # What none of them tells is not written again as it stands: its indexes would be, and they take most of the time.
         known = {name: some for name, some in values.items() if some.count(None) < len(some)}
+        known["shelf"] = (seq // SHELF,) * len(told)
         self._db.each(connection, _put_journey(tuple(known)), _columns(_journey, *known), zip(*known.values(), strict=True))
         self._db.each(connection, _PUT_CASE, _columns(_case), [_CASE_ROW(case) for _, case in told.values() if case])
 
@@ -641,7 +647,7 @@ class Ledger(Closing):
         ``name``: any part of it, without regard to case. ``digest``: how it begins. ``since`` (included) and ``until``
         (excluded): when the journey's first entry was written.
         """
-        wanted = select(_journey).order_by(_journey.c.opened.desc(), _journey.c.journey.desc()).limit(limit)
+        wanted = select(*_TOLD).order_by(_journey.c.opened.desc(), _journey.c.journey.desc()).limit(limit)
         equal = {"partner": partner, "stream": stream, "repository_id": repository_id, "stage": stage}
         open_stage = stage is not None and stage not in (Stage.CLEARED, Stage.LEFT)
         if open_stage:
@@ -658,7 +664,7 @@ class Ledger(Closing):
         if digest:
             beginning = digest.lower()
             after = beginning[:-1] + chr(ord(beginning[-1]) + 1)
-            wanted = wanted.where(_journey.c.digest >= beginning, _journey.c.digest < after)
+            wanted = wanted.where(_journey.c.shelf.in_(_shelves()), _journey.c.digest >= beginning, _journey.c.digest < after)
         if since is not None:
             wanted = wanted.where(_journey.c.opened >= since)
         if until is not None:
@@ -924,12 +930,12 @@ class Ledger(Closing):
         self, connection: Connection, chains: list[tuple[str, list[Link]]], keys: Mapping[str, bytes] | None
     ) -> None:
         ids = [id for id, _ in chains]
-        journeys = {row.journey: tuple(row) for row in connection.execute(select(_journey).where(_journey.c.journey.in_(ids)))}
+        journeys = {row.journey: tuple(row) for row in connection.execute(select(*_TOLD).where(_journey.c.journey.in_(ids)))}
         cases = {row.journey: tuple(row) for row in connection.execute(select(_case).where(_case.c.journey.in_(ids)))}
         for id, links in chains:
             index, case = indexed(id, proven(links, keys))
-            _same_index(_journey, id, _journey_row(index), journeys.get(id))
-            _same_index(_case, id, _CASE_ROW(case) if case else None, cases.get(id))
+            _same_index(_TOLD, id, _journey_row(index), journeys.get(id))
+            _same_index(list(_case.columns), id, _CASE_ROW(case) if case else None, cases.get(id))
 
     def _verify_tombstones(self, connection: Connection, tombs: list[list[Link]]) -> None:
         """Only what a checkpoint had sealed was reduced, and nothing of it stands open at a partner."""
@@ -1103,7 +1109,8 @@ class Ledger(Closing):
             for table in (_journey, _case):
                 connection.execute(table.delete())
             for part in chunks(self._chains(connection), 500):
-                self._index(connection, {id: indexed(id, facts_of(links)) for id, links in part})
+                _, [first, *_] = part[0]
+                self._index(connection, {id: indexed(id, facts_of(links)) for id, links in part}, first.seq)
 
     # ---------------------------------------------------------------------------------------- tombstones
 
@@ -1124,7 +1131,7 @@ class Ledger(Closing):
         """
         order = (_journey.c.opened, _journey.c.journey)
         wanted = (
-            select(_journey)
+            select(*_TOLD)
             .join(_arrival, _arrival.c.journey == _journey.c.journey)
             .where(_journey.c.partner == partner, _journey.c.stream == stream, _arrival.c.closed.is_not(None))
             .where(_journey.c.stage == Stage.CLEARED.value, _journey.c.changed < before, _journey.c.kind != REDUCED)
@@ -1524,6 +1531,13 @@ def _about(partner: str | None, stream: str | None) -> list[ColumnElement[bool]]
     return [func.coalesce(_journey.c[column], "") == value for column, value in asked.items() if value is not None]
 
 
+def _shelves() -> Select[Any]:
+    """All shelves. Each is found behind the one before, without reading what stands on it."""
+    shelf = select(func.min(_journey.c.shelf).label("number")).cte("shelf", recursive=True)
+    behind = select(func.min(_journey.c.shelf)).where(_journey.c.shelf > shelf.c.number).scalar_subquery()
+    return select(shelf.union_all(select(behind).where(shelf.c.number.is_not(None))).c.number)
+
+
 def _open() -> TextClause:
     """True for a case that is not resolved."""
     return text(_OPEN)
@@ -1569,16 +1583,19 @@ def _summary(row: Row[Any]) -> JourneySummary:
     return JourneySummary(**values)
 
 
-def _same_index(table: Table, journey: str, expected: tuple[Any, ...] | None, found: tuple[Any, ...] | None) -> None:
+def _same_index(
+    columns: Sequence[Column[Any]], journey: str, expected: tuple[Any, ...] | None, found: tuple[Any, ...] | None
+) -> None:
     """Raise ``ChainBroken`` unless the index says what the record says."""
     if expected == found:
         return
-    where, cure = f"journey {journey}: the index ({table.name})", "the record itself is whole, reindex() makes the index again"
+    where = f"journey {journey}: the index ({columns[0].table.name})"
+    cure = "the record itself is whole, reindex() makes the index again"
     if expected is None or found is None:
         raise ChainBroken(f"{where} {'does not know it' if found is None else 'has a row too many'}; {cure}")
-    for column, right, wrong in zip(table.columns.keys(), expected, found, strict=True):
+    for column, right, wrong in zip(columns, expected, found, strict=True):
         if right != wrong:
-            raise ChainBroken(f"{where} says {column} {wrong!r}, the record says {right!r}; {cure}")
+            raise ChainBroken(f"{where} says {column.name} {wrong!r}, the record says {right!r}; {cure}")
 
 
 def _as_checkpoint(row: Row[Any]) -> Checkpoint:

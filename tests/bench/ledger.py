@@ -18,6 +18,7 @@ What is asked has the same answers in both (that is asserted): nothing old is am
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import shutil
 import tempfile
@@ -51,6 +52,8 @@ def run(base: Path, entries: int, rounds: int, name: str = "ledger", files: int 
     """A race for each kind of work."""
     with _ledger(base / "old") as old:
         seed(old, entries)
+        gc.collect()
+        gc.freeze()  # as in the worker's forks: what was imported is not searched for garbage in a turn
         today = Today(files, times)
         outcomes = []
         for what, work in today.work.items():

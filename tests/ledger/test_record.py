@@ -231,6 +231,27 @@ def test_search_by_each_fact(ledger: Ledger) -> None:
     )
 
 
+def test_bytes_are_found_on_whichever_shelf_their_journey_stands(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocks.ledger.SHELF", 4)
+    journeys = [f"j{n:02}" for n in range(12)]
+    for journey in journeys:
+        ledger.append([Entry(journey, "arrived")])
+    for journey in journeys:
+        ledger.append([Entry(journey, "fetched", {"digest": f"ab{journey}"})])
+
+    def shelves() -> list[int]:
+        with ledger._db.read() as connection:
+            return list(connection.exec_driver_sql("SELECT DISTINCT shelf FROM journey ORDER BY shelf").scalars())
+
+    assert shelves() == [0, 1, 2], "by the first entry, wherever later ones are in the record"
+    for _ in range(2):
+        assert [one.journey for one in ledger.search(digest="AB")] == journeys[::-1]
+        assert [one.journey for one in ledger.search(digest="abj07")] == ["j07"]
+        assert ledger.search(digest="abj12") == ledger.search(digest="aa") == []
+        assert ledger.verify().journeys == 12
+        ledger.reindex()
+
+
 def test_what_began_with_an_order_is_found_while_it_is_open_or_was_changed_lately(ledger: Ledger) -> None:
     ledger.append([Entry(journey, "ordered") for journey in ("open", "moved", "closed", "left")])
     ledger.append([Entry("other", "packaged"), Entry("other", "ordered"), Entry("moved", "frozen", stage=Stage.FILED)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event, inspect
 
 import blocks.ledger
-from blocks import migrations
+from blocks import chain, migrations
 from blocks.errors import ConfigurationError, LedgerError, LedgerUnreachable
 from blocks.ledger import HEAD, Entry, Ledger
 from blocks.seals import SealKey
@@ -85,21 +87,47 @@ def test_the_record_verifies_after_a_migration_and_old_code_then_refuses(empty: 
 def test_a_ledger_of_the_first_version_takes_tombstones_after_its_migration(empty: str, tmp_path: Path) -> None:
     key = SealKey.open(tmp_path / "seal.pem")
     with Ledger(empty) as ledger:
-        if not ledger._db.postgres:
-            ledger._db.file.parent.mkdir()
-        config = Config()
-        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-        config.set_main_option("path_separator", "os")
-        with ledger._db.write() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0001")
-        ledger.append([Entry("a", "arrived"), Entry("a", "cleared", stage=Stage.CLEARED)])
+        _as_it_was(ledger, "0001", "a")
         ledger.checkpoint(key.sign, key.id)
         ledger.migrate()
         tomb, lease = tombstone(ledger.chains(["a"])["a"], key.id), ledger.lease(["journey:a"], owner="test", seconds=60)
         assert lease is not None
         ledger.reduce([Sealed(tomb, key.sign(tomb.record.encode()))], {}, {}, Entry("exports", "exported"), lease)
         assert ledger.verify(keys={key.id: key.public}).reduced == 1
+
+
+def test_journeys_from_before_the_shelves_are_found_by_their_bytes_beside_new_ones(empty: str) -> None:
+    with Ledger(empty) as ledger:
+        _as_it_was(ledger, "0004", "old", "abc0")
+        ledger.migrate()
+        ledger.append([Entry("new", "fetched", {"digest": "abc1"})])
+        assert [one.journey for one in ledger.search(digest="abc")] == ["new", "old"]
+        assert ledger.verify().journeys == 2
+        ledger.append([Entry("old", "fetched", {"digest": "abd0"})])
+        assert [one.journey for one in ledger.search(digest="abd")] == ["old"]
+        ledger.reindex()
+        assert [one.journey for one in ledger.search(digest="ab")] == ["new", "old"]
+
+
+def _as_it_was(ledger: Ledger, revision: str, journey: str, digest: str | None = None) -> None:
+    """A ledger of an old version, with a journey that is over."""
+    if not ledger._db.postgres:
+        ledger._db.file.parent.mkdir()
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("path_separator", "os")
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    first, begun = chain.link(1, journey, 1, None, kind="arrived", at=at, body={"digest": digest}, once=None, stage=None)
+    last, over = chain.link(2, journey, 2, first.hash, kind="cleared", at=at, body={}, once=None, stage=Stage.CLEARED)
+    index, _ = chain.indexed(journey, [begun, over])
+    with ledger._db.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        for link in (first, last):
+            connection.execute(blocks.ledger._entry.insert().values(link._asdict()))
+        connection.execute(
+            blocks.ledger._journey.insert().values({one.name: getattr(index, one.name) for one in fields(index)})
+        )
 
 
 def test_the_code_knows_the_newest_revision() -> None:
@@ -164,6 +192,9 @@ def test_what_flows_and_sweeps_ask_is_answered_from_what_is_open(tmp_path: Path)
         assert of_a_stage == {"SEARCH journey USING INDEX journey_open"}
         of_an_id = plan(lambda: ledger.search(partner="acme", stream="prices", repository_id="7"))
         assert of_an_id == {"SEARCH journey USING INDEX journey_repository_id"}
-        assert "SCAN journey USING COVERING INDEX journey_open" in plan(ledger.open_digests)
+        assert {"SCAN journey USING COVERING INDEX journey_open", cases, journeys} <= plan(ledger.open_digests)
+        of_bytes = plan(lambda: ledger.search(digest="ab"))
+        digests = "SEARCH journey USING COVERING INDEX journey_digest"  # the next shelf
+        assert of_bytes == {"SEARCH journey USING INDEX journey_digest", digests}
         in_cases = plan(lambda: ledger.in_open_cases("begun"))
         assert cases in in_cases and not any(line.startswith("SCAN entry") for line in in_cases)
