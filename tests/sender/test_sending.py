@@ -22,13 +22,15 @@ from typing import Any
 import pytest
 import yaml
 
-from blocks.errors import SenderUnreachable, SendRefused
+from blocks.endpoints import sftp_engine
+from blocks.endpoints.sftp import SftpSession
+from blocks.errors import SenderUnreachable, SendRefused, TransferIncomplete
 from blocks.outbound import Delivered, Package, Refusal
 from blocks.profile import load_partner
 from blocks.seals import signed as sealed_by
 from blocks.sender import Arrived, MessageKind, ServiceMessage, Withdrawn
-from blocks.spool import Spool, place_in
-from blocks.values import Proof
+from blocks.spool import Batch, Spool, place_in
+from blocks.values import Fetched, Missed, Proof, RemoteFile
 from deployments.people import load_people
 from deployments.sender.delivery import MOST_IN_DOUBT, Freight, deliver
 from deployments.sender.store import Parcel, Step, Store
@@ -499,13 +501,53 @@ def test_so_many_renames_are_in_doubt_at_a_time_and_none_is_asked_for_unwritten(
     assert {Step.PLACED, Step.RENAMING} in written, "what became of the last ones, and what is asked for next"
 
 
+@pytest.mark.parametrize("size", [3, 200_000], ids=["small, and read back at once", "large"])
+def test_bytes_that_the_server_keeps_otherwise_than_they_were_sent_get_no_name(
+    size: int, quiet_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, write = quiet_house, sftp_engine.write
+    spoilt, whole = b"x" * size, b"y" * size
+    package = house.package(whole, spoilt)
+
+    def spoiling(handle: sftp_engine.Bytes, offset: int, data: bytes) -> sftp_engine.Request:
+        return write(handle, offset, b"z" + data[1:] if data[:1] == b"x" and not offset else data)
+
+    with Store(house.state) as store:
+        monkeypatch.setattr(sftp_engine, "write", spoiling)
+        with pytest.raises(TransferIncomplete, match=r"2\.csv: .* does not hold the bytes that were sent"):
+            deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
+        assert all(name.startswith(".") for name in house.received(package)), "nobody sees either of them"
+        monkeypatch.setattr(sftp_engine, "write", write)
+        parcels = deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
+    assert [(parcel.step, parcel.proof) for parcel in parcels] == [(Step.PROVEN, Proof.READ_BACK)] * 2
+    assert house.received(package) == {"1.csv": whole, "2.csv": spoilt}
+
+
+def test_small_files_are_read_back_as_they_are_put_and_others_once_all_are_there(
+    quiet_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, fetch, fetched = quiet_house, SftpSession.fetch, list[int]()
+    package = house.package(b"one", b"2" * 200_000, b"three")
+
+    def watched(self: SftpSession, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
+        wanted = list(files)
+        fetched.extend(file.size for file in wanted)
+        return fetch(self, wanted, into)
+
+    monkeypatch.setattr(SftpSession, "fetch", watched)
+    with Store(house.state) as store:
+        parcels = deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
+    assert fetched == [200_000]
+    assert [(parcel.step, parcel.proof) for parcel in parcels] == [(Step.PROVEN, Proof.READ_BACK)] * 3
+
+
 def test_a_killed_sender_goes_on_when_it_is_asked_again(quiet_house: House) -> None:
     house = quiet_house
     house.agree(destinations=[{"endpoint": "drop", "folder": f"{house.remote}/{{order}}", "done_file": "all.done"}])
     anna = house.newcomer()
     package = house.package(*THREE)
     release = house.outgoing(package)
-    with house.sender(die_at=12, log="first.log") as process:  # 4 uploaded, 4 read back, 1 to rename, 3 renamed
+    with house.sender(die_at=10, log="first.log") as process:  # 4 uploaded, 2 empty ones read back, 1 to rename, 3 renamed
         release.approve(anna)
         with pytest.raises(SenderUnreachable):
             release.send()
@@ -552,7 +594,7 @@ def test_what_was_begun_is_cleared_away_when_the_package_goes_no_further_or_told
     house = quiet_house
     anna = house.newcomer()
     release = house.outgoing(house.package(b"one", b"two"))
-    with house.sender(die_at=5, log="killed.log"):
+    with house.sender(die_at=3, log="killed.log"):
         release.approve(anna)
         with pytest.raises(SenderUnreachable):
             release.send()
@@ -579,7 +621,7 @@ def left_in_doubt(house: House, *contents: bytes) -> Outgoing:
     """A release whose sender was killed before it asked for the renames; then the first file's temporary was cleaned away."""
     anna = house.newcomer()
     release = house.outgoing(house.package(*contents))
-    with house.sender(die_at=2 * len(contents) + 1, log="killed.log"):  # uploaded, read back, one step for all renames
+    with house.sender(die_at=len(contents) + 1, log="killed.log"):  # uploaded, one step for all renames
         release.approve(anna)
         with pytest.raises(SenderUnreachable):
             release.send()
