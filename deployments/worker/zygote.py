@@ -75,6 +75,9 @@ def warm() -> None:
     environment = dict(os.environ)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else numpy starts threads when it is imported; and we multiply no matrices
     os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # else Arrow does, to give memory back
+    # Each run begins with no memory of its own, and where the machine has no room for huge pages to be found, the kernel makes it: that
+    # took a run with a thousand small tables a tenth of a second of CPU, more than checking them does.
+    os.environ["MIMALLOC_ALLOW_THP"] = "0"
     import flows
 
     for module in pkgutil.iter_modules(flows.__path__):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Barrier, Event, Lock
+from threading import Barrier, Event, Lock, get_ident
 
 import pytest
 
@@ -40,6 +40,19 @@ def test_as_many_are_filed_at_the_same_time_as_there_are_connections() -> None:
         return filed(one)
 
     assert len(list(in_turns([filing(number) for number in range(CONNECTIONS)], CONNECTIONS, file))) == CONNECTIONS
+
+
+def test_a_server_that_answers_at_once_has_them_from_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocks.repositories.turns.AT_ONCE_SECONDS", 60)
+    threads = set[int]()
+
+    def file(one: Filing) -> Filed:
+        threads.add(get_ident())
+        return filed(one)
+
+    asked = [filing(number) for number in range(100)]
+    assert list(in_turns(asked, CONNECTIONS, file)) == [filed(one) for one in asked]
+    assert len(threads) == 1
 
 
 def test_those_under_one_name_are_filed_one_after_the_other() -> None:
