@@ -5,7 +5,8 @@ spool (every byte hashed, complete ones made safe together), or put (temporary n
 refused). Like a worker it has its imports behind it; the others are programs that start. Theirs only copy.
 
 Servers: OpenSSH, and vsftpd that requires TLS with the reuse of its session on every data connection. All of it is on loopback, in memory
-where there is room. After each run the bytes of every file are compared, whoever brought them.
+where there is room. After each run, when the clock stands still, what arrived is listed and the bytes of every file are compared, whoever
+brought them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from blocks.endpoints.base import Endpoint
 from blocks.endpoints.ftp import Ftps
@@ -38,6 +40,9 @@ from tests.servers.openssh import OpenSsh, openssh_server
 
 KIB, MIB = 1024, 1024 * 1024
 OURS = "ours"
+
+Arrived: TypeAlias = Callable[[], Mapping[str, Path]]
+"""What arrived and where it lies, by name: asked for when the clock stands still, for nothing is carried by telling it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +113,17 @@ class Job:
     place: Path
     direction: str
 
-    def do(self, digests: Mapping[str, str]) -> Mapping[str, Path]:
-        """Carry everything; what arrived, and where it lies."""
+    def do(self, digests: Mapping[str, str]) -> Arrived:
+        """Carry everything."""
         return self.fetch() if self.direction == "down" else self.put(digests)
 
-    def fetch(self) -> Mapping[str, Path]:
+    def fetch(self) -> Arrived:
         spool = Spool(self.place, floor_bytes=0)
         with self.endpoint.session() as session, spool.batch() as batch:
             answers = list(session.fetch(list(session.look(str(self.source))), batch))
-        return {answer.file.shown: spool.place(answer.digest) for answer in answers if isinstance(answer, Fetched)}
+        return lambda: {one.file.shown: spool.place(one.digest) for one in answers if isinstance(one, Fetched)}
 
-    def put(self, digests: Mapping[str, str]) -> Mapping[str, Path]:
+    def put(self, digests: Mapping[str, str]) -> Arrived:
         # Sizes and digests are the ledger's to know; what is sent is hashed again on its way.
         outgoing = [
             Outgoing(self.source / name, name.encode(), (self.source / name).stat().st_size, digest)
@@ -126,7 +131,7 @@ class Job:
         ]
         with self.endpoint.session() as session:
             answers = list(session.put(outgoing, str(self.place)))
-        return {answer.file.shown: self.place / answer.file.shown for answer in answers if isinstance(answer, Placed)}
+        return lambda: {one.file.shown: self.place / one.file.shown for one in answers if isinstance(one, Placed)}
 
 
 class Course:
@@ -170,12 +175,12 @@ class Course:
             source, digests = self._part(most)
             name, times = f"{name} (with {most} files, times in proportion)", len(self.digests) / most
 
-        def work() -> Mapping[str, Path]:
+        def work() -> Arrived:
             if self.load.direction == "down":
                 tool.fetch(str(source), self.place)
             else:
                 tool.put(source, str(self.place))
-            return {path.name: path for path in self.place.iterdir()}
+            return lambda: {path.name: path for path in self.place.iterdir()}
 
         turn = lambda: self._taken(work, digests).times(times)  # noqa: E731 - as ours has one
         return Contender(name, turn, counts=kind.program in self.load.against)
@@ -188,13 +193,13 @@ class Course:
             shutil.copy(self.source / name, few)
         return few, {name: self.digests[name] for name in names}
 
-    def _taken(self, work: Callable[[], Mapping[str, Path]], digests: Mapping[str, str]) -> Cost:
+    def _taken(self, work: Callable[[], Arrived], digests: Mapping[str, str]) -> Cost:
         """One turn: timed, and its bytes compared."""
         self.place.mkdir()
         try:
             with Watch(self._servers) as watch:
                 arrived = work()
-            if wrong := self._wrong(arrived, digests):
+            if wrong := self._wrong(arrived(), digests):
                 raise Failed(wrong)
         finally:
             shutil.rmtree(self.place)
@@ -211,14 +216,14 @@ class Course:
         return f"{len(bad)} files have other bytes, such as {bad[0]}" if bad else ""
 
 
-def _as_a_process(job: Job, digests: Mapping[str, str]) -> Mapping[str, Path]:
+def _as_a_process(job: Job, digests: Mapping[str, str]) -> Arrived:
     """The same in an interpreter that starts for it. (Pickled: it is this very program on the other side.)"""
-    code = "import pickle, sys; job, digests = pickle.load(sys.stdin.buffer); pickle.dump(job.do(digests), sys.stdout.buffer)"
+    code = "import pickle, sys; job, digests = pickle.load(sys.stdin.buffer); pickle.dump(job.do(digests)(), sys.stdout.buffer)"
     done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps((job, digests)), capture_output=True, timeout=300)
     if done.returncode:
         raise Failed(done.stderr.decode()[-500:])
     arrived: Mapping[str, Path] = pickle.loads(done.stdout)
-    return arrived
+    return lambda: arrived
 
 
 @contextmanager
