@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import get_run_logger
@@ -26,7 +26,7 @@ from blocks.outbound import Package, PackageFile, Policies, Vote
 from blocks.repositories.base import RepositorySession
 from blocks.sender import Arrived, Seen, delivered_facts
 from blocks.spool import Batch, Unkept
-from blocks.values import name_b64, shown
+from blocks.values import Kept, name_b64, shown
 from tasks.connections import repository_session, spool
 from tasks.gather import still_there
 from tasks.order import NOT_DELIVERED, Order, sender
@@ -141,15 +141,23 @@ def _look(
     No repository of ours tells a version's digest, and bytes that were changed below its API leave dates and sizes as they were. So
     it costs one more download for each document.
     """
-    goes = {file.repository_id for file in go}
+    goes, terms = {file.repository_id for file in go}, order.agreed.terms
+    slots, frozen = terms.slots(order.kit), order.frozen.body.get("sensitive", {})
     today = order.agreed.people.day(datetime.now(UTC))
     with repository_session(order.source) as session:
 
-        def seen(file: PackageFile) -> _Looked:
-            return _seen(order, session, file, into if file.repository_id in goes else None, today)
+        def look(file: PackageFile) -> _Looked:
+            id, slot = file.repository_id, slots.get(file.slot)
+            found = _found(session, file, into if id in goes else None)
+            if found is None:
+                return _Looked(Seen(id, None))
+            kept, digest = found
+            may = isinstance(admitted(kept, terms.gather, terms.freshness, today), int) and (slot is None or fits(kept, slot))
+            changed = changed_values(frozen.get(id, {}), sensitive(kept, terms.gather))
+            return _Looked(Seen(id, kept.version, may, digest), changed)
 
-        looked = _each(seen, files)
-        review = order.agreed.terms.gather.review
+        looked = _each(look, files)
+        review = terms.gather.review
         if review is None or order.frozen.body.get("from_record"):
             return looked
         may = {one.seen.repository_id for one in looked if one.seen.newest is not None and one.seen.admitted}
@@ -172,22 +180,17 @@ def _each(look: Callable[[PackageFile], _Looked], files: Sequence[PackageFile]) 
         return [*looked, *readers.map(look, files[len(looked) :])]
 
 
-def _seen(order: Order, session: RepositorySession, file: PackageFile, into: type[Batch] | None, today: date) -> _Looked:
-    kept, gather = still_there(session, file.repository_id), order.agreed.terms.gather
-    if kept is None:
-        return _Looked(Seen(file.repository_id, None))
-    digest = None
-    if into is not None:
-        try:
-            with spool().batch() if into is Batch else Unkept(spool()) as batch:
-                digest = session.fetch(file.repository_id, file.version, batch).digest
-        except (DocumentMissing, DocumentChanged):
-            # The document stands there, but the version that was approved does not.
-            return _Looked(Seen(file.repository_id, None))
-    slot = order.agreed.terms.slots(order.kit).get(file.slot)
-    may = isinstance(admitted(kept, gather, order.agreed.terms.freshness, today), int) and (slot is None or fits(kept, slot))
-    frozen = order.frozen.body.get("sensitive", {}).get(file.repository_id, {})
-    return _Looked(Seen(file.repository_id, kept.version, may, digest), changed_values(frozen, sensitive(kept, gather)))
+def _found(session: RepositorySession, file: PackageFile, into: type[Batch] | None) -> tuple[Kept, str | None] | None:
+    """A document as it stands in the repository, and the digest of the approved version if that is read; None if either is gone."""
+    kept = still_there(session, file.repository_id)
+    if kept is None or into is None:
+        return (kept, None) if kept else None
+    try:
+        with spool().batch() if into is Batch else Unkept(spool()) as batch:
+            return kept, session.fetch(file.repository_id, file.version, batch).digest
+    except (DocumentMissing, DocumentChanged):
+        # The document stands there, but the version that was approved does not.
+        return None
 
 
 def _spooled(order: Order, file: PackageFile) -> bool:

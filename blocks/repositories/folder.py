@@ -298,10 +298,13 @@ class FolderSession(RepositorySession):
                     yield kept
 
     def get(self, id: str) -> Kept:
-        if (record := self._written(self._parts(id))) and record.get("removed"):
+        written = self._written(self._parts(id))
+        if written and written.get("removed"):
             with _translated(f"{id!r} in {self._root}"), self._lock():
                 self._finish_removal(self._parts(id))  # who asks before removing it hears that it is gone, and asks no more
-        kept = self._kept(self._path(id))
+            written = self._written(self._parts(id))
+        path = self._path(id)
+        kept = self._told(path, self._known(path, written))
         if kept is None:
             raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
         return kept
@@ -477,7 +480,10 @@ class FolderSession(RepositorySession):
 
     def _record(self, path: tuple[str, ...]) -> Record | None:
         """What is known about a document; a made-up record for a person's file; None where there is nothing."""
-        record = self._written(path)
+        return self._known(path, self._written(path))
+
+    def _known(self, path: tuple[str, ...], record: Record | None) -> Record | None:
+        """The same, of a record that was read already."""
         if record is not None and not record.get("removed"):
             return record
         status = _status(_below(self._root, path))
@@ -503,7 +509,10 @@ class FolderSession(RepositorySession):
 
     def _kept(self, path: tuple[str, ...]) -> Kept | None:
         """What stands at a path; None where that is but the rest of a document whose removal broke off."""
-        record = self._record(path)
+        return self._told(path, self._record(path))
+
+    def _told(self, path: tuple[str, ...], record: Record | None) -> Kept | None:
+        """The same, by a record that is known already."""
         if record is None:
             status = self._root.joinpath(*path).stat()
             modified = datetime.fromtimestamp(status.st_mtime, UTC)

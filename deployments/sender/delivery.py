@@ -418,7 +418,9 @@ class _Courier:
         """A few at a time. What became of these is written down together with what is asked for next: each writing is a wait."""
         with self._writing_down() as notes:
             for some in chunks(parcels, MOST_IN_DOUBT):
-                self._rename_together(some, notes)
+                # With those before, some of these may have been settled: asked for once more, they would be in doubt again.
+                now = [self._now[parcel.name] for parcel in some]
+                self._rename_together([parcel for parcel in now if parcel.step in _UNPLACED], notes)
 
     def _rename_together(self, parcels: Sequence[Parcel], notes: _Notes) -> None:
         again = {parcel.temporary for parcel in parcels if parcel.step is Step.RENAMING}
@@ -484,7 +486,7 @@ class _Courier:
 
     def _unplaced(self, positions: range | None = None) -> list[Parcel]:
         """What stands under its temporary name, as far as we know, in the order of the renames."""
-        return sorted(self._at(Step.UPLOADED, positions) + self._at(Step.RENAMING, positions), key=lambda p: p.position)
+        return [p for p in self._parcels() if p.step in _UNPLACED and (positions is None or p.position in positions)]
 
     def _heard(self, parcel: Parcel, answer: Placed | Moved, before: tuple[str, ...] = (), **changes: Any) -> Parcel:
         """With what the server said of it, kept as evidence."""
@@ -669,6 +671,7 @@ class _PlainCourier(_Courier):
         return "" if left else hashed.hexdigest()
 
 
+_UNPLACED = (Step.UPLOADED, Step.RENAMING)
 _AFTER_RENAME = {
     Outcome.DONE: Step.PLACED,
     Outcome.UNKNOWN: Step.UNKNOWN,

@@ -14,6 +14,7 @@ import hmac
 import json
 import os
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -602,19 +603,21 @@ class Store(Closing):
     def move(self, moves: Mapping[Step, Iterable[Parcel]]) -> list[Parcel]:
         """Write down, in one transaction, that parcels have come to these steps. Returns them as they are now."""
         now, moved = datetime.now(UTC), list[Parcel]()
-        steps, heard = list[tuple[object, ...]](), list[tuple[object, ...]]()
+        steps, heard = defaultdict[tuple[Any, ...], list[str]](list), defaultdict[tuple[Any, ...], list[str]](list)
         for step, parcels in moves.items():
             for parcel in parcels:
-                key, modified = _key(parcel), iso(parcel.modified) if parcel.modified else None
-                steps.append((step.value, parcel.proof, modified, iso(now), *key))
+                name, place = name_b64(parcel.name), (parcel.package, parcel.destination)
+                steps[step, parcel.proof, parcel.modified, place].append(name)
                 if parcel.heard:
-                    heard.append((*key, parcel.server, _as_json(parcel.replies)))
+                    heard[place, parcel.server, parcel.replies].append(name)
                 moved.append(parcel._replace(step=step, at=now, heard=False))
         if moved:
             with self._writing() as connection:
-                connection.exec_driver_sql(_MOVED, steps)
-                if heard:
-                    connection.exec_driver_sql(_HEARD, heard)
+                for (step, proof, modified, place), names in steps.items():
+                    told = (step.value, proof, iso(modified) if modified else None, iso(now))
+                    connection.exec_driver_sql(_MOVED, (*told, *place, json.dumps(names)))
+                for (place, server, replies), names in heard.items():
+                    connection.exec_driver_sql(_HEARD, (*place, server, json.dumps(replies), json.dumps(names)))
         return moved
 
     def settle(self, package: str, destination: str, name: bytes, *, arrived: bool, by: str, comment: str) -> Settled:
@@ -956,23 +959,20 @@ def _key(parcel: Parcel) -> tuple[str, str, str]:
     return parcel.package, parcel.destination, name_b64(parcel.name)
 
 
-# Thousands of files come to a step at once: the driver's own statements take a third of the time.
+# Thousands of files come to a step at once: the driver's own statements take a third of the time, and one for all that are told alike
+# half of that.
 _INTENDED = """
     INSERT INTO delivery (package, destination, name, position, digest, size, source, temporary, step, at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _MOVED = """
-    UPDATE delivery SET step = ?, proof = ?, modified = ?, at = ? WHERE package = ? AND destination = ? AND name = ?
+    UPDATE delivery SET step = ?, proof = ?, modified = ?, at = ?
+    WHERE package = ? AND destination = ? AND name IN (SELECT value FROM json_each(?))
 """
 _HEARD = """
-    INSERT INTO reply (package, destination, name, server, replies) VALUES (?, ?, ?, ?, ?)
+    INSERT INTO reply (package, destination, server, replies, name) SELECT ?, ?, ?, ?, value FROM json_each(?) WHERE true
     ON CONFLICT (package, destination, name) DO UPDATE SET server = excluded.server, replies = excluded.replies
 """
-
-
-@lru_cache(256)  # of most files a server says the same
-def _as_json(replies: tuple[str, ...]) -> str:
-    return json.dumps(replies)
 
 
 @lru_cache(256)

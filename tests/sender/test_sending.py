@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import os
 import socket
 import subprocess
@@ -30,8 +31,9 @@ from blocks.profile import load_partner
 from blocks.seals import signed as sealed_by
 from blocks.sender import Arrived, MessageKind, ServiceMessage, Withdrawn
 from blocks.spool import Batch, Spool, place_in
-from blocks.values import Fetched, Missed, Proof, RemoteFile
+from blocks.values import Exists, Fetched, Missed, Move, Moved, Proof, RemoteFile
 from deployments.people import load_people
+from deployments.sender import delivery
 from deployments.sender.delivery import MOST_IN_DOUBT, Freight, deliver
 from deployments.sender.store import Parcel, Step, Store
 from deployments.ssh_signatures import signature_holds
@@ -499,6 +501,30 @@ def test_so_many_renames_are_in_doubt_at_a_time_and_none_is_asked_for_unwritten(
     assert {parcel.step for parcel in parcels} == {Step.PROVEN}
     assert max(doubted) == MOST_IN_DOUBT and len(doubted) < len(package.files)
     assert {Step.PLACED, Step.RENAMING} in written, "what became of the last ones, and what is asked for next"
+
+
+def test_what_was_settled_with_others_renames_is_asked_for_no_more(quiet_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server did late what a killed sender had asked for. One file's answer has us look, and that settles the other's too."""
+    house, rename, rounds = quiet_house, SftpSession.rename, itertools.count(1)
+    package = house.package(b"one", b"two", b"the last one")
+    assert not visit(house, package, 4, written=True), "killed when it had written down that it asks for two"
+    with Store(house.state) as store:
+        parcels = [parcel for parcel in store.parcels(package.digest) if parcel.step is Step.RENAMING]
+    assert [parcel.name for parcel in parcels] == [b"1.csv", b"2.csv"]
+
+    def late(self: SftpSession, moves: Iterable[Move], *, exists: Exists) -> Iterator[Moved]:
+        if next(rounds) == 1:
+            for parcel in parcels:
+                (house.folder(package) / parcel.temporary.decode()).rename(house.folder(package) / parcel.name.decode())
+        else:
+            (house.folder(package) / "2.csv").unlink(missing_ok=True)  # the partner collects it
+        return rename(self, moves, exists=exists)
+
+    monkeypatch.setattr(SftpSession, "rename", late)
+    monkeypatch.setattr(delivery, "MOST_IN_DOUBT", 1)
+    with Store(house.state) as store:
+        ended = deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
+    assert [parcel.step for parcel in ended] == [Step.PROVEN, Step.COLLECTED, Step.PROVEN], "it is known that it stood there"
 
 
 @pytest.mark.parametrize("size", [3, 200_000], ids=["small, and read back at once", "large"])
