@@ -19,13 +19,15 @@ from tests.bench.cost import peak_mib
 
 
 def main() -> None:
+    end = zygote.End()
     zygote.warm()
     for line in sys.stdin:
         if crowded := zygote.crowd(()):
             sys.exit(f"a run cannot be forked beside {', '.join(crowded)}")
         if (pid := os.fork()) == 0:
-            zygote.part(quiet=False)
-            _run(UUID(json.loads(line)["run"]))
+            with end:
+                zygote.part(quiet=False)
+                _run(UUID(json.loads(line)["run"]))
             return
         _, status = os.waitpid(pid, 0)
         _say(status=os.waitstatus_to_exitcode(status))

@@ -33,14 +33,16 @@ def become(asked):
         os._exit(int(asked.environment["status"]))
     time.sleep(900)
 
+{instead}
 zygote.warm, zygote.read, zygote.become = lambda: None, lambda: [], become
 zygote.main()
 """
 """A zygote that imports nothing, and whose forks are no runs."""
 
 
-def light(before: str = "") -> tuple[str, ...]:
-    return sys.executable, "-c", LIGHT.format(before=before)
+def light(before: str = "", instead: str = "") -> tuple[str, ...]:
+    """``instead``: another ``become``."""
+    return sys.executable, "-c", LIGHT.format(before=before, instead=instead)
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
@@ -74,6 +76,44 @@ def test_how_each_fork_ends_is_told() -> None:
         for fork in (stays, at_once):
             await fork.wait()
             assert fork.returncode == -signal.SIGTERM
+        await forks.close()
+
+    run(story())
+
+
+ENDS = """
+import atexit
+
+class Global:
+    def __del__(self):
+        os.write(told, b"taken apart ")
+
+def become(asked):
+    global told, one
+    zygote.part(quiet=True)
+    told, one = os.open(asked.environment["told"], os.O_WRONLY | os.O_CREAT), Global()
+    atexit.register(lambda: os.write(told, b"at exit "))
+    threading.Thread(target=lambda: (time.sleep(0.2), os.write(told, b"thread "))).start()
+    {how}
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "told"),
+    [
+        pytest.param("return", 0, "thread at exit ", id="returns"),
+        pytest.param("sys.exit()", 0, "thread at exit ", id="exits"),
+        pytest.param("sys.exit(3)", 3, "thread at exit ", id="exits with a status"),
+        pytest.param("sys.exit('why')", 1, "thread at exit taken apart ", id="exits with words"),
+        pytest.param("1 / 0", 1, "thread at exit taken apart ", id="fails"),
+    ],
+)
+def test_a_run_ends_after_its_threads_and_takes_nothing_apart(how: str, status: int, told: str, tmp_path: Path) -> None:
+    async def story() -> None:
+        forks = Forks(light(instead=ENDS.format(how=how)))
+        fork = await begun(forks, told=str(tmp_path / "told"))
+        await fork.wait()
+        assert (fork.returncode, (tmp_path / "told").read_text()) == (status, told)
         await forks.close()
 
     run(story())
