@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from prefect.blocks.core import Block
@@ -76,10 +77,15 @@ def _form(kind: type[Block], word: str) -> dict[str, Any]:
     }
 
 
+@cache
+def credentials(kind: type[Block]) -> frozenset[str]:
+    """Fields whose form is that of a reference to a secret. It takes as long as the rest of a profile, so it is found out once."""
+    forms = kind.model_json_schema()["properties"]
+    return frozenset(key for key, form in forms.items() if "(env|file)" in json.dumps(form))
+
+
 def _not_constant(kind: type[Block], fields: Mapping[str, Any]) -> Iterator[Problem]:
     """Where bytes go stands in the reviewed file, in full: only credentials may be looked up elsewhere."""
-    forms = kind.model_json_schema()["properties"]
     for key, value in fields.items():
-        credential = "(env|file)" in json.dumps(forms.get(key, {}))
-        if not credential and isinstance(value, str) and re.match(r"(env|file):|.*(\{\{|\$\{)", value):
+        if key not in credentials(kind) and isinstance(value, str) and re.match(r"(env|file):|.*(\{\{|\$\{)", value):
             yield Problem((key,), "must be written out: only credentials are references, so that nothing outside moves this")

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pydantic import BaseModel
 
+from blocks.catalog import ENDPOINTS, REPOSITORIES, SYSTEMS
+from blocks.chosen import credentials
 from tasks import doctypes
 from tasks.rules import tabular
 
@@ -19,6 +21,8 @@ def rehearse() -> None:
     for model in _below(BaseModel):
         if not model.__pydantic_complete__:  # Prefect's are finished when they are first used
             model.model_rebuild(raise_errors=False)
+    for kind in (*ENDPOINTS.values(), *REPOSITORIES.values(), *SYSTEMS.values()):
+        credentials(kind)
     for doctype in doctypes.known().values():
         if table := doctype.table:  # pandera finds out what fits which frame when it first sees one
             row = pa.table({name: pa.array(["1"]) for name in table.names})
