@@ -32,6 +32,7 @@ from pydantic import PrivateAttr
 
 from blocks.errors import ConfigurationError
 from deployments.worker.forks import ZYGOTE, Fork, Forks, NoFork
+from deployments.worker.zygote import SETTINGS
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -247,7 +248,7 @@ class _Starter:
 
 def _settings() -> dict[str, str]:
     """Prefect's, those of a profile among them, as a run's environment has them."""
-    return get_current_settings().to_environment_variables(exclude_unset=True)
+    return {**SETTINGS, **get_current_settings().to_environment_variables(exclude_unset=True)}
 
 
 def _imports_from(environment: Mapping[str, str | None]) -> dict[str, str]:

@@ -46,6 +46,8 @@ HEAVY = (
     "sqlite3",
 )
 """What runs need sooner or later and our modules import only where it is used: together it takes seconds."""
+SETTINGS = {"PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false"}
+"""Prefect's, for runs, where nobody has chosen: each would ask the server twice for its version, which the worker has done."""
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -43,6 +43,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_s
 from prefect.states import Pending
 
 from blocks.settings import settings
+from deployments.worker.zygote import SETTINGS
 from tasks import connections
 from tests.bench.cost import Cost, Watch, started
 from tests.bench.peers import lftp_curl
@@ -264,7 +265,7 @@ class Course:
         """Ours. ``finding``: a file in the middle has a bad row, and is quarantined, alone."""
         from flows.intake import intake
 
-        environment = self.prefect.environment(PREFECT_LOGGING_LEVEL="WARNING")
+        environment = self.prefect.environment(PREFECT_LOGGING_LEVEL="WARNING", **SETTINGS)
         warm = self._open.enter_context(Warm.started(sys.executable, "-m", "tests.bench.ours", env=environment))
         wanted = "Filed, 1 quarantined" if finding else "Filed"
         command = [sys.executable, "-m", "deployments.cli", "run", "intake", "--partner", "acme", "--stream", "price-lists"]

@@ -24,11 +24,15 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import State
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import (
+    PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
 from prefect.states import Cancelling
 
 from blocks.ledger import Ledger
-from deployments.worker.worker import CountersignWorker
+from deployments.worker.worker import CountersignWorker, _settings
 from deployments.worker.zygote import end_without_heartbeat
 from tasks.sweep import MIRRORS
 from tests.e2e.test_cases import until
@@ -144,7 +148,13 @@ def test_a_run_has_the_environment_that_the_process_worker_would_give_it(works: 
     assert environment["PREFECT__DEPLOYMENT_NAME"] == f"look-{POOL}" and environment["PREFECT__FLOW_NAME"] == "look"
     assert environment["PREFECT__WORKER_NAME"].startswith("CountersignWorker")
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == told["folder"] == str(works.folder)
+    assert environment["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] == "false", "the worker has asked for all of them"
     assert not {"OPENBLAS_NUM_THREADS", "JE_ARROW_MALLOC_CONF"} & set(environment), "these are the zygote's own"
+
+
+def test_what_somebody_has_chosen_of_prefects_settings_is_what_runs_have() -> None:
+    with temporary_settings({PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: True}):
+        assert _settings()["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"].lower() == "true"
 
 
 def test_what_a_run_logs_and_prints_arrives(works: Works, looked: list[Run]) -> None:
