@@ -27,6 +27,7 @@ LARGEST = 2**63 - 1
 """A partner's server may claim any size; no column takes more."""
 
 
+_TEXT = frozenset({str})
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 SHORT = 200
 """Characters of a fact that stands in an index, which takes no more than about 2,700 bytes (PostgreSQL)."""
@@ -122,9 +123,18 @@ def link(
     return made, facts if same else made.facts
 
 
-def _same_from_json(body: Mapping[str, Any]) -> bool:
-    """True if these values, once written as JSON, are read as they are here: a list of a tuple's, say, would be another."""
-    return all(type(key) is str for key in body) and _PLAIN.issuperset(map(type, body.values()))
+def _same_from_json(body: dict[Any, Any]) -> bool:
+    """True if this body, once written as JSON, is read as it is here: a tuple in it, say, would be a list."""
+    nested: list[Any] = [body]
+    for value in nested:  # what is found in it joins the list, so however deep it goes
+        if type(value) is dict and _TEXT.issuperset(map(type, value)):
+            inside: Iterable[Any] = value.values()
+        elif type(value) is list:
+            inside = value
+        else:
+            return False
+        nested += [one for one in inside if type(one) not in _PLAIN]
+    return True
 
 
 def proven(found: Link, before: Link | None) -> dict[str, Any]:

@@ -513,7 +513,7 @@ class Ledger(Closing):
                     f"journey {entry.journey}: it was closed long ago and reduced to a tombstone, nothing more can be recorded about it "
                     f"({entry.kind!r} was not); 'countersign journey show {entry.journey}' says where its record is"
                 )
-            link, told_now = chain.link(
+            link, fact = chain.link(
                 seq + len(links) + 1,
                 entry.journey,
                 n + 1,
@@ -526,8 +526,8 @@ class Ledger(Closing):
             )
             heads[entry.journey] = (link.n, link.hash, link.kind)
             links.append(link)
-            answers.append(_recorded(link, told_now))
-            facts.setdefault(entry.journey, []).append(told_now)
+            answers.append(_recorded(link))
+            facts.setdefault(entry.journey, []).append(fact)
             if key is not None:
                 holders[key] = answers[-1]
         self._db.each(connection, _insert(_entry), _columns(_entry), links)

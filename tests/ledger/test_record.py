@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import Enum, IntEnum
+from functools import reduce
 from types import MappingProxyType
 from typing import Any
 
@@ -74,7 +75,14 @@ class Size(IntEnum):
     [
         pytest.param({"name": "prices.csv", "size": 0, "rate": 1e-7, "well": True, "note": None}, id="plain values"),
         pytest.param({"name": Name.PRICES, "size": Size.SMALL}, id="members of enumerations"),
+        pytest.param(
+            {"case": {"code": "c", "rows": [1, {"x": None}]}, "parts": [], "name": "prices.csv"}, id="lists and objects"
+        ),
+        pytest.param({"case": {"code": "c", "sizes": [Size.SMALL]}}, id="a member of an enumeration, further in"),
         pytest.param({"parts": ("a", ["b"]), "name": "prices.csv"}, id="a tuple"),
+        pytest.param({"parts": [("a", "b")]}, id="a tuple further in"),
+        pytest.param({"parts": [{1: "one"}]}, id="a key that is no text, further in"),
+        pytest.param({"parts": reduce(lambda inner, _: [inner], range(800), ())}, id="very deep"),
         pytest.param({"case": MappingProxyType({"code": "c", "state": "new"})}, id="a mapping that is no dict"),
         pytest.param({1: "one"}, id="a key that is no text"),
         pytest.param({"name": "\ud83d\ude00.csv"}, id="two halves of a surrogate pair"),
@@ -88,6 +96,13 @@ def test_an_append_answers_and_is_indexed_as_the_record_says(ledger: Ledger, bod
     # Equal is not enough: a member of an enumeration is equal to its value.
     assert sorted(map(repr, answer.body.items())) == sorted(map(repr, read.body.items()))
     assert ledger.verify().entries == 1
+
+
+def test_an_answer_stays_what_was_written_whatever_becomes_of_what_was_given(ledger: Ledger) -> None:
+    parts = ["a"]
+    [answer] = ledger.append([Entry("a", "arrived", {"parts": parts})])
+    parts.append("b")
+    assert answer.body == {"parts": ["a"]}
 
 
 def test_what_some_entries_of_a_batch_tell_changes_nothing_about_the_others(ledger: Ledger) -> None:
