@@ -530,7 +530,8 @@ class Engine(Wire):
                 while ready:
                     runner, answer = ready.popleft()
                     try:
-                        self._post(runner.go_on(answer), runner)
+                        if requests := runner.go_on(answer):
+                            self._post(requests, runner)
                     except StopIteration as stop:
                         outcome = stop.value
                     except Crowded as crowded:
@@ -590,10 +591,11 @@ class Engine(Wire):
 
     def _post(self, requests: Sequence[Request], who: _Runner | _Alone) -> None:
         """Have requests sent; ``who`` takes their answers."""
+        asked, numbers = self._asked, who.numbers
         for kind, body in requests:
             number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
-            self._asked[number] = who
-            who.numbers.append(number)
+            asked[number] = who
+            numbers.append(number)
             if self._pipe is None:
                 self._owing[number] = owed = _owed(kind, body)
                 self._owed += owed
@@ -662,12 +664,13 @@ class Engine(Wire):
     def _cut(self, data: memoryview) -> int:
         """Cut what has come into answers and hand them out; how many. Only one that comes in parts is copied."""
         whole, start, end = 0, 0, len(data)
+        head, unpack, take = _header.size, _header.unpack_from, self._take
         while start < end:
-            if not self._begun and end - start >= _header.size:
-                length, kind, number = _header.unpack_from(data, start)
+            if not self._begun and end - start >= head:
+                length, kind, number = unpack(data, start)
                 after = start + 4 + length
                 if after <= end and 5 <= length <= _LONGEST_ANSWER:
-                    self._take(kind, number, data[start + _header.size : after])
+                    take(kind, number, data[start + head : after])
                     start = after
                     whole += 1
                     continue
