@@ -62,5 +62,6 @@ def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: f
             desk.follow(picked, checked, parted, filed, aside, told, resolved, clear_source.submit(resolved))
             before = [aside] if agreed.terms.ordered else []
     tell_cases(partner, stream)
-    keep_case_records(partner, stream)
+    if agreed.records_cases:
+        keep_case_records(partner, stream)
     return report(agreed, desk.rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blocks.calendars import Calendar
 from blocks.errors import ConfigurationError
-from blocks.profile import load_calendars, load_partner, load_repositories
+from blocks.profile import load_calendars, load_cases, load_partner, load_repositories
 from blocks.settings import settings
 from blocks.values import Duplicates, Expected, Inbound
 from tasks.consignment import Agreed
@@ -53,7 +53,10 @@ def _load(partner: str, stream: str) -> Agreed:
         )
     terms = terms.model_copy(update={"owner": terms.owner or profile.owner})
     endpoint, calendar = profile.endpoints[terms.endpoint], _calendar(f"{partner}/{stream}", terms.expect)
-    return Agreed(partner, stream, terms, endpoint, repository, profile.digest, profile.timezone, calendar)
+    recorded = load_cases(folder) is not None
+    return Agreed(
+        partner, stream, terms, endpoint, repository, profile.digest, profile.timezone, calendar, records_cases=recorded
+    )
 
 
 def _calendar(key: str, expected: Expected | None) -> Calendar | None:

@@ -35,6 +35,8 @@ class Agreed:
         digest: str,
         timezone: str = "UTC",
         calendar: Calendar | None = None,
+        *,
+        records_cases: bool = False,
     ) -> None:
         self.partner, self.stream, self.terms, self.timezone = partner, stream, terms, timezone
         self.calendar = calendar
@@ -42,6 +44,8 @@ class Agreed:
         self.endpoint, self.repository = endpoint, repository
         self.digest = digest
         """Of the reviewed profile, for the ledger."""
+        self.records_cases = records_cases
+        """This installation files records of cases."""
         self.away = ""
         """Why this run asks for no further messages to the partner; "" while it does. Its consignments share it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+import yaml
 
 from tests.world import ONE_LOOK, World, price_list
 
@@ -92,6 +93,22 @@ def test_originals_are_moved_where_the_profile_says_and_a_taken_name_is_not_over
     assert world.run().name == "Filed"
     assert (done / "p1.csv").read_bytes() == b"an older one"
     assert sorted(path.read_bytes() for path in done.iterdir()) == sorted([b"an older one", price_list()])
+
+
+def test_records_of_cases_are_kept_where_they_are_agreed_and_no_task_runs_for_them_where_they_are_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = b"not,the,header\n1,2,3\n"
+    with monkeypatch.context() as unasked:
+        unasked.setattr("flows.intake.keep_case_records", None)
+        world.leave("p1.csv", bad)
+        assert world.run().name == "Nothing filed, 1 quarantined"
+    reviewed = world.profiles / "repositories.yaml"
+    cases = {"repository": "ecm", "folder": f"Tests/{world.remote.name}/cases"}
+    reviewed.write_text(yaml.safe_dump({**yaml.safe_load(reviewed.read_text()), "cases": cases}))
+    world.leave("p2.csv", bad)
+    assert world.run().name == "Nothing filed, 1 quarantined"
+    assert all("case-recorded" in kinds for kinds in world.kinds())
 
 
 def test_a_half_written_file_is_never_ingested(world: World) -> None:
