@@ -37,7 +37,7 @@ CHUNK = 1024 * 1024
 HELD = 64 * 1024
 """Most bytes of a file that are held in memory before they are written."""
 _NO_FILE = -1
-_UNFINISHED, _READ_ONLY = 0o640, 0o440
+_READ_ONLY = 0o440
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -103,12 +103,9 @@ class SpoolFile:
 
     def finish(self) -> Spooled:
         """All bytes are here."""
-        if self._file == _NO_FILE and self._key is None:
-            self._begin(_READ_ONLY)  # nobody will go on with it, so it is born as it stays
-        else:
-            if self._file == _NO_FILE:
-                self._begin()
-            os.fchmod(self._file, _READ_ONLY)
+        if self._file == _NO_FILE:
+            self._begin()
+        os.fchmod(self._file, _READ_ONLY)
         self._end()
         done = Spooled(self._hash.hexdigest(), self.size)
         self._batch.finished(self._name, done)
@@ -136,9 +133,9 @@ class SpoolFile:
     def _path(self) -> str:
         return f"{self._batch.folder}/{self._name}"
 
-    def _begin(self, mode: int = _UNFINISHED) -> None:
+    def _begin(self) -> None:
         """What was held in memory goes to the disk."""
-        self._file = os.open(self._name, _NEW, mode, dir_fd=self._batch.handle)
+        self._file = os.open(self._name, _NEW, 0o640, dir_fd=self._batch.handle)
         held, self._held = self._held, b""
         _write_all(self._file, held)
 

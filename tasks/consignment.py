@@ -195,12 +195,6 @@ class Steps:
             )
         )
 
-    def announce(self, item: Item) -> None:
-        """A new arrival's journey begins with where it came from; once more if it went back to being watched and is another now."""
-        told, origin = item.recorded("arrived"), self.consignment.agreed.origin(item.arrival)
-        if told is None or any(told.body[fact] != origin[fact] for fact in ("size", "modified")):
-            self.add(item, "arrived", origin, stage=Stage.CLAIMED)
-
     def write(self, append: Callable[[list[Entry], Lease], list[Recorded]]) -> Consignment:
         if self.entries:
             append(self.entries, self.consignment.lease)

@@ -45,7 +45,6 @@ def pass_through(consignment: Consignment) -> Consignment:
     agreed = consignment.agreed
     if not agreed.repository.files_arriving:
         return consignment
-    consignment = _announced(consignment)
     passing = [item for item in consignment.at(Stage.CLAIMED) if _may_pass(item, agreed.terms)]
     if not passing:
         return consignment
@@ -54,18 +53,6 @@ def pass_through(consignment: Consignment) -> Consignment:
             if repository.takes_arriving(item.arrival.file.size):
                 consignment = _pass(item, repository, consignment)
     return consignment
-
-
-def _announced(consignment: Consignment) -> Consignment:
-    """Where these come from is written before anything of them goes anywhere, and they know that it is."""
-    steps = Steps(consignment)
-    for item in consignment.at(Stage.CLAIMED):
-        if _may_pass(item, consignment.agreed.terms):
-            steps.announce(item)
-    for entry in ledger().append(steps.entries, consignment.lease):
-        item = steps.changed[entry.journey]
-        steps.changed[entry.journey] = replace(item, history=(*item.history, entry))
-    return consignment.with_changes(steps.changed)
 
 
 def _may_pass(item: Item, terms: Inbound) -> bool:

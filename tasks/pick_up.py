@@ -17,10 +17,8 @@ from tasks.rules.passing import PASSING
 @task(task_run_name="pick up ({consignment.size})")
 def pick_up(consignment: Consignment) -> Consignment:
     """Fetch what is not in the spool yet. A file that is refused for its name or size alone is left where it is."""
-    consignment = pass_through(as_recorded(consignment))
+    consignment = pass_through(_announce(as_recorded(consignment)))
     steps, wanted = Steps(consignment), []
-    for item in consignment.at(Stage.CLAIMED):
-        steps.announce(item)
     for item in consignment.at(Stage.CLAIMED, Stage.FETCHED, Stage.JUDGED):
         if item.verdict is not None:
             continue  # nobody knows what became of it on its way through
@@ -31,12 +29,19 @@ def pick_up(consignment: Consignment) -> Consignment:
             steps.changed[item.journey] = replace(item, verdict=Verdict(item.journey, None, findings))
         else:
             wanted.append(item)
-    try:
-        if wanted:
-            _fetch(wanted, steps)
-    finally:
-        consignment = steps.write(ledger().append)  # where it came from is a fact, also if it cannot be fetched now
-    return consignment
+    if wanted:
+        _fetch(wanted, steps)
+    return steps.write(ledger().append)
+
+
+def _announce(consignment: Consignment) -> Consignment:
+    """A new arrival's journey begins with where it came from; once more if it went back to being watched and is another now."""
+    steps = Steps(consignment)
+    for item in consignment.at(Stage.CLAIMED):
+        told, origin = item.recorded("arrived"), consignment.agreed.origin(item.arrival)
+        if told is None or any(told.body[fact] != origin[fact] for fact in ("size", "modified")):
+            steps.add(item, "arrived", origin, stage=Stage.CLAIMED)
+    return steps.write(ledger().append)
 
 
 def _fetch(items: list[Item], steps: Steps) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -18,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import RepositoryUnreachable, SpoolCorrupt, SpoolFull, SpoolMissing
-from blocks.spool import Spool, Unkept
+from blocks.spool import HELD, Spool, Unkept
 
 
 @pytest.fixture
@@ -80,35 +79,6 @@ def test_an_interrupted_file_goes_on_where_it_was(spool: Spool) -> None:
         done = file.finish()
     assert spool.path(done.digest).read_bytes() == b"first half, second half"
     assert done.digest == hashlib.sha256(b"first half, second half").hexdigest()
-
-
-@pytest.mark.parametrize("key", [None, "key"])
-@pytest.mark.parametrize("size", [0, 3, 100_000])
-def test_what_is_complete_is_read_only(spool: Spool, size: int, key: str | None) -> None:
-    with spool.batch() as batch:
-        file = batch.open(key)
-        file.write(bytes(size))
-        done = file.finish()
-    assert stat.S_IMODE(spool.path(done.digest).stat().st_mode) == 0o440
-
-
-def test_what_a_full_disk_broke_off_can_be_written_on(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(file: int, data: bytes) -> int:
-        written.append(really(file, data[:5]))
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    written: list[int] = []
-    really = os.write
-    with pytest.raises(OSError, match="No space"), spool.batch() as batch:
-        file = batch.open("key")
-        file.write(b"first half")
-        monkeypatch.setattr(os, "write", full)
-        file.finish()
-    monkeypatch.undo()
-    assert written == [5]
-    assert stat.S_IMODE((spool.partial / "key").stat().st_mode) & stat.S_IWUSR
-    with spool.batch() as batch:
-        assert batch.open("key").size == 5
 
 
 def test_a_file_whose_source_changed_starts_again(spool: Spool) -> None:
@@ -257,3 +227,13 @@ def test_a_batch_that_begins_while_garbage_is_collected_stays(tmp_path: Path) ->
     finally:
         over.set()
         collector.join()
+
+
+@pytest.mark.parametrize("size", [0, 100, HELD + 1])
+def test_the_sender_may_read_what_somebody_with_a_narrow_umask_brought_in(spool: Spool, size: int) -> None:
+    before = os.umask(0o077)
+    try:
+        [digest] = put(spool, bytes(size))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(spool.place(digest).stat().st_mode) == 0o440

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from blocks.endpoints.folder import FolderSession
-from blocks.errors import ConfigurationError, EndpointUnreachable, LeaseLost, LedgerUnreachable
+from blocks.errors import ConfigurationError, LeaseLost, LedgerUnreachable
 from blocks.ledger import Entry, Ledger
 from blocks.settings import settings
 from tasks import in_sequence
@@ -53,42 +52,6 @@ def kill_retry(dock: Dock, journey: str, after: str, monkeypatch: pytest.MonkeyP
         patch.setattr(Ledger, "append", dying)
         with pytest.raises(Killed):
             dock.retry(journey)
-
-
-# --------------------------------------------------------------------------------------------- not fetched
-
-
-def test_where_it_came_from_is_known_of_what_could_not_be_fetched(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    dock.agree()
-    dock.leave("a.csv", price_list())
-    with monkeypatch.context() as away:
-        away.setattr(FolderSession, "fetch", raising(EndpointUnreachable("the partner is away")))
-        with pytest.raises(EndpointUnreachable):
-            dock.run()
-    assert dock.kinds("a.csv") == ["arrived"]
-    assert dock.run() == {"a.csv": "filed"}
-    assert dock.kinds("a.csv")[:3] == ["arrived", "fetched", "judged"]
-
-
-def test_where_it_came_from_and_what_was_fetched_are_written_down_together(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    append, together = Ledger.append, list[list[str]]()
-
-    def noting(self: Ledger, entries: Sequence[Entry], *more: Any, **how: Any) -> Any:
-        together.append([entry.kind for entry in entries])
-        return append(self, entries, *more, **how)
-
-    monkeypatch.setattr(Ledger, "append", noting)
-    dock.agree()
-    dock.leave("a.csv", price_list())
-    assert dock.run() == {"a.csv": "filed"}
-    assert [kinds for kinds in together if "arrived" in kinds] == [["arrived", "fetched"]]
-
-
-def raising(error: Exception) -> Any:
-    def fetch(*_: Any) -> Any:
-        raise error
-
-    return fetch
 
 
 # --------------------------------------------------------------------------------------------- rejected
