@@ -135,8 +135,7 @@ class EndpointSession(Closing):
         Where the final name is itself a temporary name (its sender wrote it down), what a broken connection leaves stays under
         that name with ``PART``, and a later put goes on there: if it is a file, no longer than ours, and its bytes were compared.
         All of them where the server tells digests or we can read it as our own disk, else the last 64 KiB that count. Anything
-        else that stands there is removed and the upload begun anew. Our own bytes are always hashed from first to last. A small file
-        may be read back at once, before it is looked at by anybody else; then its proof says so.
+        else that stands there is removed and the upload begun anew. Our own bytes are always hashed from first to last.
 
         With ``direct_write`` there is no temporary name and no rename: a reader may see half a file, no name is ever replaced, and
         what a broken connection has left stands under the final name where it could not be removed.

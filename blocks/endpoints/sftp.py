@@ -356,13 +356,11 @@ class SftpSession(EndpointSession):
         if renamed.code == engine.OK:
             self._temporaries.discard(temporary)
             modified = stood.modified if isinstance(stood, Attributes) else None
-            if whole is not None and goes_on(hidden) and isinstance(stood, Attributes):
-                proof = yield from self._proof(final, whole, stood)
             return Placed(replace(wanted, modified=modified), file.digest, proof, (verdict.to("CLOSE"), renamed.to("RENAME")))
         return (yield from self._give_up(temporary, not_renamed(_missed(wanted, renamed))))
 
     def _put_written_down(self, file: Outgoing, whole: bytes, folder: str, path: bytes) -> Routine[Placed | Missed | None]:
-        """Write a small file at once under a temporary name that its sender has written down, and read it back.
+        """Write a small file at once under a temporary name that its sender has written down.
 
         Nobody takes it for whole before we have said so: another name beside it and a rename would hide it from nobody. None, and
         nothing of ours stands there, where it is not as easy as that: the long way replaces what stands there, and tells why.
@@ -381,22 +379,7 @@ class SftpSession(EndpointSession):
             return None
         self._temporaries.discard(path)
         told = (engine.status(closed).to("CLOSE"),)
-        proof = yield from self._proof(path, whole, stood)
-        return Placed(RemoteFile(folder, file.name, file.size, stood.modified), file.digest, proof, told)
-
-    def _proof(self, path: bytes, whole: bytes, stood: Attributes) -> Routine[Proof]:
-        """Read back a small file that ``stood`` under a temporary name a moment ago: nobody else looks at it yet.
-
-        It is looked at before and after, as whatever is fetched. Where it is not as easy as that, only its size is proven so far.
-        """
-        opened = yield [engine.open_to_read(path)]
-        if isinstance(opened, Status):
-            return Proof.SIZE_ONLY
-        handle = engine.handle(opened)
-        asked = [engine.read(handle, 0, len(whole) + 1), engine.fstat(handle), engine.close(handle), engine.lstat(path)]
-        data, held, _, named = yield from engine.each(asked)
-        same = isinstance(data, bytes | memoryview) and bytes(data) == whole and stood == held == named
-        return Proof.READ_BACK if same else Proof.SIZE_ONLY
+        return Placed(RemoteFile(folder, file.name, file.size, stood.modified), file.digest, Proof.SIZE_ONLY, told)
 
     def _paced_seen(self, seen: Callable[[bytes], None]) -> Callable[[bytes], None]:
         pace = Pace(self._address, self._endpoint.timeout_seconds, EndpointUnreachable)

@@ -34,6 +34,7 @@ from unittest.mock import patch
 from uuid import uuid4
 
 from blocks.ledger import Entry, Ledger, Recorded
+from blocks.values import Proof
 from deployments.sender.store import Step
 from tests.bench.copying import roomy
 from tests.bench.cost import Cost, Watch
@@ -134,10 +135,10 @@ def _steps(world: ReleaseWorld, since: float) -> dict[str, float]:
     """When the sender had each step of all files on record; the last time of each counts."""
     (log,) = world.home.glob("sender-*.log")
     ends: dict[str, float] = {}
-    for moment, step in re.findall(r"^timed (\S+) (\S+) .*$", log.read_text(), re.MULTILINE):
+    for moment, step, proof in re.findall(r"^timed (\S+) (\S+) (.*)$", log.read_text(), re.MULTILINE):
         if float(moment) >= since:
-            ends[step] = float(moment)
-    return {step: ends[step] for step in (Step.INTENDED, Step.UPLOADED, Step.PLACED, Step.PROVEN)}
+            ends["read back" if (step, proof) == (Step.UPLOADED, Proof.READ_BACK) else step] = float(moment)
+    return {step: ends[step] for step in (Step.INTENDED, Step.UPLOADED, "read back", Step.PLACED, Step.PROVEN)}
 
 
 def _tell(ends: Mapping[str, float]) -> None:

@@ -415,8 +415,8 @@ def test_case_22_after_a_crash_the_rest_is_sent_and_nothing_twice(quiet_release_
     world = quiet_release_world
     bea = world.newcomer()
     release = world.order("prices", a=b"1", b=b"2", c=b"3")
-    # Steps of three files: uploaded and read back, asked to be renamed, placed; the first is placed at the fifth.
-    with world.sender(die_at=5):
+    # Steps of three files: uploaded, read back, asked to be renamed, placed; the first is placed at the eighth.
+    with world.sender(die_at=8):
         release.start()
         state = release.sign(bea)
         assert state is not None and state.is_failed(), state

@@ -15,7 +15,7 @@ def in_doubt(world: ReleaseWorld) -> Release:
     """A signed release of a.csv and b.csv, both of whose temporary names were gone after the sender had been killed."""
     bea = world.newcomer()
     release = world.order("prices", a=b"1", b=b"2")
-    with world.sender(die_at=3):  # two uploaded and read back, one step for all renames
+    with world.sender(die_at=5):  # two uploaded, two read back, one step for all renames
         release.start()
         state = release.sign(bea)
         assert state is not None and state.is_failed(), state
@@ -76,7 +76,7 @@ def test_what_was_begun_to_be_sent_is_cleared_away_when_the_package_is_void(quie
     world = quiet_release_world
     bea = world.newcomer()
     release = world.order("prices", a=b"1", b=b"2")
-    with world.sender(die_at=2):  # two uploaded and read back
+    with world.sender(die_at=4):  # two uploaded, two read back
         release.start()
         state = release.sign(bea)
         assert state is not None and state.is_failed(), state
@@ -92,7 +92,7 @@ def test_what_had_left_before_the_package_was_void_is_named_with_its_proofs(quie
     world = quiet_release_world
     bea = world.newcomer()
     release = world.order("prices", a=b"1", b=b"2")
-    with world.sender(die_at=4):
+    with world.sender(die_at=6):
         release.start()
         state = release.sign(bea)
         assert state is not None and state.is_failed(), state
