@@ -5,12 +5,14 @@ Whoever calls the sender past our flows leaves nothing in Prefect or the ledger.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from prefect import get_run_logger
 
 from blocks.errors import SenderError
+from blocks.ledger import Recorded
 from blocks.outbound import Package, Record
 from tasks.ask_about import ASKED
 from tasks.connections import ledger
@@ -75,5 +77,11 @@ def _known(look_back: timedelta) -> Known:
     return Known(
         rounds=frozenset(str(entry.body["key"]) for entry in entries if entry.kind == "round"),
         frozen=frozenset(str(entry.body["digest"]) for entry in entries if entry.kind == "round"),
-        sending={str(entry.once).removeprefix("sending/"): entry.at for entry in entries if entry.kind == "sending"},
+        sending=_begun("sending", entries),
+        preparing=_begun("preparing", entries),
     )
+
+
+def _begun(kind: str, entries: Iterable[Recorded]) -> dict[str, datetime]:
+    """Digests of the packages that something was about to be done with, and since when."""
+    return {str(entry.once).removeprefix(f"{kind}/"): entry.at for entry in entries if entry.kind == kind}

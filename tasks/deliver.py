@@ -113,6 +113,7 @@ def still_the_same(order: Order) -> None:
 
 def _look_while_prepared(order: Order, files: Sequence[PackageFile], package: Package) -> list[_Looked]:
     """Look, while the sender copies what the spool holds of it; what the spool lost is kept from the repository once more."""
+    order.write("preparing", {}, once=f"preparing/{package.digest}")
     votes, policies = order.votes, order.policies
     with ThreadPoolExecutor(1) as aside:
         preparing = aside.submit(_prepare, package, policies, votes)

@@ -58,7 +58,10 @@ def in_turns(
     def oldest(count: int) -> Iterator[Filed | NotFiled]:
         # Several at once: to be woken for each would cost more than filing a small document.
         answers = [turn.answer for turn in islice(waiting, count)]
-        while len(workers) < connections and wait(answers, AT_ONCE_SECONDS, FIRST_EXCEPTION).not_done:
+        while len(workers) < connections:
+            so_far = wait(answers, AT_ONCE_SECONDS, FIRST_EXCEPTION)
+            if not so_far.not_done or any(answer.exception() for answer in so_far.done):
+                break
             workers.append(pool.submit(work))
         wait(answers, return_when=FIRST_EXCEPTION)
         for _ in range(count):
@@ -83,7 +86,7 @@ def in_turns(
         finally:
             for turn in waiting:
                 turn.answer.cancel()
-            for _ in workers:
+            for _ in range(connections):  # one more may be in the pool's queue, if the system had no thread for it
                 turns.put(None)
 
 

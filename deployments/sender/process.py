@@ -48,6 +48,8 @@ from deployments.sender.watch import APART, Watch
 
 SENDS_AT_ONCE = 8
 """More packages than these wait for their turn, so that partners who answer slowly never keep anybody from signing."""
+COPIES_AT_ONCE = 4
+"""Of packages that are prepared: no partner is asked for that, so none keeps them waiting."""
 MESSAGES_AT_ONCE = 2
 """To each partner: so that one who answers slowly holds up no other, and none of them a release."""
 DEEDS_AT_ONCE = 200
@@ -110,6 +112,7 @@ def service(
     cases = CaseJudge(store, profiles)
     watch = Watch(store, profiles, apart)
     sends, messages = CapacityLimiter(SENDS_AT_ONCE), Lanes(MESSAGES_AT_ONCE)
+    copies = CapacityLimiter(COPIES_AT_ONCE)
     _tell_errors(app, store)
 
     @app.get("/health")
@@ -166,7 +169,7 @@ def service(
         package, policies = asked.parsed()
         request.state.about = package.digest
         votes = _votes(asked.votes)
-        lacking = await run_sync(lambda: dispatcher.prepare(judge.known(package), policies, votes), limiter=sends)
+        lacking = await run_sync(lambda: dispatcher.prepare(judge.known(package), policies, votes), limiter=copies)
         return {"lacking": lacking}
 
     @app.post("/send")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from blocks.outbound import Record, Refused, Stood
@@ -22,6 +22,8 @@ class Known:
     """Digests of the packages on which somebody was asked."""
     sending: Mapping[str, datetime]
     """Digests of the packages that were about to be sent, and since when."""
+    preparing: Mapping[str, datetime] = field(default_factory=dict)
+    """Digests of the packages whose bytes were about to be copied, and since when."""
     telling: frozenset[str] = frozenset()
     """Ids of the service messages that partners were about to be sent."""
     gathered: frozenset[str] = frozenset()
@@ -80,10 +82,9 @@ def _refused(one: Refused) -> Finding:
 
 def _ours(one: Refused, known: Known) -> bool:
     """True if a flow of ours has asked, and was refused: that flow says so."""
-    if one.asked == "/prepare" and one.about in known.frozen:
-        return True
-    if one.asked in ("/prepare", "/send"):
-        return one.about in known.sending and one.since >= known.sending[one.about]
+    begun = {"/prepare": known.preparing, "/send": known.sending}
+    if one.asked in begun:
+        return one.about in begun[one.asked] and one.since >= begun[one.asked][one.about]
     about = {
         "/open": known.frozen,
         "/ask": known.rounds,

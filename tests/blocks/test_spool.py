@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -79,6 +80,25 @@ def test_an_interrupted_file_goes_on_where_it_was(spool: Spool) -> None:
         done = file.finish()
     assert spool.path(done.digest).read_bytes() == b"first half, second half"
     assert done.digest == hashlib.sha256(b"first half, second half").hexdigest()
+
+
+def test_what_a_full_disk_broke_off_can_be_written_on(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, data: bytes) -> int:
+        written.append(really(file, data[:5]))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    written: list[int] = []
+    really = os.write
+    with pytest.raises(OSError, match="No space"), spool.batch() as batch:
+        file = batch.open("key")
+        file.write(b"first half")
+        monkeypatch.setattr(os, "write", full)
+        file.finish()
+    monkeypatch.undo()
+    assert written == [5]
+    assert stat.S_IMODE((spool.partial / "key").stat().st_mode) & stat.S_IWUSR
+    with spool.batch() as batch:
+        assert batch.open("key").size == 5
 
 
 def test_a_file_whose_source_changed_starts_again(spool: Spool) -> None:

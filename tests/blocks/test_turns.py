@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Barrier, Event, Lock, get_ident
+from threading import Barrier, Event, Lock, Thread, get_ident
 
 import pytest
 
@@ -104,3 +104,42 @@ def test_after_an_error_what_was_answered_before_is_told_and_nothing_new_is_begu
     with pytest.raises(RuntimeError, match="away"):
         next(answers)
     assert not unheard and len(begun) <= 4 * CONNECTIONS
+
+
+def test_after_an_error_those_that_were_not_begun_are_not_filed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocks.repositories.turns.AT_ONCE_SECONDS", 60)
+    begun = list[str]()
+
+    def file(one: Filing) -> Filed:
+        begun.append(one.journey)
+        if one.journey == "journey 2":
+            raise RuntimeError("the server is away")
+        if len(begun) > 3:
+            time.sleep(0.2)  # so that it can be seen to go on
+        return filed(one)
+
+    with pytest.raises(RuntimeError, match="away"):
+        list(in_turns((filing(number) for number in range(100)), CONNECTIONS, file))
+    assert len(begun) < 4 * CONNECTIONS - 1
+
+
+def test_a_system_that_has_no_more_threads_ends_it_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, all_of_it = Thread.start, Event()
+
+    def second_fails(thread: Thread) -> None:
+        if thread.name == "filing_1":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def file(one: Filing) -> Filed:
+        time.sleep(0.05)
+        return filed(one)
+
+    def work() -> None:
+        with pytest.raises(RuntimeError, match="new thread"):
+            list(in_turns([filing(number) for number in range(40)], CONNECTIONS, file))
+        all_of_it.set()
+
+    monkeypatch.setattr(Thread, "start", second_fails)
+    Thread(target=work, name="that would wait for ever", daemon=True).start()
+    assert all_of_it.wait(60)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -85,6 +86,16 @@ def test_the_sender_copies_what_was_released_before_it_is_asked_to_send_and_noth
         client.unstage(package.digest)
         assert client.prepare(package, release.policies, release.votes) == frozenset()
     assert not outbox.exists(), "it has been sent"
+
+
+def test_several_who_have_a_package_prepared_at_once_are_no_bother_to_each_other(quiet_house: House) -> None:
+    house = quiet_house
+    release = house.outgoing(house.package(*(b"%d" % number for number in range(300))))
+    with house.sender(), house.client() as client, ThreadPoolExecutor(4) as together:
+        release.approve(house.newcomer())
+        asked = [release.matter_package, release.policies, release.votes]
+        assert list(together.map(lambda _: client.prepare(*asked), range(8))) == [frozenset()] * 8
+        assert release.send()[0].complete
 
 
 def test_checksums_a_manifest_and_the_done_file_last(quiet_house: House) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from blocks.endpoints.folder import FolderSession
 from blocks.errors import ConfigurationError, LeaseLost, LedgerUnreachable
 from blocks.ledger import Entry, Ledger
 from blocks.settings import settings
@@ -52,6 +53,24 @@ def kill_retry(dock: Dock, journey: str, after: str, monkeypatch: pytest.MonkeyP
         patch.setattr(Ledger, "append", dying)
         with pytest.raises(Killed):
             dock.retry(journey)
+
+
+# --------------------------------------------------------------------------------------------- not fetched
+
+
+def test_where_a_file_comes_from_is_written_down_before_it_is_fetched(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it is known of one with which every run is killed."""
+    fetch, known = FolderSession.fetch, list[list[str]]()
+
+    def noting(self: FolderSession, *how: Any, **more: Any) -> Any:
+        known.append(dock.kinds("a.csv"))
+        return fetch(self, *how, **more)
+
+    monkeypatch.setattr(FolderSession, "fetch", noting)
+    dock.agree()
+    dock.leave("a.csv", price_list())
+    assert dock.run() == {"a.csv": "filed"}
+    assert known == [["arrived"]]
 
 
 # --------------------------------------------------------------------------------------------- rejected

@@ -1,7 +1,7 @@
 """The index of digests grows shelf by shelf: a new journey is written beside the newest ones, however many there are.
 
 Digests are as good as random: in one index of all, a thousand new ones lie on nearly as many pages, each of them read, and written twice.
-Journeys from before this version all stand on shelf 0, where nothing is added any more.
+Journeys from before this version all stand on shelf 0, to which a ledger with more entries than a shelf holds adds next to nothing.
 """
 
 from __future__ import annotations

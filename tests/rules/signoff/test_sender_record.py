@@ -15,6 +15,7 @@ KNOWN = Known(
     rounds=frozenset({"signoff-1-a-b"}),
     frozen=frozenset({"f" * 64}),
     sending={"5" * 64: NOW},
+    preparing={"9" * 64: NOW},
     telling=frozenset({"7" * 64}),
     cases=frozenset({"run/case-1-a"}),
 )
@@ -31,8 +32,11 @@ def refused(asked: str, about: str = "", seconds: float = 1) -> Refused:
         pytest.param(refused("/send", "5" * 64, -1), True, id="somebody asked before the flow did"),
         pytest.param(refused("/send", "f" * 64), True, id="a flow asks about this package, and was not about to send it"),
         pytest.param(refused("/send"), True, id="something that is no package"),
-        pytest.param(refused("/prepare", "f" * 64), False, id="a flow asked about this package, and had it prepared"),
-        pytest.param(refused("/prepare", "5" * 64), False, id="a flow was about to send this package once more"),
+        pytest.param(refused("/prepare", "9" * 64), False, id="a flow had this package prepared"),
+        pytest.param(refused("/prepare", "9" * 64, -1), True, id="somebody had it prepared before the flow did"),
+        pytest.param(
+            refused("/prepare", "f" * 64), True, id="a flow asks about this package, and was not about to have it prepared"
+        ),
         pytest.param(refused("/prepare", "e" * 64), True, id="a package of somebody's own is to be prepared"),
         pytest.param(refused("/judge", "signoff-1-a-b"), False, id="a flow has asked this round"),
         pytest.param(refused("/judge", "signoff-1-a-c"), True, id="a round of somebody's own"),
