@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -116,7 +117,7 @@ def _look_while_prepared(order: Order, files: Sequence[PackageFile], package: Pa
     order.write("preparing", {}, once=f"preparing/{package.digest}")
     votes, policies = order.votes, order.policies
     with ThreadPoolExecutor(1) as aside:
-        preparing = aside.submit(_prepare, package, policies, votes)
+        preparing = aside.submit(copy_context().run, _prepare, package, policies, votes)
         looked = _look(order, package.files, files)
     if (lacking := preparing.result()) is None:
         lacking = frozenset(file.sha256 for file in files)
@@ -126,11 +127,12 @@ def _look_while_prepared(order: Order, files: Sequence[PackageFile], package: Pa
 
 
 def _prepare(package: Package, policies: Policies, votes: Sequence[Vote]) -> frozenset[str] | None:
-    """The digests that the sender does not find in the spool; None if it does not tell, and will say why when it is asked to send."""
+    """The digests that the sender does not find in the spool; None if it does not tell: then we look, and it is asked to send even so."""
     try:
         with sender() as preparing:
             return preparing.prepare(package, policies, votes)
-    except (SenderError, ConfigurationError):
+    except (SenderError, ConfigurationError) as error:
+        get_run_logger().warning("the sender has not prepared package %s: %s", package.digest[:12], error)
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -225,11 +226,12 @@ def test_case_13_a_byte_changed_in_the_spool_never_leaves(release_world: Release
 
 @pytest.mark.parametrize("prepares", [pytest.param(True, id="told by the sender"), pytest.param(False, id="by a look")])
 def test_case_13_bytes_that_are_gone_from_the_spool_are_fetched_again(
-    prepares: bool, release_world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch
+    prepares: bool, release_world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def unknown(*_: object) -> None:
         raise SenderError("the sender could not do this (HTTP 404)")  # as one of the version before
 
+    monkeypatch.setattr(logging.getLogger("prefect"), "propagate", True)
     if not prepares:
         monkeypatch.setattr(Sender, "prepare", unknown)
     bea = release_world.newcomer()
@@ -238,6 +240,8 @@ def test_case_13_bytes_that_are_gone_from_the_spool_are_fetched_again(
     connections.spool().place(release.package.files[0].sha256).unlink()
     assert_named(release.sign(bea), "Delivered")
     assert release.received == {"prices.csv": b"sku,price\n7,7\n"}
+    told = [one.getMessage() for one in caplog.records if "has not prepared" in one.getMessage()]
+    assert ["HTTP 404" in one for one in told] == ([] if prepares else [True])
 
 
 @pytest.mark.parametrize(
