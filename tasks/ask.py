@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,7 +177,7 @@ def _form(form: dialog.Form) -> type[RunInput]:
     Prefect checks an answer by this schema only, and an answer may be planted behind it: it is judged again, as raw JSON.
     """
     fields: dict[str, Any] = {
-        "decision": (one_of(form.decisions), Field(json_schema_extra=told_by_the_classic_ui(form.in_field))),
+        "decision": (one_of(form.decisions), Field(json_schema_extra=told_by_the_classic_ui(form.description))),
         "approver": (
             one_of(form.approvers or ("nobody",)),
             Field(description="Who you are; 'bea for ann': bea signs for ann"),
@@ -201,11 +202,13 @@ def told_by_the_classic_ui(text: str) -> Callable[[dict[str, Any]], None]:
 
     The form's own text is all that the newer UI needs. The classic one gives that text no height when the window is lower than form
     and text together (an ``article`` with ``overflow: auto`` among flex items that do not shrink). Both merge the members of an
-    ``allOf``; but for a description only the classic one looks into it. The browser tests notice if a Prefect changes that.
+    ``allOf``; but for a description only the classic one looks into it, and takes the last of each row of line ends in it for a
+    blank. The browser tests notice if a Prefect changes that.
     """
+    in_field = re.sub(r"\n+", lambda ends: ends[0] + "\n", text)
 
     def into(schema: dict[str, Any]) -> None:
-        schema["allOf"] = [{"description": text, "type": schema.pop("type"), "enum": schema.pop("enum")}]
+        schema["allOf"] = [{"description": in_field, "type": schema.pop("type"), "enum": schema.pop("enum")}]
 
     return into
 

@@ -115,11 +115,6 @@ class Form:
         """SHA-256 of the text, for votes and the certificate."""
         return sha256(self.description)
 
-    @property
-    def in_field(self) -> str:
-        """The same Markdown for a field's description, where Prefect takes the last of each row of line ends for a blank."""
-        return re.sub(r"\n+", lambda ends: ends[0] + "\n", self.description)
-
 
 @dataclass(frozen=True, slots=True)
 class Checked:
