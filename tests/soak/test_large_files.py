@@ -13,7 +13,8 @@ from tests.world import COLUMNS, World
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3000)]
 
 GIB = 1024**3
-MOST_MIB = 250
+MOST_MIB = {"film.mp4": 250, "prices.csv": 370}
+"""Of the whole process. Arrow, pandas and pandera are 110 of them as soon as a table is checked, of 128 MiB or of 2 GiB alike."""
 
 
 def video(path: Path, size: int) -> str:
@@ -65,4 +66,4 @@ def test_two_gibibytes_in_bounded_memory(world: World, name: str, make: object, 
         with spool.batch() as batch:
             done = session.fetch(kept.id, None, batch)
     assert done.digest == digest
-    assert peak < MOST_MIB
+    assert peak < MOST_MIB[name]
