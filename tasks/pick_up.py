@@ -45,20 +45,23 @@ def _announce(consignment: Consignment) -> Consignment:
 
 
 def _fetch(items: list[Item], steps: Steps) -> None:
+    """Nothing of this is in the ledger yet when the batch is left, which makes the bytes safe: only then may it say "fetched"."""
     by_file = {item.arrival.file: item for item in items}
     with endpoint_session(steps.consignment.agreed.endpoint) as session, spool().batch() as batch:
-        answers = list(session.fetch(list(by_file), batch))
         fingerprint = session.capabilities.fingerprint
-    for answer in answers:  # only now: leaving the batch made the bytes safe
-        item = by_file[answer.file]
-        if item.arrival.digest is not None and not (isinstance(answer, Fetched) and answer.digest == item.arrival.digest):
-            _lost(item, answer, steps)
-        elif isinstance(answer, Fetched) and answer.size == 0 and steps.consignment.agreed.terms.empty is EmptyFiles.MARKER:
-            _only_says(item, answer, steps)
-        elif isinstance(answer, Fetched):
-            _fetched(item, answer, fingerprint, steps)
-        else:
-            _missed(item, answer, steps)
+        for answer in session.fetch(list(by_file), batch):  # while the server has work on the next ones
+            _take(by_file[answer.file], answer, fingerprint, steps)
+
+
+def _take(item: Item, answer: Fetched | Missed, fingerprint: str | None, steps: Steps) -> None:
+    if item.arrival.digest is not None and not (isinstance(answer, Fetched) and answer.digest == item.arrival.digest):
+        _lost(item, answer, steps)
+    elif isinstance(answer, Fetched) and answer.size == 0 and steps.consignment.agreed.terms.empty is EmptyFiles.MARKER:
+        _only_says(item, answer, steps)
+    elif isinstance(answer, Fetched):
+        _fetched(item, answer, fingerprint, steps)
+    else:
+        _missed(item, answer, steps)
 
 
 def _fetched(item: Item, answer: Fetched, fingerprint: str | None, steps: Steps) -> None:
