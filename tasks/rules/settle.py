@@ -88,12 +88,14 @@ def ready(
     speaks: dict[str, set[str]] = {}
     """Journeys of the files that stand there, other streams' too, by the name of their done file."""
     for sighting in sightings:
-        name = text(sighting.file.name)
-        if settle.done_file is not None and sighting.stage not in OVER and _may_be_spoken_for(sighting, settle):
-            speaks.setdefault(_marker_of(name, settle), set()).add(sighting.journey)
-        if settle.done_file is not None and (sighting.stage is not Stage.SIGHTED or not _fits(name, patterns)):
-            announced.add(_marker_of(name, settle))
-        if sighting.stage is not Stage.CLEARED and belongs(sighting.file, settle, patterns):
+        file, name = sighting.file, text(sighting.file.name)
+        fitting, temporary, marking = _fits(name, patterns), _is_temporary(file, settle), _is_marker(name, settle)
+        if settle.done_file is not None:
+            if sighting.stage not in OVER and file.kind is FileKind.FILE and not (temporary or marking):
+                speaks.setdefault(_marker_of(name, settle), set()).add(sighting.journey)
+            if sighting.stage is not Stage.SIGHTED or not fitting:
+                announced.add(_marker_of(name, settle))
+        if sighting.stage is not Stage.CLEARED and file.kind is FileKind.FILE and fitting and not (temporary or marking):
             twin = names.setdefault(folded(name), sighting.file.name)
             if twin != sighting.file.name:
                 twins.append((twin, sighting))
@@ -101,16 +103,16 @@ def ready(
             continue
         if sighting.stage in IN_WORK:
             go.add(sighting)
-        elif sighting.file.kind is not FileKind.FILE:
+        elif file.kind is not FileKind.FILE:
             not_files.append(sighting)
-        elif _is_marker(name, settle):
+        elif marking:
             markers[name] = sighting
-        elif _is_temporary(sighting.file, settle):
+        elif temporary:
             excluded.append(sighting)
         else:
-            if illegal(sighting.file.name) is not None:
+            if illegal(file.name) is not None:
                 bad.append(sighting)
-            if not _fits(name, patterns):
+            if not fitting:
                 continue
             if settle.done_file is not None:
                 candidates.append(sighting)  # its marker may be listed after it
