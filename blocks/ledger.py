@@ -594,16 +594,20 @@ class Ledger(Closing):
         """All entries of one journey, in order; none if there is no such journey."""
         return self.journeys([id])[id]
 
-    def journeys(self, ids: Sequence[str]) -> dict[str, list[Recorded]]:
+    def journeys(self, ids: Sequence[str], *, without: Sequence[str] = ()) -> dict[str, list[Recorded]]:
         """All entries of many journeys: an answer for each id, empty for one that has none.
 
-        Where the last one is a tombstone (``REDUCED``), of the others' bodies only what was kept is there.
+        Where the last one is a tombstone (``REDUCED``), of the others' bodies only what was kept is there. ``without``: kinds that the
+        caller has no use for; what is not reduced comes without them.
         """
         with self._db.read() as connection:
-            return self._histories(connection, ids)
+            return self._histories(connection, ids, without)
 
-    def _histories(self, connection: Connection, ids: Sequence[str]) -> dict[str, list[Recorded]]:
-        found = self._links_of(connection, ids)
+    def _histories(self, connection: Connection, ids: Sequence[str], without: Sequence[str] = ()) -> dict[str, list[Recorded]]:
+        found = self._links_of(connection, ids, without)
+        if without:  # what was kept of a reduced one is told by all of its entries together
+            reduced = [id for id, links in found.items() if any(not link.record for link in links)]
+            found |= self._links_of(connection, reduced) if reduced else {}
         return {
             id: list(map(_recorded, links))
             if all(link.record for link in links)
@@ -622,9 +626,11 @@ class Ledger(Closing):
         with self._db.read() as connection:
             return self._links_of(connection, ids)
 
-    def _links_of(self, connection: Connection, ids: Sequence[str]) -> dict[str, list[Link]]:
+    def _links_of(self, connection: Connection, ids: Sequence[str], without: Sequence[str] = ()) -> dict[str, list[Link]]:
         found: dict[str, list[Link]] = {id: [] for id in ids}
         wanted = select(_entry).where(self._db.among(_entry.c.journey, found)).order_by(_entry.c.journey, _entry.c.n)
+        if without:
+            wanted = wanted.where(_entry.c.kind.not_in(without))
         for link in map(Link._make, connection.execute(wanted)):
             found[link.journey].append(link)
         return found

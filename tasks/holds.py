@@ -30,6 +30,7 @@ from tasks.rules.holding import (
     FLAG,
     LIFTED,
     LIFTING,
+    ON_ITS_WAY,
     REGISTER,
     TELLING,
     TOLD,
@@ -229,12 +230,12 @@ class Gate:
 
 
 def with_same_bytes(journeys: Sequence[str]) -> dict[str, list[Recorded]]:
-    """The histories of journeys, and of all whose documents hold their bytes, however many steps away: a part of a table may be the
-    same bytes as an earlier document."""
+    """The histories of journeys, as far as they tell of holding (without ``ON_ITS_WAY``), and of all whose documents hold their bytes,
+    however many steps away: a part of a table may be the same bytes as an earlier document."""
     found: dict[str, list[Recorded]] = {}
     wanted = set(journeys)
     while wanted:
-        read = ledger().journeys(sorted(wanted))
+        read = ledger().journeys(sorted(wanted), without=ON_ITS_WAY)
         found |= {one: read.get(one, []) for one in wanted}
         wanted = {other for one in wanted for other in same_bytes(found[one])} - found.keys()
     return found

@@ -24,6 +24,8 @@ UNKNOWN = "unknown"
 REMOVED = "removed"
 NOT_THERE = "was not there any more"
 """Outcome of a removal of which nobody knows that it was ours: a document that is not shown to us may be hidden, and on hold."""
+ON_ITS_WAY = ("arrived", "fetched", "judged", "filing", "clearing", "cleared")
+"""Kinds of entries that every file has and that tell nothing of this: neither where a document is kept, nor whose bytes it holds."""
 RELIED_ON = "relied-on"
 """Kind of the entry about a part on which a later whole file relies (``from``), of which it did not come itself."""
 

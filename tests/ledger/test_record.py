@@ -42,6 +42,16 @@ def test_entries_of_a_journey_are_a_chain(ledger: Ledger) -> None:
     assert ledger.verify().entries == 3
 
 
+def test_kinds_that_nobody_has_use_for_are_left_out(ledger: Ledger) -> None:
+    ledger.append([Entry("a", kind, {"of": kind}) for kind in ("arrived", "fetched", "filed")] + [Entry("b", "arrived")])
+    found = ledger.journeys(["a", "b", "none"], without=["arrived", "fetched"])
+    assert {id: [(entry.n, entry.kind, entry.body) for entry in entries] for id, entries in found.items()} == {
+        "a": [(3, "filed", {"of": "filed"})],
+        "b": [],
+        "none": [],
+    }
+
+
 def test_an_entry_with_a_taken_key_is_answered_by_its_holder(ledger: Ledger) -> None:
     [first] = ledger.append([Entry("a", "delivery", {"to": "x"}, once="package/x")])
     again, other = ledger.append(

@@ -115,6 +115,13 @@ def test_what_is_left_answers_as_before(ledger: Ledger, key: SealKey, exports: P
     ledger.verify(keys={key.id: key.public})
 
 
+def test_a_reduced_journey_comes_whole_where_others_come_without_some_kinds(ledger: Ledger, buried: str) -> None:
+    whole, thin = (ledger.journeys(["j0", "j1"], without=without) for without in ((), ("arrived", "cleared")))
+    assert [entry.kind for entry in thin["j0"]] == ["filed"]
+    assert thin["j1"] == whole["j1"]
+    assert [entry.body for entry in thin["j1"]] == [entry.body for entry in whole["j1"]]
+
+
 def test_no_name_and_no_person_is_left_in_the_database(ledger: Ledger, buried: str) -> None:
     with ledger._db.read() as connection:
         kept = [
