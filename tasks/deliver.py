@@ -29,7 +29,6 @@ from blocks.sender import Arrived, Seen, delivered_facts
 from blocks.spool import Batch, Unkept
 from blocks.values import Kept, name_b64, shown
 from tasks.connections import repository_session, spool
-from tasks.gather import still_there
 from tasks.order import NOT_DELIVERED, Order, sender
 from tasks.personality import Place, remember
 from tasks.retrying import task
@@ -185,14 +184,14 @@ def _each(look: Callable[[PackageFile], _Looked], files: Sequence[PackageFile]) 
 
 def _found(session: RepositorySession, file: PackageFile, into: type[Batch] | None) -> tuple[Kept, str | None] | None:
     """A document as it stands in the repository, and the digest of the approved version if that is read; None if either is gone."""
-    kept = still_there(session, file.repository_id)
-    if kept is None or into is None:
-        return (kept, None) if kept else None
     try:
+        if into is None:
+            return session.get(file.repository_id), None
         with spool().batch() if into is Batch else Unkept(spool()) as batch:
-            return kept, session.fetch(file.repository_id, file.version, batch).digest
+            kept, spooled = session.examine(file.repository_id, file.version, batch)
+            return kept, spooled.digest
     except (DocumentMissing, DocumentChanged):
-        # The document stands there, but the version that was approved does not.
+        # It is gone or no longer ours to see, or the version that was approved is.
         return None
 
 

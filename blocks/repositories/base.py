@@ -84,6 +84,10 @@ class RepositorySession(Closing):
         Raises ``DocumentMissing``, and ``DocumentChanged`` where the repository itself knows that other bytes were filed.
         """
 
+    def examine(self, id: str, version: int, into: Batch) -> tuple[Kept, Spooled]:
+        """``get`` and ``fetch`` of one document, with no more questions than both together need."""
+        return self.get(id), self.fetch(id, version, into)
+
     @abstractmethod
     def history(self, id: str) -> Iterator[HistoryEvent]:
         """The repository's own audit trail of one document, newest first."""

@@ -415,6 +415,11 @@ def _ours(text: Any) -> Mapping[str, Any]:
     return held if isinstance(held, dict) else {}
 
 
+def _described(document: Item, held: Iterable[Version]) -> Kept:
+    """A document with what is known of its versions."""
+    return replace(document.kept(), categories=_values(version.external for version in held))
+
+
 def _values(told: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """A document's values, of what is known of its versions, oldest first: of each attribute what the newest says that names it."""
     values = dict[str, Any]()
@@ -980,8 +985,7 @@ class File360Session(RepositorySession):
         return None
 
     def get(self, id: str) -> Kept:
-        document = self._document(id)
-        return replace(document.kept(), categories=_values(one.external for one in self._versions(id)))
+        return _described(self._document(id), self._versions(id))
 
     def filed_by(self, id: str) -> tuple[str | None, ...]:
         return tuple(version.journey for version in self._versions(id))
@@ -1000,7 +1004,13 @@ class File360Session(RepositorySession):
                 yield found.kept()
 
     def fetch(self, id: str, version: int | None, into: Batch) -> Spooled:
-        held = self._versions(id)
+        return self._read(id, self._versions(id), version, into)
+
+    def examine(self, id: str, version: int, into: Batch) -> tuple[Kept, Spooled]:
+        document, held = self._document(id), self._versions(id)
+        return _described(document, held), self._read(id, held, version, into)
+
+    def _read(self, id: str, held: Sequence[Version], version: int | None, into: Batch) -> Spooled:
         wanted = next((one for one in reversed(held) if version in (None, one.number)), None)
         if wanted is None:
             raise DocumentMissing(f"document {id} at {self._wire.url}: no version {version}")

@@ -30,6 +30,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -93,6 +94,18 @@ class FolderRepository(Repository):
         if not self.path.is_dir():
             raise RepositoryUnreachable(f"{self.address}: is not there; mount or create it, nothing was filed")
         return FolderSession(self.path, self.timeout_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What an id means, by one look at it."""
+
+    id: str
+    path: tuple[str, ...]
+    record: Record | None
+    """None for a folder, and for the rest of a document whose removal broke off."""
+    filed: bool
+    """The record is ours, and not made up for a person's file."""
 
 
 class FolderSession(RepositorySession):
@@ -298,16 +311,7 @@ class FolderSession(RepositorySession):
                     yield kept
 
     def get(self, id: str) -> Kept:
-        written = self._written(self._parts(id))
-        if written and written.get("removed"):
-            with _translated(f"{id!r} in {self._root}"), self._lock():
-                self._finish_removal(self._parts(id))  # who asks before removing it hears that it is gone, and asks no more
-            written = self._written(self._parts(id))
-        path = self._path(id)
-        kept = self._told(path, self._known(path, written))
-        if kept is None:
-            raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
-        return kept
+        return self._described(self._standing(id))
 
     def filed_by(self, id: str) -> tuple[str | None, ...]:
         record = self._record(self._path(id))
@@ -336,31 +340,42 @@ class FolderSession(RepositorySession):
         return all(word in said for word in words)
 
     def fetch(self, id: str, version: int | None, into: Batch) -> Spooled:
-        path = self._path(id)
-        record = self._record(path)
+        return self._read(self._standing(id), version, into)
+
+    def examine(self, id: str, version: int, into: Batch) -> tuple[Kept, Spooled]:
+        standing = self._standing(id)
+        return self._described(standing), self._read(standing, version, into)
+
+    def _described(self, standing: _Standing) -> Kept:
+        kept = self._told(standing.path, standing.record)
+        if kept is None:
+            raise DocumentMissing(f"{standing.id!r} in {self._root}: there is no such document")
+        return kept
+
+    def _read(self, standing: _Standing, version: int | None, into: Batch) -> Spooled:
+        where, record = f"{standing.id!r} in {self._root}", standing.record
         if record is None:
-            raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
+            raise DocumentMissing(f"{where}: there is no such document")
         held = (
             record["versions"][-1] if version is None else next((v for v in record["versions"] if v["number"] == version), None)
         )
         if held is None:
-            raise DocumentMissing(f"{id!r} in {self._root}: has no version {version}")
-        place = _below(self._records, (*path, str(held["number"])))
-        if _status(place) is None:
-            place = _below(self._root, path)  # a person's file, of which we have no record
+            raise DocumentMissing(f"{where}: has no version {version}")
+        place = _below(self._records, (*standing.path, str(held["number"])))
+        if not standing.filed or _status(place) is None:
+            place = _below(self._root, standing.path)
+        at_once = min(CHUNK, held["size"] + 1)  # to get a whole MiB from the system takes longer than a small document does
         file = into.open()
         try:
-            with _translated(f"{id!r} in {self._root}"), open(place, "rb") as source:  # noqa: PTH123 - see _below
-                while piece := source.read(CHUNK):
+            with _translated(where), open(place, "rb", buffering=0) as source:  # noqa: PTH123 - see _below
+                while piece := source.read(at_once):
                     file.write(piece)
         except BaseException:
             file.discard()
             raise
         spooled = file.finish()
         if spooled.size != held["size"] or held["digest"] not in (None, spooled.digest):
-            raise DocumentChanged(
-                f"{id!r} in {self._root}: other bytes than were filed; somebody changed them, restore from a backup"
-            )
+            raise DocumentChanged(f"{where}: other bytes than were filed; somebody changed them, restore from a backup")
         return spooled
 
     def history(self, id: str) -> Iterator[HistoryEvent]:
@@ -474,19 +489,33 @@ class FolderSession(RepositorySession):
     def _parts(self, id: str) -> tuple[str, ...]:
         """The path that an id is. Anything that could lead elsewhere is no id."""
         path = tuple(id.split("/"))
-        if not all(path) or any(_reserved(part) or "\0" in part for part in path):
+        if "\0" in id or not all(path) or any(map(_reserved, path)):
             raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
         return path
+
+    def _standing(self, id: str) -> _Standing:
+        """What an id means now. Raises ``DocumentMissing`` where nothing stands there."""
+        path = self._parts(id)
+        written = self._written(path)
+        if written and written.get("removed"):
+            with _translated(f"{id!r} in {self._root}"), self._lock():
+                self._finish_removal(path)  # who asks before removing it hears that it is gone, and asks no more
+            written = self._written(path)
+        status = _status(_below(self._root, path))
+        if status is None:
+            raise DocumentMissing(f"{id!r} in {self._root}: there is no such document")
+        record = self._known(path, written, status)
+        return _Standing(id, path, record, written is not None and record is written)
 
     def _record(self, path: tuple[str, ...]) -> Record | None:
         """What is known about a document; a made-up record for a person's file; None where there is nothing."""
         return self._known(path, self._written(path))
 
-    def _known(self, path: tuple[str, ...], record: Record | None) -> Record | None:
-        """The same, of a record that was read already."""
+    def _known(self, path: tuple[str, ...], record: Record | None, status: os.stat_result | None = None) -> Record | None:
+        """The same, of a record that was read already. ``status``: of what stands there, where that was asked already."""
         if record is not None and not record.get("removed"):
             return record
-        status = _status(_below(self._root, path))
+        status = status or _status(_below(self._root, path))
         if status is None or not S_ISREG(status.st_mode) or (record is not None and self._shows(path, record)):
             return None
         filed = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")

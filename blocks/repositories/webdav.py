@@ -315,7 +315,13 @@ class WebDavSession(RepositorySession):
                     yield entry.kept()
 
     def fetch(self, id: str, version: int | None, into: Batch) -> Spooled:
+        return self._read(id, self._document(id), version, into)
+
+    def examine(self, id: str, version: int, into: Batch) -> tuple[Kept, Spooled]:
         entry = self._document(id)
+        return entry.kept(), self._read(id, entry, version, into)
+
+    def _read(self, id: str, entry: Entry, version: int | None, into: Batch) -> Spooled:
         if version not in (None, 1):
             raise DocumentMissing(f"{id!r} at {self._url}: has no version {version}")
         file = into.open()

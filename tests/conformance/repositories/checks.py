@@ -19,7 +19,7 @@ import pytest
 
 from blocks.errors import DocumentMissing, EditConflict, OnHold, RepositoryError, SpoolCorrupt, SpoolMissing
 from blocks.repositories.base import Repository
-from blocks.spool import Spool
+from blocks.spool import Spool, Spooled
 from blocks.values import Collision, Filed, Filing, Kept, NotFiled
 
 _number = itertools.count()
@@ -97,6 +97,8 @@ def a_document_is_filed_found_and_fetched(ground: Ground) -> None:
     assert ground.look() == [found]
     assert ground.get(filed.id).identity == filing.journey
     assert ground.bytes(filed.id) == ground.bytes(filed.id, 1) == b"a;b\n1;2\n"
+    with ground.repository.session() as session, ground.spool.batch() as batch:
+        assert session.examine(filed.id, 1, batch) == (session.get(filed.id), Spooled(filing.digest, 8))
 
 
 def missing_folders_are_created_once(ground: Ground) -> None:
@@ -140,6 +142,8 @@ def another_journey_makes_a_new_version(ground: Ground) -> None:
     assert ground.filed(old) == [first]
     assert ground.bytes(first.id) == b"newer"
     assert ground.get(first.id).version == 2
+    with ground.repository.session() as session, ground.spool.batch() as batch:
+        assert session.examine(first.id, 1, batch) == (session.get(first.id), Spooled(old.digest, 3))
 
 
 def each_version_tells_its_journey(ground: Ground) -> None:
@@ -456,6 +460,8 @@ def what_is_not_there_is_said(ground: Ground) -> None:
             ground.get(id)
         with pytest.raises(DocumentMissing), ground.spool.batch() as batch, ground.repository.session() as session:
             session.fetch(id, None, batch)
+        with pytest.raises(DocumentMissing), ground.spool.batch() as batch, ground.repository.session() as session:
+            session.examine(id, 1, batch)
         with pytest.raises(DocumentMissing), ground.repository.session() as session:
             list(session.history(id))
     with pytest.raises(DocumentMissing):

@@ -136,6 +136,13 @@ class Newest(FolderSession):
         return super().fetch(id, None, into)
 
 
+class Glancing(FolderSession):
+    """Reads the newest version, whichever it is to examine."""
+
+    def examine(self, id: str, version: int, into: Batch) -> tuple[Kept, Spooled]:
+        return super().examine(id, self.get(id).version, into)
+
+
 class Forgetful(FolderSession):
     """Loses values."""
 
@@ -188,6 +195,7 @@ class Hasty(FolderSession):
         (Cutting, "bytes_are_the_promised_ones"),
         (ShortSighted, "a_long_folder_is_listed_whole"),
         (Newest, "another_journey_makes_a_new_version"),
+        (Glancing, "another_journey_makes_a_new_version"),
         (Forgetful, "values_are_kept"),
         (Hasty, "answers_stream"),
         (Carefree, "a_hold_is_told_until_it_is_lifted"),

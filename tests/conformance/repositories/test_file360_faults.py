@@ -296,6 +296,11 @@ def fetched(session: Any, given: Filed) -> object:
         return session.fetch(given.id, None, batch).digest
 
 
+def examined(session: Any, given: Filed) -> object:
+    with tempfile.TemporaryDirectory() as place, Spool(Path(place), floor_bytes=0).batch() as batch:
+        return session.examine(given.id, given.version, batch)
+
+
 def folder_id(session: Any, given: Filed) -> str:
     folder = session.find((), given.folder[0])
     assert folder is not None
@@ -305,6 +310,7 @@ def folder_id(session: Any, given: Filed) -> str:
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 QUESTIONS: Mapping[str, Callable[[Any, Filed], object]] = {
     "fetch": fetched,
+    "examine": examined,
     "get": lambda session, one: session.get(one.id),
     "find": lambda session, one: session.find(one.folder, one.name),
     "look": lambda session, one: list(session.look(one.folder)),
@@ -349,7 +355,8 @@ def test_every_verb_of_file_360_has_a_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "question", [pytest.param(name, marks=[] if name in ("fetch", "find") else pytest.mark.soak) for name in QUESTIONS]
+    "question",
+    [pytest.param(name, marks=[] if name in ("fetch", "examine", "find") else pytest.mark.soak) for name in QUESTIONS],
 )
 def test_a_question_is_answered_all_the_same(bench: Bench, question: str) -> None:
     ask, given = QUESTIONS[question], held(bench)

@@ -81,6 +81,26 @@ def test_a_persons_file_is_a_document_and_becomes_version_one(ground: Ground) ->
     assert ground.bytes(filed.id) == b"from us"
 
 
+def test_a_persons_file_is_read_where_it_stands(ground: Ground) -> None:
+    """What a filing left that was killed before it wrote its record is no version of it."""
+    ground.filed(ground.filing("ours.csv"))
+    (root(ground) / "Suppliers/acme/theirs.csv").write_bytes(b"by hand")
+    left = root(ground) / ".countersign/records/Suppliers/acme/theirs.csv/1"
+    left.parent.mkdir()
+    left.write_bytes(b"of ours")
+    assert ground.bytes("Suppliers/acme/theirs.csv", 1) == b"by hand"
+
+
+def test_a_pipe_is_no_document_and_nobody_waits_for_it(ground: Ground) -> None:
+    ground.filed(ground.filing("ours.csv"))
+    os.mkfifo(root(ground) / "Suppliers/acme/pipe.csv")
+    with ground.repository.session() as session, ground.spool.batch() as batch:
+        with pytest.raises(DocumentMissing):
+            session.examine("Suppliers/acme/pipe.csv", 1, batch)
+        with pytest.raises(DocumentMissing):
+            session.fetch("Suppliers/acme/pipe.csv", None, batch)
+
+
 def test_changed_bytes_are_noticed(ground: Ground) -> None:
     filed = one(ground.filed(ground.filing("a.csv", b"12345")))
     (root(ground) / filed.id).write_bytes(b"54321")
