@@ -142,7 +142,9 @@ class Order:
     # ---------------------------------------------------------------------------------------- the ledger
 
     def reload(self) -> None:
-        self.history = tuple(ledger().journey(self.journey))
+        # What was read before stays as it is, and its text is parsed once: it may be a package of thousands of documents.
+        known = {entry.hash: entry for entry in self.history}
+        self.history = tuple(known.get(entry.hash, entry) for entry in ledger().journey(self.journey))
 
     @property
     def _lease(self) -> Lease:

@@ -98,7 +98,8 @@ def stage(package: str, files: Iterable[tuple[str, int]], place: Callable[[str],
             f"package {package[:16]}…: the spool does not hold what was approved ({'; '.join(wrong)}). Nothing was sent. "
             "Fetch the approved versions again; if their digests are the same, the sign-off stands"
         )
-    return {digest: outbox / package / digest for digest in sizes}
+    folder = outbox / package
+    return {digest: folder / digest for digest in sizes}
 
 
 def copy(package: str, sizes: Mapping[str, int], place: Callable[[str], Path], outbox: Path) -> dict[str, str]:
