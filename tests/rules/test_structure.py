@@ -51,6 +51,7 @@ def rows_of(blocks: list[Block], delimiter: str = ",") -> dict[int, list[str]]:
 UTF_16 = replace(SHAPE, encoding="utf-16")
 CP1252 = replace(SHAPE, encoding="cp1252")
 TRAILED = replace(SHAPE, trailer="#END")
+QUOTED = Shape(("a,b", "c"))
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
@@ -87,6 +88,10 @@ TRAILED = replace(SHAPE, trailer="#END")
         pytest.param(GOOD + b'C,"open,3\nD,z,4\n', SHAPE, [("unclosed-quote", 4)], [2, 3], id="a quote that never closes"),
         pytest.param(GOOD + b'C,"a"b,3\nD,z,4\n', SHAPE, [("bad-quote", 4)], [2, 3, 5], id="text behind a closing quote"),
         pytest.param(GOOD.replace(b",", b";"), SHAPE, [("wrong-delimiter", 1)], [], id="another separator"),
+        pytest.param(b'"a,b",c\n1,2\n', QUOTED, [], [2], id="a header that can only be written in quotes"),
+        pytest.param(
+            b"a,b,c\n1,2,3\n", QUOTED, [("missing-column", 1), ("unknown-column", 1), ("unknown-column", 1)], [], id="without them"
+        ),
         pytest.param(b"A,x,1\nB,y,2\n", SHAPE, [("missing-header", 1)], [], id="no header"),
         pytest.param(b"sku,text\nA,x\n", SHAPE, [("missing-column", 1)], [], id="a missing column"),
         pytest.param(b"sku,text,price,x\nA,x,1,2\n", SHAPE, [("unknown-column", 1)], [], id="a column too many"),
