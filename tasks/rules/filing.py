@@ -355,6 +355,8 @@ def unfilled(file: str, facts: Mapping[str, str], stream: Inbound, later: Collec
 
 def _undated(file: str, facts: Mapping[str, str], target: Target) -> Iterator[Finding]:
     """A record date that is none: what retention counts from is never guessed."""
+    if target.record_date is None and target.retention is None:
+        return
     told = {**dict.fromkeys(OURS, ""), **facts}  # of these only the moment is a date
     try:
         kept_as(target, told, datetime(2000, 1, 1, tzinfo=UTC))
