@@ -111,6 +111,22 @@ class Database:
         self._writer = self.engine.execution_options(begin="IMMEDIATE")
         weakref.finalize(self, self.engine.dispose)  # connections are closed even where nobody says close()
 
+    @contextmanager
+    def elsewhere(self, file: Path) -> Iterator[None]:
+        """While the block runs, another SQLite file stands in for this database's. What is compiled for it stays compiled."""
+
+        def connecting(dialect: Dialect, _record: Any, _arguments: Any, options: Mapping[str, Any]) -> Any:
+            return dialect.connect(str(file), **options)
+
+        own, self.file = self.file, file
+        event.listen(self.engine, "do_connect", connecting)
+        try:
+            yield
+        finally:
+            event.remove(self.engine, "do_connect", connecting)
+            self.engine.dispose()
+            self.file = own
+
     # ---------------------------------------------------------------------------------------- transactions
 
     @contextmanager

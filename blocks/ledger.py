@@ -30,10 +30,11 @@ import base64
 import hashlib
 import json
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -395,6 +396,13 @@ class Ledger(Closing):
     def close(self) -> None:
         """End all connections. The next call makes new ones."""
         self._db.close()
+
+    @contextmanager
+    def rehearsing(self) -> Iterator[None]:
+        """While the block runs, an empty ledger stands in for this one, if it is kept in an SQLite file. What its questions are in SQL
+        is found out only once in a process, and takes longer than the answers."""
+        with tempfile.TemporaryDirectory(prefix="countersign-") as folder, self._db.elsewhere(Path(folder) / "ledger.sqlite"):
+            yield
 
     def now(self) -> datetime:
         """The database's clock, UTC: the only one that decides anything here."""

@@ -31,6 +31,7 @@ class _Closable(Protocol):
 Session = TypeVar("Session", bound=_Closable)
 
 _idle: defaultdict[str, list[Any]] = defaultdict(list)
+_rehearsed: dict[str, Ledger] = {}
 _recalled: dict[str, Personality] = {}
 _lock = Lock()
 
@@ -38,9 +39,15 @@ _lock = Lock()
 @cache
 def ledger() -> Ledger:
     """This installation's ledger, its schema brought up to date."""
-    opened = Ledger(settings().ledger)
+    url = settings().ledger
+    opened = _rehearsed.get(url) or Ledger(url)
     opened.migrate()
     return opened
+
+
+def rehearsed(ledger: Ledger, url: str) -> None:
+    """Have this one be this installation's ledger, if that has this URL when it is first asked for."""
+    _rehearsed[url] = ledger
 
 
 @cache

@@ -219,9 +219,10 @@ def main() -> None:
         completed = run(given.partner, given.stream)
         print(f"peak {peak_mib():.0f} MiB")
         sys.exit(0 if completed else 1)
+    if given.walk or given.kill_when:
+        warm()  # which passes boundaries of its own, in an empty ledger
     put_hooks()
     if given.walk or given.kill_when:
-        warm()
         one = run_plainly if given.plain else run
         return kill_when(given.kill_when, given.partner, one) if given.kill_when else walk(given.partner, one)
     if given.stop_when:
