@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.agreed import load_transfers
 from tasks.clear_source import clear_source
@@ -20,12 +19,13 @@ from tasks.report import report
 from tasks.rules.transfers import in_sets
 from tasks.set_aside import set_aside
 from tasks.tell_cases import tell_cases
+from tasks.threads import Threads
 
 
 @flow(
     name="collect",
     flow_run_name="collect {partner}/{stream}",
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    task_runner=Threads(max_workers=16),  # type: ignore[arg-type]
     validate_parameters=True,
 )
 def collect(partner: str, stream: str, patience_seconds: float = 60) -> State:

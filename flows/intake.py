@@ -7,30 +7,27 @@ from datetime import timedelta
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.agreed import load_stream
 from tasks.case_record import keep_case_records
 from tasks.check import check
-from tasks.clear_source import clear_source
+from tasks.close import close
 from tasks.consignment import Consignment
 from tasks.desk import Desk
-from tasks.file_away import file_away
-from tasks.let_go_on import let_go_on
 from tasks.look import look
 from tasks.pick_up import pick_up
+from tasks.place import place
 from tasks.rehearse import rehearse
 from tasks.report import report
-from tasks.resolve import resolve
-from tasks.set_aside import set_aside
 from tasks.tell_cases import tell_cases
 from tasks.tell_partner import tell_partner
+from tasks.threads import Threads
 
 
 @flow(
     name="intake",
     flow_run_name="intake {partner}/{stream}",
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    task_runner=Threads(max_workers=16),  # type: ignore[arg-type]
     validate_parameters=True,
 )
 def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: float = 60) -> State:
@@ -54,13 +51,10 @@ def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: f
         for consignment in desk:
             picked = pick_up.submit(consignment)
             checked = check.submit(picked)
-            parted = let_go_on.submit(checked, wait_for=before)
-            filed = file_away.submit(parted)
-            aside = set_aside.submit(filed)
-            told = tell_partner.submit(aside) if agreed.terms.tells_partner else aside
-            resolved = resolve.submit(told)
-            desk.follow(picked, checked, parted, filed, aside, told, resolved, clear_source.submit(resolved))
-            before = [aside] if agreed.terms.ordered else []
+            placed = place.submit(checked, wait_for=before)
+            told = tell_partner.submit(placed) if agreed.terms.tells_partner else placed
+            desk.follow(picked, checked, placed, told, close.submit(told))
+            before = [placed] if agreed.terms.ordered else []
     tell_cases(partner, stream)
     if agreed.records_cases:
         keep_case_records(partner, stream)

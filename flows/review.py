@@ -8,16 +8,13 @@ from prefect.flow_runs import suspend_flow_run
 
 from tasks.ask_about import ask_about, concluded, settle_answer, settle_try, take_case
 from tasks.check import check
-from tasks.clear_source import clear_source
+from tasks.close import close
 from tasks.correct import Correction, correct
-from tasks.file_away import file_away
 from tasks.in_sets import waiting_for
-from tasks.let_go_on import let_go_on
 from tasks.pick_up import pick_up
+from tasks.place import place
 from tasks.report import report
-from tasks.resolve import resolve
 from tasks.retry import reopened
-from tasks.set_aside import set_aside
 from tasks.tell_partner import tell_partner
 
 
@@ -45,11 +42,10 @@ def retry(
     """
     with reopened(journey, comment, by, release, facts or {}, corrected=bool(cells or file)) as consignment:
         checked = correct(check(pick_up(consignment)), Correction(by, comment, cells or [], file))
-        aside = tell_partner(set_aside(file_away(let_go_on(checked))))
-        cleared = clear_source(resolve(aside))
-    for asked in waiting_for(cleared):
+        closed = close(tell_partner(place(checked)))
+    for asked in waiting_for(closed):
         retry(**asked, return_state=True)  # what comes of it is a run of its own
-    return report(cleared.agreed, cleared.rows())
+    return report(closed.agreed, closed.rows())
 
 
 @flow(name="review", flow_run_name="review {journey}", validate_parameters=True)

@@ -33,7 +33,6 @@ from tasks.consignment import Agreed, Consignment, Item, Steps, claimed_item
 from tasks.doctypes import find
 from tasks.doctypes.base import Table
 from tasks.file_away import file_away, in_parts, stand_behind
-from tasks.retrying import task
 from tasks.rules.holding import RELIED_ON, wholes_of
 from tasks.rules.rows import Parted, Record, as_file, keys, part, part_name, separable
 
@@ -55,7 +54,6 @@ NOT_IN_ROWS = (
 )
 
 
-@task(task_run_name="let good rows go on")
 def let_go_on(consignment: Consignment) -> Consignment:
     """File the good rows of tables that are refused, and what was missing of corrected ones. All else is left to the tasks behind."""
     agreed = consignment.agreed

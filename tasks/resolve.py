@@ -12,7 +12,6 @@ from tasks.consignment import Consignment, Item, Steps
 from tasks.correct import under_way
 from tasks.doctypes import find
 from tasks.let_go_on import CORRECTS, PARTED
-from tasks.retrying import task
 from tasks.rules.completes import CUT, completes
 from tasks.rules.tabular import TRUNCATED
 from tasks.tell_partner import TOLD
@@ -21,7 +20,6 @@ CORRECTED = "corrected"
 """Kind of the entry about a refused file whose partner sent it again under its name, as it should be."""
 
 
-@task(task_run_name="resolve what came through")
 def resolve(consignment: Consignment) -> Consignment:
     """A case whose document was filed (or is a duplicate of one that was) needs nobody any more; nor does one that was corrected."""
     steps = Steps(consignment)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
+from prefect import task_engine
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import TaskRun
 
 from tests.world import ONE_LOOK, World, price_list
 
@@ -17,6 +23,35 @@ def test_a_good_file_is_filed_and_its_original_cleared(world: World) -> None:
     assert not list(world.out.iterdir())
     assert world.kinds() == [["arrived", "fetched", "judged", "filing", "filed", "clearing", "cleared"]]
     world.ledger.verify()
+
+
+def test_no_task_asks_the_server_about_the_one_it_waits_for_and_the_server_is_told_which_that_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[UUID] = []
+    steps: dict[str, TaskRun] = {}
+    tell = task_engine.emit_task_run_state_change_event
+
+    def read(_: SyncPrefectClient, task_run_id: UUID) -> None:
+        asked.append(task_run_id)
+        raise AssertionError("the server knows nothing of it that is not known here")
+
+    def told(task_run: TaskRun, *more: Any, **still_more: Any) -> Any:
+        steps[task_run.name] = task_run
+        return tell(task_run, *more, **still_more)
+
+    world.leave("p1.csv", price_list())
+    with monkeypatch.context() as watched:
+        watched.setattr(SyncPrefectClient, "read_task_run", read)
+        watched.setattr(task_engine, "emit_task_run_state_change_event", told)
+        state = world.run()
+    assert (state.name, asked) == ("Filed", [])
+    names = ["look in acme/price-lists", "pick up (1)", "check (1)", "file away or set aside (1)"]
+    names += ["close cases and clear the source (1)", "tell of cases"]
+    assert names == [name for name in steps if name in names]
+    for waits, behind in pairwise(names[1:5]):
+        [[waited]] = [inputs for inputs in steps[behind].task_inputs.values() if inputs]
+        assert waited.id == steps[waits].id
 
 
 def test_a_second_run_finds_nothing_new(world: World) -> None:

@@ -126,10 +126,16 @@ def test_the_next_run_closes_the_case_of_what_a_broken_retry_has_filed(dock: Doc
 def test_the_flows_take_the_steps_that_are_tried_here() -> None:
     from flows.intake import intake
     from flows.review import retry
+    from tasks.close import close
+    from tasks.place import place
     from tests.tasks.dock import STEPS
 
     for flow in (intake, retry):
-        assert {step.__name__ for step in STEPS} <= set(flow.fn.__code__.co_names), flow.name
+        taken = set(flow.fn.__code__.co_names)
+        for several in (place, close):
+            assert several.fn.__name__ in taken
+            taken |= set(several.fn.__code__.co_names)
+        assert {step.__name__ for step in STEPS} <= taken, flow.name
 
 
 def test_bytes_that_wait_for_a_rejected_document_wait_no_more(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,95 @@
+"""One task files and sets aside, another closes cases and clears the source: what is tried again does nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from blocks.errors import LedgerUnreachable
+from blocks.settings import settings
+from tasks import close, place
+from tasks.agreed import load_stream
+from tasks.check import check
+from tasks.consignment import Consignment, Row
+from tasks.desk import Desk
+from tasks.pick_up import pick_up
+from tasks.tell_partner import tell_partner
+from tests.sender.thread import sender_thread
+from tests.tasks.dock import Dock
+
+Verb = Callable[[Consignment], Consignment]
+BREAKS = {
+    "while rows go on": (place, "let_go_on"),
+    "while it is filed": (place.file_away, "fn"),
+    "while it is set aside": (place.set_aside, "fn"),
+    "while cases are closed": (close, "resolve"),
+    "while the source is cleared": (close.clear_source, "fn"),
+}
+
+
+@pytest.fixture
+def dock(dock: Dock) -> Iterator[Dock]:
+    (dock.home / "partner" / "in" / "notes").mkdir(parents=True)
+    dock.agree(rows="good-rows", notes={"folder": "/in/notes", "formats": ["html"]})
+    with sender_thread(settings().sender_socket, dock.home / "state", profiles=dock.profiles, spool=settings().spool):
+        yield dock
+
+
+def prices(*told: str) -> bytes:
+    rows = [f"A{number},,EUR,{price},2026-12-01" for number, price in enumerate(told)]
+    return "\n".join(["sku,description,currency,price,valid_from", *rows, ""]).encode()
+
+
+def patiently(verb: Verb, consignment: Consignment) -> Consignment:
+    """As Prefect does: the same task once more, with what it was given."""
+    try:
+        return verb(consignment)
+    except LedgerUnreachable as error:
+        assert error.worth_retrying
+        return verb(consignment)
+
+
+def bring_in(dock: Dock) -> list[Row]:
+    agreed, readiness = load_stream("acme", "prices"), dock.look()
+    with disable_run_logger(), Desk(agreed, readiness) as desk:
+        [consignment] = desk
+        checked = check.fn(pick_up.fn(consignment))
+        return patiently(close.close.fn, tell_partner.fn(patiently(place.place.fn, checked))).rows()
+
+
+@pytest.mark.parametrize("where", BREAKS)
+def test_what_breaks_off_when_its_work_is_done_and_is_tried_again_does_nothing_twice(
+    dock: Dock, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock.leave("p.csv", prices("1.00", "x"))
+    assert dock.run() == {"p.csv": "quarantined"}
+    dock.leave("p.csv", prices("1.00", "2.00"))
+    dock.leave("good.csv", prices("3.00"))
+    dock.leave("partly.csv", prices("4.00", "x"))
+    dock.leave("bad.txt", b"no table")
+    owner, name = BREAKS[where]
+    verb: Verb = getattr(owner, name)
+    broken: list[Consignment] = []
+
+    def breaks_off_once(consignment: Consignment) -> Consignment:
+        done = verb(consignment)
+        if not broken:
+            broken.append(done)
+            raise LedgerUnreachable("its answer was lost")
+        return done
+
+    monkeypatch.setattr(owner, name, breaks_off_once)
+    outcomes = {row.file: row.outcome for row in bring_in(dock)}
+    assert broken
+    assert outcomes == {"p.csv": "duplicate", "good.csv": "filed", "partly.csv": "quarantined", "bad.txt": "quarantined"}
+    rows = [row.split(",")[3] for content in dock.filed().values() for row in content.decode().splitlines()[1:]]
+    assert sorted(rows) == ["1.00", "2.00", "3.00", "4.00"]
+    assert sorted(case.name or "" for case in dock.cases()) == ["bad.txt", "partly.csv"]
+    assert list(dock.out.iterdir()) == []
+    for name in ("p.csv", "good.csv", "partly.csv", "bad.txt"):
+        kinds = dock.kinds(name)
+        twice = {kind for kind in kinds if kinds.count(kind) > 1}
+        # An original that was moved away by us before the answer was lost is seen to be gone.
+        assert twice <= ({"cleared"} if where == "while the source is cleared" else set()), (name, kinds)
