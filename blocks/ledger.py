@@ -552,7 +552,7 @@ class Ledger(Closing):
                 reduced[row.once] = row.journey
             else:
                 found[row.once] = _recorded(Link._make(row))
-        histories = self._histories(connection, sorted(set(reduced.values())))
+        histories = self._histories(connection, sorted(set(reduced.values()))) if reduced else {}
         for key, journey in reduced.items():
             found[key] = next(entry for entry in histories[journey] if once_key(entry.once) == key)
         return found

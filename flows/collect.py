@@ -16,6 +16,7 @@ from tasks.match import match
 from tasks.pick_up import pick_up
 from tasks.record_transfers import record_transfers
 from tasks.report import report
+from tasks.retrying import NO_RESULTS
 from tasks.rules.transfers import in_sets
 from tasks.set_aside import set_aside
 from tasks.tell_cases import tell_cases
@@ -27,6 +28,8 @@ from tasks.threads import Threads
     flow_run_name="collect {partner}/{stream}",
     task_runner=Threads(max_workers=16),  # type: ignore[arg-type]
     validate_parameters=True,
+    persist_result=False,
+    result_storage=NO_RESULTS,
 )
 def collect(partner: str, stream: str, patience_seconds: float = 60) -> State:
     """Keep a record of every transfer that another program made, from where it leaves its files, its logs and what came back.

@@ -19,6 +19,7 @@ from tasks.pick_up import pick_up
 from tasks.place import place
 from tasks.rehearse import rehearse
 from tasks.report import report
+from tasks.retrying import NO_RESULTS
 from tasks.tell_cases import tell_cases
 from tasks.tell_partner import tell_partner
 from tasks.threads import Threads
@@ -29,6 +30,8 @@ from tasks.threads import Threads
     flow_run_name="intake {partner}/{stream}",
     task_runner=Threads(max_workers=16),  # type: ignore[arg-type]
     validate_parameters=True,
+    persist_result=False,
+    result_storage=NO_RESULTS,
 )
 def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: float = 60) -> State:
     """Bring in everything a partner has left for us on one stream.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from prefect import task as prefect_task
@@ -17,6 +19,8 @@ R = TypeVar("R")
 
 RETRIES = 3
 """So often a task is tried again within its run."""
+NO_RESULTS = Path(os.devnull)
+"""For ``result_storage`` of a flow that keeps none: else each of its runs asks Prefect's server three times where results are kept."""
 
 
 async def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State) -> bool:

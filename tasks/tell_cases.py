@@ -51,11 +51,13 @@ LOOKS_BACK = timedelta(days=7)
 @task(task_run_name="tell of cases")
 def tell_cases(partner: str | None = None, stream: str | None = None) -> int:
     """Tell of open cases that nobody was told of, and begin their reviews; end the reviews of cases that are over. How many were told."""
+    if not (_without(REVIEW_BEGUN, partner, stream) or _over() or _without(CASE_TOLD, partner, stream)):
+        return 0  # as after most runs: nobody need be kept from it
     with alone() as lease:
         if lease is None:
             return 0  # somebody else does it just now; what came in meanwhile is told by the sweep
         unasked = _without(REVIEW_BEGUN, partner, stream)[:MOST]
-        over = ledger().cases_left(REVIEW_BEGUN, REVIEW_ENDED, since=ledger().now() - LOOKS_BACK)[:MOST]
+        over = _over()[:MOST]
         # On a command line without a Prefect server nobody can be asked there.
         if (unasked or over) and get_current_settings().api.url:
             _ask(unasked, over)  # first, so that who is told of a case is told where they are asked
@@ -65,8 +67,13 @@ def tell_cases(partner: str | None = None, stream: str | None = None) -> int:
 def _without(kind: str, partner: str | None, stream: str | None) -> list[Case]:
     """Open cases, oldest first, without an entry of this kind since they were last opened."""
     found = ledger().cases_without(kind, since=_OPENS, partner=partner, stream=stream)
-    histories = ledger().journeys([case.journey for case in found])
+    histories = ledger().journeys([case.journey for case in found]) if found else {}
     return [case for case in found if not _is_there(kind, histories[case.journey])]
+
+
+def _over() -> list[str]:
+    """Journeys of cases that are over and about which a run still asks somebody."""
+    return ledger().cases_left(REVIEW_BEGUN, REVIEW_ENDED, since=ledger().now() - LOOKS_BACK)
 
 
 def _is_there(kind: str, history: Sequence[Recorded]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 from typing import Any
-from uuid import UUID
 
 import pytest
 import yaml
@@ -25,15 +24,15 @@ def test_a_good_file_is_filed_and_its_original_cleared(world: World) -> None:
     world.ledger.verify()
 
 
-def test_no_task_asks_the_server_about_the_one_it_waits_for_and_the_server_is_told_which_that_was(
+def test_the_server_is_told_which_task_a_task_waited_for_and_asked_nothing_about_it_and_not_where_results_are_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[UUID] = []
+    asked: list[Any] = []
     steps: dict[str, TaskRun] = {}
     tell = task_engine.emit_task_run_state_change_event
 
-    def read(_: SyncPrefectClient, task_run_id: UUID) -> None:
-        asked.append(task_run_id)
+    def read(_: SyncPrefectClient, *about: Any, **more: Any) -> None:
+        asked.append((about, more))
         raise AssertionError("the server knows nothing of it that is not known here")
 
     def told(task_run: TaskRun, *more: Any, **still_more: Any) -> Any:
@@ -43,6 +42,7 @@ def test_no_task_asks_the_server_about_the_one_it_waits_for_and_the_server_is_to
     world.leave("p1.csv", price_list())
     with monkeypatch.context() as watched:
         watched.setattr(SyncPrefectClient, "read_task_run", read)
+        watched.setattr(SyncPrefectClient, "read_server_default_result_storage", read)
         watched.setattr(task_engine, "emit_task_run_state_change_event", told)
         state = world.run()
     assert (state.name, asked) == ("Filed", [])
