@@ -26,6 +26,7 @@ from sqlalchemy import (
     Engine,
     String,
     TableValuedAlias,
+    TextClause,
     TypeDecorator,
     bindparam,
     create_engine,
@@ -162,15 +163,15 @@ class Database:
             # Not now(), which stands still from the beginning of the transaction, before we waited for a lock.
             moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
             return moment.astimezone(UTC)
-        found: str = connection.execute(text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')")).scalar_one()
+        found: str = connection.exec_driver_sql("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')").scalar_one()
         return datetime.fromisoformat(found).replace(tzinfo=UTC)
 
     # ---------------------------------------------------------------------------------------- statements
 
     def run(self, connection: Connection, statement: str, **values: Any) -> CursorResult[Any]:
         """One statement that both databases read alike, with ``:name`` parameters."""
-        typed = [bindparam(name, type_=Instant()) for name, value in values.items() if isinstance(value, datetime)]
-        return connection.execute(text(statement).bindparams(*typed), values)
+        moments = tuple(name for name, value in values.items() if isinstance(value, datetime))
+        return connection.execute(_text(statement, moments), values)
 
     def each(
         self, connection: Connection, statement: str, columns: Mapping[str, Kind], rows: Iterable[tuple[Any, ...]]
@@ -203,6 +204,16 @@ class Database:
         if self.postgres:
             return func.unnest(bindparam(None, list(values), type_=ARRAY(String))).table_valued("value").render_derived()
         return func.json_each(json.dumps(list(values), ensure_ascii=False)).table_valued("value")
+
+    def told(self) -> TableValuedAlias:
+        """The same in a statement that is made once and run many times: its texts are told each time, by ``texts``."""
+        if self.postgres:
+            return func.unnest(bindparam("told", type_=ARRAY(String))).table_valued("value").render_derived()
+        return func.json_each(bindparam("told")).table_valued("value")
+
+    def texts(self, values: Iterable[str]) -> dict[str, Any]:
+        """What ``told`` stands for in one run of a statement."""
+        return {"told": list(values) if self.postgres else json.dumps(list(values), ensure_ascii=False)}
 
     def among(self, column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
         """True where a column is one of these texts."""
@@ -241,6 +252,11 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@lru_cache(256)  # a statement that is there already need not be read again
+def _text(statement: str, moments: tuple[str, ...]) -> TextClause:
+    return text(statement).bindparams(*(bindparam(name, type_=Instant()) for name in moments))
 
 
 def _is_operational(error: DBAPIError) -> bool:

@@ -57,6 +57,7 @@ from sqlalchemy import (
     String,
     Table,
     TextClause,
+    bindparam,
     func,
     inspect,
     literal,
@@ -392,6 +393,7 @@ class Ledger(Closing):
     def __init__(self, url: str, *, timeout_seconds: float = 30.0) -> None:
         """``url``: ``sqlite:////path/to/file`` or ``postgresql://user@host/name``. Connects only when asked something."""
         self._db = Database(url, timeout_seconds=timeout_seconds)
+        self._statements = _Statements(self._db)
 
     def close(self) -> None:
         """End all connections. The next call makes new ones."""
@@ -507,7 +509,7 @@ class Ledger(Closing):
         keys = [once_key(entry.once) for entry in entries]
         holders = self._holders(connection, [key for key in keys if key is not None])
         heads = self._heads(connection, sorted({entry.journey for entry in entries}))
-        seq: int = connection.execute(select(func.coalesce(func.max(_entry.c.seq), 0))).scalar_one()
+        seq: int = connection.execute(self._statements.newest_seq).scalar_one()
         answers: list[Recorded] = []
         links: list[Link] = []
         facts: dict[str, list[dict[str, Any]]] = {}
@@ -547,7 +549,7 @@ class Ledger(Closing):
     def _holders(self, connection: Connection, keys: list[str]) -> dict[str, Recorded]:
         found = {}
         reduced: dict[str, str] = {}
-        for row in connection.execute(select(_entry).where(self._db.among(_entry.c.once, keys))):
+        for row in connection.execute(self._statements.holders, self._db.texts(keys)):
             if row.record == GONE:
                 reduced[row.once] = row.journey
             else:
@@ -559,11 +561,8 @@ class Ledger(Closing):
 
     def _heads(self, connection: Connection, journeys: list[str]) -> dict[str, tuple[int, str, str]]:
         """Journey -> number, hash and kind of its newest entry."""
-        given, before = self._db.given(journeys), _entry.alias()
-        newest = select(func.max(before.c.n)).where(before.c.journey == given.c.value).scalar_subquery()
-        head = (_entry.c.journey == given.c.value) & (_entry.c.n == newest)
-        wanted = select(_entry.c.journey, _entry.c.n, _entry.c.hash, _entry.c.kind).join_from(given, _entry, head)
-        return {journey: (n, hash, kind) for journey, n, hash, kind in connection.execute(wanted)}
+        found = connection.execute(self._statements.heads, self._db.texts(journeys))
+        return {journey: (n, hash, kind) for journey, n, hash, kind in found}
 
     def _index(self, connection: Connection, told: Mapping[str, tuple[Index, CaseIndex | None]], seq: int) -> None:
         """Bring the index up to date with what entries told, by journey. ``seq``: where about in the record that was."""
@@ -1247,7 +1246,7 @@ class Ledger(Closing):
             now = self._db.now(connection)
             self._check_lease(connection, lease, lease.resources, now)
             until = now + timedelta(seconds=seconds)
-            connection.execute(_lease.update().where(self._of(lease)).values(until=until))
+            connection.execute(self._statements.renew, {**self._ours(lease), "new_until": until})
         return replace(lease, until=until)
 
     def release(self, lease: Lease) -> None:
@@ -1256,8 +1255,8 @@ class Ledger(Closing):
         with self._db.write() as connection:
             self._lock_streams_of(connection, journeys)
             self._db.lock(connection, _RECORD)
-            ours = connection.execute(select(_lease.c.resource).where(self._of(lease))).scalars().all()
-            connection.execute(_lease.delete().where(self._of(lease)))
+            ours = connection.execute(self._statements.leased, self._ours(lease)).scalars().all()
+            connection.execute(self._statements.release, self._ours(lease))
             self._restage(connection, [resource.removeprefix(JOURNEY) for resource in ours], Stage.CLAIMED, Stage.SIGHTED)
 
     def holding(self, lease: Lease, seconds: float) -> Holding:
@@ -1265,12 +1264,11 @@ class Ledger(Closing):
         return Holding(self, lease, seconds)
 
     def _held(self, connection: Connection, resources: list[str], now: datetime) -> set[str]:
-        alive = select(_lease.c.resource).where(self._db.among(_lease.c.resource, resources), _lease.c.until > now)
-        return set(connection.execute(alive).scalars())
+        return set(connection.execute(self._statements.alive, {**self._db.texts(resources), "now": now}).scalars())
 
-    def _of(self, lease: Lease) -> ColumnElement[bool]:
-        """True for what is still this lease's."""
-        return (_lease.c.fence == lease.fence) & self._db.among(_lease.c.resource, lease.resources)
+    def _ours(self, lease: Lease) -> dict[str, Any]:
+        """What statements about what is still this lease's are told."""
+        return {**self._db.texts(lease.resources), "of_fence": lease.fence}
 
     def _grant(self, connection: Connection, resources: list[str], owner: str, until: datetime) -> Lease:
         self._db.run(connection, "UPDATE fence SET last = last + 1")
@@ -1281,10 +1279,10 @@ class Ledger(Closing):
 
     def _check_lease(self, connection: Connection, lease: Lease, resources: Sequence[str], now: datetime) -> None:
         """Raise ``LeaseLost`` unless all of these are in the lease, and alive under its fence."""
-        given = self._db.given(resources)
-        ours = (_lease.c.resource == given.c.value) & (_lease.c.fence == lease.fence) & (_lease.c.until > now)
-        dead = select(given.c.value).where(~select(_lease.c.fence).where(ours).exists())
-        lost = sorted({*connection.execute(dead).scalars()} | (set(resources) - set(lease.resources)))
+        dead = connection.execute(
+            self._statements.not_leased, {**self._db.texts(resources), "of_fence": lease.fence, "now": now}
+        )
+        lost = sorted({*dead.scalars()} | (set(resources) - set(lease.resources)))
         if lost:
             why = (
                 "is not part of the lease"
@@ -1453,12 +1451,11 @@ class Ledger(Closing):
             return {journey: _as_arrival(row) for journey, row in self._arrivals(connection, journeys).items()}
 
     def _arrivals(self, connection: Connection, journeys: Sequence[str]) -> dict[str, Row[Any]]:
-        wanted = select(_arrival).where(self._db.among(_arrival.c.journey, journeys))
-        return {row.journey: row for row in connection.execute(wanted)}
+        return {row.journey: row for row in connection.execute(self._statements.arrivals, self._db.texts(journeys))}
 
     def _restage(self, connection: Connection, journeys: Sequence[str], before: Stage, after: Stage) -> None:
-        moved = (_arrival.c.stage == before.value) & _arrival.c.closed.is_(None) & self._db.among(_arrival.c.journey, journeys)
-        connection.execute(_arrival.update().where(moved).values(stage=after.value))
+        stages = {"old_stage": before.value, "new_stage": after.value}
+        connection.execute(self._statements.restage, {**self._db.texts(journeys), **stages})
 
     def _lock_streams_of(self, connection: Connection, journeys: Sequence[str]) -> None:
         """Take the locks of the streams whose arrivals these journeys are."""
@@ -1520,6 +1517,35 @@ class Holding:
 
 
 # --------------------------------------------------------------------------------------------- between rows and values
+
+
+class _Statements:
+    """Those that are run most. To make one takes longer than to answer it, so each is made once, and told its values when it is run:
+    which journeys, keys or resources by ``Database.texts``."""
+
+    def __init__(self, database: Database) -> None:
+        told = database.told()
+        texts = select(told.c.value)
+
+        before = _entry.alias()
+        newest = select(func.max(before.c.n)).where(before.c.journey == told.c.value).scalar_subquery()
+        head = (_entry.c.journey == told.c.value) & (_entry.c.n == newest)
+        self.heads = select(_entry.c.journey, _entry.c.n, _entry.c.hash, _entry.c.kind).join_from(told, _entry, head)
+        self.holders = select(_entry).where(_entry.c.once.in_(texts))
+        self.newest_seq = select(func.coalesce(func.max(_entry.c.seq), 0))
+
+        self.arrivals = select(_arrival).where(_arrival.c.journey.in_(texts))
+        moved = (_arrival.c.stage == bindparam("old_stage")) & _arrival.c.closed.is_(None) & _arrival.c.journey.in_(texts)
+        self.restage = _arrival.update().where(moved).values(stage=bindparam("new_stage"))
+
+        alive, of_fence = _lease.c.until > bindparam("now", type_=Instant()), _lease.c.fence == bindparam("of_fence")
+        ours = of_fence & _lease.c.resource.in_(texts)
+        standing = select(_lease.c.fence).where(_lease.c.resource == told.c.value, of_fence, alive)
+        self.alive = select(_lease.c.resource).where(_lease.c.resource.in_(texts), alive)
+        self.not_leased = select(told.c.value).where(~standing.exists())
+        self.leased = select(_lease.c.resource).where(ours)
+        self.renew = _lease.update().where(ours).values(until=bindparam("new_until", type_=Instant()))
+        self.release = _lease.delete().where(ours)
 
 
 def _with_journey() -> Select[Any]:
