@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,7 +127,7 @@ def read(path: Path) -> Source:
     if len(raw) > LARGEST_BYTES:
         raise ConfigurationError(f"{path}: larger than {LARGEST_BYTES // 1024} KiB; people are meant to read it")
     try:
-        node = yaml.compose(raw.decode("utf-8-sig"), Loader=_Loader)
+        node = _composed(raw)
         source.content = _Builder(source).value(node, (), ()) if node is not None else {}
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
@@ -140,6 +141,12 @@ def read(path: Path) -> Source:
     if source.twice:
         raise source.refuse(source.twice)
     return source
+
+
+@lru_cache(maxsize=16)
+def _composed(raw: bytes) -> yaml.Node | None:
+    """What a file of these bytes says. A file is read anew each time, but nearly always says what it did, and YAML is slow to read."""
+    return yaml.compose(raw.decode("utf-8-sig"), Loader=_Loader)
 
 
 def _at_mark(message: str, where: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import tracemalloc
 from pathlib import Path
@@ -96,3 +97,14 @@ def test_an_anchor_that_is_used_twice_is_fine(tmp_path: Path) -> None:
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         reviewed.read(tmp_path / "none.yaml")
+
+
+def test_a_file_is_read_anew_each_time_and_no_two_readers_share_what_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text("a: [1]")
+    before, first = path.stat(), reviewed.read(path)
+    first.content["a"].append(2)
+    assert reviewed.read(path).content == {"a": [1]}
+    path.write_text("a: [3]")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert reviewed.read(path).content == {"a": [3]}, "changed within its size and its second"
