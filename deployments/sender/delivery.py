@@ -20,6 +20,7 @@ import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,23 +180,20 @@ def deliver(
     """
     _check_names(freight)
     anew = not store.parcels(freight.package, freight.destination)
-    parcels = intended(
-        store,
-        freight.endpoint.address,
-        [
-            Parcel(
-                freight.package, freight.destination, file.name, position, file.digest, file.size, _temporary(file.name), source
-            )
-            for position, (file, source) in enumerate(zip(freight.files, freight.sources, strict=True))
-        ],
-    )
-    if settled(parcels):
-        return parcels
-    with _visit(freight, store, scratch, parcels) as courier:
-        try:
-            return courier.bring(anew)
-        finally:
-            met(courier.met)
+    wanted = [
+        Parcel(freight.package, freight.destination, file.name, position, file.digest, file.size, _temporary(file.name), source)
+        for position, (file, source) in enumerate(zip(freight.files, freight.sources, strict=True))
+    ]
+    with ThreadPoolExecutor(1) as aside:
+        # To sign in is mostly waiting, so what is to be sent is written down meanwhile. Where all is settled, nobody is called.
+        writing = aside.submit(intended, store, freight.endpoint.address, wanted)
+        if not anew and settled(parcels := writing.result()):
+            return parcels
+        with _visit(freight, store, scratch, writing.result) as courier:
+            try:
+                return courier.bring(anew)
+            finally:
+                met(courier.met)
 
 
 def intended(store: Store, address: str, wanted: Sequence[Parcel]) -> list[Parcel]:
@@ -213,7 +211,7 @@ def withdraw(freight: Freight, store: Store, scratch: Spool) -> list[bytes]:
 
     Only names that are written down here are touched. Raises ``EndpointError``.
     """
-    with _visit(freight, store, scratch, store.parcels(freight.package, freight.destination)) as courier:
+    with _visit(freight, store, scratch, lambda: store.parcels(freight.package, freight.destination)) as courier:
         return courier.withdraw()
 
 
@@ -229,10 +227,11 @@ def connected(endpoint: Endpoint, pins: frozenset[str]) -> Iterator[EndpointSess
 
 
 @contextmanager
-def _visit(freight: Freight, store: Store, scratch: Spool, parcels: Sequence[Parcel]) -> Iterator[_Courier]:
+def _visit(freight: Freight, store: Store, scratch: Spool, on_record: Callable[[], Sequence[Parcel]]) -> Iterator[_Courier]:
+    """``on_record`` is asked once we are signed in: how far the files have come."""
     with connected(freight.endpoint, freight.pins) as session:
         plain = freight.endpoint.direct_write or freight.endpoint.write_only
-        yield (_PlainCourier if plain else _Courier)(freight, session, store, scratch, parcels)
+        yield (_PlainCourier if plain else _Courier)(freight, session, store, scratch, on_record())
 
 
 def _temporary(final: bytes) -> bytes:

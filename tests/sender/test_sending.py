@@ -26,13 +26,13 @@ import yaml
 
 from blocks.endpoints import sftp_engine
 from blocks.endpoints.sftp import SftpSession
-from blocks.errors import SenderUnreachable, SendRefused, TransferIncomplete
+from blocks.errors import SenderError, SenderUnreachable, SendRefused, TransferIncomplete
 from blocks.outbound import Delivered, Package, Refusal
 from blocks.profile import load_partner
 from blocks.seals import signed as sealed_by
 from blocks.sender import Arrived, MessageKind, ServiceMessage, Withdrawn
 from blocks.spool import Spool, place_in
-from blocks.values import Exists, Move, Moved, Proof
+from blocks.values import Exists, Missed, Move, Moved, Placed, Proof
 from deployments.people import load_people
 from deployments.sender import delivery
 from deployments.sender.delivery import MOST_IN_DOUBT, Freight, deliver
@@ -512,6 +512,52 @@ def test_so_many_renames_are_in_doubt_at_a_time_and_none_is_asked_for_unwritten(
     assert {parcel.step for parcel in parcels} == {Step.PROVEN}
     assert max(doubted) == MOST_IN_DOUBT and len(doubted) < len(package.files)
     assert {Step.PLACED, Step.RENAMING} in written, "what became of the last ones, and what is asked for next"
+
+
+def test_what_goes_is_written_down_while_we_sign_in_and_before_anything_is_placed(
+    quiet_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, intend, put, connect = quiet_house, Store.intend, SftpSession.put, SftpSession._connect
+    package, calling, begun = house.package(b"one", b"two"), threading.Event(), list[set[Step]]()
+
+    def connected(self: SftpSession) -> None:
+        calling.set()
+        connect(self)
+
+    def intended(self: Store, parcels: Iterable[Parcel]) -> list[Parcel]:
+        assert calling.wait(30), "nobody waits for that before we call"
+        time.sleep(0.5)  # longer than it takes to sign in
+        return intend(self, parcels)
+
+    def placing(self: SftpSession, *given: Any, **more: Any) -> Iterator[Placed | Missed]:
+        with Store(house.state) as other:
+            begun.append({parcel.step for parcel in other.parcels(package.digest)})
+        return put(self, *given, **more)
+
+    monkeypatch.setattr(Store, "intend", intended)
+    monkeypatch.setattr(SftpSession, "_connect", connected)
+    monkeypatch.setattr(SftpSession, "put", placing)
+    with Store(house.state) as store:
+        parcels = deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
+    assert {parcel.step for parcel in parcels} == {Step.PROVEN} and begun == [{Step.INTENDED}]
+
+
+def test_what_cannot_be_written_down_is_not_begun(quiet_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house, sessions, close = quiet_house, list[SftpSession](), SftpSession.close
+    package = house.package(b"one", b"two")
+
+    def closed(self: SftpSession) -> None:
+        close(self)
+        sessions.append(self)
+
+    def full(self: Store, parcels: Iterable[Parcel]) -> list[Parcel]:
+        raise SenderError("no room")
+
+    monkeypatch.setattr(SftpSession, "close", closed)
+    monkeypatch.setattr(Store, "intend", full)
+    with Store(house.state) as store, pytest.raises(SenderError, match="no room"):
+        deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
+    assert house.received(package) == {} and len(sessions) == 1, "nothing was placed, and nobody stays signed in"
 
 
 def test_what_was_settled_with_others_renames_is_asked_for_no_more(quiet_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
