@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -127,6 +128,24 @@ class Database:
             event.remove(self.engine, "do_connect", connecting)
             self.engine.dispose()
             self.file = own
+
+    def write_ahead(self) -> None:
+        """Have an SQLite file written ahead: a transaction waits for the disk once, and not for each of its steps. It stays so.
+
+        The switch needs the file alone and does not wait for it (https://www.sqlite.org/wal.html). Raises ``LedgerUnreachable``.
+        """
+        give_up = time.monotonic() + self.timeout_seconds
+        while True:
+            try:
+                with self.engine.connect() as connection:
+                    driver = connection.connection.driver_connection
+                    assert driver is not None  # noqa: S101 - an open connection has its driver's
+                    driver.execute("PRAGMA journal_mode=WAL")
+                    return
+            except Exception as error:
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise LedgerUnreachable(f"{self.name}: cannot be opened ({error})") from error
+                time.sleep(0.02)
 
     # ---------------------------------------------------------------------------------------- transactions
 

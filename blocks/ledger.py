@@ -432,28 +432,13 @@ class Ledger(Closing):
         """
         if not self._db.postgres:
             self._db.file.parent.mkdir(parents=True, exist_ok=True)
-            self._write_ahead()
+            self._db.write_ahead()
         with self._db.read() as connection:
             if _revision(connection) == HEAD:
                 return  # without the third of a second that Alembic takes to import
         with self._db.write() as connection:
             self._db.lock(connection, "migration")
             self._upgrade(connection)
-
-    def _write_ahead(self) -> None:
-        # The switch to WAL needs the file alone and does not wait for it (https://www.sqlite.org/wal.html); it stays switched.
-        give_up = time.monotonic() + self._db.timeout_seconds
-        while True:
-            try:
-                with self._db.engine.connect() as connection:
-                    driver = connection.connection.driver_connection
-                    assert driver is not None  # noqa: S101 - an open connection has its driver's
-                    driver.execute("PRAGMA journal_mode=WAL")
-                    return
-            except Exception as error:
-                if "locked" not in str(error) or time.monotonic() > give_up:
-                    raise LedgerUnreachable(f"{self._db.name}: cannot be opened ({error})") from error
-                time.sleep(0.02)
 
     def _upgrade(self, connection: Connection) -> None:
         from alembic import command

@@ -369,6 +369,11 @@ class Parcel(NamedTuple):
     heard: bool = False
     """What the server showed and answered is not written down yet."""
 
+    def written(self, step: Step, now: datetime) -> Parcel:
+        """At this step since now, and all that was heard is written down. ``_replace`` takes twice as long."""
+        what_stays = self[:8]
+        return Parcel(*what_stays, step, self.proof, self.modified, now, self.said, self.server, self.replies)
+
 
 class Store(Closing):
     """The sender's memory, in a folder of its own."""
@@ -383,6 +388,8 @@ class Store(Closing):
         self.seal_key = SealKey.open(folder / "seal.pem")
         self._key = _secret(folder / "seeds.key")
         self._db = Database(f"sqlite:///{folder.absolute() / 'sender.sqlite'}")
+        with self._translated():
+            self._db.write_ahead()
         with self._writing() as connection:
             _metadata.create_all(connection)
 
@@ -610,7 +617,7 @@ class Store(Closing):
                 steps[step, parcel.proof, parcel.modified, place].append(name)
                 if parcel.heard:
                     heard[place, parcel.server, parcel.replies].append(name)
-                moved.append(parcel._replace(step=step, at=now, heard=False))
+                moved.append(parcel.written(step, now))
         if moved:
             with self._writing() as connection:
                 for (step, proof, modified, place), names in steps.items():
