@@ -12,7 +12,7 @@ What was agreed with a partner (streams, rules, targets) is below as pydantic mo
 
 from __future__ import annotations
 
-import base64
+import binascii
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ def shown(name: bytes | str) -> str:
 
 def name_b64(name: bytes) -> str:
     """The exact bytes of a name, for JSON."""
-    return base64.b64encode(name).decode("ascii")
+    return binascii.b2a_base64(name, newline=False).decode("ascii")
 
 
 # --------------------------------------------------------------------------------------------- at an endpoint

@@ -27,7 +27,6 @@ from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, BinaryIO, ClassVar, Literal
-from uuid import uuid4
 
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, model_validator
@@ -309,7 +308,7 @@ def temporary_name(final: bytes = b"") -> bytes:
 
     Where the final name is one of these itself, it is that with ``PART``: whoever wrote the one down finds what was left of the other.
     """
-    return final + PART if final.startswith(TEMPORARY) else TEMPORARY + uuid4().hex.encode()
+    return final + PART if final.startswith(TEMPORARY) else TEMPORARY + os.urandom(16).hex().encode()
 
 
 def goes_on(temporary: bytes) -> bool:

@@ -90,11 +90,11 @@ def run(
             def cut_off(peer: Peer) -> None:
                 store.refused(peer.uid, "connect", "", "may not call the sender: cut off")
 
-            # What is here stays: a release with thousands of files is not to look through all of it again and again. Of its own,
-            # what has grown old is looked through a fifth as often as by Python's measure.
+            # What is here stays: a release with thousands of files is not to look through all of it again and again. Nor through its
+            # own by Python's measure: most of what is new there stays to the end, and next to none of it is in circles.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(*gc.get_threshold()[:2], 50)
+            gc.set_threshold(20_000, 10, 50)
             serve(application, server, frozenset(allowed) | operators, cut_off)
     finally:
         store.close()
