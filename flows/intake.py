@@ -14,9 +14,9 @@ from tasks.check import check
 from tasks.close import close
 from tasks.consignment import Consignment
 from tasks.desk import Desk
+from tasks.file_or_set_aside import file_or_set_aside
 from tasks.look import look
 from tasks.pick_up import pick_up
-from tasks.place import place
 from tasks.rehearse import rehearse
 from tasks.report import report
 from tasks.retrying import NO_RESULTS
@@ -54,10 +54,10 @@ def intake(partner: str, stream: str, dry_run: bool = False, patience_seconds: f
         for consignment in desk:
             picked = pick_up.submit(consignment)
             checked = check.submit(picked)
-            placed = place.submit(checked, wait_for=before)
-            told = tell_partner.submit(placed) if agreed.terms.tells_partner else placed
-            desk.follow(picked, checked, placed, told, close.submit(told))
-            before = [placed] if agreed.terms.ordered else []
+            filed = file_or_set_aside.submit(checked, wait_for=before)
+            told = tell_partner.submit(filed) if agreed.terms.tells_partner else filed
+            desk.follow(picked, checked, filed, told, close.submit(told))
+            before = [filed] if agreed.terms.ordered else []
     tell_cases(partner, stream)
     if agreed.records_cases:
         keep_case_records(partner, stream)

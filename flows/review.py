@@ -10,9 +10,9 @@ from tasks.ask_about import ask_about, concluded, settle_answer, settle_try, tak
 from tasks.check import check
 from tasks.close import close
 from tasks.correct import Correction, correct
+from tasks.file_or_set_aside import file_or_set_aside
 from tasks.in_sets import waiting_for
 from tasks.pick_up import pick_up
-from tasks.place import place
 from tasks.report import report
 from tasks.retry import reopened
 from tasks.tell_partner import tell_partner
@@ -42,7 +42,7 @@ def retry(
     """
     with reopened(journey, comment, by, release, facts or {}, corrected=bool(cells or file)) as consignment:
         checked = correct(check(pick_up(consignment)), Correction(by, comment, cells or [], file))
-        closed = close(tell_partner(place(checked)))
+        closed = close(tell_partner(file_or_set_aside(checked)))
     for asked in waiting_for(closed):
         retry(**asked, return_state=True)  # what comes of it is a run of its own
     return report(closed.agreed, closed.rows())

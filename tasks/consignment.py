@@ -150,6 +150,8 @@ class Consignment:
     ) -> None:
         self.agreed, self._held = agreed, held
         self.items = tuple(items)
+        self.filed: Consignment | None = None
+        """What filing made of it, for a task that is tried again behind that: what a repository refused stands nowhere else."""
         self.markers: Mapping[str, RemoteFile] = markers or {}
         """Done files by the journey they speak for: they go when their file goes."""
 

@@ -55,7 +55,7 @@ NOT_IN_ROWS = (
 
 
 def let_go_on(consignment: Consignment) -> Consignment:
-    """File the good rows of tables that are refused, and what was missing of corrected ones. All else is left to the tasks behind."""
+    """File the good rows of tables that are refused, and what was missing of corrected ones. All else is left to the steps behind."""
     agreed = consignment.agreed
     going_on = [item for item in consignment.at(Stage.JUDGED) if item.verdict is not None and separable(item.verdict.findings)]
     cases = ledger().cases(partner=agreed.partner, stream=agreed.stream) if going_on else []

@@ -127,12 +127,12 @@ def test_the_flows_take_the_steps_that_are_tried_here() -> None:
     from flows.intake import intake
     from flows.review import retry
     from tasks.close import close
-    from tasks.place import place
+    from tasks.file_or_set_aside import file_or_set_aside
     from tests.tasks.dock import STEPS
 
     for flow in (intake, retry):
         taken = set(flow.fn.__code__.co_names)
-        for several in (place, close):
+        for several in (file_or_set_aside, close):
             assert several.fn.__name__ in taken
             taken |= set(several.fn.__code__.co_names)
         assert {step.__name__ for step in STEPS} <= taken, flow.name
