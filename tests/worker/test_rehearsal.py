@@ -83,3 +83,24 @@ def test_an_intake_asks_its_ledger_nothing_that_was_not_asked_before_the_first_f
     assert (crowd, before) == ([], []), "a rehearsal leaves nothing, here neither"
     assert (outcomes, kept) == ({"prices.csv": "filed"}, 2), "the file, and what is known of its server"
     assert asked > 50 and unrehearsed == []
+
+
+NO_ROOM = """
+import resource
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # as of a disk without room: no file may grow beyond it
+
+from deployments.worker import zygote
+
+opened = set(zygote._files())
+zygote.warm()
+print(zygote.crowd(opened))
+"""
+
+
+def test_a_worker_starts_where_there_is_no_room_to_rehearse(tmp_path: Path) -> None:
+    """What makes room again is a run of its own."""
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "COUNTERSIGN_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-B", "-c", NO_ROOM]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False, text=True, timeout=LONG)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
