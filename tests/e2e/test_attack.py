@@ -240,7 +240,15 @@ class Estate:
             socket=str(self.socket),
             sender_pid=self.sender_pid,
             secrets=tuple(
-                map(str, (own / "state/seeds.key", own / "state/seal.pem", own / "state/sender.sqlite", own / "partner_key"))
+                str(own / name)
+                for name in (
+                    "state/seeds.key",
+                    "state/seal.pem",
+                    "state/sender.sqlite",
+                    "state/sender.sqlite-wal",
+                    "state/sender.sqlite-shm",
+                    "partner_key",
+                )
             ),
             reviewed=str(own / "reviewed"),
             work=str(work),

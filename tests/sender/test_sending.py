@@ -6,6 +6,7 @@ import base64
 import hashlib
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -540,6 +541,48 @@ def test_what_goes_is_written_down_while_we_sign_in_and_before_anything_is_place
     with Store(house.state) as store:
         parcels = deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
     assert {parcel.step for parcel in parcels} == {Step.PROVEN} and begun == [{Step.INTENDED}]
+
+
+@pytest.mark.parametrize(
+    ("when", "known"),
+    [
+        pytest.param("before", set(), id="before it is written down"),
+        pytest.param("signing in", {Step.INTENDED}, id="while we sign in"),
+        pytest.param("after", {Step.INTENDED}, id="before anything is placed"),
+    ],
+)
+def test_killed_about_the_intent_nothing_is_placed_and_the_next_visit_sends_all(
+    quiet_house: House, when: str, known: set[Step]
+) -> None:
+    house, intend, connect = quiet_house, Store.intend, SftpSession._connect
+    package = house.package(*THREE)
+
+    def killed() -> None:
+        time.sleep(0.5)  # the other of the two gets through meanwhile
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def intended(self: Store, parcels: Iterable[Parcel]) -> list[Parcel]:
+        if when == "before":
+            killed()
+        done = intend(self, parcels)
+        if when == "after":
+            killed()
+        return done
+
+    def connected(self: SftpSession) -> None:
+        if when == "signing in":
+            killed()
+        connect(self)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Store, "intend", intended)
+        patched.setattr(SftpSession, "_connect", connected)
+        assert not visit(house, package, sys.maxsize, written=True)
+    assert house.received(package) == {}
+    with Store(house.state) as store:
+        assert {parcel.step for parcel in store.parcels(package.digest)} == known
+    assert visit(house, package, sys.maxsize, written=True)
+    assert sorted(house.received(package)) == ["1.csv", "2.csv", "3.csv"]
 
 
 def test_what_cannot_be_written_down_is_not_begun(quiet_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
