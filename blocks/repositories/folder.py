@@ -368,7 +368,8 @@ class FolderSession(RepositorySession):
         file = into.open()
         try:
             with _translated(where), open(place, "rb", buffering=0) as source:  # noqa: PTH123 - see _below
-                while piece := source.read(at_once):
+                # Once more has come than was announced, the rest changes nothing: a person may be copying it in just now.
+                while file.size <= held["size"] and (piece := source.read(at_once)):
                     file.write(piece)
         except BaseException:
             file.discard()

@@ -15,7 +15,7 @@ import pytest
 from blocks.errors import DocumentChanged, DocumentMissing, RepositoryUnreachable
 from blocks.repositories import folder
 from blocks.repositories.folder import FolderRepository
-from blocks.spool import Spool
+from blocks.spool import Spool, SpoolFile, Unkept
 from blocks.values import Filed, Filing, Grant
 from tests.conformance.repositories.checks import Ground, one
 
@@ -106,6 +106,24 @@ def test_changed_bytes_are_noticed(ground: Ground) -> None:
     (root(ground) / filed.id).write_bytes(b"54321")
     with pytest.raises(DocumentChanged, match="somebody changed them"):
         ground.bytes(filed.id)
+
+
+@pytest.mark.parametrize("seen", [0, 3])
+def test_a_file_that_a_person_is_just_copying_in_is_not_read_to_its_end(ground: Ground, seen: int) -> None:
+    theirs = root(ground) / "Suppliers/acme/theirs.csv"
+    ground.filed(ground.filing("ours.csv"))
+    theirs.write_bytes(b"x" * seen)
+
+    class GrowsMeanwhile(Unkept):
+        def open(self, resume_key: str | None = None) -> SpoolFile:
+            theirs.write_bytes(b"x" * 100_000)
+            self.file = super().open(resume_key)
+            return self.file
+
+    with ground.repository.session() as session, GrowsMeanwhile(ground.spool) as batch:
+        with pytest.raises(DocumentChanged):
+            session.fetch("Suppliers/acme/theirs.csv", 1, batch)
+        assert seen < batch.file.size <= seen + 1
 
 
 @pytest.mark.parametrize("step", ["_write", "_show"])
