@@ -23,7 +23,7 @@ from blocks.errors import ConfigurationError
 from blocks.values import shown
 
 LARGEST_BYTES = 256 * 1024
-MOST_NODES = 20_000
+MOST_VALUES = 20_000
 DEEPEST = 32
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -155,9 +155,10 @@ def _at_mark(message: str, where: yaml.Event | yaml.Node) -> yaml.MarkedYAMLErro
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes only; stops at tags and at too much nesting, before anything is built."""
+    """Composes nodes only; stops at tags, at too much nesting and at too many values, before anything is built."""
 
     depth = 0
+    values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -166,6 +167,10 @@ class _Loader(yaml.SafeLoader):
         self.depth += 1
         if self.depth > DEEPEST:
             raise _at_mark(f"nested more than {DEEPEST} levels deep", event)
+        is_key = parent is not None and index is None
+        self.values += not is_key
+        if self.values > MOST_VALUES:
+            raise _at_mark(f"more than {MOST_VALUES} values", event)
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -182,12 +187,12 @@ class _Builder:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.nodes = 0
+        self.values = 0
 
     def value(self, node: yaml.Node, loc: Loc, above: tuple[int, ...]) -> Any:
-        self.nodes += 1
-        if self.nodes > MOST_NODES:
-            raise _at_mark(f"its anchors expand to more than {MOST_NODES} values", node)
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise _at_mark(f"its anchors expand to more than {MOST_VALUES} values", node)
         if id(node) in above:
             raise _at_mark("an anchor that contains itself", node)
         self.source.lines.setdefault(loc, node.start_mark.line + 1)

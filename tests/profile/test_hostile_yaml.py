@@ -27,6 +27,7 @@ def read(tmp_path: Path, text: str | bytes) -> reviewed.Source:
     ("text", "told"),
     [
         pytest.param(LAUGHS, "anchors expand to more than", id="an anchor bomb"),
+        pytest.param("[\n" + "a," * 100_000 + "]", "line 2: more than 20000 values", id="many values in one line"),
         pytest.param("a: &a [*a]", "contains itself", id="an anchor inside itself"),
         pytest.param("a: &a {b: {c: *a}}", "contains itself", id="an anchor deeper inside itself"),
         pytest.param("[" * 100_000, "nested more than", id="deep nesting in one line"),
@@ -92,6 +93,18 @@ def test_an_anchor_that_is_used_twice_is_fine(tmp_path: Path) -> None:
     source = read(tmp_path, "a: &name text\nb: *name\nc: [*name]\n")
     assert source.content == {"a": "text", "b": "text", "c": ["text"]}
     assert source.line(("b",)) == 2
+
+
+def test_of_a_file_with_too_many_values_nothing_stays_in_memory(tmp_path: Path) -> None:
+    reviewed._composed.cache_clear()
+    with pytest.raises(ConfigurationError, match="more than 20000 values"):
+        read(tmp_path, "[" + "a," * 100_000 + "]")
+    assert reviewed._composed.cache_info().currsize == 0
+
+
+def test_a_key_is_no_value_and_an_anchor_is_one_wherever_it_is_used(tmp_path: Path) -> None:
+    pairs = ", ".join(f"k{n}: *one" for n in range(reviewed.MOST_VALUES // 2 + 1))
+    assert len(read(tmp_path, f"{{one: &one 1, {pairs}}}").content) == reviewed.MOST_VALUES // 2 + 2
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
