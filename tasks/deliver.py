@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -123,8 +124,7 @@ def _look_while_prepared(order: Order, files: Sequence[PackageFile], package: Pa
     lost = [file for file in files if file.sha256 in lacking and not _spooled(order, file)]
     if not lost:
         return looked
-    with spool().batch() as batch:
-        again = {one.seen.repository_id: one for one in _look(order, lost, lost, into=batch)}
+    again = {one.seen.repository_id: one for one in _look(order, lost, lost, keep=True)}
     return [again.get(one.seen.repository_id, one) for one in looked]
 
 
@@ -138,21 +138,26 @@ def _prepare(package: Package, policies: Policies, votes: Sequence[Vote]) -> fro
         return None
 
 
-def _look(order: Order, files: Sequence[PackageFile], go: Sequence[PackageFile], *, into: Batch | None = None) -> list[_Looked]:
+def _look(order: Order, files: Sequence[PackageFile], go: Sequence[PackageFile], *, keep: bool = False) -> list[_Looked]:
     """What the repository says of every document now, and of those that ``go`` the digest of the approved version, read again.
 
     No repository of ours tells a version's digest, and bytes that were changed below its API leave dates and sizes as they were. So
-    it costs one more download for each document. The bytes are kept only where a batch is given.
+    it costs one more download for each document. The spool is to ``keep`` the bytes of what it lost: each
+    document by itself, so that a worker that is killed on the way does not begin with the first one again.
     """
     goes, terms = {file.repository_id for file in go}, order.agreed.terms
     slots, frozen = terms.slots(order.kit), order.frozen.body.get("sensitive", {})
     today = order.agreed.people.day(datetime.now(UTC))
-    batch = Unkept(spool()) if into is None else into
+    compared = Unkept(spool())
+
+    def begin() -> AbstractContextManager[Batch]:
+        return spool().batch() if keep else nullcontext(compared)
+
     with repository_session(order.source) as session:
 
         def look(file: PackageFile) -> _Looked:
             id, slot = file.repository_id, slots.get(file.slot)
-            found = _found(session, file, batch if id in goes else None)
+            found = _found(session, file, begin if id in goes else None)
             if found is None:
                 return _Looked(Seen(id, None))
             kept, digest = found
@@ -184,12 +189,15 @@ def _each(look: Callable[[PackageFile], _Looked], files: Sequence[PackageFile]) 
         return [*looked, *readers.map(look, files[len(looked) :])]
 
 
-def _found(session: RepositorySession, file: PackageFile, into: Batch | None) -> tuple[Kept, str | None] | None:
+def _found(
+    session: RepositorySession, file: PackageFile, begin: Callable[[], AbstractContextManager[Batch]] | None
+) -> tuple[Kept, str | None] | None:
     """A document as it stands in the repository, and the digest of the approved version if that is read; None if either is gone."""
     try:
-        if into is None:
+        if begin is None:
             return session.get(file.repository_id), None
-        kept, spooled = session.examine(file.repository_id, file.version, into)
+        with begin() as batch:
+            kept, spooled = session.examine(file.repository_id, file.version, batch)
     except (DocumentMissing, DocumentChanged):
         # It is gone or no longer ours to see, or the version that was approved is.
         return None

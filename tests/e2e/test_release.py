@@ -22,8 +22,11 @@ from prefect.states import Cancelled, Completed, Running, Scheduled
 
 from blocks.errors import SenderError
 from blocks.ledger import Entry, Ledger
+from blocks.repositories.folder import FolderSession
 from blocks.seals import signed
 from blocks.sender import Sender
+from blocks.spool import Batch, Spooled, Unkept
+from blocks.values import Kept
 from deployments.sender.store import Step, Store
 from deployments.ssh_signatures import signature_holds
 from tasks import connections
@@ -242,6 +245,27 @@ def test_case_13_bytes_that_are_gone_from_the_spool_are_fetched_again(
     assert release.received == {"prices.csv": b"sku,price\n7,7\n"}
     told = [one.getMessage() for one in caplog.records if "has not prepared" in one.getMessage()]
     assert ["HTTP 404" in one for one in told] == ([] if prepares else [True])
+
+
+def test_case_13_a_worker_that_is_killed_while_it_fetches_again_keeps_what_it_has(
+    release_world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bea = release_world.newcomer()
+    release = release_world.order("shelf", repository="shelf", prices=PRICES, terms=b"no refunds")
+    release.start()
+    places = [connections.spool().place(file.sha256) for file in release.package.files]
+    for place in places:
+        place.unlink()
+    had, examine = list[list[bool]](), FolderSession.examine
+
+    def watched(session: FolderSession, id: str, version: int, into: Batch) -> tuple[Kept, Spooled]:
+        if not isinstance(into, Unkept):
+            had.append([place.exists() for place in places])
+        return examine(session, id, version, into)
+
+    monkeypatch.setattr(FolderSession, "examine", watched)
+    assert_named(release.sign(bea), "Delivered")
+    assert had == [[False, False], [True, False]], "when each of them was asked for"
 
 
 @pytest.mark.parametrize(
