@@ -24,8 +24,9 @@ from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 from blocks import outbound
 from blocks.case_signoff import CaseAction, CaseDecision
@@ -174,7 +175,7 @@ def service(
         return {"lacking": lacking}
 
     @app.post("/send")
-    async def sent(asked: SendRequest, request: Request) -> JSONResponse:
+    async def sent(asked: SendRequest, request: Request) -> Response:
         package, policies = asked.parsed()
         request.state.about = package.digest
         seen, votes = [Seen(**vars(one)) for one in asked.seen], _votes(asked.votes)
@@ -186,7 +187,8 @@ def service(
         for one in arrived:
             _log.info("package %s, destination %d: %s", package.digits, one.destination, one.problem or "complete")
         # As an answer: FastAPI would look through values of thousands of files for what is no JSON.
-        return JSONResponse({"destinations": [_arrived_facts(one) for one in arrived]})
+        told = to_json({"destinations": [_arrived_facts(one) for one in arrived]})
+        return Response(told, media_type="application/json")
 
     @app.post("/tell")
     async def told_partner(asked: TellRequest, request: Request) -> dict[str, Any]:
