@@ -124,7 +124,7 @@ def test_row_27_late_growth_is_a_new_version_and_a_person_is_told_once(bay: Bay,
             writer.write(whole[len(half) :])
 
     with monkeypatch.context() as patch:
-        meddled(bay, patch, "clear_source", goes_on)  # fetched and filed, and only then does the writer go on
+        meddled(bay, patch, "close", goes_on)  # fetched and filed, and only then does the writer go on
         assert bay.run().name == "Filed"
     assert path.read_bytes() == whole, "looked at once more before it would have been removed"
     assert bay.filed() == {"p1.csv": [half]}
@@ -180,7 +180,7 @@ def test_row_30_what_took_the_files_place_is_left_alone(moves: bool, bay: Bay, m
     bay.agree(disposition={"accepted": "move", "folder": folder} if moves else {"accepted": "remove"})
     path = bay.leave("p1.csv", price_list(first=1), modified=1_700_000_000)
     with monkeypatch.context() as patch:
-        meddled(bay, patch, "clear_source", lambda: bay.leave("p1.csv", price_list(first=2), modified=1_700_000_060))
+        meddled(bay, patch, "close", lambda: bay.leave("p1.csv", price_list(first=2), modified=1_700_000_060))
         assert bay.run().name == "Filed"
     assert path.read_bytes() == price_list(first=2)
     assert list(done.iterdir()) == []

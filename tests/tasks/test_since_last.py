@@ -320,9 +320,9 @@ def test_whether_a_preview_may_go_asks_about_its_own_documents_alone(stream: Str
         stream.dock.ledger.append(documents(package, load_release("acme", "specs").repository.address))
     asked: list[str] = []
 
-    def journeys(ledger: Ledger, some: Sequence[str]) -> dict[str, list[Recorded]]:
+    def journeys(ledger: Ledger, some: Sequence[str], **more: Any) -> dict[str, list[Recorded]]:
         asked.extend(some)
-        return read(ledger, some)
+        return read(ledger, some, **more)
 
     read = Ledger.journeys
     # Counted, not replaced: what else is read is seen in no result.
