@@ -10,7 +10,6 @@ from prefect.logging import disable_run_logger
 
 from blocks.errors import LedgerUnreachable
 from blocks.repositories.folder import FolderSession
-from blocks.settings import settings
 from blocks.values import Filed, Filing, NotFiled
 from tasks import close, file_or_set_aside
 from tasks.agreed import load_stream
@@ -20,8 +19,8 @@ from tasks.desk import Desk
 from tasks.pick_up import pick_up
 from tasks.set_aside import set_aside
 from tasks.tell_partner import tell_partner
-from tests.sender.thread import sender_thread
 from tests.tasks.dock import Dock, price_list
+from tests.tasks.test_let_go_on import good_rows_go_on, prices
 
 Verb = Callable[[Consignment], Consignment]
 BREAKS = {
@@ -35,16 +34,8 @@ BREAKS = {
 
 @pytest.fixture
 def noting_dock(dock: Dock) -> Iterator[Dock]:
-    """Its stream lets good rows go on, and tells its partner."""
-    (dock.home / "partner" / "in" / "notes").mkdir(parents=True)
-    dock.agree(rows="good-rows", notes={"folder": "/in/notes", "formats": ["html"]})
-    with sender_thread(settings().sender_socket, dock.home / "state", profiles=dock.profiles, spool=settings().spool):
+    with good_rows_go_on(dock):
         yield dock
-
-
-def prices(*told: str) -> bytes:
-    rows = [f"A{number},,EUR,{price},2026-12-01" for number, price in enumerate(told)]
-    return "\n".join(["sku,description,currency,price,valid_from", *rows, ""]).encode()
 
 
 def patiently(verb: Verb, consignment: Consignment) -> Consignment:

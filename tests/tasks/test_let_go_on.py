@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -43,11 +44,18 @@ def prices(*told: str) -> bytes:
     return "\n".join([HEADER, *rows, ""]).encode()
 
 
-@pytest.fixture
-def dock(dock: Dock) -> Iterator[Dock]:
+@contextmanager
+def good_rows_go_on(dock: Dock) -> Iterator[Dock]:
+    """Where a stream lets good rows go on, and tells its partner of the others."""
     (dock.home / "partner" / "in" / "notes").mkdir(parents=True)
     dock.agree(rows="good-rows", notes={"folder": "/in/notes", "formats": ["html"]})
     with sender_thread(settings().sender_socket, dock.home / "state", profiles=dock.profiles, spool=settings().spool):
+        yield dock
+
+
+@pytest.fixture
+def dock(dock: Dock) -> Iterator[Dock]:
+    with good_rows_go_on(dock):
         yield dock
 
 
