@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from blocks.canonical import canonical, iso, sha256
+from blocks.canonical import canonical, iso, of_plain, sha256
 from blocks.errors import ChainBroken
 from blocks.values import Stage
 
@@ -27,8 +27,6 @@ LARGEST = 2**63 - 1
 """A partner's server may claim any size; no column takes more."""
 
 
-_TEXT = frozenset({str})
-_PLAIN = frozenset({str, int, float, bool, type(None)})
 SHORT = 200
 """Characters of a fact that stands in an index, which takes no more than about 2,700 bytes (PostgreSQL)."""
 
@@ -113,28 +111,13 @@ def link(
         "stage": None if stage is None else stage.value,
         "body": dict(body),
     }
+    as_read = of_plain(facts)
     try:
-        record = canonical(facts)
+        record = as_read or canonical(facts)
     except ValueError as error:
         raise ValueError(f"{kind!r} of journey {journey} cannot be recorded: {error}") from error
     made = Link(seq, journey, n, kind, at, once_key(once), sha256(record), record)
-    # Two halves of a surrogate pair in a name become one character on the way through JSON.
-    same = _same_from_json(facts["body"]) and "\\ud" not in record
-    return made, facts if same else made.facts
-
-
-def _same_from_json(body: dict[Any, Any]) -> bool:
-    """True if this body, once written as JSON, is read as it is here: a tuple in it, say, would be a list."""
-    nested: list[Any] = [body]
-    for value in nested:  # what is found in it joins the list, so however deep it goes
-        if type(value) is dict and _TEXT.issuperset(map(type, value)):
-            inside: Iterable[Any] = value.values()
-        elif type(value) is list:
-            inside = value
-        else:
-            return False
-        nested += [one for one in inside if type(one) not in _PLAIN]
-    return True
+    return made, facts if as_read else made.facts
 
 
 def proven(found: Link, before: Link | None) -> dict[str, Any]:
