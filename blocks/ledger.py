@@ -368,6 +368,8 @@ _MAKE_SEEN = f"CREATE TEMPORARY TABLE seen AS SELECT {', '.join(_SEEN)} FROM arr
 _PUT_SEEN = f"INSERT INTO seen ({', '.join(_SEEN)}) SELECT {', '.join(_SEEN)} FROM {{given}} WHERE true ON CONFLICT DO NOTHING"  # noqa: S608
 # Not ``astuple``, which copies each value deeply: that took two thirds of the time of an append.
 _INDEX_ROW, _CASE_ROW = (attrgetter(*(one.name for one in fields(kind))) for kind in (Index, CaseIndex))
+_INDEXED = ("partner", "stream", "digest")
+"""Facts of a journey that stand in indexes of the database, and that most of its entries tell, the same each time."""
 _RECORD = "record"
 INTENTS = ("case-recording", "recorded", "removing")
 """Kinds of entries that are asked for in the whole record: those of the index ``entry_intent`` (``migrations``)."""
@@ -550,11 +552,13 @@ class Ledger(Closing):
         return {journey: (n, hash, kind) for journey, n, hash, kind in found}
 
     def _index(self, connection: Connection, told: Mapping[str, tuple[Index, CaseIndex | None]], seq: int) -> None:
-        """Bring the index up to date with what entries told, by journey. ``seq``: where about in the record that was."""
+        """Bring the index up to date with what entries told, by journey, sorted. ``seq``: where about in the record that was."""
         rows = zip(*(_journey_row(index) for index, _ in told.values()), strict=True)
         values = dict(zip(_columns(_journey), rows, strict=False))
-        # What none of them tells is not written again as it stands: its indexes would be, and they take most of the time.
-        known = {name: some for name, some in values.items() if some.count(None) < len(some)}
+        standing = connection.execute(self._statements.standing, self._db.texts(told)).all()
+        stood = dict(zip(_INDEXED, zip(*standing, strict=True), strict=False))
+        # What none of them tells anew is not written again as it stands: its indexes would be, and they take most of the time.
+        known = {name: some for name, some in values.items() if some.count(None) < len(some) and some != stood.get(name)}
         known["shelf"] = (seq // SHELF,) * len(told)
         self._db.each(connection, _put_journey(tuple(known)), _columns(_journey, *known), zip(*known.values(), strict=True))
         self._db.each(connection, _PUT_CASE, _columns(_case), [_CASE_ROW(case) for _, case in told.values() if case])
@@ -1518,6 +1522,10 @@ class _Statements:
         self.heads = select(_entry.c.journey, _entry.c.n, _entry.c.hash, _entry.c.kind).join_from(told, _entry, head)
         self.holders = select(_entry).where(_entry.c.once.in_(texts))
         self.newest_seq = select(func.coalesce(func.max(_entry.c.seq), 0))
+
+        self.standing = (
+            select(*(_journey.c[name] for name in _INDEXED)).where(_journey.c.journey.in_(texts)).order_by(_journey.c.journey)
+        )
 
         self.arrivals = select(_arrival).where(_arrival.c.journey.in_(texts))
         moved = (_arrival.c.stage == bindparam("old_stage")) & _arrival.c.closed.is_(None) & _arrival.c.journey.in_(texts)

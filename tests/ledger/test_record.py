@@ -108,6 +108,17 @@ def test_an_append_answers_and_is_indexed_as_the_record_says(ledger: Ledger, bod
     assert ledger.verify().entries == 1
 
 
+@pytest.mark.parametrize("fact", ["partner", "stream", "digest"])
+def test_what_only_one_entry_of_a_batch_tells_anew_is_indexed(ledger: Ledger, fact: str) -> None:
+    facts = {"partner": "acme", "stream": "prices", "digest": "ab"}
+    ledger.append([Entry(journey, "arrived", facts) for journey in "abc"])
+    ledger.append([Entry(journey, "fetched", facts) for journey in "cab"])
+    ledger.append([Entry("c", "judged", facts), Entry("b", "judged", facts | {fact: "other"}), Entry("d", "arrived", facts)])
+    found = {one.journey: getattr(one, fact) for one in ledger.search()}
+    assert found == {"a": facts[fact], "b": "other", "c": facts[fact], "d": facts[fact]}
+    assert ledger.verify().entries == 9
+
+
 def test_an_answer_stays_what_was_written_whatever_becomes_of_what_was_given(ledger: Ledger) -> None:
     parts = ["a"]
     [answer] = ledger.append([Entry("a", "arrived", {"parts": parts})])
