@@ -115,15 +115,15 @@ def put_hooks() -> None:
     Ledger.append = around_append(Ledger.append)  # type: ignore[method-assign]
     Ledger.claim = around(Ledger.claim, "claim")  # type: ignore[method-assign]
     Arriving.pieces = around_bytes(Arriving.pieces)  # type: ignore[method-assign]
-    write = Wire.write
+    writing = Wire.writing
 
     def answered(wire: Wire, *arguments: Any, **options: Any) -> Any:
-        answer = write(wire, *arguments, **options)
+        answer = yield from writing(wire, *arguments, **options)
         if isinstance(options.get("upload"), Arriving):
             boundary("after the answer")
         return answer
 
-    Wire.write = answered  # type: ignore[method-assign]
+    Wire.writing = answered  # type: ignore[method-assign]
     Batch.commit = around(Batch.commit, "commit")  # type: ignore[method-assign]
     Quarantine.keep = around(Quarantine.keep, "keep")  # type: ignore[method-assign]
     ExtendedEcmSession.file_arriving = around(ExtendedEcmSession.file_arriving, "file_arriving")  # type: ignore[method-assign]

@@ -88,6 +88,7 @@ from blocks.repositories.otcs_wire import (
 )
 from blocks.repositories.otcs_workflows import COMPLETED, Attached, Process, Workflows, stood_there
 from blocks.repositories.otcs_workspaces import Workspaces
+from blocks.repositories.routines import Routine, finished
 from blocks.repositories.turns import in_turns
 from blocks.spool import Batch, Spooled, SpoolFile
 from blocks.values import Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled, Right
@@ -195,19 +196,19 @@ class _Content:
         self.to_be_counted = self.in_parts or isinstance(upload, Arriving)
         """The server's own count of its bytes must be looked at."""
 
-    def write(
+    def writing(
         self, wire: Wire, what: str, path: str, *, body: Json | None = None, fields: Mapping[str, str] | None = None
-    ) -> Json:
-        """``Wire.write`` with the bytes. May be called again after an ``AnswerLost``: parts that are there are not sent again."""
+    ) -> Routine[Json]:
+        """``Wire.writing`` with the bytes. May be called again after an ``AnswerLost``: parts that are there are not sent again."""
         if not self.in_parts or isinstance(self._upload, Arriving):
-            return wire.write(what, "POST", path, body=body, fields=fields, upload=self._upload)
+            return (yield from wire.writing(what, "POST", path, body=body, fields=fields, upload=self._upload))
         fresh = not self._key
         self._key = self._key or self._large.bring(self._upload)
         key = {"upload_key": self._key}
         try:
             if body is None:
-                return wire.write(what, "POST", path, fields={**(fields or {}), **key})
-            return wire.write(what, "POST", path, body=body | key)
+                return (yield from wire.writing(what, "POST", path, fields={**(fields or {}), **key}))
+            return (yield from wire.writing(what, "POST", path, body=body | key))
         except Refusal as refusal:
             if fresh or not session_ended(refusal):
                 raise
@@ -259,18 +260,28 @@ class ExtendedEcmSession(RepositorySession):
     # ------------------------------------------------------------------------------------------------- filing
 
     def file(self, filings: Iterable[Filing]) -> Iterator[Filed | NotFiled]:
-        return in_turns(filings, self._connections, self._file_one)
+        return in_turns(filings, self._connections, self._file_one, self._short)
 
     def takes_arriving(self, size: int) -> bool:
         """Not where the server wants large files in parts: each may have to be sent again."""
         return not self._large.offer().covers(size)
 
     def file_arriving(self, filing: Filing, pieces: Iterator[bytes]) -> Filed | NotFiled:
-        return self._file_one(filing, pieces)
+        return finished(self._filing(filing, pieces))
 
-    def _file_one(self, filing: Filing, arriving: Iterator[bytes] | None = None) -> Filed | NotFiled:
+    def _file_one(self, filing: Filing) -> Filed | NotFiled:
+        return finished(self._filing(filing))
+
+    def _short(self, filing: Filing) -> Routine[Filed | NotFiled] | None:
+        """The same with others beside it, for a filing that is one short call as a rule; None for any other."""
+        more = filing.document or filing.workspace or filing.records_class or filing.access
+        if more or filing.size >= SMALL_BYTES or filing.collision is Collision.KEEP_BOTH:
+            return None
+        return self._filing(filing)
+
+    def _filing(self, filing: Filing, arriving: Iterator[bytes] | None = None) -> Routine[Filed | NotFiled]:
         try:
-            return self._file(self._wanted(filing, arriving))
+            return (yield from self._file(self._wanted(filing, arriving)))
         except Unfit as unfit:
             return NotFiled(filing.journey, unfit.code, unfit.reason)
         except Refusal as refusal:  # while making its folders: nothing of the document is there yet
@@ -292,7 +303,7 @@ class ExtendedEcmSession(RepositorySession):
             arriving,
         )
 
-    def _file(self, wanted: _Wanted) -> Filed:
+    def _file(self, wanted: _Wanted) -> Routine[Filed]:
         filing = wanted.filing
         if filing.document is not None:
             return self._file_as_version(filing.document, wanted)
@@ -301,7 +312,7 @@ class ExtendedEcmSession(RepositorySession):
             parent = self._names.folder(filing.folder, create=True, within=within)
             assert parent is not None  # noqa: S101 - it was to be created
             try:
-                return self._file_in(parent, wanted)
+                return (yield from self._file_in(parent, wanted))
             except (DocumentMissing, Refusal):
                 # Perhaps a remembered folder was removed in the meantime; then make it again, once.
                 if self._exists(parent):
@@ -320,7 +331,7 @@ class ExtendedEcmSession(RepositorySession):
             raise Unfit("document-missing", f"node {id} is no document; nothing was filed")
         return self._resume(node, wanted) if self._version_of(node, wanted.journey) else self._add_version(node, wanted)
 
-    def _file_in(self, parent: int, wanted: _Wanted) -> Filed:
+    def _file_in(self, parent: int, wanted: _Wanted) -> Routine[Filed]:
         filing, name = wanted.filing, wanted.name
         if filing.collision is Collision.KEEP_BOTH:
             # Filed before, beside another one? Then that place is ours, even if the plain name is free by now.
@@ -330,7 +341,7 @@ class ExtendedEcmSession(RepositorySession):
                 return self._resume(found, wanted)
         found = self._names.child(parent, name) if filing.size >= SMALL_BYTES else None
         if found is None:
-            made = self._create(parent, name, wanted)
+            made = yield from self._create(parent, name, wanted)
             if isinstance(made, Filed):
                 return made
             found = made
@@ -339,13 +350,13 @@ class ExtendedEcmSession(RepositorySession):
         own = twin_name(filing.name)
         if name not in (found.name, own):
             # The server takes two names for one (case, accents) that their senders tell apart: another document, not a version.
-            return self._file_in(parent, replace(wanted, name=own))
+            return (yield from self._file_in(parent, replace(wanted, name=own)))
         if filing.collision is Collision.NEW_VERSION:
             if found.type != DOCUMENT:
                 raise Unfit("name-taken", f"{name!r} in folder {'/'.join(filing.folder)!r} is no document")
             return self._add_version(found, wanted)
         if filing.collision is Collision.KEEP_BOTH:
-            made = self._create(parent, other, wanted)
+            made = yield from self._create(parent, other, wanted)
             if isinstance(made, Filed):
                 return made
             if self._version_of(made, wanted.journey):
@@ -357,7 +368,7 @@ class ExtendedEcmSession(RepositorySession):
             "name-taken", f"{name!r} is taken in folder {'/'.join(filing.folder)!r} (node {found.id}); nothing was replaced"
         )
 
-    def _create(self, parent: int, name: str, wanted: _Wanted) -> Filed | Node:
+    def _create(self, parent: int, name: str, wanted: _Wanted) -> Routine[Filed | Node]:
         """A new document; or the node that holds its name, which after a lost answer may be this very document."""
         what = f"document {name!r} in node {parent}"
         flat = {key: value for values in wanted.values.values() for key, value in values.items()}
@@ -368,7 +379,7 @@ class ExtendedEcmSession(RepositorySession):
         content = _Content(self._large, wanted.upload(name))
         for _ in pauses():
             try:
-                answer = content.write(self._wire, what, "v2/nodes", body=body)
+                answer = yield from content.writing(self._wire, what, "v2/nodes", body=body)
             except AnswerLost:
                 found = self._names.child(parent, name)
                 if found is not None:
@@ -421,7 +432,7 @@ class ExtendedEcmSession(RepositorySession):
         content = _Content(self._large, wanted.upload(node.name))
         for _ in pauses():
             try:
-                answer = content.write(self._wire, what, f"v2/nodes/{node.id}/versions", fields=fields)
+                answer = finished(content.writing(self._wire, what, f"v2/nodes/{node.id}/versions", fields=fields))
             except AnswerLost as lost:
                 number = self._lost_version(node, wanted, highest, lost)
                 if number is None:

@@ -75,6 +75,7 @@ from blocks.repositories.otcs_wire import (
     pauses,
     settling,
 )
+from blocks.repositories.routines import Routine
 from blocks.repositories.turns import in_turns
 from blocks.spool import Batch, Spooled, SpoolFile
 from blocks.values import (
@@ -213,7 +214,7 @@ class File360Wire(Wire):
     def _encoded(self, fields: Fields) -> tuple[bytes, dict[str, str]]:
         return str(fields["body"]).encode(), {}  # as the calls' common form has it: JSON in the one field ``body``
 
-    def _send(
+    def _sending(
         self,
         what: str,
         method: str,
@@ -222,8 +223,8 @@ class File360Wire(Wire):
         query: Query | None = None,
         fields: Fields | None = None,
         upload: FilePart | None = None,
-    ) -> Answered:
-        response = super()._send(what, method, path, query=query, fields=fields, upload=upload)
+    ) -> Routine[Answered]:
+        response = yield from super()._sending(what, method, path, query=query, fields=fields, upload=upload)
         if response.status_code == 429:
             self._come_back(what, response)
         return response

@@ -21,7 +21,8 @@ from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from threading import Lock
 from time import monotonic
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import httpx
 
@@ -87,27 +88,37 @@ class Lines:
 
     def call(self, method: str, address: str, headers: Mapping[str, str], content: bytes | None = None) -> Answer:
         """One call; ``address`` is a whole one, at this server. Raises ``ValueError`` for a header that would be several."""
+        with self.say(method, address, headers, content) as said:
+            return self.hear(said)
+
+    def say(self, method: str, address: str, headers: Mapping[str, str], content: bytes | None = None) -> Said:
+        """The same in two steps, of which this is the first: the call is on its way then, and ``hear`` waits for its answer."""
         call = self._call(method, address, headers, content)
-        line = self._line()
-        try:
-            if line.sock.gettimeout() != self.timeout_seconds:
-                line.sock.settimeout(self.timeout_seconds)
-            heard = self._exchange(line, call, address)
-        except BaseException as error:
-            line.close()
-            if isinstance(error, TimeoutError):
-                raise httpx.ReadTimeout(f"{method} {_shown(address)}: {error}") from error
-            if isinstance(error, OSError | HTTPException):
-                raise httpx.RemoteProtocolError(f"{method} {_shown(address)}: {error or type(error).__name__}") from error
-            raise
-        if heard.ends:
-            line.close()
-        else:
-            self._keep(line)
+        with Said(self._line(), method, address) as said:
+            sock = said.line.sock
+            if sock.gettimeout() != self.timeout_seconds:
+                sock.settimeout(self.timeout_seconds)
+            # A server that does not want to hear all of it may have answered before it hung up.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                if len(call) <= PIECE:
+                    sock.sendall(call)
+                else:  # the timeout is for each piece
+                    whole = memoryview(call)
+                    for at in range(0, len(whole), PIECE):
+                        sock.sendall(whole[at : at + PIECE])
+        return said
+
+    def hear(self, said: Said) -> Answer:
+        """The answer to a call, within its ``with`` block."""
+        heard = self._heard(said)
         told = {name.lower(): value for name, value in heard.headers}
         body = heard.body
         if "set-cookie" in told or "content-encoding" in told:
-            body = self._opened(method, address, heard)
+            body = self._opened(said, heard)
+        if heard.ends:
+            said.line.close()
+        else:
+            self._keep(said.line)
         return Answer(heard.status, told, body)
 
     def close(self) -> None:
@@ -130,26 +141,18 @@ class Lines:
         head = f"{method} {self._target(address)} HTTP/1.1\r\n{self._always}{_lines(headers)}{length}\r\n"
         return head.encode("latin-1") + body
 
-    def _exchange(self, line: _Line, call: bytes, address: str) -> _Heard:
-        # A server that does not want to hear all of it may have answered before it hung up.
-        with suppress(BrokenPipeError, ConnectionResetError):
-            if len(call) <= PIECE:
-                line.sock.sendall(call)
-            else:  # the timeout is for each piece
-                whole = memoryview(call)
-                for at in range(0, len(whole), PIECE):
-                    line.sock.sendall(whole[at : at + PIECE])
-        came = line.sock.recv(PIECE)
+    def _heard(self, said: Said) -> _Heard:
+        came = said.line.sock.recv(PIECE)
         plain = _plain(came)
         if plain is None:
-            return _read(_Answer(_From(came, line.sock)), self._pace(address))  # type: ignore[arg-type]  # it asks for a file alone
+            return _read(_Answer(_From(came, said.line.sock)), self._pace(said.address))  # type: ignore[arg-type]  # it asks for a file alone
         status, headers, start, length = plain
         missing = length - (len(came) - start)
         if missing <= 0:  # more than was announced: whose is that?
             return _Heard(status, headers, came[start : start + length], ends=missing < 0)
-        pieces, pace = [came[start:]], self._pace(address)
+        pieces, pace = [came[start:]], self._pace(said.address)
         while missing:
-            piece = line.sock.recv(min(missing, PIECE))
+            piece = said.line.sock.recv(min(missing, PIECE))
             if not piece:
                 raise httpx.RemoteProtocolError(f"the answer ended {missing} bytes too early")
             pace.moved(len(piece))
@@ -162,13 +165,15 @@ class Lines:
         pace.moved(0)
         return pace
 
-    def _opened(self, method: str, address: str, heard: _Heard) -> bytes:
+    def _opened(self, said: Said, heard: _Heard) -> bytes:
         """The body as it was before it was packed, although nobody asked for that; and what is to be heard again is remembered."""
         told = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in heard.headers]
         try:
-            response = httpx.Response(heard.status, headers=told, content=heard.body, request=httpx.Request(method, address))
+            response = httpx.Response(
+                heard.status, headers=told, content=heard.body, request=httpx.Request(said.method, said.address)
+            )
         except httpx.DecodingError as error:
-            raise httpx.RemoteProtocolError(f"{method} {_shown(address)}: {error}") from error
+            raise httpx.RemoteProtocolError(f"{said.shown}: {error}") from error
         self._cookies.extract_cookies(response)
         return response.content
 
@@ -207,6 +212,29 @@ class Lines:
                 self._idle.append((monotonic(), line))
                 return
         line.close()
+
+
+class Said:
+    """A call on its way. An error within its ``with`` block ends its connection, for whoever comes next would hear its answer."""
+
+    def __init__(self, line: _Line, method: str, address: str) -> None:
+        self.line, self.method, self.address = line, method, address
+
+    @property
+    def shown(self) -> str:
+        return f"{self.method} {_shown(self.address)}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            return
+        self.line.close()
+        if isinstance(error, TimeoutError):
+            raise httpx.ReadTimeout(f"{self.shown}: {error}") from error
+        if isinstance(error, OSError | HTTPException):
+            raise httpx.RemoteProtocolError(f"{self.shown}: {error or type(error).__name__}") from error
 
 
 class _Line:

@@ -1,6 +1,7 @@
 """Speaking with Content Server's REST interface (OTCS): tickets, encodings, what an answer means, and what may be repeated.
 
-Nothing here knows what a filing is. Two kinds of call, because they fail differently:
+Nothing here knows what a filing is. Two kinds of call, because they fail differently (and each as a routine too, ``asking`` and
+``writing``, so that one thread has several on their way):
 
 - ``ask`` changes nothing. No answer, or one that means "later", is asked again a few times with growing, jittered pauses.
 - ``write`` changes something and is sent once. When it was sent and no answer tells what became of it, ``AnswerLost`` is
@@ -47,6 +48,7 @@ from blocks.errors import (
 )
 from blocks.pace import Pace
 from blocks.repositories.lines import Answer, Lines
+from blocks.repositories.routines import Routine, finished
 from blocks.settings import settings
 
 SMALL_BYTES = 1024 * 1024
@@ -206,10 +208,25 @@ class Wire:
         fields: Fields | None = None,
     ) -> Json:
         """A call that changes nothing. ``what`` names it in errors: ``"versions of node 4711"``."""
+        return finished(self.asking(what, method, path, query=query, body=body, fields=fields))
+
+    def asking(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Json | None = None,
+        fields: Fields | None = None,
+    ) -> Routine[Json]:
+        """``ask``, with others beside it."""
         timeouts = 0
         for _ in pauses():
             try:
-                return self._judge(what, self._send(what, method, path, query=query, fields=_form(body, fields)))
+                return self._judge(
+                    what, (yield from self._sending(what, method, path, query=query, fields=_form(body, fields)))
+                )
             except NotCarriedOut as error:
                 failure: RepositoryUnreachable = error
                 if not error.soon:
@@ -238,10 +255,24 @@ class Wire:
 
         ``bare``: of this call only "an object" is documented as its answer, so an empty one is an answer too.
         """
+        return finished(self.writing(what, method, path, body=body, fields=fields, upload=upload, bare=bare))
+
+    def writing(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        *,
+        body: Json | None = None,
+        fields: Fields | None = None,
+        upload: FilePart | None = None,
+        bare: bool = False,
+    ) -> Routine[Json]:
+        """``write``, with others beside it."""
         form = _form(body, fields)
         for _ in pauses():
             try:
-                response = self._send(what, method, path, fields=form, upload=upload)
+                response = yield from self._sending(what, method, path, fields=form, upload=upload)
                 break
             except NotCarriedOut as error:
                 failure = error
@@ -326,7 +357,7 @@ class Wire:
     def _at(self, path: str) -> str:
         return f"{self.url}/api/{path}"
 
-    def _send(
+    def _sending(
         self,
         what: str,
         method: str,
@@ -335,7 +366,8 @@ class Wire:
         query: Query | None = None,
         fields: Fields | None = None,
         upload: FilePart | None = None,
-    ) -> Answered:
+    ) -> Routine[Answered]:
+        """Steps aside while a short call is on its way; a long one is its caller's own business."""
         for last in (False, True):
             generation, headers = self._keys()
             content: bytes | None = None
@@ -349,7 +381,9 @@ class Wire:
             response: Answered
             try:
                 if framed is None or framed.size < SMALL_BYTES:
-                    response = self._lines.call(method, address, headers, content if framed is None else framed.whole())
+                    with self._lines.say(method, address, headers, content if framed is None else framed.whole()) as said:
+                        yield
+                        response = self._lines.hear(said)
                 else:
                     headers["Content-Length"] = str(framed.size)
                     response = self._client.request(method, address, headers=headers, content=framed.pieces())

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from queue import SimpleQueue
+from time import monotonic
 from typing import TypeAlias
 
+from blocks.repositories.routines import Result, Routine, overlapped
 from blocks.values import BusinessObject, Filed, Filing, NotFiled
 
 AT_ONCE_SECONDS = 0.005
 """A server that files several documents within this time has them from one of us after the other: more of us at the same time would only
 wait for Python's lock, which doubles what a small document costs."""
+
+SOON_SECONDS, HICCUPS = 0.001, 20
+"""Short calls are soon done where each takes no longer than this on average. It takes some to tell."""
 
 _Place: TypeAlias = tuple[BusinessObject | None, tuple[str, ...], str]
 """Where a filing goes: its workspace's object, its folder and its name, as servers that ignore case compare them."""
@@ -42,12 +47,61 @@ class _Turn:
 
 
 def in_turns(
-    filings: Iterable[Filing], connections: int, file: Callable[[Filing], Filed | NotFiled]
+    filings: Iterable[Filing],
+    connections: int,
+    file: Callable[[Filing], Filed | NotFiled],
+    short: Callable[[Filing], Routine[Filed | NotFiled] | None] = lambda _: None,
 ) -> Iterator[Filed | NotFiled]:
     """File each; filings are taken a little ahead of the answers, never all of them.
 
-    ``connections``: so many are filed at the same time, where the server takes its time with each.
+    ``connections``: so many are filed at the same time, where the server takes its time with each. ``short``: for a filing that is one
+    short call as a rule, that as a routine. One thread has several of these on their way, until another filing comes, or the server
+    takes its time: then what such a call leaves to be done must not wait for each other.
     """
+    left = iter(filings)
+    longer = yield from _by_one(left, connections, short)
+    if longer is not None:
+        yield from _by_several(chain([longer], left), connections, file)
+
+
+def _by_one(
+    filings: Iterator[Filing], connections: int, short: Callable[[Filing], Routine[Filed | NotFiled] | None]
+) -> Generator[Filed | NotFiled, None, Filing | None]:
+    """File those that are short, as long as that is soon done. Returns the first that was taken and not begun; None: there is none."""
+    latest = deque[_Place](maxlen=connections)
+    longer, spent, answered = None, 0.0, 0
+
+    def begun() -> Iterator[Routine[Filed | NotFiled]]:
+        nonlocal longer
+        for filing in filings:
+            routine = short(filing) if spent <= SOON_SECONDS * (answered + HICCUPS) else None
+            if routine is None:
+                longer = filing
+                return
+            place = _place(filing)
+            yield _in_its_turn(routine) if place in latest else routine
+            latest.append(place)
+
+    answers = overlapped(begun(), connections)
+    while True:
+        before = monotonic()
+        answer = next(answers, None)
+        if answer is None:
+            return longer
+        spent, answered = spent + monotonic() - before, answered + 1
+        yield answer
+
+
+def _in_its_turn(routine: Routine[Result]) -> Routine[Result]:
+    """The same, begun when all that were begun before are done."""
+    yield
+    return (yield from routine)
+
+
+def _by_several(
+    filings: Iterable[Filing], connections: int, file: Callable[[Filing], Filed | NotFiled]
+) -> Iterator[Filed | NotFiled]:
+    """File each, by as many threads as the server can use."""
     turns, waiting = SimpleQueue[_Turn | None](), deque[_Turn]()
     latest: dict[_Place, _Turn] = {}
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import RepositoryUnreachable
-from blocks.repositories.lines import PIECE, Lines, _Line
+from blocks.repositories.lines import PIECE, Lines, Said, _Line
 from tests.servers import free_port
 from tests.servers.certificates import Certificate, make_certificate
 from tests.servers.listener import Listener
@@ -195,7 +195,7 @@ def test_an_answer_is_what_the_library_says_it_is(
         library = None
     with closed("http://localhost") as ours, said(whole, at_once) as connection:
         try:
-            heard = ours._exchange(_Line(connection), b"", "")
+            heard = ours._heard(Said(_Line(connection), "GET", ""))
         except (HTTPException, httpx.RemoteProtocolError):
             assert library is None
             return
@@ -403,3 +403,21 @@ def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     with lines(Server([OK])) as (ours, url):
         assert ours.call("GET", url, {}).json() == {}
+
+
+def test_a_call_is_on_its_way_before_its_answer_is_heard_and_others_are_heard_meanwhile() -> None:
+    server = Server([OK, OK, OK])
+    with lines(server) as (ours, url):
+        with ours.say("GET", f"{url}/first", {}) as first, ours.say("GET", f"{url}/second", {}) as second:
+            assert ours.hear(second).is_success and ours.hear(first).is_success
+        assert server.connections == 2
+        ours.call("GET", f"{url}/third", {})
+    assert server.connections == 2, "both are kept"
+
+
+def test_the_answer_to_a_call_that_was_given_up_is_nobody_elses() -> None:
+    server = Server([OK.replace(b"{}", b"[]"), OK])
+    with lines(server) as (ours, url):
+        with pytest.raises(RuntimeError), ours.say("GET", f"{url}/given-up", {}):
+            raise RuntimeError("something else has failed")
+        assert ours.call("GET", f"{url}/next", {}).json() == {} and server.connections == 2

@@ -9,8 +9,9 @@ from threading import Barrier, Event, Lock, Thread, get_ident
 
 import pytest
 
+from blocks.repositories.routines import Routine
 from blocks.repositories.turns import in_turns
-from blocks.values import Filed, Filing
+from blocks.values import Filed, Filing, NotFiled
 
 CONNECTIONS = 4
 
@@ -53,6 +54,101 @@ def test_a_server_that_answers_at_once_has_them_from_one_thread(monkeypatch: pyt
     asked = [filing(number) for number in range(100)]
     assert list(in_turns(asked, CONNECTIONS, file)) == [filed(one) for one in asked]
     assert len(threads) == 1
+
+
+class Server:
+    """Where filings are routines: which are on their way, the most that ever were, and in which order they were answered."""
+
+    def __init__(self, seconds: float = 0) -> None:
+        self.seconds, self.threads = seconds, set[int]()
+        self.on_their_way, self.most, self.answered, self.given_up = list[str](), 0, list[str](), list[str]()
+
+    def short(self, one: Filing) -> Routine[Filed | NotFiled]:
+        self.threads.add(get_ident())
+        assert not any(name.casefold() == one.name.casefold() for name in self.on_their_way), "two under one name at once"
+        self.on_their_way.append(one.name)
+        self.most = max(self.most, len(self.on_their_way))
+        try:
+            yield
+        except GeneratorExit:
+            self.given_up.append(one.journey)
+            raise
+        time.sleep(self.seconds)
+        self.on_their_way.remove(one.name)
+        self.answered.append(one.journey)
+        if one.journey == "journey 30":
+            raise RuntimeError("the server is away")
+        return filed(one)
+
+
+def never(one: Filing) -> Filed:
+    raise AssertionError(f"{one.name}: by a thread of its own")
+
+
+def test_of_short_ones_one_thread_has_several_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocks.repositories.turns.SOON_SECONDS", 60)
+    server, asked = Server(), [filing(number) for number in range(20)]
+    assert list(in_turns(asked, CONNECTIONS, never, server.short)) == [filed(one) for one in asked]
+    assert (server.threads, server.most) == ({get_ident()}, CONNECTIONS)
+
+
+def test_short_ones_under_one_name_are_filed_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocks.repositories.turns.SOON_SECONDS", 60)
+    names = ["a.csv", "A.CSV", "b.csv", "a.csv", "c.csv", "c.csv", "C.csv"]
+    server, asked = Server(), [filing(number, name) for number, name in enumerate(names)]
+    assert list(in_turns(asked, CONNECTIONS, never, server.short)) == [filed(one) for one in asked]
+    assert server.answered == [one.journey for one in asked] and server.most > 1
+
+
+def test_from_one_that_is_not_short_on_several_threads_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocks.repositories.turns.SOON_SECONDS", 60)
+    server, asked = Server(), [filing(number) for number in range(20)]
+    others = list[str]()
+
+    def file(one: Filing) -> Filed:
+        assert not server.on_their_way, "those before it are done: one of them may have its name"
+        others.append(one.journey)
+        return filed(one)
+
+    answers = in_turns(asked, CONNECTIONS, file, lambda one: None if one.name == "7.csv" else server.short(one))
+    assert list(answers) == [filed(one) for one in asked]
+    assert len(server.answered) == 7 and sorted(others) == sorted(one.journey for one in asked[7:])
+
+
+def test_short_ones_that_are_not_soon_done_have_several_threads() -> None:
+    server, asked, others = Server(seconds=0.03), [filing(number) for number in range(40)], list[str]()
+
+    def file(one: Filing) -> Filed:
+        others.append(one.journey)
+        return filed(one)
+
+    assert list(in_turns(asked, CONNECTIONS, file, server.short)) == [filed(one) for one in asked]
+    assert 1 <= len(server.answered) < 10 and len(server.answered) + len(others) == 40
+
+
+def test_after_an_error_of_a_short_one_those_on_their_way_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocks.repositories.turns.SOON_SECONDS", 60)
+    server, told = Server(), list[str]()
+    with pytest.raises(RuntimeError, match="away"):
+        for answer in in_turns((filing(number) for number in range(100)), CONNECTIONS, never, server.short):
+            told.append(answer.journey)
+    assert told == [f"journey {number}" for number in range(30)]
+    assert server.given_up == [f"journey {number}" for number in range(31, 30 + CONNECTIONS)]
+
+
+def test_what_a_short_one_raises_at_once_is_told_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocks.repositories.turns.SOON_SECONDS", 60)
+    server, told = Server(), list[str]()
+
+    def short(one: Filing) -> Routine[Filed | NotFiled]:
+        if one.journey == "journey 2":
+            raise RuntimeError("its bytes are gone")
+        return (yield from server.short(one))
+
+    with pytest.raises(RuntimeError, match="gone"):
+        for answer in in_turns([filing(number) for number in range(10)], CONNECTIONS, never, short):
+            told.append(answer.journey)
+    assert told == ["journey 0", "journey 1"]
 
 
 def test_those_under_one_name_are_filed_one_after_the_other() -> None:

@@ -20,9 +20,10 @@ import httpx
 import pytest
 
 from blocks import pace
-from blocks.errors import OutcomeUnknown, RepositoryUnreachable, SignInRefused
+from blocks.errors import OutcomeUnknown, RepositoryUnreachable, SignInRefused, SpoolCorrupt
 from blocks.repositories import otcs_wire
 from blocks.repositories.extended_ecm import RIGHTS, ExtendedEcm, ExtendedEcmSession
+from blocks.repositories.routines import Routine
 from blocks.spool import Spool
 from blocks.values import Collision, Filed, Filing, Grant, NotFiled, Right
 from tests.conformance.repositories.checks import Ground, one
@@ -241,20 +242,20 @@ def test_a_half_done_filing_is_completed(server: Server, ground: Ground, kind: s
     class Died(Exception):
         pass
 
-    original, seen = otcs_wire.Wire.write, iter(range(100))
+    original, seen = otcs_wire.Wire.writing, iter(range(100))
 
-    def write(wire: otcs_wire.Wire, what: str, *args: Any, **more: Any) -> Any:
+    def writing(wire: otcs_wire.Wire, what: str, *args: Any, **more: Any) -> Routine[Any]:
         if not what.startswith("folder") and next(seen) == after:
             raise Died
-        return original(wire, what, *args, **more)
+        return (yield from original(wire, what, *args, **more))
 
-    otcs_wire.Wire.write = write  # type: ignore[method-assign]
+    otcs_wire.Wire.writing = writing  # type: ignore[method-assign]
     try:
         if after < (5 if kind == "document" else 6):
             with pytest.raises(Died):
                 ground.file(filing)
     finally:
-        otcs_wire.Wire.write = original  # type: ignore[method-assign]
+        otcs_wire.Wire.writing = original  # type: ignore[method-assign]
     filed = one(ground.filed(filing))
     _complete(server, ground, filed, filing, versions=2 if kind == "version" else 1)
 
@@ -291,23 +292,50 @@ def test_a_version_that_a_person_added_is_not_ours(server: Server, ground: Groun
 def test_a_version_that_somebody_added_meanwhile_is_not_taken_for_ours(server: Server, ground: Ground) -> None:
     filed = one(ground.filed(ground.filing("shared.csv", b"first")))
     ours = ground.filing("shared.csv", b"12345")
-    original = otcs_wire.Wire.write
+    original = otcs_wire.Wire.writing
 
-    def write(wire: otcs_wire.Wire, what: str, method: str, path: str, **more: Any) -> Any:
+    def writing(wire: otcs_wire.Wire, what: str, method: str, path: str, **more: Any) -> Routine[Any]:
         if path.endswith("/versions"):
             # Somebody else, with as many bytes, and our own call lost before it was carried out.
             anonymous = replace(more["upload"])
-            original(wire, what, method, path, fields={"description": "by hand"}, upload=anonymous)
+            yield from original(wire, what, method, path, fields={"description": "by hand"}, upload=anonymous)
             raise otcs_wire.AnswerLost("the network went away", True)
-        return original(wire, what, method, path, **more)
+        return (yield from original(wire, what, method, path, **more))
 
-    otcs_wire.Wire.write = write  # type: ignore[method-assign]
+    otcs_wire.Wire.writing = writing  # type: ignore[method-assign]
     try:
         with pytest.raises(OutcomeUnknown, match=r"shared\.csv.*journey"):
             ground.file(ours)
     finally:
-        otcs_wire.Wire.write = original  # type: ignore[method-assign]
+        otcs_wire.Wire.writing = original  # type: ignore[method-assign]
     assert len(server.versions(filed.id)) == 2
+
+
+def test_answers_that_are_lost_while_others_are_on_their_way_double_nothing(
+    server: Server, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blocks.repositories.turns.SOON_SECONDS", 60)  # so that one thread has all of them
+    ground.filed(ground.filing("before.csv"))
+    filings = [ground.filing(f"{n}.csv", str(n).encode()) for n in range(12)]
+    server.faults(lost_answer=3)
+    filed = ground.filed(*filings)
+    assert [(answer.journey, answer.name) for answer in filed] == [(one.journey, one.name) for one in filings]
+    assert [ground.bytes(answer.id) for answer in filed] == [str(n).encode() for n in range(12)]
+    assert len(list(ground.look())) == 13 and all(len(server.versions(answer.id)) == 1 for answer in filed)
+
+
+def test_what_was_on_its_way_when_another_one_failed_is_found_by_the_next_try(
+    server: Server, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blocks.repositories.turns.SOON_SECONDS", 60)
+    filings = [ground.filing(f"{n}.csv", str(n).encode()) for n in range(8)]
+    filings[1].path.write_bytes(b"?")
+    with pytest.raises(SpoolCorrupt):
+        ground.file(*filings)
+    filings[1].path.write_bytes(b"1")
+    filed = ground.filed(*filings)
+    assert [ground.bytes(answer.id) for answer in filed] == [str(n).encode() for n in range(8)]
+    assert len(list(ground.look())) == 8 and all(len(server.versions(answer.id)) == 1 for answer in filed)
 
 
 def test_sessions_that_make_the_same_folders_meet_in_them(server: Server, ground: Ground) -> None:

@@ -20,7 +20,7 @@ from tests.conformance.repositories.writes.bench import Bench
 from tests.conformance.repositories.writes.reads import READS
 from tests.conformance.repositories.writes.table import WRITES
 
-SENDS = ("write", "ask", "download")
+SENDS = ("write", "writing", "ask", "asking", "download")
 """The ways of ``Wire`` to the server."""
 UNTRIED = {
     "ExtendedEcmSession.file_arriving": "what passes through breaks in tests/tasks/test_pass_through.py",

@@ -10,6 +10,7 @@ import pytest
 
 from blocks.errors import EditConflict, OutcomeUnknown
 from blocks.repositories.otcs_wire import AnswerLost, Wire
+from blocks.repositories.routines import Routine, finished
 from blocks.values import Filed, Filing, Grant, NotFiled, Right
 from tests.conformance.repositories.writes import filing as filings
 from tests.conformance.repositories.writes.bench import Bench
@@ -136,17 +137,17 @@ def test_bytes_that_an_earlier_call_has_used_are_not_sent_again_unlooked(bench: 
     """The key of a file in parts is used up by a call whose answer was lost: that call may still be at it."""
     folder = bench.unique("Parts")
     first = filings.file(bench.session, bench.filing("large.bin", folder))
-    original, sent = Wire.write, list[str]()
+    original, sent = Wire.writing, list[str]()
 
-    def write(wire: Wire, what: str, method: str, path: str, **more: Any) -> Any:
+    def writing(wire: Wire, what: str, method: str, path: str, **more: Any) -> Routine[Any]:
         sent.append(what)
         if path.endswith("/versions") and sum(one.startswith("version of") for one in sent) == 1:
-            original(wire, what, "DELETE", f"v2/multipart/{more['fields']['upload_key']}", bare=True)
+            finished(original(wire, what, "DELETE", f"v2/multipart/{more['fields']['upload_key']}", bare=True))
             raise AnswerLost("the network went away")
-        return original(wire, what, method, path, **more)
+        return (yield from original(wire, what, method, path, **more))
 
     # The key of the upload, which is used up here, is known to this call alone.
-    monkeypatch.setattr(Wire, "write", write)
+    monkeypatch.setattr(Wire, "writing", writing)
     with pytest.raises(OutcomeUnknown, match=r"large\.bin.*look at its versions"):
         list(bench.session.file([bench.filing("large.bin", folder, bytes(1_500_000))]))
     assert sum(one.startswith("large upload of") for one in sent) == 1

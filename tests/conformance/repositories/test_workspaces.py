@@ -15,7 +15,7 @@ import pytest
 
 from blocks.repositories import otcs_workspaces
 from blocks.repositories.extended_ecm import ExtendedEcm, ExtendedEcmSession
-from blocks.repositories.lines import Lines
+from blocks.repositories.lines import Answer, Lines, Said
 from blocks.repositories.otcs_names import Unfit
 from blocks.repositories.otcs_workspaces import Workspaces
 from blocks.spool import Spool
@@ -142,23 +142,41 @@ def count_writes(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], Non
     """Do something at the n-th call that changes anything, before or after it was sent; how many there were."""
     counted = [0]
 
-    def around(send: Callable[..., httpx.Response]) -> Callable[..., httpx.Response]:
-        def called(client: object, method: str, url: Any, *arguments: Any, **more: Any) -> httpx.Response:
-            writes = method != "GET" and not str(url).endswith("v1/auth")
-            counted[0] += writes
-            ours = writes and counted[0] == at
-            if ours and not sent:
-                act()
-            answer = send(client, method, url, *arguments, **more)
-            if ours and sent:
-                act()
-            return answer
+    def ours(method: str, url: object) -> bool:
+        writes = method != "GET" and not str(url).endswith("v1/auth")
+        counted[0] += writes
+        return writes and counted[0] == at
 
-        return called
+    def request(client: httpx.Client, method: str, url: Any, **more: Any) -> httpx.Response:
+        now = ours(method, url)
+        if now and not sent:
+            act()
+        answer = original(client, method, url, **more)
+        if now and sent:
+            act()
+        return answer
+
+    def say(lines: Lines, method: str, address: str, *arguments: Any) -> Said:
+        now = ours(method, address)
+        if now and not sent:
+            act()
+        on_its_way = said(lines, method, address, *arguments)
+        if now and sent:
+            answered.append(on_its_way)
+        return on_its_way
+
+    def hear(lines: Lines, one: Said) -> Answer:
+        answer = heard(lines, one)
+        if one in answered:
+            answered.remove(one)
+            act()
+        return answer
 
     # Our own process is killed around one call: no server can do that.
-    monkeypatch.setattr(httpx.Client, "request", around(httpx.Client.request))
-    monkeypatch.setattr(Lines, "call", around(Lines.call))
+    original, said, heard, answered = httpx.Client.request, Lines.say, Lines.hear, list[Said]()
+    monkeypatch.setattr(httpx.Client, "request", request)
+    monkeypatch.setattr(Lines, "say", say)
+    monkeypatch.setattr(Lines, "hear", hear)
     return counted
 
 

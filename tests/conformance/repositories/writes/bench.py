@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import httpx
@@ -20,7 +20,8 @@ import pytest
 
 from blocks.repositories import otcs_wire
 from blocks.repositories.extended_ecm import ExtendedEcmSession
-from blocks.repositories.lines import Lines, _Heard, _Line
+from blocks.repositories.lines import Answer, Lines, Said
+from blocks.repositories.routines import Routine
 from blocks.values import Filing
 from tests.conformance.pyxecm.wire import Wire
 from tests.conformance.repositories.enrolment import block
@@ -140,15 +141,22 @@ class Bench:
         The server is done with it before we go on.
         """
         ours = ContextVar("ours", default=False)
-        send, exchange = httpx.Client.send, Lines._exchange
+        send, say, hear = httpx.Client.send, Lines.say, Lines.hear
+        stalling = dict[Said, int]()
 
-        def marked(verb: Callable[..., Any]) -> Callable[..., Any]:
-            def called(*arguments: Any, **more: Any) -> Any:
-                token = ours.set(True)
-                try:
-                    return verb(*arguments, **more)
-                finally:
-                    ours.reset(token)
+        def marked(verb: Callable[..., Routine[Any]]) -> Callable[..., Routine[Any]]:
+            def called(*arguments: Any, **more: Any) -> Routine[Any]:
+                routine = verb(*arguments, **more)
+                with alone:
+                    while True:
+                        token = ours.set(True)
+                        try:
+                            next(routine)
+                        except StopIteration as stop:
+                            return stop.value
+                        finally:
+                            ours.reset(token)
+                        yield
 
             return called
 
@@ -175,35 +183,37 @@ class Bench:
                     done(before)
                     raise
 
-        def impatient_line(lines: Lines, line: _Line, *arguments: Any) -> _Heard:
-            if not ours.get():
-                return exchange(lines, line, *arguments)
-            with alone:
-                if not struck():
-                    return exchange(lines, line, *arguments)
-                line.sock.settimeout(0.05)
-                before = self.count("went on")
-                try:
-                    return exchange(lines, line, *arguments)
-                except TimeoutError:
-                    line.close()  # as is done next anyway; the server goes on when it sees that
-                    done(before)
-                    raise
+        def impatient_say(lines: Lines, *arguments: Any) -> Said:
+            hit = ours.get() and struck()
+            on_its_way = say(lines, *arguments)
+            if hit:
+                on_its_way.line.sock.settimeout(0.05)
+                stalling[on_its_way] = self.count("went on")
+            return on_its_way
+
+        def impatient_hear(lines: Lines, said: Said) -> Answer:
+            try:
+                return hear(lines, said)
+            except TimeoutError:
+                said.line.close()  # as is done next anyway; the server goes on when it sees that
+                done(stalling[said])
+                raise
 
         def done(before: int) -> None:
             until = time.monotonic() + 300
             while self.count("went on") == before and time.monotonic() < until:
                 time.sleep(0.002)
 
-        alone = Lock()  # of several threads of ours one calls at a time: so it is known which call is struck
+        alone = RLock()  # of several threads of ours one calls at a time: so it is known which call is struck
         original = otcs_wire.Wire.download
         if stall == "read-stall":
-            patched.setattr(otcs_wire.Wire, "ask", marked(otcs_wire.Wire.ask))
+            patched.setattr(otcs_wire.Wire, "asking", marked(otcs_wire.Wire.asking))
             patched.setattr(otcs_wire.Wire, "download", download)
         else:
-            patched.setattr(otcs_wire.Wire, "write", marked(otcs_wire.Wire.write))
+            patched.setattr(otcs_wire.Wire, "writing", marked(otcs_wire.Wire.writing))
         patched.setattr(httpx.Client, "send", impatient)
-        patched.setattr(Lines, "_exchange", impatient_line)
+        patched.setattr(Lines, "say", impatient_say)
+        patched.setattr(Lines, "hear", impatient_hear)
 
     left: dict[str, float] = field(default_factory=dict)
     """Faults of the last ``fault`` that met nothing."""
@@ -265,7 +275,7 @@ def asked() -> Iterator[list[str]]:
         return called
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(otcs_wire.Wire, "ask", told(otcs_wire.Wire.ask))
+        patched.setattr(otcs_wire.Wire, "asking", told(otcs_wire.Wire.asking))
         yield found
 
 
