@@ -27,8 +27,9 @@ from tasks.rules.settle import Readiness
 
 AHEAD = 3
 """How many consignments are open at once: one is fetched while another is checked and a third is filed."""
-YOUNG = 20_000
-"""So many more objects than at the last look there are before garbage is looked for again. It holds the buffers of large files too."""
+YOUNG = 100_000
+"""So many more objects than at the last look there are before garbage is looked for again: more than a consignment of a thousand
+files has. What is left of them in circles then is some MiB; a large file makes few objects."""
 
 Steps = Sequence[PrefectFuture[Consignment]]
 
@@ -132,8 +133,8 @@ def _leave_what_is_here() -> None:
     """Once in a process: what was imported stays, and to look through it for garbage costs a quarter of a second each time; an intake,
     which makes much and throws away little of it in circles, would do so once or twice a run.
 
-    What is made since then is looked through a thirtieth as often as by Python's own measure: that would be 250 times for a thousand
-    files, and find next to nothing each time.
+    What is made since then is hardly looked through: by Python's own measure it would be 250 times for a thousand files, and find next
+    to nothing each time.
     """
     gc.collect(1)
     gc.freeze()
