@@ -9,6 +9,7 @@ import base64
 import json
 import socket
 import ssl
+from binascii import a2b_base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -588,10 +589,22 @@ def _arrived(told: Mapping[str, Any]) -> Arrived:
 
 def delivered_of(told: Mapping[str, Any]) -> Delivered:
     """Back from :func:`delivered_facts`, as they stand on the wire and in the ledger."""
-    names = {key: base64.b64decode(told[key]) for key in ("name", "source")}
-    proof, at, said = Proof(told["proof"]), datetime.fromisoformat(told["at"]), Said.parse(told.get("said"))
-    heard = {"server": told.get("server", ""), "replies": tuple(told.get("replies", ()))}  # not told by the version before
-    return Delivered(**{**told, **names, **heard, "proof": proof, "at": at, "said": said})
+    # Each by name: thousands come at once, and to put them together from mappings takes twice as long.
+    return Delivered(
+        destination=told["destination"],
+        name=a2b_base64(told["name"]),
+        source=a2b_base64(told["source"]),
+        approved=told["approved"],
+        read=told["read"],
+        sent=told["sent"],
+        proof=Proof(told["proof"]),
+        proven=told["proven"],
+        at=datetime.fromisoformat(told["at"]),
+        collected=told["collected"],
+        said=Said.parse(told.get("said")),
+        server=told.get("server", ""),  # the version before tells neither this nor the replies
+        replies=tuple(told.get("replies", ())),
+    )
 
 
 def delivered_facts(file: Delivered) -> dict[str, Any]:

@@ -167,8 +167,19 @@ class SftpSession(EndpointSession):
                 yield RemoteFile(folder, name, told.size or 0, told.modified, likely_kind(told.kind, told.size))
 
     def fetch(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
+        return self._read(files, into, self._fetch)
+
+    def read_back(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
+        return self._read(files, into, self._read_back)
+
+    def _read(
+        self,
+        files: Iterable[RemoteFile],
+        into: Batch,
+        read: Callable[[RemoteFile, Batch, Wire], Routine[Fetched | Missed]],
+    ) -> Iterator[Fetched | Missed]:
         wire = self._wire()
-        works = (Work(partial(self._fetch, file, into, wire), max(0, file.size)) for file in files)
+        works = (Work(partial(read, file, into, wire), max(0, file.size)) for file in files)
         standing: set[str] = set()
         with closing(self._noting(wire.run(works))) as outcomes:
             for outcome in outcomes:
@@ -290,6 +301,26 @@ class SftpSession(EndpointSession):
             return missed
         done = sink.finish()
         return Fetched(file, done.digest, done.size)
+
+    def _read_back(self, file: RemoteFile, batch: Batch, wire: Wire) -> Routine[Fetched | Missed]:
+        """A small file of ours, in four requests instead of six: of a name that we have just given, what it leads to is looked at.
+
+        Should somebody have put a pipe there meanwhile, our wait ends it. Whatever is not as it should be is fetched the long way,
+        which tells why.
+        """
+        if unfit(file) is None and 0 < file.size < min(HELD, wire.read_bytes):
+            opened = yield [engine.open_to_read(_path(file.folder, file.name))]
+            if not isinstance(opened, Status):
+                handle = engine.handle(opened)
+                whole = yield [engine.read(handle, 0, file.size + 1), engine.fstat(handle), engine.close(handle)]
+                held = yield ()
+                yield ()
+                if isinstance(whole, bytes | memoryview) and len(whole) == file.size and _differs(file, held) is None:
+                    sink = batch.open(None)
+                    sink.write(whole)
+                    done = sink.finish()
+                    return Fetched(file, done.digest, done.size)
+        return (yield from self._fetch(file, batch, wire))
 
     def _put(
         self, file: Outgoing, folder: str, exists: Exists, wire: Wire, doubtful: dict[bytes, Outgoing]

@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from blocks.database import chunks
 from blocks.endpoints.base import NOT_RENAMED, PART, TEMPORARY, Endpoint, EndpointSession, legal, not_renamed, temporary_name
@@ -376,7 +376,7 @@ class _Courier:
         unread = {parcel.temporary: parcel for parcel in self._at(Step.UPLOADED) if parcel.proof is not Proof.READ_BACK}
         wrong: Parcel | None = None
         with closing(Unkept(self._scratch)) as batch, self._writing_down() as notes:
-            for answer in self._session.fetch([self._file(p.temporary, p) for p in unread.values()], batch):
+            for answer in self._session.read_back([self._file(p.temporary, p) for p in unread.values()], batch):
                 parcel = unread[answer.file.name]
                 if isinstance(answer, Fetched) and answer.digest == parcel.digest:
                     notes.take(parcel._replace(proof=Proof.READ_BACK), Step.UPLOADED)
@@ -385,19 +385,20 @@ class _Courier:
                     break
                 # Otherwise the account may write and not read: the proof stays what it is, and the page says so.
         if wrong is not None:
-            self._withdraw(list(unread.values()))
-            raise TransferIncomplete(
-                f"{parcel_name(wrong)}: {self._address} does not hold the bytes that were sent; none of the package's "
-                "files was given its name there, and it will be tried again"
-            )
+            self._take_back(wrong)
 
     def _must_fit(self) -> None:
-        """All or none: nothing is renamed if one of the names is taken, or would be cut short."""
+        """All or none: nothing is renamed if one of the names is taken, or would be cut short, or what was uploaded is gone for other."""
         uploaded = self._unplaced()
         wanted = {parcel.name for parcel in uploaded}
         listed = {
-            file.name for file in self._session.look(self._folder) if file.name in wanted or file.name.startswith(TEMPORARY)
+            file.name: file
+            for file in self._session.look(self._folder)
+            if file.name in wanted or file.name.startswith(TEMPORARY)
         }
+        for parcel in self._at(Step.UPLOADED):
+            if parcel.temporary in listed and not _stands(parcel.temporary, parcel, listed):
+                self._take_back(parcel)
         taken = [p for p in uploaded if p.name in listed and (p.step is Step.UPLOADED or p.temporary in listed)]
         if taken and self._freight.exists is Exists.REFUSE:
             names = ", ".join(parcel_name(parcel) for parcel in taken[:5])
@@ -413,6 +414,14 @@ class _Courier:
                     f"{self._address}: the server keeps {kept} bytes of a name and cuts the rest off without a word; "
                     f"{parcel_name(parcel)} has {len(parcel.name)}. Nothing was sent. Give a shorter 'name' at the destination"
                 )
+
+    def _take_back(self, wrong: Parcel) -> NoReturn:
+        """Another file than ours stands under a temporary name: then nothing that was uploaded gets its own."""
+        self._withdraw(self._at(Step.UPLOADED))
+        raise TransferIncomplete(
+            f"{parcel_name(wrong)}: {self._address} does not hold the bytes that were sent; none of the package's "
+            "files was given its name there, and it will be tried again"
+        )
 
     def _rename(self, parcels: Sequence[Parcel]) -> None:
         """A few at a time. What became of these is written down together with what is asked for next: each writing is a wait."""

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,13 +27,13 @@ import yaml
 
 from blocks.endpoints import sftp_engine
 from blocks.endpoints.sftp import SftpSession
-from blocks.errors import SenderError, SenderUnreachable, SendRefused, TransferIncomplete
+from blocks.errors import EndpointUnreachable, SenderError, SenderUnreachable, SendRefused, TransferIncomplete
 from blocks.outbound import Delivered, Package, Refusal
 from blocks.profile import load_partner
 from blocks.seals import signed as sealed_by
 from blocks.sender import Arrived, MessageKind, ServiceMessage, Withdrawn
-from blocks.spool import Spool, place_in
-from blocks.values import Exists, Missed, Move, Moved, Placed, Proof
+from blocks.spool import Batch, Spool, place_in
+from blocks.values import Exists, Fetched, Missed, Move, Moved, Placed, Proof, RemoteFile
 from deployments.people import load_people
 from deployments.sender import delivery
 from deployments.sender.delivery import MOST_IN_DOUBT, Freight, deliver
@@ -647,6 +647,39 @@ def test_bytes_that_the_server_keeps_otherwise_than_they_were_sent_get_no_name(
         parcels = deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
     assert [(parcel.step, parcel.proof) for parcel in parcels] == [(Step.PROVEN, Proof.READ_BACK)] * 2
     assert house.received(package) == {"1.csv": whole, "2.csv": spoilt}
+
+
+@pytest.mark.parametrize("other", ["link", "file", "pipe"])
+@pytest.mark.parametrize("before", [True, False], ids=["before it is read back", "after"])
+def test_what_took_the_place_of_an_upload_gets_no_name_nor_do_the_others(
+    other: str, before: bool, quiet_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, read_back = quiet_house, SftpSession.read_back
+    package = house.package(b"one", b"two", b"the last one")
+
+    def swap(file: RemoteFile) -> None:
+        path = house.folder(package) / file.name.decode()
+        path.rename(house.home / "moved")
+        if other == "link":  # to the very bytes
+            path.symlink_to(house.home / "moved")
+        elif other == "file":
+            path.write_bytes(b"more than that")
+        else:
+            os.mkfifo(path)
+
+    def meddled(self: SftpSession, files: Sequence[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
+        if before:
+            swap(files[1])
+        yield from read_back(self, files, into)
+        if not before:
+            swap(files[1])
+
+    monkeypatch.setattr(SftpSession, "read_back", meddled)
+    asked = freight(house, package)
+    impatient = replace(asked, endpoint=asked.endpoint.model_copy(update={"timeout_seconds": 1.0}))
+    with Store(house.state) as store, pytest.raises((TransferIncomplete, EndpointUnreachable), match=r"will be tried again"):
+        deliver(impatient, store, Spool(house.state / "scratch", floor_bytes=0))
+    assert all(name.startswith(".") for name in house.received(package)), "nobody sees any of them"
 
 
 def test_a_killed_sender_goes_on_when_it_is_asked_again(quiet_house: House) -> None:

@@ -76,6 +76,16 @@ class Trusting(_Session):
                 yield answer
 
 
+class Lenient(_Session):
+    """Reads back what stands there now, as if it were what was put."""
+
+    def read_back(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
+        for answer in list(super().read_back(files, into)):
+            now = [file for file in self.look(answer.file.folder) if file.name == answer.file.name]
+            again = list(super().read_back(now, into)) if isinstance(answer, Missed) else []
+            yield from (replace(one, file=answer.file) for one in again or [answer])
+
+
 class Forgetting(_Session):
     """Begins every interrupted download anew."""
 
@@ -171,6 +181,7 @@ BREAKAGES: Mapping[type[EndpointSession], str] = {
     Silent: "a_missing_folder_is_an_error",
     Blind: "kinds_are_told_and_only_files_are_touched",
     Trusting: "vanished_and_changed_files_are_outcomes_beside_the_others",
+    Lenient: "what_was_put_is_read_back_as_it_stands",
     Forgetting: "a_broken_fetch_goes_on_where_it_stopped",
     Credulous: "other_bytes_of_the_same_size_and_time_are_not_mixed",
     Overwriting: "a_taken_name_is_never_overwritten_unless_agreed",

@@ -12,16 +12,17 @@ import os
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from blocks.endpoints.base import Endpoint
+from blocks.endpoints.base import Endpoint, temporary_name
 from blocks.endpoints.probing import probe
 from blocks.errors import EndpointError, SpoolError, SpoolFull, SpoolMissing
-from blocks.spool import Batch, Spool, SpoolFile
+from blocks.spool import Batch, Spool, SpoolFile, Unkept
 from blocks.values import CaseRule, Exists, Fetched, FileKind, Missed, Move, Outcome, Outgoing, Placed, Proof, RemoteFile
 from deployments import trying
 
@@ -422,6 +423,34 @@ def a_file_that_goes_while_it_is_read_has_vanished(ground: Ground) -> None:
     answer = _meddled(ground, Path.unlink)
     assert isinstance(answer, Missed)
     assert answer.outcome is Outcome.VANISHED
+
+
+@check
+def what_was_put_is_read_back_as_it_stands(ground: Ground) -> None:
+    content = {b"%d" % number: os.urandom(number * 37 % 9000) for number in range(1, 200)}
+    content |= {b"empty": b"", b"255k": os.urandom(261120), b"5M": os.urandom(5 * MIB + 1)}
+    meddled = {b"spoilt", b"longer", b"gone", b"folder", b"link"}
+    names = {name: temporary_name().ljust(60, b"_") for name in [*content, *meddled]}
+    told = ground.put(ground.outgoing(names[name], content.get(name, b"12345678")) for name in names)
+    assert all(isinstance(answer, Placed) for answer in told.values()), told
+    for name in meddled:
+        ground.write(names[name], b"12345678", LONG_AGO)
+    seen = ground.look()
+    ground.write(names[b"spoilt"], b"87654321", LONG_AGO)
+    ground.write(names[b"longer"], b"123456789", LONG_AGO)
+    for name in (b"gone", b"folder", b"link"):
+        (ground.place / names[name].decode()).unlink()
+    (ground.place / names[b"folder"].decode()).mkdir()
+    (ground.place / names[b"link"].decode()).symlink_to(names[b"longer"].decode())
+    with ground.endpoint.session() as session, closing(Unkept(ground.spool)) as into:
+        back = {answer.file.name: answer for answer in session.read_back([seen[name] for name in names.values()], into)}
+    answers = {name: back[names[name]] for name in names}
+    digests = {name: answer.digest for name, answer in answers.items() if isinstance(answer, Fetched)}
+    stands = content | {b"spoilt": b"87654321"}
+    assert digests == {name: hashlib.sha256(data).hexdigest() for name, data in stands.items()}
+    assert outcomes(answers)[b"gone"] is Outcome.VANISHED
+    assert outcomes(answers)[b"longer"] is Outcome.CHANGED
+    assert outcomes(answers)[b"folder"] is outcomes(answers)[b"link"] is Outcome.NOT_A_FILE
 
 
 @check
