@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
@@ -1513,9 +1513,8 @@ class Said:
         return cls(facts["by"], facts["comment"], datetime.fromisoformat(facts["at"])) if facts else None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """One document at one destination: what was approved, read, sent and found there afterwards."""
+class Delivered(NamedTuple):
+    """One document at one destination: what was approved, read, sent and found there afterwards. There are thousands: a tuple."""
 
     destination: int
     """Its place in the package's destinations, from 0."""

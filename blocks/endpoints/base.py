@@ -141,9 +141,10 @@ class EndpointSession(Closing):
         """
 
     def read_back(self, files: Iterable[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
-        """As ``fetch``, for files that we have put under temporary names and rename next.
+        """As ``fetch``, for files that we have put under temporary names and rename next: only their bytes count here.
 
-        A rename looks at what stands under the name then. So only what is read need be looked at here, and fewer questions do.
+        Whether they are files still, of the same size and time, whoever renames them looks once more. So there may be fewer
+        questions: ``Fetched`` says nothing but that so many bytes as were listed were read, and what their digest is.
         """
         return self.fetch(files, into)
 

@@ -21,7 +21,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -171,25 +171,31 @@ def _closing(handle: int) -> Iterator[int]:
 
 
 def deliver(
-    freight: Freight, store: Store, scratch: Spool, met: Callable[[Personality], None] = lambda _: None
+    freight: Freight,
+    store: Store,
+    scratch: Spool,
+    met: Callable[[Personality], None] = lambda _: None,
+    session: Callable[[], EndpointSession] | None = None,
 ) -> list[Parcel]:
     """Bring one destination's files as far as they can be brought, and tell how far that is; ``met`` is told what the server is like.
 
     Called again, it goes on; what is there is never sent again. All answers are ``final``, or some are ``UNKNOWN``: then
     nothing more is done here without a person. Raises ``SendRefused`` (a name is taken, another server) and ``EndpointError``.
+    ``session``: of ``signing_in``, where that was begun already.
     """
     _check_names(freight)
-    anew = not store.parcels(freight.package, freight.destination)
     wanted = [
         Parcel(freight.package, freight.destination, file.name, position, file.digest, file.size, _temporary(file.name), source)
         for position, (file, source) in enumerate(zip(freight.files, freight.sources, strict=True))
     ]
-    with ThreadPoolExecutor(1) as aside:
-        # To sign in is mostly waiting, so what is to be sent is written down meanwhile. Where all is settled, nobody is called.
-        writing = aside.submit(intended, store, freight.endpoint.address, wanted)
-        if not anew and settled(parcels := writing.result()):
-            return parcels
-        with _visit(freight, store, scratch, writing.result) as courier:
+    anew = not store.parcels(freight.package, freight.destination)
+    parcels = [] if anew else intended(store, freight.endpoint.address, wanted)
+    if not anew and settled(parcels):
+        return parcels  # nobody is called
+    with signing_in(freight.endpoint) if session is None else nullcontext(session) as session:
+        if anew:
+            parcels = intended(store, freight.endpoint.address, wanted)
+        with _visit(freight, store, scratch, parcels, session) as courier:
             try:
                 return courier.bring(anew)
             finally:
@@ -211,27 +217,47 @@ def withdraw(freight: Freight, store: Store, scratch: Spool) -> list[bytes]:
 
     Only names that are written down here are touched. Raises ``EndpointError``.
     """
-    with _visit(freight, store, scratch, lambda: store.parcels(freight.package, freight.destination)) as courier:
+    with _visit(freight, store, scratch, store.parcels(freight.package, freight.destination)) as courier:
         return courier.withdraw()
 
 
 @contextmanager
-def connected(endpoint: Endpoint, pins: frozenset[str]) -> Iterator[EndpointSession]:
-    """Connected to the server that was approved. Raises ``EndpointError``."""
-    with endpoint.session() as session:
-        shows = session.capabilities.fingerprint
-        if pins and shows not in pins:
-            approved = " or ".join(sorted(pins))
-            raise HostKeyChanged(f"{endpoint.address}: the server shows {shows}, approved was {approved}; nothing was sent")
-        yield session
+def signing_in(endpoint: Endpoint) -> Iterator[Callable[[], EndpointSession]]:
+    """Sign in, which is mostly waiting, while the block does something else; what it is given waits for that, and has its errors."""
+    with ThreadPoolExecutor(1) as aside:
+        coming = aside.submit(endpoint.session)
+        try:
+            yield coming.result
+        finally:
+            if coming.exception() is None:
+                coming.result().close()
 
 
 @contextmanager
-def _visit(freight: Freight, store: Store, scratch: Spool, on_record: Callable[[], Sequence[Parcel]]) -> Iterator[_Courier]:
-    """``on_record`` is asked once we are signed in: how far the files have come."""
-    with connected(freight.endpoint, freight.pins) as session:
+def connected(
+    endpoint: Endpoint, pins: frozenset[str], session: Callable[[], EndpointSession] | None = None
+) -> Iterator[EndpointSession]:
+    """Connected to the server that was approved, maybe by who has begun to sign in. Raises ``EndpointError``."""
+    with (session or endpoint.session)() as at_server:
+        shows = at_server.capabilities.fingerprint
+        if pins and shows not in pins:
+            approved = " or ".join(sorted(pins))
+            raise HostKeyChanged(f"{endpoint.address}: the server shows {shows}, approved was {approved}; nothing was sent")
+        yield at_server
+
+
+@contextmanager
+def _visit(
+    freight: Freight,
+    store: Store,
+    scratch: Spool,
+    parcels: Sequence[Parcel],
+    session: Callable[[], EndpointSession] | None = None,
+) -> Iterator[_Courier]:
+    """``parcels``: how far the files have come."""
+    with connected(freight.endpoint, freight.pins, session) as at_server:
         plain = freight.endpoint.direct_write or freight.endpoint.write_only
-        yield (_PlainCourier if plain else _Courier)(freight, session, store, scratch, on_record())
+        yield (_PlainCourier if plain else _Courier)(freight, at_server, store, scratch, parcels)
 
 
 def _temporary(final: bytes) -> bytes:

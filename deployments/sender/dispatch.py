@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from blocks.endpoints.base import Endpoint
+from blocks.endpoints.base import Endpoint, EndpointSession
 from blocks.errors import ConfigurationError, EndpointError, EndpointFull, RepositoryError, SendRefused, SpoolError
 from blocks.outbound import Delivered, Destination, Matter, Package, PackageFile, Policies, Vote, canonical
 from blocks.profile import load_partner
@@ -18,7 +19,7 @@ from blocks.shares import Share
 from blocks.spool import Spool
 from blocks.values import Outgoing, Personality, Proof, shown
 from deployments.sender.beforehand import depart
-from deployments.sender.delivery import Freight, copy, deliver, stage, unstage, withdraw
+from deployments.sender.delivery import Freight, copy, deliver, settled, signing_in, stage, unstage, withdraw
 from deployments.sender.judging import Judge, Reviewed, check_kit, check_redelivery, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
 from deployments.sender.papers import lacking_papers
@@ -185,16 +186,18 @@ class Dispatcher:
     # ---------------------------------------------------------------------------------------- bringing it
 
     def _bring(self, package: Package, number: int, place: Place, lading: Sequence[Item], staged: dict[str, Path]) -> Arrived:
-        files = [self._outgoing(package, item, staged) for item in lading]
         sources = [item.document.name if item.document else None for item in lading]
         met: list[Personality] = []
         try:
-            if isinstance(place.endpoint, Share):
-                exhibit = self._exhibit(package, number, place, place.endpoint)
-                parcels = show(replace(exhibit, files=files, sources=sources), self._store, self._scratch)
-            else:
-                freight = self._freight(package, number, place, place.endpoint)
-                parcels = deliver(replace(freight, files=files, sources=sources), self._store, self._scratch, met.append)
+            with self._signing_in(package, number, place) as session:
+                files = [self._outgoing(package, item, staged) for item in lading]
+                if isinstance(place.endpoint, Share):
+                    exhibit = self._exhibit(package, number, place, place.endpoint)
+                    parcels = show(replace(exhibit, files=files, sources=sources), self._store, self._scratch)
+                else:
+                    freight = self._freight(package, number, place, place.endpoint)
+                    freight = replace(freight, files=files, sources=sources)
+                    parcels = deliver(freight, self._store, self._scratch, met.append, session)
         except (EndpointError, RepositoryError, SendRefused, ConfigurationError, SpoolError) as error:
             arrived = self._arrived(
                 package, number, problem=str(error), worth_retrying=error.worth_retrying, full=isinstance(error, EndpointFull)
@@ -202,6 +205,16 @@ class Dispatcher:
         else:
             arrived = how_far(parcels, number)
         return replace(arrived, endpoint=place.terms.place, personality=met[-1]) if met else arrived
+
+    @contextmanager
+    def _signing_in(self, package: Package, number: int, place: Place) -> Iterator[Callable[[], EndpointSession] | None]:
+        """Sign in while all else is made ready; None where nobody is called now."""
+        parcels = self._store.parcels(package.digest, _key(package.destinations[number]))
+        if isinstance(place.endpoint, Share) or (parcels and settled(parcels)):
+            yield None
+        else:
+            with signing_in(place.endpoint) as session:
+                yield session
 
     def _exhibit(self, package: Package, number: int, place: Place, share: Share) -> Exhibit:
         """What is shown in a share, its files not named yet."""

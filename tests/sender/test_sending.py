@@ -37,10 +37,12 @@ from blocks.values import Exists, Fetched, Missed, Move, Moved, Placed, Proof, R
 from deployments.people import load_people
 from deployments.sender import delivery
 from deployments.sender.delivery import MOST_IN_DOUBT, Freight, deliver
+from deployments.sender.dispatch import Dispatcher
 from deployments.sender.store import Parcel, Step, Store
 from deployments.ssh_signatures import signature_holds
 from tests.sender.conftest import ROOT, House, Outgoing
 from tests.sender.driver import die_at
+from tests.sender.thread import sender_thread
 from tests.servers.users import need_root
 
 THREE = (b"one", b"two" * 1000, b"")
@@ -543,6 +545,42 @@ def test_what_goes_is_written_down_while_we_sign_in_and_before_anything_is_place
     assert {parcel.step for parcel in parcels} == {Step.PROVEN} and begun == [{Step.INTENDED}]
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["which succeeds", "which fails"])
+def test_we_sign_in_while_the_files_are_made_ready(fails: bool, quiet_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house, connect, close, outgoing = quiet_house, SftpSession._connect, SftpSession.close, Dispatcher._outgoing
+    calling, ended = threading.Event(), list[SftpSession]()
+
+    def connected(self: SftpSession) -> None:
+        calling.set()
+        connect(self)
+
+    def closed(self: SftpSession) -> None:
+        close(self)
+        ended.append(self)
+
+    def made(self: Dispatcher, *about: Any) -> Any:
+        assert calling.wait(30), "nobody waits for that before we call"
+        if fails:
+            raise SendRefused("no room")
+        return outgoing(self, *about)
+
+    with sender_thread(house.socket, house.state, profiles=house.profiles, spool=house.home / "spool"):
+        release = house.outgoing(house.package(*THREE))
+        release.approve(house.newcomer())
+        monkeypatch.setattr(SftpSession, "_connect", connected)
+        monkeypatch.setattr(SftpSession, "close", closed)
+        monkeypatch.setattr(Dispatcher, "_outgoing", made)
+        [arrived] = release.send()
+        assert (arrived.complete, arrived.problem) == ((False, "no room") if fails else (True, ""))
+        assert len(set(ended)) == 1, "nobody stays signed in"
+        if not fails:
+            calling.clear()
+            monkeypatch.setattr(Dispatcher, "_outgoing", outgoing)
+            monkeypatch.setattr(Dispatcher, "_complete", lambda self, package: False)  # as where another destination is not
+            assert release.send() == [replace(arrived, endpoint="", personality=None)]
+            assert not calling.is_set(), "nobody is called where all is settled"
+
+
 @pytest.mark.parametrize(
     ("when", "known"),
     [
@@ -886,9 +924,9 @@ def test_a_certificate_is_sealed_only_for_what_was_signed_and_sent_here(house: H
         assert verified(checks), [check for check in checks if not check.passed]
         assert "1.csv" in text
         with pytest.raises(SendRefused, match="was not made, or not so"):
-            made((replace(arrived.files[0], proof=Proof.SERVER_HASH), arrived.files[1]))
+            made((arrived.files[0]._replace(proof=Proof.SERVER_HASH), arrived.files[1]))
         with pytest.raises(SendRefused, match="was not made, or not so"):
-            made((replace(arrived.files[0], name=b"3.csv"),))
+            made((arrived.files[0]._replace(name=b"3.csv"),))
         with pytest.raises(SendRefused, match="why one more person signed is told otherwise"):
             made(arrived.files, brake=("10 files, usually 2 to 3",))
 

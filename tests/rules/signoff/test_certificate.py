@@ -399,7 +399,7 @@ def test_ticks(one: Delivered, words: str, found: bool) -> None:
 def test_what_only_a_person_says_stands_there_as_that_with_name_and_words(key: SealKey) -> None:
     said = Said("olga (user id 1002)", "Mr <b>Ito</b> has it", NOON)
     first, *others = [delivered(file) for file in ABOUT.package.files]
-    text = made(key, deliveries=[replace(first, proof=Proof.TOLD, proven=None, said=said), *others])
+    text = made(key, deliveries=[first._replace(proof=Proof.TOLD, proven=None, said=said), *others])
     assert verified(checks(text, key))
     assert json.loads(text)["weakest"] == DELIVERY_WORDS[Proof.TOLD]
     assert "olga (user id 1002) says so: Mr &lt;b&gt;Ito&lt;/b&gt; has it" in page(text)

@@ -574,7 +574,7 @@ def test_the_full_list_has_every_document() -> None:
 def test_what_arrived_is_shown_literally_with_its_ticks(name: str) -> None:
     digest = "0" * 64
     placed = Delivered(0, as_bytes(name), b"b.csv", digest, digest, digest, Proof.READ_BACK, digest, NOON)
-    gone = replace(placed, proof=Proof.UNVERIFIABLE, proven=None, collected=True)
+    gone = placed._replace(proof=Proof.UNVERIFIABLE, proven=None, collected=True)
     text = arrivals(package(), (placed, gone))
     assert_harmless(text)
     assert [row.count("✓") for row in text.splitlines()[-2:]] == [3, 2]
