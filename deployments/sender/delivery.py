@@ -58,6 +58,8 @@ disk and the partner are waited for."""
 PUT_IN_DOUBT = 16
 """The same of files that are put under their own names: there a connection that is lost leaves as many in doubt, and nothing is waited
 for between them."""
+_COMING = ".coming"
+"""Behind a package's digest: the folder of what is being copied. What is there may be half a file."""
 _TOGETHER = 500
 """So many answers of the server are written down together, if they come fast: to be killed before costs sending them again."""
 _TOGETHER_SECONDS = 0.5
@@ -105,33 +107,44 @@ def stage(package: str, files: Iterable[tuple[str, int]], place: Callable[[str],
 
 def copy(package: str, sizes: Mapping[str, int], place: Callable[[str], Path], outbox: Path) -> dict[str, str]:
     """As ``stage``, as far as it can be done; what is wrong with the others in the spool, by digest."""
-    folder = outbox / package
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder, coming = outbox / package, outbox / f"{package}{_COMING}"
     wrong: dict[str, str] = {}
-    have, coming = {entry.name for entry in os.scandir(folder)}, folder / ".coming"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     shutil.rmtree(coming, ignore_errors=True)  # of one that was killed: a package is in one hand at a time
+    have = {entry.name for entry in os.scandir(folder)}
     if have >= sizes.keys():
         return wrong
     coming.mkdir(mode=0o700)
     try:
-        with _closing(os.open(folder, os.O_DIRECTORY)) as kept, _closing(os.open(coming, os.O_DIRECTORY)) as fresh:
+        with _closing(os.open(coming, os.O_DIRECTORY)) as fresh:
             for digest, size in sizes.items():
                 if digest not in have and (problem := _copy(place(digest), fresh, digest, size)):
                     wrong[digest] = problem
             # What has its name is not copied again: a power cut must not empty it, or the package is stuck.
-            if copies := [entry.name for entry in os.scandir(fresh)]:
+            copies = [entry.name for entry in os.scandir(fresh)]
+            if copies:
                 sync_filesystem(fresh)
+        if have:
             for digest in copies:
-                os.rename(digest, digest, src_dir_fd=fresh, dst_dir_fd=kept)
+                (coming / digest).rename(folder / digest)
+        else:
+            coming.rename(folder)  # all at once, in place of the empty one
     finally:
         shutil.rmtree(coming, ignore_errors=True)
     return wrong
 
 
+def packages_in(outbox: Path) -> list[str]:
+    """Packages of which something is copied there."""
+    return sorted({folder.name.removesuffix(_COMING) for folder in outbox.glob("*")})
+
+
 def unstage(package: str, outbox: Path) -> int:
     """Remove the copies of a package, and tell the bytes that this frees; what is sent once more is copied anew."""
-    freed = sum(file.stat().st_size for file in (outbox / package).glob("*"))
-    shutil.rmtree(outbox / package, ignore_errors=True)
+    folders = outbox / package, outbox / f"{package}{_COMING}"
+    freed = sum(file.stat().st_size for folder in folders for file in folder.glob("*"))
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     return freed
 
 

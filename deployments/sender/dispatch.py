@@ -19,7 +19,7 @@ from blocks.shares import Share
 from blocks.spool import Spool
 from blocks.values import Outgoing, Personality, Proof, shown
 from deployments.sender.beforehand import depart
-from deployments.sender.delivery import Freight, copy, deliver, settled, signing_in, stage, unstage, withdraw
+from deployments.sender.delivery import Freight, copy, deliver, packages_in, settled, signing_in, stage, unstage, withdraw
 from deployments.sender.judging import Judge, Reviewed, check_kit, check_redelivery, reviewed
 from deployments.sender.lading import Item, Place, items, place_of
 from deployments.sender.papers import lacking_papers
@@ -88,7 +88,7 @@ class Dispatcher:
 
     def staged(self) -> list[str]:
         """Packages of whose bytes there are copies here. A worker says when they may go: only workers can ask for legal holds."""
-        return sorted(folder.name for folder in self._outbox.glob("*"))
+        return packages_in(self._outbox)
 
     def unstage(self, package: str) -> int:
         """Remove the copies of a package while nobody sends it; bytes freed."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deployments.sender.delivery import stage
+from deployments.sender.delivery import packages_in, stage, unstage
 
 
 def test_a_disk_that_takes_a_part_of_a_file_leaves_no_copy_and_the_next_try_is_whole(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_a_disk_that_takes_a_part_of_a_file_leaves_no_copy_and_the_next_try_is_w
     code = f"""
 import resource, signal
 from pathlib import Path
-from deployments.sender.delivery import stage
+from deployments.sender.delivery import packages_in, stage, unstage
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))
 stage("package", [({digest!r}, 600)], lambda name: Path({str(tmp_path)!r}, name), Path({str(tmp_path)!r}, "outbox"))
@@ -30,10 +30,32 @@ stage("package", [({digest!r}, 600)], lambda name: Path({str(tmp_path)!r}, name)
 
 
 def test_what_a_killed_staging_left_is_gone_after_the_next(tmp_path: Path) -> None:
-    left = tmp_path / "outbox" / "package" / ".coming"
+    left = tmp_path / "outbox" / "package.coming"
     left.mkdir(parents=True)
     (left / "half").write_bytes(b"half of it")
     digest = hashlib.sha256(b"whole").hexdigest()
     (tmp_path / digest).write_bytes(b"whole")
     stage("package", [(digest, 5)], lambda name: tmp_path / name, tmp_path / "outbox")
     assert [path.name for path in (tmp_path / "outbox" / "package").iterdir()] == [digest]
+
+
+def test_what_a_killed_staging_left_is_told_and_can_be_cleared_away(tmp_path: Path) -> None:
+    left = tmp_path / "package.coming"
+    left.mkdir()
+    (left / "half").write_bytes(b"half of it")
+    assert packages_in(tmp_path) == ["package"]
+    assert unstage("package", tmp_path) == len(b"half of it")
+    assert packages_in(tmp_path) == []
+
+
+def test_what_was_copied_before_stays_and_the_rest_comes_beside_it(tmp_path: Path) -> None:
+    contents = [b"one", b"two", b"three"]
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    for digest, content in zip(digests, contents, strict=True):
+        (tmp_path / digest).write_bytes(content)
+    sizes = [(digest, len(content)) for digest, content in zip(digests, contents, strict=True)]
+    first = stage("package", sizes[:1], lambda name: tmp_path / name, tmp_path / "outbox")[digests[0]].stat()
+    staged = stage("package", sizes, lambda name: tmp_path / name, tmp_path / "outbox")
+    assert [staged[digest].read_bytes() for digest in digests] == contents
+    assert staged[digests[0]].stat().st_ino == first.st_ino, "it is not copied again"
+    assert [path.name for path in (tmp_path / "outbox").iterdir()] == ["package"]
