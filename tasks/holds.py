@@ -7,8 +7,8 @@ not show us the document; or a system that governs the repository has not told i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -43,8 +43,6 @@ from tasks.rules.holding import (
     texts,
 )
 
-AT_ONCE = 4
-"""Documents that one repository is asked about at the same time."""
 MANY = 10_000
 
 
@@ -128,34 +126,17 @@ class Gate:
                 self._answers |= dict.fromkeys(some, bar)
                 continue
             try:
-                with repository_session(self._repositories[address]) as session, ThreadPoolExecutor(AT_ONCE) as pool:
-                    # Each thread takes the next one by itself: to hand them over would cost more than asking does.
-                    left = iter(some)
-                    asking = [pool.submit(self._asked_each, session, left) for _ in range(AT_ONCE)]
-                    try:
-                        wait(asking, return_when=FIRST_EXCEPTION)
-                    finally:
-                        list(left)  # where it broke off nothing more is asked
-                    for each in asking:
-                        self._answers |= each.result()
-            except RepositoryError as error:  # it could not be signed in to
+                with (
+                    repository_session(self._repositories[address]) as session,
+                    closing(session.holds_of([place.id for place in some])) as answers,
+                ):
+                    for place, told in zip(some, answers, strict=True):
+                        if isinstance(told, RepositoryUnreachable):
+                            raise told  # about the others nothing more is asked
+                        self._answers[place] = _bar(told)
+            except RepositoryError as error:  # it could not be signed in to, or is away
                 self._away[address] = Bar(f"cannot be asked for holds: {error}", away=True)
-                self._answers |= dict.fromkeys(some, self._away[address])
-
-    def _asked_each(self, session: RepositorySession, places: Iterator[Place]) -> dict[Place, Bar | None]:
-        return {place: self._asked(session, place) for place in places}
-
-    def _asked(self, session: RepositorySession, place: Place) -> Bar | None:
-        if bar := self._away.get(place.repository):
-            return bar
-        try:
-            holds = session.holds(place.id)
-        except RepositoryUnreachable as error:
-            self._away[place.repository] = Bar(f"cannot be asked for holds: {error}", away=True)
-            return self._away[place.repository]
-        except RepositoryError as error:
-            return Bar(f"cannot be asked for holds: {error}")
-        return Bar(f"on hold: {', '.join(hold.name for hold in holds)}") if holds else None
+                self._answers |= {place: self._away[address] for place in some if place not in self._answers}
 
     @cached_property
     def _unheard(self) -> Mapping[str, Bar]:
@@ -227,6 +208,13 @@ class Gate:
                     for file in package.files:
                         found.setdefault(file.sha256, {})[journey] = Place(address, file.repository_id)
         return found
+
+
+def _bar(told: tuple[Hold, ...] | RepositoryError) -> Bar | None:
+    """What a repository's answer about a document comes to."""
+    if isinstance(told, RepositoryError):
+        return Bar(f"cannot be asked for holds: {told}")
+    return Bar(f"on hold: {', '.join(hold.name for hold in told)}") if told else None
 
 
 def with_same_bytes(journeys: Sequence[str]) -> dict[str, list[Recorded]]:

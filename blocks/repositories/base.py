@@ -16,7 +16,8 @@ Errors: ``RepositoryUnreachable``, ``SignInRefused``, ``DocumentMissing``, ``OnH
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import ClassVar
 
@@ -27,6 +28,9 @@ from blocks.closing import Closing
 from blocks.errors import RepositoryError
 from blocks.spool import Batch, Spooled
 from blocks.values import Change, Described, Filed, Filing, FolderTree, HistoryEvent, Hold, Kept, NotFiled
+
+AT_ONCE = 4
+"""Documents that one repository is asked about at the same time."""
 
 
 class RepositorySession(Closing):
@@ -168,6 +172,17 @@ class RepositorySession(Closing):
 
         Raises ``DocumentMissing`` for one that is not there, or not visible to us: then nobody can tell. An answer is never made up.
         """
+
+    def holds_of(self, ids: Iterable[str]) -> Generator[tuple[Hold, ...] | RepositoryError]:
+        """``holds`` of many, asked at the same time and answered in the order given. Where it raises, the error is the answer."""
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="holds") as pool:
+            yield from pool.map(self._holds_told, ids)
+
+    def _holds_told(self, id: str) -> tuple[Hold, ...] | RepositoryError:
+        try:
+            return self.holds(id)
+        except RepositoryError as error:
+            return error
 
     @abstractmethod
     def apply_hold(self, id: str, name: str, comment: str = "") -> None:

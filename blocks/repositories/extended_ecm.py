@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -88,7 +88,7 @@ from blocks.repositories.otcs_wire import (
 )
 from blocks.repositories.otcs_workflows import COMPLETED, Attached, Process, Workflows, stood_there
 from blocks.repositories.otcs_workspaces import Workspaces
-from blocks.repositories.routines import Routine, finished
+from blocks.repositories.routines import Routine, finished, or_error, overlapped
 from blocks.repositories.turns import in_turns
 from blocks.spool import Batch, Spooled, SpoolFile
 from blocks.values import Collision, Filed, Filing, HistoryEvent, Hold, Kept, NotFiled, Right
@@ -697,7 +697,14 @@ class ExtendedEcmSession(RepositorySession):
     # ------------------------------------------------------------------------------------------------- holds and removal
 
     def holds(self, id: str) -> tuple[Hold, ...]:
-        return tuple(Hold(one.name, one.applied, one.comment) for one in self.records.of(self._number(id)))
+        return finished(self._holds(id))
+
+    def holds_of(self, ids: Iterable[str]) -> Generator[tuple[Hold, ...] | RepositoryError]:
+        return overlapped((or_error(self._holds(id)) for id in ids), self._connections)
+
+    def _holds(self, id: str) -> Routine[tuple[Hold, ...]]:
+        found = yield from self.records.asked_of(self._number(id))
+        return tuple(Hold(one.name, one.applied, one.comment) for one in found)
 
     def apply_hold(self, id: str, name: str, comment: str = "") -> None:
         number = self._number(id)

@@ -25,6 +25,7 @@ from urllib.parse import quote
 from blocks.errors import DocumentMissing, EditConflict, OutcomeUnknown, RepositoryError, RepositoryUnreachable
 from blocks.repositories.otcs_names import PAGE, Names, Unfit, last_page
 from blocks.repositories.otcs_wire import AnswerLost, Fields, Json, NameTaken, Refusal, Wire, moment, pauses, settling
+from blocks.repositories.routines import Routine, finished
 
 MANY = 100
 """Items in one call that changes several."""
@@ -366,8 +367,12 @@ class Records:
 
     def of(self, node: int) -> list[LegalHold]:
         """The holds that a node is under, through what it lies in too."""
+        return finished(self.asked_of(node))
+
+    def asked_of(self, node: int) -> Routine[list[LegalHold]]:
+        """``of``, with others beside it."""
         what = f"holds of node {node}"
-        lines = _listed(self._wire.ask(what, "GET", f"v1/nodes/{node}/holds"), what, "data")
+        lines = _listed((yield from self._wire.asking(what, "GET", f"v1/nodes/{node}/holds")), what, "data")
         return _holds(what, [line for line in lines if line.get("active") not in (0, False)], _hold_of_node)
 
     def apply(self, node: int, hold: int) -> None:

@@ -7,8 +7,10 @@ more than the calls do; and a single one that waits for each answer leaves the s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Generic, TypeAlias, TypeVar
+
+from blocks.errors import RepositoryError
 
 Result = TypeVar("Result")
 Routine: TypeAlias = Generator[None, None, Result]
@@ -25,7 +27,15 @@ def finished(routine: Routine[Result]) -> Result:
             return result
 
 
-def overlapped(routines: Iterable[Routine[Result]], most: int) -> Iterator[Result]:
+def or_error(routine: Routine[Result]) -> Routine[Result | RepositoryError]:
+    """The same, with the repository's error for an answer where that is what comes of it."""
+    try:
+        return (yield from routine)
+    except RepositoryError as error:
+        return error
+
+
+def overlapped(routines: Iterable[Routine[Result]], most: int) -> Generator[Result]:
     """What comes of each, in the order given. ``most``: so many have a call on its way at the same time.
 
     The error of one is raised in its turn. Then, and where nobody asks for the rest, those on their way are given up: whether the server

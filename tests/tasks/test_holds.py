@@ -11,10 +11,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from blocks.errors import ConfigurationError, DocumentMissing
+from blocks.errors import ConfigurationError, DocumentMissing, RepositoryUnreachable
 from blocks.ledger import Entry
 from blocks.outbound import PackageFile
 from blocks.profile import load_repositories
+from blocks.repositories.base import RepositorySession
 from blocks.repositories.folder import FolderSession
 from blocks.values import Hold, Stage
 from deployments.cli import app
@@ -226,25 +227,34 @@ def test_each_document_is_asked_about_once_however_many_there_are(
     assert len(asked) == len(set(asked)) == count
 
 
-def test_where_asking_breaks_off_no_further_document_is_asked_about(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run is ended in one of the threads; the others would go on for as long as there are documents."""
+class Broken(Exception):
+    """No error of a repository's."""
+
+
+@pytest.mark.parametrize("asked_by", [FolderSession, RepositorySession], ids=["one after the other", "several at once"])
+@pytest.mark.parametrize("error", [Broken, RepositoryUnreachable])
+def test_where_asking_breaks_off_no_further_document_is_asked_about(
+    dock: Dock, monkeypatch: pytest.MonkeyPatch, asked_by: type[RepositorySession], error: type[Exception]
+) -> None:
     for number in range(70):
         dock.leave(f"{number:02d}.csv", price_list(first=100 * number))
     dock.run()
     journeys = [dock.journeys(f"{number:02d}.csv")[0] for number in range(70)]
     asked = list[str]()
 
-    class Broken(Exception):
-        """No error of a repository's."""
-
     def noted(session: FolderSession, id: str) -> tuple[Hold, ...]:
         asked.append(id)
-        if asked.index(id) == holds.AT_ONCE - 1:
-            raise Broken
+        if asked.index(id) == 3:
+            raise error("away")
         time.sleep(0.1)
         return ()
 
     monkeypatch.setattr(FolderSession, "holds", noted)
-    with pytest.raises(Broken):
-        holds.Gate().bars(journeys)
+    monkeypatch.setattr(FolderSession, "holds_of", asked_by.holds_of)
+    if error is Broken:
+        with pytest.raises(Broken):
+            holds.Gate().bars(journeys)
+    else:
+        bars = holds.Gate().bars(journeys)
+        assert len(bars) > 50 and all(bar.away for bar in bars.values()), "what is not known of is kept"
     assert len(asked) < len(journeys)

@@ -527,6 +527,24 @@ def a_hold_is_told_until_it_is_lifted(ground: Ground) -> None:
         assert [hold.name for hold in session.holds(held.id)] == [second]
 
 
+def of_many_each_is_told_whether_it_is_on_hold(ground: Ground) -> None:
+    """Also of those that stand around one of which nobody can tell."""
+    filed = ground.filed(*(ground.filing(f"{number}.csv", str(number).encode()) for number in range(12)))
+    name = f"Case {ground.folder[-1]}"
+    with ground.repository.session() as session:
+        for one_held in (filed[2], filed[9]):
+            session.apply_hold(one_held.id, name)
+        session.remove(filed[5].id)
+        told = list(session.holds_of(document.id for document in filed))
+        assert isinstance(told[5], DocumentMissing)
+        assert [number for number, holds in enumerate(told) if holds and not isinstance(holds, RepositoryError)] == [2, 9]
+        assert [told.count(()), len(told)] == [9, 12]
+        some = session.holds_of(document.id for document in filed)
+        assert next(some) == ()
+        some.close()
+        assert [hold.name for hold in session.holds(filed[2].id)] == [name], "what was not heard is nobody else's answer"
+
+
 def what_is_on_hold_is_not_removed(ground: Ground) -> None:
     held, other = ground.filed(ground.filing("held.csv", b"evidence"), ground.filing("other.csv"))
     name = f"Case {ground.folder[-1]}"
@@ -617,6 +635,8 @@ def nobody_is_told_that_there_are_no_holds(ground: Ground) -> None:
         for verb in (session.holds, lambda id: session.apply_hold(id, "Case"), lambda id: session.lift_hold(id, "Case")):
             with pytest.raises(RepositoryError, match=r"no legal holds"):
                 verb(filed.id)
+        [told] = session.holds_of([filed.id])
+        assert isinstance(told, RepositoryError) and "no legal holds" in str(told)
 
 
 def no_history_is_made_up(ground: Ground) -> None:
@@ -659,7 +679,14 @@ LACKING: dict[str, tuple[Callable[[Ground], None], frozenset[str]]] = {
     "retention": (what_is_to_be_retained_is_refused, frozenset({a_class_is_taken_with_the_values.__name__})),
     "holds": (
         nobody_is_told_that_there_are_no_holds,
-        frozenset({a_hold_is_told_until_it_is_lifted.__name__, what_is_on_hold_is_not_removed.__name__}),
+        frozenset(
+            check.__name__
+            for check in (
+                a_hold_is_told_until_it_is_lifted,
+                of_many_each_is_told_whether_it_is_on_hold,
+                what_is_on_hold_is_not_removed,
+            )
+        ),
     ),
     "history": (no_history_is_made_up, frozenset({history_tells_newest_first.__name__})),
     "words": (
@@ -703,6 +730,7 @@ CHECKS: dict[str, Callable[[Ground], None]] = {
         history_tells_newest_first,
         search_finds_parts_of_names_and_words,
         a_hold_is_told_until_it_is_lifted,
+        of_many_each_is_told_whether_it_is_on_hold,
         what_is_on_hold_is_not_removed,
         a_version_that_comes_late_keeps_its_document,
         nobody_can_tell_the_holds_of_what_is_not_there,

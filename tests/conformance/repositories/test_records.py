@@ -329,7 +329,7 @@ def test_an_answer_without_a_list_of_holds_is_no_answer(bench: Bench, monkeypatc
     lines = ({"hold_name": "Case"}, {"hold_id": "Case"}, {"hold_id": None}, {"hold_id": 1, "date_applied": "yesterday"})
     for odd in ({"ok": True}, {"data": None}, {"data": {}}, {"data": ["Case"]}, *({"data": [line]} for line in lines)):
         with monkeypatch.context() as patch:
-            patch.setattr(otcs_wire.Wire, "ask", lambda *_, odd=odd, **__: odd)
+            patch.setattr(otcs_wire.Wire, "_judge", lambda *_, odd=odd, **__: odd)
             with pytest.raises(RepositoryError, match="nothing can be told"):
                 bench.session.holds(node)
 

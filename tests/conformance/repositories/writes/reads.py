@@ -159,6 +159,7 @@ _READS: tuple[Read, ...] = (
     Read("list holds", records.hold, lambda session, _: session.records.holds()),
     Read("tell a node's holds", records.held, lambda session, held: session.records.of(held[0])),
     Read("ask whether anything holds a document", records.held, lambda session, held: session.holds(str(held[0]))),
+    Read("ask it of several", records.held, lambda session, held: list(session.holds_of([str(held[0])] * 5))),
     Read("list what is on hold", records.several_held, lambda session, held: list(session.records.items(held[1]))),
     Read("find a workspace", workspaces.bound, lambda session, two: session.workspaces.find(two.also)),
     Read("get a workspace", workspaces.two, lambda session, two: session.workspaces.get(two.first)),
