@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import itemgetter
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -316,10 +317,9 @@ def _load_the_heavy_ones() -> None:
 def _spans(blocks: Iterable[tuple[_Progress, Block]]) -> Iterator[tuple[_Progress, int, int]]:
     """Each file in a frame with the positions of its rows, which are together."""
     start = 0
-    for _, group in groupby(blocks, key=lambda pair: id(pair[0])):
-        members = list(group)
-        stop = start + sum(block.rows for _, block in members)
-        yield members[0][0], start, stop
+    for progress, group in groupby(blocks, key=itemgetter(0)):
+        stop = start + sum(block.rows for _, block in group)
+        yield progress, start, stop
         start = stop
 
 

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 
 from blocks.values import Finding, shown
@@ -385,9 +385,12 @@ class _Decoder:
     """Strict decoding in pieces. Bytes of an unfinished character stay with the caller."""
 
     def __init__(self, codec: str) -> None:
-        self._decoder = codecs.getincrementaldecoder(codec)("strict")
-        self._is_utf_8 = codec == "utf-8"
+        self._codec = codec
         self.like_ascii = _like_ascii(codec)
+
+    @cached_property
+    def _decoder(self) -> codecs.IncrementalDecoder:
+        return codecs.getincrementaldecoder(self._codec)("strict")  # nearly all that comes is ASCII, and needs none
 
     def decode(self, raw: bytes, *, final: bool) -> tuple[bytes, int, bytes]:
         """The text as UTF-8, how many bytes it took, and the bytes after it that are no text."""
@@ -404,7 +407,7 @@ class _Decoder:
         unfinished, flags = self._decoder.getstate()
         self._decoder.setstate((b"", flags))
         used = len(raw) - len(unfinished)
-        return raw[:used] if self._is_utf_8 else text.encode("utf-8", "replace"), used, b""
+        return raw[:used] if self._codec == "utf-8" else text.encode("utf-8", "replace"), used, b""
 
 
 @lru_cache
