@@ -14,7 +14,6 @@ source does not have them any more, or looking could not tell, a person looks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -23,7 +22,7 @@ from pathlib import Path
 from blocks.endpoints.base import Endpoint
 from blocks.errors import OutcomeUnknown, RepositoryUnreachable, TransferIncomplete
 from blocks.ledger import Recorded
-from blocks.relay import Relay
+from blocks.relay import Pour, Relay, Take
 from blocks.repositories.base import RepositorySession
 from blocks.values import Document, Fetched, Filed, Filing, Inbound, Missed, NotFiled, RemoteFile, Stage, Verdict
 from tasks.check import judgement
@@ -116,7 +115,7 @@ def _file(
     answer: Filed | NotFiled | None = None
     doubt = ""
     try:
-        answer = repository.file_arriving(filing, intent.before(relay.pieces()))
+        answer = repository.file_arriving(filing, intent.before(relay.pour))
         if isinstance(answer, NotFiled) and answer.code == UNKNOWN:
             doubt = answer.reason
     except OutcomeUnknown as lost:
@@ -181,15 +180,24 @@ class _Intent:
             [self.entry] = ledger().append([entry], self._consignment.lease)
         return self.entry
 
-    def before(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def before(self, pour: Pour) -> Pour:
         """The bytes, after it is written. Raises ``TransferIncomplete`` where another worker has begun with them."""
-        if not self.write().fresh:
-            raise TransferIncomplete(f"{self._item.arrival.file.shown}: it was begun before; it is not passed through twice")
-        yield from _while_leased(pieces, self._consignment)
+
+        def begun(take: Take) -> None:
+            if not self.write().fresh:
+                raise TransferIncomplete(
+                    f"{self._item.arrival.file.shown}: it was begun before; it is not passed through twice"
+                )
+            pour(_while_leased(take, self._consignment))
+
+        return begun
 
 
-def _while_leased(pieces: Iterator[bytes], consignment: Consignment) -> Iterator[bytes]:
+def _while_leased(take: Take, consignment: Consignment) -> Take:
     """The bytes, while the lease holds: a worker that was stalled completes nothing."""
-    for piece in pieces:
+
+    def leased(piece: bytes | bytearray | memoryview) -> None:
         consignment.lease  # noqa: B018 - raises
-        yield piece
+        take(piece)
+
+    return leased

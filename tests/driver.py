@@ -88,19 +88,23 @@ def around_append(method: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     return append
 
 
-def around_bytes(method: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:
-    """What passes through us: each piece that comes out here was sent when the next one is asked for."""
+def around_bytes(method: Callable[..., None]) -> Callable[..., None]:
+    """What passes through us: each piece was sent when the next one comes."""
 
-    def pieces(arriving: Any) -> Iterator[bytes]:
+    def pour(arriving: Any, take: Callable[..., object]) -> None:
         sent = 0
-        for piece in method(arriving):
+
+        def seen(piece: bytes) -> None:
+            nonlocal sent
             if sent < arriving.size / 2 <= sent + len(piece):
                 boundary("in mid-body")
-            yield piece
+            take(piece)
             sent += len(piece)
+
+        method(arriving, seen)
         boundary("after the last byte")
 
-    return pieces
+    return pour
 
 
 def put_hooks() -> None:
@@ -114,7 +118,7 @@ def put_hooks() -> None:
 
     Ledger.append = around_append(Ledger.append)  # type: ignore[method-assign]
     Ledger.claim = around(Ledger.claim, "claim")  # type: ignore[method-assign]
-    Arriving.pieces = around_bytes(Arriving.pieces)  # type: ignore[method-assign]
+    Arriving.pour = around_bytes(Arriving.pour)  # type: ignore[method-assign]
     writing = Wire.writing
 
     def answered(wire: Wire, *arguments: Any, **options: Any) -> Any:

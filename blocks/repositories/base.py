@@ -26,6 +26,7 @@ from pydantic import Field
 
 from blocks.closing import Closing
 from blocks.errors import RepositoryError
+from blocks.relay import Pour
 from blocks.spool import Batch, Spooled
 from blocks.values import Change, Described, Filed, Filing, FolderTree, HistoryEvent, Hold, Kept, NotFiled
 
@@ -50,13 +51,13 @@ class RepositorySession(Closing):
         """True if a document of so many bytes can be filed while it still arrives."""
         return False
 
-    def file_arriving(self, filing: Filing, pieces: Iterator[bytes]) -> Filed | NotFiled:
+    def file_arriving(self, filing: Filing, pour: Pour) -> Filed | NotFiled:
         """Keep one document whose bytes come only once; its filing names no digest, which is known when they have all come.
 
-        The first piece is asked for only when all that can be refused without it was looked at: until then this call has put nothing
+        The bytes are asked for only when all that can be refused without it was looked at: until then this call has put nothing
         of the document there, and ``NotFiled`` says that nothing is.
 
-        What ``pieces`` raises ends the call, and the repository never takes it for a whole document. An answer that is lost is settled
+        What ``pour`` raises ends the call, and the repository never takes it for a whole document. An answer that is lost is settled
         by looking; where it does not tell, ``RepositoryUnreachable``: ``file`` it then, from bytes that can be read again.
         """
         raise RepositoryError("documents cannot be filed here while they still arrive")

@@ -49,6 +49,7 @@ from blocks.errors import (
     RepositoryError,
     RepositoryUnreachable,
 )
+from blocks.relay import Pour
 from blocks.repositories.arriving import Arriving
 from blocks.repositories.base import Repository, RepositorySession
 from blocks.repositories.once import Once
@@ -165,7 +166,7 @@ class _Wanted:
     """Category id -> attribute key -> value."""
     class_id: int | None
     grants: Mapping[int, frozenset[str]] | None
-    arriving: Iterator[bytes] | None = None
+    arriving: Pour | None = None
     """Its bytes, if they come only once."""
 
     @property
@@ -266,8 +267,8 @@ class ExtendedEcmSession(RepositorySession):
         """Not where the server wants large files in parts: each may have to be sent again."""
         return not self._large.offer().covers(size)
 
-    def file_arriving(self, filing: Filing, pieces: Iterator[bytes]) -> Filed | NotFiled:
-        return finished(self._filing(filing, pieces))
+    def file_arriving(self, filing: Filing, pour: Pour) -> Filed | NotFiled:
+        return finished(self._filing(filing, pour))
 
     def _file_one(self, filing: Filing) -> Filed | NotFiled:
         return finished(self._filing(filing))
@@ -279,7 +280,7 @@ class ExtendedEcmSession(RepositorySession):
             return None
         return self._filing(filing)
 
-    def _filing(self, filing: Filing, arriving: Iterator[bytes] | None = None) -> Routine[Filed | NotFiled]:
+    def _filing(self, filing: Filing, arriving: Pour | None = None) -> Routine[Filed | NotFiled]:
         try:
             return (yield from self._file(self._wanted(filing, arriving)))
         except Unfit as unfit:
@@ -287,7 +288,7 @@ class ExtendedEcmSession(RepositorySession):
         except Refusal as refusal:  # while making its folders: nothing of the document is there yet
             return NotFiled(filing.journey, "refused", str(refusal))
 
-    def _wanted(self, filing: Filing, arriving: Iterator[bytes] | None) -> _Wanted:
+    def _wanted(self, filing: Filing, arriving: Pour | None) -> _Wanted:
         values: dict[int, dict[str, Any]] = {}
         for name, given in filing.categories.items():
             category = self._names.category(name)

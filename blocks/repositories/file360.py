@@ -53,6 +53,7 @@ from blocks.errors import (
     SignInRefused,
 )
 from blocks.repositories.base import Repository, RepositorySession
+from blocks.repositories.lines import Answer
 from blocks.repositories.naming import beside, fitted, marked
 from blocks.repositories.once import Once
 from blocks.repositories.otcs_names import Unfit
@@ -223,7 +224,7 @@ class File360Wire(Wire):
         query: Query | None = None,
         fields: Fields | None = None,
         upload: FilePart | None = None,
-    ) -> Routine[Answered]:
+    ) -> Routine[Answer]:
         response = yield from super()._sending(what, method, path, query=query, fields=fields, upload=upload)
         if response.status_code == 429:
             self._come_back(what, response)

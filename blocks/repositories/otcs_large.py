@@ -19,6 +19,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, ClassVar
 
 from blocks.errors import CountersignError, RepositoryError, RepositoryUnreachable
+from blocks.relay import Take
 from blocks.repositories.once import Once
 from blocks.repositories.otcs_wire import CHUNK_BYTES, AnswerLost, Fields, Refusal, Upload, Wire, pauses, readable
 
@@ -179,7 +180,11 @@ class _Part:
         self.digest = before
         """Of the file up to the end of this part, once it was sent."""
 
-    def pieces(self) -> Iterator[bytes]:
+    def pour(self, take: Take) -> None:
+        for piece in self._pieces():
+            take(piece)
+
+    def _pieces(self) -> Iterator[bytes]:
         digest, left, held = self._before.copy(), self.size, b""
         with readable(self._upload) as source:
             source.seek(self._start)

@@ -47,6 +47,7 @@ from blocks.errors import (
     SpoolMissing,
 )
 from blocks.pace import Pace
+from blocks.relay import Take
 from blocks.repositories.lines import Answer, Lines
 from blocks.repositories.routines import Routine, finished
 from blocks.settings import settings
@@ -62,7 +63,6 @@ Query: TypeAlias = Mapping[str, str | int | list[str]]
 Fields: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
 Json: TypeAlias = dict[str, Any]
 Answered: TypeAlias = Answer | httpx.Response
-"""To a short call, and to a long one."""
 
 
 class Refusal(RepositoryError):
@@ -97,8 +97,8 @@ class FilePart(Protocol):
     @property
     def size(self) -> int: ...
 
-    def pieces(self) -> Iterator[bytes]:
-        """Exactly ``size`` bytes, from the start each time it is asked: a call may have to be sent again."""
+    def pour(self, take: Take) -> None:
+        """Give exactly ``size`` bytes, from the start each time it is asked: a call may have to be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,10 @@ class Upload:
     media_type: str
     size: int
     digest: str
+
+    def pour(self, take: Take) -> None:
+        for piece in self.pieces():
+            take(piece)
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes. Raises before the last piece is out, so that the server can never take a wrong body for a whole one."""
@@ -366,27 +370,23 @@ class Wire:
         query: Query | None = None,
         fields: Fields | None = None,
         upload: FilePart | None = None,
-    ) -> Routine[Answered]:
-        """Steps aside while a short call is on its way; a long one is its caller's own business."""
+    ) -> Routine[Answer]:
+        """Steps aside while the call is on its way."""
         for last in (False, True):
             generation, headers = self._keys()
             content: bytes | None = None
             framed = None if upload is None else _Framed(fields or {}, upload)
             if framed is not None:
                 headers["Content-Type"] = framed.content_type
+                content = framed.whole() if framed.size < SMALL_BYTES else None
             elif fields:
                 content, more = self._encoded(fields)
                 headers |= more
             address = f"{self._at(path)}?{httpx.QueryParams(query)}" if query else self._at(path)
-            response: Answered
             try:
-                if framed is None or framed.size < SMALL_BYTES:
-                    with self._lines.say(method, address, headers, content if framed is None else framed.whole()) as said:
-                        yield
-                        response = self._lines.hear(said)
-                else:
-                    headers["Content-Length"] = str(framed.size)
-                    response = self._client.request(method, address, headers=headers, content=framed.pieces())
+                with self._lines.say(method, address, headers, content, framed if content is None else None) as said:
+                    yield
+                    response = self._lines.hear(said)
             except httpx.TransportError as error:
                 failure = _told(f"{what} at {self.url}", error)
                 if isinstance(failure, _Dropped) and framed is not None and not framed.out:
@@ -577,12 +577,12 @@ class _Framed:
         self.size = len(self._head) + upload.size + len(self._tail)
 
     def whole(self) -> bytes:
-        whole = b"".join((self._head, *self._upload.pieces(), self._tail))
-        self.out = True
-        return whole
+        pieces = list[bytes | bytearray | memoryview]()
+        self.pour(pieces.append)
+        return b"".join(pieces)
 
-    def pieces(self) -> Iterator[bytes]:
-        yield self._head
-        yield from self._upload.pieces()
-        yield self._tail
+    def pour(self, take: Take) -> None:
+        take(self._head)
+        self._upload.pour(take)
+        take(self._tail)
         self.out = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import RepositoryUnreachable
-from blocks.repositories.lines import PIECE, Lines, Said, _Line
+from blocks.relay import Take
+from blocks.repositories.lines import PIECE, Answer, Lines, Said, _Line
 from tests.servers import free_port
 from tests.servers.certificates import Certificate, make_certificate
 from tests.servers.listener import Listener
@@ -273,6 +275,86 @@ def test_a_large_body_has_the_time_limit_for_each_piece(monkeypatch: pytest.Monk
     assert server.asked[0].partition(b"\r\n\r\n")[2] == content
     assert b"chunked" not in server.asked[0].partition(b"\r\n\r\n")[0].lower()
     assert len(content) > 2 * PIECE >= 2 * max(written)
+
+
+class Poured:
+    """A body in pieces, of which one may raise."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self._pieces = pieces
+        self.size = sum(len(piece) if isinstance(piece, bytes) else 1 for piece in pieces)
+
+    def pour(self, take: Take) -> None:
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            take(memoryview(piece))
+
+
+def poured(ours: Lines, address: str, *pieces: bytes | Exception) -> Answer:
+    with ours.say("POST", address, {}, poured=Poured(*pieces)) as said:
+        return ours.hear(said)
+
+
+POURED = [b"head", bytes(range(256)) * (PIECE // 64), b"tail"]
+
+
+def test_a_body_is_poured_out_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    written, server = sizes_sent(monkeypatch), Server([OK, OK])
+    with lines(server) as (ours, url):
+        poured(ours, url, *POURED)
+        ours.call("GET", url, {})
+    head, _, content = server.asked[0].partition(b"\r\n\r\n")
+    assert content == b"".join(POURED)
+    assert b"Content-Length: %d" % len(content) in head.splitlines() and b"chunked" not in head.lower()
+    assert len(content) > 2 * PIECE >= 2 * max(written)
+    assert server.connections == 1
+
+
+def test_a_body_is_poured_out_over_tls(tmp_path: Path) -> None:
+    server, certificate = Server([OK, OK]), make_certificate(tmp_path)
+    with (
+        over_tls(server, certificate) as port,
+        closed(f"https://localhost:{port}", authority=certificate.authority) as ours,
+    ):
+        for _ in range(2):
+            assert poured(ours, f"https://localhost:{port}/", *POURED).json() == {}
+    assert [asked.partition(b"\r\n\r\n")[2] for asked in server.asked] == [b"".join(POURED)] * 2
+    assert server.connections == 1
+
+
+def test_a_body_that_breaks_off_ends_its_connection() -> None:
+    server, broken = Server([OK, OK]), RepositoryUnreachable("broken")
+    with lines(server) as (ours, url):
+        with pytest.raises(RepositoryUnreachable) as told:
+            poured(ours, url, b"head", broken)
+        assert told.value is broken
+        assert ours.call("GET", url, {}).json() == {}
+    assert server.connections == 2
+
+
+def test_a_server_that_wants_no_more_of_a_body_is_heard() -> None:
+    refused = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(PIECE)
+        connection.sendall(refused)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(PIECE):
+            """Read until they stop: what is thrown away unread would take the answer with it."""
+
+    with Listener(refuse) as port, closed(f"http://127.0.0.1:{port}") as ours:
+        answer = poured(ours, f"http://127.0.0.1:{port}/", *POURED)
+        assert answer.status_code == 413
+        assert not ours._idle
+
+
+def test_a_server_that_takes_nothing_of_a_body_is_told() -> None:
+    over = threading.Event()
+    with Listener(lambda _: over.wait(10)) as port, closed(f"http://127.0.0.1:{port}", timeout_seconds=0.2) as ours:
+        with pytest.raises(httpx.ReadTimeout):
+            poured(ours, f"http://127.0.0.1:{port}/", bytes(32 * 1024 * 1024))
+        over.set()
 
 
 def test_a_small_call_goes_out_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,8 @@ import yaml
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError, LeaseLost, RepositoryUnreachable, TransferIncomplete
 from blocks.profile import load_repositories
-from blocks.relay import Relay
+from blocks.relay import Relay, Take
+from blocks.repositories.arriving import Arriving
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.spool import Spool
 from blocks.values import Fetched, Filing, Inbound, Missed, Outcome, RemoteFile
@@ -186,11 +190,10 @@ def test_refused_at_once_nothing_is_begun(dock: Dock, ecm: ExtendedEcmSandbox, c
 def test_no_byte_leaves_before_it_is_recorded_that_it_begins(
     dock: Dock, ecm: ExtendedEcmSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(pieces: Iterator[bytes], _: Consignment) -> Iterator[bytes]:
-        next(pieces)
+    def die(_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(pass_through, "_while_leased", die)
+    monkeypatch.setattr(pass_through, "_while_leased", lambda *_: die)
     dock.leave("a.mp4", video())
     with pytest.raises(Killed):
         dock.run()
@@ -418,7 +421,7 @@ def test_a_source_that_changes_on_the_way_files_nothing(
 ) -> None:
     put, stands = Relay.put, dock.leave("a.mp4", video())
 
-    def written(relay: Relay, piece: bytes) -> None:
+    def written(relay: Relay, piece: bytes | memoryview) -> None:
         stands.write_bytes(video(LEAST + 2, seed=2))
         put(relay, piece)
 
@@ -436,13 +439,17 @@ def test_a_worker_that_stalls_past_its_lease_completes_nothing(
     """In mid-body; another one files it meanwhile."""
     while_leased, others = pass_through._while_leased, list[dict[str, str]]()
 
-    def stalled(pieces: Iterator[bytes], consignment: Consignment) -> Iterator[bytes]:
-        yield next(pieces)
+    def stalled(take: Take, consignment: Consignment) -> Take:
         monkeypatch.setattr(pass_through, "_while_leased", while_leased)
-        clock.ahead += timedelta(minutes=5)
-        others.append(dock.run())
-        consignment._held._deadline = 0.0
-        yield from while_leased(pieces, consignment)
+
+        def stall(piece: bytes | memoryview) -> None:
+            while_leased(take, consignment)(piece)
+            if not others:
+                clock.ahead += timedelta(minutes=5)
+                others.append(dock.run())
+                consignment._held._deadline = 0.0
+
+        return stall
 
     monkeypatch.setattr(pass_through, "_while_leased", stalled)
     dock.leave("a.mp4", video())
@@ -492,8 +499,125 @@ def test_a_source_that_breaks_off_files_nothing(ecm: ExtendedEcmSandbox, dock: D
     with load_repositories(dock.profiles)["kept"].session() as session:
         assert isinstance(session, ExtendedEcmSession)
         with pytest.raises(TransferIncomplete, match="did not pass through us whole"):
-            session.file_arriving(filing, relay.pieces())
+            session.file_arriving(filing, relay.pour)
         assert session.find(("Videos", "broken"), "a.mp4") is None
+
+
+def test_what_is_written_while_somebody_takes_is_neither_held_nor_copied() -> None:
+    relay = Relay("a", held_bytes=10)
+    sink, taken, writers = relay.open(), list[bytes | memoryview](), set[int]()
+
+    def take(piece: bytes | memoryview) -> None:
+        taken.append(piece)
+        writers.add(threading.get_ident())
+
+    sink.write(b"held")
+    with ThreadPoolExecutor(1) as reader:
+        poured = reader.submit(relay.pour, take)
+        while not taken:
+            time.sleep(0.001)
+        piece = memoryview(b"x" * 100)
+        sink.write(piece)
+        assert taken[0] == b"held" and taken[1] is piece
+        assert threading.get_ident() in writers
+        assert not poured.done(), "nobody has said yet that it is whole"
+        digest = sink.finish().digest
+        poured.result(10)
+    assert digest == hashlib.sha256(b"".join(taken)).hexdigest()
+
+
+def test_what_ends_who_takes_ends_who_writes_too() -> None:
+    relay, ended = Relay("a"), BrokenPipeError("hung up")
+    sink = relay.open()
+
+    def take(piece: bytes | memoryview) -> None:
+        if bytes(piece) == b"second":
+            raise ended
+
+    with ThreadPoolExecutor(1) as reader:
+        poured = reader.submit(relay.pour, take)
+        sink.write(b"first")
+        while relay._take is None:
+            time.sleep(0.001)
+        with pytest.raises(TransferIncomplete, match="nobody takes it any more"):
+            sink.write(b"second")
+        with pytest.raises(BrokenPipeError) as told:
+            poured.result(10)
+    assert told.value is ended
+
+
+def test_who_takes_does_not_end_while_a_piece_is_on_its_way() -> None:
+    """A run that is cancelled while it waits for the end: the connection it closes must not be written to any more."""
+    relay, order, going = Relay("a"), list[str](), threading.Event()
+    sink = relay.open()
+
+    class Cancelled(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            while not going.is_set():
+                super().wait(0.01)
+            raise KeyboardInterrupt
+
+    def take(piece: bytes | memoryview) -> None:
+        going.set()
+        time.sleep(0.1)
+        order.append("taken")
+
+    def write() -> None:
+        while relay._take is None:
+            time.sleep(0.001)
+        with pytest.raises(TransferIncomplete, match="nobody takes it any more"):
+            while True:
+                sink.write(b"piece")
+                time.sleep(0.01)  # as hashing takes its time
+
+    relay._changed = Cancelled()
+    with ThreadPoolExecutor(1) as writer:
+        written = writer.submit(write)
+        with pytest.raises(KeyboardInterrupt):
+            relay.pour(take)
+        order.append("ended")
+        written.result(10)
+    assert order[-1] == "ended" and "taken" in order
+
+
+def test_what_is_held_goes_out_before_what_is_written_then() -> None:
+    relay, taken = Relay("a"), list[bytes]()
+    sink = relay.open()
+    sink.write(b"1")
+    sink.write(b"2")
+    with ThreadPoolExecutor(1) as writer:
+
+        def take(piece: bytes | memoryview) -> None:
+            if not taken:
+                writer.submit(lambda: (sink.write(b"3"), sink.write(b"4"), sink.finish()))
+                time.sleep(0.05)
+            taken.append(bytes(piece))
+
+        relay.pour(take)
+    assert taken == [b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"abc", b"d"], [b"a", b"bcdef"], [b"abcde", b"f"]], ids=["fewer", "more", "more after all"]
+)
+def test_what_arrives_otherwise_than_announced_is_never_given_whole(pieces: list[bytes]) -> None:
+    given = list[bytes | memoryview]()
+    arriving = Arriving(lambda take: [take(piece) for piece in pieces], "a", "", 5)
+    with pytest.raises(TransferIncomplete, match="5 were announced"):
+        arriving.pour(given.append)
+    assert sum(map(len, given)) < 5
+
+
+def test_the_last_bytes_that_arrive_are_given_when_they_are_known_to_be_right() -> None:
+    given = list[bytes | memoryview]()
+
+    def pour(take: Take) -> None:
+        take(b"abc")
+        take(memoryview(b"de"))
+        assert given == [b"abc"]
+
+    Arriving(pour, "a", "", 5).pour(given.append)
+    assert given == [b"abc", b"de"]
 
 
 def test_a_relay_holds_no_more_than_it_may() -> None:
