@@ -26,6 +26,7 @@ import socket
 import struct
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -62,12 +63,17 @@ class Pipe:
     """What has come on a channel and was not taken yet. Stands where paramiko has its ``BufferedPipe``, and reads when it is empty."""
 
     def __init__(self, channel: paramiko.Channel, packets: Quick) -> None:
-        self.channel, self.number = channel, channel.chanid
+        self._of, self.number = weakref.ref(channel), channel.chanid
         self._packets = packets
         self._parts: deque[Bytes] = deque()
         self._held = 0
         self.closed = False
         self._event: threading.Event | None = None
+
+    @property
+    def channel(self) -> paramiko.Channel | None:
+        """Whose buffer this is; None once nobody has it any more."""
+        return self._of()
 
     def feed(self, data: Bytes) -> None:
         """Data that has come. Raises ``SSHException`` if it is much more than the window allowed."""
@@ -77,7 +83,8 @@ class Pipe:
             if self._event is not None:
                 self._event.set()
             self._packets.came.notify_all()
-        if self._held > 2 * self.channel.in_window_size:
+        channel = self.channel
+        if channel is not None and self._held > 2 * channel.in_window_size:
             raise paramiko.SSHException("the server sends more than the channel's window allows")
 
     def read(self, nbytes: int, timeout: float | None = None) -> Bytes:
@@ -108,16 +115,24 @@ class Pipe:
     def wait_for_room(self, timeout: float) -> bool:
         """Wait until the far side takes data again. False if there is none yet, and something else has come or the time is over."""
         until = time.monotonic() + timeout
-        while not (self._parts or self.closed or self.channel.out_window_size):
+        while not (self._parts or self.closed or self._room):
             left = until - time.monotonic()
             if left <= 0:
                 break
             self._packets.pull(self, left)
-        return self.closed or self.channel.out_window_size > 0
+        return self.closed or self._room > 0
+
+    @property
+    def _room(self) -> int:
+        """So many bytes the far side takes now."""
+        channel = self.channel
+        return 0 if channel is None else channel.out_window_size
 
     def send(self, data: memoryview) -> int:
         """As much as the far side takes now, in few calls to the kernel; how much that was. Raises ``OSError`` when it is closed."""
         channel = self.channel
+        if channel is None:
+            raise OSError(errno.EPIPE, "the channel is closed")
         with channel.lock:
             if channel.closed or channel.eof_sent:
                 raise OSError(errno.EPIPE, "the channel is closed")
@@ -197,6 +212,7 @@ class Quick(Packetizer):
     _Packetizer__block_engine_out: Any
     _Packetizer__aead_in: bool
     _Packetizer__aead_out: bool
+    _Packetizer__timer: threading.Timer | None
     _Packetizer__iv_in: bytes
     _Packetizer__iv_out: bytes
     _Packetizer__compress_engine_in: Any
@@ -336,6 +352,12 @@ class Quick(Packetizer):
             self.came.notify_all()
             self._called.notify_all()
 
+    def let_go(self) -> None:
+        """After the end: give up what leads back to us, so that our buffers go now and not when Python looks for circles."""
+        with self.lock:
+            self._pipe = None
+        self._Packetizer__timer = None
+
     def set_inbound_cipher(self, *args: Any, **kwargs: Any) -> None:
         super().set_inbound_cipher(*args, **kwargs)
         self._exchange = False
@@ -458,7 +480,8 @@ class Quick(Packetizer):
                 message.seqno = (self._Packetizer__sequence_number_in + packets - 1) & 0xFFFFFFFF
                 if kind == _ADJUST and pipe is not None and len(payload) == 9 and channel == pipe.number:
                     message.get_int()
-                    pipe.channel._window_adjust(message)  # type: ignore[attr-defined]
+                    if (its := pipe.channel) is not None:
+                        its._window_adjust(message)  # type: ignore[attr-defined]
                     continue
                 letter = kind, message
                 break
@@ -549,6 +572,23 @@ class Quick(Packetizer):
         if due and not self._Packetizer__need_rekey:
             self._Packetizer__received_bytes_overflow = self._Packetizer__received_packets_overflow = 0
             self._trigger_rekey()
+
+
+class Transport(paramiko.Transport):
+    """Goes as soon as nobody has it any more: with its buffers that is a MiB or two, for each connection that has ended."""
+
+    _handler_table: dict[int, Any]
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            # What leads back to us: our own methods, and the frames of this thread, which the reason for its end would keep.
+            self._handler_table.clear()
+            reason: BaseException | None = self.saved_exception
+            while reason is not None:
+                reason.__traceback__ = None
+                reason = reason.__cause__ or reason.__context__
 
 
 # --------------------------------------------------------------------------------------------- which one is used

@@ -167,7 +167,7 @@ class Line:
         with translated(where, self._seconds):
             connection = self._reach(hop, where)
             try:
-                transport = paramiko.Transport(
+                transport = sftp_packetizer.Transport(
                     connection, default_window_size=WINDOW, packetizer_class=sftp_packetizer.packetizer(connection)
                 )
             except BaseException:
@@ -194,6 +194,8 @@ class Line:
         for transport in reversed(self._transports):
             transport.close()
             transport.packetizer.complete_handshake()  # else its timer thread lives on until the handshake's deadline
+            if isinstance(transport.packetizer, sftp_packetizer.Quick):
+                transport.packetizer.let_go()
 
     def _at(self, hop: Hop) -> str:
         return f"{self._address}, jump host {hop.username}@{hop.host}:{hop.port}"

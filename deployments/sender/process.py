@@ -92,8 +92,7 @@ def run(
                 store.refused(peer.uid, "connect", "", "may not call the sender: cut off")
 
             # What is here stays: a release with thousands of files is not to look through all of it again and again. Through its own
-            # a third as often as Python would: most of that stays to its end. Sessions that are over are in circles, a MiB or two
-            # each, and about ten of them wait; at ten times this measure a hundred did.
+            # a third as often as Python would: most of that stays to its end, and what is over and in circles must not wait for long.
             gc.collect()
             gc.freeze()
             gc.set_threshold(2_000, 10, 50)

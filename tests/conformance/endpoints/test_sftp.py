@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -592,3 +594,29 @@ def test_a_connection_that_ends_leaves_no_thread(sandbox: SftpSandbox) -> None:
     ) and (time.monotonic() < limit):
         time.sleep(0.05)
     assert not left
+
+
+def test_a_session_that_has_ended_goes_with_its_buffers_and_waits_for_no_garbage_collector(openssh: OpenSsh) -> None:
+    agreed = Sftp(
+        host=openssh.host,
+        port=openssh.port,
+        username=openssh.username,
+        private_key=f"file:{openssh.private_key}",
+        host_keys=(openssh.fingerprint,),
+    )
+    gc.disable()
+    try:
+        session = agreed.session()
+        list(session.look(str(openssh.root)))
+        assert session._line is not None and session._wire_in_use is not None
+        transport, wire = session._line.transport, session._wire_in_use
+        parts = [session, transport, transport.packetizer, wire, wire._channel]
+        left = [weakref.ref(part) for part in parts]
+        session.close()
+        del session, transport, wire, parts
+        limit = time.monotonic() + 30  # paramiko's thread ends a moment later
+        while any(part() is not None for part in left) and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert [type(part()).__name__ for part in left if part() is not None] == []
+    finally:
+        gc.enable()
