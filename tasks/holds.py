@@ -71,11 +71,12 @@ class Gate:
         """The journeys of these that nothing may be deleted of, and why."""
         wanted = list(dict.fromkeys(journeys))
         histories = with_same_bytes(wanted)
-        self._ask({place for history in histories.values() for place in kept_at(history)})
+        places = {journey: kept_at(history) for journey, history in histories.items()}
+        self._ask({place for some in places.values() for place in some})
         found = {}
         for journey in wanted:
             for one in (journey, *sharers(journey, histories)):
-                if bar := self._bar(one, histories[one]):
+                if bar := self._bar(one, histories[one], places[one]):
                     found[journey] = bar
                     break
         return found
@@ -101,14 +102,14 @@ class Gate:
         frozen = [Package.parse(str(entry.body["package"])) for told in over for entry in told if entry.kind == "frozen"]
         return {package.digest: package for package in frozen}
 
-    def _bar(self, journey: str, history: Sequence[Recorded]) -> Bar | None:
+    def _bar(self, journey: str, history: Sequence[Recorded], places: Sequence[Place]) -> Bar | None:
         if here := self._here.get(journey):
             return Bar(f"on hold: {', '.join(hold.name for hold in here.values())}")
         if rule := kept_by(history, self._rules, self._now):
             return Bar(f"must be kept for {rule.days} days in {rule.folder}, by {rule.by}")
         if nobody_knows(history):
             return Bar("nobody knows whether it was filed, and so whether it is on hold")
-        return next((bar for place in kept_at(history) if (bar := self._answers[place])), None)
+        return next((bar for place in places if (bar := self._answers[place])), None)
 
     def _ask(self, places: Iterable[Place]) -> None:
         by_repository: dict[str, list[Place]] = {}

@@ -104,9 +104,9 @@ def filed_at(history: Iterable[Entry]) -> tuple[Place, ...]:
         if entry.kind == "copied":
             for copy in entry.body["copies"].values():
                 found[Place(str(copy["repository"]), str(copy["id"]))] = None
-        for key in ("repository_id", "page_id"):
-            if entry.kind in ("filed", "certified", "recorded") and entry.body.get(key) and entry.body.get("repository"):
-                found[Place(str(entry.body["repository"]), str(entry.body[key]))] = None
+        if entry.kind in ("filed", "certified", "recorded") and (repository := entry.body.get("repository")):
+            for id in filter(None, map(entry.body.get, ("repository_id", "page_id"))):
+                found[Place(str(repository), str(id))] = None
         if entry.kind == REMOVED and entry.body.get("outcome") != NOT_THERE:
             found.pop(Place(str(entry.body["repository"]), str(entry.body["repository_id"])), None)
     return tuple(found)
