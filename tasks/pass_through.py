@@ -189,6 +189,7 @@ class _Intent:
                     f"{self._item.arrival.file.shown}: it was begun before; it is not passed through twice"
                 )
             pour(_while_leased(take, self._consignment))
+            self._consignment.lease  # noqa: B018 - raises: the last bytes go out after this, and the source may have taken long to say so
 
         return begun
 

@@ -19,7 +19,7 @@ import yaml
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError, LeaseLost, RepositoryUnreachable, TransferIncomplete
 from blocks.profile import load_repositories
-from blocks.relay import Relay, Take
+from blocks.relay import HELD_BYTES, Relay, Take
 from blocks.repositories.arriving import Arriving
 from blocks.repositories.extended_ecm import ExtendedEcmSession
 from blocks.spool import Spool
@@ -458,6 +458,41 @@ def test_a_worker_that_stalls_past_its_lease_completes_nothing(
     assert others == [{"a.mp4": "filed"}]
     assert dock.kinds("a.mp4").count("passing") == dock.kinds("a.mp4").count("filed") == 1
     assert kept(dock) == {"a.mp4": [video()]}
+
+
+def test_a_worker_that_stalls_past_its_lease_before_the_source_says_that_it_is_whole_completes_nothing(
+    dock: Dock, ecm: ExtendedEcmSandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All bytes have come, and the last ones are held back for it; another one files it meanwhile."""
+    while_leased, end, pour = pass_through._while_leased, Relay.end, Arriving.pour
+    consignments, others, given = list[Consignment](), list[dict[str, str]](), list[int]()
+
+    def counted(arriving: Arriving, take: Take) -> None:
+        pour(arriving, lambda piece: (take(piece), given.append(len(piece))))
+
+    def seen(take: Take, consignment: Consignment) -> Take:
+        consignments.append(consignment)
+        return while_leased(take, consignment)
+
+    def stalled(relay: Relay) -> None:
+        monkeypatch.setattr(Relay, "end", end)
+        monkeypatch.setattr(pass_through, "_while_leased", while_leased)
+        clock.ahead += timedelta(minutes=5)
+        others.append(dock.run())
+        consignments[0]._held._deadline = 0.0
+        end(relay)
+
+    monkeypatch.setattr(Arriving, "pour", counted)
+    monkeypatch.setattr(pass_through, "_while_leased", seen)
+    monkeypatch.setattr(Relay, "end", stalled)
+    content = video(HELD_BYTES + 1)  # so that it goes out while it comes
+    dock.leave("a.mp4", content)
+    with pytest.raises(LeaseLost):
+        dock.run()
+    assert 0 < sum(given) < len(content)
+    assert others == [{"a.mp4": "filed"}]
+    assert dock.kinds("a.mp4").count("passing") == dock.kinds("a.mp4").count("filed") == 1
+    assert kept(dock) == {"a.mp4": [content]}
 
 
 def test_a_repository_that_is_away_keeps_nothing_from_being_fetched(dock: Dock, ecm: ExtendedEcmSandbox) -> None:
