@@ -24,12 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from blocks.database import chunks
 from blocks.endpoints.base import NOT_RENAMED, PART, TEMPORARY, Endpoint, EndpointSession, legal, not_renamed, temporary_name
 from blocks.errors import EndpointError, HostKeyChanged, SendRefused, TransferIncomplete
-from blocks.spool import CHUNK, Spool, Unkept, sync_filesystem
+from blocks.spool import CHUNK, Batch, Spool, Unkept, sync_filesystem
 from blocks.values import (
     Exists,
     Fetched,
@@ -412,10 +412,17 @@ class _Courier:
 
     def _read_back(self) -> None:
         """Compare what the server holds with what was approved, before anybody else can see it."""
-        unread = {parcel.temporary: parcel for parcel in self._at(Step.UPLOADED) if parcel.proof is not Proof.READ_BACK}
+        unread = [parcel for parcel in self._at(Step.UPLOADED) if parcel.proof is not Proof.READ_BACK]
+        self._compare(unread, self._session.read_back)
+
+    def _compare(
+        self, parcels: Sequence[Parcel], read: Callable[[Iterable[RemoteFile], Batch], Iterator[Fetched | Missed]]
+    ) -> None:
+        """Read what stands under temporary names; if one of them holds anything but ours, all that was uploaded is taken back."""
+        unread = {parcel.temporary: parcel for parcel in parcels}
         wrong: Parcel | None = None
         with closing(Unkept(self._scratch)) as batch, self._writing_down() as notes:
-            for answer in self._session.read_back([self._file(p.temporary, p) for p in unread.values()], batch):
+            for answer in read([self._file(p.temporary, p) for p in unread.values()], batch):
                 parcel = unread[answer.file.name]
                 if isinstance(answer, Fetched) and answer.digest == parcel.digest:
                     notes.take(parcel._replace(proof=Proof.READ_BACK), Step.UPLOADED)
@@ -424,10 +431,14 @@ class _Courier:
                     break
                 # Otherwise the account may write and not read: the proof stays what it is, and the page says so.
         if wrong is not None:
-            self._take_back(wrong)
+            self._withdraw(self._at(Step.UPLOADED))
+            raise TransferIncomplete(
+                f"{parcel_name(wrong)}: {self._address} does not hold the bytes that were sent; none of the package's "
+                "files was given its name there, and it will be tried again"
+            )
 
     def _must_fit(self) -> None:
-        """All or none: nothing is renamed if one of the names is taken, or would be cut short, or what was uploaded is gone for other."""
+        """All or none: nothing is renamed if one of the names is taken, or would be cut short, or what was uploaded is gone or other."""
         uploaded = self._unplaced()
         wanted = {parcel.name for parcel in uploaded}
         listed = {
@@ -435,9 +446,6 @@ class _Courier:
             for file in self._session.look(self._folder)
             if file.name in wanted or file.name.startswith(TEMPORARY)
         }
-        for parcel in self._at(Step.UPLOADED):
-            if parcel.temporary in listed and not _stands(parcel.temporary, parcel, listed):
-                self._take_back(parcel)
         taken = [p for p in uploaded if p.name in listed and (p.step is Step.UPLOADED or p.temporary in listed)]
         if taken and self._freight.exists is Exists.REFUSE:
             names = ", ".join(parcel_name(parcel) for parcel in taken[:5])
@@ -453,14 +461,12 @@ class _Courier:
                     f"{self._address}: the server keeps {kept} bytes of a name and cuts the rest off without a word; "
                     f"{parcel_name(parcel)} has {len(parcel.name)}. Nothing was sent. Give a shorter 'name' at the destination"
                 )
-
-    def _take_back(self, wrong: Parcel) -> NoReturn:
-        """Another file than ours stands under a temporary name: then nothing that was uploaded gets its own."""
-        self._withdraw(self._at(Step.UPLOADED))
-        raise TransferIncomplete(
-            f"{parcel_name(wrong)}: {self._address} does not hold the bytes that were sent; none of the package's "
-            "files was given its name there, and it will be tried again"
-        )
+        # Some servers list none of these names, others list them with times or sizes that the files have not. So what was swapped or
+        # taken away is told by the file itself.
+        waiting = {parcel.temporary: parcel for parcel in self._at(Step.UPLOADED)}
+        if waiting.keys() & listed.keys():
+            unlike = [parcel for name, parcel in waiting.items() if not _stands(name, parcel, listed)]
+            self._compare(unlike, self._session.fetch)
 
     def _rename(self, parcels: Sequence[Parcel]) -> None:
         """A few at a time. What became of these is written down together with what is asked for next: each writing is a wait."""

@@ -26,6 +26,7 @@ import pytest
 import yaml
 
 from blocks.endpoints import sftp_engine
+from blocks.endpoints.base import TEMPORARY
 from blocks.endpoints.sftp import SftpSession
 from blocks.errors import EndpointUnreachable, SenderError, SenderUnreachable, SendRefused, TransferIncomplete
 from blocks.outbound import Delivered, Package, Refusal
@@ -33,13 +34,14 @@ from blocks.profile import load_partner
 from blocks.seals import signed as sealed_by
 from blocks.sender import Arrived, MessageKind, ServiceMessage, Withdrawn
 from blocks.spool import Batch, Spool, place_in
-from blocks.values import Exists, Fetched, Missed, Move, Moved, Placed, Proof, RemoteFile
+from blocks.values import Exists, Fetched, FileKind, Missed, Move, Moved, Placed, Proof, RemoteFile
 from deployments.people import load_people
 from deployments.sender import delivery
 from deployments.sender.delivery import MOST_IN_DOUBT, Freight, deliver
 from deployments.sender.dispatch import Dispatcher
 from deployments.sender.store import Parcel, Step, Store
 from deployments.ssh_signatures import signature_holds
+from tests.conformance.endpoints.checks import LONG_AGO
 from tests.sender.conftest import ROOT, House, Outgoing
 from tests.sender.driver import die_at
 from tests.sender.thread import sender_thread
@@ -687,7 +689,7 @@ def test_bytes_that_the_server_keeps_otherwise_than_they_were_sent_get_no_name(
     assert house.received(package) == {"1.csv": whole, "2.csv": spoilt}
 
 
-@pytest.mark.parametrize("other", ["link", "file", "pipe"])
+@pytest.mark.parametrize("other", ["link", "file", "pipe", "nothing"])
 @pytest.mark.parametrize("before", [True, False], ids=["before it is read back", "after"])
 def test_what_took_the_place_of_an_upload_gets_no_name_nor_do_the_others(
     other: str, before: bool, quiet_house: House, monkeypatch: pytest.MonkeyPatch
@@ -702,7 +704,7 @@ def test_what_took_the_place_of_an_upload_gets_no_name_nor_do_the_others(
             path.symlink_to(house.home / "moved")
         elif other == "file":
             path.write_bytes(b"more than that")
-        else:
+        elif other == "pipe":
             os.mkfifo(path)
 
     def meddled(self: SftpSession, files: Sequence[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
@@ -718,6 +720,28 @@ def test_what_took_the_place_of_an_upload_gets_no_name_nor_do_the_others(
     with Store(house.state) as store, pytest.raises((TransferIncomplete, EndpointUnreachable), match=r"will be tried again"):
         deliver(impatient, store, Spool(house.state / "scratch", floor_bytes=0))
     assert all(name.startswith(".") for name in house.received(package)), "nobody sees any of them"
+
+
+@pytest.mark.parametrize("told", [{"modified": LONG_AGO}, {"size": 0}, {"kind": FileKind.LINK}], ids=["time", "size", "kind"])
+def test_a_listing_that_tells_of_other_files_than_stand_there_stops_nothing(
+    told: Mapping[str, Any], quiet_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, look, fetch, asked = quiet_house, SftpSession.look, SftpSession.fetch, list[bytes]()
+    package = house.package(b"one", b"two", b"the last one")
+
+    def listed(self: SftpSession, folder: str) -> Iterator[RemoteFile]:
+        return (replace(file, **told) if file.name.startswith(TEMPORARY) else file for file in look(self, folder))
+
+    def fetched(self: SftpSession, files: Sequence[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
+        asked.extend(file.name for file in files)
+        return fetch(self, files, into)
+
+    monkeypatch.setattr(SftpSession, "look", listed)
+    monkeypatch.setattr(SftpSession, "fetch", fetched)
+    with Store(house.state) as store:
+        parcels = deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
+    assert {(parcel.step, parcel.proof) for parcel in parcels} == {(Step.PROVEN, Proof.READ_BACK)}
+    assert asked == [parcel.temporary for parcel in parcels], "each was asked for by itself"
 
 
 def test_a_killed_sender_goes_on_when_it_is_asked_again(quiet_house: House) -> None:
