@@ -119,6 +119,7 @@ class Lines:
                 line.say(call)
                 if poured is not None:
                     poured.pour(line.say)
+        said.at = monotonic()
         return said
 
     def hear(self, said: Said) -> Answer:
@@ -131,7 +132,7 @@ class Lines:
         if heard.ends:
             said.line.close()
         else:
-            self._keep(said.line)
+            self._keep(said.line, since=said.at)
         return Answer(heard.status, told, body)
 
     def close(self) -> None:
@@ -219,10 +220,10 @@ class Lines:
         except OSError as error:
             raise httpx.ConnectError(str(error)) from error
 
-    def _keep(self, line: _Line) -> None:
+    def _keep(self, line: _Line, since: float) -> None:
         with self._lock:
             if len(self._idle) < self._kept:
-                self._idle.append((monotonic(), line))
+                self._idle.append((since, line))
                 return
         line.close()
 
@@ -232,6 +233,8 @@ class Said:
 
     def __init__(self, line: _Line, method: str, address: str) -> None:
         self.line, self.method, self.address = line, method, address
+        self.at = 0.0
+        """When all of it was said. The server may be done a moment later, however late we hear it: since then its connection is idle."""
 
     @property
     def shown(self) -> str:

@@ -252,9 +252,20 @@ def test_an_old_connection_is_not_used() -> None:
     server = Server([OK, OK])
     with lines(server, idle_seconds=0) as (ours, url):
         first = ours._connected()
-        ours._keep(first)
+        ours._keep(first, since=time.monotonic())
         ours.call("GET", url, {})
         assert first.sock.fileno() == -1
+
+
+def test_a_connection_whose_answer_was_heard_late_is_as_old_as_its_call() -> None:
+    """The server counts from its answer on, and may just be hanging up."""
+    server = Server([OK, OK])
+    with lines(server, idle_seconds=0.2) as (ours, url):
+        with ours.say("GET", url, {}) as said:
+            time.sleep(0.25)  # as while others are heard
+            ours.hear(said)
+        ours.call("GET", url, {})
+    assert server.connections == 2
 
 
 def test_what_the_server_wants_to_hear_again_it_hears() -> None:
