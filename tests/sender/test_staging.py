@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from deployments.sender import delivery
 from deployments.sender.delivery import packages_in, stage, unstage
 
 
@@ -18,7 +22,7 @@ def test_a_disk_that_takes_a_part_of_a_file_leaves_no_copy_and_the_next_try_is_w
     code = f"""
 import resource, signal
 from pathlib import Path
-from deployments.sender.delivery import packages_in, stage, unstage
+from deployments.sender.delivery import stage
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))
 stage("package", [({digest!r}, 600)], lambda name: Path({str(tmp_path)!r}, name), Path({str(tmp_path)!r}, "outbox"))
@@ -59,3 +63,23 @@ def test_what_was_copied_before_stays_and_the_rest_comes_beside_it(tmp_path: Pat
     assert [staged[digest].read_bytes() for digest in digests] == contents
     assert staged[digests[0]].stat().st_ino == first.st_ino, "it is not copied again"
     assert [path.name for path in (tmp_path / "outbox").iterdir()] == ["package"]
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["all are new", "one was copied before"])
+def test_no_copy_has_its_name_before_its_bytes_are_on_the_disk(
+    before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {hashlib.sha256(content).hexdigest(): content for content in (b"one", b"two", b"three")}
+    for digest, content in contents.items():
+        (tmp_path / digest).write_bytes(content)
+    sizes, outbox = [(digest, len(content)) for digest, content in contents.items()], tmp_path / "outbox"
+    synced = list[tuple[set[str], set[str]]]()
+    if before:
+        stage("package", sizes[:before], lambda name: tmp_path / name, outbox)
+    monkeypatch.setattr(
+        delivery,
+        "sync_filesystem",
+        lambda fresh: synced.append((set(os.listdir(fresh)), set(os.listdir(outbox / "package")))),
+    )
+    stage("package", sizes, lambda name: tmp_path / name, outbox)
+    assert synced == [({*list(contents)[before:]}, {*list(contents)[:before]})]
