@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import DocumentChanged, DocumentMissing, RepositoryUnreachable
+from blocks.errors import DocumentChanged, DocumentMissing, RepositoryError, RepositoryUnreachable
 from blocks.repositories import folder
 from blocks.repositories.folder import FolderRepository
 from blocks.spool import Spool, SpoolFile, Unkept
@@ -46,6 +46,23 @@ def test_the_record_tells_what_a_folder_cannot_do(ground: Ground) -> None:
     [record] = root(ground).rglob("record.json")
     text = record.read_text()
     assert all(word in text for word in ("a:b/c.csv", "Contracts", "DefaultGroup", '"y": "z"'))
+
+
+def test_a_long_record_is_read_whole_and_nothing_read_stays_open(ground: Ground) -> None:
+    told = {"X": {"y": "z" * 100_000}}
+    filed = one(ground.filed(ground.filing("a.csv", b"12345", categories=told)))
+    before = len(os.listdir("/proc/self/fd"))
+    with ground.repository.session() as session, ground.spool.batch() as batch:
+        kept, spooled = session.examine(filed.id, 1, batch)
+        assert (kept.categories, spooled.size) == (told, 5)
+        [record] = root(ground).rglob("record.json")
+        (record.parent / "1").write_bytes(b"54321")
+        with pytest.raises(DocumentChanged):
+            session.fetch(filed.id, 1, batch)
+        record.write_text("{")
+        with pytest.raises(RepositoryError, match="not readable as a record"):
+            session.fetch(filed.id, 1, batch)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_missing_root_is_unreachable_and_not_made(tmp_path: Path) -> None:
