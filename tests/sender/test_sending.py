@@ -26,9 +26,17 @@ import pytest
 import yaml
 
 from blocks.endpoints import sftp_engine
-from blocks.endpoints.base import TEMPORARY
+from blocks.endpoints.base import TEMPORARY, EndpointSession
 from blocks.endpoints.sftp import SftpSession
-from blocks.errors import EndpointUnreachable, SenderError, SenderUnreachable, SendRefused, TransferIncomplete
+from blocks.errors import (
+    EndpointError,
+    EndpointUnreachable,
+    HostKeyChanged,
+    SenderError,
+    SenderUnreachable,
+    SendRefused,
+    TransferIncomplete,
+)
 from blocks.outbound import Delivered, Package, Refusal
 from blocks.profile import load_partner
 from blocks.seals import signed as sealed_by
@@ -37,7 +45,7 @@ from blocks.spool import Batch, Spool, place_in
 from blocks.values import Exists, Fetched, FileKind, Missed, Move, Moved, Placed, Proof, RemoteFile
 from deployments.people import load_people
 from deployments.sender import delivery
-from deployments.sender.delivery import MOST_IN_DOUBT, Freight, deliver
+from deployments.sender.delivery import MOST_IN_DOUBT, Freight, deliver, signing_in
 from deployments.sender.dispatch import Dispatcher
 from deployments.sender.store import Parcel, Step, Store
 from deployments.ssh_signatures import signature_holds
@@ -641,6 +649,19 @@ def test_what_cannot_be_written_down_is_not_begun(quiet_house: House, monkeypatc
     with Store(house.state) as store, pytest.raises(SenderError, match="no room"):
         deliver(freight(house, package), store, Spool(house.state / "scratch", floor_bytes=0))
     assert house.received(package) == {} and len(sessions) == 1, "nothing was placed, and nobody stays signed in"
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["signed in to before", "called now"])
+def test_a_server_that_was_not_approved_is_given_nothing(early: bool, quiet_house: House) -> None:
+    house, opened = quiet_house, list[EndpointSession]()
+    package = house.package(b"one", b"two")
+    asked = replace(freight(house, package), pins=frozenset({"SHA256:of-another"}))
+    with Store(house.state) as store, signing_in(asked.endpoint) as session, pytest.raises(HostKeyChanged, match="of-another"):
+        opened.append(session())
+        deliver(asked, store, Spool(house.state / "scratch", floor_bytes=0), session=session if early else None)
+    assert house.received(package) == {}
+    with pytest.raises(EndpointError, match="closed"):
+        list(opened[0].look("."))
 
 
 def test_what_was_settled_with_others_renames_is_asked_for_no_more(quiet_house: House, monkeypatch: pytest.MonkeyPatch) -> None:

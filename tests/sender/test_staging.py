@@ -6,10 +6,12 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from blocks.errors import SendRefused
 from deployments.sender import delivery
 from deployments.sender.delivery import packages_in, stage, unstage
 
@@ -31,6 +33,28 @@ stage("package", [({digest!r}, 600)], lambda name: Path({str(tmp_path)!r}, name)
     assert "File too large" in done.stderr
     staged = stage("package", [(digest, 600)], lambda name: tmp_path / name, tmp_path / "outbox")
     assert staged[digest].read_bytes() == data
+
+
+@pytest.mark.parametrize("other", ["pipe", "folder", "link"])
+def test_what_is_no_file_in_the_spool_is_neither_followed_nor_waited_for(other: str, tmp_path: Path) -> None:
+    digest, place = hashlib.sha256(b"whole").hexdigest(), tmp_path / "spooled"
+    if other == "pipe":
+        os.mkfifo(place)
+        end = os.open(place, os.O_RDWR)
+
+        def feed() -> None:
+            os.write(end, b"whole")
+            os.close(end)
+
+        threading.Timer(3, feed).start()  # who waits for it would have it copied
+    elif other == "folder":
+        place.mkdir()
+    else:
+        (tmp_path / "elsewhere").write_bytes(b"whole")
+        place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SendRefused, match="the spool does not hold what was approved"):
+        stage("package", [(digest, 5)], lambda _: place, tmp_path / "outbox")
+    assert list((tmp_path / "outbox" / "package").iterdir()) == []
 
 
 def test_what_a_killed_staging_left_is_gone_after_the_next(tmp_path: Path) -> None:
