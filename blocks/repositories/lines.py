@@ -115,7 +115,7 @@ class Lines:
             if line.sock.gettimeout() != self.timeout_seconds:
                 line.sock.settimeout(self.timeout_seconds)
             # A server that does not want to hear all of it may have answered before it hung up.
-            with suppress(BrokenPipeError, ConnectionResetError):
+            with suppress(_HungUp):
                 line.say(call)
                 if poured is not None:
                     poured.pour(line.say)
@@ -253,6 +253,10 @@ class Said:
             raise httpx.RemoteProtocolError(f"{self.shown}: {error or type(error).__name__}") from error
 
 
+class _HungUp(Exception):
+    """The server takes no more of what we say. No ``OSError``, for a body that is poured out may raise one of its own."""
+
+
 class _Line:
     """A connection."""
 
@@ -262,13 +266,18 @@ class _Line:
         self._ready.register(sock, select.POLLIN)
 
     def say(self, words: bytes | bytearray | memoryview) -> None:
-        """Send it. The timeout is for each piece."""
-        if len(words) <= PIECE:
-            self.sock.sendall(words)
-            return
-        whole = memoryview(words)
-        for at in range(0, len(whole), PIECE):
-            self.sock.sendall(whole[at : at + PIECE])
+        """Send it. The timeout is for each piece. Raises ``_HungUp``."""
+        try:
+            if len(words) <= PIECE:
+                self.sock.sendall(words)
+                return
+            whole = memoryview(words)
+            for at in range(0, len(whole), PIECE):
+                self.sock.sendall(whole[at : at + PIECE])
+        except TimeoutError:
+            raise
+        except OSError as error:  # which one depends on TLS, and on when we find out
+            raise _HungUp from error
 
     def ended(self) -> bool:
         """True if the server has hung up, or said something that nobody asked for."""

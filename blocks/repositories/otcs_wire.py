@@ -393,6 +393,8 @@ class Wire:
                     # Half a body is nothing that a server could go on with.
                     raise RepositoryUnreachable(*failure.args) from error
                 raise failure from error
+            if framed is not None and not framed.out and response.is_success:
+                raise RepositoryUnreachable(f"{what} at {self.url}: {response.status_code}, before it was sent whole")
             if response.status_code != 401 or last:
                 self._renew(generation, response)
                 return response

@@ -360,6 +360,31 @@ def test_a_server_that_wants_no_more_of_a_body_is_heard() -> None:
         assert not ours._idle
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_a_server_that_hangs_up_in_mid_body_is_heard_all_the_same(tmp_path: Path, tls: bool) -> None:
+    """What ends our sending is another error with TLS."""
+    refused = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+
+    def refuse(connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(20):
+            connection.recv(PIECE)
+        connection.sendall(refused)
+
+    certificate = make_certificate(tmp_path)
+    listening = over_tls(refuse, certificate) if tls else Listener(refuse)
+    with listening as port, closed(f"http{'s' if tls else ''}://localhost:{port}", authority=certificate.authority) as ours:
+        answer = poured(ours, f"http{'s' if tls else ''}://localhost:{port}/", *[bytes(PIECE)] * 1000)
+        assert answer.status_code == 413
+        assert not ours._idle
+
+
+def test_what_breaks_a_body_off_is_not_taken_for_a_server_that_hung_up() -> None:
+    server = Server([OK])
+    with lines(server) as (ours, url), pytest.raises(httpx.RemoteProtocolError, match="where it came from"):
+        poured(ours, url, b"head", ConnectionResetError("where it came from"))
+
+
 def test_a_server_that_takes_nothing_of_a_body_is_told() -> None:
     over = threading.Event()
     with Listener(lambda _: over.wait(10)) as port, closed(f"http://127.0.0.1:{port}", timeout_seconds=0.2) as ours:
@@ -432,7 +457,7 @@ def test_an_answer_may_come_in_pieces_and_not_at_no_pace() -> None:
 
 
 @contextmanager
-def over_tls(server: Server, certificate: Certificate) -> Iterator[int]:
+def over_tls(server: Callable[[socket.socket], object], certificate: Certificate) -> Iterator[int]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate.path)
 
