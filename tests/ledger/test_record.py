@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import Enum, IntEnum
 from functools import reduce
+from itertools import permutations
 from types import MappingProxyType
 from typing import Any
 
@@ -117,6 +118,18 @@ def test_what_only_one_entry_of_a_batch_tells_anew_is_indexed(ledger: Ledger, fa
     found = {one.journey: getattr(one, fact) for one in ledger.search()}
     assert found == {"a": facts[fact], "b": "other", "c": facts[fact], "d": facts[fact]}
     assert ledger.verify().entries == 9
+
+
+@pytest.mark.parametrize("fact", ["partner", "stream", "digest"])
+def test_what_journeys_told_of_each_other_before_is_indexed(ledger: Ledger, fact: str) -> None:
+    """Whatever order a database has them in."""
+    facts = {"partner": "acme", "stream": "prices", "digest": "ab"}
+    names, values = ("B", "_", "a"), ("one", "two", "three")
+    for exchanged in permutations(values):
+        for now in (values, exchanged):
+            ledger.append([Entry(name, "arrived", facts | {fact: value}) for name, value in zip(names, now, strict=True)])
+            assert tuple(getattr(one, fact) for one in sorted(ledger.search(), key=lambda one: one.journey)) == now
+    ledger.verify()
 
 
 def test_an_answer_stays_what_was_written_whatever_becomes_of_what_was_given(ledger: Ledger) -> None:

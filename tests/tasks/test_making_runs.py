@@ -10,9 +10,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
+import httpx
 import pytest
 
-from tasks.making_runs import PAUSES, making_runs
+from tasks.making_runs import PAUSES, _ask_again_soon, making_runs
 from tests.servers.prefect import PrefectServer, client_of
 
 
@@ -77,3 +78,14 @@ def test_a_run_is_made_although_something_else_is_written_and_the_waits_are_shor
         assert client.read_flow_run(run.id).deployment_id == deployment
         client.delete_deployment(deployment)
     assert waits.seconds == pytest.approx(list(PAUSES[:times]), rel=0.3)  # Prefect adds a fifth at most
+
+
+def test_who_is_away_for_longer_is_asked_when_prefect_would_or_when_the_server_says() -> None:
+    call = httpx.Request("POST", "http://prefect/api/deployments/1/create_flow_run")
+    answers = [httpx.Response(503, request=call) for _ in range(len(PAUSES) + 2)]
+    for answer in answers:
+        _ask_again_soon(answer)
+    assert [answer.headers.get("Retry-After") for answer in answers] == [*map(str, PAUSES), None, None]
+    told = httpx.Response(503, headers={"Retry-After": "7"}, request=httpx.Request("POST", call.url))
+    _ask_again_soon(told)
+    assert told.headers["Retry-After"] == "7"

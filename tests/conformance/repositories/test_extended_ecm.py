@@ -452,6 +452,20 @@ def test_one_sign_in_serves_all_threads(server: Server, ground: Ground) -> None:
         assert server.stats()["sign-ins"] == before + 1
 
 
+def test_calls_that_are_on_their_way_when_the_ticket_runs_out_are_repeated_after_one_sign_in(
+    server: Server, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blocks.repositories.turns.SOON_SECONDS", 60)  # so that one thread has all of them
+    with ground.repository.session() as session:
+        list(session.file([ground.filing("first.csv")]))
+        server.faults(clock_ahead=3600)
+        before = server.stats()["sign-ins"]
+        filed = list(session.file([ground.filing(f"{n}.csv", str(n).encode()) for n in range(8)]))
+        assert server.stats()["sign-ins"] == before + 1
+    assert [ground.bytes(answer.id) for answer in filed if isinstance(answer, Filed)] == [str(n).encode() for n in range(8)]
+    assert all(len(server.versions(answer.id)) == 1 for answer in filed if isinstance(answer, Filed))
+
+
 def test_the_newest_ticket_keeps_us_signed_in(server: Server, ground: Ground) -> None:
     with ground.repository.session() as session:
         before = server.stats()["sign-ins"]
