@@ -712,10 +712,10 @@ def test_bytes_that_the_server_keeps_otherwise_than_they_were_sent_get_no_name(
 
 @pytest.mark.parametrize("other", ["link", "file", "pipe", "nothing"])
 @pytest.mark.parametrize("before", [True, False], ids=["before it is read back", "after"])
-def test_what_took_the_place_of_an_upload_gets_no_name_nor_do_the_others(
+def test_what_took_the_place_of_an_upload_gets_no_name_nor_do_the_others_and_all_are_read_anew(
     other: str, before: bool, quiet_house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house, read_back = quiet_house, SftpSession.read_back
+    house, read_back, read = quiet_house, SftpSession.read_back, set[bytes]()
     package = house.package(b"one", b"two", b"the last one")
 
     def swap(file: RemoteFile) -> None:
@@ -735,12 +735,27 @@ def test_what_took_the_place_of_an_upload_gets_no_name_nor_do_the_others(
         if not before:
             swap(files[1])
 
+    def noted(self: SftpSession, files: Sequence[RemoteFile], into: Batch) -> Iterator[Fetched | Missed]:
+        read.update(file.name for file in files)
+        return read_back(self, files, into)
+
     monkeypatch.setattr(SftpSession, "read_back", meddled)
     asked = freight(house, package)
     impatient = replace(asked, endpoint=asked.endpoint.model_copy(update={"timeout_seconds": 1.0}))
-    with Store(house.state) as store, pytest.raises((TransferIncomplete, EndpointUnreachable), match=r"will be tried again"):
-        deliver(impatient, store, Spool(house.state / "scratch", floor_bytes=0))
-    assert all(name.startswith(".") for name in house.received(package)), "nobody sees any of them"
+    waits = other == "pipe" and before
+    with Store(house.state) as store:
+        scratch = Spool(house.state / "scratch", floor_bytes=0)
+        with pytest.raises(EndpointUnreachable if waits else TransferIncomplete, match=r"will be tried again"):
+            deliver(impatient, store, scratch)
+        left = list(house.folder(package).iterdir())
+        assert all(path.name.startswith(".") for path in left), "nobody sees any of them"
+        assert waits or len(left) == (other != "nothing"), "of ours nothing is left"
+        for path in left:
+            path.unlink()
+        monkeypatch.setattr(SftpSession, "read_back", noted)
+        parcels = deliver(asked, store, scratch)
+    assert {(parcel.step, parcel.proof) for parcel in parcels} == {(Step.PROVEN, Proof.READ_BACK)}
+    assert read == {parcel.temporary for parcel in parcels}
 
 
 @pytest.mark.parametrize("told", [{"modified": LONG_AGO}, {"size": 0}, {"kind": FileKind.LINK}], ids=["time", "size", "kind"])
