@@ -171,7 +171,7 @@ def test_refused_at_once_nothing_is_begun(dock: Dock, ecm: ExtendedEcmSandbox, c
     named, agreed = (dock.profiles / "repositories.yaml").read_text(), (dock.profiles / "acme.yaml").read_text()
     dock.agree(**{**VIDEOS, "target": {"repository": "kept", "folder": folder, **changes}})
     (dock.profiles / "repositories.yaml").write_text(named)
-    dock.leave("a.mp4", video())
+    dock.leave("a.mp4", video(HELD_BYTES + LEAST))  # more than is held: its source waits, and must be told
     assert dock.run() == {"a.mp4": "quarantined"}
     assert dock.kinds("a.mp4")[:5] == ["arrived", "fetched", "judged", "filing", "quarantined"]
     assert not {"passing", "unknown"} & set(dock.kinds("a.mp4"))
@@ -184,7 +184,18 @@ def test_refused_at_once_nothing_is_begun(dock: Dock, ecm: ExtendedEcmSandbox, c
     (dock.profiles / "acme.yaml").write_text(agreed)
     [row] = dock.retry(case.journey)
     assert row.outcome == "filed"
-    assert kept(dock) == {"a.mp4": [video(seed=2), video()]}
+    assert kept(dock) == {"a.mp4": [video(seed=2), video(HELD_BYTES + LEAST)]}
+
+
+def test_a_source_that_gives_nothing_is_not_waited_for(dock: Dock, ecm: ExtendedEcmSandbox) -> None:
+    stands = dock.leave("a.mp4", video())
+
+    def gone(step: str, _: Consignment) -> None:
+        if step == pick_up.fn.__name__:
+            stands.unlink(missing_ok=True)
+
+    assert set(dock.run(before=gone).values()).isdisjoint({"filed"})
+    assert "passing" not in dock.kinds("a.mp4")
 
 
 def test_no_byte_leaves_before_it_is_recorded_that_it_begins(
@@ -655,13 +666,78 @@ def test_the_last_bytes_that_arrive_are_given_when_they_are_known_to_be_right() 
     assert given == [b"abc", b"de"]
 
 
-def test_a_relay_holds_no_more_than_it_may() -> None:
-    relay = Relay("a", held_bytes=10)
+def test_more_than_announced_is_not_taken_to_its_end() -> None:
+    """It may have none, and what is held back is in memory."""
+    taken = list[bytes]()
+
+    def pour(take: Take) -> None:
+        while len(taken) < 100:
+            taken.append(b"abc")
+            take(b"abc")
+
+    with pytest.raises(TransferIncomplete, match="5 were announced"):
+        Arriving(pour, "a", "", 5).pour(lambda _: None)
+    assert len(taken) == 2
+
+
+def test_what_is_kept_of_bytes_that_come_does_not_change_with_them() -> None:
+    """Whoever gives them reads the next ones into the same place."""
+    relay, given, room = Relay("a"), list[bytes](), bytearray(b"abc")
     sink = relay.open()
-    sink.write(b"x" * 10)
-    relay.give_up("nobody reads")
-    with pytest.raises(TransferIncomplete, match="nobody reads"):
-        sink.write(b"y")
+    sink.write(memoryview(room))
+    room[:] = b"def"
+    sink.write(memoryview(room))
+    room[:] = b"ghi"
+    sink.finish()
+    relay.pour(lambda piece: given.append(bytes(piece)))
+    assert given == [b"abc", b"def"]
+
+    def pour(take: Take) -> None:
+        take(memoryview(room))
+        room[:] = b"xyz"
+        take(b"")
+
+    given.clear()
+    Arriving(pour, "a", "", 3).pour(lambda piece: given.append(bytes(piece)))
+    assert given == [b"ghi"]
+
+
+def test_bytes_that_all_came_and_are_not_right_are_never_given_whole() -> None:
+    relay, given = Relay("a"), list[bytes]()
+    sink, arriving = relay.open(), Arriving(relay.pour, "a", "", 6)
+
+    def change() -> None:
+        while relay._take is None:
+            time.sleep(0.001)
+        sink.write(b"abc")
+        sink.write(b"def")
+        sink.discard()
+
+    with ThreadPoolExecutor(1) as writer:
+        changed = writer.submit(change)
+        with pytest.raises(TransferIncomplete, match="it was changed"):
+            arriving.pour(lambda piece: given.append(bytes(piece)))
+        changed.result(10)
+    assert given == [b"abc"]
+
+
+def test_a_relay_holds_no_more_than_it_may() -> None:
+    relay, written = Relay("a", held_bytes=10), list[bytes]()
+    sink = relay.open()
+
+    def write() -> None:
+        for piece in (b"x" * 10, b"y"):
+            sink.write(piece)
+            written.append(piece)
+
+    with ThreadPoolExecutor(1) as writer:
+        ended = writer.submit(write)
+        with pytest.raises(TimeoutError):
+            ended.result(0.2)
+        assert written == [b"x" * 10]
+        relay.give_up("nobody reads")
+        with pytest.raises(TransferIncomplete, match="nobody reads"):
+            ended.result(10)
 
 
 @pytest.mark.parametrize(
