@@ -18,6 +18,7 @@ import yaml
 
 from blocks.endpoints.base import Endpoint
 from blocks.errors import ConfigurationError, LeaseLost, RepositoryUnreachable, TransferIncomplete
+from blocks.ledger import Recorded
 from blocks.profile import load_repositories
 from blocks.relay import HELD_BYTES, Relay, Take
 from blocks.repositories.arriving import Arriving
@@ -504,6 +505,23 @@ def test_a_worker_that_stalls_past_its_lease_before_the_source_says_that_it_is_w
     assert others == [{"a.mp4": "filed"}]
     assert dock.kinds("a.mp4").count("passing") == dock.kinds("a.mp4").count("filed") == 1
     assert kept(dock) == {"a.mp4": [content]}
+
+
+def test_what_another_has_begun_with_is_not_passed_through_twice(
+    dock: Dock, ecm: ExtendedEcmSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = pass_through._Intent.write
+
+    def second(intent: pass_through._Intent) -> Recorded:
+        write(pass_through._Intent(intent._item, intent._filing, intent._consignment))
+        return write(intent)
+
+    monkeypatch.setattr(pass_through._Intent, "write", second)
+    dock.leave("a.mp4", video())
+    assert dock.run() == {"a.mp4": "filed"}
+    assert spooled(dock), "it took the usual way"
+    assert dock.kinds("a.mp4").count("passing") == 1
+    assert kept(dock) == {"a.mp4": [video()]}
 
 
 def test_a_repository_that_is_away_keeps_nothing_from_being_fetched(dock: Dock, ecm: ExtendedEcmSandbox) -> None:
