@@ -49,7 +49,6 @@ from tasks.ask import announce
 from tasks.connections import ledger, repository_session
 from tasks.follow import Watching, follow, load_watch
 from tasks.incidents import APPROVAL_NOT_TOLD, APPROVAL_STOPPED, SHOWN_UNSIGNED, close_incidents, open_incident
-from tasks.making_runs import making_runs
 from tasks.notify import notify
 from tasks.order import Agreed, Order, journey_of, leads, load_release, order_key
 from tasks.previews import drop_previews
@@ -278,7 +277,7 @@ class _Approval:
         if (before := self.trail.last(ASKED)) is not None:
             return str(before.body["run"])
         partner, stream = self.release.partner, self.release.stream
-        with making_runs() as client:
+        with get_client(sync_client=True) as client:
             deployment = deployment_of(client, partner, stream)
             if deployment is None:
                 raise ConfigurationError(

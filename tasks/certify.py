@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
 
 from blocks.errors import LeaseLost, RepositoryError
 from blocks.ledger import Entry
@@ -18,7 +19,6 @@ from blocks.values import Filed, Stage
 from tasks.await_answer import answered, await_answer
 from tasks.connections import ledger
 from tasks.evidence import file_evidence, written
-from tasks.making_runs import making_runs
 from tasks.order import Order, parted, sender
 from tasks.retrying import task
 from tasks.rules.certificate import certificate, certificate_hash, certificate_name, page, weakest
@@ -55,7 +55,7 @@ def part(order: Order) -> None:
     if child is None:
         return
     parted(order, child)
-    with making_runs() as client:
+    with get_client(sync_client=True) as client:
         ours = client.read_flow_run(UUID(order.run))
         if ours.deployment_id is None:
             raise RepositoryError(f"run {order.run} has no deployment, so no run can be made for the remainder {child.order}")

@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import create_table_artifact
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
@@ -28,7 +28,6 @@ from blocks.outbound import FourEyes, Package, PackageFile, sha256
 from blocks.values import shown
 from tasks.connections import ledger, repository_session, spool
 from tasks.gather import still_there
-from tasks.making_runs import making_runs
 from tasks.order import CORRECTION, Agreed, Order, documents, find_order, in_hand, order_key, sent
 from tasks.retrying import task
 from tasks.rules.literal import literal
@@ -300,7 +299,7 @@ def _freeze(order: Order, package: Package, entry: Recorded) -> None:
 
 def _asked(order: Order, child: str, key: str) -> str:
     """The run that asks for an order made of this one; asked twice with one key, it is the same run."""
-    with making_runs() as client:
+    with get_client(sync_client=True) as client:
         run = client.create_flow_run_from_deployment(
             _deployment(client, order),
             parameters={"partner": order.agreed.partner, "stream": order.agreed.stream, "order": child},

@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import DeploymentResponse
@@ -25,7 +25,6 @@ from blocks.values import Stage
 from tasks.compare import InForce, Watched, begun_without_order, found_key, look_again, watch
 from tasks.connections import hang_up, ledger
 from tasks.found_cases import close_found_cases, look_for_stuck_files, open_found_case
-from tasks.making_runs import making_runs
 from tasks.notify import notify
 from tasks.retrying import task
 from tasks.rules.literal import literal
@@ -54,7 +53,7 @@ def redrive(journeys: Sequence[str], patience: timedelta) -> list[Row]:
     rows: list[Row] = []
     in_force = InForce()
     try:
-        with making_runs() as client:
+        with get_client(sync_client=True) as client:
             for journey in journeys:
                 with _held(journey) as lease:
                     # Somebody works on it: then it is not stuck, and what else there is can be told by the next sweep.
@@ -72,7 +71,7 @@ def begin_again(look_back: timedelta, patience: timedelta) -> list[Row]:
     # A run may wait for the order's lease before it writes anything.
     patience = max(patience, timedelta(seconds=2 * settings().lease_seconds)) if patience else patience
     rows = []
-    with _held(RUNS) as lease, making_runs() as client:
+    with _held(RUNS) as lease, get_client(sync_client=True) as client:
         for run in begun_without_order(client, look_back) if lease is not None else ():
             redriven = sum(e.kind == "redrive" and e.body["run"] == run.id for e in ledger().journey(RUNS))
             finding = untaken(run, redriven, ledger().now(), patience)

@@ -20,7 +20,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import httpx
 from prefect import get_run_logger
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import DeploymentResponse
@@ -32,7 +32,6 @@ from blocks.ledger import Case, Entry, Lease, Recorded
 from blocks.settings import settings
 from tasks.cases import OPS, openings
 from tasks.connections import ledger
-from tasks.making_runs import making_runs
 from tasks.notify import notify_all
 from tasks.report import tell_of_case
 from tasks.retrying import task
@@ -137,7 +136,7 @@ def _notification(case: Case, history: Sequence[Recorded]) -> Notification:
 def _ask(unasked: Sequence[Case], over: Sequence[str]) -> None:
     """Begin the reviews of these cases, and end those of these journeys. What Prefect does not do now is the sweep's."""
     try:
-        with making_runs() as client:
+        with get_client(sync_client=True) as client:
             deployment = review_deployment(client) if unasked else None
             if deployment is not None:  # else nothing was deployed: the command line decides cases
                 for case in unasked:

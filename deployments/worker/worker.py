@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from copy import deepcopy
@@ -38,13 +37,11 @@ from deployments.worker.zygote import SETTINGS
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import FlowRun, State, WorkPool
-    from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
+    from prefect.client.schemas.responses import DeploymentResponse
     from prefect.runner._control_channel import ControlChannel
 
 SILENT = 30.0
 """Seconds until events are asked for anew, after the server has stopped to tell them."""
-AHEAD = 2.0
-"""Seconds before it is due that a run may begin: so far may our clock and the server's differ."""
 GRACE = 20.0
 """Seconds that a run has to end by itself when the worker is told to stop."""
 
@@ -133,14 +130,6 @@ class CountersignWorker(BaseWorker[Job, ProcessVariables, ProcessWorkerResult]):
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         async with self._looking:  # one look at a time: the other would see what the first has not yet taken
             return await super().get_and_submit_flow_runs()
-
-    async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
-        """Those that are due. Prefect's own begin what is due within ten seconds, for a process takes its time to start; here it takes
-        none, and until it is due it would keep its deployment's slot from others."""
-        waits = {one.flow_run.id: _until_due(one.flow_run) for one in flow_run_response}
-        if later := [seconds for seconds in waits.values() if seconds > AHEAD]:
-            asyncio.get_running_loop().call_later(min(later) - AHEAD, self._called.set)
-        return await super()._submit_scheduled_flow_runs([one for one in flow_run_response if waits[one.flow_run.id] <= AHEAD])
 
     async def _come_when_called(self) -> None:
         """Look as soon as the server tells that a run is due. What is not heard is found by the usual look."""
@@ -255,12 +244,6 @@ class _Starter:
         port, token = self._control.register(flow_run.id)
         environment |= {"PREFECT__CONTROL_PORT": str(port), "PREFECT__CONTROL_TOKEN": token}
         return sanitize_subprocess_env(environment)
-
-
-def _until_due(run: FlowRun) -> float:
-    """Seconds; none or less if it is."""
-    due = run.next_scheduled_start_time
-    return 0.0 if due is None else due.timestamp() - time.time()
 
 
 def _settings() -> dict[str, str]:

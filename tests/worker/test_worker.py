@@ -11,11 +11,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,7 +29,7 @@ from prefect.settings import (
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     temporary_settings,
 )
-from prefect.states import Cancelling, Scheduled
+from prefect.states import Cancelling
 
 from blocks.ledger import Ledger
 from deployments.worker.worker import CountersignWorker, _settings
@@ -209,19 +207,6 @@ def test_a_deployments_limit_holds(works: Works) -> None:
     works.api.delete_flow_run(other.id)
     os.kill(pid, signal.SIGKILL)
     assert one.ended().is_crashed() and not other.place.exists()
-
-
-def test_a_run_that_is_not_due_leaves_its_deployments_slot_to_others(works: Works, looked: list[Run]) -> None:
-    deployment = deploy(works.api, "look", POOL, works.folder, concurrency_limit=1)
-    due = datetime.now(UTC) + timedelta(seconds=8)  # Prefect's own worker begins it now, and lets it wait
-    later = works.of(deployment, "look", state=Scheduled(scheduled_time=due))
-    time.sleep(3)  # several looks of the worker
-    now = works.of(deployment, "look")
-    assert now.ended().name == later.ended().name == "Completed"
-    names = [state.name for state in works.api.read_flow_run_states(now.id)]
-    assert "AwaitingConcurrencySlot" not in names
-    first, second = (works.api.read_flow_run(run.id) for run in (now, later))
-    assert first.end_time and second.start_time and first.end_time < second.start_time
 
 
 def test_new_code_is_what_the_next_run_runs_and_a_killed_zygote_takes_no_run_with_it(works: Works, looked: list[Run]) -> None:
