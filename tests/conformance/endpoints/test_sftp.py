@@ -37,6 +37,7 @@ from blocks.spool import Spool
 from blocks.values import Exists, Personality, Placed
 from tests.conformance.endpoints.checks import LONG_AGO, MIB, Ground, Meddled
 from tests.conformance.endpoints.rogues import PASSWORD, USERS, endpoint, ground_at, patiently
+from tests.conformance.endpoints.test_ssh import endpoint as at_openssh
 from tests.sandbox.sftp import SftpSandbox
 from tests.servers import free_port
 from tests.servers.listener import Listener
@@ -597,16 +598,9 @@ def test_a_connection_that_ends_leaves_no_thread(sandbox: SftpSandbox) -> None:
 
 
 def test_a_session_that_has_ended_goes_with_its_buffers_and_waits_for_no_garbage_collector(openssh: OpenSsh) -> None:
-    agreed = Sftp(
-        host=openssh.host,
-        port=openssh.port,
-        username=openssh.username,
-        private_key=f"file:{openssh.private_key}",
-        host_keys=(openssh.fingerprint,),
-    )
     gc.disable()
     try:
-        session = agreed.session()
+        session = at_openssh(openssh).session()
         list(session.look(str(openssh.root)))
         assert session._line is not None and session._wire_in_use is not None
         transport, wire = session._line.transport, session._wire_in_use
